@@ -1,0 +1,1 @@
+"""Runs MLflow tracking servers on Kubernetes."""
