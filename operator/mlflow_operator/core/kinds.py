@@ -1,0 +1,57 @@
+"""The kinds of objects the operator touches, and where the API server keeps them."""
+
+from dataclasses import dataclass
+
+from mlflow_operator.core.objects import Object
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of object: what YAML calls it, and what its address calls it."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    def path(
+        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+    ) -> str:
+        """The address of a collection, an object or a subresource, below the API server's root.
+
+        Without `namespace` a namespaced kind's path is that of all namespaces, which can only be listed.
+        ValueError: a name in no namespace, or a subresource of nothing.
+        """
+        if name and self.namespaced and not namespace:
+            raise ValueError(f"{self.kind} {name!r} needs a namespace")
+        if subresource and not name:
+            raise ValueError(f"the {subresource} of which {self.kind}?")
+        root = "apis" if "/" in self.api_version else "api"
+        parts = [root, self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(parts)
+
+
+MLFLOWSERVER = Kind("mlflow-operator.dev/v1alpha1", "MLflowServer", "mlflowservers")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+STATEFULSET = Kind("apps/v1", "StatefulSet", "statefulsets")
+SERVICE = Kind("v1", "Service", "services")
+CONFIGMAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+PVC = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+JOB = Kind("batch/v1", "Job", "jobs")
+POD = Kind("v1", "Pod", "pods")
+PDB = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+EVENT = Kind("v1", "Event", "events")
+
+ALL = (MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, POD, PDB, LEASE, EVENT)
+
+_BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}
+
+
+def of(obj: Object) -> Kind:
+    """The kind of an object. KeyError names one that the operator does not know."""
+    return _BY_NAME[obj["apiVersion"], obj["kind"]]
