@@ -1,0 +1,105 @@
+"""Where models, plots and files of runs are kept: `spec.artifacts`."""
+
+from enum import StrEnum
+
+from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region
+from mlflow_operator.api.model import Model
+from mlflow_operator.api.quantities import Resources
+from mlflow_operator.api.references import CASecretRef, S3CredentialsRef
+from mlflow_operator.api.rules import Rule, at_most_one
+from mlflow_operator.api.storage import ArtifactStorage
+from mlflow_operator.api.words import ImageReference
+
+
+class Access(StrEnum):
+    """How the bytes of an artifact travel between a client and the store."""
+
+    PROXIED = "Proxied"
+    PRESIGNED = "Presigned"
+
+
+class Engine(StrEnum):
+    """What the embedded artifact store runs."""
+
+    MINIO = "MinIO"
+
+
+class BucketCreation(StrEnum):
+    """What happens when the bucket does not exist."""
+
+    IF_MISSING = "IfMissing"
+    NEVER = "Never"
+
+
+class AddressingStyle(StrEnum):
+    """Where requests name the bucket."""
+
+    AUTO = "Auto"
+    PATH = "Path"
+    VIRTUAL = "Virtual"
+
+
+class EmbeddedArtifactStore(Model):
+    """An S3 store of the server's own, with one instance and one volume."""
+
+    engine: Engine = Engine.MINIO
+    """What runs."""
+    image: ImageReference | None = None
+    """Image of the engine. Absent: the one the operator is tested with."""
+    storage: ArtifactStorage = ArtifactStorage()
+    """The volume that holds the artifacts."""
+    resources: Resources | None = None
+    """Absent: enough for a team of some ten people."""
+
+
+class S3TLS(Model):
+    """Trust in the certificate of the store."""
+
+    ca_secret_ref: CASecretRef
+    """The CA that signed the certificate of the store."""
+
+
+class S3(Model):
+    """A bucket in an S3 store that somebody else runs: AWS, MinIO, Ceph, SeaweedFS."""
+
+    endpoint: Endpoint | None = None
+    """Address of the store, such as `https://minio.example.com:9000`. Absent: AWS."""
+    region: Region = "us-east-1"
+    """Region that requests are signed for. Stores other than AWS mostly take any."""
+    bucket: BucketName
+    """The bucket."""
+    prefix: Prefix | None = None
+    """Where in the bucket this server's artifacts go, such as `team-a/mlflow`. Absent: its root."""
+    bucket_creation: BucketCreation = BucketCreation.IF_MISSING
+    """IfMissing: a bucket that does not exist is made. Never: it is waited for."""
+    addressing_style: AddressingStyle = AddressingStyle.AUTO
+    """Path: the bucket stands in the path of a URL. Virtual: in its host name. Auto: boto3 decides."""
+    credentials_secret_ref: S3CredentialsRef | None = None
+    """A Secret with an access key. Absent: the identity of `podTemplate.spec.serviceAccountName`."""
+    tls: S3TLS | None = None
+    """Absent: the public CAs."""
+
+
+class Artifacts(Model):
+    """One of `embedded` and `s3` at most; none means `embedded`."""
+
+    access: Access = Access.PROXIED
+    """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
+    signs URLs, and clients transfer straight from and to the store, which they must reach at its `endpoint`;
+    needs `s3`.
+    """
+    embedded: EmbeddedArtifactStore | None = None
+    """A store of the server's own, made and kept by the operator."""
+    s3: S3 | None = None
+    """A bucket that somebody else runs."""
+
+    rules = (
+        at_most_one("spec.artifacts", "embedded", "s3"),
+        Rule(
+            "self.access == 'Proxied' || has(self.s3)",
+            "spec.artifacts.access Presigned makes clients reach the store, which an embedded one forbids: "
+            "use Proxied, or a store of your own in spec.artifacts.s3",
+            field=".access",
+            holds=lambda it: it.access is Access.PROXIED or it.s3 is not None,
+        ),
+    )

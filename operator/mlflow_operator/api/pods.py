@@ -1,0 +1,170 @@
+"""What owners decide about pods: `spec.podTemplate`, `spec.volumeMounts`.
+
+Only members that the operator can honour beside its own security settings; the large types of Kubernetes'
+own (affinity, volumes, security context) are passed on as they are.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
+from mlflow_operator.api.model import Model
+from mlflow_operator.api.references import LocalObjectReference
+from mlflow_operator.api.rules import matches
+from mlflow_operator.api.words import Annotations, LabelKey, Labels, LabelValue, ObjectName
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration compares a taint's value."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    """What a taint does to pods."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(Model):
+    """A taint that pods put up with."""
+
+    key: LabelKey | None = None
+    """The taint's key. Absent, with operator Exists: every taint."""
+    operator: TolerationOperator | None = None
+    """Equal compares `value`, Exists does not. Absent: Equal."""
+    value: LabelValue | None = None
+    """The taint's value."""
+    effect: TaintEffect | None = None
+    """The taint's effect. Absent: all of them."""
+    toleration_seconds: Int64 | None = None
+    """How many seconds a pod stays on a node that got a NoExecute taint. Absent: for ever."""
+
+
+class UnsatisfiableSpread(StrEnum):
+    """What happens to a pod that would break a spread."""
+
+    DO_NOT_SCHEDULE = "DoNotSchedule"
+    SCHEDULE_ANYWAY = "ScheduleAnyway"
+
+
+class SpreadPolicy(StrEnum):
+    """Whether nodes a pod can't use count."""
+
+    HONOR = "Honor"
+    IGNORE = "Ignore"
+
+
+class TopologySpreadConstraint(Model):
+    """How the server's pods spread over nodes or zones."""
+
+    max_skew: Annotated[Int32, Field(ge=1)]
+    """How many pods more one place may have than another."""
+    topology_key: LabelKey
+    """Label of the nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
+    when_unsatisfiable: UnsatisfiableSpread
+    """DoNotSchedule: such a pod waits. ScheduleAnyway: it goes to the least bad place."""
+    label_selector: Opaque = Field(default_factory=dict)
+    """Pods that count. Absent: the pods of this server."""
+    min_domains: Annotated[Int32, Field(ge=1)] | None = None
+    """How many places there must be at least; with DoNotSchedule only."""
+    node_affinity_policy: SpreadPolicy | None = None
+    """Whether nodes outside `affinity` and `nodeSelector` count. Absent: they do not."""
+    node_taints_policy: SpreadPolicy | None = None
+    """Whether nodes with taints that are not tolerated count. Absent: they do."""
+    match_label_keys: Annotated[tuple[LabelKey, ...], Field(max_length=16), ListAtomic()] = ()
+    """Labels whose values narrow `labelSelector`."""
+
+
+class Volume(Model):
+    """A volume of the pod; beside its name everything that Kubernetes takes."""
+
+    # The kind of volume is Kubernetes' own: kept though no field here names it.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+
+    name: Annotated[
+        str,
+        Field(max_length=63),
+        matches(
+            r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+            "is no name of a volume: use lower-case letters, digits and '-'",
+        ),
+    ]
+    """Name that `spec.volumeMounts` uses."""
+
+
+class MountPropagation(StrEnum):
+    """Whether mounts made later show up across the border of the container."""
+
+    NONE = "None"
+    HOST_TO_CONTAINER = "HostToContainer"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class VolumeMount(Model):
+    """A volume in the file system of the server's container."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the volume, from `spec.podTemplate.spec.volumes`."""
+    mount_path: Annotated[
+        str,
+        Field(max_length=512),
+        matches(r"/[^:]+", "is no place to mount at: write an absolute path without ':'"),
+    ]
+    """Where it is mounted."""
+    sub_path: Annotated[str, Field(max_length=512)] | None = None
+    """Folder or file in the volume that is mounted instead of its root."""
+    read_only: bool | None = None
+    """True: the server can't write to it."""
+
+
+class PodMetadata(Model):
+    """What pods carry beside the operator's own labels."""
+
+    labels: Labels = Field(default_factory=dict)
+    """Labels of the pods. The operator's own win."""
+    annotations: Annotations = Field(default_factory=dict)
+    """Annotations of the pods."""
+
+
+class PodSpec(Model):
+    """How pods are placed and who they are."""
+
+    node_selector: Labels = Field(default_factory=dict)
+    """Labels that a node must have."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32), ListAtomic()] = ()
+    """Taints that the pods put up with."""
+    affinity: Opaque = Field(default_factory=dict)
+    """Rules of attraction to nodes and pods, as in any pod."""
+    topology_spread_constraints: Annotated[
+        tuple[TopologySpreadConstraint, ...],
+        Field(max_length=16),
+        ListMap("topologyKey", "whenUnsatisfiable"),
+    ] = ()
+    """How the server's pods spread. Absent: over nodes, as well as it goes."""
+    priority_class_name: ObjectName | None = None
+    """Priority class of the pods."""
+    service_account_name: ObjectName | None = None
+    """Service account of the pods that run MLflow, for workload identity. Absent: the namespace's default."""
+    image_pull_secrets: Annotated[
+        tuple[LocalObjectReference, ...], Field(max_length=16), ListMap("name")
+    ] = ()
+    """Secrets with credentials for image registries, used by every pod of this server."""
+    security_context: Opaque = Field(default_factory=dict)
+    """Security context of the pods, laid over the operator's own: user, group, fsGroup."""
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=32), ListMap("name")] = ()
+    """Volumes for `spec.volumeMounts`."""
+
+
+class PodTemplate(Model):
+    """Settings of the pods."""
+
+    metadata: PodMetadata = PodMetadata()
+    """Labels and annotations."""
+    spec: PodSpec = PodSpec()
+    """Placement, identity and volumes."""

@@ -1,0 +1,107 @@
+"""What the operator reports: `status`. Nothing here is refused: the operator itself writes it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from mlflow_operator.api.markers import Int32, Int64, ListMap
+from mlflow_operator.api.model import Model
+
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """One aspect of the server's health, as Kubernetes shapes conditions."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, SchemaReady or ServerAvailable."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: Annotated[str, Field(max_length=1024)]
+    """A word for programs; the documentation lists them."""
+    message: Annotated[str, Field(max_length=32768)]
+    """The cause and the next step, for people."""
+    last_transition_time: datetime
+    """When `status` last changed."""
+    observed_generation: Int64 | None = None
+    """The generation of the resource that this is about."""
+
+
+class DatabaseType(StrEnum):
+    """Members of `spec.database`, as status names them."""
+
+    EMBEDDED = "Embedded"
+    EXTERNAL = "External"
+
+
+class ArtifactStoreType(StrEnum):
+    """Members of `spec.artifacts`, as status names them."""
+
+    EMBEDDED = "Embedded"
+    S3 = "S3"
+
+
+class DatabaseStatus(Model):
+    """The database in use."""
+
+    type: DatabaseType | None = None
+    """Embedded or External."""
+    host: Text | None = None
+    """Where it is."""
+    name: Text | None = None
+    """Name of the database there."""
+
+
+class ArtifactsStatus(Model):
+    """The artifact store in use."""
+
+    type: ArtifactStoreType | None = None
+    """Embedded or S3."""
+    uri: Text | None = None
+    """Bucket and prefix."""
+
+
+class ClientConfigMapRef(Model):
+    """A ConfigMap made for clients."""
+
+    name: Text
+    """Name of the ConfigMap, in the namespace of the server."""
+
+
+class Status(Model):
+    """What was last seen; absent members are not known yet."""
+
+    observed_generation: Int64 | None = None
+    """The generation of the resource that this status is about."""
+    url: Text | None = None
+    """Where clients inside the cluster reach the server."""
+    version: Text | None = None
+    """MLflow version that is running."""
+    image: Text | None = None
+    """Image that is running."""
+    schema_revision: Text | None = None
+    """Revision of the tables in the database."""
+    replicas: Int32 | None = None
+    """Pods of the server."""
+    ready_replicas: Int32 | None = None
+    """Pods of the server that answer."""
+    selector: Text | None = None
+    """Label selector of the server's pods, for autoscalers."""
+    database: DatabaseStatus | None = None
+    """The database in use."""
+    artifacts: ArtifactsStatus | None = None
+    """The artifact store in use."""
+    client_config_map_ref: ClientConfigMapRef | None = None
+    """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] | None = None
+    """Ready sums up the others. One that is not True says why and what to do."""
