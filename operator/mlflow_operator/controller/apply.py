@@ -109,7 +109,9 @@ async def prune(
     wanted = {(kinds.of(obj), _name(obj)) for obj in desired}
     gone = []
     for obj in live:
-        if (kinds.of(obj), _name(obj)) in wanted or not is_ours(obj, owner, data=False):
+        if (kinds.of(obj), _name(obj)) in wanted or not (
+            _labelled(obj, owner) and is_ours(obj, owner, data=False)
+        ):
             continue
         if obj["metadata"].get("deletionTimestamp"):
             continue
@@ -120,11 +122,12 @@ async def prune(
 
 
 def is_ours(live: Object, owner: Object, *, data: bool) -> bool:
-    """Whether the object was made for this very MLflowServer; a data object, for any one of its name."""
-    carried = live["metadata"].get("labels") or {}
-    if carried.get(labels.MANAGED_BY) != labels.OPERATOR or carried.get(labels.SERVER) != _name(owner):
-        return False
-    return data or _controller(live).get("uid") == owner["metadata"]["uid"]
+    """Whether the object was made for this very MLflowServer; a data object, for any one of its name.
+
+    Labels tell for data. For all else the owner's uid does, so that a label taken off by hand is drift like
+    any other and comes back.
+    """
+    return _labelled(live, owner) if data else bool(_controller(live).get("uid") == owner["metadata"]["uid"])
 
 
 def check(live: Object, owner: Object, *, data: bool) -> None:
@@ -170,7 +173,7 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
         written = await _correct(cluster, written, left)
     paths = [*differences, *(correction.field for correction in foreign)]
     logger.info(
-        "updated %s: %s", _called(wanted), ", ".join(dict.fromkeys(paths)) or "no longer wanted fields"
+        "updated %s: %s", _called(wanted), ", ".join(dict.fromkeys(paths)) or "what is wanted has changed"
     )
     return written
 
@@ -248,6 +251,11 @@ def _with_digest(wanted: Object, uid: str | None = None) -> Object:
 def _applied(live: Object) -> str | None:
     noted = (live["metadata"].get("annotations") or {}).get(labels.APPLIED)
     return str(noted) if noted else None
+
+
+def _labelled(live: Object, owner: Object) -> bool:
+    carried = live["metadata"].get("labels") or {}
+    return carried.get(labels.MANAGED_BY) == labels.OPERATOR and carried.get(labels.SERVER) == _name(owner)
 
 
 def _controller(live: Object) -> Object:

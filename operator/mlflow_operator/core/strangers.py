@@ -99,10 +99,15 @@ def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterato
     ours, theirs = wanted.get(name) or [], found.get(name) or []
     keys = fields.keys_of(name, [*ours, *theirs])
     by_key = {fields.key_of(entry, keys): entry for entry in ours}
+    held = {fields.key_of(entry, keys) for entry in theirs}
+    missing = [entry for key, entry in by_key.items() if key not in held]
     for index, entry in reversed([*enumerate(theirs)]):
         key = fields.key_of(entry, keys)
         where = place.member(name).entry(index, str(key))
-        if key not in by_key:
+        if key not in by_key and name == "ports" and missing:
+            # A port number that somebody changed: with apply's own beside it, two ports have one name.
+            yield where.replace(missing.pop(_named_as(entry, missing)))
+        elif key not in by_key:
             yield where.remove()
         elif name in ("containers", "initContainers"):
             yield from _of_container(by_key[key], entry, where)
@@ -111,7 +116,7 @@ def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterato
 
 
 def _of_container(wanted: Object, found: Object, place: _Place) -> Iterator[Correction]:
-    for name in ("env", "volumeMounts"):
+    for name in ("env", "ports", "volumeMounts"):
         yield from _entries(wanted, found, name, place)
     for name in _WHOLE:
         if found.get(name) and not wanted.get(name):
@@ -119,6 +124,11 @@ def _of_container(wanted: Object, found: Object, place: _Place) -> Iterator[Corr
     for name in _PROBES:
         if wanted.get(name) and _other_choice(wanted[name], found.get(name) or {}, _PROBE_ACTIONS):
             yield place.member(name).replace(wanted[name])
+
+
+def _named_as(port: Object, candidates: list[Object]) -> int:
+    names = [candidate.get("name") for candidate in candidates]
+    return names.index(port.get("name")) if port.get("name") in names else 0
 
 
 def _choices(name: str, entry: Object) -> frozenset[str]:
