@@ -111,9 +111,7 @@ class Spec(Model):
     """More environment for the server. Names that the operator sets are refused."""
     env_from: Annotated[tuple[EnvFromSource, ...], Field(max_length=16), ListAtomic()] = ()
     """Secrets and ConfigMaps whose keys become environment of the server. What the operator sets wins."""
-    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32), ListMap("mountPath")] | None = (
-        None
-    )
+    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32), ListMap("mountPath")] = ()
     """Mounts in the server's container, of volumes in `podTemplate.spec.volumes`."""
     pod_template: PodTemplate = PodTemplate()
     """Placement, identity and volumes of the pods."""

@@ -69,7 +69,7 @@ class TopologySpreadConstraint(Model):
     """Label of the nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
     when_unsatisfiable: UnsatisfiableSpread
     """DoNotSchedule: such a pod waits. ScheduleAnyway: it goes to the least bad place."""
-    label_selector: Opaque = Field(default_factory=dict)
+    label_selector: Opaque | None = None
     """Pods that count. Absent: the pods of this server."""
     min_domains: Annotated[Int32, Field(ge=1)] | None = None
     """How many places there must be at least; with DoNotSchedule only."""

@@ -103,5 +103,5 @@ class Status(Model):
     """The artifact store in use."""
     client_config_map_ref: ClientConfigMapRef | None = None
     """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] | None = None
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Ready sums up the others. One that is not True says why and what to do."""
