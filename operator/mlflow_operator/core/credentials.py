@@ -1,0 +1,78 @@
+"""Secrets of a server: two kinds that are generated once and are data, one that is computed and may go."""
+
+import base64
+import binascii
+
+from mlflow_operator.core import labels, minio, mlflow
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.meta import metadata
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, Owner
+
+ROLLOUT_KEY = "rollout-key"
+"""Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
+
+
+def database_secret(owner: Owner, database: EmbeddedDatabase, password: str) -> Object:
+    """Credentials of the embedded database, with all that a person needs to connect."""
+    connection = Connection(database.host, database.port, database.database, database.username, password)
+    return _secret(
+        owner,
+        owner.names.database_secret,
+        labels.DATABASE_POD,
+        {
+            "username": database.username,
+            "password": password,
+            "host": database.host,
+            "port": str(database.port),
+            "dbname": database.database,
+            "uri": connection.sqlalchemy(),
+        },
+    )
+
+
+def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_key: str) -> Object:
+    """Credentials of the embedded artifact store, with all that a person needs to connect."""
+    return _secret(
+        owner,
+        owner.names.artifacts_secret,
+        labels.ARTIFACT_STORE_POD,
+        {
+            "accessKeyID": access_key,
+            "secretAccessKey": secret_key,
+            "endpoint": minio.endpoint(owner),
+            "bucket": store.bucket,
+        },
+    )
+
+
+def server_secret(owner: Owner, connection: Connection, rollout_key: str) -> Object:
+    """What the server's pods read that only the operator can spell out."""
+    return _secret(
+        owner,
+        owner.names.server_secret,
+        labels.SERVER_POD,
+        {mlflow.BACKEND_STORE_KEY: connection.sqlalchemy(), ROLLOUT_KEY: rollout_key},
+    )
+
+
+def decoded(secret: Object) -> dict[str, str]:
+    """The values of a live Secret; what is not UTF-8 is left out, for no value of ours may be binary."""
+    found = {}
+    for key, encoded in (secret.get("data") or {}).items():
+        try:
+            found[key] = base64.b64decode(encoded).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+    return found
+
+
+def _secret(owner: Owner, name: str, component: str, values: dict[str, str]) -> Object:
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(owner, name, component),
+        "type": "Opaque",
+        "data": encoded,
+    }

@@ -1,0 +1,91 @@
+"""SQLAlchemy and libpq connection URIs, with every special character of a password in its place."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.server import TLSMode
+
+_DIALECTS = ("postgresql", "postgres")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one Postgres database. `options` are libpq's, such as `sslmode`."""
+
+    host: str
+    port: int
+    database: str
+    username: str
+    password: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        """Without the password: this may land in a log."""
+        return f"Connection({self.username}@{self.host}:{self.port}/{self.database})"
+
+    def with_tls(self, mode: TLSMode, ca_path: str | None) -> "Connection":
+        """Adds TLS settings where the options do not name them already; `ca_path` is a file of the reader."""
+        options = dict(self.options)
+        options.setdefault("sslmode", mode.value)
+        if ca_path:
+            options["sslrootcert"] = ca_path
+        return Connection(
+            self.host, self.port, self.database, self.username, self.password, tuple(sorted(options.items()))
+        )
+
+    def sqlalchemy(self) -> str:
+        """For MLflow: names the driver, because a bare `postgresql://` means another one per version."""
+        return self._uri("postgresql+psycopg")
+
+    def _uri(self, scheme: str) -> str:
+        user = quote(self.username, safe="")
+        password = f":{quote(self.password, safe='')}" if self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?{urlencode(self.options)}" if self.options else ""
+        return f"{scheme}://{user}{password}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
+
+
+def parse(uri: str, where: str) -> Connection:
+    """Reads a connection URI out of a user's Secret; `where` names it in messages.
+
+    Takes `postgresql://`, `postgres://` and both with a driver (`postgresql+psycopg2://`).
+    Raises UserMistake, whose message never holds any part of the URI but its scheme.
+    """
+    scheme, separator, _ = uri.strip().partition("://")
+    dialect = scheme.partition("+")[0].lower()
+    if not separator or dialect not in _DIALECTS:
+        found = f'"{scheme}://"' if separator and scheme.replace("+", "").isalnum() else "something else"
+        raise UserMistake(
+            Reason.DATABASE_UNREACHABLE,
+            f"{where} must hold a Postgres URI such as postgresql://user:password@host:5432/mlflow, "
+            f"but starts with {found}. Only Postgres is supported: put such a URI there.",
+        )
+    try:
+        parts = urlsplit(uri.strip())
+        host, port = parts.hostname, parts.port or 5432
+    except ValueError as error:
+        raise UserMistake(
+            Reason.DATABASE_UNREACHABLE,
+            f"{where} holds a URI whose host or port can't be read. Percent-encode special characters of the "
+            "user name and the password, as in p%40ss for p@ss.",
+        ) from error
+    database = unquote(parts.path.removeprefix("/"))
+    missing = [
+        n for n, v in (("a host", host), ("a user name", parts.username), ("a database", database)) if not v
+    ]
+    if missing or host is None:
+        raise UserMistake(
+            Reason.DATABASE_UNREACHABLE,
+            f"{where} holds a URI without {' and '.join(missing)}. Write it as "
+            "postgresql://user:password@host:5432/database, special characters percent-encoded.",
+        )
+    return Connection(
+        host,
+        port,
+        database,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+        tuple(parse_qsl(parts.query)),
+    )

@@ -1,0 +1,108 @@
+"""The server: Deployment, Service, and a PodDisruptionBudget from two replicas on."""
+
+from mlflow_operator.core import labels, mlflow, pods
+from mlflow_operator.core.meta import metadata
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import Server
+
+_DRAIN_SECONDS = 5
+"""How long a pod that is going still answers: until every kube-proxy has heard of it. New connections after
+SIGTERM are reset."""
+
+
+def service(server: Server) -> Object:
+    """What clients connect to."""
+    wanted = server.service
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(server.owner, server.names.service, labels.SERVER_POD, wanted.annotations),
+        "spec": {
+            "type": wanted.type,
+            "selector": labels.pods(server.owner.name, labels.SERVER_POD),
+            "ports": [{"name": "http", "port": wanted.port, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def disruption_budget(server: Server) -> Object | None:
+    """One pod at a time may be drained; with a single replica a budget would only block drains."""
+    if server.replicas < 2:
+        return None
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(server.owner, server.names.deployment, labels.SERVER_POD),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": labels.pods(server.owner.name, labels.SERVER_POD)},
+        },
+    }
+
+
+def deployment(server: Server, inputs: str) -> Object:
+    """The pods. `inputs` is the HMAC of every value they read from elsewhere: a new one rolls them."""
+    selector = labels.pods(server.owner.name, labels.SERVER_POD)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(server.owner, server.names.deployment, labels.SERVER_POD),
+        "spec": {
+            "replicas": server.replicas,
+            "selector": {"matchLabels": selector},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {
+                    "labels": server.pods.labels | labels.owned(server.owner.name, labels.SERVER_POD),
+                    "annotations": server.pods.annotations | {labels.INPUTS: inputs},
+                },
+                "spec": _pod(server, selector),
+            },
+        },
+    }
+
+
+def _pod(server: Server, selector: dict[str, str]) -> Object:
+    settings = server.pods
+    spread = list(settings.spread) or [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector},
+        }
+    ]
+    pod: Object = {
+        **pods.common(mlflow.USER, settings),
+        "terminationGracePeriodSeconds": _DRAIN_SECONDS + mlflow.GRACE_SECONDS + 10,
+        "topologySpreadConstraints": spread,
+        "containers": [_container(server)],
+        "volumes": mlflow.volumes(server),
+    }
+    if settings.affinity:
+        pod["affinity"] = settings.affinity
+    if settings.service_account:
+        pod["serviceAccountName"] = settings.service_account
+    return pod
+
+
+def _container(server: Server) -> Object:
+    ours = [*mlflow.database_env(server), *mlflow.artifact_env(server), *mlflow.server_env(server)]
+    return {
+        "name": "mlflow",
+        "image": server.image,
+        "imagePullPolicy": server.pull_policy,
+        "command": ["mlflow", "server"],
+        "ports": [{"name": "http", "containerPort": mlflow.PORT}],
+        "env": pods.merged_env(ours, server.env),
+        "envFrom": list(server.env_from),
+        "resources": server.resources,
+        "securityContext": pods.CONTAINER_SECURITY,
+        # each worker imports MLflow twice over; on a busy node that takes many seconds
+        "startupProbe": pods.http_probe("/health", "http", 1, 300),
+        "readinessProbe": pods.http_probe("/health", "http", 5, 3),
+        "livenessProbe": pods.http_probe("/health", "http", 15, 8, 10),
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_SECONDS)]}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mlflow.mounts(server),
+    }

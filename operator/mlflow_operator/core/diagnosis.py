@@ -1,0 +1,92 @@
+"""What keeps pods from becoming ready, read from the pods themselves."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.objects import Object
+
+_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_LINES, _CHARACTERS = 5, 600
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault of a pod, in a sentence."""
+
+    reason: Reason
+    message: str
+
+
+def of_pods(pods: Iterable[Object]) -> Finding | None:
+    """The first fault among `pods`, by name; None where they are merely on their way."""
+    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    return next((finding for pod in ordered for finding in _of_pod(pod)), None)
+
+
+def last_lines(message: str | None) -> str:
+    """The end of a container's output, short enough for a condition."""
+    lines = [line.rstrip() for line in (message or "").splitlines() if line.strip()]
+    return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
+
+
+def _of_pod(pod: Object) -> Iterator[Finding]:
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield Finding(
+                Reason.UNSCHEDULABLE,
+                f"No node takes pod {pod['metadata']['name']}: {condition.get('message', '')} "
+                "Free or add what is missing, or lower spec.resources.",
+            )
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        yield from _of_container(pod, container)
+
+
+def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
+    state: dict[str, Any] = container.get("state", {})
+    waiting = state.get("waiting") or {}
+    reason, name = waiting.get("reason", ""), container["name"]
+    if reason in _PULL:
+        yield Finding(
+            Reason.IMAGE_PULL_FAILED,
+            f"The image {container['image']} can't be pulled: {_first_line(waiting.get('message'))} "
+            "Check its name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
+        )
+    elif reason == "CreateContainerConfigError":
+        yield Finding(
+            Reason.SECRET_NOT_FOUND,
+            f"Container {name} can't be made: {_first_line(waiting.get('message'))} "
+            "Create what is missing, or take it out of the spec.",
+        )
+    ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
+    if ended and not container.get("ready") and pod["metadata"].get("deletionTimestamp") is None:
+        yield _ending(pod, name, ended)
+
+
+def _ending(pod: Object, name: str, ended: Object) -> Finding:
+    if ended.get("reason") == "OOMKilled":
+        return Finding(
+            Reason.SERVER_CRASHING,
+            f"Container {name} was killed for want of memory. Raise spec.resources.limits.memory, "
+            "or lower spec.workers.",
+        )
+    lines = last_lines(ended.get("message"))
+    if ended.get("exitCode") == 0 or not lines:
+        # MLflow ends with 0 even when it can't bind its port, so the code alone says nothing
+        where = (
+            f"kubectl logs -n {pod['metadata']['namespace']} {pod['metadata']['name']} -c {name} --previous"
+        )
+        return Finding(
+            Reason.SERVER_CRASHING,
+            f"Container {name} ended with exit code {ended.get('exitCode')} before it was ready. See: {where}",
+        )
+    return Finding(
+        Reason.SERVER_CRASHING,
+        f"Container {name} ended with exit code {ended.get('exitCode')}. Its last lines: {lines}",
+    )
+
+
+def _first_line(message: str | None) -> str:
+    return (message or "no reason given.").splitlines()[0][:_CHARACTERS]

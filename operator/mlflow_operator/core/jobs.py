@@ -1,0 +1,71 @@
+"""The migration Job: the one place where a schema moves. Servers never migrate: of several that try at once on
+an empty database all but one die."""
+
+import hashlib
+import json
+
+from mlflow_operator import payload
+from mlflow_operator.core import labels, mlflow, pods, sizing
+from mlflow_operator.core.meta import metadata
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import Server
+
+_DEADLINE_SECONDS = 6 * 3600
+
+
+def migration(server: Server, database_state: str) -> Object:
+    """One try to bring the schema to what `server.image` wants.
+
+    Named by the hash of what it depends on: the pod it runs and `database_state`, so that a database that was
+    emptied or replaced gets a Job of its own, and the same work is never done twice.
+    """
+    template = _template(server)
+    inputs = json.dumps([template, server.artifacts.store.bucket, database_state], sort_keys=True)
+    digest = hashlib.sha256(inputs.encode()).hexdigest()[:8]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(server.owner, server.names.migration(digest), labels.MIGRATION_POD),
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            # a migration of a large database takes hours; this only ends one that hangs
+            "activeDeadlineSeconds": _DEADLINE_SECONDS,
+            "template": template,
+        },
+    }
+
+
+def _template(server: Server) -> Object:
+    settings = server.pods
+    spec: Object = {
+        **pods.common(mlflow.USER, settings),
+        "restartPolicy": "Never",
+        "containers": [
+            {
+                "name": "migrate",
+                "image": server.image,
+                "imagePullPolicy": server.pull_policy,
+                "command": ["python3", "-u", "-c", payload.MIGRATE],
+                "env": pods.merged_env(mlflow.database_env(server), server.env),
+                "envFrom": list(server.env_from),
+                "resources": sizing.migration(),
+                "securityContext": pods.CONTAINER_SECURITY,
+                # the last lines become the condition's message, without leave to read pods' logs
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mlflow.mounts(server),
+            }
+        ],
+        "volumes": mlflow.volumes(server),
+    }
+    if settings.affinity:
+        spec["affinity"] = settings.affinity
+    if settings.service_account:
+        spec["serviceAccountName"] = settings.service_account
+    return {
+        "metadata": {
+            "labels": settings.labels | labels.owned(server.owner.name, labels.MIGRATION_POD),
+            "annotations": settings.annotations,
+        },
+        "spec": spec,
+    }

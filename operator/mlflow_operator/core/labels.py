@@ -1,0 +1,43 @@
+"""Label and annotation keys, and who carries which."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OPERATOR = "mlflow-operator"
+SERVER = "mlflow-operator.dev/server"
+"""The name of the MLflowServer that an object belongs to; how data finds back to a resource made again."""
+COMPONENT = "app.kubernetes.io/component"
+
+APPLIED = "mlflow-operator.dev/applied"
+"""Annotation: digest of what the operator last applied, so that a field it drops is noticed."""
+INPUTS = "mlflow-operator.dev/inputs"
+"""Pod annotation: HMAC of every value the pods read from Secrets and ConfigMaps; a change rolls them."""
+
+SERVER_POD = "server"
+DATABASE_POD = "database"
+ARTIFACT_STORE_POD = "artifact-store"
+MIGRATION_POD = "migration"
+
+
+def owned(server: str, component: str) -> dict[str, str]:
+    """Labels of every object made for `server`."""
+    return {
+        "app.kubernetes.io/name": "mlflow",
+        "app.kubernetes.io/instance": server,
+        COMPONENT: component,
+        MANAGED_BY: OPERATOR,
+        SERVER: server,
+    }
+
+
+def pods(server: str, component: str) -> dict[str, str]:
+    """The selector of one component's pods. Selectors can't change, so this must stay as it is for good."""
+    return {SERVER: server, COMPONENT: component}
+
+
+def selector(server: str) -> str:
+    """What finds every owned object of `server` in its namespace."""
+    return f"{MANAGED_BY}={OPERATOR},{SERVER}={server}"
+
+
+def managed() -> str:
+    """What finds every object any MLflowServer owns: the filter of the operator's watches."""
+    return f"{MANAGED_BY}={OPERATOR}"

@@ -1,0 +1,86 @@
+"""The environment in which MLflow runs, as server and as migration alike."""
+
+from mlflow_operator.core import pods, proxied
+from mlflow_operator.core.hosts import origins
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import ExternalDatabase, SecretKey, Server
+
+USER = 10001
+"""The official image names no user and would run as root."""
+
+PORT = 5000
+BACKEND_STORE_KEY = "backend-store-uri"
+"""Key of the Secret `<name>-server` that holds the connection URI."""
+
+DATABASE_TRUST, ARTIFACTS_TRUST = "database-ca", "artifacts-ca"
+GRACE_SECONDS = 30
+"""How long requests under way may take after SIGTERM; MLflow itself would wait without end."""
+
+
+def database_env(server: Server) -> list[Object]:
+    """What any process that speaks to the database needs."""
+    return [
+        pods.from_secret(
+            "MLFLOW_BACKEND_STORE_URI", SecretKey(server.names.server_secret, BACKEND_STORE_KEY, "")
+        ),
+        *pods.home_env(),
+    ]
+
+
+def artifact_env(server: Server) -> list[Object]:
+    """What the process that serves artifacts needs."""
+    store = server.artifacts.store
+    env = [
+        pods.value("MLFLOW_SERVE_ARTIFACTS", "true"),
+        pods.value("MLFLOW_ARTIFACTS_DESTINATION", store.uri),
+        pods.value("AWS_DEFAULT_REGION", store.region),
+        pods.value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),
+    ]
+    if store.endpoint:
+        env.append(pods.value("MLFLOW_S3_ENDPOINT_URL", store.endpoint))
+    if store.access_key and store.secret_key:
+        env.append(pods.from_secret("AWS_ACCESS_KEY_ID", store.access_key))
+        env.append(pods.from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))
+    if store.ca:
+        env.append(pods.value("AWS_CA_BUNDLE", pods.trust_path(ARTIFACTS_TRUST)))
+    if server.artifacts.proxied:
+        env.append(pods.value("PYTHONPATH", proxied.PATH))
+    return env
+
+
+def server_env(server: Server) -> list[Object]:
+    """What the server itself needs on top."""
+    return [
+        pods.value("MLFLOW_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network
+        # a Service called "mlflow" would have Kubernetes set this to tcp://... otherwise
+        pods.value("MLFLOW_PORT", str(PORT)),
+        pods.value("MLFLOW_WORKERS", str(server.workers)),
+        pods.value("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true" if server.job_execution else "false"),
+        pods.value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.hosts)),
+        pods.value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.hosts))),
+        pods.value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
+    ]
+
+
+def volumes(server: Server) -> list[Object]:
+    """Every volume of a pod that runs MLflow."""
+    found = [pods.HOME_VOLUME]
+    if isinstance(server.database, ExternalDatabase) and server.database.ca:
+        found.append(pods.trust_volume(DATABASE_TRUST, server.database.ca))
+    if server.artifacts.store.ca:
+        found.append(pods.trust_volume(ARTIFACTS_TRUST, server.artifacts.store.ca))
+    if server.artifacts.proxied:
+        found.append(proxied.volume(server.owner))
+    return [*found, *server.pods.volumes]
+
+
+def mounts(server: Server) -> list[Object]:
+    """Where `volumes` are found."""
+    found = [pods.HOME_MOUNT]
+    if isinstance(server.database, ExternalDatabase) and server.database.ca:
+        found.append(pods.trust_mount(DATABASE_TRUST))
+    if server.artifacts.store.ca:
+        found.append(pods.trust_mount(ARTIFACTS_TRUST))
+    if server.artifacts.proxied:
+        found.append(proxied.MOUNT)
+    return [*found, *server.volume_mounts]

@@ -1,0 +1,73 @@
+"""Names of everything one MLflowServer owns. Nothing else may spell them out.
+
+A server called `a` and one called `a-postgres` would own an object of the same name; the second one meets
+`NameConflict` when it tries to make it, so no name here is ever made unique by a suffix.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Names:
+    """The owned names of the MLflowServer `server` (at most 40 characters, so that none passes 63)."""
+
+    server: str
+
+    @property
+    def deployment(self) -> str:
+        """The server's Deployment, its Service and its PodDisruptionBudget."""
+        return self.server
+
+    @property
+    def service(self) -> str:
+        """What clients connect to."""
+        return self.server
+
+    @property
+    def postgres(self) -> str:
+        """The embedded database's StatefulSet and Service."""
+        return f"{self.server}-postgres"
+
+    @property
+    def postgres_data(self) -> str:
+        """The embedded database's volume."""
+        return f"{self.server}-postgres-data"
+
+    @property
+    def artifact_store(self) -> str:
+        """The embedded artifact store's StatefulSet and Service."""
+        return f"{self.server}-artifacts"
+
+    @property
+    def artifact_store_data(self) -> str:
+        """The embedded artifact store's volume."""
+        return f"{self.server}-artifacts-data"
+
+    @property
+    def database_secret(self) -> str:
+        """The generated credentials of the embedded database: data, kept when the resource goes."""
+        return f"{self.server}-database"
+
+    @property
+    def artifacts_secret(self) -> str:
+        """The generated credentials of the embedded artifact store: data, kept when the resource goes."""
+        return f"{self.server}-artifacts"
+
+    @property
+    def server_secret(self) -> str:
+        """What the operator computes for the server's pods out of other Secrets; made anew at will."""
+        return f"{self.server}-server"
+
+    @property
+    def plugin(self) -> str:
+        """The ConfigMap with the files that keep artifacts behind the server."""
+        return f"{self.server}-server"
+
+    @property
+    def client(self) -> str:
+        """The ConfigMap that clients take as `envFrom`."""
+        return f"{self.server}-client"
+
+    def migration(self, inputs: str) -> str:
+        """The Job that brings the schema up; `inputs` is the eight-character hash of what it depends on."""
+        return f"{self.server}-migrate-{inputs}"

@@ -1,0 +1,186 @@
+"""Decides everything a spec leaves open, once. What comes out has no default left to take."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlflow_operator import api
+from mlflow_operator.api import artifacts as api_artifacts
+from mlflow_operator.api import database as api_database
+from mlflow_operator.api.model import Model
+from mlflow_operator.api.pods import PodTemplate
+from mlflow_operator.core import hosts, minio, sizing
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import (
+    Artifacts,
+    BucketCreation,
+    Database,
+    EmbeddedArtifactStore,
+    EmbeddedDatabase,
+    ExternalDatabase,
+    ObjectStore,
+    Owner,
+    PodSettings,
+    SecretKey,
+    Server,
+    ServiceSettings,
+    TLSMode,
+    Volume,
+)
+from mlflow_operator.core.versions import TESTED, Images
+
+EMBEDDED_BUCKET = "mlflow"
+_TLS = {
+    "Disable": TLSMode.DISABLE,
+    "Prefer": TLSMode.PREFER,
+    "Require": TLSMode.REQUIRE,
+    "VerifyCA": TLSMode.VERIFY_CA,
+    "VerifyFull": TLSMode.VERIFY_FULL,
+}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What decides beside the spec: the operator's settings, and what the cluster gave the server's Service."""
+
+    images: Images
+    cluster_domain: str = "cluster.local"
+    node_ports: tuple[int, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+def surroundings(images: Images, cluster_domain: str, service: Object | None) -> Surroundings:
+    """Reads the live Service, None where there is none yet."""
+    spec, status = (service or {}).get("spec") or {}, (service or {}).get("status") or {}
+    ingress = (status.get("loadBalancer") or {}).get("ingress") or ()
+    return Surroundings(
+        images,
+        cluster_domain,
+        tuple(port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")),
+        tuple(sorted(point[key] for point in ingress for key in ("hostname", "ip") if point.get(key))),
+    )
+
+
+def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
+    """The server that `resource` asks for."""
+    spec, meta = resource.spec, resource.metadata
+    owner = Owner(meta.name, meta.namespace, meta.uid)
+    version = spec.version or resource.status.version or TESTED
+    jobs = spec.job_execution.value == "Enabled"
+    names = hosts.service_names(owner.names.service, owner.namespace, around.cluster_domain)
+    return Server(
+        owner=owner,
+        version=version,
+        image=spec.image or around.images.server(version),
+        pull_policy=spec.image_pull_policy.value,
+        replicas=0 if spec.suspend else spec.replicas,
+        suspended=spec.suspend,
+        workers=spec.workers,
+        job_execution=jobs,
+        hosts=hosts.allowed(names, [*(spec.allowed_hosts or ()), *around.addresses], around.node_ports),
+        resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs),
+        env=_manifests(spec.env),
+        env_from=_manifests(spec.env_from),
+        volume_mounts=_manifests(spec.volume_mounts),
+        pods=_pods(spec.pod_template),
+        service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
+        database=_database(owner, spec.database, around.images),
+        artifacts=_artifacts(owner, spec.artifacts, around.images),
+    )
+
+
+def _database(owner: Owner, spec: api_database.Database, images: Images) -> Database:
+    if spec.external:
+        return _external(spec.external)
+    embedded = spec.embedded or api_database.EmbeddedDatabase()
+    return EmbeddedDatabase(
+        image=embedded.image or images.postgres,
+        volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
+        resources=_manifest(embedded.resources) or sizing.postgres(),
+        host=f"{owner.names.postgres}.{owner.namespace}.svc",
+    )
+
+
+def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
+    field = "spec.database.external"
+    tls = spec.tls or api_database.DatabaseTLS()
+    uri, keys, authority = spec.uri_secret_ref, spec.credentials_secret_ref, tls.ca_secret_ref
+    at = f"{field}.credentialsSecretRef"
+    return ExternalDatabase(
+        uri=SecretKey(uri.name, uri.key, f"{field}.uriSecretRef") if uri else None,
+        host=spec.host or "",
+        port=spec.port,
+        database=spec.database_name,
+        username=SecretKey(keys.name, keys.username_key, at) if keys else None,
+        password=SecretKey(keys.name, keys.password_key, at) if keys else None,
+        tls=_TLS[tls.mode.value],
+        ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
+    )
+
+
+def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
+    proxied = spec.access is api_artifacts.Access.PROXIED
+    if spec.s3:
+        return Artifacts(_s3(spec.s3), None, proxied)
+    embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
+    secret = owner.names.artifacts_secret
+    return Artifacts(
+        store=ObjectStore(
+            endpoint=minio.endpoint(owner),
+            region="us-east-1",
+            bucket=EMBEDDED_BUCKET,
+            prefix="",
+            addressing_style="path",
+            creation=BucketCreation.IF_MISSING,
+            access_key=SecretKey(secret, "accessKeyID", "spec.artifacts.embedded"),
+            secret_key=SecretKey(secret, "secretAccessKey", "spec.artifacts.embedded"),
+            ca=None,
+        ),
+        embedded=EmbeddedArtifactStore(
+            image=embedded.image or images.minio,
+            volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
+            resources=_manifest(embedded.resources) or sizing.minio(),
+        ),
+        proxied=proxied,
+    )
+
+
+def _s3(spec: api_artifacts.S3) -> ObjectStore:
+    field = "spec.artifacts.s3"
+    keys, authority = spec.credentials_secret_ref, spec.tls.ca_secret_ref if spec.tls else None
+    at = f"{field}.credentialsSecretRef"
+    return ObjectStore(
+        endpoint=spec.endpoint,
+        region=spec.region,
+        bucket=spec.bucket,
+        prefix=(spec.prefix or "").strip("/"),
+        addressing_style=spec.addressing_style.value.lower(),
+        creation=BucketCreation(spec.bucket_creation.value),
+        access_key=SecretKey(keys.name, keys.access_key_id_key, at) if keys else None,
+        secret_key=SecretKey(keys.name, keys.secret_access_key_key, at) if keys else None,
+        ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
+    )
+
+
+def _pods(template: PodTemplate) -> PodSettings:
+    spec = template.spec
+    return PodSettings(
+        labels=dict(template.metadata.labels),
+        annotations=dict(template.metadata.annotations),
+        node_selector=dict(spec.node_selector),
+        tolerations=_manifests(spec.tolerations),
+        affinity=spec.affinity or {},
+        spread=_manifests(spec.topology_spread_constraints),
+        priority_class=spec.priority_class_name,
+        service_account=spec.service_account_name,
+        pull_secrets=_manifests(spec.image_pull_secrets),
+        security_context=spec.security_context or {},
+        volumes=_manifests(spec.volumes),
+    )
+
+
+def _manifest(part: Model | None) -> Object:
+    return part.manifest() if part else {}
+
+
+def _manifests(parts: Iterable[Model] | None) -> tuple[Object, ...]:
+    return tuple(part.manifest() for part in parts or ())

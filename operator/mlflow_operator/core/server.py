@@ -1,0 +1,189 @@
+"""A server as it shall be: every default decided, nothing left open. Builders read this and nothing else."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mlflow_operator.core.names import Names
+from mlflow_operator.core.objects import Object
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """One key of one Secret in the server's namespace; `field` is where the spec names it."""
+
+    name: str
+    key: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The MLflowServer an object belongs to; what it needs for labels and for the ownerReference."""
+
+    name: str
+    namespace: str
+    uid: str
+
+    @property
+    def names(self) -> Names:
+        """Names of what it owns."""
+        return Names(self.name)
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """`spec.podTemplate`: what the owner decides about pods.
+
+    `service_account`, `affinity`, `spread`, `volumes`, `labels` and `annotations` concern pods that run MLflow;
+    the rest, every pod we make, so that a tainted or mirrored cluster is a matter of one place.
+    """
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    node_selector: dict[str, str]
+    tolerations: tuple[Object, ...]
+    affinity: Object
+    spread: tuple[Object, ...]
+    priority_class: str | None
+    service_account: str | None
+    pull_secrets: tuple[Object, ...]
+    security_context: Object
+    volumes: tuple[Object, ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of our own; it may only grow."""
+
+    size: str
+    storage_class: str | None
+
+
+class TLSMode(StrEnum):
+    """libpq's `sslmode`, by the names the resource uses."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
+@dataclass(frozen=True)
+class EmbeddedDatabase:
+    """A Postgres of the server's own. `username` owns `database`, which is made with the cluster."""
+
+    image: str
+    volume: Volume
+    resources: Object
+    host: str
+    port: int = 5432
+    database: str = "mlflow"
+    username: str = "mlflow"
+
+
+@dataclass(frozen=True)
+class ExternalDatabase:
+    """A Postgres of somebody else's: either `uri` names all, or `host` and the credentials do."""
+
+    uri: SecretKey | None
+    host: str
+    port: int
+    database: str
+    username: SecretKey | None
+    password: SecretKey | None
+    tls: TLSMode
+    ca: SecretKey | None
+
+
+Database = EmbeddedDatabase | ExternalDatabase
+
+
+class BucketCreation(StrEnum):
+    """Whether a missing bucket is made."""
+
+    IF_MISSING = "IfMissing"
+    NEVER = "Never"
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """An S3 bucket and a prefix in it. `endpoint` None is AWS; no keys is workload identity."""
+
+    endpoint: str | None
+    region: str
+    bucket: str
+    prefix: str
+    addressing_style: str
+    creation: BucketCreation
+    access_key: SecretKey | None
+    secret_key: SecretKey | None
+    ca: SecretKey | None
+
+    @property
+    def uri(self) -> str:
+        """As MLflow's `--artifacts-destination` wants it."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+@dataclass(frozen=True)
+class EmbeddedArtifactStore:
+    """A MinIO of the server's own."""
+
+    image: str
+    volume: Volume
+    resources: Object
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Where artifacts go. `embedded` is None where the store is somebody else's.
+
+    `proxied`: everything passes through the server; otherwise the server signs URLs of the store for clients.
+    """
+
+    store: ObjectStore
+    embedded: EmbeddedArtifactStore | None
+    proxied: bool
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """`spec.service`."""
+
+    type: str
+    port: int
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One MLflow server, resolved. `replicas` is 0 while it is suspended."""
+
+    owner: Owner
+    version: str
+    image: str
+    pull_policy: str
+    replicas: int
+    suspended: bool
+    workers: int
+    job_execution: bool
+    hosts: tuple[str, ...]
+    resources: Object
+    env: tuple[Object, ...]
+    env_from: tuple[Object, ...]
+    volume_mounts: tuple[Object, ...]
+    pods: PodSettings
+    service: ServiceSettings
+    database: Database
+    artifacts: Artifacts
+
+    @property
+    def names(self) -> Names:
+        """Names of what it owns."""
+        return self.owner.names
+
+    @property
+    def url(self) -> str:
+        """Where clients in the cluster reach it; without a cluster domain, so that it holds in any cluster."""
+        return f"http://{self.names.service}.{self.owner.namespace}.svc:{self.service.port}"

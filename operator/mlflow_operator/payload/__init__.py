@@ -1,0 +1,6 @@
+"""Files that run inside MLflow's image. They import nothing of the operator."""
+
+from importlib.resources import files
+
+PROXIED_S3 = files(__name__).joinpath("proxied_s3.py").read_text()
+MIGRATE = files(__name__).joinpath("migrate.py").read_text()
