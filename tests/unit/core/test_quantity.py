@@ -36,7 +36,21 @@ def test_value_is_exact(text: str | float, value: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Gi", "1 Gi", "1gi", "1K", "ten", "1e", "1.2.3", "0x10", "1e999999999", "9" * 1000, "\u0661", "1Gi\n"],
+    [
+        "",
+        "Gi",
+        "1 Gi",
+        "1gi",
+        "1K",
+        "ten",
+        "1e",
+        "1.2.3",
+        "0x10",
+        "1e999999999",
+        "9" * 1000,
+        "\u0661",
+        "1Gi\n",
+    ],
 )
 def test_nonsense_is_refused_and_the_way_out_named(text: str) -> None:
     with pytest.raises(ValueError, match="write it like"):
