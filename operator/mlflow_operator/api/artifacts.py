@@ -96,7 +96,7 @@ class Artifacts(Model):
     rules = (
         at_most_one("spec.artifacts", "embedded", "s3"),
         Rule(
-            "self.access == 'Proxied' || has(self.s3)",
+            "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
             "spec.artifacts.access Presigned makes clients reach the store, which an embedded one forbids: "
             "use Proxied, or a store of your own in spec.artifacts.s3",
             field=".access",

@@ -3,10 +3,17 @@
 Absent members count as what they stand for: no `database` is an embedded one, no `storage` has its default
 size. What only a Secret tells (the host inside a URI) can't be compared here; the operator does that and
 reports `StorageChangeRefused`.
+
+The API server estimates what a rule may cost from the sizes in the schema, and loses track of them behind optionals
+(`.?`) and conditionals. So members are guarded by `has()`, and values compared where they stand.
 """
 
 from mlflow_operator.api.rules import Rule
 from mlflow_operator.api.storage import ARTIFACTS_SIZE, DATABASE_SIZE
+
+EXTERNAL = "database.external"
+HOST = f"{EXTERNAL}.host"
+S3 = "artifacts.s3"
 
 _ALLOWED = "self.storageChangePolicy == 'Allow'"
 _WAY_OUT = (
@@ -15,89 +22,106 @@ _WAY_OUT = (
 )
 
 
-def _both(path: str) -> str:
-    return f"self.{path}.hasValue() && oldSelf.{path}.hasValue()"
+def _has(which: str, path: str) -> str:
+    """Return CEL that `path` below `which` (`self`, `oldSelf`) is there, its parents included."""
+    parts = path.split(".")
+    return " && ".join(f"has({'.'.join([which, *parts[: depth + 1]])})" for depth in range(len(parts)))
+
+
+def _in_both(path: str) -> str:
+    return f"{_has('self', path)} && {_has('oldSelf', path)}"
 
 
 def _same(path: str) -> str:
-    return f"self.{path} == oldSelf.{path}"
+    """Return CEL that a scalar is the same before and after, or absent both times."""
+    here, there = _has("self", path), _has("oldSelf", path)
+    return f"({here}) == ({there}) && (!({here} && {there}) || self.{path} == oldSelf.{path})"
+
+
+def _same_or(path: str, default: str) -> str:
+    """Return CEL that a scalar is the same before and after, where absent means `default`."""
+    here, there = _has("self", path), _has("oldSelf", path)
+    return (
+        f"({here} ? ({there} ? self.{path} == oldSelf.{path} : self.{path} == {default}) : "
+        f"(!({there}) || oldSelf.{path} == {default}))"
+    )
 
 
 def _kept(cel: str, subject: str, field: str) -> Rule:
     return Rule(f"{_ALLOWED} || {cel}", f"{subject} changed: {_WAY_OUT}", field=field)
 
 
-def _member(union: str, member: str) -> Rule:
-    path = f"?{union}.?{member}.hasValue()"
-    return _kept(f"self.{path} == oldSelf.{path}", f"The member of spec.{union}", f".{union}")
+def _member(path: str) -> Rule:
+    union = path.split(".", maxsplit=1)[0]
+    return _kept(
+        f"({_has('self', path)}) == ({_has('oldSelf', path)})", f"The member of spec.{union}", f".{union}"
+    )
 
 
-def _never_smaller(union: str, default: str) -> Rule:
-    here = f"?{union}.?embedded.?storage.?size.orValue('{default}')"
-    other = {"database": "external", "artifacts": "s3"}[union]
-    elsewhere = f"?{union}.?{other}.hasValue()"
+def _while_there(path: str, member: str, subject: str | None = None) -> Rule:
+    """Return the rule that `member` stays while the union's member `path` stays."""
+    return _kept(
+        f"!({_in_both(path)}) || ({_same(f'{path}.{member}')})",
+        subject or f"spec.{path}.{member}",
+        f".{path.split('.', maxsplit=1)[0]}",
+    )
+
+
+def _never_smaller(union: str, other: str, default: str) -> Rule:
+    size = f"{union}.embedded.storage.size"
+
+    def quantity(which: str) -> str:
+        return f"({_has(which, size)} ? quantity({which}.{size}) : quantity('{default}'))"
+
     return Rule(
-        f"self.{elsewhere} || oldSelf.{elsewhere} || "
-        f"!isQuantity(self.{here}) || !isQuantity(oldSelf.{here}) || "
-        f"quantity(self.{here}).compareTo(quantity(oldSelf.{here})) >= 0",
-        f"spec.{union}.embedded.storage.size got smaller, and a volume can't shrink: "
-        "put the old size back, or a larger one",
-        message_expression=f"'spec.{union}.embedded.storage.size got smaller, and a volume can\\'t shrink: "
-        f"write ' + oldSelf.{here} + ' or more'",
+        # What is no quantity is refused where it stands, with a sentence of its own.
+        f"({_has('self', other)}) || ({_has('oldSelf', other)}) || "
+        f"({_has('self', size)} && !isQuantity(self.{size})) || "
+        f"{quantity('self')}.compareTo({quantity('oldSelf')}) >= 0",
+        f"spec.{size} got smaller, and a volume can't shrink: put the old size back, or a larger one "
+        f"(absent, it is {default})",
         field=f".{union}",
     )
 
 
-def _same_class(union: str) -> Rule:
-    path = f"?{union}.?embedded.?storage.?storageClassName"
-    other = {"database": "external", "artifacts": "s3"}[union]
-    elsewhere = f"?{union}.?{other}.hasValue()"
+def _same_class(union: str, other: str) -> Rule:
+    path = f"{union}.embedded.storage.storageClassName"
     return Rule(
-        f"self.{elsewhere} || oldSelf.{elsewhere} || {_same(path)}",
-        f"spec.{union}.embedded.storage.storageClassName changed, and a volume stays in its class: put "
-        "the old value back (or leave it out as before), and make a new server to use another class",
+        f"({_has('self', other)}) || ({_has('oldSelf', other)}) || ({_same(path)})",
+        f"spec.{path} changed, and a volume stays in its class: put the old value back (or leave it out as "
+        "before); for another class make a new server",
         field=f".{union}",
     )
 
 
-def _host(which: str) -> str:
-    endpoint = f"{which}.?artifacts.?s3.?endpoint"
-    return f"(isURL({endpoint}.orValue('')) ? url({endpoint}.value()).getHost() : '')"
+def _same_host() -> str:
+    endpoint = f"{S3}.endpoint"
+    here, there = _has("self", endpoint), _has("oldSelf", endpoint)
+    plain = "replace('https://', 'http://')"
+    host = f"self.{endpoint}.{plain} == oldSelf.{endpoint}.{plain}"
+    return f"({here}) == ({there}) && (!({here} && {there}) || {host})"
 
-
-EXTERNAL = "?database.?external"
-S3 = "?artifacts.?s3"
 
 CHANGE_RULES = (
-    _member("database", "external"),
-    _member("artifacts", "s3"),
+    _member(EXTERNAL),
+    _member(S3),
     _kept(
-        f"!({_both(f'{EXTERNAL}.?host')}) || ({_same(f'{EXTERNAL}.?host')} && "
-        f"self.{EXTERNAL}.?port.orValue(5432) == oldSelf.{EXTERNAL}.?port.orValue(5432))",
-        "spec.database.external.host or port",
+        f"!({_in_both(HOST)}) || ({_same(HOST)} && {_same_or(f'{EXTERNAL}.port', '5432')})",
+        f"spec.{HOST} or its port",
         ".database",
     ),
     _kept(
-        f"!({_both(f'{EXTERNAL}.?host')}) || self.{EXTERNAL}.?databaseName.orValue('mlflow') == "
-        f"oldSelf.{EXTERNAL}.?databaseName.orValue('mlflow')",
-        "spec.database.external.databaseName",
+        f"!({_in_both(HOST)}) || ({_same_or(f'{EXTERNAL}.databaseName', repr('mlflow'))})",
+        f"spec.{EXTERNAL}.databaseName",
         ".database",
     ),
     # http becoming https is no other store: hosts are compared, ports included.
-    _kept(
-        f"!({_both(S3)}) || {_host('self')} == {_host('oldSelf')}",
-        "The host of spec.artifacts.s3.endpoint",
-        ".artifacts",
-    ),
-    _kept(f"!({_both(S3)}) || {_same(f'{S3}.?bucket')}", "spec.artifacts.s3.bucket", ".artifacts"),
-    _kept(f"!({_both(S3)}) || {_same(f'{S3}.?prefix')}", "spec.artifacts.s3.prefix", ".artifacts"),
-    _kept(
-        "self.?artifacts.?access.orValue('Proxied') == oldSelf.?artifacts.?access.orValue('Proxied')",
-        "spec.artifacts.access",
-        ".artifacts",
-    ),
-    _never_smaller("database", DATABASE_SIZE),
-    _never_smaller("artifacts", ARTIFACTS_SIZE),
-    _same_class("database"),
-    _same_class("artifacts"),
+    _kept(f"!({_in_both(S3)}) || ({_same_host()})", "The host of spec.artifacts.s3.endpoint", ".artifacts"),
+    _while_there(S3, "bucket"),
+    _while_there(S3, "prefix"),
+    _kept(_same("artifacts.access"), "spec.artifacts.access", ".artifacts"),
+    _never_smaller("database", EXTERNAL, DATABASE_SIZE),
+    _never_smaller("artifacts", S3, ARTIFACTS_SIZE),
+    _same_class("database", EXTERNAL),
+    _same_class("artifacts", S3),
 )

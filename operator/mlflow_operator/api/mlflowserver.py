@@ -124,7 +124,7 @@ class Spec(Model):
 
     rules = (
         Rule(
-            "self.jobExecution != 'Enabled' || self.replicas <= 1",
+            "self.?jobExecution.orValue('Disabled') == 'Disabled' || self.?replicas.orValue(1) <= 1",
             "spec.jobExecution Enabled needs spec.replicas 1, for each pod has a queue of its own: "
             "lower replicas, or set jobExecution to Disabled",
             field=".jobExecution",
@@ -132,7 +132,8 @@ class Spec(Model):
         ),
         Rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(mount, "
-            "self.?podTemplate.?spec.?volumes.orValue([]).exists(volume, volume.name == mount.name))",
+            "has(self.podTemplate) && has(self.podTemplate.spec) && has(self.podTemplate.spec.volumes) && "
+            "self.podTemplate.spec.volumes.exists(volume, volume.name == mount.name))",
             "spec.volumeMounts names a volume that spec.podTemplate.spec.volumes lacks: add the volume there",
             field=".volumeMounts",
             holds=lambda spec: (

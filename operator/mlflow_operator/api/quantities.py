@@ -63,7 +63,7 @@ ResourceList = Annotated[
     Field(max_length=8),
     Rule(
         "self.all(name, type(self[name]) == int ? self[name] >= 0 : "
-        "(isQuantity(self[name]) && quantity(self[name]).sign() >= 0))",
+        "(isQuantity(self[name]) && quantity(self[name]).asApproximateFloat() >= 0.0))",
         NO_AMOUNT,
         holds=lambda amounts: all(is_quantity(a) and amount(a) >= 0 for a in amounts.values()),
     ),

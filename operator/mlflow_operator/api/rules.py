@@ -6,6 +6,7 @@ stored before the rule existed. Rules that compare with the stored object can on
 
 CEL is limited to what Kubernetes 1.30 admits: optionals, quantities and sets are in,
 `ip()` and `format` are not.
+Rules run on schema defaults too, before defaults inside them are filled in: members are asked for with `.?`.
 """
 
 import re
