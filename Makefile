@@ -1,0 +1,47 @@
+# `make help` says what there is. What a target needs it installs or builds by itself, into the cache.
+CACHE := $(or $(MLFLOW_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mlflow-operator)
+export MLFLOW_OPERATOR_CACHE := $(CACHE)
+export KUBECONFIG := $(CACHE)/kubeconfig
+export PATH := $(CACHE)/bin:$(PATH)
+
+# The system's Python does: making the cluster needs nothing but the standard library.
+CLUSTER := python3 -m tests.cluster
+PYTEST := .venv/bin/python -m pytest
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+cluster: ## bring up the test cluster, with every image in it (IMAGES=auto|pull|build)
+	@$(CLUSTER) up
+images: ## build the operator's image again and have the cluster hold it
+	@$(CLUSTER) images
+demo: cluster venv ## the whole way: operator, a server, a model trained, registered and loaded back
+	@tests/demo/run
+test: lint unit chart cluster contracts e2e ## everything, in the order in which it fails fastest
+
+venv: ## the project's Python environment, as locked
+	@$(CLUSTER) python
+lint: venv ## style, types, and which layer may import which
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+unit: venv ## tests that need no cluster
+	$(PYTEST) tests/unit
+chart: venv ## the chart and the manifests made of it
+	@$(CLUSTER) chart-tools
+	$(PYTEST) tests/chart
+contracts: cluster venv ## the images used keep the promises of the published ones
+	$(PYTEST) tests/cluster
+e2e: cluster venv ## real servers on the test cluster
+	$(PYTEST) tests/e2e
+generate: venv ## write what is made from the sources: the CRD and the manifests
+	@tests/generate
+
+clean: ## remove the cluster and all that was made for it, except the cache
+	@$(CLUSTER) down
+clean-cache: ## remove the cache too: the next run builds everything again
+	@$(CLUSTER) clean-cache
+
+.PHONY: help cluster images demo test venv lint unit chart contracts e2e generate clean clean-cache
+.DEFAULT_GOAL := help

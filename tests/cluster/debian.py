@@ -1,0 +1,72 @@
+"""Base images made from Debian's own archive, in place of debian:<suite>-slim."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from .settings import Settings
+from .shell import Failed, Shell
+
+ARCHIVE = "http://deb.debian.org/debian"
+SECURITY = "http://deb.debian.org/debian-security"
+# The machine may reach the package registries through a certificate authority of its own.
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+LEFT_OUT = (
+    "var/cache/apt/archives",
+    "var/lib/apt/lists",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+)
+
+
+def reference(suite: str) -> str:
+    """The name under which Dockerfiles use the base."""
+    return f"debian:{suite}-slim"
+
+
+def make(s: Settings, sh: Shell, suite: str) -> None:
+    """Debootstrap `suite` once into the cache, and load it into docker."""
+    tar = s.cache / f"debian-{suite}.tar"
+    if not tar.exists():
+        if os.geteuid() != 0:
+            raise Failed(
+                "no image registry answers, and only root can build images from Debian packages",
+                "Run as root, or where docker.io, ghcr.io and quay.io are reached.",
+            )
+        root = s.cache / f"debian-{suite}"
+        shutil.rmtree(root, ignore_errors=True)
+        sh.run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, root, ARCHIVE)
+        _finish(root, suite)
+        part = tar.with_suffix(".part")
+        sh.run("tar", "-C", root, "-cf", part, ".")
+        part.rename(tar)
+        shutil.rmtree(root)
+    sh.run("docker", "import", tar, reference(suite))
+
+
+def _finish(root: Path, suite: str) -> None:
+    for left_out in LEFT_OUT:
+        shutil.rmtree(root / left_out, ignore_errors=True)
+        (root / left_out).mkdir()
+    _trust_what_the_host_trusts(root)
+    (root / "etc/apt/sources.list").write_text(
+        f"deb {ARCHIVE} {suite} main\n"
+        f"deb {ARCHIVE} {suite}-updates main\n"
+        f"deb {SECURITY} {suite}-security main\n"
+    )
+
+
+def _trust_what_the_host_trusts(root: Path) -> None:
+    """Give the image the authorities that the machine has beyond Debian's own, if there are any."""
+    if not AUTHORITIES.exists():
+        return
+    bundle = root / AUTHORITIES.relative_to("/")
+    known = bundle.read_text()
+    extra = [one for one in CERTIFICATE.findall(AUTHORITIES.read_text()) if one not in known]
+    for number, certificate in enumerate(extra):
+        # Where update-ca-certificates looks, which packages run whenever they like.
+        (root / f"usr/local/share/ca-certificates/host-{number}.crt").write_text(f"{certificate}\n")
+    bundle.write_text("\n".join([known.rstrip(), *extra, ""]))

@@ -1,0 +1,78 @@
+"""The docker engine: the one that runs, or one that is started here and outlives the command."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from .settings import Settings
+from .shell import Failed, Shell
+
+START_SECONDS = 60
+CAP_SYS_RESOURCE = 24
+# A range that is set aside for tests (RFC 2544), so that it hides no network the machine talks to.
+BRIDGE_ADDRESS = "198.18.0.1/24"
+HERE = Path(__file__).parent
+
+
+def answers(sh: Shell) -> bool:
+    """Whether a docker engine can be used by this user."""
+    return sh.ok("docker", "version", "--format", "{{.Server.Version}}")
+
+
+def start(s: Settings, sh: Shell) -> None:
+    """Start the engine: by systemd where it rules, else as a process of its own session."""
+    if os.geteuid() != 0:
+        raise Failed(
+            "no docker engine answers, and only root can start one",
+            "Start docker, or let this user use it (group docker), and run the same command again.",
+        )
+    if Path("/run/systemd/system").exists():
+        sh.run("systemctl", "start", "docker")
+    else:
+        Path("/var/run/docker.pid").unlink(missing_ok=True)  # left by an engine that was killed
+        argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime()]
+        _pid_file(s).write_text(str(sh.spawn(argv, s.cache / "logs" / "dockerd.log")))
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(sh):
+        if time.monotonic() > deadline:
+            log = s.cache / "logs" / "dockerd.log"
+            raise Failed(
+                f"the docker engine does not answer {START_SECONDS} s after its start", f"Look in {log}."
+            )
+        time.sleep(0.2)
+
+
+def stop(s: Settings, sh: Shell) -> bool:
+    """Stop the engine if it is one that `start` made. Returns whether it did."""
+    pid = _running(s)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    while _running(s) == pid:
+        time.sleep(0.2)
+    _pid_file(s).unlink(missing_ok=True)
+    return True
+
+
+def _running(s: Settings) -> int | None:
+    try:
+        pid = int(_pid_file(s).read_text())
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        dead = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (OSError, ValueError):
+        return None
+    return pid if name == "dockerd" and not dead else None
+
+
+def _pid_file(s: Settings) -> Path:
+    return s.cache / "dockerd.pid"
+
+
+def _runtime() -> list[str]:
+    """A container host may itself lack a right that docker asks for; then a shim asks runc for less."""
+    status = Path("/proc/self/status").read_text()
+    bounding = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
+    if bounding >> CAP_SYS_RESOURCE & 1:
+        return []
+    return ["--add-runtime", f"fit={HERE / 'runc-fit'}", "--default-runtime", "fit"]

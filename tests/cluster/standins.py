@@ -1,0 +1,169 @@
+"""Images built here under the published references, from Debian packages, Go modules and PyPI."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import debian, golang, programs
+from .settings import Settings
+from .shell import Shell
+
+# Carries what the image was made from; a published image has none.
+LABEL = "mlflow-operator.dev/stand-in"
+FOLDERS = Path(__file__).parent / "images"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """An image: its Dockerfile's folder, or lines for one static program, and what goes in beside it."""
+
+    reference: str
+    folder: str = ""
+    lines: tuple[str, ...] = ()
+    # Path inside the build context -> program on the host.
+    files: Mapping[str, Path] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
+
+    def dockerfile(self) -> str:
+        """The Dockerfile's text."""
+        if self.folder:
+            return (FOLDERS / self.folder / "Dockerfile").read_text()
+        return "\n".join(("FROM scratch", "COPY root /", *self.lines, ""))
+
+
+def all_images(s: Settings, sh: Shell) -> Iterator[StandIn]:
+    """Every stand-in, each after the one it stands on. The programs inside must have been built."""
+    modules = programs.contents(s.pins)
+    trixie = debian.reference(s.pins["DEBIAN"])
+    yield StandIn(s.pins["IMAGE_REGISTRY"], "registry", base=trixie)
+    yield StandIn(s.pins["IMAGE_BUSYBOX"], "busybox", base=trixie)
+    yield StandIn(s.pins["IMAGE_POSTGRES"], "postgres", base=trixie)
+    yield StandIn(s.pins["IMAGE_PYTHON"], "python", base=trixie)
+    yield StandIn(s.pins["IMAGE_MLFLOW"], "mlflow", base=s.pins["IMAGE_PYTHON"])
+    minio = {"minio": modules["MinIO"].program(s, "minio")}
+    yield StandIn(s.pins["IMAGE_MINIO"], "minio", files=minio, base=trixie)
+    yield _node(s, sh)
+    yield from control_plane(s, sh)
+
+
+def control_plane(s: Settings, sh: Shell) -> Iterator[StandIn]:
+    """What runs on the node to make it a cluster: kubeadm's own list, and the volume provisioner."""
+    modules = programs.contents(s.pins)
+    for reference in _kubeadm_images(s, sh):
+        name: str = reference.rsplit("/", 1)[1].split(":")[0]
+        match name:
+            case "kube-proxy":
+                files: dict[str, Path] = {name: modules["Kubernetes"].program(s, name)}
+                yield StandIn(reference, name, files=files, base=debian.reference(s.pins["DEBIAN_NODE"]))
+            case "pause":
+                pause = modules["pause"].program(s, name)
+                yield _single(reference, "pause", pause, 'ENTRYPOINT ["/pause"]', "USER 65535:65535")
+            case "coredns":
+                yield _single(
+                    reference, "coredns", modules["CoreDNS"].program(s, name), 'ENTRYPOINT ["/coredns"]'
+                )
+            case "etcd":
+                yield _single(reference, "usr/local/bin/etcd", modules["etcd"].program(s, name))
+            case _:
+                yield _single(reference, f"usr/local/bin/{name}", modules["Kubernetes"].program(s, name))
+    name = "local-path-provisioner"
+    yield _single(_volumes(s), f"usr/bin/{name}", modules[name].program(s, name))
+
+
+def _node(s: Settings, sh: Shell) -> StandIn:
+    kubernetes = programs.contents(s.pins)["Kubernetes"]
+    pause = next(image for image in _kubeadm_images(s, sh) if "/pause:" in image)
+    return StandIn(
+        s.pins["IMAGE_NODE"],
+        "node",
+        files={name: kubernetes.program(s, name) for name in ("kubelet", "kubeadm", "kubectl")},
+        arguments={"IMAGE_PAUSE": pause, "IMAGE_LOCAL_PATH": _volumes(s)},
+        base=debian.reference(s.pins["DEBIAN_NODE"]),
+    )
+
+
+def _kubeadm_images(s: Settings, sh: Shell) -> list[str]:
+    kubeadm = programs.contents(s.pins)["Kubernetes"].program(s, "kubeadm")
+    version = ("--kubernetes-version", f"v{s.pins['KUBERNETES']}")
+    return sh.out(kubeadm, "config", "images", "list", *version).splitlines()
+
+
+def _volumes(s: Settings) -> str:
+    return f"docker.io/rancher/local-path-provisioner:v{s.pins['LOCAL_PATH_PROVISIONER']}"
+
+
+def there(s: Settings, sh: Shell, image: StandIn) -> bool:
+    """Whether docker holds the image, built from exactly this, or holds the published one."""
+    label = _label(sh, image.reference)
+    return label is not None and label in ("", _fingerprint(s, sh, image))
+
+
+def build(s: Settings, sh: Shell, image: StandIn) -> None:
+    """Build the image and give it its published reference."""
+    context = s.cache / "build" / hashlib.sha256(image.reference.encode()).hexdigest()[:12]
+    shutil.rmtree(context, ignore_errors=True)
+    if image.folder:
+        shutil.copytree(FOLDERS / image.folder, context)
+    for inside, program in image.files.items():
+        target = context / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(program, target)
+    (context / "Dockerfile").write_text(image.dockerfile())
+    arguments = [part for k, v in _arguments(s, image).items() for part in ("--build-arg", f"{k}={v}")]
+    label = f"{LABEL}={_fingerprint(s, sh, image)}"
+    # The package registries are reached as the machine reaches them.
+    network = ("--network", "host")
+    sh.run("docker", "build", "-q", *network, *arguments, "--label", label, "-t", image.reference, context)
+    shutil.rmtree(context)
+
+
+def is_stand_in(sh: Shell, reference: str) -> bool:
+    """Whether docker holds an image of that name that was built here."""
+    return bool(_label(sh, reference))
+
+
+def is_published(sh: Shell, reference: str) -> bool:
+    """Whether docker holds an image of that name that was not built here."""
+    return _label(sh, reference) == ""
+
+
+def all_references(sh: Shell) -> list[str]:
+    """Every image in docker that was built here."""
+    form = "{{.Repository}}:{{.Tag}}"
+    return sh.out("docker", "images", "--filter", f"label={LABEL}", "--format", form).splitlines()
+
+
+def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
+    path = "ENV PATH=/usr/local/bin:/usr/bin:/bin"
+    return StandIn(reference, lines=(path, *lines), files={f"root/{inside}": program})
+
+
+def _label(sh: Shell, reference: str) -> str | None:
+    form = f'{{{{index .Config.Labels "{LABEL}"}}}}'
+    if not sh.ok("docker", "image", "inspect", reference):
+        return None
+    return sh.out("docker", "image", "inspect", "-f", form, reference)
+
+
+def _arguments(s: Settings, image: StandIn) -> dict[str, str]:
+    known = {**s.pins, **image.arguments}
+    lines = image.dockerfile().splitlines()
+    return {name: known[name] for name in (line.split()[1] for line in lines if line.startswith("ARG "))}
+
+
+def _fingerprint(s: Settings, sh: Shell, image: StandIn) -> str:
+    seen = hashlib.sha256(image.dockerfile().encode())
+    seen.update(repr(sorted(_arguments(s, image).items())).encode())
+    seen.update(repr(sorted((k, v.stat().st_size) for k, v in image.files.items())).encode())
+    seen.update(" ".join(golang.FLAGS).encode())
+    if image.folder:
+        for path in sorted((FOLDERS / image.folder).rglob("*")):
+            if path.is_file():
+                seen.update(f"{path.relative_to(FOLDERS)} {path.stat().st_mode}".encode() + path.read_bytes())
+    if image.base:
+        seen.update(sh.out("docker", "image", "inspect", "-f", "{{.Id}}", image.base).encode())
+    return seen.hexdigest()[:16]
