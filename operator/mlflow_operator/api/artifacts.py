@@ -1,12 +1,14 @@
 """Where models, plots and files of runs are kept: `spec.artifacts`."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region
+from mlflow_operator.api.markers import Unstored
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import CASecretRef, S3CredentialsRef
-from mlflow_operator.api.rules import Rule, at_most_one
+from mlflow_operator.api.rules import Rule, at_most_one, not_empty
 from mlflow_operator.api.storage import ArtifactStorage
 from mlflow_operator.api.words import ImageReference
 
@@ -83,10 +85,10 @@ class S3(Model):
 class Artifacts(Model):
     """One of `embedded` and `s3` at most; none means `embedded`."""
 
-    access: Access = Access.PROXIED
+    access: Annotated[Access, Unstored()] = Access.PROXIED
     """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
     signs URLs, and clients transfer straight from and to the store, which they must reach at its `endpoint`;
-    needs `s3`.
+    needs `s3`. Default Proxied.
     """
     embedded: EmbeddedArtifactStore | None = None
     """A store of the server's own, made and kept by the operator."""
@@ -95,6 +97,7 @@ class Artifacts(Model):
 
     rules = (
         at_most_one("spec.artifacts", "embedded", "s3"),
+        not_empty("spec.artifacts", "embedded", "s3", "access"),
         Rule(
             "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
             "spec.artifacts.access Presigned makes clients reach the store, which an embedded one forbids: "

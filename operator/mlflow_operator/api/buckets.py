@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.rules import Rule, matches
+from mlflow_operator.api.rules import matches, text
 
 FORBIDDEN_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 FORBIDDEN_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -18,26 +18,26 @@ BucketName = Annotated[
     str,
     # S3 stops at 63: the schema takes more so that the sentence below is what the user reads.
     Field(max_length=255),
-    Rule(
+    text(
         "self.size() >= 3 && self.size() <= 63",
         "is no name S3 takes for a bucket: it must have 3 to 63 characters",
-        holds=lambda name: 3 <= len(name) <= 63,
+        lambda name: 3 <= len(name) <= 63,
     ),
     matches(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
         "is no name S3 takes for a bucket: use lower-case letters, digits and '-', begin and end with a "
         "letter or digit (no s3://, no path: what follows the bucket goes to prefix)",
     ),
-    Rule(
+    text(
         f"!self.matches('^{_IPV4}$')".replace("\\", "\\\\"),
         "is no name S3 takes for a bucket: it looks like an IP address",
-        holds=lambda name: re.fullmatch(_IPV4, name) is None,
+        lambda name: re.fullmatch(_IPV4, name) is None,
     ),
-    Rule(
+    text(
         f"!self.matches('{_RESERVED}')",
         "is no name S3 takes for a bucket: it begins or ends like the names AWS keeps for itself "
         f"({', '.join(FORBIDDEN_PREFIXES + FORBIDDEN_SUFFIXES)})",
-        holds=lambda name: re.search(_RESERVED, name) is None,
+        lambda name: re.search(_RESERVED, name) is None,
     ),
 ]
 
@@ -58,6 +58,7 @@ Endpoint = Annotated[
         r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?",
         "is no address of a store: write http:// or https://, the host and the port, and nothing after it, "
         "such as https://minio.example.com:9000",
+        secret=True,
     ),
 ]
 

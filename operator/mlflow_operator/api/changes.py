@@ -119,7 +119,7 @@ CHANGE_RULES = (
     _kept(f"!({_in_both(S3)}) || ({_same_host()})", "The host of spec.artifacts.s3.endpoint", ".artifacts"),
     _while_there(S3, "bucket"),
     _while_there(S3, "prefix"),
-    _kept(_same("artifacts.access"), "spec.artifacts.access", ".artifacts"),
+    _kept(_same_or("artifacts.access", "'Proxied'"), "spec.artifacts.access", ".artifacts"),
     _never_smaller("database", EXTERNAL, DATABASE_SIZE),
     _never_smaller("artifacts", S3, ARTIFACTS_SIZE),
     _same_class("database", EXTERNAL),

@@ -9,7 +9,7 @@ from mlflow_operator.api.markers import Int32, Unstored
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import CASecretRef, DatabaseCredentialsRef, URISecretRef
-from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches
+from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, not_empty
 from mlflow_operator.api.storage import DatabaseStorage
 from mlflow_operator.api.words import ImageReference
 
@@ -82,6 +82,7 @@ class ExternalDatabase(Model):
                 r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?",
                 "is no host: write a name or an address alone; the port goes to port, "
                 "a whole URI to a Secret named by uriSecretRef",
+                secret=True,
             ),
         ]
         | None
@@ -132,4 +133,7 @@ class Database(Model):
     external: ExternalDatabase | None = None
     """A Postgres that somebody else runs."""
 
-    rules = (at_most_one("spec.database", "embedded", "external"),)
+    rules = (
+        at_most_one("spec.database", "embedded", "external"),
+        not_empty("spec.database", "embedded", "external"),
+    )

@@ -126,6 +126,7 @@ class EnvVar(Model):
             ),
             field=".name",
             holds=lambda it: it.name not in RESERVED_ENV,
+            says=lambda it: f"spec.env must not set {it.name}: the operator sets it. Remove it",
         ),
         at_most_one("a variable", "value", "value_from"),
     )

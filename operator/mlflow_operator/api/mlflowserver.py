@@ -11,7 +11,7 @@ from mlflow_operator.api.artifacts import Artifacts
 from mlflow_operator.api.changes import CHANGE_RULES
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.env import EnvFromSource, EnvVar
-from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet
+from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Unstored
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
 from mlflow_operator.api.quantities import Resources
@@ -119,7 +119,7 @@ class Spec(Model):
     """How the server is reached inside the cluster."""
     database: Database = Database()
     """Where experiments, runs and registered models are kept. Absent: `embedded`."""
-    artifacts: Artifacts = Artifacts()
+    artifacts: Annotated[Artifacts, Unstored()] = Artifacts()
     """Where models, plots and files of runs are kept. Absent: `embedded`."""
 
     rules = (

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.rules import Rule
+from mlflow_operator.api.rules import Rule, text
 
 _PATTERN = re.compile(
     r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))((?:[KMGTPE]i)|[numkMGTPE]|(?:[eE][+-]?[0-9]+))?"
@@ -43,11 +43,10 @@ NO_SIZE = "is no size for a volume: write a quantity of at least 1Mi, such as 10
 StorageSize = Annotated[
     str,
     Field(max_length=32),
-    Rule(
+    text(
         "isQuantity(self) && !quantity(self).isLessThan(quantity('1Mi'))",
         NO_SIZE,
-        message_expression=f'"\'" + self + "\' {NO_SIZE}"',
-        holds=lambda size: is_quantity(size) and amount(size) >= 1024**2,
+        lambda size: is_quantity(size) and amount(size) >= 1024**2,
     ),
 ]
 
@@ -70,6 +69,22 @@ ResourceList = Annotated[
 ]
 
 
+def _within_limit(name: str) -> Rule:
+    wanted, limit = f"string(self.requests['{name}'])", f"string(self.limits['{name}'])"
+    return Rule(
+        "!has(self.requests) || !has(self.limits) || "
+        f"!('{name}' in self.requests) || !('{name}' in self.limits) || "
+        f"!isQuantity({wanted}) || !isQuantity({limit}) || "
+        f"quantity({wanted}).compareTo(quantity({limit})) <= 0",
+        f"requests.{name} is above limits.{name}, and no pod can be made so: lower the one or raise the other",
+        field=".requests",
+        holds=lambda it: (
+            not {name} <= it.requests.keys() & it.limits.keys()
+            or amount(it.requests[name]) <= amount(it.limits[name])
+        ),
+    )
+
+
 class Resources(Model):
     """What containers ask for and may take."""
 
@@ -78,16 +93,5 @@ class Resources(Model):
     limits: ResourceList = Field(default_factory=dict)
     """What a container may take at most. A container over its memory limit is killed."""
 
-    rules = (
-        Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
-            "!isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || "
-            "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
-            "requests are above limits: no pod can be made so; lower requests or raise limits",
-            holds=lambda it: all(
-                amount(wanted) <= amount(it.limits[name])
-                for name, wanted in it.requests.items()
-                if name in it.limits
-            ),
-        ),
-    )
+    # One name at a time: going over all of them costs more than Kubernetes 1.30 lets a rule cost.
+    rules = (_within_limit("cpu"), _within_limit("memory"))

@@ -30,7 +30,8 @@ class Rule:
     `message` states the fault and the way out. `message_expression` is CEL too, for sentences that quote a
     value.
     `field` is the path below the guarded object that the API server should blame, such as `.replicas`.
-    `holds` is the same check in Python; without it only the API server enforces the rule.
+    `holds` is the same check in Python; without it only the API server enforces the rule. `says` is the sentence
+    there, where it is not `message`.
     """
 
     cel: str
@@ -38,6 +39,7 @@ class Rule:
     message_expression: str | None = None
     field: str | None = None
     holds: Callable[[Any], bool] | None = None
+    says: Callable[[Any], str] | None = None
 
     def validation(self) -> dict[str, str]:
         """Return the entry for `x-kubernetes-validations`."""
@@ -51,7 +53,7 @@ class Rule:
     def check(self, value: Any) -> Any:
         """Return `value`, or raise ValueError with the rule's message."""
         if self.holds is not None and not self.holds(value):
-            raise ValueError(self.message)
+            raise ValueError(self.says(value) if self.says else self.message)
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -65,17 +67,30 @@ class Rule:
         return json_schema
 
 
-def matches(pattern: str, message: str) -> Rule:
+def text(cel: str, fault: str, holds: Callable[[str], bool]) -> Rule:
+    """Return a rule on a string whose sentence begins with the string itself: `'v3' is no version: ...`."""
+    return Rule(
+        cel=cel,
+        message=f"the value {fault}",
+        message_expression="'\\'' + self + " + quoted(f"' {fault}"),
+        holds=holds,
+        says=lambda value: f"'{value}' {fault}",
+    )
+
+
+def matches(pattern: str, fault: str, *, secret: bool = False) -> Rule:
     """Return the rule that a string matches `pattern` as a whole.
 
-    The pattern must mean the same to RE2 and to Python: no look-around, no back-references.
+    The pattern must mean the same to RE2 and to Python: no look-around, no back-references. The sentence repeats
+    the string, unless people are likely to put a password there (`secret`).
     """
     compiled = re.compile(pattern)
-    return Rule(
-        cel=f"self.matches({quoted(f'^(?:{pattern})$')})",
-        message=message,
-        holds=lambda value: compiled.fullmatch(value) is not None,
-    )
+    cel = f"self.matches({quoted(f'^(?:{pattern})$')})"
+
+    def holds(value: str) -> bool:
+        return compiled.fullmatch(value) is not None
+
+    return Rule(cel, f"the value {fault}", holds=holds) if secret else text(cel, fault, holds)
 
 
 def at_most_one(path: str, *members: str) -> Rule:
@@ -103,11 +118,25 @@ def exactly_one(path: str, *members: str) -> Rule:
     )
 
 
+def not_empty(path: str, *members: str) -> Rule:
+    """Return the rule that an object, once it is there, has at least one of its members.
+
+    The API server takes `external:` with nothing after it for absent and prunes it: what is left is the empty
+    object around it, and who wrote that meant something else than the default.
+    """
+    names = [to_camel(member) for member in members]
+    return Rule(
+        cel=" || ".join(f"has(self.{name})" for name in names),
+        message=f"{path} is empty: fill in {listed(names, 'or')} (an empty one is written {names[0]}: {{}}), "
+        f"or remove {path} for the default",
+    )
+
+
 def quoted(text: str) -> str:
     """Return `text` as a CEL string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: list[str], word: str = "and") -> str:
     """Return names as a sentence lists them: `a, b and c`."""
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
