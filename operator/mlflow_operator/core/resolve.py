@@ -179,7 +179,7 @@ def _pods(template: PodTemplate) -> PodSettings:
 
 
 def _manifest(part: Model | None) -> Object:
-    return part.manifest() if part else {}
+    return {key: value for key, value in part.manifest().items() if value != {}} if part else {}
 
 
 def _manifests(parts: Iterable[Model] | None) -> tuple[Object, ...]:

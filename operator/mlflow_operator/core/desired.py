@@ -1,0 +1,64 @@
+"""All objects of one server at once: what `render` prints and what tests hold against Kubernetes' schemas.
+
+The operator itself makes them step by step, each when what it needs is ready; both call the same builders.
+"""
+
+from dataclasses import dataclass
+
+from mlflow_operator.core import client, credentials, deployment, jobs, minio, postgres, proxied
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import EmbeddedDatabase, Server
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Values that are random, or that only a Secret of the owner's knows; given from outside."""
+
+    database_username: str
+    database_password: str
+    access_key: str
+    secret_key: str
+    rollout_key: str
+
+
+def secrets(server: Server, generated: Generated) -> list[Object]:
+    """The Secrets the operator makes."""
+    owner, database = server.owner, server.database
+    found = []
+    username = generated.database_username
+    if isinstance(database, EmbeddedDatabase):
+        username = database.username
+        found.append(credentials.database_secret(owner, database, generated.database_password))
+    if server.artifacts.embedded:
+        store = server.artifacts.store
+        found.append(credentials.artifacts_secret(owner, store, generated.access_key, generated.secret_key))
+    connection = Connection(
+        database.host or "DATABASE-HOST",
+        database.port,
+        database.database,
+        username,
+        generated.database_password,
+    )
+    return [*found, credentials.server_secret(owner, connection, generated.rollout_key)]
+
+
+def objects(server: Server) -> list[Object]:
+    """Everything but Secrets, in an order that can be applied as it is."""
+    owner, database, embedded = server.owner, server.database, server.artifacts.embedded
+    found = [client.config_map(server)]
+    if server.artifacts.proxied:
+        found.append(proxied.config_map(owner))
+    if isinstance(database, EmbeddedDatabase):
+        found.append(postgres.data(owner, database))
+        found += postgres.objects(owner, database, server.pods, running=not server.suspended)
+    if embedded:
+        found.append(minio.data(owner, embedded))
+        found += minio.objects(owner, embedded, server.pods, running=not server.suspended)
+    found += [
+        jobs.migration(server, "rendered"),
+        deployment.service(server),
+        deployment.deployment(server, "rendered"),
+    ]
+    budget = deployment.disruption_budget(server)
+    return [*found, budget] if budget else found

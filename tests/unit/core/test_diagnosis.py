@@ -1,0 +1,78 @@
+"""What is wrong with a pod, in a sentence that names the way out."""
+
+import pytest
+
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.diagnosis import last_lines, of_pods
+from mlflow_operator.core.objects import Object
+
+
+def pod(state: Object, last: Object | None = None, conditions: list[Object] | None = None) -> Object:
+    """A pod with one container in that state."""
+    return {
+        "metadata": {"name": "a-1", "namespace": "team"},
+        "status": {
+            "conditions": conditions or [],
+            "containerStatuses": [
+                {"name": "mlflow", "image": "x:1", "ready": False, "state": state, "lastState": last or {}}
+            ],
+        },
+    }
+
+
+CASES = {
+    "image": (
+        pod({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
+        Reason.IMAGE_PULL_FAILED,
+        "x:1",
+    ),
+    "secret": (
+        pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}),
+        Reason.SECRET_NOT_FOUND,
+        'secret "s" not found',
+    ),
+    "memory": (
+        pod({"waiting": {}}, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+        Reason.SERVER_CRASHING,
+        "spec.workers",
+    ),
+    "crash": (
+        pod({"waiting": {}}, {"terminated": {"exitCode": 1, "message": "one\nboom\n"}}),
+        Reason.SERVER_CRASHING,
+        "boom",
+    ),
+    "exit code 0 proves nothing": (
+        pod({"waiting": {}}, {"terminated": {"exitCode": 0, "message": "bye"}}),
+        Reason.SERVER_CRASHING,
+        "kubectl logs -n team a-1 -c mlflow --previous",
+    ),
+    "no room": (
+        pod(
+            {"waiting": {}},
+            conditions=[{"type": "PodScheduled", "reason": "Unschedulable", "message": "Insufficient cpu."}],
+        ),
+        Reason.UNSCHEDULABLE,
+        "Insufficient cpu",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_fault_gets_its_reason_and_a_way_out(case: str) -> None:
+    """Users must not have to read pods themselves."""
+    found, reason, says = CASES[case]
+    finding = of_pods([found])
+    assert finding
+    assert finding.reason is reason
+    assert says in finding.message
+
+
+def test_a_pod_on_its_way_is_no_fault() -> None:
+    """Starting is not crashing."""
+    assert of_pods([pod({"waiting": {"reason": "ContainerCreating"}}), pod({"running": {}})]) is None
+
+
+def test_only_the_end_of_a_long_output_is_kept() -> None:
+    """A condition is no log."""
+    assert last_lines("\n".join(str(i) for i in range(100))) == "95\n96\n97\n98\n99"
+    assert len(last_lines("x" * 10_000)) <= 600

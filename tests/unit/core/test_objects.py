@@ -1,0 +1,250 @@
+"""The objects of a server: valid for every supported Kubernetes, restricted, and wired to each other."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlflow_operator import api
+from mlflow_operator.core import deployment, desired, labels, references
+from mlflow_operator.core.credentials import server_secret
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.resolve import Surroundings, resolve
+from mlflow_operator.core.versions import Images
+
+from .support import env, pod_specs, server
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*.yaml"))
+VERSIONS = ["1.30", "1.34"]
+GENERATED = desired.Generated("user", "password", "access", "secret", "rollout")
+
+EXTERNAL: Object = {
+    "replicas": 2,
+    "database": {
+        "external": {
+            "host": "db",
+            "credentialsSecretRef": {"name": "db"},
+            "tls": {"mode": "VerifyFull", "caSecretRef": {"name": "db-ca"}},
+        }
+    },
+    "artifacts": {
+        "s3": {
+            "endpoint": "https://s3:9000",
+            "bucket": "models",
+            "prefix": "team/a",
+            "credentialsSecretRef": {"name": "keys"},
+            "tls": {"caSecretRef": {"name": "s3-ca"}},
+        }
+    },
+}
+
+
+def everything(spec: Object | None = None) -> list[Object]:
+    """All objects for a spec, Secrets included."""
+    found = server(spec)
+    return [*desired.secrets(found, GENERATED), *desired.objects(found)]
+
+
+def valid(obj: Object, version: str) -> None:
+    """Raises unless the object fits the schema of that Kubernetes version, unknown fields included."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kubernetes_validate.validate(obj, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("spec", [{}, EXTERNAL, {"suspend": True}], ids=["empty", "external", "suspended"])
+def test_kubernetes_accepts_every_object(spec: Object, version: str) -> None:
+    """By Kubernetes' own schemas, strictly: a misspelt field would be dropped in silence."""
+    for obj in everything(spec):
+        valid(obj, version)
+
+
+@pytest.mark.parametrize("spec", [{}, EXTERNAL], ids=["empty", "external"])
+def test_every_pod_meets_the_restricted_standard(spec: Object) -> None:
+    """Pod Security `restricted`, and more: read-only root, no token, no Service environment."""
+    specs = list(pod_specs(everything(spec)))
+    assert specs
+    for pod in specs:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_pull_secrets_user_and_placement_reach_every_pod() -> None:
+    """A mirrored, tainted or user-restricted cluster is a matter of one place."""
+    asked: Object = {
+        "imagePullSecrets": [{"name": "mirror"}],
+        "nodeSelector": {"pool": "ml"},
+        "tolerations": [{"key": "ml", "operator": "Exists"}],
+        "securityContext": {"runAsUser": 1000650000, "fsGroup": 1000650000},
+    }
+    specs = list(pod_specs(everything({"podTemplate": {"spec": asked}})))
+    assert len(specs) == 4
+    for pod in specs:
+        assert pod["imagePullSecrets"] == asked["imagePullSecrets"]
+        assert pod["nodeSelector"] == asked["nodeSelector"]
+        assert pod["tolerations"] == asked["tolerations"]
+        assert pod["securityContext"]["runAsUser"] == 1000650000
+        assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_no_secret_stands_in_a_manifest() -> None:
+    """Passwords are read from Secrets by the pods themselves; arguments and environment hold none."""
+    text = yaml.safe_dump(desired.objects(server()))
+    for secret in ("password", "secretAccessKey"):
+        assert f"value: {secret}" not in text
+    connection = Connection("h", 1, "d", "u", "hunter2")
+    assert "hunter2" not in str(server_secret(server().owner, connection, "k"))
+
+
+def test_a_servers_service_reaches_its_pods_and_no_others() -> None:
+    """Two servers in a namespace must not share traffic."""
+    first, second = server(), server(name="b")
+    selector = deployment.service(first)["spec"]["selector"]
+    pods = deployment.deployment(first, "x")["spec"]["template"]["metadata"]["labels"]
+    others = deployment.deployment(second, "x")["spec"]["template"]["metadata"]["labels"]
+    assert selector.items() <= pods.items()
+    assert not selector.items() <= others.items()
+    for obj in desired.objects(first):
+        assert obj["metadata"]["labels"][labels.SERVER] == "a"
+
+
+def test_labels_of_the_owner_never_take_a_pod_out_of_its_service() -> None:
+    """podTemplate's labels come first and ours win."""
+    spec: Object = {"podTemplate": {"metadata": {"labels": {labels.SERVER: "other", "team": "ml"}}}}
+    pod = deployment.deployment(server(spec), "x")["spec"]["template"]["metadata"]["labels"]
+    assert pod[labels.SERVER] == "a"
+    assert pod["team"] == "ml"
+
+
+def test_proxied_mounts_the_plugin_and_presigned_does_not() -> None:
+    """With it the server can't sign URLs, so clients never need to reach the store."""
+    assert env(_server(EXTERNAL))["PYTHONPATH"]
+    presigned = {**EXTERNAL, "artifacts": {**EXTERNAL["artifacts"], "access": "Presigned"}}
+    assert "PYTHONPATH" not in env(_server(presigned))
+    assert not any(o["kind"] == "ConfigMap" and "proxied_s3.py" in o["data"] for o in everything(presigned))
+
+
+def test_aws_is_given_no_endpoint() -> None:
+    """With workload identity on AWS an endpoint or a key set by mistake breaks everything."""
+    aws: Object = {"artifacts": {"s3": {"bucket": "models", "region": "eu-central-1"}}}
+    found = _server(aws)
+    names = {e["name"] for e in found["env"]}
+    assert not names & {
+        "MLFLOW_S3_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_CA_BUNDLE",
+    }
+    assert env(found)["AWS_DEFAULT_REGION"] == "eu-central-1"
+
+
+def test_the_pods_read_what_private_authorities_signed() -> None:
+    """Both certificates are mounted where the environment says."""
+    found = _server(EXTERNAL)
+    mounted = {m["mountPath"] for m in found["volumeMounts"]}
+    assert env(found)["AWS_CA_BUNDLE"].removesuffix("/ca.crt") in mounted
+
+
+def test_everything_the_pods_read_is_fingerprinted() -> None:
+    """A Secret that is read but not watched would never roll the pods."""
+    spec: Object = {
+        **EXTERNAL,
+        "env": [
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "one", "key": "k"}}},
+            {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "two", "key": "k", "optional": True}}},
+        ],
+        "envFrom": [{"secretRef": {"name": "three"}}, {"configMapRef": {"name": "four"}}],
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "p", "mountPath": "/p"}],
+        "podTemplate": {
+            "spec": {
+                "volumes": [
+                    {"name": "v", "secret": {"secretName": "five"}},
+                    {"name": "p", "projected": {"sources": [{"secret": {"name": "six"}}]}},
+                ]
+            }
+        },
+    }
+    pod = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]
+    found = {r.name for r in references.of_pod(pod)}
+    assert found >= {"one", "two", "three", "four", "five", "six", "keys", "db-ca", "s3-ca", "a-server"}
+
+
+def test_one_replica_may_always_be_drained() -> None:
+    """A budget for a single pod would only block drains."""
+    assert deployment.disruption_budget(server()) is None
+    assert deployment.disruption_budget(server({"replicas": 2}))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_objects_of_the_examples_are_as_recorded(example: Path) -> None:
+    """Any change to what users get shows in review. Record anew with `make snapshots`."""
+    documents = [d for d in yaml.safe_load_all(example.read_text()) if d and d["kind"] == api.KIND]
+    found = [
+        obj
+        for document in documents
+        for obj in desired.objects(resolve(api.parse(document), Surroundings(Images())))
+    ]
+    for obj in found:
+        for version in VERSIONS:
+            valid(obj, version)
+    text = yaml.safe_dump_all(found, sort_keys=True, width=110)
+    record = Path(__file__).parent / "snapshots" / example.name
+    assert record.exists(), f"no snapshot of {example.name}: make snapshots"
+    assert text == record.read_text()
+
+
+def _server(spec: Object) -> Object:
+    found: Object = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+SPECS = st.fixed_dictionaries(
+    {},
+    optional={
+        "replicas": st.integers(0, 5),
+        "workers": st.integers(1, 8),
+        "suspend": st.booleans(),
+        "allowedHosts": st.lists(NAMES.map(lambda n: f"{n}.example.com"), max_size=3, unique=True),
+        "env": st.lists(
+            st.fixed_dictionaries(
+                {"name": NAMES.map(lambda n: "X_" + n.replace("-", "_")), "value": st.text(max_size=9)}
+            ),
+            max_size=3,
+            unique_by=lambda e: e["name"],
+        ),
+        "service": st.fixed_dictionaries(
+            {"type": st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer"])}
+        ),
+        "database": st.sampled_from([{}, {"embedded": {}}, EXTERNAL["database"]]),
+        "artifacts": st.sampled_from([{}, {"embedded": {}}, EXTERNAL["artifacts"]]),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(SPECS, NAMES)
+def test_any_spec_gives_valid_objects_and_the_same_ones_again(spec: dict[str, Any], name: str) -> None:
+    """No spec that the CRD takes leads to a traceback, to a refused object, or to churn."""
+    found = server(spec, name=name)
+    objects = [*desired.secrets(found, GENERATED), *desired.objects(found)]
+    for obj in objects:
+        valid(obj, "1.34")
+        assert len(obj["metadata"]["name"]) <= 63
+    assert objects == [*desired.secrets(found, GENERATED), *desired.objects(found)]
