@@ -24,12 +24,12 @@ class NotFound(ClusterError):
     """No such object, or no such kind."""
 
 
-class AlreadyExists(ClusterError):
-    """To be created, but there is one of that name."""
-
-
 class Conflict(ClusterError):
     """The object changed or was replaced since it was read. Read again, decide again."""
+
+
+class AlreadyExists(Conflict):
+    """To be created, but there is one of that name."""
 
 
 class Forbidden(ClusterError):

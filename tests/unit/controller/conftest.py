@@ -37,7 +37,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def virtual() -> Callable[[Coroutine[Any, Any, T]], T]:
     """Runs a coroutine to its end in virtual time."""
 
