@@ -1,11 +1,24 @@
 """The command line: a function a command. Exit code 0 is fine, 1 a finding, 2 a usage error."""
 
+import asyncio
+import secrets
+from pathlib import Path
+from typing import TextIO
+
 import click
+import yaml
 
+from mlflow_operator import api
 from mlflow_operator.api.crd import as_yaml
+from mlflow_operator.core import desired
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.resolve import Surroundings, resolve
+from mlflow_operator.core.versions import Images
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MLFLOW_OPERATOR"}
+)
 @click.version_option(package_name="mlflow-operator")
 def main() -> None:
     """Run MLflow tracking servers on Kubernetes."""
@@ -18,6 +31,136 @@ def crd() -> None:
     Install it with `mlflow-operator crd | kubectl apply --server-side -f -`.
     """
     click.echo(as_yaml(), nl=False)
+
+
+@main.command()
+@click.option(
+    "--namespace", "namespaces", multiple=True, help="Watch this namespace only; may be repeated. [all]"
+)
+@click.option(
+    "--image-mlflow", default=Images.mlflow, show_default=True, help="Repository of MLflow's image."
+)
+@click.option(
+    "--image-postgres", default=Images.postgres, show_default=True, help="Image of the embedded database."
+)
+@click.option(
+    "--image-minio", default=Images.minio, show_default=True, help="Image of the embedded artifact store."
+)
+@click.option(
+    "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
+)
+@click.option(
+    "--lease-namespace", help="Where the Lease is kept that elects a leader. [the pod's own namespace]"
+)
+@click.option("--lease-name", default="mlflow-operator", show_default=True, help="Name of that Lease.")
+@click.option("--port", default=8080, show_default=True, help="Serves /healthz, /readyz and /metrics.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
+def run(  # noqa: PLR0913, PLR0917 - one parameter an option
+    namespaces: tuple[str, ...],
+    image_mlflow: str,
+    image_postgres: str,
+    image_minio: str,
+    cluster_domain: str,
+    lease_namespace: str | None,
+    lease_name: str,
+    port: int,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Watch MLflowServers and make them so.
+
+    Runs in a cluster with the service account's rights, elsewhere with KUBECONFIG's.
+    """
+    # imported here, so that the other commands start fast and without the cluster's libraries
+    from mlflow_operator.controller import logs  # noqa: PLC0415
+    from mlflow_operator.controller.election import LeaseLost  # noqa: PLC0415
+    from mlflow_operator.controller.run import Settings  # noqa: PLC0415
+    from mlflow_operator.controller.run import run as work  # noqa: PLC0415
+
+    logs.configure(log_level, log_format)
+    settings = Settings(
+        namespaces,
+        Images(image_mlflow, image_postgres, image_minio),
+        cluster_domain,
+        lease_namespace or _own_namespace(),
+        lease_name,
+        port,
+    )
+    try:
+        asyncio.run(work(settings))
+    except LeaseLost as lost:
+        raise click.ClickException(f"stopped, because {lost}") from None
+
+
+@main.command()
+@click.option(
+    "-f", "--filename", type=click.File("r"), required=True, help="File with MLflowServers; - for stdin."
+)
+@click.option("-n", "--namespace", default="default", show_default=True, help="For resources that name none.")
+@click.option("--with-secrets", is_flag=True, help="Also print the Secrets, with freshly generated values.")
+@click.option(
+    "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
+)
+def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain: str) -> None:
+    """Print the objects that the operator would make, without a cluster.
+
+    Values that only the cluster knows (node ports, passwords in Secrets of yours) are placeholders.
+    """
+    documents = _servers(filename)
+    around = Surroundings(Images(), cluster_domain)
+    printed: list[Object] = []
+    for document in documents:
+        document["metadata"].setdefault("namespace", namespace)
+        try:
+            server = resolve(api.parse(document), around)
+        except api.InvalidResource as error:
+            raise _refusal(
+                filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"
+            ) from None
+        if with_secrets:
+            printed += desired.secrets(server, _generated())
+        printed += desired.objects(server)
+    click.echo(yaml.dump_all(printed, Dumper=_Plain, sort_keys=False, width=110), nl=False)
+    if not with_secrets:
+        click.echo("Secrets are left out; --with-secrets prints them, too, with fresh values.", err=True)
+
+
+def _own_namespace() -> str:
+    mounted = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return mounted.read_text().strip() if mounted.exists() else "default"
+
+
+class _Plain(yaml.SafeDumper):
+    """YAML as people write it: nothing is said by reference."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _servers(file: TextIO) -> list[Object]:
+    try:
+        documents = [document for document in yaml.safe_load_all(file) if document]
+    except yaml.YAMLError as error:
+        raise _refusal(file, f"is no YAML: {error}") from None
+    found = [d for d in documents if isinstance(d, dict) and d.get("kind") == api.KIND]
+    if not found:
+        raise _refusal(file, f"holds no {api.KIND} (apiVersion: {api.API_VERSION}, kind: {api.KIND}).")
+    for document in found:
+        if not isinstance(document.get("metadata"), dict):
+            raise _refusal(file, f"holds an {api.KIND} without metadata. Add metadata.name.")
+    return found
+
+
+def _refusal(file: TextIO, why: str) -> click.ClickException:
+    return click.ClickException(f"{file.name} {why}")
+
+
+def _generated() -> desired.Generated:
+    word = secrets.token_urlsafe
+    return desired.Generated("DATABASE-USER", word(24), word(15), word(30), word(24))
 
 
 if __name__ == "__main__":

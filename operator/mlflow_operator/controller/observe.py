@@ -1,0 +1,114 @@
+"""Reads what is: once per reconcile, all kinds at the same time, fresh from the API server."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.core import kinds, labels
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.credentials import decoded
+from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.kinds import Kind
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import SecretKey
+
+OWNED = (
+    kinds.DEPLOYMENT,
+    kinds.STATEFULSET,
+    kinds.SERVICE,
+    kinds.CONFIGMAP,
+    kinds.SECRET,
+    kinds.PVC,
+    kinds.JOB,
+    kinds.POD,
+    kinds.PDB,
+)
+"""The kinds that an MLflowServer owns; what the operator watches."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An MLflowServer and every object that carries its labels."""
+
+    resource: Object
+    owned: Mapping[tuple[str, str], Object]
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """The object of that kind and name, if it carries our labels."""
+        return self.owned.get((kind.kind, name))
+
+    def of(self, kind: Kind, component: str | None = None) -> list[Object]:
+        """All of a kind, or those of one component; in the order of their names."""
+        return sorted(
+            (
+                found
+                for (called, _), found in self.owned.items()
+                if called == kind.kind
+                and (component is None or found["metadata"]["labels"].get(labels.COMPONENT) == component)
+            ),
+            key=lambda found: str(found["metadata"]["name"]),
+        )
+
+    @property
+    def status(self) -> Object:
+        """The status as it is stored."""
+        found: Object = self.resource.get("status") or {}
+        return found
+
+
+async def observe(resource: Object, cluster: Cluster) -> Seen:
+    """Every owned object of `resource`, by label."""
+    namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    lists = await asyncio.gather(*(cluster.list(kind, namespace, labels.selector(name)) for kind in OWNED))
+    return Seen(
+        resource,
+        {
+            (found["kind"], found["metadata"]["name"]): found
+            for found in (obj for each in lists for obj in each)
+        },
+    )
+
+
+@dataclass
+class Reader:
+    """Reads what the owner's Secrets and ConfigMaps hold, each at most once per reconcile."""
+
+    cluster: Cluster
+    namespace: str
+    _read: dict[tuple[str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
+
+    async def values(self, kind: Kind, name: str) -> dict[str, str] | None:
+        """All values of a Secret or ConfigMap, None if there is none."""
+        key = (kind.kind, name)
+        if key not in self._read:
+            self._read[key] = asyncio.create_task(self._fetch(kind, name), name=f"read {kind.kind} {name}")
+        return await asyncio.shield(self._read[key])
+
+    async def value(self, wanted: SecretKey) -> str:
+        """One value of a Secret. UserMistake says which Secret or key is missing and where it is named."""
+        values = await self.values(kinds.SECRET, wanted.name)
+        if values is None:
+            raise UserMistake(
+                Reason.SECRET_NOT_FOUND,
+                f'There is no Secret "{wanted.name}" in namespace {self.namespace}. '
+                f"Create it, or name another in {wanted.field}.name.",
+            )
+        if wanted.key not in values:
+            raise UserMistake(
+                Reason.SECRET_KEY_MISSING,
+                f'Secret "{wanted.name}" has no key "{wanted.key}". Add it, or name another key in {wanted.field}.',
+            )
+        return values[wanted.key]
+
+    async def optional(self, wanted: SecretKey | None) -> str | None:
+        """As `value`; None where nothing is asked for."""
+        return None if wanted is None else await self.value(wanted)
+
+    async def _fetch(self, kind: Kind, name: str) -> dict[str, str] | None:
+        found = await self.cluster.get(kind, self.namespace, name)
+        if found is None:
+            return None
+        if kind == kinds.SECRET:
+            return decoded(found)
+        return {**(found.get("data") or {}), **(found.get("binaryData") or {})}

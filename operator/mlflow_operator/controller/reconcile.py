@@ -1,0 +1,134 @@
+"""One reconcile: reads what is, decides what should be, applies the difference, says so in the status.
+
+It never asks which event woke it, and it can be cut off after any of its writes: the next one goes on from
+what it finds.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from mlflow_operator import api
+from mlflow_operator.controller.cluster import Conflict, NotFound
+from mlflow_operator.controller.observe import Reader, observe
+from mlflow_operator.controller.outside import Outside
+from mlflow_operator.controller.steps import artifacts, credentials, database, schema, serve
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.serve import Serving
+from mlflow_operator.controller.steps.step import Outcome, Work
+from mlflow_operator.controller.watch import Key
+from mlflow_operator.core import conditions, kinds
+from mlflow_operator.core import status as statuses
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.resolve import resolve, surroundings
+from mlflow_operator.core.status import Moment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a server is. `again`: seconds until another look is due; None: an event, or the resync, will do.
+
+    `ready` is the status of its Ready condition, None where there is no such server (any more).
+    """
+
+    ready: str | None
+    again: float | None = None
+
+
+async def reconcile(key: Key, out: Outside) -> Verdict:
+    """Brings one server to what its spec asks for.
+
+    Raises what the API server or our own bugs bring about; the queue tries again.
+    """
+    namespace, name = key
+    resource = await out.cluster.get(kinds.MLFLOWSERVER, namespace, name)
+    if resource is None or resource["metadata"].get("deletionTimestamp"):
+        return Verdict(None)  # owned objects go by their ownerReferences, data stays
+    try:
+        parsed = api.parse(resource)
+    except api.InvalidResource as error:
+        await _refuse(resource, str(error), out)
+        return Verdict(State.FALSE.value)
+    seen = await observe(resource, out.cluster)
+    around = surroundings(out.images, out.cluster_domain, seen.get(kinds.SERVICE, name))
+    work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
+
+    keys = await credentials.run(work, parsed.spec.storage_change_policy.value == "Allow")
+    base, files = await asyncio.gather(
+        database.run(work, keys.value),
+        artifacts.run(work, keys.value),
+    )
+    tables = await schema.run(work, base.value)
+    served = await serve.run(work, keys.value, tables.condition.true)
+
+    outcomes: list[Outcome[object]] = [keys, base, files, tables, served]  # type: ignore[list-item]
+    said = [outcome.condition for outcome in outcomes]
+    learned = _learned(work, keys.value, tables.value, served.value)
+    said.insert(0, conditions.overall(said))
+    await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
+    again = min((o.again for o in outcomes if o.again is not None), default=None)
+    return Verdict(said[0].status.value, again)
+
+
+def _learned(work: Work, keys: Credentials | None, revision: str | None, serving: Serving | None) -> Object:
+    learned: Object = {}
+    if revision:
+        learned["schemaRevision"] = revision
+    if serving and serving.version:
+        learned |= {"version": serving.version, "image": work.server.image}
+        if keys:
+            learned |= statuses.places(work.server, keys.connection.host, keys.connection.database)
+    if serving and serving.deployment:
+        state = serving.deployment.get("status") or {}
+        learned["replicas"] = int(state.get("replicas") or 0)
+        learned["readyReplicas"] = int(state.get("readyReplicas") or 0)
+    return learned
+
+
+def _moment(resource: Object, out: Outside) -> Moment:
+    return Moment(resource.get("status") or {}, int(resource["metadata"].get("generation") or 0), out.now())
+
+
+async def _refuse(resource: Object, why: str, out: Outside) -> None:
+    message = f"{why}. Nothing is changed until it is mended."
+    said = [not_ready(ConditionType.READY, Reason.INVALID_RESOURCE, message)]
+    await _write(resource, statuses.refused(said, _moment(resource, out)), said, out)
+
+
+async def _write(resource: Object, wanted: Object, said: list[Condition], out: Outside) -> None:
+    before = resource.get("status") or {}
+    news = conditions.changed(said, before.get("conditions") or ())
+    if before == wanted:
+        return
+    meta = resource["metadata"]
+    try:
+        await out.cluster.apply_status(
+            {
+                "apiVersion": kinds.MLFLOWSERVER.api_version,
+                "kind": kinds.MLFLOWSERVER.kind,
+                "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+                "status": wanted,
+            }
+        )
+    except (NotFound, Conflict):
+        return  # deleted, and perhaps made again, meanwhile: its own event brings us back
+    for condition in news:
+        if _worth_an_event(condition):
+            logger.info(
+                "%s is %s (%s): %s", condition.type, condition.status, condition.reason, condition.message
+            )
+            await out.events.publish(resource, condition.true, condition.reason, condition.message)
+
+
+def _worth_an_event(condition: Condition) -> bool:
+    """What merely waits or progresses is told by `Ready` alone."""
+    if condition.type is ConditionType.READY:
+        return condition.true or condition.reason in {Reason.PROGRESSING, Reason.SUSPENDED}
+    return not condition.true and condition.reason not in {
+        Reason.PROGRESSING,
+        Reason.SUSPENDED,
+        Reason.WAITING_FOR_DEPENDENCY,
+    }

@@ -1,0 +1,123 @@
+"""The operator's process: wait for the lease, then watch and reconcile until told to stop."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from mlflow_operator.controller import watch
+from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.controller.election import Election
+from mlflow_operator.controller.events import Events
+from mlflow_operator.controller.health import Health
+from mlflow_operator.controller.logs import about
+from mlflow_operator.controller.metrics import Metrics
+from mlflow_operator.controller.outside import Outside
+from mlflow_operator.controller.queue import Queue
+from mlflow_operator.controller.reconcile import reconcile
+from mlflow_operator.controller.watch import Key
+from mlflow_operator.core.versions import Images
+from mlflow_operator.providers.s3 import ObjectStores
+
+logger = logging.getLogger(__name__)
+
+_PASSWORD_BYTES = 24
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator is told at start; see the options of `mlflow-operator run`.
+
+    `namespaces` empty: all. `port`: where health and metrics are served.
+    """
+
+    namespaces: tuple[str, ...]
+    images: Images
+    cluster_domain: str
+    lease_namespace: str
+    lease_name: str
+    port: int
+
+
+@dataclass
+class _Readiness:
+    """Which servers are Ready, for the metric alone."""
+
+    metrics: Metrics
+    known: dict[Key, str] = field(default_factory=dict)
+
+    def note(self, key: Key, ready: str | None) -> None:
+        if ready is None:
+            self.known.pop(key, None)
+        else:
+            self.known[key] = ready
+        counts: dict[str, int] = {}
+        for status in self.known.values():
+            counts[status] = counts.get(status, 0) + 1
+        self.metrics.servers_by_ready(counts)
+
+
+async def run(settings: Settings) -> None:
+    """Works until SIGTERM or SIGINT, then gives the lease back and returns.
+
+    Raises LeaseLost when another may be leading: the process must end at once.
+    """
+    metrics = Metrics()
+    cluster = await Cluster.connect(metrics)
+    # random, so that a container started again in the same pod is not taken for its former self
+    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    election = Election(cluster, metrics, settings.lease_namespace, settings.lease_name, identity=identity)
+    stores = ObjectStores()
+    me = asyncio.current_task()
+    if me is not None:
+        # kopf brings handlers of its own when the work begins; these serve the standby
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, me.cancel)
+    try:
+        async with Health(settings.port, metrics):
+            out = Outside(
+                cluster=cluster,
+                stores=stores,
+                events=Events(cluster, identity),
+                metrics=metrics,
+                images=settings.images,
+                cluster_domain=settings.cluster_domain,
+                now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
+            )
+            await election.run(lambda: _lead(out, settings))
+    except asyncio.CancelledError:
+        logger.info("told to stop")
+    finally:
+        stores.close()
+        await cluster.close()
+
+
+async def _lead(out: Outside, settings: Settings) -> None:
+    readiness = _Readiness(out.metrics)
+
+    async def handle(key: Key) -> float | None:
+        with about(*key):
+            verdict = await reconcile(key, out)
+        readiness.note(key, verdict.ready)
+        if verdict.ready is None:
+            queue.forget(key)
+        return verdict.again
+
+    queue: Queue[Key] = Queue(handle, out.metrics)
+    # kopf, as it ends, cancels every task that began after it: ours must not be among them
+    working = asyncio.create_task(queue.run(), name="queue")
+    await asyncio.sleep(0)
+    watching = asyncio.create_task(watch.run(queue.add, settings.namespaces), name="watch")
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        results = await asyncio.gather(working, watching, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

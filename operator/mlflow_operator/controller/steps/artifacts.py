@@ -1,0 +1,60 @@
+"""The artifact store: runs where it is ours, is reached, and has the bucket."""
+
+from mlflow_operator.controller.steps import stores
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
+from mlflow_operator.core import labels, minio
+from mlflow_operator.core.conditions import ConditionType, ready
+from mlflow_operator.core.server import BucketCreation, EmbeddedArtifactStore
+from mlflow_operator.providers import trust
+from mlflow_operator.providers.s3 import Bucket
+
+_TYPE = ConditionType.ARTIFACT_STORE
+
+
+@step(_TYPE)
+async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
+    """Brings the embedded store up, then sees to the bucket in whichever store it is."""
+    artifacts, names = work.server.artifacts, work.server.names
+    if artifacts.embedded and not await _up(work, artifacts.embedded, credentials is not None):
+        if work.server.suspended:
+            return Outcome(suspended(_TYPE))
+        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, names.artifact_store_data))
+    if credentials is None:
+        return Outcome(waits(_TYPE, "the credentials"))
+    if work.server.suspended:
+        return Outcome(suspended(_TYPE))
+    if credentials.access_key is None or credentials.secret_key is None:
+        return Outcome(
+            ready(
+                _TYPE, "The server's own identity opens the bucket; the operator has none to check it with."
+            )
+        )
+    store = artifacts.store
+    bucket = Bucket(
+        store.endpoint,
+        store.region,
+        store.bucket,
+        store.addressing_style,
+        credentials.access_key,
+        credentials.secret_key,
+        await trust.path_of(credentials.store_ca),
+        store.access_key.field if store.access_key else "spec.artifacts",
+    )
+    create = store.creation is BucketCreation.IF_MISSING
+    await work.out.stores.ensure(bucket, create)
+    return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.'))
+
+
+async def _up(work: Work, embedded: EmbeddedArtifactStore, may_start: bool) -> bool:
+    """Whether the embedded MinIO answers. It is made only once its keys are safely stored."""
+    if not may_start:
+        return False
+    owner, pods = work.server.owner, work.server.pods
+    await work.ensure(minio.data(owner, embedded), data=True)
+    up = False
+    for desired in minio.objects(owner, embedded, pods, running=stores.wanted(work)):
+        live = await work.ensure(desired)
+        if live["kind"] == "StatefulSet":
+            up = stores.is_up(live)
+    return up

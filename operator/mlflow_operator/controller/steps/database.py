@@ -1,0 +1,53 @@
+"""The database: runs where it is ours, is reached, and can hold what MLflow writes."""
+
+from mlflow_operator.controller.steps import stores
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.core import labels, postgres
+from mlflow_operator.core.conditions import ConditionType, Reason, ready
+from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.server import EmbeddedDatabase
+from mlflow_operator.providers import trust
+from mlflow_operator.providers.postgres import DatabaseState, create_database, inspect
+
+_TYPE = ConditionType.DATABASE
+
+
+@step(_TYPE)
+async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseState]:
+    """Brings the embedded database up, then asks whichever database it is what it holds."""
+    database = work.server.database
+    embedded = isinstance(database, EmbeddedDatabase)
+    if isinstance(database, EmbeddedDatabase) and not await _up(work, database, credentials is not None):
+        if work.server.suspended:
+            return Outcome(suspended(_TYPE))
+        return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
+    if credentials is None:
+        return Outcome(waits(_TYPE, "the credentials"))
+    if work.server.suspended:
+        return Outcome(suspended(_TYPE))
+    field = "spec.database.embedded" if embedded else "spec.database.external"
+    ca_path = await trust.path_of(credentials.database_ca)
+    try:
+        state = await inspect(credentials.connection, ca_path, field)
+    except Fault as fault:
+        if embedded and fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
+            # cut off in its first start after the user was made and before the database
+            await create_database(credentials.connection, field)
+            return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, ""), again=SOON)
+        raise
+    return Outcome(ready(_TYPE, "The database answers and is UTF8."), state)
+
+
+async def _up(work: Work, database: EmbeddedDatabase, may_start: bool) -> bool:
+    """Whether the embedded Postgres answers. It is made only once its password is safely stored."""
+    if not may_start:
+        return False
+    owner, pods = work.server.owner, work.server.pods
+    await work.ensure(postgres.data(owner, database), data=True)
+    up = False
+    for desired in postgres.objects(owner, database, pods, running=stores.wanted(work)):
+        live = await work.ensure(desired)
+        if live["kind"] == "StatefulSet":
+            up = stores.is_up(live)
+    return up

@@ -1,0 +1,86 @@
+"""What steps are given and what they give back."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from mlflow_operator.controller.apply import ensure
+from mlflow_operator.controller.cluster import Invalid, QuotaExceeded
+from mlflow_operator.controller.observe import Reader, Seen
+from mlflow_operator.controller.outside import Outside
+from mlflow_operator.core import kinds
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.faults import Fault, NotReady
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import Server
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+SOON = 5.0
+"""Seconds until a fault that may pass by itself is looked at again; faults that events tell of come sooner."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One reconcile of one server: what was seen, what shall be, and what may be touched."""
+
+    seen: Seen
+    server: Server
+    read: Reader
+    out: Outside
+
+    async def ensure(self, desired: Object, *, data: bool = False) -> Object:
+        """Makes one object what it should be; returns it as it is then."""
+        live = self.seen.get(kinds.of(desired), desired["metadata"]["name"])
+        written = await ensure(self.out.cluster, desired, live, self.seen.resource, data=data)
+        return written or live or desired
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """A step's answer. `value` is what later steps need, None where there is nothing to go on with.
+
+    `again` asks for another look after so many seconds; None: an event, or the next resync, will do.
+    """
+
+    condition: Condition
+    value: T | None = None
+    again: float | None = None
+
+
+Step = Callable[Concatenate[Work, P], Coroutine[Any, Any, Outcome[T]]]
+
+
+def step(kind: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
+    """Turns what a step raises into its condition. What is no fault of the world goes on up."""
+
+    def wrap(run: Step[P, T]) -> Step[P, T]:
+        @wraps(run)
+        async def wrapped(work: Work, /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T]:
+            try:
+                return await run(work, *args, **kwargs)
+            except Fault as fault:
+                again = SOON if isinstance(fault, NotReady) else None
+                return Outcome(not_ready(kind, fault.reason, fault.message), again=again)
+            except QuotaExceeded as error:
+                return Outcome(
+                    not_ready(kind, Reason.QUOTA_EXCEEDED, f"{error} Raise the namespace's quota.")
+                )
+            except Invalid as error:
+                return Outcome(not_ready(kind, Reason.OPERATION_REFUSED, f"The API server refuses: {error}"))
+
+        return wrapped
+
+    return wrap
+
+
+def waits(kind: ConditionType, for_what: str) -> Condition:
+    """A part that can't say anything before another one is ready."""
+    return Condition(kind, State.UNKNOWN, Reason.WAITING_FOR_DEPENDENCY, f"Waits for {for_what}.")
+
+
+def suspended(kind: ConditionType) -> Condition:
+    """A part that is down because its owner wants it so."""
+    return not_ready(kind, Reason.SUSPENDED, "Suspended by spec.suspend; set it to false to start again.")

@@ -1,0 +1,35 @@
+"""What the steps for the two embedded stores share: a StatefulSet that is up, or why it is not."""
+
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import diagnosis, kinds, labels
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.objects import Object
+
+
+def wanted(work: Work) -> bool:
+    """Whether embedded stores shall run: while suspended they wait for the server's last pods to go."""
+    return not work.server.suspended or bool(work.seen.of(kinds.POD, labels.SERVER_POD))
+
+
+def is_up(stateful_set: Object) -> bool:
+    """Whether its one pod is ready, as of the StatefulSet's newest spec."""
+    status = stateful_set.get("status") or {}
+    return int(status.get("readyReplicas") or 0) >= 1 and status.get("observedGeneration") == stateful_set[
+        "metadata"
+    ].get("generation")
+
+
+def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Condition:
+    """The condition of an embedded store that is not up."""
+    finding = diagnosis.of_pods(work.seen.of(kinds.POD, component))
+    if finding:
+        return not_ready(kind, finding.reason, finding.message)
+    claim = work.seen.get(kinds.PVC, volume)
+    if claim and (claim.get("status") or {}).get("phase") == "Lost":
+        return not_ready(
+            kind,
+            Reason.VOLUME_LOST,
+            f'PersistentVolumeClaim "{volume}" has lost its volume. Restore the volume; nothing is made in its '
+            "place by itself.",
+        )
+    return Condition(kind, State.FALSE, Reason.PROGRESSING, "The pod of the embedded store is starting.")
