@@ -1,0 +1,142 @@
+"""The demo's driver: the commands a newcomer would type, with what happens meanwhile and how long it took."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.e2e import release
+from tests.e2e.forward import Forward
+from tests.e2e.kube import CommandError, Kube, Object
+
+HERE = Path(__file__).parent
+EXAMPLE = "manifests/examples/mlflowserver.yaml"
+NAMESPACE = "mlflow-demo"
+READY_WITHIN = 300.0
+TRAINING_WITHIN = 600.0
+
+
+class Stuck(Exception):  # noqa: N818  the demo can't go on: that is what it says
+    """The demo can't go on; the message says why and what to do."""
+
+
+class Demo:
+    """One run; `kube` is in the demo's namespace."""
+
+    def __init__(self, kube: Kube) -> None:
+        self.kube, self.begin = kube, time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A line, with the seconds since the demo began."""
+        print(f"{time.monotonic() - self.begin:6.1f} s  {text}", flush=True)
+
+    def install_operator(self) -> None:
+        """By Helm, as the README tells it."""
+        self.say("helm upgrade --install mlflow-operator charts/mlflow-operator")
+        release.install(self.kube)
+
+    def apply_server(self) -> str:
+        """Returns the server's name."""
+        namespace: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.kube.apply(namespace)
+        self.say(f"kubectl apply -f {EXAMPLE}")
+        for applied in self.kube.kubectl("apply", "-f", EXAMPLE, "-o", "name").split():
+            if applied.startswith("mlflowserver"):
+                return applied.split("/")[1]
+        raise Stuck(f"{EXAMPLE} holds no MLflowServer.")
+
+    def wait_ready(self, name: str) -> None:
+        """Shows each condition as it changes."""
+        applied, told = time.monotonic(), dict[str, str]()
+        while time.monotonic() - applied < READY_WITHIN:
+            resource = self.kube.need("MLflowServer", name)
+            status = resource.get("status") or {}
+            current = status.get("observedGeneration") == resource["metadata"]["generation"]
+            for condition in status.get("conditions") or []:
+                kind, line = condition["type"], f"{condition['type']}: {condition['message']}"
+                if told.get(kind) != line and condition["reason"] != "WaitingForDependency":
+                    told[kind] = line
+                    self.say(f"  {line}")
+                if kind == "Ready" and condition["status"] == "True" and current:
+                    self.say(f"Ready {time.monotonic() - applied:.1f} s after it was applied")
+                    return
+            time.sleep(0.2)
+        raise Stuck(
+            f'MLflowServer "{name}" is not ready after {READY_WITHIN:.0f} s. The conditions above name the cause.'
+        )
+
+    def train(self, script: str, url: str) -> None:
+        """Runs a data scientist's script on this machine, outside the cluster."""
+        self.say(f"MLFLOW_TRACKING_URI={url} python tests/demo/{script}")
+        quiet = {"MLFLOW_TRACKING_URI": url, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+        done = subprocess.run(
+            [sys.executable, str(HERE / script)],
+            cwd=HERE,
+            env={**os.environ, **quiet},
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=TRAINING_WITHIN,
+        )
+        for line in done.stdout.splitlines():
+            self.say(f"  {line}")
+        if done.returncode:
+            raise Stuck(f"{done.stderr}\n{script} failed; its own words are above.")
+
+    def explain(self, why: object) -> None:
+        """What a person would look at first."""
+        print(f"\n{why}\n", file=sys.stderr)
+        for look in (("get", "mlflowservers,pods"), ("get", "events", "--sort-by=.lastTimestamp")):
+            try:
+                print(f"$ kubectl -n {NAMESPACE} {' '.join(look)}", file=sys.stderr)
+                print("\n".join(self.kube.kubectl(*look).splitlines()[-15:]), file=sys.stderr)
+            except (CommandError, subprocess.TimeoutExpired) as fault:
+                print(fault, file=sys.stderr)
+        print(
+            "\nWhat each reason means: docs/when-something-is-wrong.md. The operator's own words:\n"
+            f"  kubectl -n {release.NAMESPACE} logs deployment/{release.RELEASE}\n"
+            "Then run make demo again: what is there stays.",
+            file=sys.stderr,
+        )
+
+    def goodbye(self, name: str) -> None:
+        """Where it is, how to open it, and what to do next."""
+        service = self.kube.need("Service", name)["spec"]["ports"][0]["port"]
+        url = self.kube.need("MLflowServer", name)["status"]["url"]
+        took = time.monotonic() - self.begin
+        print(f"""
+Done in {took:.0f} s. The server stays, with two experiments and the model "churn" in it.
+
+  In the cluster: {url}
+  To open it here:
+    export KUBECONFIG={self.kube.settings.kubeconfig} PATH={self.kube.settings.bin}:$PATH
+    kubectl -n {NAMESPACE} port-forward service/{name} 5000:{service}
+    then http://localhost:5000 in a browser, or MLFLOW_TRACKING_URI=http://localhost:5000 for a script
+  Next: make test, or a server of your own: docs/connect.md. To take all of it away: make clean""")
+
+
+def main() -> int:
+    """Exit code 0 when the model came back and predicts, else 1."""
+    try:
+        demo = Demo(Kube(NAMESPACE))
+    except FileNotFoundError as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    try:
+        demo.install_operator()
+        name = demo.apply_server()
+        demo.wait_ready(name)
+        port = demo.kube.need("Service", name)["spec"]["ports"][0]["port"]
+        with Forward(demo.kube, name, port) as forward:
+            for script in ("iris.py", "churn.py"):
+                demo.train(script, forward.url)
+    except (Stuck, AssertionError, TimeoutError, subprocess.TimeoutExpired) as why:
+        demo.explain(why)
+        return 1
+    demo.goodbye(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
