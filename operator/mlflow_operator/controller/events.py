@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 COMPONENT = "mlflow-operator"
 
 LONGEST = 1024
-"""Characters of a message; the API server refuses more."""
+"""Bytes of a message; the API server refuses more."""
 
 
 class Events:
@@ -49,7 +49,7 @@ class Events:
             },
             "type": "Normal" if normal else "Warning",
             "reason": str(reason),
-            "message": message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…",
+            "message": _cut(message),
             "source": {"component": COMPONENT},
             "reportingComponent": COMPONENT,
             "reportingInstance": self._instance,
@@ -61,3 +61,10 @@ class Events:
             await self._cluster.create(event)
         except ClusterError as error:
             logger.warning("an Event could not be published (%s): %s", reason, error)
+
+
+def _cut(message: str) -> str:
+    whole = message.encode()
+    if len(whole) <= LONGEST:
+        return message
+    return whole[: LONGEST - 3].decode(errors="ignore") + "…"

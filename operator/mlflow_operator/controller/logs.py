@@ -1,6 +1,5 @@
 """Logs: one JSON object a line on stderr, each saying which MLflowServer it is about."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ def setup(level: str = "INFO", plain: bool = False, stream: TextIO | None = None
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in QUIET:
-        # At DEBUG they are wanted; but botocore would then print what it signs, headers and all.
+        # Not at DEBUG either: botocore would print what it signs, kopf whole objects.
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -46,7 +45,7 @@ class _Json(JsonFormatter):
     """Only the fields named here: what a library adds to its records may be anything, settings included."""
 
     def __init__(self) -> None:
-        super().__init__(json_serializer=json.dumps, json_ensure_ascii=False)
+        super().__init__(json_ensure_ascii=True)
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
