@@ -119,7 +119,12 @@ CHANGE_RULES = (
     _kept(f"!({_in_both(S3)}) || ({_same_host()})", "The host of spec.artifacts.s3.endpoint", ".artifacts"),
     _while_there(S3, "bucket"),
     _while_there(S3, "prefix"),
-    _kept(_same_or("artifacts.access", "'Proxied'"), "spec.artifacts.access", ".artifacts"),
+    Rule(
+        f"{_ALLOWED} || {_same_or('artifacts.access', repr('Proxied'))}",
+        "spec.artifacts.access changed: clients would have to reach the store where they did not before, or the "
+        "other way round. Put the old value back, or, if it is meant, set spec.storageChangePolicy to Allow",
+        field=".artifacts",
+    ),
     _never_smaller("database", EXTERNAL, DATABASE_SIZE),
     _never_smaller("artifacts", S3, ARTIFACTS_SIZE),
     _same_class("database", EXTERNAL),

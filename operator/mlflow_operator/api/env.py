@@ -126,7 +126,10 @@ class EnvVar(Model):
             ),
             field=".name",
             holds=lambda it: it.name not in RESERVED_ENV,
-            says=lambda it: f"spec.env must not set {it.name}: the operator sets it. Remove it",
+            says=lambda it: (
+                f"spec.env must not set {it.name}: the operator sets it. Remove it"
+                + (f" and use {RESERVED_ENV[it.name]}" if RESERVED_ENV[it.name] else "")
+            ),
         ),
         at_most_one("a variable", "value", "value_from"),
     )

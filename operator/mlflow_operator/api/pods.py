@@ -77,7 +77,7 @@ class TopologySpreadConstraint(Model):
     """Whether nodes outside `affinity` and `nodeSelector` count. Absent: they do not."""
     node_taints_policy: SpreadPolicy | None = None
     """Whether nodes with taints that are not tolerated count. Absent: they do."""
-    match_label_keys: Annotated[tuple[LabelKey, ...], Field(max_length=16), ListAtomic()] = ()
+    match_label_keys: Annotated[tuple[LabelKey, ...], Field(max_length=16), ListAtomic()] | None = None
     """Labels whose values narrow `labelSelector`."""
 
 

@@ -1,0 +1,351 @@
+"""What is refused, case by case: what somebody wrote, the field that is blamed, the words they read.
+
+Each case runs twice: against a real API server (tests/e2e), and against the models alone, which is what
+`mlflow-operator render` and the operator have. Changes of a stored resource only the API server sees.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """`spec` (of a server called `name`, replacing `before`) is refused for `field`, with `words` in the sentence."""
+
+    promise: str
+    spec: Spec
+    field: str
+    words: str
+    name: str = "server"
+    before: Spec | None = None
+
+
+@dataclass(frozen=True)
+class Consent:
+    """`spec`, replacing `before` if there is one, is taken."""
+
+    promise: str
+    spec: Spec
+    before: Spec | None = None
+    name: str = "server"
+
+
+def postgres(size: str | None = None, **more: Any) -> Spec:
+    """An embedded database with a volume of some size."""
+    return {"database": {"embedded": {"storage": {**({"size": size} if size else {}), **more}}}}
+
+
+def minio(size: str) -> Spec:
+    """An embedded artifact store with a volume of some size."""
+    return {"artifacts": {"embedded": {"storage": {"size": size}}}}
+
+
+def external(**more: Any) -> Spec:
+    """A database named by its host."""
+    return {"database": {"external": {"host": "db", "credentialsSecretRef": {"name": "db"}, **more}}}
+
+
+def uri(**more: Any) -> Spec:
+    """A database named by the URI in a Secret."""
+    return {"database": {"external": {"uriSecretRef": {"name": "db"}, **more}}}
+
+
+def s3(access: str | None = None, **more: Any) -> Spec:
+    """A bucket."""
+    return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **more}}}
+
+
+ALLOW = {"storageChangePolicy": "Allow"}
+
+BUCKETS = {
+    "a bucket name that is too short": ("ab", "3 to 63 characters"),
+    "a bucket name that is too long": ("a" * 64, "3 to 63 characters"),
+    "a bucket name in capitals": ("Models", "lower-case letters"),
+    "a bucket name with an underscore": ("my_models", "lower-case letters"),
+    "a bucket with its scheme": ("s3://models", "no s3://"),
+    "a bucket with a path": ("models/team", "goes to prefix"),
+    "a bucket name with two dots": ("my..models", "lower-case letters"),
+    "a bucket name that ends in a hyphen": ("models-", "end with a letter or digit"),
+    "a bucket name like an address": ("10.0.0.1", "IP address"),
+    "a bucket name with a prefix of AWS": ("xn--models", "AWS keeps for itself"),
+    "a bucket name with a suffix of AWS": ("models-s3alias", "AWS keeps for itself"),
+}
+
+VERSIONS = ("v3.17.2", "latest", "3.17", "3.17.2-full", "")
+
+SIZES = ("ten", "10GB", "-1Gi", "0", "10m")
+
+OPERATORS_ENV = {
+    "MLFLOW_BACKEND_STORE_URI": "use spec.database",
+    "MLFLOW_WORKERS": "use spec.workers",
+    "AWS_SECRET_ACCESS_KEY": "use spec.artifacts.s3.credentialsSecretRef",
+    "HOME": "Remove it",
+}
+
+WRITTEN = [
+    Refusal(
+        "two databases",
+        {"database": {"embedded": {}, **external()["database"]}},
+        "spec.database",
+        "at most one of embedded and external",
+    ),
+    Refusal(
+        "two artifact stores",
+        {"artifacts": {"embedded": {}, **s3()["artifacts"]}},
+        "spec.artifacts",
+        "at most one of embedded and s3",
+    ),
+    Refusal(
+        "an empty external database",
+        {"database": {"external": {}}},
+        "spec.database.external",
+        "exactly one of uriSecretRef and host",
+    ),
+    Refusal("an empty s3", {"artifacts": {"s3": {}}}, "spec.artifacts.s3.bucket", "required"),
+    *(
+        Refusal(promise, s3(bucket=bucket), "spec.artifacts.s3.bucket", words)
+        for promise, (bucket, words) in BUCKETS.items()
+    ),
+    Refusal(
+        "a prefix with a slash in front", s3(prefix="/team"), "spec.artifacts.s3.prefix", "without a '/'"
+    ),
+    Refusal(
+        "an endpoint without a scheme",
+        s3(endpoint="minio:9000"),
+        "spec.artifacts.s3.endpoint",
+        "write http://",
+    ),
+    Refusal(
+        "an endpoint with a path",
+        s3(endpoint="http://minio/x"),
+        "spec.artifacts.s3.endpoint",
+        "nothing after it",
+    ),
+    Refusal(
+        "presigned URLs of an embedded store",
+        {"artifacts": {"access": "Presigned"}},
+        "spec.artifacts.access",
+        "use Proxied, or a store of your own in spec.artifacts.s3",
+    ),
+    Refusal("an access of a later release", s3(access="Direct"), "spec.artifacts.access", "Presigned"),
+    Refusal(
+        "a host without credentials",
+        {"database": {"external": {"host": "db"}}},
+        "spec.database.external",
+        "name their Secret in credentialsSecretRef",
+    ),
+    Refusal(
+        "a host and a URI",
+        external(uriSecretRef={"name": "db"}),
+        "spec.database.external",
+        "exactly one of uriSecretRef and host",
+    ),
+    Refusal("a URI and a port", uri(port=5433), "spec.database.external", "remove port"),
+    Refusal(
+        "a URI for a host",
+        external(host="postgresql://me:hunter2@db/mlflow"),
+        "spec.database.external.host",
+        "a whole URI to a Secret named by uriSecretRef",
+    ),
+    Refusal(
+        "verification without a CA",
+        uri(tls={"mode": "VerifyFull"}),
+        "spec.database.external.tls",
+        "name its Secret in caSecretRef",
+    ),
+    Refusal(
+        "a CA that nothing uses",
+        uri(tls={"caSecretRef": {"name": "ca"}}),
+        "spec.database.external.tls",
+        "set mode VerifyFull",
+    ),
+    Refusal(
+        "background jobs on two replicas",
+        {"jobExecution": "Enabled", "replicas": 2},
+        "jobExecution",
+        "lower replicas, or set jobExecution to Disabled",
+    ),
+    *(
+        Refusal(f"the version {version!r}", {"version": version}, "spec.version", "such as 3.17.2")
+        for version in VERSIONS
+    ),
+    *(
+        Refusal(f"a volume of {size}", postgres(size), "spec.database.embedded.storage.size", "such as 10Gi")
+        for size in SIZES
+    ),
+    Refusal(
+        "memory in GB",
+        {"resources": {"limits": {"memory": "2GB"}}},
+        "spec.resources.limits",
+        "memory as 512Mi or 2Gi",
+    ),
+    Refusal(
+        "negative CPU",
+        {"resources": {"requests": {"cpu": -1}}},
+        "spec.resources.requests",
+        "CPU as 500m or 2",
+    ),
+    Refusal(
+        "a request above its limit",
+        {"resources": {"requests": {"cpu": "3"}, "limits": {"cpu": 2}}},
+        "spec.resources",
+        "lower the one or raise the other",
+    ),
+    *(
+        Refusal(f"{name} in env", {"env": [{"name": name, "value": "x"}]}, "spec.env[0]", words)
+        for name, words in OPERATORS_ENV.items()
+    ),
+    Refusal(
+        "a variable with two values",
+        {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+        "spec.env[0]",
+        "at most one of value and valueFrom",
+    ),
+    Refusal(
+        "a mount of no volume",
+        {"volumeMounts": [{"name": "ca", "mountPath": "/ca"}]},
+        "spec.volumeMounts",
+        "add the volume there",
+    ),
+    Refusal(
+        "a host with a scheme",
+        {"allowedHosts": ["https://mlflow.example.com"]},
+        "spec.allowedHosts[0]",
+        "without http://",
+    ),
+    Refusal("an image with a blank", {"image": "my image"}, "spec.image", "registry/repository:tag"),
+    Refusal(
+        "a Secret's name in capitals", uri(uriSecretRef={"name": "DB"}), "uriSecretRef.name", "lower-case"
+    ),
+    Refusal("a name of 41 characters", {}, "metadata.name", "40 characters at most", name="a" * 41),
+    Refusal("a name with a dot", {}, "metadata.name", "lower-case letters", name="team.server"),
+    Refusal("a name with a digit in front", {}, "metadata.name", "begin with a letter", name="3servers"),
+]
+"""Refused when it is written, whatever was there before."""
+
+PRUNED = [
+    Refusal(
+        "an external database with nothing below it",
+        {"database": {"external": None}},
+        "spec.database",
+        "is empty: fill in embedded or external",
+    ),
+    Refusal(
+        "an s3 with nothing below it",
+        {"artifacts": {"s3": None}},
+        "spec.artifacts",
+        "is empty: fill in embedded, s3 or access",
+    ),
+    Refusal("a database without a member", {"database": {}}, "spec.database", "remove spec.database"),
+]
+"""Refused by the API server, which prunes a null; for the models an empty union is the default."""
+
+CHANGED = [
+    Refusal("a smaller database", postgres("5Gi"), "spec.database", "got smaller", before=postgres("10Gi")),
+    Refusal(
+        "a database smaller than the default", postgres("5Gi"), "spec.database", "got smaller", before={}
+    ),
+    Refusal("a size taken back", {}, "spec.database", "got smaller", before=postgres("20Gi")),
+    Refusal(
+        "a smaller database though changes are allowed",
+        postgres("5Gi") | ALLOW,
+        "spec.database",
+        "got smaller",
+        before=postgres("10Gi"),
+    ),
+    Refusal("a smaller artifact store", minio("5Gi"), "spec.artifacts", "got smaller", before=minio("30Gi")),
+    Refusal(
+        "another storage class",
+        postgres(storageClassName="slow"),
+        "spec.database",
+        "stays in its class",
+        before=postgres(storageClassName="fast"),
+    ),
+    Refusal(
+        "a storage class for a volume that has one",
+        postgres(storageClassName="fast"),
+        "spec.database",
+        "stays in its class",
+        before={},
+    ),
+    Refusal(
+        "an external database instead", external(), "spec.database", "set spec.storageChangePolicy", before={}
+    ),
+    Refusal(
+        "an embedded database instead", {}, "spec.database", "set spec.storageChangePolicy", before=uri()
+    ),
+    Refusal(
+        "another host", external(host="db2"), "spec.database", "host or its port changed", before=external()
+    ),
+    Refusal(
+        "another port", external(port=5433), "spec.database", "host or its port changed", before=external()
+    ),
+    Refusal(
+        "another database name",
+        external(databaseName="other"),
+        "spec.database",
+        "databaseName changed",
+        before=external(),
+    ),
+    Refusal("a bucket instead", s3(), "spec.artifacts", "set spec.storageChangePolicy", before={}),
+    Refusal("another bucket", s3(bucket="other"), "spec.artifacts", "s3.bucket changed", before=s3()),
+    Refusal("a prefix", s3(prefix="team"), "spec.artifacts", "s3.prefix changed", before=s3()),
+    Refusal("no prefix", s3(), "spec.artifacts", "s3.prefix changed", before=s3(prefix="team")),
+    Refusal(
+        "another endpoint",
+        s3(endpoint="http://b:9000"),
+        "spec.artifacts",
+        "endpoint changed",
+        before=s3(endpoint="http://a:9000"),
+    ),
+    Refusal("AWS instead", s3(), "spec.artifacts", "endpoint changed", before=s3(endpoint="http://a:9000")),
+    Refusal(
+        "another access",
+        s3(access="Presigned"),
+        "spec.artifacts",
+        "access changed",
+        before=s3(access="Proxied"),
+    ),
+]
+"""Refused because of what was stored before."""
+
+ACCEPTED = [
+    Consent("an empty spec", {}),
+    Consent("the longest name", {}, name="a" * 40),
+    Consent("an embedded database by name", {"database": {"embedded": {}}}),
+    Consent("an embedded store by name", {"artifacts": {"embedded": {}, "access": "Proxied"}}),
+    Consent("a URI", uri()),
+    Consent("a host and verification", external(tls={"mode": "VerifyFull", "caSecretRef": {"name": "ca"}})),
+    Consent("a bucket on AWS", s3(access="Presigned")),
+    Consent("a bucket elsewhere", s3(endpoint="https://[fd00::1]:9000", prefix="team-a/mlflow")),
+    Consent("a release candidate", {"version": "3.18.0rc1"}),
+    Consent("jobs on one replica", {"jobExecution": "Enabled"}),
+    Consent("no replica", {"replicas": 0, "jobExecution": "Enabled"}),
+    Consent(
+        "CPU as a number", {"resources": {"requests": {"cpu": 1}, "limits": {"cpu": "2", "memory": "2Gi"}}}
+    ),
+    Consent(
+        "workload identity by hand", {"env": [{"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/a"}]}
+    ),
+    Consent(
+        "a mount and its volume",
+        {
+            "volumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
+            "podTemplate": {"spec": {"volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}},
+        },
+    ),
+    Consent("hosts", {"allowedHosts": ["mlflow.example.com", "*.example.com:8443", "[fd00::1]:5000", "*"]}),
+    Consent("a larger database", postgres("20Gi"), before=postgres("10Gi")),
+    Consent("the same size in other words", postgres("10240Mi"), before={}),
+    Consent("more replicas", {"replicas": 3} | s3(), before=s3()),
+    Consent("an external database, meant", external() | ALLOW, before={}),
+    Consent("another bucket, meant", s3(bucket="other") | ALLOW, before=s3()),
+    Consent("other credentials", external(credentialsSecretRef={"name": "new"}), before=external()),
+    Consent("the default port by name", external(port=5432), before=external()),
+    Consent("TLS for the same store", s3(endpoint="https://a:9000"), before=s3(endpoint="http://a:9000")),
+    # What the URI holds is in a Secret: the operator compares it when it connects.
+    Consent("a URI instead of a host", uri(), before=external()),
+]
+"""Taken: what people do write."""
