@@ -1,5 +1,6 @@
 """Builds programs from Go modules, each pinned in a module of its own so that pins never mix."""
 
+import hashlib
 import json
 import platform
 import re
@@ -33,8 +34,9 @@ class Module:
     staging: bool = False
 
     def home(self, s: Settings) -> Path:
-        """Where in the cache it is built; what was built there is not built again."""
-        return s.cache / "go" / f"{self.path.replace('/', '_')}@{self.version}"
+        """Where in the cache it is built: what was built there, from just this, is not built again."""
+        exact = hashlib.sha256(repr((self, FLAGS)).encode()).hexdigest()[:8]
+        return s.cache / "go" / f"{self.path.replace('/', '_')}@{self.version or 'own'}-{exact}"
 
     def program(self, s: Settings, name: str) -> Path:
         """Where the built program is."""

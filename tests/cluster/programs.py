@@ -24,6 +24,7 @@ COREDNS = {
     "log": "log",
     "cache": "cache",
     "loadbalance": "loadbalance",
+    "template": "template",
     "kubernetes": "kubernetes",
     "loop": "loop",
     "forward": "forward",

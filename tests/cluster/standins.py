@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import debian, golang, programs
+from . import debian, programs
 from .settings import Settings
 from .shell import Shell
 
@@ -158,8 +158,11 @@ def _arguments(s: Settings, image: StandIn) -> dict[str, str]:
 def _fingerprint(s: Settings, sh: Shell, image: StandIn) -> str:
     seen = hashlib.sha256(image.dockerfile().encode())
     seen.update(repr(sorted(_arguments(s, image).items())).encode())
-    seen.update(repr(sorted((k, v.stat().st_size) for k, v in image.files.items())).encode())
-    seen.update(" ".join(golang.FLAGS).encode())
+    seen.update(
+        repr(
+            sorted((inside, str(program.parent.parent.name)) for inside, program in image.files.items())
+        ).encode()
+    )
     if image.folder:
         for path in sorted((FOLDERS / image.folder).rglob("*")):
             if path.is_file():
