@@ -36,7 +36,8 @@ contracts: cluster venv ## the images used keep the promises of the published on
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTEST) tests/e2e
 generate: venv ## write what is made from the sources: the CRD and the manifests
-	@tests/generate
+	@$(CLUSTER) chart-tools
+	@.venv/bin/python -m tests.generate
 
 clean: ## remove the cluster and all that was made for it, except the cache
 	@$(CLUSTER) down
