@@ -1,0 +1,119 @@
+"""Fixtures: the operator once per session, a namespace per test, and evidence of what failed.
+
+The cluster itself is `make cluster`'s work; without it, all of this fails with a sentence that says so.
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.e2e import evidence, release
+from tests.e2e.kube import Kube
+from tests.e2e.release import complaints
+from tests.e2e.server import Server, restarts, small
+
+# a test should hear of a dead server at once, not after MLflow's own seven tries
+os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="3", MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true")
+OUTCOME = pytest.StashKey[pytest.TestReport]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers of this folder."""
+    config.addinivalue_line("markers", "restarts_operator: the operator's pod may come back, or be another")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets fixtures know whether their test failed."""
+    report = yield
+    if report.when == "call" or report.failed:
+        item.stash[OUTCOME] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def kube() -> Kube:
+    """The cluster."""
+    try:
+        found = Kube()
+        found.kubectl("get", "--raw", "/readyz", within=20)
+    except Exception as error:
+        pytest.exit(f"The test cluster does not answer. Run: make cluster\n{error}", returncode=1)
+    shutil.rmtree(found.settings.root / "out", ignore_errors=True)
+    return found
+
+
+@pytest.fixture(scope="session")
+def operator(kube: Kube) -> None:
+    """The operator, installed by Helm from this checkout."""
+    release.install(kube)
+
+
+@pytest.fixture(autouse=True)
+def watched(kube: Kube, operator: None, request: pytest.FixtureRequest) -> Iterator[str]:
+    """After every test: the operator has not complained, and has not died. Gives when the test began."""
+    began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    before = {pod["metadata"]["uid"]: restarts(pod) for pod in release.pods(kube)}
+    yield began
+    pods = release.pods(kube)
+    lines = [line for pod in pods for line in release.log_lines(kube, pod["metadata"]["name"], began)]
+    assert not complaints(lines), "the operator complained:\n" + "\n".join(complaints(lines))
+    if not request.node.get_closest_marker("restarts_operator"):
+        assert {pod["metadata"]["uid"]: restarts(pod) for pod in pods} == before, "the operator restarted"
+
+
+def _namespace(kube: Kube, prefix: str) -> Kube:
+    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "mlflow-operator.dev/e2e": "true"}
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    return kube.within(name)
+
+
+def _forget(kube: Kube) -> None:
+    kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
+
+
+def _keep_evidence(request: pytest.FixtureRequest, kube: Kube, since: str) -> None:
+    report = request.node.stash.get(OUTCOME, None)
+    if report is not None and report.failed:
+        folder = kube.settings.root / "out" / re.sub(r"[^\w.-]+", "-", request.node.nodeid.split("/")[-1])
+        evidence.keep(kube, folder / kube.namespace, since)
+
+
+@pytest.fixture
+def ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace of this test's own, under restricted Pod Security."""
+    own = _namespace(kube, "e2e")
+    yield own
+    _keep_evidence(request, own, watched)
+    _forget(own)
+
+
+@pytest.fixture
+def other_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A second one."""
+    own = _namespace(kube, "e2e-other")
+    yield own
+    _keep_evidence(request, own, watched)
+    _forget(own)
+
+
+@pytest.fixture(scope="session")
+def _shared(kube: Kube, operator: None) -> Iterator[Server]:
+    own = _namespace(kube, "e2e-shared")
+    yield Server(own).apply(small())
+    _forget(own)
+
+
+@pytest.fixture
+def shared(_shared: Server, watched: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One small server, all embedded, for tests that leave it as they find it."""
+    yield _shared.ready()
+    _keep_evidence(request, _shared.kube, watched)
