@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mlflow_operator.controller.run import Settings  # noqa: PLC0415
     from mlflow_operator.controller.run import run as work  # noqa: PLC0415
 
-    logs.configure(log_level, log_format)
+    logs.setup(log_level.upper(), plain=log_format == "text")
     settings = Settings(
         namespaces,
         Images(image_mlflow, image_postgres, image_minio),

@@ -29,6 +29,7 @@ RESERVED_ENV = {
     "MLFLOW_STATIC_PREFIX": "",
     "MLFLOW_WORKERS": "spec.workers",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "spec.allowedHosts",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "spec.allowedHosts",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "spec.jobExecution",
     "MLFLOW_UVICORN_OPTS": "",
     # MLflow refuses it together with uvicorn's options.

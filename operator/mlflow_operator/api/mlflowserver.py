@@ -77,7 +77,7 @@ class Spec(Model):
     image: ImageReference | None = None
     """Image of the server. Absent: the official `-full` image of the version."""
     image_pull_policy: ImagePullPolicy = ImagePullPolicy.IF_NOT_PRESENT
-    """When nodes ask the registry for images, for every pod of this server."""
+    """When nodes ask the registry for the image of the server."""
     replicas: Annotated[Int32, Field(ge=0, le=100)] = 1
     """Pods of the server. `kubectl scale` and autoscalers set it."""
     workers: Annotated[Int32, Field(ge=1, le=64)] = 2

@@ -2,11 +2,19 @@
 
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from mlflow_operator.api.markers import Unstored
 from mlflow_operator.api.rules import VALIDATIONS, Rule
 
 
@@ -36,6 +44,14 @@ class Model(BaseModel):
             rule.check(self)
         return self
 
+    @model_serializer(mode="wrap")
+    def _only_what_is_stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = serialize(self)
+        for name, field in type(self).model_fields.items():
+            if name not in self.model_fields_set and any(isinstance(it, Unstored) for it in field.metadata):
+                written.pop(field.alias or name, None)
+        return written
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -47,5 +63,5 @@ class Model(BaseModel):
         return json_schema
 
     def manifest(self) -> dict[str, Any]:
-        """Return the part as a manifest spells it, absent members left out."""
+        """Return the part as a manifest spells it: absent members left out, defaults as the API server stores them."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

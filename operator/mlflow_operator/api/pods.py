@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import LocalObjectReference
-from mlflow_operator.api.rules import matches
+from mlflow_operator.api.rules import matches, quoted, text
 from mlflow_operator.api.words import Annotations, LabelKey, Labels, LabelValue, ObjectName
 
 
@@ -81,6 +81,13 @@ class TopologySpreadConstraint(Model):
     """Labels whose values narrow `labelSelector`."""
 
 
+RESERVED_VOLUMES = ("home", "plugins", "database-ca", "artifacts-ca")
+"""Names of the operator's own volumes in a pod that runs MLflow."""
+
+RESERVED_MOUNTS = ("/home/mlflow-operator", "/opt/mlflow-operator", "/etc/mlflow-operator")
+"""Where they are mounted, or above."""
+
+
 class Volume(Model):
     """A volume of the pod; beside its name everything that Kubernetes takes."""
 
@@ -93,6 +100,11 @@ class Volume(Model):
         matches(
             r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
             "is no name of a volume: use lower-case letters, digits and '-'",
+        ),
+        text(
+            f"!(self in [{', '.join(map(quoted, RESERVED_VOLUMES))}])",
+            "is the name of a volume of the operator's own: take another",
+            lambda name: name not in RESERVED_VOLUMES,
         ),
     ]
     """Name that `spec.volumeMounts` uses."""
@@ -115,6 +127,11 @@ class VolumeMount(Model):
         str,
         Field(max_length=512),
         matches(r"/[^:]+", "is no place to mount at: write an absolute path without ':'"),
+        text(
+            " && ".join(f"!self.startsWith({quoted(path)})" for path in RESERVED_MOUNTS),
+            "is a place where the operator mounts volumes of its own: take another",
+            lambda path: not path.startswith(RESERVED_MOUNTS),
+        ),
     ]
     """Where it is mounted."""
     sub_path: Annotated[str, Field(max_length=512)] | None = None

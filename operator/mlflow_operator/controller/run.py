@@ -8,11 +8,10 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mlflow_operator.controller import watch
+from mlflow_operator.controller import health, watch
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.controller.election import Election
 from mlflow_operator.controller.events import Events
-from mlflow_operator.controller.health import Health
 from mlflow_operator.controller.logs import about
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.outside import Outside
@@ -69,15 +68,25 @@ async def run(settings: Settings) -> None:
     cluster = await Cluster.connect(metrics)
     # random, so that a container started again in the same pod is not taken for its former self
     identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
-    election = Election(cluster, metrics, settings.lease_namespace, settings.lease_name, identity=identity)
+    election = Election(
+        cluster,
+        metrics,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=identity,
+    )
     stores = ObjectStores()
     me = asyncio.current_task()
     if me is not None:
         # kopf brings handlers of its own when the work begins; these serve the standby
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, me.cancel)
+    heart = health.Heart()
+    beating = asyncio.create_task(heart.beat(), name="heart")
+    # a standby is as ready as the leader: else no rolling update of the operator would ever finish
+    pages = health.app(metrics, alive=heart.check, ready=heart.check)
     try:
-        async with Health(settings.port, metrics):
+        async with health.serving(pages, settings.port):
             out = Outside(
                 cluster=cluster,
                 stores=stores,
@@ -92,6 +101,7 @@ async def run(settings: Settings) -> None:
     except asyncio.CancelledError:
         logger.info("told to stop")
     finally:
+        beating.cancel()
         stores.close()
         await cluster.close()
 

@@ -61,6 +61,8 @@ async def run(add: Callable[[Key], None], namespaces: Collection[str]) -> None:
     await kopf.operator(
         registry=registry(add),
         settings=settings(),
+        # kopf would ask for the name of the user, and an arbitrary user id has none
+        identity="mlflow-operator",  # type: ignore[arg-type]
         standalone=True,
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),

@@ -10,17 +10,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlflow_operator import api
 from mlflow_operator.core import deployment, desired, labels, references
 from mlflow_operator.core.credentials import server_secret
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.versions import Images
 
+from .snapshots import EXAMPLES, RECORDS, objects, text
 from .support import env, pod_specs, server
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*.yaml"))
 VERSIONS = ["1.30", "1.34"]
 GENERATED = desired.Generated("user", "password", "access", "secret", "rollout")
 
@@ -193,20 +190,11 @@ def test_one_replica_may_always_be_drained() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_objects_of_the_examples_are_as_recorded(example: Path) -> None:
-    """Any change to what users get shows in review. Record anew with `make snapshots`."""
-    documents = [d for d in yaml.safe_load_all(example.read_text()) if d and d["kind"] == api.KIND]
-    found = [
-        obj
-        for document in documents
-        for obj in desired.objects(resolve(api.parse(document), Surroundings(Images())))
-    ]
-    for obj in found:
+    """Any change to what users get shows in review. Record anew with `python -m tests.unit.core.snapshots`."""
+    for obj in objects(example):
         for version in VERSIONS:
             valid(obj, version)
-    text = yaml.safe_dump_all(found, sort_keys=True, width=110)
-    record = Path(__file__).parent / "snapshots" / example.name
-    assert record.exists(), f"no snapshot of {example.name}: make snapshots"
-    assert text == record.read_text()
+    assert text(example) == (RECORDS / example.name).read_text()
 
 
 def _server(spec: Object) -> Object:
