@@ -10,8 +10,9 @@ from .tools import SBIN
 
 NAME = CLUSTER
 BRIDGE = "br-mlflow-op"
-# Only the cluster's containers, never the user's own: the rule names our bridge.
-RULE = ("DOCKER-USER", "-i", BRIDGE, "!", "-o", BRIDGE, "-m", "comment", "--comment", CLUSTER, "-j", "DROP")
+# Only the cluster's containers, never the user's own: the rule names our bridge. It refuses rather than
+# drops: pods that ask for a Service before kube-proxy knows it would else hang for 30 s.
+RULE = ("DOCKER-USER", "-i", BRIDGE, "!", "-o", BRIDGE, "-m", "comment", "--comment", CLUSTER, "-j", "REJECT")
 OPTIONS = (
     f"com.docker.network.bridge.name={BRIDGE}",
     "com.docker.network.bridge.enable_ip_masquerade=false",
@@ -32,7 +33,7 @@ def make(sh: Shell) -> None:
     """Create the network in the first free range, and close it.
 
     An `--internal` network would also hide the API port that kind publishes on loopback: instead there is
-    no masquerade, and, where this user may say so, the kernel drops what would leave the bridge.
+    no masquerade, and, where this user may say so, the kernel refuses what would leave the bridge.
     """
     if not exists(sh):
         for third in range(5, 30):
