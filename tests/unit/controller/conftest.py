@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mlflow_operator.controller.errors import AlreadyExists, Conflict
+from mlflow_operator.controller.errors import AlreadyExists, Conflict, Invalid
 from mlflow_operator.core import fields
 from mlflow_operator.core.kinds import Kind
 from mlflow_operator.core.objects import Object
@@ -58,8 +58,8 @@ def virtual() -> Callable[[Coroutine[Any, Any, T]], T]:
 class FakeCluster:
     """An API server in memory, in place of `Cluster`: enough of server-side apply to hold promises against.
 
-    It knows resourceVersions, uids, list-maps and what was applied last; it has no defaults and validates
-    nothing. `writes` tells what was asked of it.
+    It knows resourceVersions, uids, list-maps and what was applied last; it has no defaults, and of all
+    validation only that an environment variable has one source. `writes` tells what was asked of it.
     """
 
     def __init__(self) -> None:
@@ -85,6 +85,7 @@ class FakeCluster:
         if uid is not None and (live is None or live["metadata"]["uid"] != uid):
             raise Conflict(f"apply {key}: 409")
         merged = merge(live or {}, obj, self._applied.get(key, {}), "")
+        _refuse_two_choices(merged)
         self._applied[key] = obj
         return self._store(merged)
 
@@ -142,6 +143,13 @@ class FakeCluster:
 
 def _key(obj: Object) -> tuple[str, str]:
     return obj["kind"], obj["metadata"]["name"]
+
+
+def _refuse_two_choices(obj: Object) -> None:
+    pods = obj.get("spec", {}).get("template", {}).get("spec", {})
+    for container in pods.get("containers", []):
+        if any("value" in variable and "valueFrom" in variable for variable in container.get("env", [])):
+            raise Invalid("apply: 422", ("spec.template.spec.containers[0].env[0].valueFrom",))
 
 
 def merge(live: Any, wanted: Any, before: Any, field: str) -> Any:
