@@ -210,6 +210,21 @@ WRITTEN = [
         "add the volume there",
     ),
     Refusal(
+        "a mount over the operator's own",
+        {
+            "volumeMounts": [{"name": "x", "mountPath": "/home/mlflow-operator"}],
+            "podTemplate": {"spec": {"volumes": [{"name": "x", "emptyDir": {}}]}},
+        },
+        "spec.volumeMounts[0].mountPath",
+        "take another",
+    ),
+    Refusal(
+        "a volume with the name of one of the operator's own",
+        {"podTemplate": {"spec": {"volumes": [{"name": "home", "emptyDir": {}}]}}},
+        "spec.podTemplate.spec.volumes[0].name",
+        "take another",
+    ),
+    Refusal(
         "a host with a scheme",
         {"allowedHosts": ["https://mlflow.example.com"]},
         "spec.allowedHosts[0]",
