@@ -48,7 +48,6 @@ class Schedule(Generic[K]):
     def ask(self, key: K, at: float) -> None:
         """`key` is due at `at`, if it is not due earlier."""
         if key in self._taken:
-            self._forgotten.discard(key)
             before = self._taken[key]
             self._taken[key] = at if before is None else min(before, at)
             return
@@ -91,11 +90,13 @@ class Schedule(Generic[K]):
         return pause
 
     def forget(self, key: K) -> None:
-        """`key` is gone. Whoever has it may finish, then it is not due any more."""
+        """`key` is gone. Whoever has it may finish; then it is due only if it was asked for meanwhile.
+
+        For it may be back already: what was asked for while it was being looked at is never dropped.
+        """
         for known in (self._due, self._failures, self._not_before):
             known.pop(key, None)
         if key in self._taken:
-            self._taken[key] = None
             self._forgotten.add(key)
 
     def depth(self, now: float) -> int:
@@ -106,6 +107,8 @@ class Schedule(Generic[K]):
         asked = self._taken.pop(key)
         if key in self._forgotten:
             self._forgotten.discard(key)
+            if asked is not None:
+                self.ask(key, asked)
             return
         self.ask(key, at if asked is None else min(at, asked))
 

@@ -128,21 +128,30 @@ def test_an_event_shortens_a_long_pause(schedule: Schedule[str]) -> None:
 def test_forgotten_keys_do_not_come_back(schedule: Schedule[str]) -> None:
     schedule.ask("waiting", 0)
     schedule.forget("waiting")
-    schedule.ask("taken", 0)
-    schedule.take(0)
-    schedule.ask("taken", 0)
-    schedule.forget("taken")
-    schedule.done("taken", 0)
-    assert schedule.next_due() is None
+    for finish in (schedule.done, schedule.failed):
+        schedule.ask("taken", 0)
+        schedule.take(0)
+        schedule.forget("taken")
+        finish("taken", 0)
+        assert schedule.next_due() is None
 
 
-def test_made_again_under_the_same_name_while_taken_it_is_due_again(schedule: Schedule[str]) -> None:
+@pytest.mark.parametrize("forgotten_first", [True, False])
+def test_made_again_under_the_same_name_while_taken_it_is_due_again(
+    schedule: Schedule[str], forgotten_first: bool
+) -> None:
+    """A worker that read "gone" and then forgets must not wipe out the news that it is back."""
     schedule.ask("a", 0)
     schedule.take(0)
-    schedule.forget("a")
+    if forgotten_first:
+        schedule.forget("a")
     schedule.ask("a", 1)
+    if not forgotten_first:
+        schedule.forget("a")
     schedule.done("a", 2)
     assert schedule.take(2) == "a"
+    schedule.done("a", 3)
+    assert schedule.next_due() == 3 + RESYNC
 
 
 def test_jitter_stays_within_its_bounds_and_does_vary() -> None:
@@ -204,9 +213,10 @@ class Anything(RuleBasedStateMachine):
     @rule(key=keys)
     def forget(self, key: str) -> None:
         self.schedule.forget(key)
-        self.owed.discard(key)
         if key in self.taken:
             self.gone.add(key)
+        else:
+            self.owed.discard(key)
 
     @invariant()
     def nobody_owed_is_lost(self) -> None:
