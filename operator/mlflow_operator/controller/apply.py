@@ -5,6 +5,7 @@ Data objects (volumes, generated credentials) carry labels only: they outlive it
 and label. At rest nothing is written.
 """
 
+import json
 import logging
 from collections.abc import Iterable
 
@@ -159,7 +160,8 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
     if as_applied and not differences and not foreign:
         return None
     if as_applied:
-        _hold_back(live, sorted({*differences, *(correction.field for correction in foreign)}), repairs)
+        paths = sorted({*differences, *(correction.field for correction in foreign)})
+        _hold_back(live, wanted, paths, repairs)
     written = live
     # A choice that somebody changed must be set right before apply, which would be refused otherwise.
     choices = [correction for correction in foreign if correction.value is not None]
@@ -210,8 +212,10 @@ async def _ensure_data(cluster: Cluster, desired: Object, live: Object | None) -
     return grown
 
 
-def _hold_back(live: Object, paths: list[str], repairs: Repairs) -> None:
-    seconds = repairs.pause(live["metadata"]["uid"], paths)
+def _hold_back(live: Object, wanted: Object, paths: list[str], repairs: Repairs) -> None:
+    # Of a Secret too, for this hash never leaves the process, and another process would get another one.
+    wish = hash(json.dumps(wanted, sort_keys=True))
+    seconds = repairs.pause(live["metadata"]["uid"], wish, paths)
     if not seconds:
         return
     others = fields.managers(live, paths, FIELD_MANAGER)

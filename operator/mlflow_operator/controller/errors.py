@@ -80,7 +80,8 @@ def of_answer(status: int, retry_after: str | None, body: bytes, doing: str, *, 
     said = _fields_only(causes) if secret and quotes else _said(answer, causes, status)
     if said:
         text = f"{text}: {said}"
-    if status in (401, 408, 429) or (status >= 500 and not _unfit(answer)):
+    # 410: a list took so long that its next page is of a past nobody remembers.
+    if status in (401, 408, 410, 429) or (status >= 500 and not _unfit(answer)):
         return Unavailable(text, _seconds(retry_after, answer))
     match status:
         case 404:

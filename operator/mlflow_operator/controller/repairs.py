@@ -20,7 +20,7 @@ FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 1800.0
 """Seconds without a write once it is a fight; doubled for each further round."""
 
-Key = tuple[str, tuple[str, ...]]
+Key = tuple[str, int, tuple[str, ...]]
 
 
 @dataclass
@@ -38,11 +38,14 @@ class Repairs:
         self._clock = clock
         self._known: dict[Key, _Fight] = {}
 
-    def pause(self, uid: str, paths: Sequence[str]) -> float:
-        """Note that a repair is due. 0: go ahead. Else it is a fight: write nothing for so many seconds."""
+    def pause(self, uid: str, wish: int, paths: Sequence[str]) -> float:
+        """Note that a repair is due. 0: go ahead. Else it is a fight: write nothing for so many seconds.
+
+        `wish` is a hash of what is wanted: to want something else is no repair, and worth a new try.
+        """
         now = self._clock()
         self._forget(now)
-        fight = self._known.setdefault((uid, tuple(paths)), _Fight())
+        fight = self._known.setdefault((uid, wish, tuple(paths)), _Fight())
         if now < fight.until:
             return fight.until - now
         if not fight.pause:

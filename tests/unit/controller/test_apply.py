@@ -270,6 +270,13 @@ class TestFights:
             live = await ensure(cluster, deployment(image=f"mlflow:{number}"), live, OWNER, repairs=repairs)
             assert live is not None
 
+    async def test_a_credential_that_often_changes_is_no_fight(self, cluster: Any, repairs: Repairs) -> None:
+        """A Secret has no digest, so a new value looks like drift."""
+        live = None
+        for number in range(20):
+            live = await ensure(cluster, secret(password=str(number)), live, OWNER, repairs=repairs)
+            assert live is not None
+
 
 class TestPrune:
     async def test_takes_what_is_no_longer_wanted_and_only_that(self, cluster: Any) -> None:

@@ -41,6 +41,7 @@ UNFIT = "failed to create typed patch object (ns/a; apps/v1, Kind=Deployment): .
         (400, answer(400, "BadRequest"), errors.Invalid),
         (500, answer(500, "", UNFIT), errors.Invalid),
         (401, answer(401, "Unauthorized"), errors.Unavailable),
+        (410, answer(410, "Expired"), errors.Unavailable),
         (429, answer(429, "TooManyRequests"), errors.Unavailable),
         (500, answer(500, "InternalError"), errors.Unavailable),
         (503, b"<html>upstream connect error</html>", errors.Unavailable),

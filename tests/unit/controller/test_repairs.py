@@ -17,7 +17,7 @@ def fight(repairs: Repairs, clock: Clock, seconds: float, step: float = 1.0) -> 
     """When repairs were made, while the other side undoes each within `step`."""
     made, end = [], clock.now + seconds
     while clock.now < end:
-        if not repairs.pause("uid", ["spec.replicas"]):
+        if not repairs.pause("uid", 1, ["spec.replicas"]):
             made.append(clock.now)
         clock.now += step
     return made
@@ -46,9 +46,10 @@ def test_other_fields_and_other_objects_are_other_stories() -> None:
     clock = Clock()
     repairs = Repairs(clock)
     fight(repairs, clock, 20)
-    assert repairs.pause("uid", ["spec.replicas"]) > 0
-    assert repairs.pause("uid", ["spec.template"]) == 0
-    assert repairs.pause("other", ["spec.replicas"]) == 0
+    assert repairs.pause("uid", 1, ["spec.replicas"]) > 0
+    assert repairs.pause("uid", 1, ["spec.template"]) == 0
+    assert repairs.pause("other", 1, ["spec.replicas"]) == 0
+    assert repairs.pause("uid", 2, ["spec.replicas"]) == 0
 
 
 def test_peace_is_believed_after_a_while() -> None:
@@ -63,6 +64,6 @@ def test_memory_does_not_grow_with_time() -> None:
     clock = Clock()
     repairs = Repairs(clock)
     for number in range(1000):
-        repairs.pause(f"uid-{number}", ["spec"])
+        repairs.pause(f"uid-{number}", 1, ["spec"])
         clock.now += WINDOW
     assert len(repairs._known) <= 2
