@@ -1,0 +1,173 @@
+"""Somebody else's Postgres and MinIO: what a platform team runs already, made from the very images we embed."""
+
+from dataclasses import dataclass
+
+from tests.e2e import timeouts
+from tests.e2e.certificates import Authority
+from tests.e2e.kube import Kube, Object
+from tests.e2e.server import LITTLE, eventually, is_ready
+
+SECURITY: Object = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+PASSWORD = "p@ss/w:rd?#[]&%2F+ \"'\\$x"
+"""Every character that means something in a URI, a shell or an ini file."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A Postgres at `host`, with the database `mlflow`, for the user and the password given."""
+
+    kube: Kube
+    host: str
+    user: str
+    password: str
+
+    def query(self, sql: str) -> str:
+        """What psql prints as the superuser; unaligned, tuples only."""
+        return self.kube.kubectl(
+            "exec", "postgres", "--", "psql", "-U", self.user, "-d", "mlflow", "-Atc", sql
+        )
+
+
+@dataclass(frozen=True)
+class MinIO:
+    """A MinIO at `endpoint`, empty, with its root key."""
+
+    kube: Kube
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+
+def postgres(kube: Kube, ca: Authority, password: str = PASSWORD) -> Postgres:
+    """Starts one that speaks TLS with a certificate of `ca`."""
+    host = f"postgres.{kube.namespace}.svc"
+    secure = {
+        "ssl": "on",
+        "ssl_cert_file": "/certificate/tls.crt",
+        "ssl_key_file": "/certificate/tls.key",
+    }
+    options = [part for name, value in secure.items() for part in ("-c", f"{name}={value}")]
+    _start(
+        kube,
+        "postgres",
+        5432,
+        ca.issue(host, f"{host}.cluster.local"),
+        {
+            "image": kube.settings.pins["IMAGE_POSTGRES"],
+            "args": ["postgres", *options],
+            "env": [
+                {"name": "POSTGRES_USER", "value": "team@home"},
+                {"name": "POSTGRES_DB", "value": "mlflow"},
+                {"name": "POSTGRES_PASSWORD", "value": password},
+                {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
+                {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
+            ],
+            "readinessProbe": {
+                "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", "team@home", "-d", "mlflow"]},
+                "periodSeconds": 1,
+            },
+        },
+        {"/var/lib/postgresql/data": 999, "/var/run/postgresql": 999},
+    )
+    return Postgres(kube, host, "team@home", password)
+
+
+def minio(kube: Kube, ca: Authority | None) -> MinIO:
+    """Starts one: with a certificate of `ca`, or in plain HTTP on a NodePort that clients outside reach, too."""
+    key, secret = "teamkey", PASSWORD
+    host = f"minio.{kube.namespace}.svc"
+    scheme = "HTTPS" if ca else "HTTP"
+    service = _start(
+        kube,
+        "minio",
+        9000,
+        ca.issue(host, f"*.{host}") if ca else None,
+        {
+            "image": kube.settings.pins["IMAGE_MINIO"],
+            "args": ["server", "/data", *(("--certs-dir", "/certificate") if ca else ())],
+            "env": [
+                {"name": "MINIO_ROOT_USER", "value": key},
+                {"name": "MINIO_ROOT_PASSWORD", "value": secret},
+                {"name": "HOME", "value": "/data"},
+            ],
+            "readinessProbe": {
+                "httpGet": {"path": "/minio/health/ready", "port": 9000, "scheme": scheme},
+                "periodSeconds": 1,
+            },
+        },
+        {"/data": 10001},
+    )
+    if ca:
+        return MinIO(kube, f"https://{host}:9000", key, secret)
+    node_port = service["spec"]["ports"][0]["nodePort"]
+    return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
+
+
+def _start(  # noqa: PLR0917
+    kube: Kube,
+    name: str,
+    port: int,
+    certificate: tuple[str, str] | None,
+    container: Object,
+    folders: dict[str, int],
+) -> Object:
+    """One pod and its Service (a NodePort where there is no certificate); waits until it is ready."""
+    user = next(iter(folders.values()))
+    mounts = [{"name": f"data-{i}", "mountPath": path} for i, path in enumerate(folders)]
+    volumes: list[Object] = [{"name": mount["name"], "emptyDir": {}} for mount in mounts]
+    objects: list[Object] = []
+    if certificate:
+        # Postgres and MinIO each look for names of their own
+        keys = ("tls.crt", "tls.key") if name == "postgres" else ("public.crt", "private.key")
+        values = dict(zip(keys, certificate, strict=True))
+        objects.append(secret(f"{name}-certificate", **values))
+        mounts.append({"name": "certificate", "mountPath": "/certificate"})
+        # Postgres refuses a key that anybody but root and its own group may read
+        volumes.append(
+            {"name": "certificate", "secret": {"secretName": f"{name}-certificate", "defaultMode": 0o440}}
+        )
+    labels = {"app": name}
+    kube.apply(
+        *objects,
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "securityContext": {"runAsUser": user, "runAsGroup": user, "fsGroup": user},
+                "containers": [
+                    {
+                        "name": name,
+                        **container,
+                        "resources": LITTLE,
+                        "securityContext": SECURITY,
+                        "volumeMounts": mounts,
+                    }
+                ],
+                "volumes": volumes,
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {
+                "type": "ClusterIP" if certificate else "NodePort",
+                "selector": labels,
+                "ports": [{"port": port, "targetPort": port}],
+            },
+        },
+    )
+    eventually(f"{name} is ready", lambda: is_ready(kube.need("Pod", name)), timeouts.READY)
+    return kube.need("Service", name)
+
+
+def secret(name: str, **values: str) -> Object:
+    """A Secret with these values."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
