@@ -1,0 +1,200 @@
+"""What the chart makes: objects that Kubernetes takes, for an operator that is confined and starts."""
+
+import tomllib
+from typing import Any
+
+import click
+import kubernetes_validate
+import pytest
+
+from mlflow_operator.cli import main
+from mlflow_operator.core.objects import Object
+from tests.chart.rendering import CASES, EVERYTHING, NAMESPACE, NEWEST, OLDEST, TESTED, only, render
+from tests.cluster.settings import ROOT, load
+from tests.generate import CHART, Failed, helm
+
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    """Not even a warning."""
+    helm("lint", "--strict", f"--kube-version={TESTED}", str(CHART))
+
+
+@pytest.mark.parametrize("kubernetes", [OLDEST, TESTED, NEWEST])
+@pytest.mark.parametrize("case", CASES)
+def test_every_object_fits_its_schema(case: str, kubernetes: str) -> None:
+    """From the oldest Kubernetes that is supported to the newest that is known; unknown fields count."""
+    for obj in render(CASES[case]):
+        kubernetes_validate.validate(obj, kubernetes, strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_object_is_left_to_the_current_context(case: str) -> None:
+    """`helm template | kubectl apply -f -` must not spread objects over whatever namespace is current."""
+    for obj in render(CASES[case]):
+        assert ("namespace" in obj["metadata"]) != (obj["kind"] in CLUSTER_SCOPED), obj["metadata"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_two_objects_share_a_name(case: str) -> None:
+    """The second would overwrite the first."""
+    made = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in render(CASES[case])]
+    assert len(made) == len(set(made))
+
+
+def test_a_kubernetes_that_is_too_old_is_refused() -> None:
+    """Before anything is made."""
+    with pytest.raises(Failed, match=r"1\.29"):
+        render(kubernetes="1.29.9")
+
+
+def test_the_versions_are_the_project_s() -> None:
+    """One number: the chart installs the operator of the same commit."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    image = _container(render())["image"]
+    assert image == f"{load().pins['IMAGE_OPERATOR']}:{version}"
+    assert only(render(), "Deployment")["metadata"]["labels"]["app.kubernetes.io/version"] == version
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_pod_passes_restricted_pod_security(case: str) -> None:
+    """And goes beyond it: nothing is writable but an emptyDir."""
+    pod, container = _pod(render(CASES[case])), _container(render(CASES[case]))
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+    assert [volume.keys() - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}]
+
+
+def test_any_user_id_will_do() -> None:
+    """OpenShift gives pods an id of its own and refuses those that ask for one."""
+    assert "runAsUser" not in _pod(render())["securityContext"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_operator_takes_its_arguments(case: str) -> None:
+    """What the chart passes is what the command knows."""
+    _options(CASES[case])
+
+
+def test_every_setting_reaches_the_operator() -> None:
+    """Under the meaning the value has."""
+    options = _options({**EVERYTHING, "watchNamespaces": ["team-a", "team-b"]})
+    assert options == {
+        "namespaces": ("team-a", "team-b"),
+        "image_mlflow": "registry.example.com:5000/mlflow",
+        "image_postgres": "registry.example.com/postgres:17",
+        "image_minio": "registry.example.com/minio@sha256:" + "0" * 64,
+        "cluster_domain": "cluster.example.com",
+        "lease_namespace": None,
+        "lease_name": "an-operator",
+        "port": 8080,
+        "log_level": "debug",
+        "log_format": "text",
+    }
+
+
+def test_every_setting_reaches_the_pod() -> None:
+    """As it was given."""
+    pod, container = _pod(render(EVERYTHING)), _container(render(EVERYTHING))
+    template = only(render(EVERYTHING), "Deployment")["spec"]["template"]["metadata"]
+    assert container["image"] == "registry.example.com:5000/operator:2.0.0"
+    assert container["imagePullPolicy"] == "Always"
+    # Helm lays what is set over the defaults: what was not set stays.
+    assert container["resources"] == {
+        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "limits": {"cpu": 1, "memory": "1Gi"},
+    }
+    assert container["env"] == EVERYTHING["extraEnv"]
+    for member in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod[member] == EVERYTHING[member]
+    assert pod["serviceAccountName"] == "somebody"
+    assert template["annotations"] == EVERYTHING["podAnnotations"]
+    assert template["labels"].items() >= EVERYTHING["podLabels"].items()
+
+
+def test_probes_and_metrics_find_the_operator_s_port() -> None:
+    """One port, by name; the Service and the selectors lead to the pod."""
+    objects = render()
+    container, service, deployment = (
+        _container(objects),
+        only(objects, "Service"),
+        only(objects, "Deployment"),
+    )
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"metrics": 8080}
+    probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
+    assert probes == {
+        "livenessProbe": {"path": "/healthz", "port": "metrics"},
+        "readinessProbe": {"path": "/readyz", "port": "metrics"},
+    }
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["metrics"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert labels >= service["spec"]["selector"].items()
+    assert labels >= deployment["spec"]["selector"]["matchLabels"].items()
+
+
+def test_one_operator_never_blocks_a_drain() -> None:
+    """A budget for a single pod would; from two on it keeps one working."""
+    assert "PodDisruptionBudget" not in {obj["kind"] for obj in render()}
+    budget, deployment = (
+        only(render({"replicas": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
+    )
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+    assert _pod(render({"replicas": 2}))["topologySpreadConstraints"]
+
+
+def test_a_roll_out_never_leaves_the_cluster_without_an_operator() -> None:
+    """The new pod is there before the old one goes; the lease keeps two from working at once."""
+    rolling = only(render(), "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        ("mlflow-operator", "mlflow-operator"),
+        ("prod-mlflow-operator", "prod-mlflow-operator"),
+        ("prod", "prod-mlflow-operator"),
+        ("p" * 53, "p" * 53),
+    ],
+)
+def test_names_follow_the_release(release: str, name: str) -> None:
+    """Two releases in a namespace do not meet, and no name gets too long for a label."""
+    text = helm(
+        "template", release, str(CHART), f"--kube-version={TESTED}", "--show-only=templates/deployment.yaml"
+    )
+    assert f"\n  name: {name}\n" in text
+
+
+def test_a_service_account_of_one_s_own_gets_the_roles() -> None:
+    """Nothing is made, everything is bound to it."""
+    objects = render({"serviceAccount": {"create": False, "name": "mine"}})
+    assert "ServiceAccount" not in {obj["kind"] for obj in objects}
+    assert _pod(objects)["serviceAccountName"] == "mine"
+    bindings = [obj for obj in objects if obj["kind"].endswith("Binding")]
+    assert [binding["subjects"] for binding in bindings] == 2 * [
+        [{"kind": "ServiceAccount", "name": "mine", "namespace": NAMESPACE}]
+    ]
+
+
+def _pod(objects: list[Object]) -> Object:
+    pod: Object = only(objects, "Deployment")["spec"]["template"]["spec"]
+    return pod
+
+
+def _container(objects: list[Object]) -> Object:
+    (container,) = _pod(objects)["containers"]
+    found: Object = container
+    return found
+
+
+def _options(values: Any) -> dict[str, Any]:
+    command, *rest = _container(render(values))["args"]
+    assert isinstance(main, click.Group)
+    return main.commands[command].make_context(command, rest).params
