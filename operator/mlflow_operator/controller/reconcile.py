@@ -120,15 +120,16 @@ async def _write(resource: Object, wanted: Object, said: list[Condition], out: O
             logger.info(
                 "%s is %s (%s): %s", condition.type, condition.status, condition.reason, condition.message
             )
-            await out.events.publish(resource, condition.true, condition.reason, condition.message)
+            normal = condition.true or condition.reason in _NORMAL
+            await out.events.publish(resource, normal, condition.reason, condition.message)
+
+
+_NORMAL = {Reason.PROGRESSING, Reason.SUSPENDED}
+_QUIET = {*_NORMAL, Reason.WAITING_FOR_DEPENDENCY}
 
 
 def _worth_an_event(condition: Condition) -> bool:
-    """What merely waits or progresses is told by `Ready` alone."""
+    """`Ready` tells where things stand; of the others only faults are news of their own."""
     if condition.type is ConditionType.READY:
-        return condition.true or condition.reason in {Reason.PROGRESSING, Reason.SUSPENDED}
-    return not condition.true and condition.reason not in {
-        Reason.PROGRESSING,
-        Reason.SUSPENDED,
-        Reason.WAITING_FOR_DEPENDENCY,
-    }
+        return condition.true or condition.reason in _NORMAL
+    return not condition.true and condition.reason not in _QUIET

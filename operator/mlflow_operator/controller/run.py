@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from mlflow_operator.controller import health, watch
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.controller.election import Election
+from mlflow_operator.controller.errors import NamespaceTerminating
 from mlflow_operator.controller.events import Events
 from mlflow_operator.controller.logs import about
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.queue import Queue
-from mlflow_operator.controller.reconcile import reconcile
+from mlflow_operator.controller.reconcile import Verdict, reconcile
 from mlflow_operator.controller.watch import Key
 from mlflow_operator.core.versions import Images
 from mlflow_operator.providers.s3 import ObjectStores
@@ -111,7 +112,10 @@ async def _lead(out: Outside, settings: Settings) -> None:
 
     async def handle(key: Key) -> float | None:
         with about(*key):
-            verdict = await reconcile(key, out)
+            try:
+                verdict = await reconcile(key, out)
+            except NamespaceTerminating:
+                verdict = Verdict(None)  # nothing new is taken there, and what is there goes
         readiness.note(key, verdict.ready)
         if verdict.ready is None:
             queue.forget(key)

@@ -77,7 +77,7 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
         "terminationGracePeriodSeconds": _DRAIN_SECONDS + mlflow.GRACE_SECONDS + 10,
         "topologySpreadConstraints": spread,
         "containers": [_container(server)],
-        "volumes": mlflow.volumes(server),
+        "volumes": [*mlflow.database_volumes(server), *mlflow.artifact_volumes(server)],
     }
     if settings.affinity:
         pod["affinity"] = settings.affinity
@@ -104,5 +104,5 @@ def _container(server: Server) -> Object:
         "livenessProbe": pods.http_probe("/health", "http", 15, 8, 10),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_SECONDS)]}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mlflow.mounts(server),
+        "volumeMounts": [*mlflow.database_mounts(server), *mlflow.artifact_mounts(server)],
     }

@@ -53,10 +53,10 @@ def _template(server: Server) -> Object:
                 "securityContext": pods.CONTAINER_SECURITY,
                 # the last lines become the condition's message, without leave to read pods' logs
                 "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": mlflow.mounts(server),
+                "volumeMounts": mlflow.database_mounts(server),
             }
         ],
-        "volumes": mlflow.volumes(server),
+        "volumes": mlflow.database_volumes(server),
     }
     if settings.affinity:
         spec["affinity"] = settings.affinity

@@ -62,25 +62,37 @@ def server_env(server: Server) -> list[Object]:
     ]
 
 
-def volumes(server: Server) -> list[Object]:
-    """Every volume of a pod that runs MLflow."""
+def database_volumes(server: Server) -> list[Object]:
+    """Every volume of a pod that runs MLflow on the database alone."""
     found = [pods.HOME_VOLUME]
     if isinstance(server.database, ExternalDatabase) and server.database.ca:
         found.append(pods.trust_volume(DATABASE_TRUST, server.database.ca))
+    return [*found, *server.pods.volumes]
+
+
+def database_mounts(server: Server) -> list[Object]:
+    """Where `database_volumes` are found."""
+    found = [pods.HOME_MOUNT]
+    if isinstance(server.database, ExternalDatabase) and server.database.ca:
+        found.append(pods.trust_mount(DATABASE_TRUST))
+    return [*found, *server.volume_mounts]
+
+
+def artifact_volumes(server: Server) -> list[Object]:
+    """What a pod that serves artifacts has on top."""
+    found = []
     if server.artifacts.store.ca:
         found.append(pods.trust_volume(ARTIFACTS_TRUST, server.artifacts.store.ca))
     if server.artifacts.proxied:
         found.append(proxied.volume(server.owner))
-    return [*found, *server.pods.volumes]
+    return found
 
 
-def mounts(server: Server) -> list[Object]:
-    """Where `volumes` are found."""
-    found = [pods.HOME_MOUNT]
-    if isinstance(server.database, ExternalDatabase) and server.database.ca:
-        found.append(pods.trust_mount(DATABASE_TRUST))
+def artifact_mounts(server: Server) -> list[Object]:
+    """Where `artifact_volumes` are found."""
+    found = []
     if server.artifacts.store.ca:
         found.append(pods.trust_mount(ARTIFACTS_TRUST))
     if server.artifacts.proxied:
         found.append(proxied.MOUNT)
-    return [*found, *server.volume_mounts]
+    return found

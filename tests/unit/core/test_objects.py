@@ -137,6 +137,13 @@ def test_proxied_mounts_the_plugin_and_presigned_does_not() -> None:
     assert not any(o["kind"] == "ConfigMap" and "proxied_s3.py" in o["data"] for o in everything(presigned))
 
 
+def test_the_migration_mounts_only_what_exists_before_it() -> None:
+    """The server's own files come after the schema: a Job that waits for them waits for ever."""
+    job = next(o for o in desired.objects(server(EXTERNAL)) if o["kind"] == "Job")
+    assert {r.name for r in references.of_pod(job["spec"]["template"]["spec"])} == {"a-server", "db-ca"}
+    assert all(r.kind == "Secret" for r in references.of_pod(job["spec"]["template"]["spec"]))
+
+
 def test_aws_is_given_no_endpoint() -> None:
     """With workload identity on AWS an endpoint or a key set by mistake breaks everything."""
     aws: Object = {"artifacts": {"s3": {"bucket": "models", "region": "eu-central-1"}}}

@@ -5,6 +5,7 @@ from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
 from mlflow_operator.core import labels, minio
 from mlflow_operator.core.conditions import ConditionType, ready
+from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.server import BucketCreation, EmbeddedArtifactStore
 from mlflow_operator.providers import trust
 from mlflow_operator.providers.s3 import Bucket
@@ -42,7 +43,12 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
         store.access_key.field if store.access_key else "spec.artifacts",
     )
     create = store.creation is BucketCreation.IF_MISSING
-    await work.out.stores.ensure(bucket, create)
+    try:
+        await work.out.stores.ensure(bucket, create)
+    except Fault as fault:
+        if not artifacts.embedded:
+            raise
+        return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.'))
 
 

@@ -31,11 +31,13 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     try:
         state = await inspect(credentials.connection, ca_path, field)
     except Fault as fault:
-        if embedded and fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
+        if not embedded:
+            raise
+        if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
             # cut off in its first start after the user was made and before the database
             await create_database(credentials.connection, field)
             return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, ""), again=SOON)
-        raise
+        return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, "The database answers and is UTF8."), state)
 
 

@@ -31,6 +31,11 @@ class Work:
     read: Reader
     out: Outside
 
+    @property
+    def settled(self) -> bool:
+        """Whether the server was Ready before; what is not there then is no longer merely on its way."""
+        return bool(self.seen.status.get("readyReplicas"))
+
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
         """Makes one object what it should be; returns it as it is then."""
         live = self.seen.get(kinds.of(desired), desired["metadata"]["name"])

@@ -1,9 +1,16 @@
 """What the steps for the two embedded stores share: a StatefulSet that is up, or why it is not."""
 
-from mlflow_operator.controller.steps.step import Work
+from typing import Any
+
+from mlflow_operator.controller.steps.step import Outcome, Work
 from mlflow_operator.core import diagnosis, kinds, labels
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.faults import Fault, NotReady
 from mlflow_operator.core.objects import Object
+
+_STARTING = "The pod of the embedded store is starting."
+_MOMENT = 0.5
+"""Seconds; how long a Service takes to learn of a pod is a matter of tenths."""
 
 
 def wanted(work: Work) -> bool:
@@ -19,6 +26,17 @@ def is_up(stateful_set: Object) -> bool:
     ].get("generation")
 
 
+def just_up(kind: ConditionType, fault: Fault, settled: bool) -> Outcome[Any]:
+    """An embedded store whose pod is ready and that can't be reached yet.
+
+    For a moment that is as it should be: the Service's rules reach the nodes a little later. `settled`: the
+    server has run before, so that it is a fault indeed.
+    """
+    if settled or not isinstance(fault, NotReady):
+        raise fault
+    return Outcome(not_ready(kind, Reason.PROGRESSING, _STARTING), again=_MOMENT)
+
+
 def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Condition:
     """The condition of an embedded store that is not up."""
     finding = diagnosis.of_pods(work.seen.of(kinds.POD, component))
@@ -32,4 +50,4 @@ def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Con
             f'PersistentVolumeClaim "{volume}" has lost its volume. Restore the volume; nothing is made in its '
             "place by itself.",
         )
-    return Condition(kind, State.FALSE, Reason.PROGRESSING, "The pod of the embedded store is starting.")
+    return Condition(kind, State.FALSE, Reason.PROGRESSING, _STARTING)

@@ -38,7 +38,7 @@ initialise() {
   return_the_name
   echo "host all all all $auth" >>"$PGDATA/pg_hba.conf"
 
-  pg_ctl -D "$PGDATA" -w -o "-c listen_addresses='' $(printf '%q ' "$@")" start
+  pg_ctl -D "$PGDATA" -w -o "-c listen_addresses=''${*:+ $(printf '%q ' "$@")}" start
   export PGPASSWORD=$POSTGRES_PASSWORD
   sql=(psql --no-psqlrc -v ON_ERROR_STOP=1 --username "$POSTGRES_USER")
   if [[ -z $("${sql[@]}" -d postgres -At -v db="$POSTGRES_DB" <<<"select 1 from pg_database where datname = :'db'") ]]; then
