@@ -10,6 +10,7 @@ from mlflow_operator.api.markers import Int32, Int64, ListMap
 from mlflow_operator.api.model import Model
 
 Text = Annotated[str, Field(max_length=1024)]
+"""Words of the operator's own. No enums: after a downgrade the status of a newer operator must still be read."""
 
 
 class ConditionStatus(StrEnum):
@@ -37,24 +38,10 @@ class Condition(Model):
     """The generation of the resource that this is about."""
 
 
-class DatabaseType(StrEnum):
-    """Members of `spec.database`, as status names them."""
-
-    EMBEDDED = "Embedded"
-    EXTERNAL = "External"
-
-
-class ArtifactStoreType(StrEnum):
-    """Members of `spec.artifacts`, as status names them."""
-
-    EMBEDDED = "Embedded"
-    S3 = "S3"
-
-
 class DatabaseStatus(Model):
     """The database in use."""
 
-    type: DatabaseType | None = None
+    type: Text | None = None
     """Embedded or External."""
     host: Text | None = None
     """Where it is."""
@@ -65,7 +52,7 @@ class DatabaseStatus(Model):
 class ArtifactsStatus(Model):
     """The artifact store in use."""
 
-    type: ArtifactStoreType | None = None
+    type: Text | None = None
     """Embedded or S3."""
     uri: Text | None = None
     """Bucket and prefix."""

@@ -18,8 +18,6 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     """Brings the embedded store up, then sees to the bucket in whichever store it is."""
     artifacts, names = work.server.artifacts, work.server.names
     if artifacts.embedded and not await _up(work, artifacts.embedded, credentials is not None):
-        if work.server.suspended:
-            return Outcome(suspended(_TYPE))
         return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, names.artifact_store_data))
     if credentials is None:
         return Outcome(waits(_TYPE, "the credentials"))

@@ -19,8 +19,6 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     database = work.server.database
     embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase) and not await _up(work, database, credentials is not None):
-        if work.server.suspended:
-            return Outcome(suspended(_TYPE))
         return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
     if credentials is None:
         return Outcome(waits(_TYPE, "the credentials"))

@@ -1,7 +1,7 @@
 """The schema: at the revision that the server's image wants, before any server starts."""
 
 from mlflow_operator.controller.apply import ensure_job
-from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import diagnosis, jobs, kinds, labels
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
 from mlflow_operator.core.objects import Object
@@ -37,6 +37,10 @@ async def _migrate(work: Work, job: Object, revision: str | None) -> Outcome[str
     if live and _ended(live, "Failed"):
         return Outcome(_failed(work, live))
     other = next((j for j in work.seen.of(kinds.JOB) if not _over(j) and j is not live), None)
+    if other and not _started(work, other):
+        # its image can't be pulled, say; whoever mended the spec must not wait for it
+        await work.out.cluster.delete(other)
+        return Outcome(_progressing(), again=SOON)
     if other:
         name = other["metadata"]["name"]
         return Outcome(waits(_TYPE, f'the migration Job "{name}", which is still under way'))
@@ -74,6 +78,16 @@ def _ended(job: Object, how: str) -> bool:
 
 def _over(job: Object) -> bool:
     return _ended(job, "Complete") or _ended(job, "Failed")
+
+
+def _started(work: Work, job: Object) -> bool:
+    """Whether any container of the Job ever ran; the lock in the database holds should one start just now."""
+    states = [
+        status.get("state") or {}
+        for pod in _pods(work, job)
+        for status in (pod.get("status") or {}).get("containerStatuses") or ()
+    ]
+    return any("running" in state or "terminated" in state for state in states)
 
 
 def _pods(work: Work, job: Object) -> list[Object]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlflow_operator.controller.steps.step import Outcome, Work
+from mlflow_operator.controller.steps.step import Outcome, Work, suspended
 from mlflow_operator.core import diagnosis, kinds, labels
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
 from mlflow_operator.core.faults import Fault, NotReady
@@ -39,6 +39,8 @@ def just_up(kind: ConditionType, fault: Fault, settled: bool) -> Outcome[Any]:
 
 def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Condition:
     """The condition of an embedded store that is not up."""
+    if work.server.suspended:
+        return suspended(kind)
     finding = diagnosis.of_pods(work.seen.of(kinds.POD, component))
     if finding:
         return not_ready(kind, finding.reason, finding.message)
