@@ -45,9 +45,12 @@ def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
 SERVER = labels.SERVER
 
 
-def settings() -> kopf.OperatorSettings:
-    """kopf without writes of its own, and with watches that the API server filters."""
+def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
+    """kopf without writes of its own, and with watches that the API server filters. `namespaces` empty: all."""
     chosen = kopf.OperatorSettings()
+    # Roles in namespaces can't grant a look at namespaces and definitions, and kopf would ask for almost a minute
+    # before it takes no for an answer and watches anything.
+    chosen.scanning.disabled = bool(namespaces)
     chosen.posting.enabled = False
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = 30
@@ -60,7 +63,7 @@ async def run(add: Callable[[Key], None], namespaces: Collection[str]) -> None:
     """Watches until the process is told to stop. `namespaces` empty: all of them."""
     await kopf.operator(
         registry=registry(add),
-        settings=settings(),
+        settings=settings(namespaces),
         # kopf would ask for the name of the user, and an arbitrary user id has none
         identity="mlflow-operator",  # type: ignore[arg-type]
         standalone=True,
