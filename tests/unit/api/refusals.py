@@ -193,6 +193,35 @@ WRITTEN = [
         "spec.resources",
         "lower the one or raise the other",
     ),
+    Refusal(
+        "a memory request above its limit",
+        {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
+        "spec.resources",
+        "lower the one or raise the other",
+    ),
+    Refusal("a variable with a hyphen", {"env": [{"name": "A-B"}]}, "spec.env[0].name", "digits and '_'"),
+    Refusal(
+        "a variable from two places",
+        {
+            "env": [
+                {
+                    "name": "A",
+                    "valueFrom": {
+                        "secretKeyRef": {"name": "x", "key": "a"},
+                        "configMapKeyRef": {"name": "x", "key": "a"},
+                    },
+                }
+            ]
+        },
+        "spec.env[0].valueFrom",
+        "exactly one of secretKeyRef, configMapKeyRef",
+    ),
+    Refusal(
+        "an envFrom of nothing",
+        {"envFrom": [{}]},
+        "spec.envFrom[0]",
+        "exactly one of secretRef and configMapRef",
+    ),
     *(
         Refusal(f"{name} in env", {"env": [{"name": name, "value": "x"}]}, "spec.env[0]", words)
         for name, words in OPERATORS_ENV.items()
@@ -208,6 +237,12 @@ WRITTEN = [
         {"volumeMounts": [{"name": "ca", "mountPath": "/ca"}]},
         "spec.volumeMounts",
         "add the volume there",
+    ),
+    Refusal(
+        "a mount at a relative path",
+        {"volumeMounts": [{"name": "x", "mountPath": "data"}]},
+        "spec.volumeMounts[0].mountPath",
+        "absolute path",
     ),
     Refusal(
         "a mount over the operator's own",
@@ -277,6 +312,13 @@ CHANGED = [
         "spec.database",
         "stays in its class",
         before=postgres(storageClassName="fast"),
+    ),
+    Refusal(
+        "another storage class for artifacts",
+        {"artifacts": {"embedded": {"storage": {"storageClassName": "slow"}}}},
+        "spec.artifacts",
+        "stays in its class",
+        before={},
     ),
     Refusal(
         "a storage class for a volume that has one",

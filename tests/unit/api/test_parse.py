@@ -42,7 +42,9 @@ def test_an_empty_spec_and_none_are_the_same_server() -> None:
 def test_fields_of_a_newer_operator_are_ignored() -> None:
     """After a downgrade the stored object is still read."""
     newer = resource({"backup": {"schedule": "@daily"}, "database": {"embedded": {"instances": 3}}})
+    newer["status"] = {"version": "4.0.0", "database": {"type": "CloudNativePG"}, "backup": {"lastID": "1"}}
     assert parse(newer).spec.database.embedded is not None
+    assert parse(newer).status.version == "4.0.0"
 
 
 def test_names_are_those_of_the_wire_only() -> None:
