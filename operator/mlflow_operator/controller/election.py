@@ -138,6 +138,7 @@ class Election:
         if renewing.done():
             left = self._renewed + self._times.lease - self._clock()
             await asyncio.wait({working}, timeout=max(left, 0.0))
+            logger.error("stops working: %s", renewing.exception())
             await renewing
         renewing.cancel()
         with contextlib.suppress(asyncio.CancelledError, LeaseLost):
@@ -149,7 +150,7 @@ class Election:
             async with asyncio.timeout(seconds):
                 return await self._try()
         except (ClusterError, TimeoutError) as error:
-            self._say(f"the lease can't be had: {error or 'no answer in time'}")
+            self._say(f"the lease could not be read or written: {_why(error)}", logging.WARNING)
             return False
 
     async def _try(self) -> bool:
@@ -218,14 +219,18 @@ class Election:
                 now = {"leaseDurationSeconds": 1, "renewTime": _timestamp()}
                 await self._cluster.replace(self._lease({**kept, **now}, found))
         except (ClusterError, TimeoutError) as error:
-            logger.warning("the lease could not be given back: %s", error or "no answer in time")
+            logger.warning("the lease could not be given back: %s", _why(error))
         else:
             logger.info("gave the lease back")
 
-    def _say(self, sentence: str) -> None:
+    def _say(self, sentence: str, level: int = logging.INFO) -> None:
         if sentence != self._said:
             self._said = sentence
-            logger.info("%s", sentence)
+            logger.log(level, "%s", sentence)
+
+
+def _why(error: Exception) -> str:
+    return str(error) or "no answer in time"
 
 
 def _timestamp() -> str:

@@ -42,7 +42,7 @@ class Metrics:
         )
         self.api_writes = Counter(
             "mlflow_operator_api_writes",
-            "Requests to the API server that change something, by kind and verb. At rest it stands still.",
+            "Requests to the API server that change something, by kind and verb. At rest only the Lease's move.",
             ["kind", "verb"],
             registry=self.registry,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 
@@ -194,7 +195,7 @@ def test_a_leader_that_is_killed_is_followed_after_the_lease(virtual: Run) -> No
     virtual(story())
 
 
-def test_a_leader_cut_off_stops_before_another_starts(virtual: Run) -> None:
+def test_a_leader_cut_off_stops_before_another_starts(virtual: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         leases = Leases()
         first = Candidate(leases, "first")
@@ -207,6 +208,11 @@ def test_a_leader_cut_off_stops_before_another_starts(virtual: Run) -> None:
         assert not first.leads
         await second.stop()
         assert first.led[0][1] < second.led[0][0]
+        told = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+        assert told == [
+            "the lease could not be read or written: no answer in time",
+            "stops working: the lease ns/operator was not renewed for 10 s",
+        ]
 
     virtual(story())
 
