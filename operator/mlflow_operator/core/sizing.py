@@ -15,21 +15,21 @@ def server(workers: int, job_execution: bool) -> Object:
     """Resource requirements of a server pod."""
     request = _BASE_MIB + _WORKER_MIB * workers + (_JOBS_MIB if job_execution else 0)
     return {
-        "requests": {"cpu": f"{100 + 75 * workers}m", "memory": f"{request}Mi"},
+        "requests": {"cpu": f"{50 + 25 * workers}m", "memory": f"{request}Mi"},
         "limits": {"memory": f"{int(request * _LIMIT_FACTOR)}Mi"},
     }
 
 
 def migration() -> Object:
     """Resource requirements of the migration Job: one process that imports MLflow (about 250 MB)."""
-    return {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
+    return {"requests": {"cpu": "50m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def postgres() -> Object:
     """Resource requirements of the embedded database at its default settings."""
-    return {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    return {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def minio() -> Object:
     """Resource requirements of the embedded artifact store."""
-    return {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+    return {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
