@@ -200,6 +200,9 @@ async def _ensure_data(cluster: Cluster, desired: Object, live: Object | None) -
     size = desired["spec"]["resources"]["requests"]["storage"]
     if quantity.compare(size, live["spec"]["resources"]["requests"]["storage"]) <= 0:
         return None
+    if (live.get("status") or {}).get("phase") != "Bound":
+        # Until then the API server lets nothing be changed; to be bound is an event, which brings us back.
+        return None
     larger = {
         "apiVersion": desired["apiVersion"],
         "kind": desired["kind"],

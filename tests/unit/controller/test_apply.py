@@ -210,7 +210,9 @@ class TestData:
         made = await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
         wanted = volume("2048Mi")
         wanted["spec"]["accessModes"] = ["ReadWriteMany"]
-        grown = await ensure(cluster, wanted, made, OWNER, data=True)
+        assert await ensure(cluster, wanted, made, OWNER, data=True) is None  # it has no disk yet
+        bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
+        grown = await ensure(cluster, wanted, bound, OWNER, data=True)
         assert grown is not None
         assert grown["spec"] == {
             "accessModes": ["ReadWriteOnce"],
@@ -219,8 +221,9 @@ class TestData:
         assert await ensure(cluster, volume("2Gi"), grown, OWNER, data=True) is None
 
     async def test_a_volume_that_should_shrink_stays(self, cluster: Any) -> None:
-        made = await ensure(cluster, volume("2Gi"), None, OWNER, data=True)
-        assert await ensure(cluster, volume("1Gi"), made, OWNER, data=True) is None
+        await ensure(cluster, volume("2Gi"), None, OWNER, data=True)
+        bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
+        assert await ensure(cluster, volume("1Gi"), bound, OWNER, data=True) is None
 
 
 class TestJobs:
