@@ -45,13 +45,13 @@ class EmbeddedArtifactStore(Model):
     """An S3 store of the server's own, with one instance and one volume."""
 
     engine: Engine = Engine.MINIO
-    """What runs."""
+    """The software that is the store."""
     image: ImageReference | None = None
     """Image of the engine. Absent: the one the operator is tested with."""
     storage: ArtifactStorage = ArtifactStorage()
     """The volume that holds the artifacts."""
     resources: Resources | None = None
-    """Absent: enough for a team of some ten people."""
+    """CPU and memory of the store. Absent: enough for a team of some ten people."""
 
 
 class S3TLS(Model):
@@ -69,7 +69,7 @@ class S3(Model):
     region: Region = "us-east-1"
     """Region that requests are signed for. Stores other than AWS mostly take any."""
     bucket: BucketName
-    """The bucket."""
+    """Name of the bucket."""
     prefix: Prefix | None = None
     """Where in the bucket this server's artifacts go, such as `team-a/mlflow`. Absent: its root."""
     bucket_creation: BucketCreation = BucketCreation.IF_MISSING
@@ -79,7 +79,7 @@ class S3(Model):
     credentials_secret_ref: S3CredentialsRef | None = None
     """A Secret with an access key. Absent: the identity of `podTemplate.spec.serviceAccountName`."""
     tls: S3TLS | None = None
-    """Absent: the public CAs."""
+    """Trust in the certificate of the store. Absent: the public CAs."""
 
 
 class Artifacts(Model):

@@ -66,7 +66,7 @@ class EmbeddedDatabase(Model):
     storage: DatabaseStorage = DatabaseStorage()
     """The volume that holds the database."""
     resources: Resources | None = None
-    """Absent: enough for a team of some ten people."""
+    """CPU and memory of Postgres. Absent: enough for a team of some ten people."""
 
 
 class ExternalDatabase(Model):

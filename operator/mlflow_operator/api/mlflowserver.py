@@ -81,7 +81,7 @@ class Spec(Model):
     replicas: Annotated[Int32, Field(ge=0, le=100)] = 1
     """Pods of the server. `kubectl scale` and autoscalers set it."""
     workers: Annotated[Int32, Field(ge=1, le=64)] = 2
-    """Processes that answer requests in each pod. Each takes some 150 MB."""
+    """Processes that answer requests in each pod. Each takes some 170 MB."""
     job_execution: JobExecution = JobExecution.DISABLED
     """Enabled: the server runs MLflow's background jobs; it costs 1.3 GB of memory and needs `replicas` 1."""
     suspend: bool = False
@@ -106,7 +106,7 @@ class Spec(Model):
     ] = ()
     """Hosts by which clients ask for the server, beside the names of its Service and addresses of nodes."""
     resources: Resources | None = None
-    """Of the server's container. Absent: computed from `workers` and `jobExecution`."""
+    """CPU and memory of the server's container. Absent: computed from `workers` and `jobExecution`."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), ListMap("name")] = ()
     """More environment for the server. Names that the operator sets are refused."""
     env_from: Annotated[tuple[EnvFromSource, ...], Field(max_length=16), ListAtomic()] = ()

@@ -144,20 +144,20 @@ class PodMetadata(Model):
     """What pods carry beside the operator's own labels."""
 
     labels: Labels = Field(default_factory=dict)
-    """Labels of the pods. The operator's own win."""
+    """Labels of the server's pods. The operator's own win."""
     annotations: Annotations = Field(default_factory=dict)
-    """Annotations of the pods."""
+    """Annotations of the server's pods."""
 
 
 class PodSpec(Model):
     """How pods are placed and who they are."""
 
     node_selector: Labels = Field(default_factory=dict)
-    """Labels that a node must have."""
+    """Labels that a node must have for any pod of this server."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32), ListAtomic()] = ()
-    """Taints that the pods put up with."""
+    """Taints that every pod of this server puts up with."""
     affinity: Opaque = Field(default_factory=dict)
-    """Rules of attraction to nodes and pods, as in any pod."""
+    """Where the server's pods prefer or need to be, beside which nodes and pods; as in any pod."""
     topology_spread_constraints: Annotated[
         tuple[TopologySpreadConstraint, ...],
         Field(max_length=16),
@@ -165,7 +165,7 @@ class PodSpec(Model):
     ] = ()
     """How the server's pods spread. Absent: over nodes, as well as it goes."""
     priority_class_name: ObjectName | None = None
-    """Priority class of the pods."""
+    """Priority class of every pod of this server."""
     service_account_name: ObjectName | None = None
     """Service account of the pods that run MLflow, for workload identity. Absent: the namespace's default."""
     image_pull_secrets: Annotated[

@@ -1,5 +1,6 @@
 """The CRD: what it must be so that an API server takes it and people can read it."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,17 @@ def test_scale_and_columns_point_at_fields_that_exist() -> None:
     assert [c["name"] for c in version["additionalPrinterColumns"]] == [
         "Ready", "Reason", "Version", "URL", "Age",
     ]  # fmt: skip
+
+
+def test_rules_use_nothing_newer_than_kubernetes_1_30() -> None:
+    """An older API server refuses the whole CRD for one function it does not know.
+
+    1.30 admits what 1.29 evaluates: no IP addresses, CIDRs, named formats, semantic versions or two-variable loops.
+    """
+    newer = re.compile(
+        r"\b(isIP|ip|isCIDR|cidr|format\.|semver|isSemver|transformList|transformMap|sortBy|reverse)\b"
+    )
+    for path, node in ALL.items():
+        for rule in node.get("x-kubernetes-validations", []):
+            cel = rule["rule"] + rule.get("messageExpression", "")
+            assert not newer.search(re.sub(r"'(\\.|[^'\\])*'", "''", cel)), f"{path}: {cel}"
