@@ -1,0 +1,275 @@
+"""The images in use keep the promises of the published ones, as README.md beside this file lists them.
+
+Each test runs the image that docker holds under the published reference: a stand-in where none can be
+pulled, the published image itself where it can. So the list is held to both.
+"""
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.cluster import network, settings
+
+PINS = settings.read_pins(settings.ROOT / "versions.env")
+MLFLOW, POSTGRES, MINIO = PINS["IMAGE_MLFLOW"], PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]
+BUSYBOX, PYTHON, REGISTRY = PINS["IMAGE_BUSYBOX"], PINS["IMAGE_PYTHON"], PINS["IMAGE_REGISTRY"]
+OPERATOR = settings.load().operator_image
+ANY_USER = "1000740000:0"
+READY = 60
+RIGHT = "right"
+
+Run = Callable[..., str]
+
+
+def docker(*argv: str, check: bool = True) -> str:
+    """What a docker command prints on both channels."""
+    done = subprocess.run(
+        ("docker", *argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+def config(reference: str) -> dict[str, Any]:
+    """How the image says it is to be run."""
+    found: dict[str, Any] = json.loads(docker("image", "inspect", "-f", "{{json .Config}}", reference))
+    return found
+
+
+def shell(reference: str, script: str, *flags: str) -> str:
+    """What a script prints inside the image, as an arbitrary user without rights."""
+    closed = ("--rm", "--network", "none", "--user", ANY_USER, "--cap-drop", "ALL", *flags)
+    return docker("run", *closed, "--entrypoint", "sh", reference, "-ec", script)
+
+
+def until(question: Callable[[], bool], container: str) -> None:
+    """Wait for a yes, for at most READY seconds; else fail with what the container had to say."""
+    deadline = time.monotonic() + READY
+    while not question():
+        if time.monotonic() > deadline:
+            pytest.fail(docker("logs", container))
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def start() -> Iterator[Run]:
+    """Start a container as an arbitrary user on a read-only root; it is removed after the test."""
+    started: list[str] = []
+
+    def run(reference: str, *argv: str, flags: tuple[str, ...] = (), user: str = ANY_USER) -> str:
+        closed = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only")
+        name = docker(
+            "run", "-d", "--network", network.NAME, "--user", user, *closed, *flags, reference, *argv
+        )
+        started.append(name)
+        return name
+
+    yield run
+    for name in started:
+        docker("rm", "-f", "-v", name)
+
+
+def address(container: str) -> str:
+    """Where a container of ours is reached from this machine."""
+    form = f'{{{{(index .NetworkSettings.Networks "{network.NAME}").IPAddress}}}}'
+    return docker("inspect", "-f", form, container)
+
+
+SCRATCH = (
+    "--tmpfs",
+    "/tmp:mode=1777",
+    "--tmpfs",
+    "/var/run/postgresql:mode=1777",
+    "--tmpfs",
+    "/data:mode=1777",
+)
+
+
+def psql(container: str, query: str, *, password: str = RIGHT) -> str:
+    """The answer of Postgres over TCP, with a password."""
+    login = (
+        "-e",
+        f"PGPASSWORD={password}",
+        container,
+        "psql",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "owner",
+        "-d",
+        "tracking",
+    )
+    return docker("exec", *login, "-Atc", query, check=False)
+
+
+def test_postgres_serves_what_its_environment_asks_for_as_any_user(start: Run) -> None:
+    """POSTGRES_USER, _PASSWORD, _DB, _INITDB_ARGS and PGDATA; `-c` arguments; no root and no writable root."""
+    environment = {
+        "POSTGRES_USER": "owner",
+        "POSTGRES_PASSWORD": "right",
+        "POSTGRES_DB": "tracking",
+        "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8 --auth-host=scram-sha-256",
+        "PGDATA": "/data/pgdata",
+    }
+    flags = (*SCRATCH, *(part for pair in environment.items() for part in ("-e", "=".join(pair))))
+    database = start(POSTGRES, "-c", "max_connections=37", flags=flags)
+    until(lambda: psql(database, "select 1") == "1", database)
+    assert psql(database, "show max_connections") == "37"
+    assert psql(database, "show server_version").startswith("17.")
+    assert psql(database, "show server_encoding") == "UTF8"
+    assert psql(database, "show data_directory") == "/data/pgdata"
+    assert "authentication failed" in psql(database, "select 1", password="wrong")
+    assert psql(database, "select usesuper from pg_user where usename = 'owner'") == "t"
+
+
+def test_postgres_takes_its_password_from_a_file_and_keeps_its_data(start: Run, tmp_path: Path) -> None:
+    """POSTGRES_PASSWORD_FILE; a second start on the same data neither initialises nor asks for a password."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "secret").write_text("right")
+    kept = (*SCRATCH[:4], "-v", f"{tmp_path}:/kept", "-e", "PGDATA=/kept/data")
+    named = (
+        "-e",
+        "POSTGRES_PASSWORD_FILE=/kept/secret",
+        "-e",
+        "POSTGRES_USER=owner",
+        "-e",
+        "POSTGRES_DB=tracking",
+    )
+    first = start(POSTGRES, flags=(*kept, *named))
+    until(lambda: psql(first, "create table t (i int)") == "CREATE TABLE", first)
+    docker("stop", first)
+    second = start(POSTGRES, flags=kept)
+    until(lambda: psql(second, "select count(*) from t") == "0", second)
+    assert "initdb" not in docker("logs", second)
+
+
+def test_postgres_without_a_password_says_so_and_ends(start: Run) -> None:
+    """A missing password is an error with its name in it, not an open database."""
+    database = start(POSTGRES, flags=SCRATCH)
+    assert docker("wait", database) == "1"
+    assert "POSTGRES_PASSWORD" in docker("logs", database)
+
+
+def test_postgres_ends_at_once_when_asked_to() -> None:
+    """SIGINT is Postgres' fast shutdown; SIGTERM would wait for every client to leave."""
+    assert config(POSTGRES)["StopSignal"] == "SIGINT"
+    assert "5432/tcp" in config(POSTGRES)["ExposedPorts"]
+    programs = "pg_dump psql pg_isready initdb"
+    assert shell(
+        POSTGRES, f"id -u postgres; for p in {programs}; do command -v $p; done | wc -l"
+    ).split() == ["999", "4"]
+
+
+def test_minio_serves_s3_and_its_console_as_any_user(start: Run) -> None:
+    """`server /data --console-address`; MINIO_ROOT_USER and _PASSWORD; health; both ports."""
+    login = ("-e", "MINIO_ROOT_USER=owner", "-e", "MINIO_ROOT_PASSWORD=right-and-long", "-e", "HOME=/tmp")
+    store = start(MINIO, "server", "/data", "--console-address", ":9001", flags=(*SCRATCH, *login))
+    where = f"http://{address(store)}"
+
+    def live() -> bool:
+        try:
+            return requests.get(f"{where}:9000/minio/health/ready", timeout=2).ok
+        except requests.ConnectionError:
+            return False
+
+    until(live, store)
+    assert requests.get(f"{where}:9000/minio/health/live", timeout=5).ok
+    assert requests.get(f"{where}:9001/", timeout=5).ok
+    assert _buckets(f"{where}:9000", "owner", "right-and-long") == []
+    with pytest.raises(Exception, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
+        _buckets(f"{where}:9000", "owner", "wrong-and-long")
+
+
+def _buckets(endpoint: str, user: str, password: str) -> list[Any]:
+    import boto3  # noqa: PLC0415  half a second that the other tests need not wait for
+
+    store = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        region_name="us-east-1",
+    )
+    listed: list[Any] = store.list_buckets()["Buckets"]
+    return listed
+
+
+def test_mlflow_holds_its_server_and_the_drivers_of_postgres_and_s3() -> None:
+    """The pinned version, `mlflow` and `python` on PATH, and what a tracking server loads."""
+    modules = "psycopg, boto3, prometheus_flask_exporter, flask_wtf"
+    home = "export HOME=/tmp MPLCONFIGDIR=/tmp;"
+    assert shell(MLFLOW, f"{home} mlflow --version", "--tmpfs", "/tmp").endswith(PINS["MLFLOW"])
+    assert shell(MLFLOW, f"{home} python -c 'import {modules}' && echo all", "--tmpfs", "/tmp").endswith(
+        "all"
+    )
+
+
+def test_mlflow_leaves_user_and_command_to_who_runs_it() -> None:
+    """Neither an entrypoint nor a user of its own: what a pod says counts."""
+    assert not config(MLFLOW).get("Entrypoint")
+    assert not config(MLFLOW).get("User")
+
+
+def test_mlflow_reference_and_pin_are_the_same_version() -> None:
+    """The image's tag, the stand-in's pin and the client of uv.lock can not drift apart."""
+    assert f":v{PINS['MLFLOW']}-full" in MLFLOW
+    lock = (settings.ROOT / "uv.lock").read_text()
+    assert f'name = "mlflow"\nversion = "{PINS["MLFLOW"]}"' in lock
+
+
+def test_busybox_has_what_tests_use() -> None:
+    """A shell and the programs that look around in a cluster."""
+    assert shell(BUSYBOX, "for p in wget nslookup nc sleep cat id; do command -v $p; done | wc -l") == "6"
+
+
+def test_python_is_where_a_dockerfile_expects_it() -> None:
+    """/usr/local/bin, with pip, at the minor version of the tag."""
+    minor = PYTHON.split(":")[1].split("-")[0]
+    said = shell(PYTHON, "/usr/local/bin/python3 --version; python --version; pip --version")
+    assert said.count(f"Python {minor}.") == 2
+    assert f"python {minor}" in said
+
+
+def test_registry_serves_at_5000_from_its_volume() -> None:
+    """What `make cluster` relies on when it starts the local registry."""
+    assert "5000/tcp" in config(REGISTRY)["ExposedPorts"]
+    assert "/var/lib/registry" in config(REGISTRY)["Volumes"]
+
+
+def test_nothing_in_a_container_reaches_past_this_machine(start: Run) -> None:
+    """Refused, by the kernel, and at once: not a time-out."""
+    script = "wget -T 20 -O- http://1.1.1.1/ 2>&1 || true"
+    box = start(BUSYBOX, "sh", "-c", script)
+    docker("wait", box)
+    assert "Connection refused" in docker("logs", box)
+
+
+def test_operator_runs_as_nobody_on_a_read_only_root(start: Run) -> None:
+    """The image's user is a number that is not root, and its command answers for any user."""
+    assert config(OPERATOR)["User"].split(":")[0].isdigit()
+    assert config(OPERATOR)["User"].split(":")[0] != "0"
+    operator = start(OPERATOR, "--help")
+    assert docker("wait", operator) == "0", docker("logs", operator)
+
+
+def test_operator_is_small_and_holds_no_mlflow() -> None:
+    """Less than 150 MB on top of its base, and no MLflow to be patched with every release of it."""
+    sizes = [int(docker("image", "inspect", "-f", "{{.Size}}", image)) for image in (OPERATOR, PYTHON)]
+    assert sizes[0] - sizes[1] < 150e6
+    found = "import importlib.util as u; print(u.find_spec('mlflow'))"
+    assert shell(OPERATOR, f'python -c "{found}"') == "None"
+
+
+def test_no_such_image_is_an_ordinary_answer() -> None:
+    """The local registry says 404, which a pod shows as ErrImagePull."""
+    where = docker("port", f"{settings.CLUSTER}-registry", "5000").splitlines()[0]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://{where}/v2/mlflow/mlflow/manifests/v0.0.0", timeout=5)
