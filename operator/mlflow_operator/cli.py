@@ -1,6 +1,7 @@
 """The command line: a function a command. Exit code 0 is fine, 1 a finding, 2 a usage error."""
 
 import asyncio
+import os
 import secrets
 from pathlib import Path
 from typing import TextIO
@@ -91,8 +92,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     try:
         asyncio.run(work(settings))
-    except LeaseLost as lost:
-        raise click.ClickException(f"stopped, because {lost}") from None
+    except LeaseLost:
+        # threads of a call under way must not keep us alive: another may be leading already
+        os._exit(1)
 
 
 @main.command()

@@ -23,6 +23,7 @@ from mlflow_operator.core.conditions import Condition, ConditionType, Reason, St
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.status import Moment
+from mlflow_operator.providers.postgres import DatabaseState
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
 
     keys = await credentials.run(work, parsed.spec.storage_change_policy.value == "Allow")
-    base, files = await asyncio.gather(
-        database.run(work, keys.value),
-        artifacts.run(work, keys.value),
-    )
+    base, files = await _stores(work, keys.value)
     tables = await schema.run(work, base.value)
     served = await serve.run(work, keys.value, tables.condition.true)
 
@@ -71,6 +69,18 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
+
+
+async def _stores(work: Work, keys: Credentials | None) -> tuple[Outcome[DatabaseState], Outcome[None]]:
+    """Both stores at the same time: neither waits for the other's pod, or for its time-out."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            base = group.create_task(database.run(work, keys), name="database")
+            files = group.create_task(artifacts.run(work, keys), name="artifacts")
+    except ExceptionGroup as errors:
+        # for the queue, which knows what is part of life
+        raise errors.exceptions[0] from errors
+    return base.result(), files.result()
 
 
 def _learned(work: Work, keys: Credentials | None, revision: str | None, serving: Serving | None) -> Object:

@@ -10,6 +10,13 @@ _DRAIN_SECONDS = 5
 SIGTERM are reset."""
 
 
+_SPREAD: Object = {
+    "maxSkew": 1,
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "ScheduleAnyway",
+}
+
+
 def service(server: Server) -> Object:
     """What clients connect to."""
     wanted = server.service
@@ -64,14 +71,9 @@ def deployment(server: Server, inputs: str) -> Object:
 
 def _pod(server: Server, selector: dict[str, str]) -> Object:
     settings = server.pods
-    spread = list(settings.spread) or [
-        {
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": selector},
-        }
-    ]
+    # a constraint without a selector counts no pod at all
+    ours = {"labelSelector": {"matchLabels": selector}}
+    spread = [ours | constraint for constraint in settings.spread or (_SPREAD,)]
     pod: Object = {
         **pods.common(mlflow.USER, settings),
         "terminationGracePeriodSeconds": _DRAIN_SECONDS + mlflow.GRACE_SECONDS + 10,

@@ -189,6 +189,15 @@ def test_everything_the_pods_read_is_fingerprinted() -> None:
     assert found >= {"one", "two", "three", "four", "five", "six", "keys", "db-ca", "s3-ca", "a-server"}
 
 
+def test_every_spread_counts_the_servers_own_pods() -> None:
+    """Without a selector a constraint counts nothing, and all replicas may land on one node."""
+    asked = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    for spec in ({}, {"podTemplate": {"spec": {"topologySpreadConstraints": [asked]}}}):
+        found = deployment.deployment(server(spec), "x")["spec"]
+        (constraint,) = found["template"]["spec"]["topologySpreadConstraints"]
+        assert constraint["labelSelector"] == found["selector"]
+
+
 def test_one_replica_may_always_be_drained() -> None:
     """A budget for a single pod would only block drains."""
     assert deployment.disruption_budget(server()) is None

@@ -1,0 +1,311 @@
+"""The life of a server, in the moments that a real cluster can't be stopped at."""
+
+import pytest
+
+from mlflow_operator.core import labels
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+
+from .world import DOWN, CutOff, World
+
+URI = "postgresql://u:hunter2@{host}/mlflow"
+EXTERNAL: Object = {
+    "database": {"external": {"uriSecretRef": {"name": "db"}}},
+    "artifacts": {
+        "s3": {"bucket": "models", "endpoint": "http://s3:9000", "credentialsSecretRef": {"name": "keys"}}
+    },
+}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """An empty spec, nothing made yet."""
+    return World(monkeypatch)
+
+
+@pytest.fixture
+async def running(world: World) -> World:
+    """A server that is Ready and at rest."""
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+    return world
+
+
+@pytest.fixture
+async def external(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A server on a database and a bucket of somebody else's, Ready and at rest."""
+    world = World(monkeypatch, EXTERNAL)
+    world.put_secret("db", uri=URI.format(host="one"))
+    world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+    return world
+
+
+def inputs(world: World) -> str:
+    """The annotation that rolls the pods."""
+    deployment = world.get("Deployment", "a")
+    assert deployment
+    return str(deployment["spec"]["template"]["metadata"]["annotations"][labels.INPUTS])
+
+
+async def test_no_server_starts_before_its_schema(world: World) -> None:
+    """Servers that migrate at once kill each other; so none is made before the Job is done."""
+    for _ in range(4):
+        await world.reconcile()
+        world.settle(jobs=False)
+    assert world.get("Deployment", "a") is None
+    assert world.condition("SchemaReady")[1] == "Progressing"
+    await world.until_settled()
+    assert world.condition("Ready")[:2] == ("True", "Ready")
+
+
+async def test_at_rest_nothing_is_written(running: World) -> None:
+    """Ten servers for five minutes must cost the API server no write."""
+    running.now = "2026-01-01T00:10:00Z"
+    before = list(running.api.writes)
+    for _ in range(3):
+        await running.reconcile()
+    assert running.api.writes == before
+
+
+async def test_killed_after_any_write_it_ends_well_with_one_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each N: the process dies after its Nth write, a fresh one goes on from what it finds."""
+    whole = World(monkeypatch)
+    await whole.until_settled()
+    count = len(whole.api.writes)
+    assert count > 15
+    for n in range(1, count):
+        world = World(monkeypatch)
+        world.api.dies_after = n
+        with pytest.raises(CutOff):
+            await world.until_settled()
+        world.api.dies_after = None
+        passwords = {name: obj["data"] for (kind, name), obj in world.api.objects.items() if kind == "Secret"}
+        await world.until_settled()
+        assert world.condition("Ready")[0] == "True", f"cut off after write {n}"
+        for name, data in passwords.items():
+            live = world.get("Secret", name)
+            assert live
+            assert live["data"] == data, f"Secret {name} changed after write {n}"
+        assert sum(kind == "Job" for kind, _ in world.api.objects) == 1
+
+
+async def test_a_lost_password_is_never_made_up_anew(running: World) -> None:
+    """The volume still goes by the old one: a new one would lock everybody out."""
+    del running.api.objects["Secret", "a-database"]
+    await running.reconcile()
+    assert running.get("Secret", "a-database") is None
+    status, reason, message = running.condition("CredentialsReady")
+    assert (status, reason) == ("False", "SecretNotFound")
+    assert 'Secret "a-database" is gone' in message
+    assert running.get("Deployment", "a")
+
+
+async def test_a_lost_key_is_never_made_up_anew(running: World) -> None:
+    """The same, where somebody edited the Secret."""
+    running.api.edit("Secret", "a-database", lambda live: live["data"].pop("password"))
+    await running.reconcile()
+    assert running.condition("CredentialsReady")[1] == "SecretKeyMissing"
+    assert "password" not in running.secret("a-database")
+
+
+async def test_a_server_made_again_takes_its_data_and_password_back(running: World) -> None:
+    """Retain is the default: deleting the resource by mistake loses nothing."""
+    before = running.secret("a-database")
+    running.delete()
+    assert running.get("Deployment", "a") is None
+    assert running.get("PersistentVolumeClaim", "a-postgres-data")
+    running.make()
+    await running.until_settled()
+    assert running.condition("Ready")[0] == "True"
+    assert running.secret("a-database") == before
+    assert running.asked[-1].password == before["password"]
+
+
+async def test_a_database_that_goes_away_shows_and_touches_no_pod(running: World) -> None:
+    """Peers stay "Available"; and nothing may be scaled down or rolled for it."""
+    pods = running.get("Deployment", "a")
+    running.database_fault = DOWN
+    await running.reconcile()
+    assert running.condition("DatabaseReady")[:2] == ("False", "DatabaseUnreachable")
+    assert running.condition("Ready")[2] == "The database is away."
+    assert running.get("Deployment", "a") == pods
+    running.database_fault = None
+    await running.reconcile()
+    assert running.condition("Ready")[0] == "True"
+
+
+async def test_drift_is_repaired_while_the_database_is_away(running: World) -> None:
+    """A step that waits does not stop independent ones."""
+    running.database_fault = DOWN
+    running.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
+    await running.reconcile()
+    live = running.get("Deployment", "a")
+    assert live
+    assert live["spec"]["replicas"] == 1
+
+
+async def test_another_image_waits_for_its_schema(running: World) -> None:
+    """The old server keeps serving until the migration for the new image is done."""
+    running.change(image="own/mlflow:9")
+    for _ in range(3):
+        await running.reconcile()
+        running.settle(jobs=False)
+    live = running.get("Deployment", "a")
+    assert live
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"v{TESTED}-full")
+    await running.until_settled()
+    live = running.get("Deployment", "a")
+    assert live
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "own/mlflow:9"
+
+
+async def test_a_known_schema_costs_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that already stands at the head is served at once."""
+    world = World(monkeypatch)
+    world.revision = SCHEMA_HEADS[TESTED]
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+    assert not any(kind == "Job" for kind, _ in world.api.objects)
+
+
+async def test_a_failed_migration_speaks_and_is_not_tried_again_blindly(world: World) -> None:
+    """The Job's last lines, and what to do once the cause is mended."""
+    for _ in range(3):
+        await world.reconcile()
+        world.settle(jobs=False)
+    job = next(obj for (kind, _), obj in world.api.objects.items() if kind == "Job")
+    world.end_job(job, "Failed", "boom: no space")
+    for _ in range(3):
+        await world.reconcile()
+    status, reason, message = world.condition("SchemaReady")
+    assert (status, reason) == ("False", "MigrationFailed")
+    assert "boom: no space" in message
+    assert f"kubectl delete job -n team {job['metadata']['name']}" in message
+    assert sum(kind == "Job" for kind, _ in world.api.objects) == 1
+    del world.api.objects["Job", job["metadata"]["name"]]
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_a_job_that_never_began_makes_way(world: World) -> None:
+    """Its image can't be pulled; whoever names another one must not wait for it for ever."""
+    world.change(image="typo:1")
+    for _ in range(3):
+        await world.reconcile()
+        world.settle(jobs=False)
+    world.change(image="right:1")
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_never_two_migrations_at_once(world: World) -> None:
+    """One that runs is waited for, whatever the spec asks for meanwhile."""
+    for _ in range(3):
+        await world.reconcile()
+        world.settle(jobs=False)
+    job = next(obj for (kind, _), obj in world.api.objects.items() if kind == "Job")
+    world.end_job(job, "Suspended")  # a pod that has begun, a Job that has not ended
+    world.change(image="other:1")
+    await world.reconcile()
+    assert sum(kind == "Job" for kind, _ in world.api.objects) == 1
+    assert job["metadata"]["name"] in world.condition("SchemaReady")[2]
+
+
+async def test_a_foreign_object_is_left_alone(world: World) -> None:
+    """Server `a` and somebody's Service `a-postgres`: never taken over, and said."""
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "a-postgres", "namespace": "team"},
+        "spec": {},
+    }
+    stored = world.api.put(foreign)
+    await world.reconcile()
+    assert world.get("Service", "a-postgres") == stored
+    status, reason, message = world.condition("DatabaseReady")
+    assert (status, reason) == ("False", "NameConflict")
+    assert 'Service "a-postgres"' in message
+
+
+async def test_a_changed_secret_rolls_the_pods(external: World) -> None:
+    """Whatever the pods read: a new value, a new annotation."""
+    before = inputs(external)
+    external.put_secret("keys", accessKeyID="k", secretAccessKey="another")
+    await external.reconcile()
+    assert inputs(external) != before
+
+
+async def test_a_secret_that_points_elsewhere_is_refused(external: World) -> None:
+    """The CRD can't see inside Secrets: everything logged so far would stay behind unnoticed."""
+    before = external.secret("a-server"), inputs(external)
+    external.put_secret("db", uri=URI.format(host="two"))
+    await external.reconcile()
+    status, reason, message = external.condition("CredentialsReady")
+    assert (status, reason) == ("False", "StorageChangeRefused")
+    assert "from one/mlflow to two/mlflow" in message
+    assert "hunter2" not in message
+    assert (external.secret("a-server"), inputs(external)) == before
+    external.change(storageChangePolicy="Allow")
+    await external.until_settled()
+    assert "two" in external.secret("a-server")["backend-store-uri"]
+    assert external.condition("Ready")[0] == "True"
+
+
+async def test_a_missing_secret_is_named_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which Secret, which field; and Ready as soon as it is there, without touching the resource."""
+    world = World(monkeypatch, EXTERNAL)
+    world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    await world.reconcile()
+    status, reason, message = world.condition("Ready")
+    assert (status, reason) == ("False", "SecretNotFound")
+    assert '"db"' in message
+    assert "spec.database.external.uriSecretRef" in message
+    world.put_secret("db", uri=URI.format(host="one"))
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_suspending_stops_the_server_before_its_stores(running: World) -> None:
+    """Requests under way end well; and everything comes back with its data."""
+    running.change(suspend=True)
+    await running.reconcile()
+    assert replicas(running) == {"Deployment/a": 0, "StatefulSet/a-postgres": 1, "StatefulSet/a-artifacts": 1}
+    running.settle()
+    await running.until_settled()
+    assert set(replicas(running).values()) == {0}
+    assert running.condition("Ready")[:2] == ("False", "Suspended")
+    running.change(suspend=False)
+    await running.until_settled()
+    assert set(replicas(running).values()) == {1}
+    assert running.condition("Ready")[0] == "True"
+
+
+async def test_a_resource_written_past_the_crd_changes_nothing(running: World) -> None:
+    """A condition that names the field; the server goes on as it was."""
+    before = running.get("Deployment", "a")
+    running.change(workers="many")
+    await running.reconcile()
+    status, reason, message = running.condition("Ready")
+    assert (status, reason) == ("False", "InvalidResource")
+    assert "workers" in message
+    assert running.get("Deployment", "a") == before
+
+
+async def test_an_event_goes_out_once_per_change(running: World) -> None:
+    """Not at every resync."""
+    running.database_fault = DOWN
+    running.events.published.clear()
+    for _ in range(3):
+        await running.reconcile()
+    assert running.events.published == [(False, "DatabaseUnreachable", "The database is away.")]
+
+
+def replicas(world: World) -> dict[str, int]:
+    """What is scaled to what."""
+    return {
+        f"{kind}/{name}": obj["spec"]["replicas"]
+        for (kind, name), obj in world.api.objects.items()
+        if kind in ("Deployment", "StatefulSet")
+    }

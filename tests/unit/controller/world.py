@@ -1,0 +1,230 @@
+"""A cluster in memory with everything around an MLflowServer: what runs pods, a database, an object store.
+
+Only for faults and moments that a real cluster can't be brought to at will; the e2e tests hold the rest.
+"""
+
+import base64
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from mlflow_operator import api
+from mlflow_operator.controller.metrics import Metrics
+from mlflow_operator.controller.outside import Outside
+from mlflow_operator.controller.reconcile import Verdict, reconcile
+from mlflow_operator.controller.steps import database
+from mlflow_operator.core import credentials, kinds, labels
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.faults import Fault, NotReady
+from mlflow_operator.core.kinds import Kind
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED, Images
+from mlflow_operator.providers.postgres import DatabaseState
+
+from .conftest import FakeCluster
+
+NAMESPACE, NAME = "team", "a"
+
+
+class CutOff(BaseException):
+    """The process is killed: nothing catches it."""
+
+
+class Api(FakeCluster):
+    """The API server, with lists and status, and with a process that may die after any write."""
+
+    dies_after: int | None = None
+
+    async def list(self, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
+        """All of a kind that carry the labels."""
+        wanted = dict(pair.split("=") for pair in labels.split(","))
+        found = [
+            await self.get(kind, namespace, name) for (called, name) in self.objects if called == kind.kind
+        ]
+        return [o for o in found if o and wanted.items() <= o["metadata"].get("labels", {}).items()]
+
+    async def apply_status(self, obj: Object) -> Object:
+        """Replaces the status."""
+        self._note("apply_status", obj)
+        return self.edit(obj["kind"], obj["metadata"]["name"], lambda live: live.update(status=obj["status"]))
+
+    def _note(self, verb: str, obj: Object) -> None:
+        if self.dies_after is not None and len(self.writes) >= self.dies_after:
+            raise CutOff
+        super()._note(verb, obj)
+
+
+@dataclass
+class Events:
+    """What was published."""
+
+    published: list[tuple[bool, str, str]] = field(default_factory=list)
+
+    async def publish(self, about: Object, normal: bool, reason: str, message: str) -> None:
+        """Notes it."""
+        self.published.append((normal, reason, message))
+
+
+@dataclass
+class Store:
+    """An object store that is there."""
+
+    fault: Fault | None = None
+
+    async def ensure(self, bucket: Any, create: bool) -> bool:
+        """Fine, unless a fault is set."""
+        if self.fault:
+            raise self.fault
+        return False
+
+
+class World:
+    """One MLflowServer `team/a` and all around it. Time stands still unless `now` is changed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
+        self.api, self.events, self.store = Api(), Events(), Store()
+        self.revision: str | None = None
+        self.database_fault: Fault | None = None
+        self.asked: list[Connection] = []
+        self.now = "2026-01-01T00:00:00Z"
+        self._words, self._uids = itertools.count(1), itertools.count(1)
+        monkeypatch.setattr(database, "inspect", self._inspect)
+        self.make(spec)
+
+    def make(self, spec: Object | None = None) -> None:
+        """The owner applies the resource."""
+        self.api.put(
+            {
+                "apiVersion": api.API_VERSION,
+                "kind": api.KIND,
+                "metadata": {
+                    "name": NAME,
+                    "namespace": NAMESPACE,
+                    "uid": f"server-{next(self._uids)}",
+                    "generation": 1,
+                },
+                "spec": spec or {},
+            }
+        )
+
+    def change(self, **spec: Any) -> None:
+        """The owner edits the spec."""
+        self.api.edit(api.KIND, NAME, lambda live: live["spec"].update(spec))
+
+    def delete(self) -> None:
+        """The owner deletes the resource, and Kubernetes collects what it owned."""
+        uid = self.api.objects.pop((api.KIND, NAME))["metadata"]["uid"]
+        for key, obj in list(self.api.objects.items()):
+            if any(r["uid"] == uid for r in obj["metadata"].get("ownerReferences", ())):
+                del self.api.objects[key]
+
+    async def reconcile(self) -> Verdict:
+        """One reconcile by a process that remembers nothing."""
+        out = Outside(
+            cluster=self.api,  # type: ignore[arg-type]
+            stores=self.store,  # type: ignore[arg-type]
+            events=self.events,  # type: ignore[arg-type]
+            metrics=Metrics(),
+            images=Images(),
+            cluster_domain="cluster.local",
+            now=lambda: self.now,
+            password=lambda: f"password-number-{next(self._words)}-long-enough",
+        )
+        return await reconcile((NAMESPACE, NAME), out)
+
+    def settle(self, *, jobs: bool = True) -> None:
+        """Kubernetes does its part: pods run, Jobs end."""
+        for (kind, name), obj in list(self.api.objects.items()):
+            if kind == "StatefulSet":
+                up = obj["spec"]["replicas"]
+                self.api.edit(kind, name, lambda live, up=up: live.update(status={"readyReplicas": up}))
+            if kind == "Deployment":
+                self._run_pods(obj)
+            if kind == "Job" and jobs and not obj.get("status"):
+                self.end_job(obj, "Complete")
+
+    def end_job(self, job: Object, how: str, said: str = "") -> None:
+        """A Job's pod ends; a migration that completes leaves the schema at its head."""
+        name = job["metadata"]["name"]
+        status = {"conditions": [{"type": how, "status": "True"}]}
+        self.api.edit("Job", name, lambda live: live.update(status=status))
+        if how == "Complete":
+            self.revision = SCHEMA_HEADS[TESTED]
+        self.api.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"{name}-pod",
+                    "namespace": NAMESPACE,
+                    "labels": labels.owned(NAME, labels.MIGRATION_POD),
+                    "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
+                },
+                "status": {
+                    "containerStatuses": [{"name": "migrate", "state": {"terminated": {"message": said}}}]
+                },
+            }
+        )
+
+    async def until_settled(self, rounds: int = 12) -> None:
+        """Reconciles and lets Kubernetes work, turn by turn, as long as anything changes."""
+        for _ in range(rounds):
+            self.settle()
+            before = len(self.api.writes)
+            await self.reconcile()
+            if len(self.api.writes) == before:
+                return
+        raise AssertionError(f"never comes to rest: {self.api.writes[-10:]}")
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """An object as it is stored."""
+        return self.api.objects.get((kind, name))
+
+    def secret(self, name: str) -> dict[str, str]:
+        """A Secret's values."""
+        found = self.get("Secret", name)
+        assert found, f"no Secret {name}"
+        return credentials.decoded(found)
+
+    def put_secret(self, name: str, **values: str) -> None:
+        """A Secret of the owner's."""
+        data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
+        meta = {"name": name, "namespace": NAMESPACE}
+        self.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition."""
+        found = self.get(api.KIND, NAME)
+        assert found
+        return next(
+            (c["status"], c["reason"], c["message"])
+            for c in found["status"]["conditions"]
+            if c["type"] == kind
+        )
+
+    async def _inspect(self, connection: Connection, ca_path: str | None, field: str) -> DatabaseState:
+        self.asked.append(connection)
+        if self.database_fault:
+            raise self.database_fault
+        return DatabaseState("UTF8", self.revision, f"{connection.host}#1")
+
+    def _run_pods(self, deployment: Object) -> None:
+        wanted = deployment["spec"]["replicas"]
+        name = deployment["metadata"]["name"]
+        status = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), wanted)
+        self.api.edit("Deployment", name, lambda live: live.update(status=status))
+        if wanted:
+            meta = {
+                "name": f"{name}-pod",
+                "namespace": NAMESPACE,
+                "labels": labels.owned(NAME, labels.SERVER_POD),
+            }
+            self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
+        else:
+            self.api.objects.pop((kinds.POD.kind, f"{name}-pod"), None)
+
+
+DOWN = NotReady(Reason.DATABASE_UNREACHABLE, "The database is away.")
