@@ -27,18 +27,20 @@ def start(s: Settings, sh: Shell) -> None:
             "no docker engine answers, and only root can start one",
             "Start docker, or let this user use it (group docker), and run the same command again.",
         )
+    log = s.cache / "logs" / "dockerd.log"
     if Path("/run/systemd/system").exists():
         sh.run("systemctl", "start", "docker")
     else:
         Path("/var/run/docker.pid").unlink(missing_ok=True)  # left by an engine that was killed
         argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime()]
-        _pid_file(s).write_text(str(sh.spawn(argv, s.cache / "logs" / "dockerd.log")))
+        _pid_file(s).write_text(str(sh.spawn(argv, log)))
     deadline = time.monotonic() + START_SECONDS
     while not answers(sh):
-        if time.monotonic() > deadline:
-            log = s.cache / "logs" / "dockerd.log"
+        ended = _pid_file(s).exists() and _running(s) is None
+        if ended or time.monotonic() > deadline:
+            sh.note(log.read_text() if log.exists() else "")
             raise Failed(
-                f"the docker engine does not answer {START_SECONDS} s after its start", f"Look in {log}."
+                "the docker engine " + ("ended again" if ended else "does not answer"), f"Look in {log}."
             )
         time.sleep(0.2)
 

@@ -67,5 +67,10 @@ class Shell:
                 start_new_session=True,
             ).pid
 
+    def note(self, text: str) -> None:
+        """Add to the log what another program wrote elsewhere."""
+        with self.log.open("a") as log:
+            log.write(text)
+
     def _env(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, **self.env, **(extra or {})}
