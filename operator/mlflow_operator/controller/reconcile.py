@@ -12,7 +12,7 @@ from mlflow_operator import api
 from mlflow_operator.controller.cluster import Conflict, NotFound
 from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
-from mlflow_operator.controller.steps import artifacts, credentials, database, schema, serve
+from mlflow_operator.controller.steps import artifacts, credentials, database, schema, serve, tidy
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.serve import Serving
 from mlflow_operator.controller.steps.step import Outcome, Work
@@ -66,6 +66,8 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     said = [outcome.condition for outcome in outcomes]
     learned = _learned(work, keys.value, tables.value, served.value)
     said.insert(0, conditions.overall(said))
+    if said[0].true:
+        await tidy.run(work)
     await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)

@@ -253,6 +253,30 @@ async def test_a_secret_that_points_elsewhere_is_refused(external: World) -> Non
     assert external.condition("Ready")[0] == "True"
 
 
+async def test_moving_to_another_store_leaves_the_data_and_nothing_that_runs(running: World) -> None:
+    """The embedded database and its Service go once the new one serves; volume and password stay."""
+    running.put_secret("db", uri=URI.format(host="two"))
+    running.change(storageChangePolicy="Allow", database=EXTERNAL["database"])
+    await running.until_settled()
+    assert running.condition("Ready")[0] == "True"
+    assert running.get("StatefulSet", "a-postgres") is None
+    assert running.get("Service", "a-postgres") is None
+    assert running.get("PersistentVolumeClaim", "a-postgres-data")
+    assert running.secret("a-database")["password"]
+    assert running.get("StatefulSet", "a-artifacts")
+    assert running.get("Service", "a")
+
+
+async def test_fewer_replicas_need_no_budget(running: World) -> None:
+    """A budget for a single pod would block drains."""
+    running.change(replicas=2)
+    await running.until_settled()
+    assert running.get("PodDisruptionBudget", "a")
+    running.change(replicas=1)
+    await running.until_settled()
+    assert running.get("PodDisruptionBudget", "a") is None
+
+
 async def test_a_missing_secret_is_named_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which Secret, which field; and Ready as soon as it is there, without touching the resource."""
     world = World(monkeypatch, EXTERNAL)

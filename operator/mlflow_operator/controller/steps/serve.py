@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from mlflow_operator.controller.apply import prune
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.schema import serves_already
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
@@ -34,8 +33,6 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
     budget = deployment.disruption_budget(server)
     if budget:
         await work.ensure(budget)
-    else:
-        await prune(work.out.cluster, [], work.seen.of(kinds.PDB), work.seen.resource)
     version: str | None = server.version
     if not (schema_ready or serves_already(work)):
         if not (server.suspended and live):
