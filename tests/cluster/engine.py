@@ -1,6 +1,7 @@
 """The docker engine: the one that runs, or one that is started here and outlives the command."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def start(s: Settings, sh: Shell) -> None:
         sh.run("systemctl", "start", "docker")
     else:
         Path("/var/run/docker.pid").unlink(missing_ok=True)  # left by an engine that was killed
-        argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime()]
+        argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime(s)]
         _pid_file(s).write_text(str(sh.spawn(argv, log)))
     deadline = time.monotonic() + START_SECONDS
     while not answers(sh):
@@ -71,10 +72,12 @@ def _pid_file(s: Settings) -> Path:
     return s.cache / "dockerd.pid"
 
 
-def _runtime() -> list[str]:
+def _runtime(s: Settings) -> list[str]:
     """A container host may itself lack a right that docker asks for; then a shim asks runc for less."""
     status = Path("/proc/self/status").read_text()
     bounding = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
     if bounding >> CAP_SYS_RESOURCE & 1:
         return []
-    return ["--add-runtime", f"fit={HERE / 'runc-fit'}", "--default-runtime", "fit"]
+    # A copy: the engine must outlive this checkout.
+    shim = shutil.copy(HERE / "runc-fit", s.cache)
+    return ["--add-runtime", f"fit={shim}", "--default-runtime", "fit"]
