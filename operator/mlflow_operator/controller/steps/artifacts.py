@@ -16,11 +16,11 @@ _TYPE = ConditionType.ARTIFACT_STORE
 @step(_TYPE)
 async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     """Brings the embedded store up, then sees to the bucket in whichever store it is."""
-    artifacts, names = work.server.artifacts, work.server.names
-    if artifacts.embedded and not await _up(work, artifacts.embedded, credentials is not None):
-        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, names.artifact_store_data))
-    if credentials is None:
+    if credentials is None:  # nothing is started before its keys are safely stored
         return Outcome(waits(_TYPE, "the credentials"))
+    artifacts, names = work.server.artifacts, work.server.names
+    if artifacts.embedded and not await _up(work, artifacts.embedded):
+        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, names.artifact_store_data))
     if work.server.suspended:
         return Outcome(suspended(_TYPE))
     if credentials.access_key is None or credentials.secret_key is None:
@@ -50,10 +50,8 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.'))
 
 
-async def _up(work: Work, embedded: EmbeddedArtifactStore, may_start: bool) -> bool:
-    """Whether the embedded MinIO answers. It is made only once its keys are safely stored."""
-    if not may_start:
-        return False
+async def _up(work: Work, embedded: EmbeddedArtifactStore) -> bool:
+    """Whether the embedded MinIO answers."""
     owner, pods = work.server.owner, work.server.pods
     await work.ensure(minio.data(owner, embedded), data=True)
     up = False

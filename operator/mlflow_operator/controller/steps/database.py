@@ -16,12 +16,12 @@ _TYPE = ConditionType.DATABASE
 @step(_TYPE)
 async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseState]:
     """Brings the embedded database up, then asks whichever database it is what it holds."""
+    if credentials is None:  # nothing is started before its password is safely stored
+        return Outcome(waits(_TYPE, "the credentials"))
     database = work.server.database
     embedded = isinstance(database, EmbeddedDatabase)
-    if isinstance(database, EmbeddedDatabase) and not await _up(work, database, credentials is not None):
+    if isinstance(database, EmbeddedDatabase) and not await _up(work, database):
         return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
-    if credentials is None:
-        return Outcome(waits(_TYPE, "the credentials"))
     if work.server.suspended:
         return Outcome(suspended(_TYPE))
     field = "spec.database.embedded" if embedded else "spec.database.external"
@@ -39,10 +39,8 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     return Outcome(ready(_TYPE, "The database answers and is UTF8."), state)
 
 
-async def _up(work: Work, database: EmbeddedDatabase, may_start: bool) -> bool:
-    """Whether the embedded Postgres answers. It is made only once its password is safely stored."""
-    if not may_start:
-        return False
+async def _up(work: Work, database: EmbeddedDatabase) -> bool:
+    """Whether the embedded Postgres answers."""
     owner, pods = work.server.owner, work.server.pods
     await work.ensure(postgres.data(owner, database), data=True)
     up = False
