@@ -138,7 +138,8 @@ def main() -> int:
     try:
         s = load()
     except ValueError as mistake:
-        parser.error(str(mistake))
+        print(mistake)
+        return 2
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
     with alone(s):

@@ -110,8 +110,8 @@ def psql(container: str, query: str, *, password: str = RIGHT) -> str:
     return docker("exec", *login, "-Atc", query, check=False)
 
 
-def test_postgres_serves_what_its_environment_asks_for_as_any_user(start: Run) -> None:
-    """POSTGRES_USER, _PASSWORD, _DB, _INITDB_ARGS and PGDATA; `-c` arguments; no root and no writable root."""
+def test_postgres_serves_what_its_environment_asks_for_as_any_user(start: Run, tmp_path: Path) -> None:
+    """POSTGRES_USER, _PASSWORD, _DB, _INITDB_ARGS and PGDATA; first-start scripts; `-c`; no root of any kind."""
     environment = {
         "POSTGRES_USER": "owner",
         "POSTGRES_PASSWORD": "right",
@@ -119,9 +119,13 @@ def test_postgres_serves_what_its_environment_asks_for_as_any_user(start: Run) -
         "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8 --auth-host=scram-sha-256",
         "PGDATA": "/data/pgdata",
     }
-    flags = (*SCRATCH, *(part for pair in environment.items() for part in ("-e", "=".join(pair))))
+    (tmp_path / "first.sql").write_text("create table made_at_first_start (i int)")
+    tmp_path.chmod(0o755)
+    named = (part for pair in environment.items() for part in ("-e", "=".join(pair)))
+    flags = (*SCRATCH, *named, "-v", f"{tmp_path}:/docker-entrypoint-initdb.d:ro")
     database = start(POSTGRES, "-c", "max_connections=37", flags=flags)
     until(lambda: psql(database, "select 1") == "1", database)
+    assert psql(database, "select count(*) from made_at_first_start") == "0"
     assert psql(database, "show max_connections") == "37"
     assert psql(database, "show server_version").startswith("17.")
     assert psql(database, "show server_encoding") == "UTF8"
@@ -168,24 +172,32 @@ def test_postgres_ends_at_once_when_asked_to() -> None:
     ).split() == ["999", "4"]
 
 
-def test_minio_serves_s3_and_its_console_as_any_user(start: Run) -> None:
-    """`server /data --console-address`; MINIO_ROOT_USER and _PASSWORD; health; both ports."""
-    login = ("-e", "MINIO_ROOT_USER=owner", "-e", "MINIO_ROOT_PASSWORD=right-and-long", "-e", "HOME=/tmp")
-    store = start(MINIO, "server", "/data", "--console-address", ":9001", flags=(*SCRATCH, *login))
+@pytest.mark.parametrize("files", [False, True], ids=["environment", "files"])
+def test_minio_serves_s3_and_its_console_as_any_user(start: Run, tmp_path: Path, files: bool) -> None:
+    """`server /data --console-address`; root user and password, either way; health; both ports."""
+    login = {"access_key": "owner", "secret_key": "right-and-long"}
+    for name, value in login.items():
+        (tmp_path / name).write_text(value)
+    tmp_path.chmod(0o755)
+    user, password = login.values()
+    by_name = ("-e", f"MINIO_ROOT_USER={user}", "-e", f"MINIO_ROOT_PASSWORD={password}")
+    flags = ("-v", f"{tmp_path}:/run/secrets:ro") if files else by_name
+    store = start(
+        MINIO, "server", "/data", "--console-address", ":9001", flags=(*SCRATCH, *flags, "-e", "HOME=/tmp")
+    )
     where = f"http://{address(store)}"
 
     def live() -> bool:
         try:
-            return requests.get(f"{where}:9000/minio/health/ready", timeout=2).ok
+            pages = (":9000/minio/health/ready", ":9000/minio/health/live", ":9001/")
+            return all(requests.get(where + page, timeout=2).ok for page in pages)
         except requests.ConnectionError:
             return False
 
     until(live, store)
-    assert requests.get(f"{where}:9000/minio/health/live", timeout=5).ok
-    assert requests.get(f"{where}:9001/", timeout=5).ok
-    assert _buckets(f"{where}:9000", "owner", "right-and-long") == []
+    assert _buckets(f"{where}:9000", user, password) == []
     with pytest.raises(Exception, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
-        _buckets(f"{where}:9000", "owner", "wrong-and-long")
+        _buckets(f"{where}:9000", user, "wrong-and-long")
 
 
 def _buckets(endpoint: str, user: str, password: str) -> list[Any]:
