@@ -148,6 +148,9 @@ def main() -> int:
         except Failed as fault:
             print(f"\n{fault}. {fault.hint}")
             return 1
+        except KeyboardInterrupt:
+            print("\nStopped. Run the same command again to go on: what is finished stays.")
+            return 130
 
 
 if __name__ == "__main__":

@@ -37,14 +37,23 @@ def make(s: Settings, sh: Shell, suite: str) -> None:
                 "Run as root, or where docker.io, ghcr.io and quay.io are reached.",
             )
         root = s.cache / f"debian-{suite}"
-        shutil.rmtree(root, ignore_errors=True)
+        _remove(sh, root)
         sh.run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, root, ARCHIVE)
         _finish(root, suite)
         part = tar.with_suffix(".part")
         sh.run("tar", "-C", root, "-cf", part, ".")
         part.rename(tar)
-        shutil.rmtree(root)
+        _remove(sh, root)
     sh.run("docker", "import", tar, reference(suite))
+
+
+def _remove(sh: Shell, root: Path) -> None:
+    """Remove a root, without walking into what a debootstrap that was killed left mounted in it."""
+    for inside in ("proc", "sys", "dev/pts", "dev"):
+        if (root / inside).is_mount():
+            sh.run("umount", "-l", root / inside)
+    if root.exists():
+        shutil.rmtree(root)
 
 
 def _finish(root: Path, suite: str) -> None:

@@ -33,6 +33,8 @@ def make(s: Settings, sh: Shell, *, host_network: bool) -> None:
         if not registry.holds(sh, one):
             registry.push(sh, one)
     node.pull_images(sh, node.missing_images(sh, both))
+    for old in set(all_references(s, sh)) - set(both):
+        sh.ok("docker", "rmi", old)
 
 
 def reference(s: Settings, sh: Shell) -> str:

@@ -63,14 +63,15 @@ def holds(sh: Shell, reference: str) -> bool:
     if not manifest:
         return False
     local = sh.out("docker", "image", "inspect", "-f", "{{.Id}}", reference)
-    return bool(json.loads(manifest).get("config", {}).get("digest") == local)
+    # Which of the two docker calls an image by depends on where it keeps images.
+    return local in (json.loads(manifest).get("config", {}).get("digest"), _sha256(manifest))
 
 
 def digest(sh: Shell, reference: str) -> str:
     """The digest under which the registry has `reference`; empty if it has none."""
     path, tag = repository(reference)
     manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
-    return f"sha256:{hashlib.sha256(manifest).hexdigest()}" if manifest else ""
+    return _sha256(manifest) if manifest else ""
 
 
 def push(sh: Shell, reference: str) -> None:
@@ -82,6 +83,10 @@ def push(sh: Shell, reference: str) -> None:
         sh.run("docker", "push", "-q", here)
     finally:
         sh.run("docker", "rmi", "--no-prune", here)
+
+
+def _sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _host(sh: Shell) -> str:
