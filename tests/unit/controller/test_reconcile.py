@@ -267,6 +267,23 @@ async def test_moving_to_another_store_leaves_the_data_and_nothing_that_runs(run
     assert running.get("Service", "a")
 
 
+async def test_pods_are_made_once_the_node_port_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one of the hosts that may ask: pods made without it would roll as soon as they are up."""
+    world = World(monkeypatch, {**EXTERNAL, "service": {"type": "NodePort"}})
+    world.put_secret("db", uri=URI.format(host="one"))
+    world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    world.revision = SCHEMA_HEADS[TESTED]
+    await world.reconcile()
+    assert world.get("Service", "a")
+    assert world.get("Deployment", "a") is None
+    world.api.edit("Service", "a", lambda live: live["spec"]["ports"][0].update(nodePort=30500))
+    await world.until_settled()
+    live = world.get("Deployment", "a")
+    assert live
+    assert ":30500*" in str(live["spec"]["template"]["spec"]["containers"][0]["env"])
+    assert [w for w in world.api.writes if w[1] == "Deployment/a"] == [("apply", "Deployment/a")]
+
+
 async def test_fewer_replicas_need_no_budget(running: World) -> None:
     """A budget for a single pod would block drains."""
     running.change(replicas=2)

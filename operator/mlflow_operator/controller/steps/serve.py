@@ -33,6 +33,11 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
     budget = deployment.disruption_budget(server)
     if budget:
         await work.ensure(budget)
+    if server.service.type != "ClusterIP" and not work.seen.get(kinds.SERVICE, server.names.service):
+        # its node port belongs to the hosts that may ask: pods made before it is known would roll at once
+        return Outcome(
+            not_ready(_TYPE, Reason.PROGRESSING, "The Service is being made."), Serving(live, None)
+        )
     version: str | None = server.version
     if not (schema_ready or serves_already(work)):
         if not (server.suspended and live):
