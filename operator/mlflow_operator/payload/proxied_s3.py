@@ -5,6 +5,9 @@ there is no switch. This repository stores on S3 as MLflow's own does, but can't
 every byte itself and clients never need to reach the store.
 """
 
+from botocore.exceptions import ClientError
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -35,8 +38,20 @@ class ProxiedS3ArtifactRepository(ArtifactRepository):
     def list_artifacts(self, *args, **kwargs):
         return self.store.list_artifacts(*args, **kwargs)
 
-    def _download_file(self, *args, **kwargs):
-        return self.store._download_file(*args, **kwargs)
+    def _download_file(self, remote_file_path, local_path):
+        """As MLflow's own, but what is not there is told as that.
+
+        Its own way becomes a 500, which clients try again for four minutes; and every `runs:/<run>/model` starts
+        with a look for a file of that name, which models logged by MLflow 3 don't have.
+        """
+        try:
+            return self.store._download_file(remote_file_path, local_path)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
+                raise
+            raise MlflowException(
+                f"There is no artifact {remote_file_path}.", error_code=RESOURCE_DOES_NOT_EXIST
+            ) from error
 
 
 def forward(name):

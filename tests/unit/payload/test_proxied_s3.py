@@ -1,8 +1,11 @@
 """The plugin that keeps artifacts behind the server, against the very MLflow it will run in."""
 
 import inspect
+from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -45,3 +48,24 @@ def test_calls_reach_mlflows_own_repository(repository: ProxiedS3ArtifactReposit
     """Same store, same bucket, same path."""
     assert repository.store.artifact_uri == "s3://bucket/prefix"
     assert repository.parse_s3_compliant_uri("s3://bucket/prefix/x") == ("bucket", "prefix/x")
+
+
+@pytest.mark.parametrize(("store_says", "client_hears"), [(404, 404), (403, 500), (503, 500)])
+def test_what_is_not_there_is_told_as_that(
+    repository: ProxiedS3ArtifactRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store_says: int,
+    client_hears: int,
+) -> None:
+    """Clients give up at once on 404, and try a 500 again for minutes; only the store's 404 may become one."""
+
+    def refuse(remote: str, local: str) -> None:
+        answer = {"Error": {"Code": str(store_says)}, "ResponseMetadata": {"HTTPStatusCode": store_says}}
+        raise ClientError(answer, "HeadObject")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repository.store, "_download_file", refuse)
+    monkeypatch.setattr(repository.store, "list_artifacts", lambda path=None: [])
+    with pytest.raises(MlflowException) as told:
+        repository.download_artifacts("run/artifacts/model", str(tmp_path))
+    assert told.value.get_http_status_code() == client_hears
