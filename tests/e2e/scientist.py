@@ -72,8 +72,9 @@ class Scientist:
         assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 1 / 2), (2, 1 / 3)]
         assert self.download(work.run, "notes.bin") == work.sum
         assert self.client.get_model_version_by_alias(work.model, "champion").version == work.version
-        model = mlflow.sklearn.load_model(f"models:/{work.model}@champion")
-        assert np.allclose(model.predict(INPUTS), INPUTS.sum(axis=1))
+        for uri in (f"models:/{work.model}@champion", f"runs:/{work.run}/model"):
+            model = mlflow.sklearn.load_model(uri)
+            assert np.allclose(model.predict(INPUTS), INPUTS.sum(axis=1))
 
     def run(self) -> str:
         """An empty run's id."""

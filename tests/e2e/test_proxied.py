@@ -45,6 +45,15 @@ def test_models_come_back_through_the_server(shared: Server) -> None:
     assert asked == {urlsplit(shared.url).netloc}
 
 
+def test_an_artifact_that_is_not_there_is_told_as_that(shared: Server) -> None:
+    """404, which clients take for an answer; a 500 they would try again for minutes."""
+    scientist = Scientist(shared.url)
+    run = scientist.client.get_run(scientist.run())
+    path = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    url = f"{shared.url}/api/2.0/mlflow-artifacts/artifacts/{path}/missing.bin"
+    assert requests.get(url, timeout=30).status_code == requests.codes.not_found
+
+
 def test_the_page_downloads_an_artifact(shared: Server, tmp_path: Path) -> None:
     """A person opens the run in a browser, picks the file and presses the download button."""
     scientist = Scientist(shared.url)
