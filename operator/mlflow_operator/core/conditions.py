@@ -29,7 +29,7 @@ class Reason(StrEnum):
     PROGRESSING = "Progressing"
     """On its way; nothing to do but wait."""
     SUSPENDED = "Suspended"
-    """`spec.suspend` is true: no server pods by intent."""
+    """`spec.suspend` is true, or `spec.replicas` 0: no server pods by intent."""
     WAITING_FOR_DEPENDENCY = "WaitingForDependency"
     """Something this part needs is not ready; its own condition says what."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
@@ -59,7 +59,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     """The namespace's quota forbids an object or a pod."""
     VOLUME_LOST = "VolumeLost"
-    """A volume of ours is gone; nothing is made in its place by itself."""
+    """A volume of ours is gone, or being deleted; nothing is made in its place by itself."""
     NAME_CONFLICT = "NameConflict"
     """An object of a name we need belongs to somebody else."""
     APPLY_CONFLICT = "ApplyConflict"

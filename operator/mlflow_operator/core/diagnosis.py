@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.objects import Object
 
@@ -19,9 +20,22 @@ class Finding:
     message: str
 
 
+_RESOURCES = {
+    labels.SERVER_POD: "spec.resources",
+    labels.DATABASE_POD: "spec.database.embedded.resources",
+    labels.ARTIFACT_STORE_POD: "spec.artifacts.embedded.resources",
+}
+"""The field that decides what a component's container may take; the migration's is nobody's choice."""
+
+
+def alive(pod: Object) -> bool:
+    """Whether the pod runs or may yet: one that was evicted stays listed and never comes back."""
+    return (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
+
+
 def of_pods(pods: Iterable[Object]) -> Finding | None:
-    """The first fault among `pods`, by name; None where they are merely on their way."""
-    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    """The first fault among those of `pods` that live, by name; None where they are merely on their way."""
+    ordered = sorted(filter(alive, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return next((finding for pod in ordered for finding in _of_pod(pod)), None)
 
 
@@ -35,10 +49,11 @@ def _of_pod(pod: Object) -> Iterator[Finding]:
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            lower = f", or lower {_field(pod)}" if _field(pod) else ""
             yield Finding(
                 Reason.UNSCHEDULABLE,
-                f"No node takes pod {pod['metadata']['name']}: {condition.get('message', '')} "
-                "Free or add what is missing, or lower spec.resources.",
+                f"No node takes pod {pod['metadata']['name']}: {_first_line(condition.get('message'))} "
+                f"Free or add what is missing{lower}.",
             )
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         yield from _of_container(pod, container)
@@ -67,10 +82,11 @@ def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
 
 def _ending(pod: Object, name: str, ended: Object) -> Finding:
     if ended.get("reason") == "OOMKilled":
+        raise_it = f" Raise {_field(pod)}.limits.memory" if _field(pod) else ""
+        workers = ", or lower spec.workers" if _field(pod) == _RESOURCES[labels.SERVER_POD] else ""
         return Finding(
             Reason.SERVER_CRASHING,
-            f"Container {name} was killed for want of memory. Raise spec.resources.limits.memory, "
-            "or lower spec.workers.",
+            f"Container {name} was killed for want of memory.{raise_it}{workers}{'.' if raise_it else ''}",
         )
     lines = last_lines(ended.get("message"))
     if ended.get("exitCode") == 0 or not lines:
@@ -88,5 +104,10 @@ def _ending(pod: Object, name: str, ended: Object) -> Finding:
     )
 
 
+def _field(pod: Object) -> str | None:
+    return _RESOURCES.get((pod["metadata"].get("labels") or {}).get(labels.COMPONENT, ""))
+
+
 def _first_line(message: str | None) -> str:
-    return (message or "no reason given.").splitlines()[0][:_CHARACTERS]
+    line = (message or "no reason given").splitlines()[0][:_CHARACTERS]
+    return f"{line.rstrip('.')}."

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlflow_operator.controller.errors import Forbidden
 from mlflow_operator.core import labels
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
@@ -350,3 +351,135 @@ def replicas(world: World) -> dict[str, int]:
         for (kind, name), obj in world.api.objects.items()
         if kind in ("Deployment", "StatefulSet")
     }
+
+
+async def test_a_lost_volume_is_told_and_never_replaced_by_an_empty_one(running: World) -> None:
+    """An empty database that says Ready would hide that everything is gone."""
+    for claim, condition, secret in (
+        ("a-postgres-data", "DatabaseReady", "a-database"),
+        ("a-artifacts-data", "ArtifactStoreReady", "a-artifacts"),
+    ):
+        del running.api.objects["PersistentVolumeClaim", claim]
+        await running.reconcile()
+        assert running.get("PersistentVolumeClaim", claim) is None
+        status, reason, message = running.condition(condition)
+        assert (status, reason) == ("False", "VolumeLost")
+        assert f'"{claim}" is gone' in message
+        del running.api.objects["Secret", secret]  # the owner says: start empty
+        running.revision = None
+        await running.until_settled()
+        assert running.get("PersistentVolumeClaim", claim)
+        assert running.condition("Ready")[0] == "True"
+
+
+async def test_a_volume_that_is_being_deleted_is_no_progress(running: World) -> None:
+    """It lives as long as its pod: the last moment to copy the data away."""
+    running.api.edit(
+        "PersistentVolumeClaim",
+        "a-postgres-data",
+        lambda live: live["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"),
+    )
+    await running.reconcile()
+    assert running.condition("DatabaseReady")[:2] == ("False", "VolumeLost")
+    assert replicas(running)["Deployment/a"] == 1
+
+
+async def test_a_volume_that_may_not_grow_stops_nothing(running: World) -> None:
+    """The database runs as before, and a size once asked for can't be taken back: Ready must not hang on it."""
+    size = {"embedded": {"storage": {"size": "50Gi"}}}
+    running.api.edit(
+        "PersistentVolumeClaim", "a-postgres-data", lambda live: live.update(status={"phase": "Bound"})
+    )
+    running.api.refuses["PersistentVolumeClaim"] = Forbidden(
+        "apply PersistentVolumeClaim: 403: only dynamic ones"
+    )
+    running.change(database=size)
+    await running.reconcile()
+    assert running.condition("Ready")[0] == "True"
+    assert (
+        "can't grow: apply PersistentVolumeClaim: 403: only dynamic ones."
+        in running.condition("DatabaseReady")[2]
+    )
+
+
+async def test_what_an_admission_policy_refuses_is_in_the_status(world: World) -> None:
+    """Its sentence is what the owner needs; a traceback in our log is what nobody reads."""
+    world.api.refuses["StatefulSet"] = Forbidden(
+        'apply StatefulSet team/a: 403 Forbidden: webhook "x" denied it'
+    )
+    await world.reconcile()
+    status, reason, message = world.condition("DatabaseReady")
+    assert (status, reason) == ("False", "OperationRefused")
+    assert 'webhook "x" denied it' in message
+
+
+async def test_a_server_can_be_stopped_whatever_it_lacks(external: World) -> None:
+    """Who stops a server must not have to mend it first."""
+    del external.api.objects["Secret", "db"]
+    external.change(
+        suspend=True, env=[{"name": "X", "valueFrom": {"secretKeyRef": {"name": "no", "key": "no"}}}]
+    )
+    before = inputs(external)
+    await external.reconcile()
+    assert replicas(external) == {"Deployment/a": 0}
+    assert inputs(external) == before
+    assert external.condition("ServerAvailable")[1] == "Suspended"
+
+
+async def test_an_evicted_pod_keeps_no_store_running(running: World) -> None:
+    """It stays listed though nothing runs in it any more."""
+    meta = {"name": "evicted", "namespace": "team", "labels": labels.owned("a", labels.SERVER_POD)}
+    running.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Failed"}})
+    running.change(suspend=True)
+    await running.until_settled()
+    assert set(replicas(running).values()) == {0}
+
+
+async def test_a_server_that_slept_wakes_to_a_schema_that_was_looked_at(external: World) -> None:
+    """Meanwhile the database may have been restored or emptied: several pods at once would ruin each other."""
+    external.change(suspend=True)
+    await external.until_settled()
+    external.revision = None
+    external.change(suspend=False)
+    await external.reconcile()
+    assert replicas(external) == {"Deployment/a": 0}
+    await external.until_settled()
+    assert replicas(external) == {"Deployment/a": 1}
+    assert external.revision == SCHEMA_HEADS[TESTED]
+
+
+async def test_another_database_gets_its_schema_before_any_pod_sees_it(external: World) -> None:
+    """The pods of before go on while the migration Job works on the new, empty one."""
+    before = inputs(external)
+    external.put_secret("db", uri=URI.format(host="two"))
+    external.change(storageChangePolicy="Allow")
+    external.revision = None
+    for _ in range(3):
+        await external.reconcile()
+        external.settle(jobs=False)
+    assert inputs(external) == before
+    await external.until_settled()
+    assert inputs(external) != before
+    assert external.condition("Ready")[0] == "True"
+
+
+async def test_no_replica_is_not_ready(running: World) -> None:
+    """Scaled to nothing: nobody answers, and Ready must not say otherwise."""
+    running.change(replicas=0)
+    await running.until_settled()
+    assert running.condition("Ready")[:2] == ("False", "Suspended")
+    assert "spec.replicas is 0" in running.condition("Ready")[2]
+
+
+async def test_a_quota_that_forbids_pods_says_the_same_each_time(running: World) -> None:
+    """The API server names another pod with each try: as news, that would be an Event a minute."""
+    said = set()
+    for pod in ("a-5d-x7x", "a-5d-k2k"):
+        message = f'pods "{pod}" is forbidden: exceeded quota: q, limited: pods=1'
+        failure = {"type": "ReplicaFailure", "status": "True", "message": message}
+        status = {"conditions": [failure], "replicas": 0}
+        running.api.edit("Deployment", "a", lambda live, status=status: live.update(status=status))
+        await running.reconcile()
+        said.add(running.condition("ServerAvailable"))
+    assert len(said) == 1
+    assert said.pop()[1] == "QuotaExceeded"

@@ -38,6 +38,11 @@ class Api(FakeCluster):
 
     dies_after: int | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: dict[str, Exception] = {}
+        """What writing an object of a kind is answered with."""
+
     async def list(self, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
         """All of a kind that carry the labels."""
         wanted = dict(pair.split("=") for pair in labels.split(","))
@@ -54,6 +59,8 @@ class Api(FakeCluster):
     def _note(self, verb: str, obj: Object) -> None:
         if self.dies_after is not None and len(self.writes) >= self.dies_after:
             raise CutOff
+        if obj["kind"] in self.refuses:
+            raise self.refuses[obj["kind"]]
         super()._note(verb, obj)
 
 

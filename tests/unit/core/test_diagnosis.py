@@ -2,15 +2,21 @@
 
 import pytest
 
+from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.diagnosis import last_lines, of_pods
 from mlflow_operator.core.objects import Object
 
 
-def pod(state: Object, last: Object | None = None, conditions: list[Object] | None = None) -> Object:
+def pod(
+    state: Object,
+    last: Object | None = None,
+    conditions: list[Object] | None = None,
+    component: str = labels.SERVER_POD,
+) -> Object:
     """A pod with one container in that state."""
     return {
-        "metadata": {"name": "a-1", "namespace": "team"},
+        "metadata": {"name": "a-1", "namespace": "team", "labels": labels.owned("a", component)},
         "status": {
             "conditions": conditions or [],
             "containerStatuses": [
@@ -35,6 +41,20 @@ CASES = {
         pod({"waiting": {}}, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
         Reason.SERVER_CRASHING,
         "spec.workers",
+    ),
+    "memory of the database": (
+        pod(
+            {"waiting": {}},
+            {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            component=labels.DATABASE_POD,
+        ),
+        Reason.SERVER_CRASHING,
+        "Raise spec.database.embedded.resources.limits.memory.",
+    ),
+    "a sentence without an end": (
+        pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}),
+        Reason.SECRET_NOT_FOUND,
+        '"s" not found. Create',
     ),
     "crash": (
         pod({"waiting": {}}, {"terminated": {"exitCode": 1, "message": "one\nboom\n"}}),
@@ -70,6 +90,13 @@ def test_each_fault_gets_its_reason_and_a_way_out(case: str) -> None:
 def test_a_pod_on_its_way_is_no_fault() -> None:
     """Starting is not crashing."""
     assert of_pods([pod({"waiting": {"reason": "ContainerCreating"}}), pod({"running": {}})]) is None
+
+
+def test_an_evicted_pod_is_history() -> None:
+    """It stays listed for days, and its end says nothing of the pod that took its place."""
+    evicted = pod({"terminated": {"exitCode": 137, "message": "boom"}})
+    evicted["status"]["phase"] = "Failed"
+    assert of_pods([evicted]) is None
 
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:

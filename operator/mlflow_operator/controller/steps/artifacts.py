@@ -16,13 +16,16 @@ _TYPE = ConditionType.ARTIFACT_STORE
 @step(_TYPE)
 async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     """Brings the embedded store up, then sees to the bucket in whichever store it is."""
-    if credentials is None:  # nothing is started before its keys are safely stored
+    if credentials is None and stores.wanted(work):  # nothing is started before its keys are safely stored
         return Outcome(waits(_TYPE, "the credentials"))
-    artifacts, names = work.server.artifacts, work.server.names
-    if artifacts.embedded and not await _up(work, artifacts.embedded):
-        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, names.artifact_store_data))
-    if work.server.suspended:
+    artifacts, up, note = work.server.artifacts, True, ""
+    if artifacts.embedded:
+        up, note = await _up(work, artifacts.embedded)
+    if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))
+    if not up:
+        volume = work.server.names.artifact_store_data
+        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume))
     if credentials.access_key is None or credentials.secret_key is None:
         return Outcome(
             ready(
@@ -47,16 +50,17 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
         if not artifacts.embedded:
             raise
         return stores.just_up(_TYPE, fault, work.settled)
-    return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.'))
+    return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
 
 
-async def _up(work: Work, embedded: EmbeddedArtifactStore) -> bool:
-    """Whether the embedded MinIO answers."""
-    owner, pods = work.server.owner, work.server.pods
-    await work.ensure(minio.data(owner, embedded), data=True)
+async def _up(work: Work, embedded: EmbeddedArtifactStore) -> tuple[bool, str]:
+    """Whether the embedded MinIO answers, and what there is to say of its volume."""
+    owner, names, before = work.server.owner, work.server.names, work.seen.status
+    held_data = before.get("schemaRevision") and (before.get("artifacts") or {}).get("type") == "Embedded"
+    note = await stores.volume(work, minio.data(owner, embedded), names.artifacts_secret, bool(held_data))
     up = False
-    for desired in minio.objects(owner, embedded, pods, running=stores.wanted(work)):
+    for desired in minio.objects(owner, embedded, work.server.pods, running=stores.wanted(work)):
         live = await work.ensure(desired)
         if live["kind"] == "StatefulSet":
             up = stores.is_up(live)
-    return up
+    return up, note

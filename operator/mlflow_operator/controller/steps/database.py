@@ -16,14 +16,16 @@ _TYPE = ConditionType.DATABASE
 @step(_TYPE)
 async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseState]:
     """Brings the embedded database up, then asks whichever database it is what it holds."""
-    if credentials is None:  # nothing is started before its password is safely stored
+    if credentials is None and stores.wanted(work):  # nothing is started before its password is safely stored
         return Outcome(waits(_TYPE, "the credentials"))
-    database = work.server.database
+    database, up, note = work.server.database, True, ""
     embedded = isinstance(database, EmbeddedDatabase)
-    if isinstance(database, EmbeddedDatabase) and not await _up(work, database):
-        return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
-    if work.server.suspended:
+    if isinstance(database, EmbeddedDatabase):
+        up, note = await _up(work, database)
+    if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))
+    if not up:
+        return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
     field = "spec.database.embedded" if embedded else "spec.database.external"
     ca_path = await trust.path_of(credentials.database_ca)
     try:
@@ -36,16 +38,17 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
             await create_database(credentials.connection, field)
             return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, ""), again=SOON)
         return stores.just_up(_TYPE, fault, work.settled)
-    return Outcome(ready(_TYPE, "The database answers and is UTF8."), state)
+    return Outcome(ready(_TYPE, f"The database answers and is UTF8.{note}"), state)
 
 
-async def _up(work: Work, database: EmbeddedDatabase) -> bool:
-    """Whether the embedded Postgres answers."""
-    owner, pods = work.server.owner, work.server.pods
-    await work.ensure(postgres.data(owner, database), data=True)
+async def _up(work: Work, database: EmbeddedDatabase) -> tuple[bool, str]:
+    """Whether the embedded Postgres answers, and what there is to say of its volume."""
+    owner, names, before = work.server.owner, work.server.names, work.seen.status
+    held_data = before.get("schemaRevision") and (before.get("database") or {}).get("type") == "Embedded"
+    note = await stores.volume(work, postgres.data(owner, database), names.database_secret, bool(held_data))
     up = False
-    for desired in postgres.objects(owner, database, pods, running=stores.wanted(work)):
+    for desired in postgres.objects(owner, database, work.server.pods, running=stores.wanted(work)):
         live = await work.ensure(desired)
         if live["kind"] == "StatefulSet":
             up = stores.is_up(live)
-    return up
+    return up, note

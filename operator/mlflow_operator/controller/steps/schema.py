@@ -49,12 +49,8 @@ async def _migrate(work: Work, job: Object, revision: str | None) -> Outcome[str
     return Outcome(not_ready(_TYPE, finding.reason, finding.message) if finding else _progressing())
 
 
-def serves_already(work: Work) -> bool:
-    """Whether the server runs with this very image, so that its schema was right before and needs no proof now."""
-    return _running_image(work) == work.server.image
-
-
-def _running_image(work: Work) -> str | None:
+def running_image(work: Work) -> str | None:
+    """The image of the server's pods; None if they were never made."""
     live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
     return live["spec"]["template"]["spec"]["containers"][0]["image"] if live else None
 
@@ -68,7 +64,7 @@ def _head(work: Work) -> str | None:
 
 def _settled(work: Work) -> str | None:
     """For an image of unknown head: the revision at which it has served before."""
-    return work.seen.status.get("schemaRevision") if serves_already(work) else None
+    return work.seen.status.get("schemaRevision") if running_image(work) == work.server.image else None
 
 
 def _ended(job: Object, how: str) -> bool:

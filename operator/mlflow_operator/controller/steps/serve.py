@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from mlflow_operator.controller.steps.credentials import Credentials
-from mlflow_operator.controller.steps.schema import serves_already
+from mlflow_operator.controller.steps.schema import running_image
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
 from mlflow_operator.core import client, deployment, diagnosis, kinds, labels, proxied, references, rollout
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
@@ -17,7 +17,7 @@ _TYPE = ConditionType.SERVER
 
 @dataclass(frozen=True)
 class Serving:
-    """What the Deployment says. `version` and `image` are what its pods run, None before there are any."""
+    """What the Deployment says. `version` is what its pods are to run; None where that was not touched now."""
 
     deployment: Object | None
     version: str | None
@@ -33,25 +33,47 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
     budget = deployment.disruption_budget(server)
     if budget:
         await work.ensure(budget)
+    if server.suspended:
+        return await _put_to_rest(work, live)
     if server.service.type != "ClusterIP" and not work.seen.get(kinds.SERVICE, server.names.service):
         # its node port belongs to the hosts that may ask: pods made before it is known would roll at once
         return Outcome(
             not_ready(_TYPE, Reason.PROGRESSING, "The Service is being made."), Serving(live, None)
         )
-    version: str | None = server.version
-    if not (schema_ready or serves_already(work)):
-        if not (server.suspended and live):
-            return Outcome(_before_start(live), Serving(live, None))
-        # scaled down as it is: a new image must wait for its schema
-        server = replace(server, image=live["spec"]["template"]["spec"]["containers"][0]["image"])
-        version = None
     if credentials is None:
         return Outcome(_before_start(live, "the credentials"), Serving(live, None))
+    if not (schema_ready or _serves_already(work, credentials)):
+        return Outcome(_before_start(live), Serving(live, None))
     if server.artifacts.proxied:
         await work.ensure(proxied.config_map(server.owner))
     inputs = await _inputs(work, credentials.rollout_key)
     live = await work.ensure(deployment.deployment(server, inputs))
-    return Outcome(_availability(work, live), Serving(live, version))
+    return Outcome(_availability(work, live), Serving(live, server.version))
+
+
+async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
+    """Scales down what runs, as it is. To stop needs nothing: no credentials, no schema, no Secret of the owner's.
+
+    A new image and new values wait until the server is to run again, and are looked at then.
+    """
+    if live:
+        template = live["spec"]["template"]
+        server = replace(work.server, image=template["spec"]["containers"][0]["image"])
+        inputs = (template["metadata"].get("annotations") or {}).get(labels.INPUTS, "")
+        live = await work.ensure(deployment.deployment(server, inputs))
+    return Outcome(suspended(_TYPE), Serving(live, None))
+
+
+def _serves_already(work: Work, credentials: Credentials) -> bool:
+    """Whether pods run with this very image on this very database: then the schema was right before, and they are
+    kept as they should be even while nobody can look at it."""
+    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
+    runs = bool(live and live["spec"].get("replicas"))
+    known = work.seen.status.get("database") or {}
+    here = (credentials.connection.host, credentials.connection.database)
+    return (
+        runs and running_image(work) == work.server.image and (known.get("host"), known.get("name")) == here
+    )
 
 
 def _before_start(live: Object | None, for_what: str = "the schema") -> Condition:
@@ -95,8 +117,6 @@ async def _value(work: Work, reference: Reference) -> dict[str, str] | None:
 
 
 def _availability(work: Work, live: Object) -> Condition:
-    if work.server.suspended:
-        return suspended(_TYPE)
     status, spec = live.get("status") or {}, live["spec"]
     settled = status.get("observedGeneration") == live["metadata"].get("generation")
     wanted = int(spec.get("replicas") or 0)
@@ -104,17 +124,45 @@ def _availability(work: Work, live: Object) -> Condition:
     available = int(status.get("availableReplicas") or 0)
     gone = int(status.get("replicas") or 0) <= wanted
     if settled and up_to_date and gone and available >= wanted:
+        if not wanted:
+            return not_ready(
+                _TYPE,
+                Reason.SUSPENDED,
+                "No pod answers, for spec.replicas is 0; set it to 1 or more to start again.",
+            )
         return ready(_TYPE, "Every replica answers.")
+    return _not_available(work, live, rolling=not (settled and up_to_date and gone))
+
+
+def _not_available(work: Work, live: Object, *, rolling: bool) -> Condition:
+    status = live.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            quota = "quota" in str(condition.get("message", ""))
-            reason = Reason.QUOTA_EXCEEDED if quota else Reason.OPERATION_REFUSED
-            return not_ready(_TYPE, reason, f"Pods can't be made: {condition.get('message')}.")
+            return _no_pods(str(condition.get("message") or ""))
     finding = diagnosis.of_pods(work.seen.of(kinds.POD, labels.SERVER_POD))
     if finding:
         return not_ready(_TYPE, finding.reason, finding.message)
-    if available:
+    if not status.get("availableReplicas"):
+        return not_ready(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
+    if rolling:
         return not_ready(
             _TYPE, Reason.PROGRESSING, "A roll-out is under way; the pods from before it keep serving."
         )
-    return not_ready(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
+    return not_ready(_TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve.")
+
+
+def _no_pods(said: str) -> Condition:
+    """Without the name of the pod that was refused: it is another one with each try."""
+    why = (said.partition(" is forbidden: ")[2] or said).rstrip(".")
+    if "exceeded quota" in why:
+        return not_ready(
+            _TYPE,
+            Reason.QUOTA_EXCEEDED,
+            f"The namespace's quota allows no further pod of the server: {why}. Raise the quota, or lower "
+            "spec.resources or spec.replicas.",
+        )
+    return not_ready(
+        _TYPE,
+        Reason.OPERATION_REFUSED,
+        f"The API server refuses the server's pods: {why}. Mend what it names.",
+    )

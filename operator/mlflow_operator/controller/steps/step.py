@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from mlflow_operator.controller.apply import ensure
-from mlflow_operator.controller.cluster import Invalid, QuotaExceeded
+from mlflow_operator.controller.cluster import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.controller.observe import Reader, Seen
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.core import kinds
@@ -69,16 +69,22 @@ def step(kind: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
             except Fault as fault:
                 again = SOON if isinstance(fault, NotReady) else None
                 return Outcome(not_ready(kind, fault.reason, fault.message), again=again)
+            except NamespaceTerminating:
+                raise
             except QuotaExceeded as error:
-                return Outcome(
-                    not_ready(kind, Reason.QUOTA_EXCEEDED, f"{error} Raise the namespace's quota.")
-                )
-            except Invalid as error:
-                return Outcome(not_ready(kind, Reason.OPERATION_REFUSED, f"The API server refuses: {error}"))
+                said = f"{_closed(error)} Raise the namespace's quota."
+                return Outcome(not_ready(kind, Reason.QUOTA_EXCEEDED, said))
+            except (Invalid, Forbidden) as error:
+                said = f"The API server refuses: {_closed(error)} Mend what it names; it is tried again every minute."
+                return Outcome(not_ready(kind, Reason.OPERATION_REFUSED, said))
 
         return wrapped
 
     return wrap
+
+
+def _closed(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def waits(kind: ConditionType, for_what: str) -> Condition:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from mlflow_operator.controller.cluster import Forbidden, Invalid, NamespaceTerminating
 from mlflow_operator.controller.steps.step import Outcome, Work, suspended
 from mlflow_operator.core import diagnosis, kinds, labels
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
-from mlflow_operator.core.faults import Fault, NotReady
+from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.objects import Object
 
 _STARTING = "The pod of the embedded store is starting."
@@ -15,7 +16,39 @@ _MOMENT = 0.5
 
 def wanted(work: Work) -> bool:
     """Whether embedded stores shall run: while suspended they wait for the server's last pods to go."""
-    return not work.server.suspended or bool(work.seen.of(kinds.POD, labels.SERVER_POD))
+    return not work.server.suspended or any(map(diagnosis.alive, work.seen.of(kinds.POD, labels.SERVER_POD)))
+
+
+async def volume(work: Work, claim: Object, secret: str, held_data: bool) -> str:
+    """Sees to the volume of an embedded store; returns what keeps it from growing, as a sentence, or nothing.
+
+    `held_data`: the server has run with it, so that one that is gone is a loss, and an empty one in its place would
+    hide it. Whoever wants to start empty says so by deleting `secret`, its credentials, too.
+    """
+    name = claim["metadata"]["name"]
+    live = work.seen.get(kinds.PVC, name)
+    if live is None and held_data and work.seen.get(kinds.SECRET, secret):
+        raise UserMistake(
+            Reason.VOLUME_LOST,
+            f'PersistentVolumeClaim "{name}" is gone, and nothing empty is put in its place. Restore it under this '
+            f'name, with its labels, from a backup; or, to start empty, delete Secret "{secret}", too.',
+        )
+    if live and live["metadata"].get("deletionTimestamp"):
+        raise UserMistake(
+            Reason.VOLUME_LOST,
+            f'PersistentVolumeClaim "{name}" is being deleted: with the last pod that uses it all its data goes. Copy '
+            "the data away before any pod is restarted; a deletion can't be taken back.",
+        )
+    try:
+        await work.ensure(claim, data=True)
+    except NamespaceTerminating:
+        raise
+    except (Forbidden, Invalid) as error:
+        if live is None:
+            raise
+        # the store runs as well as before, and a size once asked for can't be taken back
+        return f" Its volume can't grow: {str(error).rstrip('.')}."
+    return ""
 
 
 def is_up(stateful_set: Object) -> bool:
