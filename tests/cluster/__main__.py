@@ -75,9 +75,9 @@ def down(run: Session) -> int:
         node.delete(sh)
         registry.remove(sh)
         network.remove(sh)
-        bases = [debian.reference(s.pins[suite]) for suite in ("DEBIAN", "DEBIAN_NODE")]
-        for reference in [*operator_image.all_references(s, sh), *standins.all_references(sh), *bases]:
+        for reference in operator_image.all_references(s, sh):
             sh.ok("docker", "rmi", reference, timeout=120)
+        standins.remove_all(s, sh)
     engine.stop(s, sh)
     s.kubeconfig.unlink(missing_ok=True)
     print("The cluster, its registry, its network and the images built here are gone.")
@@ -106,7 +106,7 @@ COMMANDS = {
 
 
 @contextmanager
-def alone(s: Settings) -> Iterator[None]:
+def alone(s: Settings) -> Iterator[int]:
     """Hold the machine's one lock: two runs at once would build the same things over each other."""
     s.cache.mkdir(parents=True, exist_ok=True)
     with (s.cache / "lock").open("w") as lock:
@@ -115,7 +115,7 @@ def alone(s: Settings) -> Iterator[None]:
         except BlockingIOError:
             print("Another run is at work on the cluster; waiting for it to end.", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def _authorities() -> dict[str, str]:
@@ -142,7 +142,7 @@ def main() -> int:
         return 2
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
-    with alone(s):
+    with alone(s) as sh.lock:
         try:
             return COMMANDS[asked.command](Session(s, sh))
         except Failed as fault:

@@ -8,6 +8,8 @@ from pathlib import Path
 from .settings import Settings
 from .shell import Failed, Shell
 
+# Every image that is built here carries it, and tells by it what it was made from; no published one does.
+LABEL = "mlflow-operator.dev/stand-in"
 ARCHIVE = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 # The machine may reach the package registries through a certificate authority of its own.
@@ -44,7 +46,7 @@ def make(s: Settings, sh: Shell, suite: str) -> None:
         sh.run("tar", "-C", root, "-cf", part, ".")
         part.rename(tar)
         _remove(sh, root)
-    sh.run("docker", "import", tar, reference(suite))
+    sh.run("docker", "import", "--change", f"LABEL {LABEL}=debian", tar, reference(suite))
 
 
 def _remove(sh: Shell, root: Path) -> None:

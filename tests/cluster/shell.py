@@ -20,20 +20,29 @@ Argument = str | Path
 
 @dataclass
 class Shell:
-    """Starts commands with `env` on top of the caller's environment and appends their output to `log`."""
+    """Starts commands with `env` on top of the caller's environment and appends their output to `log`.
+
+    Commands keep the file `lock` open: when this process is killed, what it started holds the lock on.
+    """
 
     log: Path
     env: dict[str, str] = field(default_factory=dict)
+    lock: int | None = None
 
-    def run(
-        self, *argv: Argument, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: str = ""
-    ) -> None:
+    def run(self, *argv: Argument, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         """Run to the end. Raises Failed, naming the command, when it exits with anything but 0."""
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n")
             log.flush()
             code = subprocess.run(
-                argv, cwd=cwd, env=self._env(env), input=stdin, text=True, stdout=log, stderr=log, check=False
+                argv,
+                cwd=cwd,
+                env=self._env(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+                pass_fds=[] if self.lock is None else [self.lock],
             ).returncode
         if code:
             raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` ended with exit code {code}")

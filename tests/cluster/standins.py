@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import debian, programs
+from .debian import LABEL
 from .settings import Settings
 from .shell import Shell
 
-# Carries what the image was made from; a published image has none.
-LABEL = "mlflow-operator.dev/stand-in"
 FOLDERS = Path(__file__).parent / "images"
 
 
@@ -113,12 +112,15 @@ def build(s: Settings, sh: Shell, image: StandIn) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(program, target)
     (context / "Dockerfile").write_text(image.dockerfile())
+    before = _identity(sh, image.reference)
     arguments = [part for k, v in _arguments(s, image).items() for part in ("--build-arg", f"{k}={v}")]
     label = f"{LABEL}={_fingerprint(s, sh, image)}"
     # The package registries are reached as the machine reaches them.
     network = ("--network", "host")
     sh.run("docker", "build", "-q", *network, *arguments, "--label", label, "-t", image.reference, context)
     shutil.rmtree(context)
+    if before not in ("", _identity(sh, image.reference)):
+        sh.ok("docker", "rmi", before, timeout=120)
 
 
 def is_stand_in(sh: Shell, reference: str) -> bool:
@@ -131,10 +133,27 @@ def is_published(sh: Shell, reference: str) -> bool:
     return _label(sh, reference) == ""
 
 
-def all_references(sh: Shell) -> list[str]:
-    """Every image in docker that was built here."""
-    form = "{{.Repository}}:{{.Tag}}"
-    return sh.out("docker", "images", "--filter", f"label={LABEL}", "--format", form).splitlines()
+def remove_all(s: Settings, sh: Shell) -> None:
+    """Remove what was built here, and no image that someone else built on top of it."""
+    ours = {
+        _familiar(reference.split(":")[0]) for name, reference in s.pins.items() if name.startswith("IMAGE_")
+    }
+    ours |= {_familiar(_volumes(s).split(":")[0]), "debian", "<none>"}
+    form = "{{.Repository}} {{.Tag}} {{.ID}}"
+    listed = sh.out("docker", "images", "--filter", f"label={LABEL}", "--format", form).splitlines()
+    for repository, tag, identity in (line.split() for line in listed):
+        if repository in ours or repository.startswith("registry.k8s.io/"):
+            sh.ok("docker", "rmi", identity if tag == "<none>" else f"{repository}:{tag}", timeout=120)
+
+
+def _familiar(repository: str) -> str:
+    """How docker lists a repository of Docker Hub."""
+    return repository.removeprefix("docker.io/").removeprefix("library/")
+
+
+def _identity(sh: Shell, reference: str) -> str:
+    asked = ("docker", "image", "inspect", "-f", "{{.Id}}", reference)
+    return sh.out(*asked) if sh.ok(*asked) else ""
 
 
 def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
@@ -143,10 +162,8 @@ def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
 
 
 def _label(sh: Shell, reference: str) -> str | None:
-    form = f'{{{{index .Config.Labels "{LABEL}"}}}}'
-    if not sh.ok("docker", "image", "inspect", reference):
-        return None
-    return sh.out("docker", "image", "inspect", "-f", form, reference)
+    asked = ("docker", "image", "inspect", "-f", f'{{{{index .Config.Labels "{LABEL}"}}}}', reference)
+    return sh.out(*asked) if sh.ok(*asked) else None
 
 
 def _arguments(s: Settings, image: StandIn) -> dict[str, str]:
@@ -168,5 +185,5 @@ def _fingerprint(s: Settings, sh: Shell, image: StandIn) -> str:
             if path.is_file():
                 seen.update(f"{path.relative_to(FOLDERS)} {path.stat().st_mode}".encode() + path.read_bytes())
     if image.base:
-        seen.update(sh.out("docker", "image", "inspect", "-f", "{{.Id}}", image.base).encode())
+        seen.update(_identity(sh, image.base).encode())
     return seen.hexdigest()[:16]
