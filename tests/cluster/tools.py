@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from . import golang, programs
@@ -34,9 +35,19 @@ def install_packages(sh: Shell, packages: list[str]) -> None:
             "Install these (the names are Debian's) and run the same command again.",
         )
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    sh.run("apt-get", "update", "-q", env=quiet)
-    # Debian starts the daemons it installs; where no systemd runs policy-rc.d may refuse, which is fine.
-    sh.run("apt-get", "install", "-yq", "--no-install-recommends", *packages, env=quiet)
+    # Debian starts the daemons it installs: they must not hold our lock for as long as they run.
+    free = replace(sh, lock=None)
+    free.run("apt-get", "update", "-q", env=quiet)
+    free.run(
+        "apt-get",
+        "install",
+        "-yq",
+        "--no-install-recommends",
+        "-o",
+        "DPkg::Lock::Timeout=120",
+        *packages,
+        env=quiet,
+    )
 
 
 def has_venv(s: Settings) -> bool:
