@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.core import kinds, labels
 from mlflow_operator.core.conditions import Reason
-from mlflow_operator.core.credentials import decoded
+from mlflow_operator.core.credentials import contents, is_text
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.kinds import Kind
 from mlflow_operator.core.objects import Object
@@ -99,6 +99,12 @@ class Reader:
                 Reason.SECRET_KEY_MISSING,
                 f'Secret "{wanted.name}" has no key "{wanted.key}". Add it, or name another key in {wanted.field}.',
             )
+        if not is_text(values[wanted.key]):
+            raise UserMistake(
+                Reason.SECRET_KEY_MISSING,
+                f'Key "{wanted.key}" of Secret "{wanted.name}" holds no text (UTF-8). Put the value there as text, or '
+                f"name another key in {wanted.field}.",
+            )
         return values[wanted.key]
 
     async def optional(self, wanted: SecretKey | None) -> str | None:
@@ -110,5 +116,5 @@ class Reader:
         if found is None:
             return None
         if kind == kinds.SECRET:
-            return decoded(found)
+            return contents(found)
         return {**(found.get("data") or {}), **(found.get("binaryData") or {})}

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 
 from mlflow_operator.core import labels, minio, mlflow
 from mlflow_operator.core.database_uri import Connection
@@ -57,14 +58,27 @@ def server_secret(owner: Owner, connection: Connection, rollout_key: str) -> Obj
 
 
 def decoded(secret: Object) -> dict[str, str]:
-    """The values of a live Secret; what is not UTF-8 is left out, for no value of ours may be binary."""
+    """The values of a live Secret of ours; what is not UTF-8 is left out, for no value of ours may be binary."""
+    return {key: text for key, text in contents(secret).items() if is_text(text)}
+
+
+def contents(secret: Object) -> dict[str, str]:
+    """All values of anybody's live Secret. Bytes that are no UTF-8 (a Java keystore, say) stand as surrogates, so
+    that a change of them is a change, and `is_text` tells them."""
     found = {}
     for key, encoded in (secret.get("data") or {}).items():
-        try:
-            found[key] = base64.b64decode(encoded).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            continue
+        with contextlib.suppress(binascii.Error):
+            found[key] = base64.b64decode(encoded).decode(errors="surrogateescape")
     return found
+
+
+def is_text(value: str) -> bool:
+    """Whether a value of `contents` was text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _secret(owner: Owner, name: str, component: str, values: dict[str, str]) -> Object:

@@ -9,6 +9,11 @@ from mlflow_operator.core.server import TLSMode
 
 _DIALECTS = ("postgresql", "postgres")
 
+_OWN_PLACE = ("host", "hostaddr", "port", "user", "password", "dbname", "service", "conninfo")
+"""Options of libpq that a URI says before its `?`; said twice, MLflow and the operator might hear different ones."""
+
+_STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -26,9 +31,16 @@ class Connection:
         return f"Connection({self.username}@{self.host}:{self.port}/{self.database})"
 
     def with_tls(self, mode: TLSMode, ca_path: str | None) -> "Connection":
-        """Adds TLS settings where the options do not name them already; `ca_path` is a file of the reader."""
+        """Adds TLS settings; `ca_path` is a file of the reader.
+
+        Of an `sslmode` among the options and `mode` the stronger one holds, for whoever asks for a verified host
+        must not be let down by a URI that somebody else wrote. The default, `prefer`, verifies nothing and yields.
+        """
         options = dict(self.options)
-        options.setdefault("sslmode", mode.value)
+        asked = options.setdefault("sslmode", mode.value)
+        weaker = asked not in _STRENGTH or _STRENGTH.index(asked) < _STRENGTH.index(mode.value)
+        if mode is not TLSMode.PREFER and weaker:
+            options["sslmode"] = mode.value
         if ca_path:
             options["sslrootcert"] = ca_path
         return Connection(
@@ -43,7 +55,8 @@ class Connection:
         user = quote(self.username, safe="")
         password = f":{quote(self.password, safe='')}" if self.password else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?{urlencode(self.options)}" if self.options else ""
+        # libpq takes a "+" for a plus: a space must be %20, or options=-c search_path=... breaks the migration
+        query = f"?{urlencode(self.options, quote_via=quote)}" if self.options else ""
         return f"{scheme}://{user}{password}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
 
 
@@ -65,12 +78,21 @@ def parse(uri: str, where: str) -> Connection:
     try:
         parts = urlsplit(uri.strip())
         host, port = parts.hostname, parts.port or 5432
-    except ValueError as error:
+    except ValueError:
+        # not chained: what urllib says quotes the URI
         raise UserMistake(
             Reason.DATABASE_UNREACHABLE,
-            f"{where} holds a URI whose host or port can't be read. Percent-encode special characters of the "
-            "user name and the password, as in p%40ss for p@ss.",
-        ) from error
+            f"{where} holds a URI whose host or port can't be read. Name one host and one port, and percent-encode "
+            "special characters of the user name and the password, as in p%40ss for p@ss.",
+        ) from None
+    options = tuple(parse_qsl(parts.query))
+    misplaced = sorted({name for name, _ in options} & set(_OWN_PLACE))
+    if misplaced:
+        raise UserMistake(
+            Reason.DATABASE_UNREACHABLE,
+            f"{where} holds a URI that names {' and '.join(misplaced)} after the question mark. Write it as "
+            "postgresql://user:password@host:5432/database, with nothing but further options after it.",
+        )
     database = unquote(parts.path.removeprefix("/"))
     missing = [
         n for n, v in (("a host", host), ("a user name", parts.username), ("a database", database)) if not v
@@ -87,5 +109,5 @@ def parse(uri: str, where: str) -> Connection:
         database,
         unquote(parts.username or ""),
         unquote(parts.password or ""),
-        tuple(parse_qsl(parts.query)),
+        options,
     )

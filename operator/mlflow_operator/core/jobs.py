@@ -29,6 +29,15 @@ def migration(server: Server, database_state: str) -> Object:
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
+            # a node that is drained is no verdict on the migration: its pod is made again
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "Ignore",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    }
+                ]
+            },
             # a migration of a large database takes hours; this only ends one that hangs
             "activeDeadlineSeconds": _DEADLINE_SECONDS,
             "template": template,

@@ -32,6 +32,49 @@ class DatabaseState:
 
 _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
     (
+        "invalid connection option",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "can't be asked, for its URI holds an option that Postgres does not know. "
+            "Correct it in the Secret that {field} names"
+        ),
+    ),
+    (
+        "invalid sslmode value",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "can't be asked, for its URI holds an sslmode that there is not. "
+            "Correct it in the Secret that {field} names"
+        ),
+    ),
+    # before "does not exist" and "certificate", which are in these sentences, too
+    (
+        "root certificate file",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "is to be verified by a file that the operator does not have. Take sslrootcert out of the URI, put the "
+            "authority into a Secret, and name it in spec.database.external.tls.caSecretRef"
+        ),
+    ),
+    (
+        "does not match host name",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "shows a certificate that is made out for another host. Name the database by the host in its "
+            "certificate, or use mode VerifyCA in spec.database.external.tls"
+        ),
+    ),
+    (
+        "client certificate",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "asks for a client certificate, and the operator has none. Let this user in by a password",
+    ),
+    (
         "password authentication failed",
         UserMistake,
         Reason.DATABASE_AUTHENTICATION_FAILED,

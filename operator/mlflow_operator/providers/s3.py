@@ -21,7 +21,10 @@ from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_SECONDS, _READ_SECONDS, _THREADS, _CLIENTS = 5, 10, 4, 64
+_CONNECT_SECONDS, _READ_SECONDS, _THREADS, _CLIENTS = 5, 10, 8, 64
+_CALL_SECONDS = 20
+"""For the whole of a look: a name that takes long to resolve, or threads that all wait for stores that are away,
+must not hold up a reconcile."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,15 @@ class ObjectStores:
         Raises UserMistake (denied, missing and not to be made) or NotReady (no answer).
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._ensure, bucket, create)
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await loop.run_in_executor(self._threads, self._ensure, bucket, create)
+        except TimeoutError:
+            raise NotReady(
+                Reason.ARTIFACT_STORE_UNREACHABLE,
+                f"The artifact store at {bucket.place} does not answer within {_CALL_SECONDS} s. Check that it runs "
+                "and that the network lets the operator's and the server's pods through.",
+            ) from None
 
     def close(self) -> None:
         """Lets go of the threads without waiting for calls under way."""

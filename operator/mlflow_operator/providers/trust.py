@@ -12,9 +12,10 @@ def _store(pem: str) -> str:
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{digest}.crt"
     if not path.exists():
-        half = path.with_suffix(".half")
-        half.write_text(pem)
-        half.rename(path)
+        # a name of its own: database and artifact store, often under one authority, are looked at at the same time
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as half:
+            half.write(pem)
+        Path(half.name).rename(path)
     return str(path)
 
 

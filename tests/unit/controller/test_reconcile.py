@@ -483,3 +483,37 @@ async def test_a_quota_that_forbids_pods_says_the_same_each_time(running: World)
         said.add(running.condition("ServerAvailable"))
     assert len(said) == 1
     assert said.pop()[1] == "QuotaExceeded"
+
+
+async def test_a_binary_secret_is_read_and_rolls_the_pods(external: World) -> None:
+    """A Java keystore, say: no text, but as good a value as any."""
+    item = {"key": "trust.jks", "path": "trust.jks"}
+    volume = {"name": "own", "secret": {"secretName": "store", "items": [item]}}
+    seen = set()
+    external.change(podTemplate={"spec": {"volumes": [volume]}})
+    for data in ("/////w==", "/////g=="):
+        meta = {"name": "store", "namespace": "team"}
+        external.api.put(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"trust.jks": data}}
+        )
+        await external.until_settled()
+        assert external.condition("Ready")[0] == "True"
+        seen.add(inputs(external))
+    assert len(seen) == 2
+
+
+async def test_a_password_that_is_no_text_is_told(external: World) -> None:
+    """It can't go into a URI, and must not end in a traceback."""
+    external.api.edit("Secret", "db", lambda live: live["data"].update(uri="/////w=="))
+    await external.reconcile()
+    assert external.condition("CredentialsReady")[1] == "SecretKeyMissing"
+    assert "holds no text" in external.condition("CredentialsReady")[2]
+
+
+async def test_a_database_put_back_to_an_older_backup_is_migrated_again(world: World) -> None:
+    """The Job that did so the first time is still there, and proves nothing any more."""
+    for _ in range(2):
+        world.revision = "older"
+        await world.until_settled()
+        assert world.revision == SCHEMA_HEADS[TESTED]
+        assert world.condition("Ready")[0] == "True"

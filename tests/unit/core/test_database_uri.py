@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import make_url
 
 from mlflow_operator.core.database_uri import Connection, parse
@@ -50,6 +51,9 @@ def test_every_common_spelling_is_taken(uri: str) -> None:
         ("postgresql:///d", "without a host and a user name"),
         ("postgresql://u:hunter2@h:port/d", "can't be read"),
         ("postgresql://u:hunter2#x@h:1/d", "can't be read"),
+        ("postgresql://u:hunter2@one:1,two:2/d", "Name one host"),
+        ("postgresql://u@h/d?password=hunter2", "names password after the question mark"),
+        ("postgresql://u:hunter2@/d?host=/var/run/postgresql", "names host after"),
     ],
 )
 def test_a_bad_uri_gets_a_sentence_without_the_uri(uri: str, says: str) -> None:
@@ -68,6 +72,29 @@ def test_tls_of_the_uri_wins_over_the_default() -> None:
         "sslmode": "verify-full",
         "sslrootcert": "/ca",
     }
+
+
+@pytest.mark.parametrize(
+    ("uri", "spec", "holds"),
+    [
+        ("require", TLSMode.VERIFY_FULL, "verify-full"),
+        ("verify-full", TLSMode.REQUIRE, "verify-full"),
+        ("disable", TLSMode.PREFER, "disable"),
+        ("require", TLSMode.DISABLE, "require"),
+    ],
+)
+def test_the_stronger_tls_holds(uri: str, spec: TLSMode, holds: str) -> None:
+    """Who asks for a verified host is not let down by a URI that a provider's Secret brings along."""
+    connection = parse(f"postgresql://u:p@h/d?sslmode={uri}", "x").with_tls(spec, None)
+    assert dict(connection.options)["sslmode"] == holds
+
+
+def test_options_mean_the_same_to_mlflow_and_to_libpq() -> None:
+    """MLflow reads the URI by SQLAlchemy, the migration by libpq, to which a plus is a plus."""
+    connection = parse("postgresql://u:p@h/d?options=-c%20search_path%3Dmlflow", "x")
+    uri = connection.sqlalchemy()
+    assert make_url(uri).query == {"options": "-c search_path=mlflow"}
+    assert conninfo_to_dict(uri.replace("+psycopg", ""))["options"] == "-c search_path=mlflow"
 
 
 def test_printing_a_connection_hides_the_password() -> None:

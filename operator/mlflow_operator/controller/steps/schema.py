@@ -23,15 +23,17 @@ async def run(work: Work, database: DatabaseState | None) -> Outcome[str]:
         return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
     # an image whose head is unknown gets one Job for good; else each revision to start from gets its own
     state = f"{database.identity}@{database.revision}" if head else database.identity
-    return await _migrate(work, jobs.migration(work.server, state), database.revision)
+    undone = head is not None and work.seen.status.get("schemaRevision") == head
+    return await _migrate(work, jobs.migration(work.server, state), None if undone else database.revision)
 
 
 async def _migrate(work: Work, job: Object, revision: str | None) -> Outcome[str]:
+    """`revision` is what the database is at; None where a Job that is complete counts for nothing any more, since
+    the database was emptied or put back to an older backup after it."""
     live = work.seen.get(kinds.JOB, job["metadata"]["name"])
     if live and _ended(live, "Complete"):
         if revision is not None:
             return Outcome(ready(_TYPE, "The schema fits the server's version."), revision)
-        # the database was emptied after this Job had filled it
         await work.out.cluster.delete(live)
         return Outcome(_progressing())
     if live and _ended(live, "Failed"):
