@@ -6,7 +6,7 @@ what it finds.
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_operator import api
 from mlflow_operator.controller.cluster import Conflict, NotFound
@@ -64,6 +64,8 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
 
     outcomes: list[Outcome[object]] = [keys, base, files, tables, served]  # type: ignore[list-item]
     said = [outcome.condition for outcome in outcomes]
+    if keys.value:
+        said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
     learned = _learned(work, keys.value, tables.value, served.value)
     said.insert(0, conditions.overall(said))
     if said[0].true:

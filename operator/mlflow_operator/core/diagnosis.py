@@ -66,7 +66,7 @@ def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
     if reason in _PULL:
         yield Finding(
             Reason.IMAGE_PULL_FAILED,
-            f"The image {container['image']} can't be pulled: {_first_line(waiting.get('message'))} "
+            f"The image {container['image']} can't be pulled: {_first_line(_cause(waiting.get('message')))} "
             "Check its name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
         )
     elif reason == "CreateContainerConfigError":
@@ -106,6 +106,11 @@ def _ending(pod: Object, name: str, ended: Object) -> Finding:
 
 def _field(pod: Object) -> str | None:
     return _RESOURCES.get((pod["metadata"].get("labels") or {}).get(labels.COMPONENT, ""))
+
+
+def _cause(message: str | None) -> str | None:
+    """Without kubelet's "Back-off pulling image": it comes and goes with each try, and each change is an Event."""
+    return message.rpartition("ErrImagePull: ")[2] if message else None
 
 
 def _first_line(message: str | None) -> str:

@@ -517,3 +517,17 @@ async def test_a_database_put_back_to_an_older_backup_is_migrated_again(world: W
         await world.until_settled()
         assert world.revision == SCHEMA_HEADS[TESTED]
         assert world.condition("Ready")[0] == "True"
+
+
+async def test_a_password_that_a_container_prints_is_blotted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Last lines of a container go into status, Event and log: what it prints is not in our hands."""
+    world = World(monkeypatch, EXTERNAL)
+    world.put_secret("db", uri="postgresql://u:p%40ssword@one/mlflow")
+    world.put_secret("keys", accessKeyID="k", secretAccessKey="hunter2")
+    await world.reconcile()
+    job = next(obj for (kind, _), obj in world.api.objects.items() if kind == "Job")
+    world.end_job(job, "Failed", "can't open postgresql://u:p%40ssword@one, p@ssword, hunter2")
+    await world.reconcile()
+    message = world.condition("SchemaReady")[2]
+    assert "can't open postgresql://u:•••@one, •••, •••" in message
+    assert all("ssword" not in said and "hunter2" not in said for _, _, said in world.events.published)

@@ -92,6 +92,21 @@ def test_a_pod_on_its_way_is_no_fault() -> None:
     assert of_pods([pod({"waiting": {"reason": "ContainerCreating"}}), pod({"running": {}})]) is None
 
 
+def test_a_pull_that_is_tried_again_is_no_news() -> None:
+    """Kubelet goes to and fro between trying and waiting; that would be an Event each time."""
+    why = "failed to resolve reference: not found"
+    tries = pod({"waiting": {"reason": "ErrImagePull", "message": why}})
+    waits = pod(
+        {
+            "waiting": {
+                "reason": "ImagePullBackOff",
+                "message": f'Back-off pulling image "x:1": ErrImagePull: {why}',
+            }
+        }
+    )
+    assert of_pods([tries]) == of_pods([waits])
+
+
 def test_an_evicted_pod_is_history() -> None:
     """It stays listed for days, and its end says nothing of the pod that took its place."""
     evicted = pod({"terminated": {"exitCode": 137, "message": "boom"}})

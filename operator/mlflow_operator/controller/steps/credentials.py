@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from mlflow_operator.controller.steps.step import Outcome, Work, step
 from mlflow_operator.core import credentials as secrets
@@ -11,6 +12,9 @@ from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import EmbeddedDatabase, ExternalDatabase
+
+_SHORTEST_SECRET = 5
+"""Characters; to blot out less would tear holes into every sentence, and hide nothing."""
 
 STORAGE_CHANGE = (
     "The database would change from {old} to {new}, and everything logged so far would stay behind. "
@@ -31,6 +35,14 @@ class Credentials:
     secret_key: str | None
     store_ca: str | None
     rollout_key: bytes
+
+    def hidden_in(self, message: str) -> str:
+        """`message` with every password and key blotted out: a crashing container may print what it was given."""
+        values = (self.connection.password, self.secret_key or "", self.rollout_key.decode())
+        for value in (spelling for each in values for spelling in (each, quote(each, safe=""))):
+            if len(value) >= _SHORTEST_SECRET:
+                message = message.replace(value, "•••")
+        return message
 
     def __repr__(self) -> str:
         """Without any value: this may land in a log."""
