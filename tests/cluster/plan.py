@@ -28,7 +28,7 @@ def host(s: Settings, sh: Shell) -> Iterator[Step]:
     """A docker engine, and a network that nothing leaves."""
 
     def missing() -> list[str]:
-        return tools.missing_packages(engine.answers(sh), build=False)
+        return tools.missing_engine_packages(engine.answers(sh))
 
     yield Step("host packages", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
     yield Step("docker engine", lambda: engine.answers(sh), lambda: engine.start(s, sh))
@@ -55,32 +55,22 @@ def host_tools(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
     """Programs on the host. Go builds them: it is one small download where it is missing."""
     if build and not golang.supported():
         raise Failed("images can be built here for x86-64 only", "Use a machine that reaches the registries.")
-
-    def missing() -> list[str]:
-        return tools.missing_packages(engine=True, build=build)
-
-    yield Step("packages to build with", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
-    yield Step("uv", lambda: tools.has_venv(s), lambda: tools.make_venv(s, sh))
-    yield Step("Go", lambda: golang.toolchain(s, sh) is not None, lambda: golang.install(s, sh))
+    yield from _compilers(s, sh, build)
     for name in ("kind", "helm"):
+        yield _tool(s, sh, name)
+
+
+def chart_tools(s: Settings, sh: Shell) -> Iterator[Step]:
+    """What the chart's tests need, and no cluster."""
+    yield from _compilers(s, sh, build=False)
+    for name in ("helm", "kubeconform", "helm-docs"):
         yield _tool(s, sh, name)
 
 
 def python(s: Settings, sh: Shell) -> Iterator[Step]:
     """The project's own virtual environment, as uv.lock says."""
-
-    def missing() -> list[str]:
-        return tools.missing_packages(engine=True, build=False)
-
-    yield Step("host packages", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
-    yield Step("uv", lambda: tools.has_venv(s), lambda: tools.make_venv(s, sh))
+    yield from _uv(s, sh, build=False)
     yield Step("Python environment", lambda: tools.is_synced(s, sh), lambda: tools.sync(s, sh))
-
-
-def chart_tools(s: Settings, sh: Shell) -> Iterator[Step]:
-    """What only the chart's tests need."""
-    for name in ("helm", "kubeconform", "helm-docs"):
-        yield _tool(s, sh, name)
 
 
 def pulled(s: Settings, sh: Shell) -> Iterator[Step]:
@@ -144,6 +134,19 @@ def operator(s: Settings, sh: Shell) -> Step:
         lambda: False,
         lambda: operator_image.make(s, sh, host_network=standins.is_stand_in(sh, s.pins["IMAGE_PYTHON"])),
     )
+
+
+def _uv(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
+    def missing() -> list[str]:
+        return tools.missing_packages(build=build)
+
+    yield Step("packages to build with", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
+    yield Step("uv", lambda: tools.has_venv(s), lambda: tools.make_venv(s, sh))
+
+
+def _compilers(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
+    yield from _uv(s, sh, build)
+    yield Step("Go", lambda: golang.toolchain(s, sh) is not None, lambda: golang.install(s, sh))
 
 
 def _tool(s: Settings, sh: Shell, name: str) -> Step:

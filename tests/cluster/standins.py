@@ -96,9 +96,9 @@ def _volumes(s: Settings) -> str:
 
 
 def there(s: Settings, sh: Shell, image: StandIn) -> bool:
-    """Whether docker holds the image, built from exactly this, or holds the published one."""
+    """Whether docker holds the image, built from exactly this, or the published one where that will do."""
     label = _label(sh, image.reference)
-    return label is not None and label in ("", _fingerprint(s, sh, image))
+    return label == _fingerprint(s, sh, image) or (label == "" and s.images != "build")
 
 
 def build(s: Settings, sh: Shell, image: StandIn) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,21 @@ from .settings import CLUSTER, Settings
 from .shell import Failed, Shell
 
 # What is looked for -> the Debian package that brings it.
-HOST = {"docker": "docker.io", "dockerd": "docker.io", "runc": "runc", "iptables": "iptables"}
+CLIENT = {"docker": "docker.io"}
+ENGINE = {"dockerd": "docker.io", "runc": "runc"}
+FILTER = {"iptables": "iptables"}
 BUILD = {"debootstrap": "debootstrap"}
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def missing_packages(engine: bool, build: bool) -> list[str]:
-    """Debian packages that bring what is not here. With a docker engine at hand only its client counts."""
-    wanted = {"docker": "docker.io"} if engine else HOST
-    wanted = wanted | ({"iptables": "iptables"} if os.geteuid() == 0 else {}) | (BUILD if build else {})
-    path = f"{os.environ.get('PATH', '')}:{SBIN}"
-    missing = {package for program, package in wanted.items() if not shutil.which(program, path=path)}
-    if not _has_venv():
-        missing.add("python3-venv")
-    return sorted(missing)
+def missing_engine_packages(answers: bool) -> list[str]:
+    """Debian packages for a docker engine: with one at hand its client will do."""
+    return _missing(CLIENT | ({} if answers else ENGINE) | (FILTER if os.geteuid() == 0 else {}))
+
+
+def missing_packages(build: bool) -> list[str]:
+    """Debian packages for what is made on the host, and for base images if those are built here."""
+    return sorted([*_missing(BUILD if build else {}), *([] if _has_venv() else ["python3-venv"])])
 
 
 def install_packages(sh: Shell, packages: list[str]) -> None:
@@ -111,6 +113,11 @@ def link(s: Settings, name: str, program: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(program)
     fresh.rename(s.bin / name)
+
+
+def _missing(wanted: Mapping[str, str]) -> list[str]:
+    path = f"{os.environ.get('PATH', '')}:{SBIN}"
+    return sorted({package for program, package in wanted.items() if not shutil.which(program, path=path)})
 
 
 def _kubectl(s: Settings) -> Path:
