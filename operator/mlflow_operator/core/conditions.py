@@ -67,7 +67,7 @@ class Reason(StrEnum):
     STORAGE_CHANGE_REFUSED = "StorageChangeRefused"
     """The spec asks for another database or bucket than the one in use, without leave."""
     INVALID_RESOURCE = "InvalidResource"
-    """The stored resource does not fit the CRD: it was written past its checks."""
+    """The stored resource does not fit the CRD, or what `spec.envFrom` names would not."""
     OPERATION_REFUSED = "OperationRefused"
     """The API server refused an object; the message holds its sentence."""
 

@@ -531,3 +531,19 @@ async def test_a_password_that_a_container_prints_is_blotted_out(monkeypatch: py
     message = world.condition("SchemaReady")[2]
     assert "can't open postgresql://u:•••@one, •••, •••" in message
     assert all("ssword" not in said and "hunter2" not in said for _, _, said in world.events.published)
+
+
+async def test_env_from_is_no_way_around_what_env_must_not_set(external: World) -> None:
+    """With another artifact root, nothing would be proxied any more, and nobody would know why."""
+    before = inputs(external)
+    external.put_secret("more", DEFAULT_ARTIFACT_ROOT="s3://elsewhere", PORT="wins-anyway", OTHER="x")
+    external.change(envFrom=[{"prefix": "MLFLOW_", "secretRef": {"name": "more"}}])
+    await external.reconcile()
+    status, reason, message = external.condition("ServerAvailable")
+    assert (status, reason) == ("False", "InvalidResource")
+    assert 'Secret "more"' in message
+    assert "remove MLFLOW_DEFAULT_ARTIFACT_ROOT there and use spec.artifacts" in message
+    assert inputs(external) == before
+    external.put_secret("more", PORT="wins-anyway", OTHER="x")
+    await external.until_settled()
+    assert external.condition("Ready")[0] == "True"

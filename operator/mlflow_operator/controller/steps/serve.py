@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.schema import running_image
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
-from mlflow_operator.core import client, deployment, diagnosis, kinds, labels, proxied, references, rollout
+from mlflow_operator.core import (
+    client,
+    deployment,
+    diagnosis,
+    env_from,
+    kinds,
+    labels,
+    proxied,
+    references,
+    rollout,
+)
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
@@ -90,9 +100,19 @@ def _before_start(live: Object | None, for_what: str = "the schema") -> Conditio
 async def _inputs(work: Work, key: bytes) -> str:
     """The fingerprint of every value the pods will read."""
     pod = deployment.deployment(work.server, "")["spec"]["template"]["spec"]
+    await _check_env_from(work, pod["containers"][0])
     found = sorted(references.of_pod(pod), key=lambda r: (r.kind, r.name, r.key or ""))
     values = await asyncio.gather(*(_value(work, reference) for reference in found))
     return rollout.fingerprint({f"{r.kind}/{r.name}": v for r, v in zip(found, values, strict=True)}, key)
+
+
+async def _check_env_from(work: Work, container: Object) -> None:
+    sources = [
+        (source, await work.read.values(reference.resource, reference.name))
+        for source in container["envFrom"]
+        for reference in references.of_pod({"containers": [{"envFrom": [source]}]})
+    ]
+    env_from.check(sources, {variable["name"] for variable in container["env"]})
 
 
 async def _value(work: Work, reference: Reference) -> dict[str, str] | None:
