@@ -21,7 +21,7 @@ OPTIONS = (
 
 def there(sh: Shell) -> bool:
     """Whether the network stands and is closed."""
-    return exists(sh) and (not _may_close() or sh.ok(_iptables(), "-C", *RULE))
+    return exists(sh) and (not _may_close(sh) or sh.ok(_iptables(), "-C", *RULE))
 
 
 def exists(sh: Shell) -> bool:
@@ -45,7 +45,7 @@ def make(sh: Shell) -> None:
             raise Failed(
                 "docker has no free range for the cluster's network between 198.18.5.0 and 198.18.29.0"
             )
-    if _may_close() and not sh.ok(_iptables(), "-C", *RULE):
+    if _may_close(sh) and not sh.ok(_iptables(), "-C", *RULE):
         sh.run(_iptables(), "-I", *RULE)
 
 
@@ -53,7 +53,7 @@ def remove(sh: Shell) -> None:
     """Take the network and its rule away."""
     if exists(sh):
         sh.run("docker", "network", "rm", NAME)
-    while _may_close() and sh.ok(_iptables(), "-C", *RULE):
+    while _may_close(sh) and sh.ok(_iptables(), "-C", *RULE):
         sh.run(_iptables(), "-D", *RULE)
 
 
@@ -63,8 +63,9 @@ def address(sh: Shell, last: int) -> str:
     return f"{config[0]['Subnet'].rsplit('.', 1)[0]}.{last}"
 
 
-def _may_close() -> bool:
-    return os.geteuid() == 0 and bool(_iptables())
+def _may_close(sh: Shell) -> bool:
+    """Only root may, and only an engine on iptables has the chain; else the missing masquerade must do."""
+    return os.geteuid() == 0 and bool(_iptables()) and sh.ok(_iptables(), "-n", "-L", RULE[0])
 
 
 def _iptables() -> str:

@@ -133,6 +133,7 @@ def operator(s: Settings, sh: Shell) -> Step:
         "operator image",
         lambda: False,
         lambda: operator_image.make(s, sh, host_network=standins.is_stand_in(sh, s.pins["IMAGE_PYTHON"])),
+        "If the cluster is not up: make cluster.",
     )
 
 
