@@ -71,7 +71,9 @@ def chart_tools(run: Session) -> int:
 def down(run: Session) -> int:
     """take away what `up` made on this machine, and nothing else; the cache stays"""
     s, sh = run.s, run.sh
-    if engine.answers(sh):
+    if sh.ok("docker", "--version"):
+        if not engine.answers(sh):
+            engine.start(s, sh)  # it holds what is to go
         node.delete(sh)
         registry.remove(sh)
         network.remove(sh)
@@ -90,6 +92,7 @@ def clean_cache(run: Session) -> int:
     if engine.answers(run.sh) and run.sh.ok("docker", "container", "inspect", node.CONTAINER):
         print("The cluster still needs the cache. Run make clean first.")
         return 1
+    engine.stop(run.s, run.sh)
     shutil.rmtree(run.s.cache, ignore_errors=True)
     print(f"{run.s.cache} is gone.")
     return 0
