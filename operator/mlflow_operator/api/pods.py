@@ -110,14 +110,6 @@ class Volume(Model):
     """Name that `spec.volumeMounts` uses."""
 
 
-class MountPropagation(StrEnum):
-    """Whether mounts made later show up across the border of the container."""
-
-    NONE = "None"
-    HOST_TO_CONTAINER = "HostToContainer"
-    BIDIRECTIONAL = "Bidirectional"
-
-
 class VolumeMount(Model):
     """A volume in the file system of the server's container."""
 

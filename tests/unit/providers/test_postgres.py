@@ -6,7 +6,8 @@ import pytest
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import UserMistake
-from mlflow_operator.providers.postgres import fault, inspect
+from mlflow_operator.providers.postgres import inspect
+from mlflow_operator.providers.postgres_faults import fault
 
 FIELD = "spec.database.external"
 

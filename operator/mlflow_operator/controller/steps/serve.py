@@ -7,9 +7,9 @@ from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.schema import running_image
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
 from mlflow_operator.core import (
+    availability,
     client,
     deployment,
-    diagnosis,
     env_from,
     kinds,
     labels,
@@ -17,7 +17,7 @@ from mlflow_operator.core import (
     references,
     rollout,
 )
-from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.references import Reference
@@ -58,7 +58,9 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
         await work.ensure(proxied.config_map(server.owner))
     inputs = await _inputs(work, credentials.rollout_key)
     live = await work.ensure(deployment.deployment(server, inputs))
-    return Outcome(_availability(work, live), Serving(live, server.version))
+    return Outcome(
+        availability.of(live, work.seen.of(kinds.POD, labels.SERVER_POD)), Serving(live, server.version)
+    )
 
 
 async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
@@ -134,55 +136,3 @@ async def _value(work: Work, reference: Reference) -> dict[str, str] | None:
             "without it. Add it, or name another key in the spec.",
         )
     return values
-
-
-def _availability(work: Work, live: Object) -> Condition:
-    status, spec = live.get("status") or {}, live["spec"]
-    settled = status.get("observedGeneration") == live["metadata"].get("generation")
-    wanted = int(spec.get("replicas") or 0)
-    up_to_date = int(status.get("updatedReplicas") or 0) >= wanted
-    available = int(status.get("availableReplicas") or 0)
-    gone = int(status.get("replicas") or 0) <= wanted
-    if settled and up_to_date and gone and available >= wanted:
-        if not wanted:
-            return not_ready(
-                _TYPE,
-                Reason.SUSPENDED,
-                "No pod answers, for spec.replicas is 0; set it to 1 or more to start again.",
-            )
-        return ready(_TYPE, "Every replica answers.")
-    return _not_available(work, live, rolling=not (settled and up_to_date and gone))
-
-
-def _not_available(work: Work, live: Object, *, rolling: bool) -> Condition:
-    status = live.get("status") or {}
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return _no_pods(str(condition.get("message") or ""))
-    finding = diagnosis.of_pods(work.seen.of(kinds.POD, labels.SERVER_POD))
-    if finding:
-        return not_ready(_TYPE, finding.reason, finding.message)
-    if not status.get("availableReplicas"):
-        return not_ready(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
-    if rolling:
-        return not_ready(
-            _TYPE, Reason.PROGRESSING, "A roll-out is under way; the pods from before it keep serving."
-        )
-    return not_ready(_TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve.")
-
-
-def _no_pods(said: str) -> Condition:
-    """Without the name of the pod that was refused: it is another one with each try."""
-    why = (said.partition(" is forbidden: ")[2] or said).rstrip(".")
-    if "exceeded quota" in why:
-        return not_ready(
-            _TYPE,
-            Reason.QUOTA_EXCEEDED,
-            f"The namespace's quota allows no further pod of the server: {why}. Raise the quota, or lower "
-            "spec.resources or spec.replicas.",
-        )
-    return not_ready(
-        _TYPE,
-        Reason.OPERATION_REFUSED,
-        f"The API server refuses the server's pods: {why}. Mend what it names.",
-    )

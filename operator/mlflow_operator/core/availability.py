@@ -1,0 +1,62 @@
+"""Whether the server answers, read from its Deployment and its pods."""
+
+from collections.abc import Iterable
+
+from mlflow_operator.core import diagnosis
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, not_ready, ready
+from mlflow_operator.core.objects import Object
+
+_TYPE = ConditionType.SERVER
+
+
+def of(deployment: Object, pods: Iterable[Object]) -> Condition:
+    """Whether as many pods as asked for answer, all of them as the newest spec wants them; else why not."""
+    status, spec = deployment.get("status") or {}, deployment["spec"]
+    settled = status.get("observedGeneration") == deployment["metadata"].get("generation")
+    wanted = int(spec.get("replicas") or 0)
+    up_to_date = int(status.get("updatedReplicas") or 0) >= wanted
+    available = int(status.get("availableReplicas") or 0)
+    gone = int(status.get("replicas") or 0) <= wanted
+    if settled and up_to_date and gone and available >= wanted:
+        if not wanted:
+            return not_ready(
+                _TYPE,
+                Reason.SUSPENDED,
+                "No pod answers, for spec.replicas is 0; set it to 1 or more to start again.",
+            )
+        return ready(_TYPE, "Every replica answers.")
+    return _not_available(deployment, pods, rolling=not (settled and up_to_date and gone))
+
+
+def _not_available(deployment: Object, pods: Iterable[Object], *, rolling: bool) -> Condition:
+    status = deployment.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return _no_pods(str(condition.get("message") or ""))
+    finding = diagnosis.of_pods(pods)
+    if finding:
+        return not_ready(_TYPE, finding.reason, finding.message)
+    if not status.get("availableReplicas"):
+        return not_ready(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
+    if rolling:
+        return not_ready(
+            _TYPE, Reason.PROGRESSING, "A roll-out is under way; the pods from before it keep serving."
+        )
+    return not_ready(_TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve.")
+
+
+def _no_pods(said: str) -> Condition:
+    """Without the name of the pod that was refused: it is another one with each try."""
+    why = (said.partition(" is forbidden: ")[2] or said).rstrip(".")
+    if "exceeded quota" in why:
+        return not_ready(
+            _TYPE,
+            Reason.QUOTA_EXCEEDED,
+            f"The namespace's quota allows no further pod of the server: {why}. Raise the quota, or lower "
+            "spec.resources or spec.replicas.",
+        )
+    return not_ready(
+        _TYPE,
+        Reason.OPERATION_REFUSED,
+        f"The API server refuses the server's pods: {why}. Mend what it names.",
+    )

@@ -1,0 +1,128 @@
+"""What libpq says when it gets no connection, in our own words and with the way out."""
+
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.faults import Fault, NotReady, UserMistake
+
+_FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
+    (
+        "invalid connection option",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "can't be asked, for its URI holds an option that Postgres does not know. "
+            "Correct it in the Secret that {field} names"
+        ),
+    ),
+    (
+        "invalid sslmode value",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "can't be asked, for its URI holds an sslmode that there is not. "
+            "Correct it in the Secret that {field} names"
+        ),
+    ),
+    # before "does not exist" and "certificate", which are in these sentences, too
+    (
+        "root certificate file",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "is to be verified by a file that the operator does not have. Take sslrootcert out of the URI, put the "
+            "authority into a Secret, and name it in spec.database.external.tls.caSecretRef"
+        ),
+    ),
+    (
+        "does not match host name",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "shows a certificate that is made out for another host. Name the database by the host in its "
+            "certificate, or use mode VerifyCA in spec.database.external.tls"
+        ),
+    ),
+    (
+        "client certificate",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "asks for a client certificate, and the operator has none. Let this user in by a password",
+    ),
+    (
+        "password authentication failed",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "refuses the user name or the password. Put the right ones into the Secret that {field} names",
+    ),
+    (
+        "no password supplied",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "asks for a password and none is given. Put one into the Secret that {field} names",
+    ),
+    (
+        "no pg_hba.conf entry",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        (
+            "has no pg_hba.conf entry for this client, user, database and encryption. "
+            "Add one there, or change spec.database.external.tls.mode"
+        ),
+    ),
+    (
+        "does not exist",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "has no such database or role. Create it (UTF8) with the user as its owner, or correct {field}",
+    ),
+    (
+        "permission denied for database",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        "forbids this user the database. Grant it CONNECT and make it the owner",
+    ),
+    (
+        "certificate",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "shows a certificate that is not trusted. Put its authority into the Secret that "
+            "spec.database.external.tls.caSecretRef names"
+        ),
+    ),
+    (
+        "does not support SSL",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        "speaks no TLS, which spec.database.external.tls.mode asks for. Turn TLS on there, or use mode Prefer",
+    ),
+    (
+        "resolve host",
+        NotReady,
+        Reason.DATABASE_UNREACHABLE,
+        "has a name that does not resolve in this cluster. Check {field}",
+    ),
+    (
+        "too many",
+        NotReady,
+        Reason.DATABASE_UNREACHABLE,
+        "has no connection left. Raise its max_connections, or the role's limit",
+    ),
+    ("starting up", NotReady, Reason.DATABASE_UNREACHABLE, "is starting up. It is asked again shortly"),
+    ("Connection refused", NotReady, Reason.DATABASE_UNREACHABLE, "refuses connections. Check that it runs"),
+)
+
+
+def fault(error: Exception, place: str, field: str) -> Fault:
+    """The sentence for what libpq says. `place` is where the database is, `field` where the spec says so.
+
+    Only words known beforehand are passed on: libpq's own text could quote what it was given.
+    """
+    text = str(error)
+    for words, kind, reason, sentence in _FAULTS:
+        if words.lower() in text.lower():
+            return kind(reason, f"The database at {place} {sentence.format(field=field)}.")
+    return NotReady(
+        Reason.DATABASE_UNREACHABLE,
+        f"The database at {place} can't be reached. Check that it runs, that the network lets the operator's "
+        f"and the server's pods through, and that {field} is right.",
+    )
