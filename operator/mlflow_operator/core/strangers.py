@@ -37,11 +37,6 @@ class Correction:
         return {"op": "replace", "path": self.pointer, "value": self.value}
 
 
-def strangers(desired: Object, live: Object) -> list[str]:
-    """JSON pointers of all that `corrections` would touch."""
-    return [correction.pointer for correction in corrections(desired, live)]
-
-
 def corrections(desired: Object, live: Object) -> list[Correction]:
     """How to take out of `live` what is not in `desired` and what applying `desired` would leave in it."""
     match desired["kind"]:

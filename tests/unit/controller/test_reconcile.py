@@ -547,3 +547,15 @@ async def test_env_from_is_no_way_around_what_env_must_not_set(external: World) 
     external.put_secret("more", PORT="wins-anyway", OTHER="x")
     await external.until_settled()
     assert external.condition("Ready")[0] == "True"
+
+
+async def test_labels_taken_off_by_hand_come_back_and_roll_nothing(running: World) -> None:
+    """An object without them is not seen at first, but still is ours, values and all."""
+    before = inputs(running)
+    for kind in ("Secret", "ConfigMap"):
+        running.api.edit(kind, "a-server", lambda live: live["metadata"].pop("labels"))
+    await running.until_settled()
+    found = running.get("Secret", "a-server")
+    assert found
+    assert labels.SERVER in found["metadata"]["labels"]
+    assert inputs(running) == before

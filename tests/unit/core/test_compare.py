@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlflow_operator.core import compare, labels
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.strangers import corrections, strangers
+from mlflow_operator.core.strangers import corrections
 
 STORED = {path.stem: path for path in (Path(__file__).parent / "as_stored").glob("*.json")}
 
@@ -199,4 +199,6 @@ def test_no_shape_of_what_is_found_breaks_the_comparison(wanted: Any, found: Any
 def test_strangers_are_pointers_into_the_live_object() -> None:
     desired, live = stored("deployment")
     container(live)["env"].insert(0, {"name": "X", "value": "1"})
-    assert strangers(desired, live) == ["/spec/template/spec/containers/0/env/0"]
+    assert [correction.pointer for correction in corrections(desired, live)] == [
+        "/spec/template/spec/containers/0/env/0"
+    ]

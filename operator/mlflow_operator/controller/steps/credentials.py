@@ -148,7 +148,9 @@ async def _generated(
 
 
 async def _pods_secret(work: Work, connection: Connection) -> str:
-    live = work.seen.get(kinds.SECRET, work.server.names.server_secret)
+    name, namespace = work.server.names.server_secret, work.server.owner.namespace
+    # by name, too: with its labels taken off it would be given another key, and all pods would roll for nothing
+    live = work.seen.get(kinds.SECRET, name) or await work.out.cluster.get(kinds.SECRET, namespace, name)
     known = secrets.decoded(live).get(secrets.ROLLOUT_KEY) if live else None
     rollout_key = known or work.out.password()
     database = work.server.database
