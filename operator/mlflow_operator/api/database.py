@@ -79,7 +79,7 @@ class ExternalDatabase(Model):
             str,
             Field(max_length=253),
             matches(
-                r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?",
+                r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*",
                 "is no host: write a name or an address alone; the port goes to port, "
                 "a whole URI to a Secret named by uriSecretRef",
                 secret=True,

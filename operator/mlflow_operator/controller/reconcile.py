@@ -23,6 +23,7 @@ from mlflow_operator.core.conditions import Condition, ConditionType, Reason, St
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.status import Moment
+from mlflow_operator.core.versions import left_at
 from mlflow_operator.providers.postgres import DatabaseState
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
 
     keys = await credentials.run(work, parsed.spec.storage_change_policy.value == "Allow")
     base, files = await _stores(work, keys.value)
+    work = _at_its_version(work, parsed, base.value)
     tables = await schema.run(work, base.value)
     served = await serve.run(work, keys.value, tables.condition.true)
 
@@ -73,6 +75,20 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
+
+
+def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState | None) -> Work:
+    """A server made again on the data of an earlier one goes on at that one's version.
+
+    Its status went with it, and the version that the operator is tested with may be a newer one: taking that would
+    migrate the database unasked.
+    """
+    named = parsed.spec.version or parsed.spec.image or parsed.status.version
+    version = left_at(found.revision) if found and found.revision and not named else None
+    if version is None:
+        return work
+    server = replace(work.server, version=version, image=work.out.images.server(version))
+    return replace(work, server=server)
 
 
 async def _stores(work: Work, keys: Credentials | None) -> tuple[Outcome[DatabaseState], Outcome[None]]:

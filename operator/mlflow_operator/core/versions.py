@@ -16,6 +16,15 @@ SCHEMA_HEADS = {
 packages themselves. A version that is missing costs one migration Job per image, nothing more."""
 
 
+def left_at(revision: str) -> str | None:
+    """The version for a database that an earlier server left at `revision`: the tested one where that fits, else the
+    newest known one that does; None where none is known to."""
+    fitting = [version for version, head in SCHEMA_HEADS.items() if head == revision]
+    if TESTED in fitting:
+        return TESTED
+    return max(fitting, key=lambda version: tuple(map(int, version.split("."))), default=None)
+
+
 @dataclass(frozen=True)
 class Images:
     """Where images come from. Mirrors are named here once for every server (`--image-mlflow` and so on).

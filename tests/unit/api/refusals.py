@@ -131,6 +131,12 @@ WRITTEN = [
     ),
     Refusal("an access of a later release", s3(access="Direct"), "spec.artifacts.access", "Presigned"),
     Refusal(
+        "a host with its port",
+        external(host="db:5433"),
+        "spec.database.external.host",
+        "the port goes to port",
+    ),
+    Refusal(
         "a host without credentials",
         {"database": {"external": {"host": "db"}}},
         "spec.database.external",

@@ -124,6 +124,17 @@ async def test_a_server_made_again_takes_its_data_and_password_back(running: Wor
     assert running.asked[-1].password == before["password"]
 
 
+async def test_a_server_made_again_goes_on_at_its_old_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its status went with it; an operator that is tested with a newer version must not migrate its data unasked."""
+    world = World(monkeypatch)
+    world.revision = SCHEMA_HEADS["3.14.0"]
+    await world.until_settled()
+    live = world.get("Deployment", "a")
+    assert live
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":v3.14.0-full")
+    assert not any(kind == "Job" for kind, _ in world.api.objects)
+
+
 async def test_a_database_that_goes_away_shows_and_touches_no_pod(running: World) -> None:
     """Peers stay "Available"; and nothing may be scaled down or rolled for it."""
     pods = running.get("Deployment", "a")
