@@ -11,6 +11,11 @@ CONTAINER = f"{CLUSTER}-control-plane"
 # Inside the node, so that it goes with it: a creation that was killed leaves none.
 MARK = "/kind/mlflow-operator"
 RESUME_SECONDS = 120
+SETTLE = "120s"
+SERVICES = (
+    ("-n", "kube-system", "deployment/coredns"),
+    ("-n", "local-path-storage", "deployment/local-path-provisioner"),
+)
 CREATE_WAIT = "150s"
 MOUNTS = ROOT / "tests" / "cluster" / "mounts"
 
@@ -46,6 +51,20 @@ def address(sh: Shell) -> str:
     return sh.out("docker", "inspect", "-f", form, CONTAINER)
 
 
+def serves(s: Settings, sh: Shell) -> bool:
+    """Whether names resolve and volumes are made: both restart for a while when the node has."""
+    ready = "jsonpath={.status.readyReplicas}/{.status.updatedReplicas}"
+    asked = [("kubectl", "--kubeconfig", s.kubeconfig, "get", *which, "-o", ready) for which in SERVICES]
+    return all(sh.ok(*one) and sh.out(*one) == "1/1" for one in asked)
+
+
+def settle(s: Settings, sh: Shell) -> None:
+    """Wait for both."""
+    for namespace, name in ((which[1], which[2]) for which in SERVICES):
+        wait = ("rollout", "status", "-n", namespace, name, f"--timeout={SETTLE}")
+        sh.run("kubectl", "--kubeconfig", s.kubeconfig, *wait)
+
+
 def missing_images(sh: Shell, references: list[str]) -> list[str]:
     """Those that the node does not hold as the registry has them now."""
     held = dict(
@@ -74,7 +93,6 @@ def _create(s: Settings, sh: Shell) -> None:
     # One node needs one, and its requests are better spent on what is tested.
     sh.run(*kubectl, "scale", "deployment/coredns", "--replicas=1")
     sh.run(*kubectl, "rollout", "restart", "deployment/coredns")
-    sh.run(*kubectl, "rollout", "status", "deployment/coredns", "--timeout=90s")
     if not _ready(s, sh):
         raise Failed("the cluster was made and is not ready", f"docker logs {CONTAINER}; then run it again.")
     sh.run("docker", "exec", CONTAINER, "sh", "-c", f"echo {_fingerprint(s, sh)} >{MARK}")

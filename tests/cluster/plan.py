@@ -124,6 +124,7 @@ def cluster(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
         lambda: not node.missing_images(sh, workload),
         lambda: node.pull_images(sh, node.missing_images(sh, workload)),
     )
+    yield Step("names and volumes", partial(node.serves, s, sh), partial(node.settle, s, sh))
     yield operator(s, sh)
 
 
