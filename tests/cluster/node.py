@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from pathlib import Path
 
 from . import network, registry
 from .settings import CLUSTER, ROOT, Settings
@@ -22,7 +23,7 @@ MOUNTS = ROOT / "tests" / "cluster" / "mounts"
 
 def there(s: Settings, sh: Shell) -> bool:
     """Whether the cluster is whole, is the one that is wanted, and answers."""
-    return _whole(s, sh) and _export(s, sh) and _ready(s, sh)
+    return _whole(s, sh) and _ready(s, sh)
 
 
 def make(s: Settings, sh: Shell) -> None:
@@ -54,15 +55,13 @@ def address(sh: Shell) -> str:
 def serves(s: Settings, sh: Shell) -> bool:
     """Whether names resolve and volumes are made: both restart for a while when the node has."""
     ready = "jsonpath={.status.readyReplicas}/{.status.updatedReplicas}"
-    asked = [("kubectl", "--kubeconfig", s.kubeconfig, "get", *which, "-o", ready) for which in SERVICES]
-    return all(sh.ok(*one) and sh.out(*one) == "1/1" for one in asked)
+    return all(sh.ask(*_kubectl(s), "get", *which, "-o", ready) == "1/1" for which in SERVICES)
 
 
 def settle(s: Settings, sh: Shell) -> None:
     """Wait for both."""
-    for namespace, name in ((which[1], which[2]) for which in SERVICES):
-        wait = ("rollout", "status", "-n", namespace, name, f"--timeout={SETTLE}")
-        sh.run("kubectl", "--kubeconfig", s.kubeconfig, *wait)
+    for which in SERVICES:
+        sh.run(*_kubectl(s), "rollout", "status", *which, f"--timeout={SETTLE}")
 
 
 def missing_images(sh: Shell, references: list[str]) -> list[str]:
@@ -88,7 +87,7 @@ def _create(s: Settings, sh: Shell) -> None:
         "--image", s.pins["IMAGE_NODE"], "--kubeconfig", s.kubeconfig, "--wait", CREATE_WAIT, "--retain",
         cwd=ROOT, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": network.NAME},
     )  # fmt: skip
-    kubectl = ("kubectl", "--kubeconfig", s.kubeconfig, "-n", "kube-system")
+    kubectl = (*_kubectl(s), "-n", "kube-system")
     sh.run(*kubectl, "apply", "--server-side", "--force-conflicts", "-f", MOUNTS / "coredns.yaml")
     # One node needs one, and its requests are better spent on what is tested.
     sh.run(*kubectl, "scale", "deployment/coredns", "--replicas=1")
@@ -99,30 +98,20 @@ def _create(s: Settings, sh: Shell) -> None:
 
 
 def _whole(s: Settings, sh: Shell) -> bool:
-    if not sh.ok("docker", "exec", CONTAINER, "test", "-s", MARK):
-        return False
-    return sh.out("docker", "exec", CONTAINER, "cat", MARK) == _fingerprint(s, sh)
+    return sh.ask("docker", "exec", CONTAINER, "cat", MARK) == _fingerprint(s, sh)
 
 
 def _export(s: Settings, sh: Shell) -> bool:
-    """The kubeconfig, written again where it was lost."""
-    known = sh.ok("kubectl", "--kubeconfig", s.kubeconfig, "config", "get-contexts", f"kind-{CLUSTER}")
-    return known or sh.ok("kind", "export", "kubeconfig", "--name", CLUSTER, "--kubeconfig", s.kubeconfig)
+    return sh.ok("kind", "export", "kubeconfig", "--name", CLUSTER, "--kubeconfig", s.kubeconfig)
 
 
 def _ready(s: Settings, sh: Shell) -> bool:
-    status = '{.items[0].status.conditions[?(@.type=="Ready")].status}'
-    asked = (
-        "kubectl",
-        "--kubeconfig",
-        s.kubeconfig,
-        "get",
-        "nodes",
-        "--request-timeout=5s",
-        "-o",
-        f"jsonpath={status}",
-    )
-    return sh.ok(*asked) and sh.out(*asked) == "True"
+    status = 'jsonpath={.items[0].status.conditions[?(@.type=="Ready")].status}'
+    return sh.ask(*_kubectl(s), "get", "nodes", "--request-timeout=5s", "-o", status) == "True"
+
+
+def _kubectl(s: Settings) -> tuple[str | Path, ...]:
+    return ("kubectl", "--kubeconfig", s.kubeconfig)
 
 
 def _fingerprint(s: Settings, sh: Shell) -> str:

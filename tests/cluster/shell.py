@@ -48,18 +48,22 @@ class Shell:
             raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` ended with exit code {code}")
 
     def ok(self, *argv: Argument, timeout: float = 20) -> bool:
-        """Whether a question is answered with exit code 0; a missing program or a time-out means no."""
+        """Whether a command ends with exit code 0; a missing program or a time-out means no."""
+        return self.ask(*argv, timeout=timeout) is not None
+
+    def ask(self, *argv: Argument, timeout: float = 20) -> str | None:
+        """What a command prints, stripped; None where `ok` would say no."""
         try:
             done = subprocess.run(
-                argv, env=self._env(None), capture_output=True, check=False, timeout=timeout
+                argv, env=self._env(None), capture_output=True, text=True, check=False, timeout=timeout
             )
         except (OSError, subprocess.TimeoutExpired):
-            return False
-        return done.returncode == 0
+            return None
+        return None if done.returncode else done.stdout.strip()
 
-    def out(self, *argv: Argument, cwd: Path | None = None) -> str:
+    def out(self, *argv: Argument) -> str:
         """What a command prints, stripped. Raises Failed with its stderr when it fails."""
-        done = subprocess.run(argv, cwd=cwd, env=self._env(None), capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, env=self._env(None), capture_output=True, text=True, check=False)
         if done.returncode:
             raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` failed: {done.stderr.strip()}")
         return done.stdout.strip()

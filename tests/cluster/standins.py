@@ -152,8 +152,7 @@ def _familiar(repository: str) -> str:
 
 
 def _identity(sh: Shell, reference: str) -> str:
-    asked = ("docker", "image", "inspect", "-f", "{{.Id}}", reference)
-    return sh.out(*asked) if sh.ok(*asked) else ""
+    return sh.ask("docker", "image", "inspect", "-f", "{{.Id}}", reference) or ""
 
 
 def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
@@ -162,8 +161,7 @@ def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
 
 
 def _label(sh: Shell, reference: str) -> str | None:
-    asked = ("docker", "image", "inspect", "-f", f'{{{{index .Config.Labels "{LABEL}"}}}}', reference)
-    return sh.out(*asked) if sh.ok(*asked) else None
+    return sh.ask("docker", "image", "inspect", "-f", f'{{{{index .Config.Labels "{LABEL}"}}}}', reference)
 
 
 def _arguments(s: Settings, image: StandIn) -> dict[str, str]:
