@@ -61,6 +61,10 @@ class Server:
         """A merge patch of the spec; None takes a field away."""
         self.kube.patch("MLflowServer", self.name, {"spec": spec})
 
+    def look(self) -> None:
+        """Has the operator look now: spares a test the wait for a resync, where that is not its promise."""
+        self.kube.kubectl("annotate", "--overwrite", "mlflowserver", self.name, f"e2e/look={time.time_ns()}")
+
     def live(self) -> Object:
         """The resource as it is stored."""
         return self.kube.need("MLflowServer", self.name)
@@ -131,6 +135,11 @@ class Server:
         """Its pods, those on their way out left out; of one component (`server`, `database`, ...) or all."""
         labels = {SERVER_LABEL: self.name} | ({COMPONENT: component} if component else {})
         return [p for p in self.kube.list("Pod", labels) if not p["metadata"].get("deletionTimestamp")]
+
+    def running(self) -> list[Object]:
+        """Its pods that take something of the node, those of finished Jobs left out."""
+        pods = self.kube.list("Pod", {SERVER_LABEL: self.name})
+        return [pod for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
 
     def pod(self, component: str = "server") -> Object:
         """The one pod of a component."""

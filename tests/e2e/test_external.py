@@ -55,6 +55,7 @@ def test_external_stores_behind_a_private_authority_work(ns: Kube, other_ns: Kub
     assert not ns.list("StatefulSet"), "stores of its own were made beside the external ones"
 
     ns.apply(secret("authority", **{"ca.crt": authority("Somebody Else").pem}))
+    server.look()
     told = server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
     assert "certificate" in told["message"]
     assert "caSecretRef" in told["message"]
@@ -74,10 +75,12 @@ def test_missing_secrets_are_named_and_found_when_they_come(ns: Kube, other_ns: 
         secret("postgres", username=postgres.user, password="wrong"),
         secret("minio", accessKeyID=minio.access_key),
     )
+    server.look()
     told = server.until("CredentialsReady", "False", "SecretKeyMissing", within=timeouts.NOTICED)
     assert '"secretAccessKey"' in told["message"]
 
     ns.apply(secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))
+    server.look()
     server.until("DatabaseReady", "False", "DatabaseAuthenticationFailed", within=timeouts.NOTICED)
 
     ns.apply(secret("postgres", username=postgres.user, password=postgres.password))

@@ -51,6 +51,7 @@ def test_a_database_password_changed_by_its_owner_is_taken_up(ns: Kube, other_ns
     old = server.pod()
     postgres.query("alter role \"team@home\" password 'another/one@now'")
     ns.apply(secret("postgres", username=postgres.user, password="another/one@now"))
+    server.look()
     server.replaced("server", old, timeouts.NOTICED + timeouts.ROLLED)
     postgres.query("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
     server.ready()

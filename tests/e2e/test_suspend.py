@@ -14,7 +14,7 @@ def test_a_suspended_server_takes_nothing_and_comes_back_whole(ns: Kube) -> None
 
     server.change(suspend=True)
     server.until("Ready", "False", "Suspended", within=timeouts.SETTLED)
-    eventually("no pod runs", lambda: not server.pods(), timeouts.GONE)
+    eventually("no pod runs", lambda: not server.running(), timeouts.GONE)
     assert {claim["metadata"]["name"] for claim in ns.list("PersistentVolumeClaim")} == {
         server.names.postgres_data,
         server.names.artifact_store_data,
