@@ -10,8 +10,6 @@ from .shell import Failed, Shell
 
 # Every image that is built here carries it, and tells by it what it was made from; no published one does.
 LABEL = "mlflow-operator.dev/stand-in"
-ARCHIVE = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
 # The machine may reach the package registries through a certificate authority of its own.
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -40,8 +38,9 @@ def make(s: Settings, sh: Shell, suite: str) -> None:
             )
         root = s.cache / f"debian-{suite}"
         _remove(sh, root)
-        sh.run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, root, ARCHIVE)
-        _finish(root, suite)
+        archive, security = _archives(sh)
+        sh.run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, root, archive)
+        _finish(root, suite, archive, security)
         part = tar.with_suffix(".part")
         sh.run("tar", "-C", root, "-cf", part, ".")
         part.rename(tar)
@@ -58,16 +57,37 @@ def _remove(sh: Shell, root: Path) -> None:
         shutil.rmtree(root)
 
 
-def _finish(root: Path, suite: str) -> None:
+def _archives(sh: Shell) -> tuple[str, str | None]:
+    """Where this machine has its own packages from, a mirror perhaps; and the same for security updates."""
+    asked = (
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(LABEL) $(REPO_URI)",
+        "Origin: Debian",
+        "Created-By: Packages",
+    )
+    answer = sh.out(*asked)
+    if not answer.strip():  # no lists: as on a machine that was just set up
+        sh.run("apt-get", "update", "-qq")
+        answer = sh.out(*asked)
+    found = dict(line.split() for line in reversed(answer.splitlines()) if line)
+    if "Debian" not in found:
+        raise Failed(
+            "apt knows no Debian archive", "Name one in /etc/apt/sources.list, then run make cluster again."
+        )
+    return found["Debian"], found.get("Debian-Security")
+
+
+def _finish(root: Path, suite: str, archive: str, security: str | None) -> None:
     for left_out in LEFT_OUT:
         shutil.rmtree(root / left_out, ignore_errors=True)
         (root / left_out).mkdir()
     _trust_what_the_host_trusts(root)
-    (root / "etc/apt/sources.list").write_text(
-        f"deb {ARCHIVE} {suite} main\n"
-        f"deb {ARCHIVE} {suite}-updates main\n"
-        f"deb {SECURITY} {suite}-security main\n"
-    )
+    sources = [f"deb {archive} {suite} main", f"deb {archive} {suite}-updates main"]
+    if security:
+        sources.append(f"deb {security} {suite}-security main")
+    (root / "etc/apt/sources.list").write_text("\n".join([*sources, ""]))
 
 
 def _trust_what_the_host_trusts(root: Path) -> None:
