@@ -39,6 +39,15 @@ def test_an_image_that_cannot_be_pulled_is_named(ns: Kube) -> None:
     server.ready()
 
 
+def test_a_mistyped_first_image_can_be_mended(ns: Kube) -> None:
+    """The migration Job that can never start stands in nobody's way."""
+    server = Server(ns).apply(small(image=f"{MIRROR}/mlflow:typo"))
+    told = server.until("SchemaReady", "False", "ImagePullFailed", within=timeouts.NOTICED)
+    assert "mlflow:typo" in told["message"]
+    server.change(image=None)
+    server.ready()
+
+
 def test_a_broken_new_image_leaves_the_old_server_running(ns: Kube) -> None:
     """The old pod serves until a new one is ready; pointing back is enough."""
     server = Server(ns).apply(small()).ready()
