@@ -212,6 +212,18 @@ async def test_a_job_that_never_began_makes_way(world: World) -> None:
     assert world.condition("Ready")[0] == "True"
 
 
+async def test_a_typo_that_was_put_back_leaves_no_job(running: World) -> None:
+    """Its pod would ask for an image that does not exist, for ever."""
+    running.change(image="typo:1")
+    await running.reconcile()
+    assert sum(kind == "Job" for kind, _ in running.api.objects) == 2
+    running.change(image=None)
+    for _ in range(3):
+        await running.reconcile()
+    assert running.condition("Ready")[0] == "True"
+    assert sum(kind == "Job" for kind, _ in running.api.objects) == 1
+
+
 async def test_never_two_migrations_at_once(world: World) -> None:
     """One that runs is waited for, whatever the spec asks for meanwhile."""
     for _ in range(3):

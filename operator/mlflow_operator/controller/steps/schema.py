@@ -57,6 +57,11 @@ def running_image(work: Work) -> str | None:
     return live["spec"]["template"]["spec"]["containers"][0]["image"] if live else None
 
 
+def never_begun(work: Work) -> list[Object]:
+    """Migration Jobs that wait for an image that nobody asks for any more, say."""
+    return [job for job in work.seen.of(kinds.JOB) if not _over(job) and not _started(work, job)]
+
+
 def _head(work: Work) -> str | None:
     """The revision that the image's migrations end at; None for an image whose version is only a claim."""
     if work.server.image != work.out.images.server(work.server.version):
