@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,9 @@ FINE, REFUSED, LOST, UNHEARD, SLOW, LATE, HANGS = (
 )
 """What may happen to a request: answered; refused; lost on its way there; done, but its answer lost; answered
 after a while; done long after the asker gave up; never done and never answered."""
+
+
+T = TypeVar("T")
 
 
 class Leases:
@@ -59,7 +63,8 @@ class Leases:
 
     @property
     def holder(self) -> str | None:
-        return (self.stored or {}).get("spec", {}).get("holderIdentity")
+        found: str | None = (self.stored or {}).get("spec", {}).get("holderIdentity")
+        return found
 
 
 class Line:
@@ -79,7 +84,7 @@ class Line:
     async def replace(self, obj: Object) -> Object:
         return await self._through(lambda: self.leases.replace(obj))
 
-    async def _through(self, act: Callable[[], Object]) -> Object:
+    async def _through(self, act: Callable[[], T]) -> T:
         await asyncio.sleep(0.01)
         match HANGS if self.cut else next(self.fates, FINE) if self.fates else FINE:
             case "refused":
@@ -102,7 +107,7 @@ class Line:
         return act()
 
 
-def _quietly(act: Callable[[], Object]) -> None:
+def _quietly(act: Callable[[], object]) -> None:
     with contextlib.suppress(Conflict):
         act()
 

@@ -1,5 +1,7 @@
 """The life of a server, in the moments that a real cluster can't be stopped at."""
 
+from functools import partial
+
 import pytest
 
 from mlflow_operator.controller.errors import Forbidden
@@ -501,7 +503,7 @@ async def test_a_quota_that_forbids_pods_says_the_same_each_time(running: World)
         message = f'pods "{pod}" is forbidden: exceeded quota: q, limited: pods=1'
         failure = {"type": "ReplicaFailure", "status": "True", "message": message}
         status = {"conditions": [failure], "replicas": 0}
-        running.api.edit("Deployment", "a", lambda live, status=status: live.update(status=status))
+        running.api.edit("Deployment", "a", partial(dict.update, status=status))
         await running.reconcile()
         said.add(running.condition("ServerAvailable"))
     assert len(said) == 1

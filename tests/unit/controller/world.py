@@ -6,6 +6,7 @@ Only for faults and moments that a real cluster can't be brought to at will; the
 import base64
 import itertools
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ class World:
         for (kind, name), obj in list(self.api.objects.items()):
             if kind == "StatefulSet":
                 up = obj["spec"]["replicas"]
-                self.api.edit(kind, name, lambda live, up=up: live.update(status={"readyReplicas": up}))
+                self.api.edit(kind, name, partial(dict.update, status={"readyReplicas": up}))
             if kind == "Deployment":
                 self._run_pods(obj)
             if kind == "Job" and jobs and not obj.get("status"):

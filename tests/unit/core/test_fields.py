@@ -19,7 +19,9 @@ def live(*records: Object) -> Object:
     return {"metadata": {"managedFields": [*records]}}
 
 
-POD_IMAGE = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {".": {}, "f:image": {}}}}}}
+POD_IMAGE: Object = {
+    "f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {".": {}, "f:image": {}}}}}
+}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Certificates as files: whole, and there for everybody who asks at the same time."""
 
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,8 @@ from mlflow_operator.providers import trust
 
 def test_two_who_ask_at_once_both_get_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One authority for database and artifact store is the rule, and both are looked at at the same time."""
-    monkeypatch.setattr(trust.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(trust.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     together = threading.Barrier(2)
     rename = Path.rename
 
