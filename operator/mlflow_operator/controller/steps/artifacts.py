@@ -6,7 +6,7 @@ from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended
 from mlflow_operator.core import labels, minio
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.faults import Fault
-from mlflow_operator.core.server import BucketCreation, EmbeddedArtifactStore
+from mlflow_operator.core.server import BucketCreation
 from mlflow_operator.providers import trust
 from mlflow_operator.providers.s3 import Bucket
 
@@ -20,7 +20,10 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
         return Outcome(waits(_TYPE, "the credentials"))
     artifacts, up, note = work.server.artifacts, True, ""
     if artifacts.embedded:
-        up, note = await _up(work, artifacts.embedded)
+        owner, secret = work.server.owner, work.server.names.artifacts_secret
+        claim = minio.data(owner, artifacts.embedded)
+        objects = minio.objects(owner, artifacts.embedded, work.server.pods, running=stores.wanted(work))
+        up, note = await stores.bring_up(work, "artifacts", claim, secret, objects)
     if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))
     if not up:
@@ -51,16 +54,3 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
             raise
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
-
-
-async def _up(work: Work, embedded: EmbeddedArtifactStore) -> tuple[bool, str]:
-    """Whether the embedded MinIO answers, and what there is to say of its volume."""
-    owner, names, before = work.server.owner, work.server.names, work.seen.status
-    held_data = before.get("schemaRevision") and (before.get("artifacts") or {}).get("type") == "Embedded"
-    note = await stores.volume(work, minio.data(owner, embedded), names.artifacts_secret, bool(held_data))
-    up = False
-    for desired in minio.objects(owner, embedded, work.server.pods, running=stores.wanted(work)):
-        live = await work.ensure(desired)
-        if live["kind"] == "StatefulSet":
-            up = stores.is_up(live)
-    return up, note

@@ -21,7 +21,10 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     database, up, note = work.server.database, True, ""
     embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase):
-        up, note = await _up(work, database)
+        owner, secret = work.server.owner, work.server.names.database_secret
+        claim = postgres.data(owner, database)
+        objects = postgres.objects(owner, database, work.server.pods, running=stores.wanted(work))
+        up, note = await stores.bring_up(work, "database", claim, secret, objects)
     if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))
     if not up:
@@ -39,16 +42,3 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
             return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, ""), again=SOON)
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f"The database answers and is UTF8.{note}"), state)
-
-
-async def _up(work: Work, database: EmbeddedDatabase) -> tuple[bool, str]:
-    """Whether the embedded Postgres answers, and what there is to say of its volume."""
-    owner, names, before = work.server.owner, work.server.names, work.seen.status
-    held_data = before.get("schemaRevision") and (before.get("database") or {}).get("type") == "Embedded"
-    note = await stores.volume(work, postgres.data(owner, database), names.database_secret, bool(held_data))
-    up = False
-    for desired in postgres.objects(owner, database, work.server.pods, running=stores.wanted(work)):
-        live = await work.ensure(desired)
-        if live["kind"] == "StatefulSet":
-            up = stores.is_up(live)
-    return up, note

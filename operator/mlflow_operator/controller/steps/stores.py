@@ -19,7 +19,26 @@ def wanted(work: Work) -> bool:
     return not work.server.suspended or any(map(diagnosis.alive, work.seen.of(kinds.POD, labels.SERVER_POD)))
 
 
-async def volume(work: Work, claim: Object, secret: str, held_data: bool) -> str:
+async def bring_up(
+    work: Work, member: str, claim: Object, secret: str, objects: list[Object]
+) -> tuple[bool, str]:
+    """Sees to an embedded store's volume, StatefulSet and Service.
+
+    `member` is the store's part of the status, `secret` its credentials. Returns whether it answers, and what there
+    is to say of its volume.
+    """
+    before = work.seen.status
+    held_data = before.get("schemaRevision") and (before.get(member) or {}).get("type") == "Embedded"
+    note = await _volume(work, claim, secret, bool(held_data))
+    up = False
+    for desired in objects:
+        live = await work.ensure(desired)
+        if live["kind"] == "StatefulSet":
+            up = _is_up(live)
+    return up, note
+
+
+async def _volume(work: Work, claim: Object, secret: str, held_data: bool) -> str:
     """Sees to the volume of an embedded store; returns what keeps it from growing, as a sentence, or nothing.
 
     `held_data`: the server has run with it, so that one that is gone is a loss, and an empty one in its place would
@@ -51,7 +70,7 @@ async def volume(work: Work, claim: Object, secret: str, held_data: bool) -> str
     return ""
 
 
-def is_up(stateful_set: Object) -> bool:
+def _is_up(stateful_set: Object) -> bool:
     """Whether its one pod is ready, as of the StatefulSet's newest spec."""
     status = stateful_set.get("status") or {}
     return int(status.get("readyReplicas") or 0) >= 1 and status.get("observedGeneration") == stateful_set[
