@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -80,6 +81,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mlflow_operator.controller.election import LeaseLost  # noqa: PLC0415
     from mlflow_operator.controller.run import Settings  # noqa: PLC0415
     from mlflow_operator.controller.run import run as work  # noqa: PLC0415
+    from mlflow_operator.controller.watch import WatchLost  # noqa: PLC0415
 
     logs.setup(log_level.upper(), plain=log_format == "text")
     settings = Settings(
@@ -95,6 +97,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     except LeaseLost:
         # threads of a call under way must not keep us alive: another may be leading already
         os._exit(1)
+    except WatchLost:
+        sys.exit(1)
 
 
 @main.command()

@@ -138,7 +138,7 @@ class Election:
         if renewing.done():
             left = self._renewed + self._times.lease - self._clock()
             await asyncio.wait({working}, timeout=max(left, 0.0))
-            logger.error("stops working: %s", renewing.exception())
+            logger.warning("stops working: %s", renewing.exception())
             await renewing
         renewing.cancel()
         with contextlib.suppress(asyncio.CancelledError, LeaseLost):

@@ -33,12 +33,25 @@ def setup(level: str = "INFO", plain: bool = False, stream: TextIO | None = None
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Plain() if plain else _Json())
+    handler.addFilter(_as_trouble)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in QUIET:
         # Not at DEBUG either: botocore would print what it signs, kopf whole objects.
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _as_trouble(record: logging.LogRecord) -> bool:
+    """What befalls kopf's own requests is the network's or the API server's trouble, and no fault to report.
+
+    kopf calls each a request that failed an error, though it tries again. Handlers are ours, and their errors
+    (logger `kopf.objects`) stay what they are.
+    """
+    if record.name.startswith("kopf._") and record.levelno > logging.WARNING:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info, record.exc_text = None, None
+    return True
 
 
 class _Json(JsonFormatter):

@@ -63,7 +63,8 @@ class _Readiness:
 async def run(settings: Settings) -> None:
     """Works until SIGTERM or SIGINT, then gives the lease back and returns.
 
-    Raises LeaseLost when another may be leading: the process must end at once.
+    Raises LeaseLost when another may be leading: the process must end at once. WatchLost: it should begin anew, and
+    the lease has been given back.
     """
     metrics = Metrics()
     cluster = await Cluster.connect(metrics)
@@ -101,6 +102,9 @@ async def run(settings: Settings) -> None:
             await election.run(lambda: _lead(out, settings))
     except asyncio.CancelledError:
         logger.info("told to stop")
+    except watch.WatchLost as lost:
+        logger.warning("watching ended, and so does this process, to begin anew: %s", lost)
+        raise
     finally:
         beating.cancel()
         stores.close()

@@ -4,17 +4,38 @@ kopf lists, watches, reconnects and renews credentials. Only its `on.event` is u
 annotations, finalizers and patches of kopf's own to the objects.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import kopf
 
+from mlflow_operator.controller.errors import LONGEST
 from mlflow_operator.controller.observe import OWNED
 from mlflow_operator.core import kinds, labels
 from mlflow_operator.core.kinds import Kind
 
 Key = tuple[str, str]
 """Namespace and name of an MLflowServer."""
+
+SILENCE = 70.0
+"""Seconds without a word after which a watch is taken for dead and begun anew. The API server speaks at least once a
+minute (a bookmark), so only a connection that died without a sign, as behind a firewall that forgot it, says nothing
+for longer. Servers that are known are looked at once a minute anyway; this is for those that are new."""
+
+
+class WatchLost(Exception):  # noqa: N818
+    """The API server answers, but not as watching needs it. The process should end, and begin anew."""
+
+
+class _Patience:
+    """Seconds between tries of one request: growing, and without an end.
+
+    kopf would give up after a minute and take the process with it, as often as the API server is away for longer.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
 
 
 def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
@@ -54,22 +75,38 @@ def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
     chosen.posting.enabled = False
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = 30
+    chosen.networking.error_backoffs = _Patience()
+    chosen.watching.inactivity_timeout = SILENCE
     for kind in OWNED:
         chosen.watching.label_selectors[_selector(kind)] = labels.managed()
     return chosen
 
 
 async def run(add: Callable[[Key], None], namespaces: Collection[str]) -> None:
-    """Watches until the process is told to stop. `namespaces` empty: all of them."""
-    await kopf.operator(
-        registry=registry(add),
-        settings=settings(namespaces),
-        # kopf would ask for the name of the user, and an arbitrary user id has none
-        identity="mlflow-operator",  # type: ignore[arg-type]
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=tuple(namespaces),
-    )
+    """Watches until the process is told to stop. `namespaces` empty: all of them.
+
+    Rides out an API server that is away or answers with 5xx, however long. WatchLost: it answers something that
+    waiting does not mend, or kopf does not wait for, such as a refusal of a credential that was just renewed.
+    """
+    try:
+        await kopf.operator(
+            registry=registry(add),
+            settings=settings(namespaces),
+            # kopf would ask for the name of the user, and an arbitrary user id has none
+            identity="mlflow-operator",  # type: ignore[arg-type]
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=tuple(namespaces),
+        )
+    except Exception as error:
+        if not isinstance(error, OSError | TimeoutError) and _origin(error) not in {"aiohttp", "kopf"}:
+            raise
+        raise WatchLost(f"{type(error).__name__}: {error}"[:LONGEST]) from error
+
+
+def _origin(error: Exception) -> str:
+    # kopf keeps its errors' classes to itself
+    return type(error).__module__.partition(".")[0]
 
 
 def _selector(kind: Kind) -> tuple[str, str, str]:

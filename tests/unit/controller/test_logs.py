@@ -90,6 +90,23 @@ def test_libraries_are_quiet_unless_something_is_wrong(lines: io.StringIO, name:
     assert last(lines)["message"] == "listen"
 
 
+def test_a_request_of_kopf_that_failed_is_trouble_and_no_fault(lines: io.StringIO) -> None:
+    """An API server that restarts must not look like a bug of the operator's, traceback and all."""
+    try:
+        raise ConnectionRefusedError("no")
+    except ConnectionRefusedError:
+        logging.getLogger("kopf._cogs.clients.watching").exception("Request attempt #1 failed; will retry")
+    line = last(lines)
+    assert line["level"] == "WARNING"
+    assert "traceback" not in line
+
+
+def test_an_error_of_a_handler_stays_one(lines: io.StringIO) -> None:
+    """Handlers are the operator's own."""
+    logging.getLogger("kopf.objects").error("Handler failed")
+    assert last(lines)["level"] == "ERROR"
+
+
 def test_debug_does_not_open_the_libraries_either(lines: io.StringIO) -> None:
     logs.setup("DEBUG", stream=lines)
     logging.getLogger("botocore.auth").debug("StringToSign: ...")
