@@ -28,14 +28,14 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/lint-imports
 unit: venv ## tests that need no cluster
 	$(PYTEST) tests/unit
-chart: venv ## the chart and the manifests made of it
+chart: venv ## both charts, and the manifests
 	@$(CLUSTER) chart-tools
 	$(PYTEST) tests/chart
 contracts: cluster venv ## the images used keep the promises of the published ones
 	$(PYTEST) tests/cluster
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTEST) tests/e2e
-generate: venv ## write what is made from the sources: the CRD and the manifests
+generate: venv ## write what is made from the sources: CRD, manifests, charts' values and READMEs
 	@$(CLUSTER) chart-tools
 	@.venv/bin/python -m tests.generate
 

@@ -1,21 +1,17 @@
-"""The chart as Helm renders it, without a cluster."""
+"""The charts as Helm renders them, without a cluster."""
 
 import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import kubernetes_validate
 import yaml
 
 from mlflow_operator.core.objects import Object
-from tests.cluster.settings import load
-from tests.generate import CHART, Failed, helm
+from tests.chart.conformity import TESTED
+from tests.generate import CHART, SERVER_CHART, Failed, helm
 
 RELEASE, NAMESPACE = "mlflow-operator", "operators"
-TESTED = load().pins["KUBERNETES"]
-OLDEST = "1.30.0"
-NEWEST = kubernetes_validate.latest_version()
 
 Values = Mapping[str, Any]
 
@@ -44,7 +40,10 @@ EVERYTHING: Values = {
     "userRoles": {"create": False},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "crds": {"install": True, "keep": False},
-    "metrics": {"service": {"create": True, "annotations": {"prometheus.io/scrape": "true"}}},
+    "metrics": {
+        "service": {"create": True, "annotations": {"prometheus.io/scrape": "true"}},
+        "serviceMonitor": {"create": True, "labels": {"release": "prometheus"}, "interval": "30s"},
+    },
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}],
 }
 """A value other than the default for every setting but watchNamespaces."""
@@ -66,15 +65,68 @@ CASES: Mapping[str, Values] = {
 }
 
 
-def render(values: Values | None = None, chart: str = str(CHART), kubernetes: str = TESTED) -> list[Object]:
-    """Every object of the chart. Failed: Helm refuses the values, in its own words."""
-    return [dict(found) for found in _render(json.dumps(values or {}), chart, kubernetes)]
+SERVER_CASES: Mapping[str, Values] = {
+    "as it comes": {},
+    "some of everything": {
+        "global": {"from": "a parent chart"},
+        "fullnameOverride": "other",
+        "labels": {"example.com/team": "research"},
+        "annotations": {"helm.sh/resource-policy": "keep"},
+        "test": {"image": "registry.example.com/mlflow:v3.17.2-full"},
+        "version": "3.17.2",
+        "imagePullPolicy": "Always",
+        "replicas": 0,
+        "suspend": False,
+        "env": [{"name": "A", "value": "1"}],
+        "resources": {"requests": {"cpu": 1, "memory": "1Gi"}},
+        "service": {"port": 80},
+        "podTemplate": {
+            "spec": {
+                "serviceAccountName": "tracking",
+                "priorityClassName": "high",
+                "imagePullSecrets": [{"name": "login"}],
+                "nodeSelector": {"kubernetes.io/arch": "amd64"},
+                "tolerations": [{"operator": "Exists"}],
+                "securityContext": {"runAsUser": 1000650000, "fsGroup": 1000650000},
+            }
+        },
+        "database": {"embedded": {"storage": {"size": "50Gi"}}},
+    },
+    "a store that clients reach, of a private authority": {
+        "artifacts": {
+            "access": "Presigned",
+            "s3": {
+                "endpoint": "https://minio.example.com",
+                "bucket": "models",
+                "credentialsSecretRef": {"name": "keys"},
+                "tls": {"caSecretRef": {"name": "company-ca"}},
+            },
+        }
+    },
+}
+"""Values of the chart mlflow-server."""
 
 
-def refusal(values: Values) -> str:
+def render(
+    values: Values | None = None,
+    chart: str = str(CHART),
+    kubernetes: str = TESTED,
+    release: str = RELEASE,
+    apis: tuple[str, ...] = (),
+) -> list[Object]:
+    """Every object of a chart, in a cluster that knows `apis` as well. Failed: Helm refuses, in its own words."""
+    return [dict(found) for found in _render(json.dumps(values or {}), chart, kubernetes, release, apis)]
+
+
+def render_server(values: Values | None = None, **more: Any) -> list[Object]:
+    """The same of the chart mlflow-server."""
+    return render(values, str(SERVER_CHART), **{"release": "tracking", **more})
+
+
+def refusal(values: Values, **more: Any) -> str:
     """What Helm says to values that it refuses; nothing if it takes them."""
     try:
-        render(values)
+        render(values, **more)
     except Failed as error:
         return str(error)
     return ""
@@ -87,9 +139,18 @@ def only(objects: list[Object], kind: str) -> Object:
 
 
 @cache
-def _render(values: str, chart: str, kubernetes: str) -> tuple[Object, ...]:
+def _render(
+    values: str, chart: str, kubernetes: str, release: str, apis: tuple[str, ...]
+) -> tuple[Object, ...]:
     chosen = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
+    known = [f"--api-versions={api}" for api in apis]
     text = helm(
-        "template", RELEASE, chart, f"--namespace={NAMESPACE}", f"--kube-version={kubernetes}", *chosen
+        "template",
+        release,
+        chart,
+        f"--namespace={NAMESPACE}",
+        f"--kube-version={kubernetes}",
+        *known,
+        *chosen,
     )
     return tuple(obj for obj in yaml.safe_load_all(text) if obj)

@@ -8,17 +8,22 @@ import yaml
 
 from mlflow_operator import api
 from tests.chart.rendering import Values, render
-from tests.generate import CHART
+from tests.generate import CHART, CHARTS
 
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
+    """The operator's chart, with notes to be read."""
+    return noted(CHART, tmp_path)
+
+
+def noted(chart: Path, folder: Path) -> Path:
     """A chart whose one object carries the notes: `helm template` leaves them out."""
-    copy = tmp_path / "mlflow-operator"
-    shutil.copytree(CHART, copy, ignore=shutil.ignore_patterns("*.yaml", "NOTES.txt"))
+    copy = folder / chart.name
+    shutil.copytree(chart, copy, ignore=shutil.ignore_patterns("*.yaml", "NOTES.txt"))
     for name in ("Chart.yaml", "values.yaml"):
-        shutil.copy(CHART / name, copy)
-    notes = (CHART / "templates" / "NOTES.txt").read_text()
+        shutil.copy(chart / name, copy)
+    notes = (chart / "templates" / "NOTES.txt").read_text()
     wrapped = f'{{{{- define "notes" }}}}{notes}{{{{- end }}}}\nnotes: {{{{ include "notes" . | toJson }}}}\n'
     (copy / "templates" / "notes.yaml").write_text(wrapped)
     return copy
@@ -52,9 +57,10 @@ def test_the_notes_stay_within_what_is_watched(chart: Path) -> None:
     assert "-n default" not in notes
 
 
-def test_the_notes_fit_a_screen(chart: Path) -> None:
+@pytest.mark.parametrize("chart_of", CHARTS, ids=lambda chart: chart.name)
+def test_the_notes_fit_a_screen(chart_of: Path, tmp_path: Path) -> None:
     """What scrolls away is not read."""
-    lines = printed(chart).splitlines()
+    lines = printed(noted(chart_of, tmp_path)).splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
 

@@ -1,32 +1,57 @@
-"""What the chart makes: objects that Kubernetes takes, for an operator that is confined and starts."""
+"""What the operator's chart makes: objects that Kubernetes takes, for an operator that is confined and starts."""
 
 import tomllib
 from typing import Any
 
 import click
-import kubernetes_validate
 import pytest
 
 from mlflow_operator.cli import main
 from mlflow_operator.core.objects import Object
-from tests.chart.rendering import CASES, EVERYTHING, NAMESPACE, NEWEST, OLDEST, TESTED, only, render
+from tests.chart.conformity import NEWEST, OLDEST, TESTED, misfits
+from tests.chart.rendering import (
+    CASES,
+    EVERYTHING,
+    NAMESPACE,
+    SERVER_CASES,
+    only,
+    refusal,
+    render,
+    render_server,
+)
 from tests.cluster.settings import ROOT, load
-from tests.generate import CHART, Failed, helm
+from tests.generate import CHART, CHARTS, Failed, helm
 
 CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:
     """Not even a warning."""
-    helm("lint", "--strict", f"--kube-version={TESTED}", str(CHART))
+    helm("lint", "--strict", f"--kube-version={TESTED}", *map(str, CHARTS))
 
 
-@pytest.mark.parametrize("kubernetes", [OLDEST, TESTED, NEWEST])
-@pytest.mark.parametrize("case", CASES)
-def test_every_object_fits_its_schema(case: str, kubernetes: str) -> None:
-    """From the oldest Kubernetes that is supported to the newest that is known; unknown fields count."""
-    for obj in render(CASES[case]):
-        kubernetes_validate.validate(obj, kubernetes, strict=True)
+@pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
+def test_every_object_of_both_charts_fits_its_schema(kubernetes: str) -> None:
+    """In the oldest Kubernetes that is supported and the newest that is known; unknown fields count."""
+    made = [obj for values in CASES.values() for obj in render(values)]
+    made += [obj for values in SERVER_CASES.values() for obj in render_server(values)]
+    assert {"ServiceMonitor", "MLflowServer"} <= {obj["kind"] for obj in made}
+    assert misfits(made, kubernetes) == []
+
+
+def test_what_does_not_fit_is_found() -> None:
+    """An unknown field of each sort of schema, and a kind that has none."""
+    monitor, server = only(render(EVERYTHING), "ServiceMonitor"), only(render_server(), "MLflowServer")
+    wrong = [
+        monitor | {"spec": monitor["spec"] | {"endpoint": []}},
+        server | {"spec": {"replica": 2}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringdata": {}},
+        {"apiVersion": "example.com/v1", "kind": "Unheard", "metadata": {"name": "a"}},
+    ]
+    told = sorted(misfits(wrong, OLDEST))
+    assert [line.split()[0] for line in told] == ["MLflowServer", "Secret", "ServiceMonitor", "Unheard"]
+    for line, word in zip(told, ("replica", "stringdata", "endpoint", "schema"), strict=True):
+        assert word in line
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -147,6 +172,30 @@ def test_one_operator_never_blocks_a_drain() -> None:
     )
     assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
     assert _pod(render({"replicas": 2}))["topologySpreadConstraints"]
+
+
+def test_prometheus_finds_the_operator_through_its_service() -> None:
+    """Where it is wanted: by the Service's labels, the port's name, and in the release's namespace."""
+    assert "ServiceMonitor" not in {obj["kind"] for obj in render()}
+    objects = render({"metrics": {"serviceMonitor": {"create": True, "labels": {"release": "prometheus"}}}})
+    monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": [service["metadata"]["namespace"]]}
+    selected = monitor["spec"]["selector"]["matchLabels"].items()
+    assert service["metadata"]["labels"].items() >= selected
+    assert [end["port"] for end in monitor["spec"]["endpoints"]] == [
+        p["name"] for p in service["spec"]["ports"]
+    ]
+
+
+def test_a_monitor_that_could_find_nothing_is_refused() -> None:
+    """Without its Service, and in a cluster without the Prometheus operator."""
+    wanted = {"serviceMonitor": {"create": True}}
+    assert "metrics.service.create" in refusal({"metrics": {"service": {"create": False}, **wanted}})
+    cluster: tuple[str, ...] = ("apiregistration.k8s.io/v1",)
+    assert "Install the Prometheus operator" in refusal({"metrics": wanted}, apis=cluster)
+    cluster += ("monitoring.coreos.com/v1/ServiceMonitor",)
+    assert not refusal({"metrics": wanted}, apis=cluster)
 
 
 def test_a_roll_out_never_leaves_the_cluster_without_an_operator() -> None:

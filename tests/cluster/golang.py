@@ -7,7 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .settings import Settings
@@ -23,7 +23,8 @@ class Module:
 
     `source` is a main.go of our own in place of the module's. `staging` is for k8s.io/kubernetes, whose
     go.mod names its own parts v0.0.0 and replaces them by folders that a module download does not hold.
-    A module without a version is nothing but its `source`.
+    A module without a version is nothing but its `source`. `directives` are more lines for go.mod: Go heeds
+    `replace` in the main module only, so what a module needs replaced is said here again.
     """
 
     path: str
@@ -32,10 +33,11 @@ class Module:
     source: str = ""
     ldflags: str = STRIP
     staging: bool = False
+    directives: tuple[str, ...] = field(default=(), repr=False)
 
     def home(self, s: Settings) -> Path:
         """Where in the cache it is built: what was built there, from just this, is not built again."""
-        exact = hashlib.sha256(repr((self, FLAGS)).encode()).hexdigest()[:8]
+        exact = hashlib.sha256(repr((self, FLAGS, *self.directives)).encode()).hexdigest()[:8]
         return s.cache / "go" / f"{self.path.replace('/', '_')}@{self.version or 'own'}-{exact}"
 
     def program(self, s: Settings, name: str) -> Path:
@@ -116,6 +118,7 @@ def _go_mod(s: Settings, sh: Shell, go: Path, module: Module) -> str:
         lines.append(f"require {module.path} {module.version}")
     if module.staging:
         lines.extend(_staging(sh, go, module))
+    lines.extend(module.directives)
     return "\n".join([*lines, ""])
 
 

@@ -63,7 +63,7 @@ def host_tools(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
 def chart_tools(s: Settings, sh: Shell) -> Iterator[Step]:
     """What the chart's tests need, and no cluster."""
     yield from _compilers(s, sh, build=False)
-    for name in ("helm", "kubeconform", "helm-docs"):
+    for name in ("helm", "kubeconform", "helm-docs", "helm-unittest"):
         yield _tool(s, sh, name)
 
 

@@ -65,6 +65,7 @@ def tools(pins: Mapping[str, str]) -> dict[str, Module]:
         ),
         "kubeconform": _command("github.com/yannh/kubeconform", f"v{pins['KUBECONFORM']}", "kubeconform"),
         "helm-docs": _command("github.com/norwoodj/helm-docs", f"v{pins['HELM_DOCS']}", "helm-docs"),
+        "helm-unittest": _unittest(pins),
     }
 
 
@@ -104,6 +105,18 @@ def _coredns(version: str) -> Module:
         f"func main() {{\n\tdnsserver.Directives = []string{{{names}}}\n\tcoremain.Run()\n}}\n"
     )
     return Module(path, f"v{version}", {"coredns": "."}, source=source)
+
+
+def _unittest(pins: Mapping[str, str]) -> Module:
+    """With the very Helm that renders elsewhere: one engine to believe, and most of it is compiled already."""
+    path, fork = "github.com/helm-unittest/helm-unittest", "github.com/helm-unittest/yaml-jsonpath"
+    directives = (
+        f"require helm.sh/helm/v3 v{pins['HELM']}",
+        f"replace github.com/vmware-labs/yaml-jsonpath => {fork} v{pins['HELM_UNITTEST_JSONPATH']}",
+    )
+    name = "helm-unittest"
+    packages = {name: f"{path}/cmd/{name}"}
+    return Module(path, f"v{pins['HELM_UNITTEST']}", packages, directives=directives)
 
 
 def _command(path: str, version: str, name: str) -> Module:

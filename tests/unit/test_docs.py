@@ -8,7 +8,7 @@ import pytest
 from mlflow_operator.core.conditions import ConditionType, Reason
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("charts/*/README.md")])
 TROUBLE = ROOT / "docs" / "when-something-is-wrong.md"
 
 
@@ -28,7 +28,7 @@ def test_every_condition_is_explained() -> None:
     assert rows("# When something is wrong") == {kind.value for kind in ConditionType}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     """Relative ones: a file or folder of this repository."""
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
