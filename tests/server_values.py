@@ -1,4 +1,4 @@
-"""The values of the chart mlflow-server: what an MLflowServer's spec may hold, as its definition says.
+"""The definition of MLflowServer as JSON schema, and the values of the chart mlflow-server made from it.
 
 Rules that the definition has in CEL are left to the API server, whose sentences tell the way out; a schema could only
 say that a pattern does not match.
@@ -76,6 +76,13 @@ def values(present: str) -> str:
     introduction = rest.split("\n\n", 1)[0].rstrip("\n")
     fields: Schema = openapi_schema()["properties"]["spec"]["properties"]
     return "\n".join([f"{head}{MARK}{introduction}", "", *_lines(fields)])
+
+
+def resource() -> Schema:
+    """A whole MLflowServer as JSON schema; what stands in `metadata` is Kubernetes' own."""
+    whole = closed(openapi_schema())
+    whole["properties"] |= {"metadata": {"type": "object"}}
+    return whole
 
 
 def closed(node: Schema) -> Schema:

@@ -15,11 +15,10 @@ from typing import Any
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 from kubernetes_validate.utils import all_versions, latest_version
 
-from mlflow_operator.api.crd import openapi_schema
 from mlflow_operator.core.objects import Object
 from tests.cluster.settings import load
 from tests.generate import tool
-from tests.server_values import closed
+from tests.server_values import resource
 
 TESTED = load().pins["KUBERNETES"]
 OLDEST = "1.30.0"
@@ -60,9 +59,7 @@ def _schemas(kubernetes: str) -> Path:
         # They refer to each other by paths on a web site, on which there is nothing.
         text = file.read_text().replace('"https://kubernetes.io/api/', '"/api/')
         (folder / file.name).write_text(text.replace('"/api/', f'"file://{folder}/'))
-    ours = closed(openapi_schema())
-    ours["properties"] |= {"metadata": {"type": "object"}}
-    (folder / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(ours))
+    (folder / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(resource()))
     theirs = _strict(ServiceMonitor.model_json_schema(by_alias=True))
     (folder / "servicemonitor-monitoring-v1.json").write_text(json.dumps(theirs))
     return folder

@@ -8,7 +8,14 @@ import pytest
 from mlflow_operator.core.conditions import ConditionType, Reason
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("charts/*/README.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("charts/*/README.md"),
+        *ROOT.glob("manifests/*/README.md"),
+    ]
+)
 TROUBLE = ROOT / "docs" / "when-something-is-wrong.md"
 
 
