@@ -51,6 +51,10 @@ TIMEOUT = 10.0
 """Seconds for one request in all, connecting and reading included. The API server answers in milliseconds;
 after ten seconds it is better to give the worker to another MLflowServer."""
 
+CONNECTIONS = 12
+"""Requests at a time; more wait for their turn. The API server answers in milliseconds, so more make nothing faster,
+but each connection keeps some 300 KiB (asyncio's TLS reads into 256), and all workers together would ask for 70."""
+
 PAGE = 500
 """Objects per answer of a list."""
 
@@ -77,6 +81,7 @@ class Cluster:
     ) -> "Cluster":
         """A client for the cluster this process runs in, or, given `kubeconfig` or outside of any, of a file.
 
+        It waits in line for connections of its own only: what must be in time takes a client to itself.
         In the cluster the service account's token is read again every minute, for it is replaced every hour.
         `kubeconfig` absent outside a cluster: KUBECONFIG, else ~/.kube/config.
         """
@@ -88,6 +93,7 @@ class Cluster:
                 config_file=kubeconfig, context=context, client_configuration=settings, persist_config=False
             )
         settings.retries = None
+        settings.connection_pool_maxsize = CONNECTIONS
         return cls(ApiClient(settings), metrics, seconds)
 
     async def close(self) -> None:

@@ -68,10 +68,12 @@ async def run(settings: Settings) -> None:
     """
     metrics = Metrics()
     cluster = await Cluster.connect(metrics)
+    # of its own, so that the lease is never renewed too late behind requests that an ailing API server sits on
+    for_lease = await Cluster.connect(metrics)
     # random, so that a container started again in the same pod is not taken for its former self
     identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
     election = Election(
-        cluster,
+        for_lease,
         metrics,
         namespace=settings.lease_namespace,
         name=settings.lease_name,
@@ -109,6 +111,7 @@ async def run(settings: Settings) -> None:
         beating.cancel()
         stores.close()
         await cluster.close()
+        await for_lease.close()
 
 
 async def _lead(out: Outside, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
+from mlflow_operator.providers import aws_data
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,7 +52,7 @@ class Bucket:
 
 
 class ObjectStores:
-    """The clients of every store in use, kept between reconciles because each costs about 50 ms to make."""
+    """The clients of every store in use, kept between reconciles because each costs some 10 ms to make."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
@@ -84,7 +85,7 @@ class ObjectStores:
             if bucket in self._clients:
                 self._clients.move_to_end(bucket)
                 return self._clients[bucket]
-            self._session = self._session or boto3.Session()
+            self._session = self._session or aws_data.session()
             client = self._session.client(
                 "s3",
                 endpoint_url=bucket.endpoint,

@@ -12,7 +12,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
-from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.controller.cluster import CONNECTIONS, Cluster
 from mlflow_operator.controller.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.core import kinds
@@ -104,6 +104,25 @@ async def test_get_gives_the_object_as_it_is_and_none_for_none(cluster: Cluster,
     assert server.last.headers["Authorization"] == "Bearer the-token"
     server.answer = always(404, "NotFound")
     assert await cluster.get(kinds.CONFIGMAP, "ns", "b") is None
+
+
+async def test_a_crowd_waits_in_line_for_few_connections(cluster: Cluster, server: Server) -> None:
+    """Each connection costs the operator memory for good, and more of them make nothing faster."""
+    busy, most = 0, 0
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0)
+        busy -= 1
+        return web.json_response(CONFIG)
+
+    server.answer = answer
+    found = await asyncio.gather(*(cluster.get(kinds.CONFIGMAP, "ns", "a") for _ in range(100)))
+    assert found == [CONFIG] * 100
+    connections = {request.transport for request in server.asked}
+    assert (most <= CONNECTIONS, len(connections) <= CONNECTIONS) == (True, True)
 
 
 async def test_list_reads_all_pages_and_says_what_each_object_is(cluster: Cluster, server: Server) -> None:
