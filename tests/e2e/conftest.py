@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.e2e import evidence, release
 from tests.e2e.kube import Kube
+from tests.e2e.record import Record
 from tests.e2e.release import complaints
 from tests.e2e.server import Server, restarts, small
 
@@ -25,6 +26,12 @@ OUTCOME = pytest.StashKey[pytest.TestReport]()
 def pytest_configure(config: pytest.Config) -> None:
     """Markers of this folder."""
     config.addinivalue_line("markers", "restarts_operator: the operator's pod may come back, or be another")
+    config.addinivalue_line("markers", "last: looks at the whole run, after all other tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the last ones last, and leaves the order of all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,22 +58,36 @@ def kube() -> Kube:
 
 
 @pytest.fixture(scope="session")
-def operator(kube: Kube) -> None:
-    """The operator, installed by Helm from this checkout."""
+def record(kube: Kube) -> Iterator[Record]:
+    """All that is let out from now on."""
+    kept = Record(kube)
+    kept.start()
+    yield kept
+    kept.stop()
+
+
+@pytest.fixture(scope="session")
+def operator(kube: Kube, record: Record) -> str:
+    """The operator, installed by Helm from this checkout. Gives since when: another may have run before."""
     release.install(kube)
+    return _now()
 
 
 @pytest.fixture(autouse=True)
-def watched(kube: Kube, operator: None, request: pytest.FixtureRequest) -> Iterator[str]:
+def watched(kube: Kube, operator: str, record: Record, request: pytest.FixtureRequest) -> Iterator[str]:
     """After every test: the operator has not complained, and has not died. Gives when the test began."""
-    began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    began = _now()
     before = {pod["metadata"]["uid"]: restarts(pod) for pod in release.pods(kube)}
     yield began
     pods = release.pods(kube)
-    lines = [line for pod in pods for line in release.log_lines(kube, pod["metadata"]["name"], began)]
-    assert not complaints(lines), "the operator complained:\n" + "\n".join(complaints(lines))
+    found = complaints(record.operator_lines(began))
+    assert not found, "the operator complained:\n" + "\n".join(found)
     if not request.node.get_closest_marker("restarts_operator"):
         assert {pod["metadata"]["uid"]: restarts(pod) for pod in pods} == before, "the operator restarted"
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _namespace(kube: Kube, prefix: str) -> Kube:
@@ -105,8 +126,23 @@ def other_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterat
     _forget(own)
 
 
+@pytest.fixture
+def more_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Kube]]:
+    """Makes as many more as a test asks for."""
+    made: list[Kube] = []
+
+    def make() -> Kube:
+        made.append(_namespace(kube, "e2e-more"))
+        return made[-1]
+
+    yield make
+    for own in made:
+        _keep_evidence(request, own, watched)
+        _forget(own)
+
+
 @pytest.fixture(scope="session")
-def _shared(kube: Kube, operator: None) -> Iterator[Server]:
+def _shared(kube: Kube, operator: str) -> Iterator[Server]:
     own = _namespace(kube, "e2e-shared")
     yield Server(own).apply(small())
     _forget(own)

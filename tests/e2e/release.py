@@ -44,11 +44,6 @@ def pods(kube: Kube) -> list[Object]:
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
-def log_lines(kube: Kube, pod: str, since: str) -> list[str]:
-    """What one operator pod logged since a moment (RFC 3339)."""
-    return kube.within(NAMESPACE).kubectl("logs", pod, f"--since-time={since}").splitlines()
-
-
 def complaints(lines: list[str]) -> list[str]:
     """Lines that say something went wrong in the operator itself."""
     return [line for line in lines if "Traceback" in line or _level(line) in {"ERROR", "CRITICAL"}]

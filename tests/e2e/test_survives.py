@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from tests.e2e import release, timeouts
+from tests.e2e import release, timeouts, trouble
 from tests.e2e.kube import Kube
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server, eventually, is_ready, restarts, small
@@ -65,8 +65,7 @@ def test_the_server_serves_while_the_operator_is_away(shared: Server) -> None:
 def kill_operator(kube: Kube) -> None:
     """SIGKILL to its process, from outside of its container; waits until it runs again."""
     (pod,) = release.pods(kube)
-    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    kube.node_command("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+    trouble.kill(kube, pod)
 
     def again() -> bool:
         found = release.pods(kube)
