@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import LocalObjectReference
-from mlflow_operator.api.rules import matches, quoted, text
+from mlflow_operator.api.rules import Rule, matches, quoted, text
 from mlflow_operator.api.words import Annotations, LabelKey, Labels, LabelValue, ObjectName
 
 
@@ -44,6 +44,27 @@ class Toleration(Model):
     """The taint's effect. Absent: all of them."""
     toleration_seconds: Int64 | None = None
     """How many seconds a pod stays on a node that got a NoExecute taint. Absent: for ever."""
+
+    rules = (
+        Rule(
+            "!has(self.tolerationSeconds) || self.?effect.orValue('') == 'NoExecute'",
+            "tolerationSeconds counts from a NoExecute taint: set effect to NoExecute, or remove tolerationSeconds",
+            field=".tolerationSeconds",
+            holds=lambda it: it.toleration_seconds is None or it.effect is TaintEffect.NO_EXECUTE,
+        ),
+        Rule(
+            "self.?key.orValue('') != '' || self.?operator.orValue('Equal') == 'Exists'",
+            "a toleration without a key is for every taint: set operator to Exists, or name the taint's key",
+            field=".operator",
+            holds=lambda it: bool(it.key) or it.operator is TolerationOperator.EXISTS,
+        ),
+        Rule(
+            "self.?operator.orValue('Equal') != 'Exists' || self.?value.orValue('') == ''",
+            "operator Exists takes any value of the taint: remove value, or set operator to Equal",
+            field=".value",
+            holds=lambda it: it.operator is not TolerationOperator.EXISTS or not it.value,
+        ),
+    )
 
 
 class UnsatisfiableSpread(StrEnum):
@@ -79,6 +100,17 @@ class TopologySpreadConstraint(Model):
     """Whether nodes with taints that are not tolerated count. Absent: they do."""
     match_label_keys: Annotated[tuple[LabelKey, ...], Field(max_length=16), ListAtomic()] | None = None
     """Labels whose values narrow `labelSelector`."""
+
+    rules = (
+        Rule(
+            "!has(self.minDomains) || self.whenUnsatisfiable == 'DoNotSchedule'",
+            "minDomains makes pods wait: set whenUnsatisfiable to DoNotSchedule, or remove minDomains",
+            field=".minDomains",
+            holds=lambda it: (
+                it.min_domains is None or it.when_unsatisfiable is UnsatisfiableSpread.DO_NOT_SCHEDULE
+            ),
+        ),
+    )
 
 
 RESERVED_VOLUMES = ("home", "plugins", "database-ca", "artifacts-ca")

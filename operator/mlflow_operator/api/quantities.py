@@ -94,4 +94,4 @@ class Resources(Model):
     """What a container may take at most. A container over its memory limit is killed."""
 
     # One name at a time: going over all of them costs more than Kubernetes 1.30 lets a rule cost.
-    rules = (_within_limit("cpu"), _within_limit("memory"))
+    rules = (_within_limit("cpu"), _within_limit("memory"), _within_limit("ephemeral-storage"))

@@ -7,6 +7,7 @@ drop fields that they don't know, and its retries hide what the queue should dec
 import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -216,8 +217,9 @@ class Cluster:
                 f"apply {_named(kind, namespace, name)}{' ' + subresource if subresource else ''}",
                 kind,
                 query={"fieldManager": FIELD_MANAGER, "force": "true"},
-                body=obj,
-                content_type="application/apply-patch+yaml",
+                body=_as_yaml(obj),
+                # the client would make ASCII of a body of the bare type
+                content_type="application/apply-patch+yaml; charset=utf-8",
             )
         except Invalid as error:
             if "metadata.uid" in error.fields:
@@ -267,6 +269,19 @@ class Cluster:
         except ValueError as error:
             raise Unavailable(f"{doing}: the answer is no JSON; is there a proxy in between?") from error
         return decoded
+
+
+_ESCAPED = re.compile("[\x7f-\uffff]")
+
+
+def _as_yaml(obj: Object) -> bytes:
+    """JSON that the API server, which reads what is applied as YAML, reads as it is meant.
+
+    JSON's ASCII writes a smiley as two escapes, which YAML does not know, and what it writes plainly may be a line
+    break or forbidden to YAML: so characters beyond 16 bits stand as they are, and all others beyond ASCII escaped.
+    """
+    plain = json.dumps(obj, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", plain).encode()
 
 
 def _address(obj: Object) -> tuple[Kind, str | None, str]:

@@ -57,6 +57,16 @@ def s3(access: str | None = None, **more: Any) -> Spec:
     return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **more}}}
 
 
+def pods(**spec: Any) -> Spec:
+    """Pods with settings of their own."""
+    return {"podTemplate": {"spec": spec}}
+
+
+def tolerations(*these: Spec) -> Spec:
+    """Pods that put up with taints."""
+    return pods(tolerations=[*these])
+
+
 ALLOW = {"storageChangePolicy": "Allow"}
 
 BUCKETS = {
@@ -204,6 +214,40 @@ WRITTEN = [
         {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
         "spec.resources",
         "lower the one or raise the other",
+    ),
+    Refusal(
+        "a storage request above its limit",
+        {"resources": {"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}},
+        "spec.resources",
+        "lower the one or raise the other",
+    ),
+    Refusal(
+        "a toleration that ends of a taint that does not evict",
+        tolerations({"key": "ml", "effect": "NoSchedule", "tolerationSeconds": 5}),
+        "spec.podTemplate.spec.tolerations[0]",
+        "set effect to NoExecute",
+    ),
+    Refusal(
+        "a toleration of a value of no key",
+        tolerations({"value": "gpu"}),
+        "spec.podTemplate.spec.tolerations[0]",
+        "set operator to Exists",
+    ),
+    Refusal(
+        "a toleration of any value and of one",
+        tolerations({"key": "ml", "operator": "Exists", "value": "gpu"}),
+        "spec.podTemplate.spec.tolerations[0]",
+        "remove value",
+    ),
+    Refusal(
+        "a spread that counts places and does not insist",
+        pods(
+            topologySpreadConstraints=[
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}
+            ]
+        ),
+        "spec.podTemplate.spec.topologySpreadConstraints[0]",
+        "remove minDomains",
     ),
     Refusal("a variable with a hyphen", {"env": [{"name": "A-B"}]}, "spec.env[0].name", "digits and '_'"),
     Refusal(
@@ -398,6 +442,15 @@ ACCEPTED = [
             "volumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
             "podTemplate": {"spec": {"volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}},
         },
+    ),
+    Consent("a toleration of everything", tolerations({"operator": "Exists"})),
+    Consent(
+        "tolerations of all sorts",
+        tolerations(
+            {"key": "ml", "value": "gpu", "effect": "NoSchedule"},
+            {"key": "ml", "operator": "Exists"},
+            {"key": "ml", "effect": "NoExecute", "tolerationSeconds": 60},
+        ),
     ),
     Consent("hosts", {"allowedHosts": ["mlflow.example.com", "*.example.com:8443", "[fd00::1]:5000", "*"]}),
     Consent("a larger database", postgres("20Gi"), before=postgres("10Gi")),

@@ -1,6 +1,7 @@
 """The client against a web server that answers as the API server does, and as it does on bad days."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
@@ -104,6 +106,17 @@ async def test_get_gives_the_object_as_it_is_and_none_for_none(cluster: Cluster,
     assert server.last.headers["Authorization"] == "Bearer the-token"
     server.answer = always(404, "NotFound")
     assert await cluster.get(kinds.CONFIGMAP, "ns", "b") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "Grüße", "\U0001f600", "\x7f\x85\u2028\ufeff\uffff", 'a "quoted" \\ud83d\\ude00', "\t\n\x00"],
+)
+async def test_what_is_applied_arrives_letter_by_letter(cluster: Cluster, server: Server, text: str) -> None:
+    """The API server reads it as YAML, which knows neither JSON's pairs of escapes nor all plain letters."""
+    await cluster.apply({**CONFIG, "data": {"a": text}})
+    sent = await server.last.text()
+    assert yaml.safe_load(sent)["data"] == json.loads(sent)["data"] == {"a": text}
 
 
 async def test_a_crowd_waits_in_line_for_few_connections(cluster: Cluster, server: Server) -> None:

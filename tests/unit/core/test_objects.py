@@ -2,13 +2,10 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mlflow_operator.core import deployment, desired, labels, references
 from mlflow_operator.core.credentials import server_secret
@@ -216,39 +213,3 @@ def test_objects_of_the_examples_are_as_recorded(example: Path) -> None:
 def _server(spec: Object) -> Object:
     found: Object = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]["containers"][0]
     return found
-
-
-NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
-SPECS = st.fixed_dictionaries(
-    {},
-    optional={
-        "replicas": st.integers(0, 5),
-        "workers": st.integers(1, 8),
-        "suspend": st.booleans(),
-        "allowedHosts": st.lists(NAMES.map(lambda n: f"{n}.example.com"), max_size=3, unique=True),
-        "env": st.lists(
-            st.fixed_dictionaries(
-                {"name": NAMES.map(lambda n: "X_" + n.replace("-", "_")), "value": st.text(max_size=9)}
-            ),
-            max_size=3,
-            unique_by=lambda e: e["name"],
-        ),
-        "service": st.fixed_dictionaries(
-            {"type": st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer"])}
-        ),
-        "database": st.sampled_from([{}, {"embedded": {}}, EXTERNAL["database"]]),
-        "artifacts": st.sampled_from([{}, {"embedded": {}}, EXTERNAL["artifacts"]]),
-    },
-)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(SPECS, NAMES)
-def test_any_spec_gives_valid_objects_and_the_same_ones_again(spec: dict[str, Any], name: str) -> None:
-    """No spec that the CRD takes leads to a traceback, to a refused object, or to churn."""
-    found = server(spec, name=name)
-    objects = [*desired.secrets(found, GENERATED), *desired.objects(found)]
-    for obj in objects:
-        valid(obj, "1.34")
-        assert len(obj["metadata"]["name"]) <= 63
-    assert objects == [*desired.secrets(found, GENERATED), *desired.objects(found)]

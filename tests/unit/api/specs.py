@@ -1,0 +1,187 @@
+"""Random specs, drawn from the schema of the CRD itself: a field that is new is drawn from the day it is there.
+
+Most of what is drawn is fit to be accepted: strings follow the pattern of their CEL rule, and of a union one member
+is filled in. Now and then a leaf is anything of its type, and rules between fields are left to chance.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mlflow_operator.api.crd import openapi_schema
+from mlflow_operator.api.rules import VALIDATIONS
+
+Schema = dict[str, Any]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+SPEC: Schema = openapi_schema()["properties"]["spec"]
+
+_MATCHES = re.compile(r"self\.matches\('\^\(\?:(.*)\)\$'\)")
+_MEMBER = re.compile(r"has\(self\.(\w+)\)")
+_NAME = st.from_regex(r"[a-z][a-z0-9]{0,5}(-[a-z0-9]{1,3})?", fullmatch=True)
+_LABEL_KEY = st.builds(lambda prefix, name: f"{prefix}{name}", st.sampled_from(["", "example.com/"]), _NAME)
+_WORD = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")), max_size=8)
+_QUANTITY = st.sampled_from([1, 2, "100m", "0.5", "1500m", "64Mi", "512Mi", "1Gi", "2Gi", "1e9", "0"])
+_LABELS = st.dictionaries(_LABEL_KEY, _NAME, max_size=3)
+_SELECTOR = st.builds(lambda labels: {"matchLabels": labels}, _LABELS)
+_TERM = st.builds(lambda selector: {"topologyKey": "zone", "labelSelector": selector}, _SELECTOR)
+_EXPRESSION = {"key": "zone", "operator": "In", "values": ["a", "b"]}
+
+_KUBERNETES: dict[str, st.SearchStrategy[Any]] = {
+    "affinity": st.one_of(
+        st.just({}),
+        st.builds(
+            lambda t: {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [t]}}, _TERM
+        ),
+        st.just(
+            {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [{"matchExpressions": [_EXPRESSION]}]
+                    }
+                }
+            }
+        ),
+    ),
+    "securityContext": st.fixed_dictionaries(
+        {},
+        optional={
+            "runAsUser": st.integers(1, 2**31 - 1),
+            "fsGroup": st.integers(0, 2**31 - 1),
+            "runAsNonRoot": st.just(True),
+            "supplementalGroups": st.lists(st.integers(0, 2**31 - 1), max_size=2),
+            "seccompProfile": st.just({"type": "RuntimeDefault"}),
+        },
+    ),
+    "labelSelector": _SELECTOR,
+    "volumes[]": st.one_of(
+        st.just({"emptyDir": {}}),
+        st.just({"emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}}),
+        st.builds(lambda name: {"secret": {"secretName": name}}, _NAME),
+        st.builds(lambda name: {"configMap": {"name": name, "items": [{"key": "a", "path": "b"}]}}, _NAME),
+        st.builds(lambda name: {"projected": {"sources": [{"secret": {"name": name}}]}}, _NAME),
+        st.builds(lambda name: {"persistentVolumeClaim": {"claimName": name}}, _NAME),
+    ),
+    "labels": _LABELS,
+    "nodeSelector": _LABELS,
+    "annotations": st.dictionaries(_LABEL_KEY, _WORD, max_size=3),
+    "requests": st.dictionaries(st.sampled_from(["cpu", "memory", "ephemeral-storage"]), _QUANTITY),
+    "limits": st.dictionaries(st.sampled_from(["cpu", "memory", "ephemeral-storage"]), _QUANTITY),
+    "size": st.sampled_from(["1Mi", "10Gi", "1.5Ti", "1000000000", "2e9", "20G"]),
+    "topologyKey": _LABEL_KEY,
+    "matchLabelKeys[]": _LABEL_KEY,
+    "tolerations[].key": _LABEL_KEY,
+    "tolerations[].value": _NAME,
+    "fieldPath": st.sampled_from(["metadata.name", "status.podIP", "spec.nodeName"]),
+    "fieldRef.apiVersion": st.just("v1"),
+    "resourceFieldRef.resource": st.sampled_from(["limits.memory", "requests.cpu"]),
+    "containerName": st.just("mlflow"),
+    "divisor": st.sampled_from(["1", "1Mi"]),
+    "subPath": _NAME,
+    "volumeMounts[].name": _NAME,
+    "prefix": _NAME,
+    "mountPath": st.builds(lambda name: f"/data/{name}", _NAME),
+}
+"""What the CRD passes on as it is and Kubernetes has rules of its own for, by the end of the field's path."""
+
+
+@st.composite
+def specs(draw: st.DrawFn, odd: int = 40) -> Schema:
+    """A spec. One leaf in `odd` is anything of its type; 0: none."""
+    spec: Schema = _draw(draw, SPEC, "spec", odd)
+    volumes = [volume["name"] for volume in spec.get("podTemplate", {}).get("spec", {}).get("volumes", ())]
+    if volumes:
+        for mount in spec.get("volumeMounts", ()):
+            mount["name"] = draw(st.sampled_from(volumes))
+    else:
+        spec.pop("volumeMounts", None)
+    return spec
+
+
+def _draw(draw: Draw, schema: Schema, path: str, odd: int) -> Any:
+    known = next((found for end, found in _KUBERNETES.items() if _ends(path, end)), None)
+    match schema:
+        case {"type": "array"} if known is None:
+            return _list(draw, schema, path, odd)
+        case {"properties": _}:
+            return _object(draw, schema, path, odd) | (draw(known) if known is not None else {})
+    if odd and schema.get("type") not in {"object", "array"} and draw(st.integers(1, odd)) == odd:
+        return draw(_anything(schema))
+    return draw(_leaf(schema, path) if known is None else known)
+
+
+def _leaf(schema: Schema, path: str) -> st.SearchStrategy[Any]:
+    match schema:
+        case {"enum": values}:
+            return st.sampled_from(values)
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"type": "integer"}:
+            low = schema.get("minimum", 0)
+            return st.integers(low, min(schema.get("maximum", low + 10), low + 10))
+        case {"type": "string"}:
+            return _string(schema)
+    raise AssertionError(f"Nothing is known of what {path} takes. Add it to the table above.")
+
+
+def _object(draw: Draw, schema: Schema, path: str, odd: int) -> Schema:
+    members: Schema = schema["properties"]
+    wanted = {name for name in members if name in schema.get("required", ()) or draw(st.booleans())}
+    rules = [entry["rule"] for entry in schema.get(VALIDATIONS, ())]
+    for rule in rules:
+        union = _MEMBER.findall(rule)
+        if rule.endswith(("== 1", "<= 1")) and len(union) > 1 and "? 1 : 0" in rule:
+            wanted -= set(union)
+            wanted |= set(draw(st.lists(st.sampled_from(union), min_size=rule.endswith("== 1"), max_size=1)))
+    for rule in rules:
+        if re.fullmatch(r"has\(self\.\w+\)( \|\| has\(self\.\w+\))+", rule) and not wanted & {
+            *_MEMBER.findall(rule)
+        }:
+            wanted.add(_MEMBER.findall(rule)[0])
+    return {name: _draw(draw, members[name], f"{path}.{name}", odd) for name in members if name in wanted}
+
+
+def _list(draw: Draw, schema: Schema, path: str, odd: int) -> list[Any]:
+    found: list[Any] = []
+    seen = set()
+    for _ in range(draw(st.integers(0, min(3, schema.get("maxItems", 3))))):
+        item = _draw(draw, schema["items"], f"{path}[]", odd)
+        match schema.get("x-kubernetes-list-type"):
+            case "map":
+                key = tuple(item.get(name) for name in schema["x-kubernetes-list-map-keys"])
+            case "set":
+                key = (item,)
+            case _:
+                key = (len(found),)
+        if key not in seen:
+            seen.add(key)
+            found.append(item)
+    return found
+
+
+def _string(schema: Schema) -> st.SearchStrategy[str]:
+    rules = [entry["rule"] for entry in schema.get(VALIDATIONS, ())]
+    pattern = next((found.group(1) for rule in rules if (found := _MATCHES.fullmatch(rule))), None)
+    if pattern is None:
+        return _WORD
+    alphabet = st.characters(max_codepoint=126, min_codepoint=33)
+    regex = re.compile(pattern.replace("\\\\", "\\"), re.ASCII)
+    longest = min(schema.get("maxLength", 40), 40)
+    return st.from_regex(regex, fullmatch=True, alphabet=alphabet).filter(lambda text: len(text) <= longest)
+
+
+def _anything(schema: Schema) -> st.SearchStrategy[Any]:
+    match schema:
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"type": "integer"}:
+            return st.integers(-(2**31), 2**31 - 1)
+        case {"x-kubernetes-int-or-string": True}:
+            return st.one_of(st.integers(-10, 10), _WORD)
+    return st.text(max_size=20)
+
+
+def _ends(path: str, end: str) -> bool:
+    return path == end or path.endswith(f".{end}")
