@@ -6,7 +6,8 @@ export PATH := $(CACHE)/bin:$(PATH)
 
 # The system's Python does: making the cluster needs nothing but the standard library.
 CLUSTER := python3 -m tests.cluster
-PYTEST := .venv/bin/python -m pytest
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ contracts: cluster venv ## the images used keep the promises of the published on
 	$(PYTEST) tests/cluster
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTEST) tests/e2e
+bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)
+	@$(CLUSTER) bench-tools
+	@$(PYTHON) -m benchmarks take $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+bench-docs: venv ## put the last figures into docs/figures.md
+	@$(PYTHON) -m benchmarks docs
 generate: venv ## write what is made from the sources: CRD, manifests, charts' values and READMEs
 	@$(CLUSTER) chart-tools
 	@.venv/bin/python -m tests.generate
@@ -44,5 +51,5 @@ clean: ## remove the cluster and all that was made for it, except the cache
 clean-cache: ## remove the cache too: the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test venv lint unit chart contracts e2e generate clean clean-cache
+.PHONY: help cluster images demo test venv lint unit chart contracts e2e bench bench-docs generate clean clean-cache
 .DEFAULT_GOAL := help

@@ -68,6 +68,11 @@ def chart_tools(run: Session) -> int:
     return 0 if run.walk(plan.chart_tools(run.s, run.sh)) else 1
 
 
+def bench_tools(run: Session) -> int:
+    """build what only the benchmarks need"""
+    return 0 if run.walk(plan.bench_tools(run.s, run.sh)) else 1
+
+
 def down(run: Session) -> int:
     """take away what `up` made on this machine, and nothing else; the cache stays"""
     s, sh = run.s, run.sh
@@ -103,6 +108,7 @@ COMMANDS = {
     "images": images,
     "python": python,
     "chart-tools": chart_tools,
+    "bench-tools": bench_tools,
     "down": down,
     "clean-cache": clean_cache,
 }

@@ -67,6 +67,12 @@ def chart_tools(s: Settings, sh: Shell) -> Iterator[Step]:
         yield _tool(s, sh, name)
 
 
+def bench_tools(s: Settings, sh: Shell) -> Iterator[Step]:
+    """What only the benchmarks need."""
+    yield from _compilers(s, sh, build=False)
+    yield _tool(s, sh, "kwok")
+
+
 def python(s: Settings, sh: Shell) -> Iterator[Step]:
     """The project's own virtual environment, as uv.lock says."""
     yield from _uv(s, sh, build=False)

@@ -63,6 +63,7 @@ def tools(pins: Mapping[str, str]) -> dict[str, Module]:
         "helm": Module(
             "helm.sh/helm/v3", f"v{pins['HELM']}", {"helm": "helm.sh/helm/v3/cmd/helm"}, ldflags=helm
         ),
+        "kwok": _command("sigs.k8s.io/kwok", f"v{pins['KWOK']}", "kwok"),
         "kubeconform": _command("github.com/yannh/kubeconform", f"v{pins['KUBECONFORM']}", "kubeconform"),
         "helm-docs": _command("github.com/norwoodj/helm-docs", f"v{pins['HELM_DOCS']}", "helm-docs"),
         "helm-unittest": _unittest(pins),

@@ -1,0 +1,85 @@
+"""What the operator wrote, as the API server saw it; and how many requests of any kind it made."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from tests.e2e import release
+from tests.e2e.kube import Kube, Object
+
+ACCOUNT = f"system:serviceaccount:{release.NAMESPACE}:{release.RELEASE}"
+LOGS = "/var/log/kubernetes"
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+FLOW = "bench-mlflow-operator"
+
+
+def now() -> str:
+    """The moment, as the audit log writes it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def writes(lines: Iterable[str], since: str, to: str) -> list[str]:
+    """Each write of the operator's account between two moments, dry runs too, leases left out."""
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # the log is cut where it was rotated
+        what = entry.get("objectRef") or {}
+        if (
+            entry.get("user", {}).get("username") == ACCOUNT
+            and entry.get("verb") in WRITES
+            and what.get("resource") != "leases"
+            and since <= str(entry.get("requestReceivedTimestamp")) < to
+        ):
+            found.append(f"{entry['verb']} {entry['requestURI']}")
+    return found
+
+
+def read(kube: Kube) -> list[str]:
+    """The lines that name the operator, of the present log and of those put aside."""
+    return kube.node_command("sh", "-c", f"grep -h {ACCOUNT} {LOGS}/audit*.log || true").splitlines()
+
+
+def flow_schema() -> Object:
+    """Has the API server count the operator's requests apart from all others, at the priority they have anyway."""
+    subject = {"namespace": release.NAMESPACE, "name": release.RELEASE}
+    rule = {
+        "subjects": [{"kind": "ServiceAccount", "serviceAccount": subject}],
+        "resourceRules": [
+            {
+                "verbs": ["*"],
+                "apiGroups": ["*"],
+                "resources": ["*"],
+                "namespaces": ["*"],
+                "clusterScope": True,
+            }
+        ],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    }
+    return {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "FlowSchema",
+        "metadata": {"name": FLOW},
+        "spec": {
+            "priorityLevelConfiguration": {"name": "workload-low"},
+            "matchingPrecedence": 500,
+            "distinguisherMethod": {"type": "ByUser"},
+            "rules": [rule],
+        },
+    }
+
+
+def requests(kube: Kube) -> float:
+    """How many requests the operator has made since its flow schema is there, reads and watches included."""
+    return dispatched(kube.kubectl("get", "--raw", "/metrics").splitlines())
+
+
+def dispatched(lines: Iterable[str]) -> float:
+    """The API server's count for that flow schema."""
+    pattern = re.compile(
+        rf'apiserver_flowcontrol_dispatched_requests_total\{{.*flow_schema="{FLOW}".*\}} ([\d.e+]+)'
+    )
+    return sum(float(match[1]) for line in lines if (match := pattern.match(line)))

@@ -1,0 +1,67 @@
+"""From `spec: {}` applied until a first run is logged, beside the same objects applied by hand."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import yaml
+from tests.e2e import timeouts
+from tests.e2e.kube import Kube, Object
+from tests.e2e.server import API_VERSION
+
+from benchmarks import plain
+from benchmarks.client import Api
+from benchmarks.lab import Lab, until
+from benchmarks.rows import Row, at_most
+from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+
+NAME = "tracking"
+LIMIT = 1.3
+
+
+def take(lab: Lab) -> list[Row]:
+    """One row; the two ways take turns."""
+    ours: list[float] = []
+    against: list[float] = []
+    for turn in range(lab.rounds):
+        ours.append(_one(lab, lambda kube: [resource()]))
+        against.append(_one(lab, by_hand))
+        lab.say(f"round {turn + 1}: {ours[-1]:.1f} s, by hand {against[-1]:.1f} s")
+    return [
+        at_most("`spec: {}` until a first run is logged", ours, against, LIMIT, what="rendered and applied")
+    ]
+
+
+def resource() -> Object:
+    """The smallest there is."""
+    return {"apiVersion": API_VERSION, "kind": "MLflowServer", "metadata": {"name": NAME}, "spec": {}}
+
+
+def _one(lab: Lab, made: Callable[[Kube], list[Object]]) -> float:
+    with lab.namespace("cold") as kube:
+        kube.apply(plain.door(NAME))
+        port = kube.need("Service", "door")["spec"]["ports"][0]["nodePort"]
+        api = Api((kube.node_address, port), f"{NAME}.{kube.namespace}.svc:{plain.PORT}", seconds=5)
+        objects = made(kube)
+        began = time.monotonic()
+        kube.apply(*objects)
+        return until("a first run is logged", api.first_run, timeouts.READY) - began
+
+
+def by_hand(kube: Kube) -> list[Object]:
+    """The same objects, each waiting for what it needs."""
+    return plain.waiting(rendered(kube), kube.settings.pins["IMAGE_POSTGRES"], SCHEMA_HEADS[TESTED])
+
+
+def rendered(kube: Kube) -> list[Object]:
+    """What `mlflow-operator render` prints of it."""
+    command = [sys.executable, "-m", "mlflow_operator.cli", "render", "-n", kube.namespace, "--with-secrets"]
+    done = subprocess.run(
+        [*command, "-f", "-"],
+        input=yaml.safe_dump(resource()),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    return [document for document in yaml.safe_load_all(done.stdout) if document]

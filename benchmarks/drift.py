@@ -1,0 +1,95 @@
+"""How soon what somebody changed or deleted is as it should be again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.e2e.kube import Kube, Object
+from tests.e2e.server import Server, small
+
+from benchmarks import stores
+from benchmarks.lab import Lab, until
+from benchmarks.rows import Row, below
+
+LIMIT = 1.0
+WITHIN = 30.0
+POLL = 0.01
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One sort of it: what is done to which object, and when that is undone."""
+
+    what: str
+    kind: str
+    do: Callable[[Kube, str], None]
+    undone: Callable[[Object, Object], bool]
+
+
+def env(deployment: Object) -> dict[str, str]:
+    """The plain variables of the server's container."""
+    found = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {e["name"]: str(e.get("value", "")) for e in found}
+
+
+def _scale(kube: Kube, name: str) -> None:
+    kube.patch("Deployment", name, {"spec": {"replicas": 3}})
+
+
+def _edit(kube: Kube, name: str) -> None:
+    _set(kube, name, "MLFLOW_WORKERS", "7")
+
+
+def _add(kube: Kube, name: str) -> None:
+    _set(kube, name, "SURPRISE", "1")
+
+
+def _set(kube: Kube, name: str, variable: str, value: str) -> None:
+    containers = kube.need("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    others = [e for e in containers[0]["env"] if e["name"] != variable]
+    containers[0]["env"] = [*others, {"name": variable, "value": value}]
+    kube.patch("Deployment", name, {"spec": {"template": {"spec": {"containers": containers}}}})
+
+
+def _another(now: Object, before: Object) -> bool:
+    meta = now["metadata"]
+    return bool(meta["uid"] != before["metadata"]["uid"])
+
+
+DRIFTS = (
+    Drift("Deployment scaled", "Deployment", _scale, lambda now, _: now["spec"]["replicas"] == 1),
+    Drift("Deployment edited", "Deployment", _edit, lambda now, _: env(now)["MLFLOW_WORKERS"] == "1"),
+    Drift("variable added by hand", "Deployment", _add, lambda now, _: "SURPRISE" not in env(now)),
+    Drift("Service deleted", "Service", lambda kube, name: kube.delete("Service", name), _another),
+    Drift("Deployment deleted", "Deployment", lambda kube, name: kube.delete("Deployment", name), _another),
+)
+
+
+def take(lab: Lab) -> list[Row]:
+    """A row a sort of drift. The clock starts before the change is sent."""
+    with lab.namespace("stores") as base, lab.namespace("drift") as kube:
+        shared = stores.start(base)
+        kube.apply(*shared.secrets())
+        server = Server(kube).apply(small(**shared.spec(shared.database("drift")))).ready()
+        rows = []
+        for drift in DRIFTS:
+            took = [_one(server, drift) for _ in range(lab.rounds)]
+            lab.say(f"{drift.what}: {', '.join(f'{seconds:.2f}' for seconds in took)} s")
+            rows.append(below(f"drift repaired: {drift.what}", took, LIMIT, "s"))
+        return rows
+
+
+def _one(server: Server, drift: Drift) -> float:
+    # both are called after the server
+    kube, name = server.kube, server.name
+    before = kube.need(drift.kind, name)
+    began = time.monotonic()
+    drift.do(kube, name)
+
+    def repaired() -> bool:
+        now = kube.get(drift.kind, name)
+        return now is not None and drift.undone(now, before)
+
+    took = until(f"{drift.what} is undone", repaired, WITHIN, POLL) - began
+    server.ready()
+    return took

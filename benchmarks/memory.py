@@ -1,0 +1,82 @@
+"""The working set of the operator's leader, as its own node accounts for it."""
+
+import subprocess
+import threading
+from types import TracebackType
+
+from tests.cluster import node
+from tests.e2e import release
+from tests.e2e.kube import Kube
+
+MIB = 1024 * 1024
+# Both versions of cgroups; the working set is what kubectl top and the kubelet call so.
+SAMPLE = """
+cg=$(find /sys/fs/cgroup -type d -name "*$1*" -path '*memory*' | head -n 1)
+[ -n "$cg" ] || cg=$(find /sys/fs/cgroup -type d -name "*$1*" | head -n 1)
+cd "$cg" || exit 1
+i=0
+# ends by itself: nobody would tell it that whoever asked is gone
+while [ $((i += 1)) -lt 900 ]; do
+  if [ -f memory.usage_in_bytes ]; then
+    echo "$(cat memory.usage_in_bytes) $(sed -n 's/^total_inactive_file //p' memory.stat)"
+  else
+    echo "$(cat memory.current) $(sed -n 's/^inactive_file //p' memory.stat)"
+  fi
+  sleep 1
+done
+"""
+
+
+class WorkingSet:
+    """Samples the leader's container once a second for as long as the context lasts; `samples` are in MiB."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self.samples: list[float] = []
+
+    def __enter__(self) -> "WorkingSet":
+        argv = ["docker", "exec", node.CONTAINER, "sh", "-c", SAMPLE, "sample", container(self._kube)]
+        self._process = subprocess.Popen(argv, env=self._kube.env, stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._thread.join(10)
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            if (found := working_set(line)) is not None:
+                self.samples.append(found)
+
+    @property
+    def peak(self) -> float:
+        """The highest, in MiB. RuntimeError: there was no sample."""
+        if not self.samples:
+            raise RuntimeError("the node gave no sample of the operator's memory")
+        return max(self.samples)
+
+
+def working_set(line: str) -> float | None:
+    """MiB out of `<usage> <inactive file>` in bytes; None for anything else."""
+    parts = line.split()
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        return None
+    return max(0, int(parts[0]) - int(parts[1])) / MIB
+
+
+def leader(kube: Kube) -> str:
+    """The name of the pod that holds the lease."""
+    lease = kube.within(release.NAMESPACE).need("Lease", release.RELEASE)
+    holder = str(lease["spec"]["holderIdentity"])
+    names = [str(pod["metadata"]["name"]) for pod in release.pods(kube)]
+    return next((name for name in names if holder.startswith(name)), names[0])
+
+
+def container(kube: Kube) -> str:
+    """The id of the leader's container."""
+    pod = kube.within(release.NAMESPACE).need("Pod", leader(kube))
+    return str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("//")[2]

@@ -1,0 +1,159 @@
+"""What people apply by hand: the manifests that ours are measured against. Pure."""
+
+import copy
+import json
+from collections.abc import Sequence
+
+from tests.e2e import stores
+from tests.e2e.kube import Object
+from tests.e2e.server import COMPONENT, SERVER_LABEL
+
+PORT = 5000
+HOME: Object = {"name": "home", "emptyDir": {}}
+HOME_MOUNT: Object = {"name": "home", "mountPath": "/home/plain"}
+HOME_ENV = [{"name": "HOME", "value": "/home/plain"}, {"name": "TMPDIR", "value": "/home/plain"}]
+
+
+def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[Object]:
+    """What `render` prints, made so that it comes up when applied all at once: the migration waits for Postgres,
+    and the server for the migration."""
+    objects = copy.deepcopy([*rendered])
+    for obj in objects:
+        if obj["kind"] not in {"Job", "Deployment"}:
+            continue
+        pod = obj["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        # psql knows the URI without SQLAlchemy's driver
+        shell = 'uri="postgresql://${MLFLOW_BACKEND_STORE_URI#*://}"; '
+        asked = (
+            'until pg_isready -q -d "$uri"; do sleep 0.2; done'
+            if obj["kind"] == "Job"
+            else f'until psql "$uri" -Atc "select version_num from alembic_version" | grep -qx {head}; '
+            "do sleep 0.2; done"
+        )
+        uri = next(e for e in container["env"] if e["name"] == "MLFLOW_BACKEND_STORE_URI")
+        pod["initContainers"] = [
+            {
+                "name": "wait",
+                "image": postgres_image,
+                "command": ["sh", "-c", shell + asked],
+                "env": [uri],
+                "securityContext": container["securityContext"],
+            }
+        ]
+    return objects
+
+
+def door(name: str) -> Object:
+    """A NodePort of our own to a server's pods: `spec: {}` has none, and the clock runs outside the cluster."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "door"},
+        "spec": {
+            "type": "NodePort",
+            "selector": {SERVER_LABEL: name, COMPONENT: "server"},
+            "ports": [{"port": PORT, "targetPort": PORT}],
+        },
+    }
+
+
+def migration(image: str, uri: str) -> Object:
+    """`mlflow db upgrade`, once."""
+    command = ["sh", "-c", 'exec mlflow db upgrade "$URI"']
+    env = [*HOME_ENV, {"name": "URI", "value": uri}]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "migration"},
+        "spec": {
+            "backoffLimit": 0,
+            "template": _template("migration", image, command, env, {}, restart=False),
+        },
+    }
+
+
+def bare(image: str, uri: str, env: Sequence[Object]) -> Object:
+    """The least that serves well: two workers, no job execution, ready as soon as it answers."""
+    ours = [
+        {"name": "MLFLOW_BACKEND_STORE_URI", "value": uri},
+        {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
+        {"name": "MLFLOW_WORKERS", "value": "2"},
+        {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
+    ]
+    probe = {"readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1}}
+    return _deployment(
+        "bare", 1, _template("bare", image, ["mlflow", "server"], [*HOME_ENV, *ours, *env], probe)
+    )
+
+
+def tutorial(image: str, uri: str, env: Sequence[Object], resources: Object) -> Object:
+    """The Deployment of a well-read tutorial: two replicas, the default number of workers, a bare `postgresql://`.
+    Job execution is off, for with it the pods are killed for their memory before they are ready."""
+    command = [
+        "mlflow", "server", "--backend-store-uri", uri, "--host", "0.0.0.0", "--port", str(PORT),
+        "--allowed-hosts", "*",
+    ]  # fmt: skip
+    jobs = [{"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"}]
+    probe = {
+        "resources": resources,
+        "readinessProbe": {
+            "httpGet": {"path": "/health", "port": PORT},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+        },
+    }
+    template = _template("tutorial", image, command, [*HOME_ENV, *jobs, *env], probe)
+    return _deployment("tutorial", 2, template)
+
+
+def node_port(name: str) -> Object:
+    """The Service that makes a plain Deployment reachable from outside."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {
+            "type": "NodePort",
+            "selector": {"app": name},
+            "ports": [{"port": PORT, "targetPort": PORT}],
+        },
+    }
+
+
+def _deployment(name: str, replicas: int, template: Object) -> Object:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
+    }
+
+
+def _template(
+    name: str, image: str, command: list[str], env: list[Object], more: Object, *, restart: bool = True
+) -> Object:
+    found: Object = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "securityContext": {"runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001},
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 5,
+            "containers": [
+                {
+                    "name": "mlflow",
+                    "image": image,
+                    "command": command,
+                    "env": env,
+                    "securityContext": stores.SECURITY,
+                    "volumeMounts": [HOME_MOUNT],
+                    **more,
+                }
+            ],
+            "volumes": [HOME],
+        },
+    }
+    if not restart:
+        found["spec"]["restartPolicy"] = "Never"
+    result: Object = json.loads(json.dumps(found))
+    return result

@@ -1,0 +1,118 @@
+"""What a figure comes to: one line of the table, with every sample it was made of."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line. `ours`, `against` and `ratio` are as printed; `met` is None where nothing was promised."""
+
+    figure: str
+    ours: str
+    against: str = ""
+    ratio: str = ""
+    wanted: str = ""
+    met: bool | None = None
+    samples: dict[str, list[float]] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the file of results."""
+        return asdict(self)
+
+
+def spread(samples: Sequence[float], unit: str) -> str:
+    """The median, and how far the samples lie apart: `12.3 s (12.1-12.9)`."""
+    middle = f"{number(statistics.median(samples))} {unit}".rstrip()
+    return middle if len(samples) < 2 else f"{middle} ({number(min(samples))}-{number(max(samples))})"
+
+
+def number(value: float) -> str:
+    """Three digits, as many as any of these figures deserves."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def at_most(
+    figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str = "s", what: str
+) -> Row:
+    """Ours may take `limit` times as long as `what` does, by the medians."""
+    ratio = statistics.median(ours) / statistics.median(against)
+    return _compared(
+        figure,
+        ours=ours,
+        against=against,
+        unit=unit,
+        what=what,
+        ratio=ratio,
+        wanted=f"<= {limit:g}",
+        met=ratio <= limit,
+    )
+
+
+def at_least(
+    figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str, what: str
+) -> Row:
+    """Ours must do `limit` times as much as `what` does, by the medians."""
+    ratio = statistics.median(ours) / statistics.median(against)
+    return _compared(
+        figure,
+        ours=ours,
+        against=against,
+        unit=unit,
+        what=what,
+        ratio=ratio,
+        wanted=f">= {limit:g}",
+        met=ratio >= limit,
+    )
+
+
+def below(figure: str, ours: Sequence[float], limit: float, unit: str) -> Row:
+    """Every sample must stay below `limit`."""
+    return Row(
+        figure,
+        spread(ours, unit),
+        wanted=f"< {limit:g} {unit}".rstrip(),
+        met=max(ours) < limit,
+        samples={"ours": [*ours]},
+    )
+
+
+def none_of(figure: str, ours: Sequence[float]) -> Row:
+    """It must not happen at all."""
+    return Row(figure, number(sum(ours)), wanted="0", met=not any(ours), samples={"ours": [*ours]})
+
+
+def at_least_one(figure: str, count: int) -> Row:
+    """A control: had nothing been seen here, nothing could be seen anywhere."""
+    return Row(figure, str(count), wanted=">= 1", met=count >= 1, samples={"ours": [float(count)]})
+
+
+def told(figure: str, samples: Sequence[float], unit: str) -> Row:
+    """A figure that nothing was promised of."""
+    return Row(figure, spread(samples, unit), samples={"ours": [*samples]})
+
+
+def _compared(
+    figure: str,
+    *,
+    ours: Sequence[float],
+    against: Sequence[float],
+    unit: str,
+    what: str,
+    ratio: float,
+    wanted: str,
+    met: bool,
+) -> Row:
+    return Row(
+        figure,
+        spread(ours, unit),
+        f"{spread(against, unit)}, {what}",
+        f"{ratio:.2f}",
+        wanted,
+        met,
+        {"ours": [*ours], "against": [*against]},
+    )
