@@ -24,7 +24,7 @@ MAY = {
     ("", "services"): (*WRITE, "delete"),
     ("", "persistentvolumeclaims"): WRITE,
     ("", "pods"): READ,
-    ("", "events"): ("create",),
+    ("", "events"): ("list", "create"),
     ("apps", "deployments"): WRITE,
     ("apps", "statefulsets"): (*WRITE, "delete"),
     ("batch", "jobs"): (*READ, "create", "delete"),

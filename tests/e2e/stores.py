@@ -26,10 +26,27 @@ class Postgres:
     user: str
     password: str
 
-    def query(self, sql: str) -> str:
+    def query(self, sql: str, database: str = "mlflow") -> str:
         """What psql prints as the superuser; unaligned, tuples only."""
         return self.kube.kubectl(
-            "exec", "postgres", "--", "psql", "-U", self.user, "-d", "mlflow", "-Atc", sql
+            "exec",
+            "postgres",
+            "--",
+            "psql",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            self.user,
+            "-d",
+            database,
+            "-Atc",
+            sql,
+        )
+
+    def answer(self, *, yes: bool) -> None:
+        """Takes it off its address, or puts it back: whoever connects is refused."""
+        self.kube.patch(
+            "Service", "postgres", {"spec": {"selector": {"app": "postgres" if yes else "nobody"}}}
         )
 
 

@@ -45,6 +45,8 @@ class DatabaseStatus(Model):
     """Embedded or External."""
     host: Text | None = None
     """Where it is."""
+    port: Int32 | None = None
+    """The port there."""
     name: Text | None = None
     """Name of the database there."""
 

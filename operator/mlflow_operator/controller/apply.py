@@ -142,14 +142,24 @@ def check(live: Object, owner: Object, *, data: bool) -> None:
             "It is made anew when it is gone.",
         )
     if not is_ours(live, owner, data=data):
-        raise NameConflict(
-            kind,
-            name,
-            f'{kind} "{name}" exists and was not made for this MLflowServer. '
-            f"Rename the MLflowServer, or delete that {kind}.",
-        )
+        raise NameConflict(kind, name, _whose(live, owner))
     if live["metadata"].get("deletionTimestamp"):
         raise GoingAway(kind, name, f'{kind} "{name}" is being deleted. It is made anew when it is gone.')
+
+
+def _whose(live: Object, owner: Object) -> str:
+    kind, name, carried = live["kind"], _name(live), live["metadata"].get("labels") or {}
+    other = carried.get(labels.SERVER)
+    if carried.get(labels.MANAGED_BY) == labels.OPERATOR and other and other != _name(owner):
+        # to delete it, as below, would only start a race
+        return (
+            f'{kind} "{name}" belongs to MLflowServer "{other}", which needs it under this very name. '
+            "Give one of the two another name."
+        )
+    return (
+        f'{kind} "{name}" exists and was not made for this MLflowServer. '
+        f"Rename the MLflowServer, or delete that {kind}."
+    )
 
 
 async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: Repairs) -> Object | None:

@@ -110,14 +110,18 @@ class Cluster:
         except NotFound:
             return None
 
-    async def list(self, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
-        """All objects of a kind, in one namespace or in all, that match a label selector.
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """All objects of a kind, in one namespace or in all, that match a label and a field selector.
 
         Each carries its apiVersion and kind, which the API server leaves out of lists.
         """
         query: dict[str, str] = {"limit": str(PAGE)}
         if labels:
             query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
         doing = f"list {kind.plural} in {namespace or 'all namespaces'}"
         found: list[Object] = []
         while True:

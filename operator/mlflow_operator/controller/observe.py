@@ -101,7 +101,7 @@ class Reader:
             )
         if not is_text(values[wanted.key]):
             raise UserMistake(
-                Reason.SECRET_KEY_MISSING,
+                Reason.SECRET_VALUE_INVALID,
                 f'Key "{wanted.key}" of Secret "{wanted.name}" holds no text (UTF-8). Put the value there as text, or '
                 f"name another key in {wanted.field}.",
             )

@@ -17,7 +17,7 @@ from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.serve import Serving
 from mlflow_operator.controller.steps.step import Outcome, Work
 from mlflow_operator.controller.watch import Key
-from mlflow_operator.core import conditions, kinds
+from mlflow_operator.core import conditions, kinds, places
 from mlflow_operator.core import status as statuses
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
 from mlflow_operator.core.objects import Object
@@ -110,7 +110,7 @@ def _learned(work: Work, keys: Credentials | None, revision: str | None, serving
     if serving and serving.version:
         learned |= {"version": serving.version, "image": work.server.image}
         if keys:
-            learned |= statuses.places(work.server, keys.connection.host, keys.connection.database)
+            learned |= places.of(work.server, keys.connection)
     if serving and serving.deployment:
         state = serving.deployment.get("status") or {}
         learned["replicas"] = int(state.get("replicas") or 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mlflow_operator.core import diagnosis
+from mlflow_operator.core import diagnosis, refusal
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, not_ready, ready
 from mlflow_operator.core.objects import Object
 
@@ -28,11 +28,21 @@ def of(deployment: Object, pods: Iterable[Object]) -> Condition:
     return _not_available(deployment, pods, rolling=not (settled and up_to_date and gone))
 
 
+def refused(deployment: Object) -> Object | None:
+    """The Deployment's own condition, where the API server refuses it pods."""
+    conditions = (deployment.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"), None)
+
+
 def _not_available(deployment: Object, pods: Iterable[Object], *, rolling: bool) -> Condition:
     status = deployment.get("status") or {}
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return _no_pods(str(condition.get("message") or ""))
+    failure = refused(deployment)
+    if failure:
+        namespace = deployment["metadata"]["namespace"]
+        fault = refusal.of_pods(
+            "the server", namespace, str(failure.get("message") or ""), "spec.resources or spec.replicas"
+        )
+        return not_ready(_TYPE, fault.reason, fault.message)
     finding = diagnosis.of_pods(pods)
     if finding:
         return not_ready(_TYPE, finding.reason, finding.message)
@@ -43,20 +53,3 @@ def _not_available(deployment: Object, pods: Iterable[Object], *, rolling: bool)
             _TYPE, Reason.PROGRESSING, "A roll-out is under way; the pods from before it keep serving."
         )
     return not_ready(_TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve.")
-
-
-def _no_pods(said: str) -> Condition:
-    """Without the name of the pod that was refused: it is another one with each try."""
-    why = (said.partition(" is forbidden: ")[2] or said).rstrip(".")
-    if "exceeded quota" in why:
-        return not_ready(
-            _TYPE,
-            Reason.QUOTA_EXCEEDED,
-            f"The namespace's quota allows no further pod of the server: {why}. Raise the quota, or lower "
-            "spec.resources or spec.replicas.",
-        )
-    return not_ready(
-        _TYPE,
-        Reason.OPERATION_REFUSED,
-        f"The API server refuses the server's pods: {why}. Mend what it names.",
-    )

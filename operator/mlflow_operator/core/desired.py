@@ -56,7 +56,7 @@ def objects(server: Server) -> list[Object]:
         found.append(minio.data(owner, embedded))
         found += minio.objects(owner, embedded, server.pods, running=not server.suspended)
     found += [
-        jobs.migration(server, "rendered"),
+        jobs.migration(server, "rendered", None),
         deployment.service(server),
         deployment.deployment(server, "rendered"),
     ]

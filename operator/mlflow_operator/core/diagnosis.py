@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_operator.core import labels
+from mlflow_operator.core import labels, quotation, scheduling
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.objects import Object
 
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-_LINES, _CHARACTERS = 5, 600
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Finding:
     message: str
 
 
-_RESOURCES = {
+RESOURCES = {
     labels.SERVER_POD: "spec.resources",
     labels.DATABASE_POD: "spec.database.embedded.resources",
     labels.ARTIFACT_STORE_POD: "spec.artifacts.embedded.resources",
@@ -39,24 +38,28 @@ def of_pods(pods: Iterable[Object]) -> Finding | None:
     return next((finding for pod in ordered for finding in _of_pod(pod)), None)
 
 
-def last_lines(message: str | None) -> str:
-    """The end of a container's output, short enough for a condition."""
-    lines = [line.rstrip() for line in (message or "").splitlines() if line.strip()]
-    return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
-
-
 def _of_pod(pod: Object) -> Iterator[Finding]:
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            lower = f", or lower {_field(pod)}" if _field(pod) else ""
-            yield Finding(
-                Reason.UNSCHEDULABLE,
-                f"No node takes pod {pod['metadata']['name']}: {_first_line(condition.get('message'))} "
-                f"Free or add what is missing{lower}.",
-            )
+            yield _unscheduled(pod, str(condition.get("message") or ""))
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         yield from _of_container(pod, container)
+
+
+def _unscheduled(pod: Object, said: str) -> Finding:
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    if scheduling.UNBOUND in said:
+        return Finding(
+            Reason.VOLUME_PENDING,
+            f"Pod {name} waits for a volume that nobody makes. Is there a StorageClass, and does its provisioner run? "
+            f"See: kubectl describe pvc -n {namespace}",
+        )
+    lower = f", or lower {_field(pod)}" if _field(pod) else ""
+    why = scheduling.sentence(pod, said)
+    return Finding(
+        Reason.UNSCHEDULABLE, f"No node takes pod {name}: {why}. Free or add what is missing{lower}."
+    )
 
 
 def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
@@ -66,13 +69,13 @@ def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
     if reason in _PULL:
         yield Finding(
             Reason.IMAGE_PULL_FAILED,
-            f"The image {container['image']} can't be pulled: {_first_line(_cause(waiting.get('message')))} "
+            f"The image {container['image']} can't be pulled: {quotation.sentence(_cause(waiting.get('message')))} "
             "Check its name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
         )
     elif reason == "CreateContainerConfigError":
         yield Finding(
             Reason.SECRET_NOT_FOUND,
-            f"Container {name} can't be made: {_first_line(waiting.get('message'))} "
+            f"Container {name} can't be made: {quotation.sentence(waiting.get('message'))} "
             "Create what is missing, or take it out of the spec.",
         )
     ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
@@ -83,12 +86,12 @@ def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
 def _ending(pod: Object, name: str, ended: Object) -> Finding:
     if ended.get("reason") == "OOMKilled":
         raise_it = f" Raise {_field(pod)}.limits.memory" if _field(pod) else ""
-        workers = ", or lower spec.workers" if _field(pod) == _RESOURCES[labels.SERVER_POD] else ""
+        workers = ", or lower spec.workers" if _field(pod) == RESOURCES[labels.SERVER_POD] else ""
         return Finding(
             Reason.SERVER_CRASHING,
             f"Container {name} was killed for want of memory.{raise_it}{workers}{'.' if raise_it else ''}",
         )
-    lines = last_lines(ended.get("message"))
+    lines = quotation.last_lines(ended.get("message"))
     if ended.get("exitCode") == 0 or not lines:
         # MLflow ends with 0 even when it can't bind its port, so the code alone says nothing
         where = (
@@ -105,14 +108,9 @@ def _ending(pod: Object, name: str, ended: Object) -> Finding:
 
 
 def _field(pod: Object) -> str | None:
-    return _RESOURCES.get((pod["metadata"].get("labels") or {}).get(labels.COMPONENT, ""))
+    return RESOURCES.get((pod["metadata"].get("labels") or {}).get(labels.COMPONENT, ""))
 
 
 def _cause(message: str | None) -> str | None:
     """Without kubelet's "Back-off pulling image": it comes and goes with each try, and each change is an Event."""
     return message.rpartition("ErrImagePull: ")[2] if message else None
-
-
-def _first_line(message: str | None) -> str:
-    line = (message or "no reason given").splitlines()[0][:_CHARACTERS]
-    return f"{line.rstrip('.')}."

@@ -13,11 +13,12 @@ from mlflow_operator.core.server import Server
 _DEADLINE_SECONDS = 6 * 3600
 
 
-def migration(server: Server, database_state: str) -> Object:
-    """One try to bring the schema to what `server.image` wants.
+def migration(server: Server, database_state: str, revision: str | None, attempt: int = 1) -> Object:
+    """One try to bring the schema to what `server.image` wants, from `revision` (None: there is no schema yet).
 
     Named by the hash of what it depends on: the pod it runs and `database_state`, so that a database that was
-    emptied or replaced gets a Job of its own, and the same work is never done twice.
+    emptied or replaced gets a Job of its own, and the same work is never done twice. Another attempt at the same
+    work has the same name: it can begin only when the one before it is gone.
     """
     template = _template(server)
     inputs = json.dumps([template, server.artifacts.store.bucket, database_state], sort_keys=True)
@@ -25,7 +26,12 @@ def migration(server: Server, database_state: str) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(server.owner, server.names.migration(digest), labels.MIGRATION_POD),
+        "metadata": metadata(
+            server.owner,
+            server.names.migration(digest),
+            labels.MIGRATION_POD,
+            {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)},
+        ),
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",

@@ -11,6 +11,13 @@ APPLIED = "mlflow-operator.dev/applied"
 INPUTS = "mlflow-operator.dev/inputs"
 """Pod annotation: HMAC of every value the pods read from Secrets and ConfigMaps; a change rolls them."""
 
+FROM_REVISION = "mlflow-operator.dev/from-revision"
+"""Annotation of a migration Job: the schema's revision when it was made, empty where there was no schema."""
+ATTEMPT = "mlflow-operator.dev/attempt"
+"""Annotation of a migration Job: how often this migration was begun, this time included."""
+PRODDED = "mlflow-operator.dev/prodded-at"
+"""Annotation of a Deployment or StatefulSet that gets no pods: when its controller was last told to try again."""
+
 SERVER_POD = "server"
 DATABASE_POD = "database"
 ARTIFACT_STORE_POD = "artifact-store"

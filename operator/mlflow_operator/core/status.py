@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlflow_operator.core import conditions, labels
 from mlflow_operator.core.conditions import Condition
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedDatabase, Server
+from mlflow_operator.core.server import Server
 
 STABLE = ("version", "image", "schemaRevision", "database", "artifacts", "replicas", "readyReplicas")
 """Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
@@ -48,16 +48,4 @@ def refused(said: Iterable[Condition], at: Moment) -> Object:
         **at.before,
         "observedGeneration": at.generation,
         "conditions": at.conditions(said),
-    }
-
-
-def places(server: Server, host: str, database: str) -> Object:
-    """Where the server's data is, for people and for noticing that somebody points it elsewhere."""
-    embedded = isinstance(server.database, EmbeddedDatabase)
-    return {
-        "database": {"type": "Embedded" if embedded else "External", "host": host, "name": database},
-        "artifacts": {
-            "type": "Embedded" if server.artifacts.embedded else "S3",
-            "uri": server.artifacts.store.uri,
-        },
     }

@@ -6,18 +6,28 @@ a command: its arguments would show the password in the process list.
 
 import os
 import sys
+import traceback
 
 import psycopg
 from mlflow.db import commands
 
 LOCK = 0x6D6C666C6F77  # "mlflow"
+KEPT = 1500
+"""Characters: of a pod's last words 2 KiB are kept. SQLAlchemy ends its errors with the whole statement, and a long one
+would leave nothing of what the database said."""
 
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 with psycopg.connect(uri.replace("postgresql+psycopg://", "postgresql://", 1), autocommit=True) as session:
     print("waiting for the migration lock", flush=True)
     session.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     print("migrating", flush=True)
-    commands(["upgrade", uri], standalone_mode=False)
+    try:
+        commands(["upgrade", uri], standalone_mode=False)
+    except Exception as error:
+        traceback.print_exc()
+        if len(str(error)) > KEPT:
+            print(getattr(error, "orig", None) or str(error)[:KEPT], file=sys.stderr)
+        sys.exit(1)
     revision = session.execute("SELECT version_num FROM alembic_version").fetchone()
 print(f"schema is at {revision[0]}", flush=True)
 sys.exit(0)

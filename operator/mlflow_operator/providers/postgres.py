@@ -23,12 +23,14 @@ class DatabaseState:
     """What a look at the database found.
 
     `revision` is the alembic revision, None where MLflow has no tables yet. `identity` tells this database
-    from another one that has taken its place.
+    from another one that has taken its place. `obstacle` is what a migration would fail at, if that can be seen
+    beforehand; a server whose tables are there already can do without.
     """
 
     encoding: str
     revision: str | None
     identity: str
+    obstacle: UserMistake | None = None
 
 
 @asynccontextmanager
@@ -80,6 +82,14 @@ async def inspect(connection: Connection, ca_path: str | None, field: str) -> Da
         )
         table = await _one(session, "SELECT to_regclass('alembic_version')::text")
         revision = await _one(session, "SELECT max(version_num) FROM alembic_version") if table else None
+        read_only = await _one(session, "SHOW transaction_read_only")
+        obstacle = await _obstacle(session, table is not None)
+    if read_only == "on":
+        raise NotReady(
+            Reason.DATABASE_READ_ONLY,
+            f"The database at {connection.host}:{connection.port} lets nothing be written: it is a standby, or "
+            f"default_transaction_read_only is on. Point {field} to the primary, or let it be written to.",
+        )
     if encoding is not None and encoding.upper() != "UTF8":
         raise UserMistake(
             Reason.DATABASE_ENCODING_UNSUPPORTED,
@@ -87,9 +97,8 @@ async def inspect(connection: Connection, ca_path: str | None, field: str) -> Da
             f"{encoding}, with which MLflow cannot work. Create one with ENCODING 'UTF8' TEMPLATE template0, and "
             f"name it in {field}.",
         )
-    return DatabaseState(
-        encoding or "", revision, f"{connection.host}:{connection.port}/{connection.database}#{identity}"
-    )
+    place = f"{connection.host}:{connection.port}/{connection.database}"
+    return DatabaseState(encoding or "", revision, f"{place}#{identity}", obstacle)
 
 
 async def create_database(connection: Connection, field: str) -> None:
@@ -106,6 +115,33 @@ async def create_database(connection: Connection, field: str) -> None:
             await session.execute(statement)
         except psycopg.errors.DuplicateDatabase:
             return
+
+
+async def _obstacle(
+    session: psycopg.AsyncConnection[tuple[object, ...]], has_tables: bool
+) -> UserMistake | None:
+    """What would keep this user from making tables, or from changing those that are there."""
+    schema = await _one(session, "SELECT current_schema()")
+    if schema is None:
+        return UserMistake(
+            Reason.DATABASE_PRIVILEGE_MISSING,
+            "MLflow's tables can't be made, for none of the schemas in the user's search_path exists and may be used. "
+            "Create one, GRANT USAGE, CREATE on it to the user, or correct search_path.",
+        )
+    if await _one(session, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != "True":
+        return UserMistake(
+            Reason.DATABASE_PRIVILEGE_MISSING,
+            f"MLflow's tables can't be made or changed, for the user may not CREATE in schema \"{schema}\". GRANT "
+            f'CREATE ON SCHEMA "{schema}" to it, or make it the owner of the database.',
+        )
+    owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('alembic_version')"
+    if has_tables and await _one(session, owned) != "True":
+        return UserMistake(
+            Reason.DATABASE_PRIVILEGE_MISSING,
+            "MLflow's tables are to be changed for this version, and belong to another user. REASSIGN OWNED to the "
+            "user, or GRANT it the role that owns them.",
+        )
+    return None
 
 
 async def _one(session: psycopg.AsyncConnection[tuple[object, ...]], query: LiteralString) -> str | None:

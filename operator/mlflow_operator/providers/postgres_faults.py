@@ -81,6 +81,12 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
         "forbids this user the database. Grant it CONNECT and make it the owner",
     ),
     (
+        "permission denied",
+        UserMistake,
+        Reason.DATABASE_PRIVILEGE_MISSING,
+        "forbids this user MLflow's tables. Make it their owner, or GRANT it all on them",
+    ),
+    (
         "certificate",
         UserMistake,
         Reason.DATABASE_UNREACHABLE,

@@ -19,7 +19,7 @@ from mlflow_operator.controller.steps import database
 from mlflow_operator.core import credentials, kinds, labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
-from mlflow_operator.core.faults import Fault, NotReady
+from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.kinds import Kind
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED, Images
@@ -28,6 +28,13 @@ from mlflow_operator.providers.postgres import DatabaseState
 from .conftest import FakeCluster
 
 NAMESPACE, NAME = "team", "a"
+URI = "postgresql://u:hunter2@{host}/mlflow"
+EXTERNAL: Object = {
+    "database": {"external": {"uriSecretRef": {"name": "db"}}},
+    "artifacts": {
+        "s3": {"bucket": "models", "endpoint": "http://s3:9000", "credentialsSecretRef": {"name": "keys"}}
+    },
+}
 
 
 class CutOff(BaseException):
@@ -42,10 +49,18 @@ class Api(FakeCluster):
     def __init__(self) -> None:
         super().__init__()
         self.refuses: dict[str, Exception] = {}
-        """What writing an object of a kind is answered with."""
+        """What writing an object of a kind is answered with; of Events, what reading them is."""
+        self.events: dict[str, list[Object]] = {}
+        """What Kubernetes' controllers said of an object, by its uid."""
 
-    async def list(self, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
-        """All of a kind that carry the labels."""
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """All of a kind that carry the labels, or the Events about an object."""
+        if kind == kinds.EVENT:
+            if "Event" in self.refuses:
+                raise self.refuses["Event"]
+            return self.events.get(fields.removeprefix("involvedObject.uid="), [])
         wanted = dict(pair.split("=") for pair in labels.split(","))
         found = [
             await self.get(kind, namespace, name) for (called, name) in self.objects if called == kind.kind
@@ -96,11 +111,22 @@ class World:
         self.api, self.events, self.store = Api(), Events(), Store()
         self.revision: str | None = None
         self.database_fault: Fault | None = None
+        self.obstacle: UserMistake | None = None
         self.asked: list[Connection] = []
         self.now = "2026-01-01T00:00:00Z"
         self._words, self._uids = itertools.count(1), itertools.count(1)
         monkeypatch.setattr(database, "inspect", self._inspect)
         self.make(spec)
+
+    @classmethod
+    async def on_external_stores(cls, monkeypatch: pytest.MonkeyPatch) -> "World":
+        """A server on a database and a bucket of somebody else's, Ready and at rest."""
+        world = cls(monkeypatch, EXTERNAL)
+        world.put_secret("db", uri=URI.format(host="one"))
+        world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+        await world.until_settled()
+        assert world.condition("Ready")[0] == "True"
+        return world
 
     def make(self, spec: Object | None = None) -> None:
         """The owner applies the resource."""
@@ -157,7 +183,7 @@ class World:
     def end_job(self, job: Object, how: str, said: str = "") -> None:
         """A Job's pod ends; a migration that completes leaves the schema at its head."""
         name = job["metadata"]["name"]
-        status = {"conditions": [{"type": how, "status": "True"}]}
+        status = {"conditions": [{"type": how, "status": "True", "lastTransitionTime": self.now}]}
         self.api.edit("Job", name, lambda live: live.update(status=status))
         if how == "Complete":
             self.revision = SCHEMA_HEADS[TESTED]
@@ -172,7 +198,8 @@ class World:
                     "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
                 },
                 "status": {
-                    "containerStatuses": [{"name": "migrate", "state": {"terminated": {"message": said}}}]
+                    "phase": "Succeeded" if how == "Complete" else "Failed",
+                    "containerStatuses": [{"name": "migrate", "state": {"terminated": {"message": said}}}],
                 },
             }
         )
@@ -217,7 +244,7 @@ class World:
         self.asked.append(connection)
         if self.database_fault:
             raise self.database_fault
-        return DatabaseState("UTF8", self.revision, f"{connection.host}#1")
+        return DatabaseState("UTF8", self.revision, f"{connection.host}#1", self.obstacle)
 
     def _run_pods(self, deployment: Object) -> None:
         wanted = deployment["spec"]["replicas"]

@@ -4,7 +4,7 @@ import pytest
 
 from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
-from mlflow_operator.core.diagnosis import last_lines, of_pods
+from mlflow_operator.core.diagnosis import of_pods
 from mlflow_operator.core.objects import Object
 
 
@@ -74,6 +74,20 @@ CASES = {
         Reason.UNSCHEDULABLE,
         "Insufficient cpu",
     ),
+    "no volume": (
+        pod(
+            {"waiting": {}},
+            conditions=[
+                {
+                    "type": "PodScheduled",
+                    "reason": "Unschedulable",
+                    "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+                }
+            ],
+        ),
+        Reason.VOLUME_PENDING,
+        "kubectl describe pvc -n team",
+    ),
 }
 
 
@@ -114,7 +128,10 @@ def test_an_evicted_pod_is_history() -> None:
     assert of_pods([evicted]) is None
 
 
-def test_only_the_end_of_a_long_output_is_kept() -> None:
-    """A condition is no log."""
-    assert last_lines("\n".join(str(i) for i in range(100))) == "95\n96\n97\n98\n99"
-    assert len(last_lines("x" * 10_000)) <= 600
+def test_a_crash_that_repeats_is_told_once() -> None:
+    """MLflow's lines begin with the time."""
+    crashes = [
+        pod({"waiting": {}}, {"terminated": {"exitCode": 1, "message": f"2026/11/21 14:0{n}:00 ERROR boom"}})
+        for n in range(2)
+    ]
+    assert of_pods(crashes[:1]) == of_pods(crashes[1:])

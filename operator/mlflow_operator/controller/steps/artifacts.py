@@ -28,7 +28,7 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
         return Outcome(suspended(_TYPE))
     if not up:
         volume = work.server.names.artifact_store_data
-        return Outcome(stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume))
+        return await stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume)
     if credentials.access_key is None or credentials.secret_key is None:
         return Outcome(
             ready(

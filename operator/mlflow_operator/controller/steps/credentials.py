@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from mlflow_operator.controller.steps.step import Outcome, Work, step
 from mlflow_operator.core import credentials as secrets
-from mlflow_operator.core import database_uri, kinds, mlflow, pods
+from mlflow_operator.core import database_uri, kinds, mlflow, places, pods
 from mlflow_operator.core.conditions import ConditionType, Reason, ready
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedDatabase, ExternalDatabase
+from mlflow_operator.core.server import EmbeddedDatabase, ExternalDatabase, SecretKey
 
 _SHORTEST_SECRET = 5
 """Characters; to blot out less would tear holes into every sentence, and hide nothing."""
@@ -94,9 +94,9 @@ async def _external_database(work: Work, database: ExternalDatabase) -> Connecti
 def _same_database(work: Work, connection: Connection, allowed: bool) -> None:
     """A Secret's content is no field of the resource, so the CRD's own rule can't see it change."""
     before = work.seen.status.get("database") or {}
-    old = f"{before.get('host')}/{before.get('name')}"
-    new = f"{connection.host}/{connection.database}"
-    if before.get("host") and old != new and not allowed:
+    old = places.spelled(before)
+    new = places.spelled({"host": connection.host, "port": connection.port, "name": connection.database})
+    if before.get("host") and not places.same_database(before, connection) and not allowed:
         external = work.server.database
         field = (
             external.uri.field if isinstance(external, ExternalDatabase) and external.uri else "spec.database"
@@ -117,10 +117,23 @@ async def _store_keys(work: Work) -> tuple[str | None, str | None]:
             ),
         )
         return values["accessKeyID"], values["secretAccessKey"]
-    return (
-        await work.read.optional(artifacts.store.access_key),
-        await work.read.optional(artifacts.store.secret_key),
+    return await _store_key(work, artifacts.store.access_key), await _store_key(
+        work, artifacts.store.secret_key
     )
+
+
+async def _store_key(work: Work, wanted: SecretKey | None) -> str | None:
+    """A key of somebody else's store. The server's pods take it as it stands in the Secret, so here nothing is cut
+    off that would be sent from there."""
+    value = await work.read.optional(wanted)
+    if wanted and value is not None and (value != value.strip() or not value):
+        what = "begins or ends with a space or a line break" if value else "is empty"
+        raise UserMistake(
+            Reason.SECRET_VALUE_INVALID,
+            f'Key "{wanted.key}" of Secret "{wanted.name}" ({wanted.field}) {what}, and no store takes such a key. '
+            "Write it again without: printf leaves out the line break that echo puts at the end.",
+        )
+    return value
 
 
 async def _generated(

@@ -28,17 +28,25 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))
     if not up:
-        return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data))
+        return await stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data)
     field = "spec.database.embedded" if embedded else "spec.database.external"
     ca_path = await trust.path_of(credentials.database_ca)
     try:
         state = await inspect(credentials.connection, ca_path, field)
     except Fault as fault:
         if not embedded:
-            raise
+            raise _hinting(fault, credentials.connection.password) from None
         if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
             # cut off in its first start after the user was made and before the database
             await create_database(credentials.connection, field)
-            return Outcome(stores.why_not(work, _TYPE, labels.DATABASE_POD, ""), again=SOON)
+            return Outcome(stores.starting(_TYPE), again=SOON)
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f"The database answers and is UTF8.{note}"), state)
+
+
+def _hinting(fault: Fault, password: str) -> Fault:
+    """A password may end as it likes; but where it is refused, this is the likeliest why."""
+    if fault.reason is not Reason.DATABASE_AUTHENTICATION_FAILED or password == password.rstrip():
+        return fault
+    hint = "The password there ends in a space or a line break: printf writes it without, echo does not."
+    return type(fault)(fault.reason, f"{fault.message} {hint}")

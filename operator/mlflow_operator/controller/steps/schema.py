@@ -1,8 +1,9 @@
 """The schema: at the revision that the server's image wants, before any server starts."""
 
 from mlflow_operator.controller.apply import ensure_job
-from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
-from mlflow_operator.core import diagnosis, jobs, kinds, labels
+from mlflow_operator.controller.steps import stuck
+from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.core import attempts, diagnosis, jobs, kinds, labels, quotation
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import SCHEMA_HEADS
@@ -21,23 +22,27 @@ async def run(work: Work, database: DatabaseState | None) -> Outcome[str]:
     head = _head(work)
     if database.revision is not None and database.revision == (head or _settled(work)):
         return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
+    # a Job that is complete counts for nothing where the database was emptied or put back to a backup after it
+    undone = head is not None and work.seen.status.get("schemaRevision") == head
+    return await _migrate(work, database, head, undone)
+
+
+def _job(work: Work, database: DatabaseState, head: str | None, attempt: int = 1) -> Object:
     # an image whose head is unknown gets one Job for good; else each revision to start from gets its own
     state = f"{database.identity}@{database.revision}" if head else database.identity
-    undone = head is not None and work.seen.status.get("schemaRevision") == head
-    return await _migrate(work, jobs.migration(work.server, state), None if undone else database.revision)
+    return jobs.migration(work.server, state, database.revision, attempt)
 
 
-async def _migrate(work: Work, job: Object, revision: str | None) -> Outcome[str]:
-    """`revision` is what the database is at; None where a Job that is complete counts for nothing any more, since
-    the database was emptied or put back to an older backup after it."""
+async def _migrate(work: Work, database: DatabaseState, head: str | None, undone: bool) -> Outcome[str]:
+    job = _job(work, database, head)
     live = work.seen.get(kinds.JOB, job["metadata"]["name"])
     if live and _ended(live, "Complete"):
-        if revision is not None:
-            return Outcome(ready(_TYPE, "The schema fits the server's version."), revision)
+        if database.revision is not None and not undone:
+            return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
         await work.out.cluster.delete(live)
         return Outcome(_progressing())
     if live and _ended(live, "Failed"):
-        return Outcome(_failed(work, live))
+        return await _after_failure(work, live, database, head)
     other = next((j for j in work.seen.of(kinds.JOB) if not _over(j) and j is not live), None)
     if other and not _started(work, other):
         # its image can't be pulled, say; whoever mended the spec must not wait for it
@@ -46,9 +51,45 @@ async def _migrate(work: Work, job: Object, revision: str | None) -> Outcome[str
     if other:
         name = other["metadata"]["name"]
         return Outcome(waits(_TYPE, f'the migration Job "{name}", which is still under way'))
+    if live is None and database.obstacle:
+        raise database.obstacle
     await ensure_job(work.out.cluster, job, live, work.seen.resource)
-    finding = diagnosis.of_pods(_pods(work, job)) if live else None
-    return Outcome(not_ready(_TYPE, finding.reason, finding.message) if finding else _progressing())
+    return await _under_way(work, live) if live else Outcome(_progressing(), again=SOON)
+
+
+async def _under_way(work: Work, job: Object) -> Outcome[str]:
+    """Of a Job that has not ended. One that is not the first keeps what is said of the one before it until it has done
+    better: to and fro at each try would be news of nothing."""
+    pods = _pods(work, job)
+    finding = diagnosis.of_pods(pods)
+    if finding:
+        return Outcome(not_ready(_TYPE, finding.reason, finding.message))
+    refused = None if pods else await stuck.no_pod(work, job, "the migration")
+    if refused:
+        return Outcome(not_ready(_TYPE, refused.reason, refused.message), again=MENDED)
+    before: Object = next(
+        (c for c in work.seen.status.get("conditions") or () if c.get("type") == _TYPE.value), {}
+    )
+    if attempts.number(job) > 1 and before.get("reason") == Reason.MIGRATION_FAILED.value:
+        return Outcome(not_ready(_TYPE, Reason.MIGRATION_FAILED, str(before.get("message"))))
+    return Outcome(_progressing(), again=None if pods else SOON)
+
+
+async def _after_failure(
+    work: Work, failed: Object, database: DatabaseState, head: str | None
+) -> Outcome[str]:
+    """Once more, at its time, if the failed one has left no trace; else never without a person's word."""
+    if not attempts.may_repeat(failed, _pods(work, failed), database.revision):
+        return Outcome(_failed(work, failed, _HOLDS))
+    if database.obstacle:
+        raise database.obstacle
+    said = _failed(work, failed, _REPEATS)
+    pause = attempts.pause(failed, work.out.now())
+    if not pause:
+        await work.out.cluster.delete(failed)
+        following = _job(work, database, head, attempts.number(failed) + 1)
+        await ensure_job(work.out.cluster, following, None, work.seen.resource)
+    return Outcome(said, again=pause or SOON)
 
 
 def running_image(work: Work) -> str | None:
@@ -94,11 +135,12 @@ def _started(work: Work, job: Object) -> bool:
 
 
 def _pods(work: Work, job: Object) -> list[Object]:
-    name = job["metadata"]["name"]
+    # by uid: those of an earlier try under the same name may not be gone yet
+    uid = job["metadata"]["uid"]
     return [
         pod
         for pod in work.seen.of(kinds.POD, labels.MIGRATION_POD)
-        if any(ref.get("name") == name for ref in pod["metadata"].get("ownerReferences") or ())
+        if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
     ]
 
 
@@ -106,18 +148,27 @@ def _progressing() -> Condition:
     return Condition(_TYPE, State.FALSE, Reason.PROGRESSING, "The migration Job is bringing the schema up.")
 
 
-def _failed(work: Work, job: Object) -> Condition:
+_REPEATS = (
+    "The database is as it was before, so it is tried again by itself, within a minute at first. Mend the cause; "
+    "nothing else is needed."
+)
+_HOLDS = (
+    "The database is not known to be as it was before, so it is not tried again blindly. Mend the cause, then run: "
+    "kubectl delete job -n {namespace} {name}."
+)
+
+
+def _failed(work: Work, job: Object, then: str) -> Condition:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     endings = [
         (status.get("state") or {}).get("terminated") or {}
         for pod in _pods(work, job)
         for status in (pod.get("status") or {}).get("containerStatuses") or ()
     ]
-    lines = diagnosis.last_lines(next((e["message"] for e in endings if e.get("message")), ""))
+    lines = quotation.last_lines(next((e["message"] for e in endings if e.get("message")), ""))
     said = f" Its last lines: {lines}" if lines else ""
     return not_ready(
         _TYPE,
         Reason.MIGRATION_FAILED,
-        f'The migration Job "{name}" failed, and is not tried again blindly. Mend the cause, then run: '
-        f"kubectl delete job -n {namespace} {name}.{said}",
+        f'The migration Job "{name}" failed. {then.format(namespace=namespace, name=name)}{said}',
     )

@@ -3,9 +3,10 @@
 import asyncio
 from dataclasses import dataclass, replace
 
+from mlflow_operator.controller.steps import stuck
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.schema import running_image
-from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.step import MENDED, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import (
     availability,
     client,
@@ -13,6 +14,7 @@ from mlflow_operator.core import (
     env_from,
     kinds,
     labels,
+    places,
     proxied,
     references,
     rollout,
@@ -58,9 +60,13 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
         await work.ensure(proxied.config_map(server.owner))
     inputs = await _inputs(work, credentials.rollout_key)
     live = await work.ensure(deployment.deployment(server, inputs))
-    return Outcome(
-        availability.of(live, work.seen.of(kinds.POD, labels.SERVER_POD)), Serving(live, server.version)
-    )
+    condition = availability.of(live, work.seen.of(kinds.POD, labels.SERVER_POD))
+    failure = availability.refused(live)
+    if failure:
+        await stuck.prod(work, live, failure.get("lastTransitionTime"))
+    # a value in a Secret or ConfigMap of the owner's may be what mends it, and no event tells of that
+    at_fault = not condition.true and condition.reason is not Reason.PROGRESSING
+    return Outcome(condition, Serving(live, server.version), MENDED if at_fault else None)
 
 
 async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
@@ -82,10 +88,8 @@ def _serves_already(work: Work, credentials: Credentials) -> bool:
     live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
     runs = bool(live and live["spec"].get("replicas"))
     known = work.seen.status.get("database") or {}
-    here = (credentials.connection.host, credentials.connection.database)
-    return (
-        runs and running_image(work) == work.server.image and (known.get("host"), known.get("name")) == here
-    )
+    here = places.same_database(known, credentials.connection)
+    return runs and running_image(work) == work.server.image and here
 
 
 def _before_start(live: Object | None, for_what: str = "the schema") -> Condition:

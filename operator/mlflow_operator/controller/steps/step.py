@@ -9,7 +9,7 @@ from mlflow_operator.controller.apply import ensure
 from mlflow_operator.controller.cluster import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.controller.observe import Reader, Seen
 from mlflow_operator.controller.outside import Outside
-from mlflow_operator.core import kinds
+from mlflow_operator.core import kinds, refusal
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
 from mlflow_operator.core.faults import Fault, NotReady
 from mlflow_operator.core.objects import Object
@@ -20,6 +20,10 @@ P = ParamSpec("P")
 
 SOON = 5.0
 """Seconds until a fault that may pass by itself is looked at again; faults that events tell of come sooner."""
+
+MENDED = 15.0
+"""Seconds until a fault that somebody has to mend is looked at again: who has just created a Secret waits for it. To
+look is all it costs; what the API server refuses is tried again at the resync."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,14 @@ def step(kind: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
             try:
                 return await run(work, *args, **kwargs)
             except Fault as fault:
-                again = SOON if isinstance(fault, NotReady) else None
+                again = SOON if isinstance(fault, NotReady) else MENDED
                 return Outcome(not_ready(kind, fault.reason, fault.message), again=again)
             except NamespaceTerminating:
                 raise
             except QuotaExceeded as error:
-                said = f"{_closed(error)} Raise the namespace's quota."
-                return Outcome(not_ready(kind, Reason.QUOTA_EXCEEDED, said))
+                what = str(error).partition(": 403")[0].partition(" ")[2]
+                quota = refusal.of_quota(what, work.server.owner.namespace, str(error))
+                return Outcome(not_ready(kind, quota.reason, quota.message))
             except (Invalid, Forbidden) as error:
                 said = f"The API server refuses: {_closed(error)} Mend what it names; it is tried again every minute."
                 return Outcome(not_ready(kind, Reason.OPERATION_REFUSED, said))

@@ -3,9 +3,10 @@
 from typing import Any
 
 from mlflow_operator.controller.cluster import Forbidden, Invalid, NamespaceTerminating
-from mlflow_operator.controller.steps.step import Outcome, Work, suspended
+from mlflow_operator.controller.steps import stuck
+from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, suspended
 from mlflow_operator.core import diagnosis, kinds, labels
-from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, not_ready
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.objects import Object
 
@@ -86,22 +87,39 @@ def just_up(kind: ConditionType, fault: Fault, settled: bool) -> Outcome[Any]:
     """
     if settled or not isinstance(fault, NotReady):
         raise fault
-    return Outcome(not_ready(kind, Reason.PROGRESSING, _STARTING), again=_MOMENT)
+    return Outcome(starting(kind), again=_MOMENT)
 
 
-def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Condition:
-    """The condition of an embedded store that is not up."""
+def starting(kind: ConditionType) -> Condition:
+    """An embedded store on its way up."""
+    return not_ready(kind, Reason.PROGRESSING, _STARTING)
+
+
+async def why_not(work: Work, kind: ConditionType, component: str, volume: str) -> Outcome[Any]:
+    """The condition of an embedded store that is not up: its volume's trouble before its pod's, which follows it."""
     if work.server.suspended:
-        return suspended(kind)
-    finding = diagnosis.of_pods(work.seen.of(kinds.POD, component))
+        return Outcome(suspended(kind))
+    fault = await stuck.no_volume(work, volume)
+    if fault:
+        return Outcome(not_ready(kind, fault.reason, fault.message), again=SOON)
+    pods = [*filter(diagnosis.alive, work.seen.of(kinds.POD, component))]
+    finding = diagnosis.of_pods(pods)
     if finding:
-        return not_ready(kind, finding.reason, finding.message)
-    claim = work.seen.get(kinds.PVC, volume)
-    if claim and (claim.get("status") or {}).get("phase") == "Lost":
-        return not_ready(
-            kind,
-            Reason.VOLUME_LOST,
-            f'PersistentVolumeClaim "{volume}" has lost its volume. Restore the volume; nothing is made in its '
-            "place by itself.",
-        )
-    return Condition(kind, State.FALSE, Reason.PROGRESSING, _STARTING)
+        return Outcome(not_ready(kind, finding.reason, finding.message))
+    sets = work.seen.of(kinds.STATEFULSET, component)
+    if sets and not pods:
+        return await _no_pod(work, kind, sets[0], component)
+    return Outcome(starting(kind), again=SOON)
+
+
+async def _no_pod(work: Work, kind: ConditionType, stateful_set: Object, component: str) -> Outcome[Any]:
+    part = f"the {component.replace('-', ' ')}"
+    refused = await stuck.no_pod(work, stateful_set, part, diagnosis.RESOURCES[component])
+    if not refused:
+        return Outcome(starting(kind), again=SOON)
+    before = {c.get("type"): c for c in work.seen.status.get("conditions") or ()}.get(kind.value, {})
+    since = (
+        before.get("lastTransitionTime") if before.get("reason") == refused.reason.value else work.out.now()
+    )
+    await stuck.prod(work, stateful_set, since)
+    return Outcome(not_ready(kind, refused.reason, refused.message), again=MENDED)
