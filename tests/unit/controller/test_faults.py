@@ -75,7 +75,11 @@ async def test_tries_that_fail_alike_are_one_piece_of_news(failed: World) -> Non
         await failed.reconcile()
         assert failed.condition("SchemaReady") == before
         assert job(failed)["metadata"]["annotations"][labels.ATTEMPT] == str(minute + 1)
-        failed.end_job(job(failed), "Failed", f"2026/01/01 00:0{minute}:09 ERROR boom: no space")
+        said = f"2026/01/01 00:0{minute}:09 ERROR boom: no space"
+        failed.end_container(job(failed), 1, said)
+        await failed.reconcile()
+        assert failed.condition("SchemaReady") == before
+        failed.end_job(job(failed), "Failed", said)
         await failed.reconcile()
         assert failed.condition("SchemaReady") == before
     assert failed.events.published == []

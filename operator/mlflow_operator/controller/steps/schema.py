@@ -62,7 +62,8 @@ async def _under_way(work: Work, job: Object) -> Outcome[str]:
     better: to and fro at each try would be news of nothing."""
     pods = _pods(work, job)
     finding = diagnosis.of_pods(pods)
-    if finding:
+    # a container that has ended is no crash, but the end of a try: a moment later the Job itself says how it was
+    if finding and finding.reason is not Reason.SERVER_CRASHING:
         return Outcome(not_ready(_TYPE, finding.reason, finding.message))
     refused = None if pods else await stuck.no_pod(work, job, "the migration")
     if refused:
@@ -167,6 +168,8 @@ def _failed(work: Work, job: Object, then: str) -> Condition:
     ]
     lines = quotation.last_lines(next((e["message"] for e in endings if e.get("message")), ""))
     said = f" Its last lines: {lines}" if lines else ""
+    if any(ending.get("reason") == "OOMKilled" for ending in endings):
+        said = f" It was killed for want of memory.{said}"
     return not_ready(
         _TYPE,
         Reason.MIGRATION_FAILED,
