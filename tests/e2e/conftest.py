@@ -138,7 +138,9 @@ def more_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterato
     yield make
     for own in made:
         _keep_evidence(request, own, watched)
-        _forget(own)
+    if made:
+        # all at once: a call each would take longer than the test
+        kube.kubectl("delete", "namespace", *(own.namespace for own in made), "--wait=false")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,267 @@
+"""The operator dies at every point of a first reconcile, and at random ones: the next one finishes what it began."""
+
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import operator_image
+from tests.e2e import release, stores, timeouts
+from tests.e2e.certificates import authority
+from tests.e2e.kube import Kube, Object
+from tests.e2e.scientist import Scientist
+from tests.e2e.server import LITTLE, Server, eventually, is_ready, small
+from tests.e2e.stores import SECURITY, MinIO, Postgres, secret
+
+PROGRAM = "mortal"
+AT_A_TIME = 3
+KILLS = 10
+
+
+@dataclass(frozen=True)
+class Mortals:
+    """A pod in which operators live as long as a test says, while the real one is away."""
+
+    kube: Kube
+
+    def live(self, how: str, when: float, *namespaces: Kube) -> list[str]:
+        """One operator's life; returns what it wrote. See `mortal` for `how` and `when`."""
+        places = [f"--namespace={each.namespace}" for each in namespaces]
+        # a lease of its own: nobody else leads here, and the one before has given nothing back
+        lease = f"--lease-name=mortal-{os.urandom(4).hex()}"
+        done = subprocess.run(
+            ["kubectl", "-n", self.kube.namespace, "exec", PROGRAM, "--",
+             "python", f"/{PROGRAM}/{PROGRAM}.py", how, str(when), "run", "--port=0", lease, *places],
+            env=self.kube.env, text=True, capture_output=True, check=False, timeout=timeouts.READY,
+        )  # fmt: skip
+        assert done.returncode == 137, f"it ended by itself:\n{done.stdout}{done.stderr}"
+        assert not release.complaints(done.stderr.splitlines()), done.stderr
+        return done.stdout.splitlines()
+
+
+@pytest.fixture
+def mortals(kube: Kube, watched: str) -> Iterator[Mortals]:
+    """In the place of the operator, under its account; afterwards it is back."""
+    own = kube.within(release.NAMESPACE)
+    own.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=0")
+    eventually("the operator is gone", lambda: not release.pods(kube), timeouts.GONE)
+    program = Path(__file__).with_name(f"{PROGRAM}.py").read_text(encoding="utf-8")
+    own.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": PROGRAM},
+            "data": {f"{PROGRAM}.py": program},
+        },
+        *leases(),
+        pod(operator_image.reference(kube.settings, kube.shell)),
+    )
+    eventually("the pod is ready", lambda: is_ready(own.need("Pod", PROGRAM)), timeouts.SETTLED)
+    yield Mortals(own)
+    back(own)
+    own.kubectl(
+        "delete",
+        "--now",
+        f"pod/{PROGRAM}",
+        f"configmap/{PROGRAM}",
+        f"role/{PROGRAM}",
+        f"rolebinding/{PROGRAM}",
+    )
+
+
+def leases() -> list[Object]:
+    """A right beside the chart's, which names the one lease of the one operator."""
+    group = "rbac.authorization.k8s.io"
+    rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update"]}
+    meta = {"name": PROGRAM}
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": PROGRAM},
+            "subjects": [{"kind": "ServiceAccount", "name": release.RELEASE}],
+        },
+    ]
+
+
+def pod(image: str) -> Object:
+    """Sleeps, with the operator's image and account."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": PROGRAM},
+        "spec": {
+            "serviceAccountName": release.RELEASE,
+            "automountServiceAccountToken": True,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": True},
+            "containers": [
+                {
+                    "name": PROGRAM,
+                    "image": image,
+                    "command": ["sleep", "infinity"],
+                    "resources": LITTLE,
+                    "securityContext": SECURITY,
+                    "volumeMounts": [{"name": PROGRAM, "mountPath": f"/{PROGRAM}"}],
+                }
+            ],
+            "volumes": [{"name": PROGRAM, "configMap": {"name": PROGRAM}}],
+        },
+    }
+
+
+def back(kube: Kube) -> None:
+    """The real operator works again."""
+    kube.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=1")
+    kube.kubectl("rollout", "status", f"deployment/{release.RELEASE}", "--timeout=60s")
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Somebody else's Postgres and MinIO, with a database and a bucket for everybody who asks."""
+
+    postgres: Postgres
+    minio: MinIO
+
+    def server(self, ns: Kube, name: str) -> Server:
+        """Applies a server on an empty database and a bucket that is not there yet, both called `name`."""
+        self.postgres.query(f"create database {name}")
+        ns.apply(
+            secret("postgres", username=self.postgres.user, password=self.postgres.password),
+            secret("minio", accessKeyID=self.minio.access_key, secretAccessKey=self.minio.secret_key),
+        )
+        database = {
+            "host": self.postgres.host,
+            "databaseName": name,
+            "credentialsSecretRef": {"name": "postgres"},
+            "tls": {"mode": "Require"},
+        }
+        bucket = {
+            "endpoint": self.minio.endpoint,
+            "bucket": f"bucket-{name}",
+            "credentialsSecretRef": {"name": "minio"},
+        }
+        return Server(ns, name).apply(small(database={"external": database}, artifacts={"s3": bucket}))
+
+
+@pytest.fixture
+def elsewhere(other_ns: Kube) -> Stores:
+    """Stores that are up before any operator lives."""
+    return Stores(stores.postgres(other_ns, authority("Root")), stores.minio(other_ns, None))
+
+
+def census(kube: Kube) -> dict[str, int]:
+    """How many there are of each kind that a server is made of, pods on their way out left out."""
+    kinds = (
+        "Deployment",
+        "StatefulSet",
+        "Service",
+        "ConfigMap",
+        "Secret",
+        "PersistentVolumeClaim",
+        "Job",
+        "Pod",
+    )
+    return {
+        kind: sum("deletionTimestamp" not in found["metadata"] for found in kube.list(kind)) for kind in kinds
+    }
+
+
+def counts(kube: Kube, expected: dict[str, int]) -> bool:
+    """Whether these are all there are."""
+    return census(kube) == expected
+
+
+@pytest.mark.restarts_operator
+def test_cut_off_after_any_write_the_next_one_reaches_ready(
+    mortals: Mortals, elsewhere: Stores, more_ns: Callable[[], Kube]
+) -> None:
+    """For each N below the number of writes from `kubectl apply` until Ready, a server whose operator died there."""
+    whole = elsewhere.server(more_ns(), "n0")
+    writes = mortals.live("writes", 0, whole.kube)
+    print("a first reconcile writes", *writes, sep="\n  ")
+    servers = [elsewhere.server(more_ns(), f"n{n}") for n in range(1, len(writes))]
+
+    def cut(n: int, server: Server) -> None:
+        written = mortals.live("writes", n, server.kube)
+        # how often the status moves while pods start differs from one time to the next
+        assert len(written) == n or len(written) >= len(writes) - 2, written
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(cut, range(1, len(writes)), servers))
+    back(mortals.kube)
+    expected = census(whole.ready().kube)
+    for server in servers:
+        server.ready()
+        same = partial(counts, server.kube, expected)
+        eventually(f"{server.name} is made of {expected}", same, timeouts.SETTLED)
+
+
+@pytest.mark.restarts_operator
+def test_ten_sigkills_at_random_moments_lose_nothing(mortals: Mortals, elsewhere: Stores, ns: Kube) -> None:
+    """While a server is made and another one changed. SEED=<number> in the environment repeats what was printed."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+    print(f"SEED={seed}")
+    moments = random.Random(seed)  # noqa: S311
+    old = elsewhere.server(ns, "old")
+    mortals.live("writes", 0, ns)
+    scientist = Scientist(old.ready().url)
+    work = scientist.work()
+    new = Server(ns, "new")
+    named = {"name": "STAGE", "value": "two"}
+    roomier = {**LITTLE, "limits": {"memory": "3Gi"}}
+    story: list[Callable[[], object]] = [
+        lambda: new.apply(small()),
+        lambda: None,
+        lambda: old.change(env=[named]),
+        lambda: ns.delete("Service", old.names.service),
+        lambda: old.change(replicas=2),
+        lambda: new.change(env=[named]),
+        lambda: ns.patch(
+            "ConfigMap", old.names.client, {"data": {"MLFLOW_TRACKING_URI": "http://elsewhere"}}
+        ),
+        lambda: new.change(resources=roomier),
+        lambda: old.change(replicas=1, env=None),
+        lambda: ns.delete("Deployment", old.names.deployment),
+    ]
+    assert len(story) == KILLS
+    generated: dict[str, Object] = {}
+    writes = []
+    for chapter in story:
+        chapter()
+        writes.append(len(mortals.live("seconds", moments.uniform(1, 8), ns)))
+        for name in (new.names.database_secret, new.names.artifacts_secret):
+            if found := ns.get("Secret", name):
+                generated.setdefault(name, found["data"])
+    print("each wrote, before it died:", *writes)
+    assert any(writes), "not one of them did anything"
+
+    back(mortals.kube)
+    old.ready()
+    new.ready()
+    assert {name: ns.need("Secret", name)["data"] for name in generated} == generated
+    Scientist(old.url).finds(work)
+    recent = Scientist(new.url)
+    recent.finds(recent.work())
+    for server, components in ((old, ["server"]), (new, ["artifact-store", "database", "server"])):
+        jobs = ns.list("Job", {"mlflow-operator.dev/server": server.name})
+        assert len(jobs) == 1, f"{server.name} was migrated {len(jobs)} times"
+        eventually(
+            f"{server.name} has a pod of each component and none twice",
+            partial(running_once, server, components),
+            timeouts.GONE,
+        )
+
+
+def running_once(server: Server, components: list[str]) -> bool:
+    """Whether of each component there is one pod."""
+    found = sorted(pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in server.running())
+    return found == components
