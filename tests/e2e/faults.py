@@ -28,7 +28,7 @@ class Faults:
             return message if found["reason"] == reason and all(word in message for word in words) else ""
 
         try:
-            message = str(eventually(f"{kind} says {words}", said, timeouts.SETTLED))
+            message = str(eventually(f"{kind} says {words}", said, within))
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.server.conditions().get(kind)}") from None
         eventually(f"an Event says: {message}", lambda: self._news(reason, message), timeouts.SETTLED)

@@ -59,29 +59,3 @@ def test_external_stores_behind_a_private_authority_work(ns: Kube, other_ns: Kub
     told = server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
     assert "certificate" in told["message"]
     assert "caSecretRef" in told["message"]
-
-
-def test_missing_secrets_are_named_and_found_when_they_come(ns: Kube, other_ns: Kube) -> None:
-    """Order does not matter: the server first, its Secrets later, one at a time."""
-    ours = authority("Company Root")
-    postgres, minio = stores.postgres(other_ns, ours), stores.minio(other_ns, ours)
-    server = Server(ns).apply(spec(postgres, minio))
-    told = server.until("CredentialsReady", "False", "SecretNotFound", within=timeouts.SETTLED)
-    assert '"postgres"' in told["message"]
-    assert "spec.database.external.credentialsSecretRef" in told["message"]
-
-    ns.apply(
-        secret("authority", **{"ca.crt": ours.pem}),
-        secret("postgres", username=postgres.user, password="wrong"),
-        secret("minio", accessKeyID=minio.access_key),
-    )
-    server.look()
-    told = server.until("CredentialsReady", "False", "SecretKeyMissing", within=timeouts.NOTICED)
-    assert '"secretAccessKey"' in told["message"]
-
-    ns.apply(secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))
-    server.look()
-    server.until("DatabaseReady", "False", "DatabaseAuthenticationFailed", within=timeouts.NOTICED)
-
-    ns.apply(secret("postgres", username=postgres.user, password=postgres.password))
-    server.ready()
