@@ -1,6 +1,6 @@
 """SQLAlchemy and libpq connection URIs, with every special character of a password in its place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_operator.core.conditions import Reason
@@ -46,6 +46,10 @@ class Connection:
         return Connection(
             self.host, self.port, self.database, self.username, self.password, tuple(sorted(options.items()))
         )
+
+    def found_at(self, address: str) -> "Connection":
+        """Goes to `address` without asking DNS; the host still says which certificate is the right one."""
+        return replace(self, options=(*self.options, ("hostaddr", address)))
 
     def sqlalchemy(self) -> str:
         """For MLflow: names the driver, because a bare `postgresql://` means another one per version."""

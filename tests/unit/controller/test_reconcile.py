@@ -246,6 +246,17 @@ async def test_a_secret_that_points_elsewhere_is_refused(external: World) -> Non
     assert external.condition("Ready")[0] == "True"
 
 
+async def test_a_short_name_is_a_service_beside_the_server(external: World) -> None:
+    """As the pods understand it. What they are given stays as the owner wrote it: addresses change."""
+    before = external.secret("a-server")
+    external.services |= {"one": "10.96.0.7", "s3": "10.96.0.8"}
+    await external.reconcile()
+    assert external.asked[-1].host == "one"
+    assert ("hostaddr", "10.96.0.7") in external.asked[-1].options
+    assert external.store.asked[-1].endpoint == "http://s3.in-full:9000"
+    assert external.secret("a-server") == before
+
+
 async def test_moving_to_another_store_leaves_the_data_and_nothing_that_runs(running: World) -> None:
     """The embedded database and its Service go once the new one serves; volume and password stay."""
     running.put_secret("db", uri=URI.format(host="two"))

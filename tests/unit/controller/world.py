@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator import api
+from mlflow_operator import api, providers
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.reconcile import Verdict, reconcile
@@ -96,9 +96,11 @@ class Store:
     """An object store that is there."""
 
     fault: Fault | None = None
+    asked: list[Any] = field(default_factory=list)
 
     async def ensure(self, bucket: Any, create: bool) -> bool:
         """Fine, unless a fault is set."""
+        self.asked.append(bucket)
         if self.fault:
             raise self.fault
         return False
@@ -115,7 +117,9 @@ class World:
         self.asked: list[Connection] = []
         self.now = "2026-01-01T00:00:00Z"
         self._words, self._uids = itertools.count(1), itertools.count(1)
+        self.services: dict[str, str] = {}
         monkeypatch.setattr(database, "inspect", self._inspect)
+        monkeypatch.setattr(providers.names, "completed", self._completed)
         self.make(spec)
 
     @classmethod
@@ -251,6 +255,10 @@ class World:
         if self.database_fault:
             raise self.database_fault
         return DatabaseState("UTF8", self.revision, f"{connection.host}#1", self.obstacle)
+
+    async def _completed(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
+        assert (namespace, domain) == (NAMESPACE, "cluster.local")
+        return (f"{host}.in-full", self.services[host]) if host in self.services else None
 
     def _run_pods(self, deployment: Object) -> None:
         wanted = deployment["spec"]["replicas"]

@@ -7,7 +7,7 @@ from mlflow_operator.core import labels, minio
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.server import BucketCreation
-from mlflow_operator.providers import trust
+from mlflow_operator.providers import names, trust
 from mlflow_operator.providers.s3 import Bucket
 
 _TYPE = ConditionType.ARTIFACT_STORE
@@ -35,9 +35,11 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
                 _TYPE, "The server's own identity opens the bucket; the operator has none to check it with."
             )
         )
-    store = artifacts.store
+    store, endpoint = artifacts.store, artifacts.store.endpoint
+    if endpoint and not artifacts.embedded:
+        endpoint = await names.completed_url(endpoint, work.server.owner.namespace, work.out.cluster_domain)
     bucket = Bucket(
-        store.endpoint,
+        endpoint,
         store.region,
         store.bucket,
         store.addressing_style,

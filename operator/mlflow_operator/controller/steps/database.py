@@ -5,9 +5,10 @@ from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import labels, postgres
 from mlflow_operator.core.conditions import ConditionType, Reason, ready
+from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.server import EmbeddedDatabase
-from mlflow_operator.providers import trust
+from mlflow_operator.providers import names, trust
 from mlflow_operator.providers.postgres import DatabaseState, create_database, inspect
 
 _TYPE = ConditionType.DATABASE
@@ -32,7 +33,7 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     field = "spec.database.embedded" if embedded else "spec.database.external"
     ca_path = await trust.path_of(credentials.database_ca)
     try:
-        state = await inspect(credentials.connection, ca_path, field)
+        state = await inspect(await _as_pods_see_it(work, credentials.connection), ca_path, field)
     except Fault as fault:
         if not embedded:
             raise _hinting(fault, credentials.connection.password) from None
@@ -50,3 +51,10 @@ def _hinting(fault: Fault, password: str) -> Fault:
         return fault
     hint = "The password there ends in a space or a line break: printf writes it without, echo does not."
     return type(fault)(fault.reason, f"{fault.message} {hint}")
+
+
+async def _as_pods_see_it(work: Work, connection: Connection) -> Connection:
+    if isinstance(work.server.database, EmbeddedDatabase):
+        return connection
+    found = await names.completed(connection.host, work.server.owner.namespace, work.out.cluster_domain)
+    return connection.found_at(found[1]) if found else connection
