@@ -216,7 +216,7 @@ def _buckets(endpoint: str, user: str, password: str) -> list[Any]:
 
 def test_mlflow_holds_its_server_and_the_drivers_of_postgres_and_s3() -> None:
     """The pinned version, `mlflow` and `python` on PATH, and what a tracking server loads."""
-    modules = "psycopg, boto3, prometheus_flask_exporter, flask_wtf"
+    modules = "psycopg, psycopg2, boto3, prometheus_flask_exporter, flask_wtf"
     home = "export HOME=/tmp MPLCONFIGDIR=/tmp;"
     assert shell(MLFLOW, f"{home} mlflow --version", "--tmpfs", "/tmp").endswith(PINS["MLFLOW"])
     assert shell(MLFLOW, f"{home} python -c 'import {modules}' && echo all", "--tmpfs", "/tmp").endswith(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mlflow_operator.core.database_uri import DIALECT
 from tests.e2e.kube import CommandError, Kube
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server, small
@@ -63,4 +64,4 @@ def test_two_servers_share_nothing(ns: Kube, other_ns: Kube) -> None:
 
 def libpq(uri: str) -> str:
     """SQLAlchemy names a driver in the scheme, libpq knows none."""
-    return uri.replace("postgresql+psycopg://", "postgresql://", 1)
+    return uri.replace(f"{DIALECT}://", "postgresql://", 1)

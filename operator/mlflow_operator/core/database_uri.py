@@ -7,6 +7,9 @@ from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.server import TLSMode
 
+DIALECT = "postgresql+psycopg2"
+"""SQLAlchemy's name for what MLflow speaks; libpq knows `postgresql` alone."""
+
 _DIALECTS = ("postgresql", "postgres")
 
 _OWN_PLACE = ("host", "hostaddr", "port", "user", "password", "dbname", "service", "conninfo")
@@ -52,8 +55,12 @@ class Connection:
         return replace(self, options=(*self.options, ("hostaddr", address)))
 
     def sqlalchemy(self) -> str:
-        """For MLflow: names the driver, because a bare `postgresql://` means another one per version."""
-        return self._uri("postgresql+psycopg")
+        """For MLflow: names the driver, because a bare `postgresql://` means another one per version of SQLAlchemy.
+
+        It is psycopg2, which MLflow is tested with. psycopg 3 tells Postgres the type of every value, and MLflow 3.17
+        compares a model version's number with text: archiving versions as another takes their stage would fail.
+        """
+        return self._uri(DIALECT)
 
     def _uri(self, scheme: str) -> str:
         user = quote(self.username, safe="")

@@ -7,8 +7,9 @@ a command: its arguments would show the password in the process list.
 import os
 import sys
 import traceback
+from contextlib import closing
 
-import psycopg
+import psycopg2
 from mlflow.db import commands
 
 LOCK = 0x6D6C666C6F77  # "mlflow"
@@ -17,9 +18,12 @@ KEPT = 1500
 would leave nothing of what the database said."""
 
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
-with psycopg.connect(uri.replace("postgresql+psycopg://", "postgresql://", 1), autocommit=True) as session:
+# SQLAlchemy names a driver in the scheme, libpq knows none
+with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as session:
+    session.autocommit = True
+    asked = session.cursor()
     print("waiting for the migration lock", flush=True)
-    session.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    asked.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     print("migrating", flush=True)
     try:
         commands(["upgrade", uri], standalone_mode=False)
@@ -28,6 +32,7 @@ with psycopg.connect(uri.replace("postgresql+psycopg://", "postgresql://", 1), a
         if len(str(error)) > KEPT:
             print(getattr(error, "orig", None) or str(error)[:KEPT], file=sys.stderr)
         sys.exit(1)
-    revision = session.execute("SELECT version_num FROM alembic_version").fetchone()
+    asked.execute("SELECT version_num FROM alembic_version")
+    revision = asked.fetchone()
 print(f"schema is at {revision[0]}", flush=True)
 sys.exit(0)

@@ -18,7 +18,7 @@ def test_sqlalchemy_reads_what_we_write(user: str, password: str, database: str)
     """Passwords with @, /, % or spaces are the classic way to lose a server."""
     url = make_url(Connection("db.example.com", 6432, database, user, password).sqlalchemy())
     assert (url.username, url.password, url.database) == (user, password, database)
-    assert (url.drivername, url.host, url.port) == ("postgresql+psycopg", "db.example.com", 6432)
+    assert (url.drivername, url.host, url.port) == ("postgresql+psycopg2", "db.example.com", 6432)
 
 
 @given(WORD, WORD, WORD)
@@ -94,7 +94,7 @@ def test_options_mean_the_same_to_mlflow_and_to_libpq() -> None:
     connection = parse("postgresql://u:p@h/d?options=-c%20search_path%3Dmlflow", "x")
     uri = connection.sqlalchemy()
     assert make_url(uri).query == {"options": "-c search_path=mlflow"}
-    assert conninfo_to_dict(uri.replace("+psycopg", ""))["options"] == "-c search_path=mlflow"
+    assert conninfo_to_dict(uri.replace("+psycopg2", ""))["options"] == "-c search_path=mlflow"
 
 
 def test_printing_a_connection_hides_the_password() -> None:
