@@ -42,6 +42,9 @@ bench: cluster venv ## every figure beside what it is measured against (ONLY=nam
 	  $(if $(QUICK),--quick) $(if $(RESUME),--resume)
 bench-docs: venv ## put the last figures into docs/figures.md
 	@$(PYTHON) -m benchmarks docs
+picture: cluster venv ## take the picture in docs/ anew
+	$(PYTEST) tests/e2e/test_workflows.py -k compared
+	cp out/compare.png docs/images/compare.png
 generate: venv ## write what is made from the sources: CRD, manifests, charts' values and READMEs
 	@$(CLUSTER) chart-tools
 	@.venv/bin/python -m tests.generate
@@ -51,5 +54,5 @@ clean: ## remove the cluster and all that was made for it, except the cache
 clean-cache: ## remove the cache too: the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test venv lint unit chart contracts e2e bench bench-docs generate clean clean-cache
+.PHONY: help cluster images demo test venv lint unit chart contracts e2e picture bench bench-docs generate clean clean-cache
 .DEFAULT_GOAL := help

@@ -116,7 +116,11 @@ def cluster(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
     """The registry with all images in it, the node, and the operator's image."""
     yield Step("kubectl", lambda: tools.has_kubectl(s), lambda: tools.make_kubectl(s, sh))
     yield Step("local registry", lambda: registry.running(sh), lambda: registry.start(s, sh))
-    workload = [s.pins[name] for name in IN_CLUSTER]
+    client = standins.client(s, sh)
+    yield Step(
+        "build client:test", partial(standins.there, s, sh, client), partial(standins.build, s, sh, client)
+    )
+    workload = [*(s.pins[name] for name in IN_CLUSTER), client.reference]
     control_plane = [image.reference for image in standins.control_plane(s, sh)] if build else []
     for reference in [*control_plane, *workload]:
         yield Step(

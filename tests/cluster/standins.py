@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,22 @@ def control_plane(s: Settings, sh: Shell) -> Iterator[StandIn]:
                 yield _single(reference, f"usr/local/bin/{name}", modules["Kubernetes"].program(s, name))
     name = "local-path-provisioner"
     yield _single(_volumes(s), f"usr/bin/{name}", modules[name].program(s, name))
+
+
+def client(s: Settings, sh: Shell) -> StandIn:
+    """A data scientist's image, for pods that train: MLflow's, and what the programs in tests/workflows use beside it.
+
+    It stands in for nobody's: teams make such images themselves, so it is built here in any case.
+    """
+    project = tomllib.loads((s.root / "pyproject.toml").read_text())
+    wanted = {str(line) for line in project["dependency-groups"]["workflows"]}
+    export = ("--frozen", "--only-group", "workflows", "--no-hashes", "--no-annotate", "--no-header", "-q")
+    locked = sh.out("uv", "export", *export, "--project", s.root).splitlines()
+    # what they need in turn is in MLflow's image, at the versions that MLflow was built with
+    packages = "\n".join(line for line in locked if line.split("==")[0] in wanted)
+    return StandIn(
+        s.pins["IMAGE_CLIENT"], "client", arguments={"PACKAGES": packages}, base=s.pins["IMAGE_MLFLOW"]
+    )
 
 
 def _node(s: Settings, sh: Shell) -> StandIn:

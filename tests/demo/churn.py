@@ -4,6 +4,7 @@ Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is
 """
 
 import hashlib
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 
@@ -55,9 +56,10 @@ def customers(config: Config) -> pd.DataFrame:
 
 def provenance(table: pd.DataFrame) -> dict[str, str]:
     """Which code and which data a run came from."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    ask = ["git", "rev-parse", "--short", "HEAD"]
+    commit = ""
+    if shutil.which("git"):  # an image has it seldom
+        commit = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
     digest = hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()
     return {"git_sha": commit or "none", "data_hash": digest[:12], "model_family": "hist_gradient_boosting"}
 

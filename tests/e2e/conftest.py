@@ -143,6 +143,21 @@ def more_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterato
         kube.kubectl("delete", "namespace", *(own.namespace for own in made), "--wait=false")
 
 
+@pytest.fixture(scope="module")
+def module_ns(kube: Kube, operator: str) -> Iterator[Kube]:
+    """A namespace for all tests of a module. Those ask for `evidence_of_module`, too."""
+    own = _namespace(kube, "e2e")
+    yield own
+    _forget(own)
+
+
+@pytest.fixture
+def evidence_of_module(module_ns: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keeps what the module's namespace shows if the test fails."""
+    yield
+    _keep_evidence(request, module_ns, watched)
+
+
 @pytest.fixture(scope="session")
 def _shared(kube: Kube, operator: str) -> Iterator[Server]:
     own = _namespace(kube, "e2e-shared")

@@ -60,7 +60,7 @@ class MinIO:
     secret_key: str
 
 
-def postgres(kube: Kube, ca: Authority, password: str = PASSWORD) -> Postgres:
+def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str = "team@home") -> Postgres:
     """Starts one that speaks TLS with a certificate of `ca`."""
     host = f"postgres.{kube.namespace}.svc"
     secure = {
@@ -78,20 +78,20 @@ def postgres(kube: Kube, ca: Authority, password: str = PASSWORD) -> Postgres:
             "image": kube.settings.pins["IMAGE_POSTGRES"],
             "args": ["postgres", *options],
             "env": [
-                {"name": "POSTGRES_USER", "value": "team@home"},
+                {"name": "POSTGRES_USER", "value": user},
                 {"name": "POSTGRES_DB", "value": "mlflow"},
                 {"name": "POSTGRES_PASSWORD", "value": password},
                 {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
                 {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
             ],
             "readinessProbe": {
-                "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", "team@home", "-d", "mlflow"]},
+                "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", user, "-d", "mlflow"]},
                 "periodSeconds": 1,
             },
         },
         {"/var/lib/postgresql/data": 999, "/var/run/postgresql": 999},
     )
-    return Postgres(kube, host, "team@home", password)
+    return Postgres(kube, host, user, password)
 
 
 def minio(kube: Kube, ca: Authority | None) -> MinIO:
@@ -103,7 +103,7 @@ def minio(kube: Kube, ca: Authority | None) -> MinIO:
         kube,
         "minio",
         9000,
-        ca.issue(host, f"*.{host}") if ca else None,
+        ca.issue(host, f"{host}.cluster.local", f"*.{host}") if ca else None,
         {
             "image": kube.settings.pins["IMAGE_MINIO"],
             "args": ["server", "/data", *(("--certs-dir", "/certificate") if ca else ())],
