@@ -46,24 +46,26 @@ def take(asked: argparse.Namespace) -> int:
     lab = Lab(asked.rounds, asked.quick)
     build = lab.build()
     lab.install()
-    failed = {}
+    failed, taken = [], dict[str, list[Row]]()
     for name in chosen:
-        if asked.resume and report.load(lab.out, name, build) is not None:
+        if asked.resume and (known := report.load(lab.out, name, build)) is not None:
+            taken[name] = known
             lab.say(f"{name}: taken before, of this very build")
             continue
         began = time.monotonic()
         lab.say(f"{name} ...")
         try:
-            rows = FIGURES[name](lab)
+            taken[name] = FIGURES[name](lab)
         except (
             AssertionError, CommandError, OSError, RuntimeError, TimeoutError, subprocess.SubprocessError
         ) as fault:  # fmt: skip
-            failed[name] = fault
+            failed.append(name)
             lab.say(f"{name} could not be taken: {fault}")
             continue
-        report.save(lab.out, name, build, rows)
+        report.save(lab.out, name, build, taken[name])
         lab.say(f"{name}: taken in {time.monotonic() - began:.0f} s")
-    rows = [row for name in chosen if name not in failed for row in report.load(lab.out, name) or ()]
+    rows = [row for name in taken for row in taken[name]]
+    lab.out.mkdir(parents=True, exist_ok=True)
     (lab.out / "figures.md").write_text(report.markdown(rows))
     print(f"\n{report.text(rows)}\n\nAlso in {lab.out}, with every sample. Taken of {build}.")
     for name in failed:

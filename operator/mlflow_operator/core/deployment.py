@@ -1,6 +1,6 @@
 """The server: Deployment, Service, and a PodDisruptionBudget from two replicas on."""
 
-from mlflow_operator.core import labels, mlflow, pods
+from mlflow_operator.core import labels, mlflow, pods, proxied, versions
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
@@ -88,13 +88,19 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
     return pod
 
 
+def _command(server: Server) -> list[str]:
+    # the plugins' folder, where the application is, is mounted for proxied artifacts only
+    direct = server.artifacts.proxied and server.version in versions.DIRECT
+    return ["mlflow", "server", *(("--app-name", proxied.DIRECT_APP) if direct else ())]
+
+
 def _container(server: Server) -> Object:
     ours = [*mlflow.database_env(server), *mlflow.artifact_env(server), *mlflow.server_env(server)]
     return {
         "name": "mlflow",
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
-        "command": ["mlflow", "server"],
+        "command": _command(server),
         "ports": [{"name": "http", "containerPort": mlflow.PORT}],
         "env": pods.merged_env(ours, server.env),
         "envFrom": list(server.env_from),

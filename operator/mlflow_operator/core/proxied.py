@@ -10,6 +10,10 @@ PATH = "/opt/mlflow-operator/plugins"
 """On PYTHONPATH, so that Python's importlib.metadata finds the plugin as if it were installed."""
 
 _DIST = "mlflow_operator_proxied_s3-1.dist-info"
+DIRECT_APP = "mlflow-operator-direct"
+"""What `mlflow server --app-name` calls the application that takes the tracking API straight to its handlers."""
+
+_DIRECT_DIST = "mlflow_operator_direct-1.dist-info"
 _FILES = {
     "proxied_s3.py": ("mlflow_operator_proxied_s3.py", payload.PROXIED_S3),
     "METADATA": (
@@ -19,6 +23,15 @@ _FILES = {
     "entry_points.txt": (
         f"{_DIST}/entry_points.txt",
         "[mlflow.artifact_repository]\ns3 = mlflow_operator_proxied_s3:ProxiedS3ArtifactRepository\n",
+    ),
+    "direct.py": ("mlflow_operator_direct.py", payload.DIRECT),
+    "DIRECT_METADATA": (
+        f"{_DIRECT_DIST}/METADATA",
+        "Metadata-Version: 2.1\nName: mlflow-operator-direct\nVersion: 1\n",
+    ),
+    "direct_entry_points.txt": (
+        f"{_DIRECT_DIST}/entry_points.txt",
+        f"[mlflow.app]\n{DIRECT_APP} = mlflow_operator_direct:app\n",
     ),
 }
 

@@ -16,6 +16,10 @@ SCHEMA_HEADS = {
 packages themselves. A version that is missing costs one migration Job per image, nothing more."""
 
 
+DIRECT = ("3.17.0", "3.17.1", "3.17.2")
+"""Versions whose tracking API is taken straight to its handlers: their server is known to be built that way."""
+
+
 def left_at(revision: str) -> str | None:
     """The version for a database that an earlier server left at `revision`: the tested one where that fits, else the
     newest known one that does; None where none is known to."""

@@ -1,0 +1,79 @@
+"""Takes the tracking API straight to MLflow's handlers.
+
+MLflow serves its Flask application from within a FastAPI one. The layers between the two take about as much of the
+processor as an average handler does, and do for these paths what Flask does once more by itself: host check, headers,
+workspaces. All else, and whatever a browser sends, goes MLflow's own way.
+"""
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+
+PATHS = "/api/2.0/mlflow/"
+METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
+THREADS = 15  # as many connections as SQLAlchemy's pool gives out: one more would wait for one of them
+
+
+def native(whole):
+    """Paths among ours that FastAPI serves itself."""
+    found = (getattr(route, "path", "").partition("{")[0] for route in whole.routes)
+    return tuple(path for path in found if path.startswith(PATHS))
+
+
+def call(flask_app, environ):
+    """Status, headers and body of one request."""
+    begun = []
+
+    def start_response(status, headers, exc_info=None):
+        encoded = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in headers]
+        begun[:] = [int(status.split(" ", 1)[0]), encoded]
+
+    answer = flask_app(environ, start_response)
+    try:
+        body = b"".join(answer)
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()
+    # a cache must not give a page of elsewhere what was answered to a client; FastAPI's layers say so, too
+    status, headers = begun
+    said = any(name == b"vary" for name, _ in headers)
+    return status, headers if said else [*headers, (b"vary", b"Origin")], body
+
+
+def app():
+    """The ASGI application; MLflow calls a function of this name to get it."""
+    # imported here: the process that starts the workers loads this file, too, and has no need for all that
+    from mlflow.server import app as flask_app
+    from mlflow.server.fastapi_app import app as whole
+    from starlette.middleware.wsgi import build_environ
+
+    threads, not_ours = ThreadPoolExecutor(THREADS, "tracking"), native(whole)
+
+    def ours(scope):
+        return (
+            scope["type"] == "http"
+            and scope["path"].startswith(PATHS)
+            and scope["method"] in METHODS
+            and not scope["path"].startswith(not_ours)
+            and all(name != b"origin" for name, _ in scope["headers"])
+        )
+
+    async def direct(scope, receive, send):
+        if not ours(scope):
+            await whole(scope, receive, send)
+            return
+        parts, more = [], True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        environ = build_environ(scope, b"".join(parts))
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        status, headers, body = await loop.run_in_executor(threads, context.run, call, flask_app, environ)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return direct
