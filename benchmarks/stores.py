@@ -38,8 +38,20 @@ class Stores:
         service = self.kube.need("Service", "postgres")
         port = service["spec"]["ports"][0]["nodePort"]
         with _session(self.kube.node_address, port) as session:
-            query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-            session.execute(query.format(sql.Identifier(name), sql.Identifier(template or "template0")))
+            query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template or "template0")
+            )
+
+            def made() -> bool:
+                try:
+                    session.execute(query)
+                except (
+                    psycopg.errors.ObjectInUse
+                ):  # somebody, the operator say, looks at what is to be copied
+                    return False
+                return True
+
+            until(f"database {name} is made", made, timeouts.ANSWERS)
         return name
 
     def secrets(self) -> list[Object]:
