@@ -90,7 +90,7 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
 
 def _command(server: Server) -> list[str]:
     # the plugins' folder, where the application is, is mounted for proxied artifacts only
-    direct = server.artifacts.proxied and server.version in versions.DIRECT
+    direct = server.official and server.artifacts.proxied and server.version in versions.DIRECT
     return ["mlflow", "server", *(("--app-name", proxied.DIRECT_APP) if direct else ())]
 
 

@@ -66,11 +66,13 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
     owner = Owner(meta.name, meta.namespace, meta.uid)
     version = spec.version or resource.status.version or TESTED
     jobs = spec.job_execution.value == "Enabled"
+    official = around.images.server(version)
     names = hosts.service_names(owner.names.service, owner.namespace, around.cluster_domain)
     return Server(
         owner=owner,
         version=version,
-        image=spec.image or around.images.server(version),
+        image=spec.image or official,
+        official=not spec.image or spec.image == official,
         pull_policy=spec.image_pull_policy.value,
         replicas=0 if spec.suspend else spec.replicas,
         suspended=spec.suspend,

@@ -158,11 +158,15 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class Server:
-    """One MLflow server, resolved. `replicas` is 0 while it is suspended."""
+    """One MLflow server, resolved. `replicas` is 0 while it is suspended.
+
+    `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
+    """
 
     owner: Owner
     version: str
     image: str
+    official: bool
     pull_policy: str
     replicas: int
     suspended: bool

@@ -213,3 +213,22 @@ def test_objects_of_the_examples_are_as_recorded(example: Path) -> None:
 def _server(spec: Object) -> Object:
     found: Object = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]["containers"][0]
     return found
+
+
+@pytest.mark.parametrize(
+    ("spec", "direct"),
+    [
+        ({}, True),
+        ({"image": "ghcr.io/mlflow/mlflow:v3.17.2-full", "version": "3.17.2"}, True),
+        ({"image": "registry.example/mlflow:v3.17.2-full", "version": "3.17.2"}, False),
+        ({"version": "3.16.1"}, False),
+        ({**EXTERNAL, "artifacts": {**EXTERNAL["artifacts"], "access": "Presigned"}}, False),
+    ],
+    ids=["tested", "named", "image of one's own", "another version", "plugins not mounted"],
+)
+def test_only_a_server_that_is_known_inside_out_is_taken_straight_to_its_handlers(
+    spec: Object, direct: bool
+) -> None:
+    """An image of one's own may hold anything, whatever version it claims: it runs as MLflow made it."""
+    container = deployment.deployment(server(spec), "")["spec"]["template"]["spec"]["containers"][0]
+    assert ("--app-name" in container["command"]) is direct

@@ -106,9 +106,7 @@ def never_begun(work: Work) -> list[Object]:
 
 def _head(work: Work) -> str | None:
     """The revision that the image's migrations end at; None for an image whose version is only a claim."""
-    if work.server.image != work.out.images.server(work.server.version):
-        return None
-    return SCHEMA_HEADS.get(work.server.version)
+    return SCHEMA_HEADS.get(work.server.version) if work.server.official else None
 
 
 def _settled(work: Work) -> str | None:
