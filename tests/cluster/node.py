@@ -1,6 +1,7 @@
 """The kind cluster: made, found again, taken up after a stop, made anew when it is beyond that."""
 
 import hashlib
+import shutil
 import time
 from pathlib import Path
 
@@ -81,11 +82,15 @@ def pull_images(sh: Shell, references: list[str]) -> None:
 
 
 def _create(s: Settings, sh: Shell) -> None:
-    # kind takes the paths in its config from where it stands.
+    # The node keeps what is mounted for life, and a checkout may go before it. kind takes the paths in its config from
+    # where it stands.
+    stand = s.cache / "node"
+    shutil.rmtree(stand, ignore_errors=True)
+    shutil.copytree(MOUNTS, stand / MOUNTS.relative_to(ROOT))
     sh.run(
         "kind", "create", "cluster", "--name", CLUSTER, "--config", ROOT / "kind-config.yaml",
         "--image", s.pins["IMAGE_NODE"], "--kubeconfig", s.kubeconfig, "--wait", CREATE_WAIT, "--retain",
-        cwd=ROOT, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": network.NAME},
+        cwd=stand, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": network.NAME},
     )  # fmt: skip
     kubectl = (*_kubectl(s), "-n", "kube-system")
     sh.run(*kubectl, "apply", "--server-side", "--force-conflicts", "-f", MOUNTS / "coredns.yaml")
