@@ -15,6 +15,7 @@ import urllib3
 from kubernetes import config
 from kubernetes.client import ApiException
 from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 from tests.cluster import node
 from tests.e2e.kube import KINDS, Kube, Object
@@ -137,7 +138,8 @@ class Record:
                     self._take(kind, event["raw_object"])
                     if self._ended.is_set():
                         return
-            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            except (ApiException, ResourceNotFoundError, urllib3.exceptions.HTTPError, OSError, ValueError):
+                # in a new cluster our own kind is not known before the operator is installed
                 self._ended.wait(0.5)
 
     def _take(self, kind: str, obj: Object) -> None:
