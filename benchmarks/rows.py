@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -40,34 +40,14 @@ def at_most(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str = "s", what: str
 ) -> Row:
     """Ours may take `limit` times as long as `what` does, by the medians."""
-    ratio = statistics.median(ours) / statistics.median(against)
-    return _compared(
-        figure,
-        ours=ours,
-        against=against,
-        unit=unit,
-        what=what,
-        ratio=ratio,
-        wanted=f"<= {limit:g}",
-        met=ratio <= limit,
-    )
+    return _compared(figure, ours, against, unit, what, "<=", limit)
 
 
 def at_least(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str, what: str
 ) -> Row:
     """Ours must do `limit` times as much as `what` does, by the medians."""
-    ratio = statistics.median(ours) / statistics.median(against)
-    return _compared(
-        figure,
-        ours=ours,
-        against=against,
-        unit=unit,
-        what=what,
-        ratio=ratio,
-        wanted=f">= {limit:g}",
-        met=ratio >= limit,
-    )
+    return _compared(figure, ours, against, unit, what, ">=", limit)
 
 
 def below(figure: str, ours: Sequence[float], limit: float, unit: str) -> Row:
@@ -98,21 +78,20 @@ def told(figure: str, samples: Sequence[float], unit: str) -> Row:
 
 def _compared(
     figure: str,
-    *,
     ours: Sequence[float],
     against: Sequence[float],
     unit: str,
     what: str,
-    ratio: float,
-    wanted: str,
-    met: bool,
+    sign: Literal["<=", ">="],
+    limit: float,
 ) -> Row:
+    ratio = statistics.median(ours) / statistics.median(against)
     return Row(
         figure,
         spread(ours, unit),
         f"{spread(against, unit)}, {what}",
         f"{ratio:.2f}",
-        wanted,
-        met,
+        f"{sign} {limit:g}",
+        ratio <= limit if sign == "<=" else ratio >= limit,
         {"ours": [*ours], "against": [*against]},
     )
