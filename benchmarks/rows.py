@@ -40,14 +40,14 @@ def at_most(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str = "s", what: str
 ) -> Row:
     """Ours may take `limit` times as long as `what` does, by the medians."""
-    return _compared(figure, ours, against, unit, what, "<=", limit)
+    return _compared(figure, ours, against, unit=unit, what=what, sign="<=", limit=limit)
 
 
 def at_least(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str, what: str
 ) -> Row:
     """Ours must do `limit` times as much as `what` does, by the medians."""
-    return _compared(figure, ours, against, unit, what, ">=", limit)
+    return _compared(figure, ours, against, unit=unit, what=what, sign=">=", limit=limit)
 
 
 def below(figure: str, ours: Sequence[float], limit: float, unit: str) -> Row:
@@ -80,6 +80,7 @@ def _compared(
     figure: str,
     ours: Sequence[float],
     against: Sequence[float],
+    *,
     unit: str,
     what: str,
     sign: Literal["<=", ">="],
