@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.core import kinds, labels
-from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.conditions import ConditionType, Reason
 from mlflow_operator.core.credentials import contents, is_text
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.kinds import Kind
@@ -55,6 +55,11 @@ class Seen:
         """The status as it is stored."""
         found: Object = self.resource.get("status") or {}
         return found
+
+    def condition(self, kind: ConditionType) -> Object:
+        """What the status says of one condition; empty if nothing yet."""
+        said = self.status.get("conditions") or ()
+        return next((condition for condition in said if condition.get("type") == kind.value), {})
 
 
 async def observe(resource: Object, cluster: Cluster) -> Seen:

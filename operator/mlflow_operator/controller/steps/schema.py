@@ -68,9 +68,7 @@ async def _under_way(work: Work, job: Object) -> Outcome[str]:
     refused = None if pods else await stuck.no_pod(work, job, "the migration")
     if refused:
         return Outcome(not_ready(_TYPE, refused.reason, refused.message), again=MENDED)
-    before: Object = next(
-        (c for c in work.seen.status.get("conditions") or () if c.get("type") == _TYPE.value), {}
-    )
+    before = work.seen.condition(_TYPE)
     if attempts.number(job) > 1 and before.get("reason") == Reason.MIGRATION_FAILED.value:
         return Outcome(not_ready(_TYPE, Reason.MIGRATION_FAILED, str(before.get("message"))))
     return Outcome(_progressing(), again=None if pods else SOON)

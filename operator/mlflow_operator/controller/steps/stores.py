@@ -117,7 +117,7 @@ async def _no_pod(work: Work, kind: ConditionType, stateful_set: Object, compone
     refused = await stuck.no_pod(work, stateful_set, part, diagnosis.RESOURCES[component])
     if not refused:
         return Outcome(starting(kind), again=SOON)
-    before = {c.get("type"): c for c in work.seen.status.get("conditions") or ()}.get(kind.value, {})
+    before = work.seen.condition(kind)
     since = (
         before.get("lastTransitionTime") if before.get("reason") == refused.reason.value else work.out.now()
     )
