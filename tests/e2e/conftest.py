@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.e2e import evidence, release
-from tests.e2e.kube import Kube
+from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.record import Record
 from tests.e2e.release import complaints
 from tests.e2e.server import Server, restarts, small
@@ -54,6 +54,8 @@ def kube() -> Kube:
     except Exception as error:
         pytest.exit(f"The test cluster does not answer. Run: make cluster\n{error}", returncode=1)
     shutil.rmtree(found.settings.root / "out", ignore_errors=True)
+    # a run that was killed leaves its servers, and the node has room for few
+    found.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
     return found
 
 
@@ -92,7 +94,7 @@ def _now() -> str:
 
 def _namespace(kube: Kube, prefix: str) -> Kube:
     name = f"{prefix}-{uuid.uuid4().hex[:6]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "mlflow-operator.dev/e2e": "true"}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", TEST_LABEL: "true"}
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     return kube.within(name)
 

@@ -27,6 +27,9 @@ KINDS = {
 }
 """API versions; kinds that are not named are of the core, v1."""
 
+TEST_LABEL = "mlflow-operator.dev/e2e"
+"""On every namespace that a test makes; such a namespace goes when the next run begins, if not before."""
+
 
 class CommandError(AssertionError):
     """kubectl ended with an error; the message is what it printed."""

@@ -65,6 +65,7 @@ class Record:
     _texts: dict[str, str] = field(default_factory=dict)
     _generated: dict[str, str] = field(default_factory=dict, repr=False)
     _given: set[str] = field(default_factory=set, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _ended: threading.Event = field(default_factory=threading.Event)
     _keeper: "subprocess.Popen[bytes] | None" = None
 
@@ -90,10 +91,12 @@ class Record:
 
     def secrets(self) -> dict[str, str]:
         """Every value that was generated, by where it is kept; what a test gave to a server is none of them."""
+        with self._lock:
+            generated, all_given = dict(self._generated), set(self._given)
         return {
             name: value
-            for name, value in [*self._generated.items()]
-            if not any(value in given or (len(given) >= LONG and given in value) for given in self._given)
+            for name, value in generated.items()
+            if not any(value in given or (len(given) >= LONG and given in value) for given in all_given)
         }
 
     def leaks(self) -> list[str]:
@@ -105,10 +108,11 @@ class Record:
 
     def seen(self, *texts: str) -> list[str]:
         """All places that held any of these texts, parts of longer ones included."""
-        everything = [*self._texts.items()]
-        whole = "\n".join(text for text, _ in everything)
+        with self._lock:
+            everything = dict(self._texts)
+        whole = "\n".join(everything)
         if any(text in whole for text in texts):
-            here = {place for kept, place in everything if any(text in kept for text in texts)}
+            here = {place for kept, place in everything.items() if any(text in kept for text in texts)}
         else:
             here = set()
         return [*sorted(here), *self._on_the_node(texts)]
@@ -135,7 +139,8 @@ class Record:
                 # Without a version a watch begins with all there is; so it is begun anew as often as it ends.
                 resource = api.resources.get(api_version=KINDS.get(kind, "v1"), kind=kind)
                 for event in resource.watch(timeout=300):
-                    self._take(kind, event["raw_object"])
+                    with self._lock:
+                        self._take(kind, event["raw_object"])
                     if self._ended.is_set():
                         return
             except (ApiException, ResourceNotFoundError, urllib3.exceptions.HTTPError, OSError, ValueError):

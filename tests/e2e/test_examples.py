@@ -21,7 +21,7 @@ from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.versions import Images
 from tests.e2e import stores, timeouts
 from tests.e2e.certificates import Authority, authority
-from tests.e2e.kube import Kube, Object
+from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import Server, eventually
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
@@ -109,7 +109,7 @@ def fitted(example: Path, ns: Kube, other: Kube) -> list[Object]:
         if document["kind"] == "Secret" and document["metadata"]["name"] in secrets:
             document["stringData"] = secrets.pop(document["metadata"]["name"])
         if document["kind"] == "Namespace":  # which is there: what marks it as a test's stays
-            document["metadata"]["labels"]["mlflow-operator.dev/e2e"] = "true"
+            document["metadata"]["labels"][TEST_LABEL] = "true"
         if document["kind"] == api.KIND:
             merge(document["spec"], change)
     assert not secrets, "the example has no such Secrets"

@@ -3,7 +3,7 @@
 import re
 
 from tests.e2e import release, timeouts
-from tests.e2e.kube import Kube, Object
+from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import Server, eventually
 
 KINDS = (
@@ -40,14 +40,14 @@ def reconciles(found: dict[str, float]) -> float:
 
 def others(kube: Kube) -> list[str]:
     """Namespaces of earlier tests that are still on their way out: there the operator may have work to do."""
-    found = kube.kubectl("get", "namespaces", "-l", "mlflow-operator.dev/e2e", "-o", "name").split()
+    found = kube.kubectl("get", "namespaces", "-l", TEST_LABEL, "-o", "name").split()
     return [name for name in found if name != f"namespace/{kube.namespace}"]
 
 
 def test_looking_again_changes_nothing(shared: Server) -> None:
     """A whole resync later every object is the very same, events included; and the numbers say so, too."""
     kube = shared.kube
-    eventually("earlier tests are cleared away", lambda: not others(kube), timeouts.GONE)
+    eventually(f"{others(kube)} are cleared away", lambda: not others(kube), timeouts.GONE)
     servers = len(kube.kubectl("get", "mlflowservers", "-A", "-o", "name").split())
     before, then, told = versions(kube), numbers(kube), len(kube.list("Event"))
     enough = reconciles(then) + 2 * servers
