@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.words import DataKey, ObjectName
+from mlflow_operator.api.words import DataKey, NamespaceName, ObjectName
 
 
 class LocalObjectReference(Model):
@@ -49,6 +49,36 @@ class S3CredentialsRef(Model):
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
+    access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
+    """Key that holds the access key id."""
+    secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
+    """Key that holds the secret access key."""
+
+
+class DatabaseAdminRef(Model):
+    """A Secret with a user who may make roles and databases."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    namespace: NamespaceName | None = None
+    """Namespace of the Secret. Absent: that of the server. In another one the Secret must name the server's in its
+    annotation `mlflow-operator.dev/allow-namespaces`.
+    """
+    username_key: DataKey = "username"
+    """Key that holds the user name."""
+    password_key: DataKey = "password"  # noqa: S105 - the name of a key
+    """Key that holds the password."""
+
+
+class S3AdminRef(Model):
+    """A Secret with an access key that may make buckets, users and policies."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    namespace: NamespaceName | None = None
+    """Namespace of the Secret. Absent: that of the server. In another one the Secret must name the server's in its
+    annotation `mlflow-operator.dev/allow-namespaces`.
+    """
     access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
     """Key that holds the access key id."""
     secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key

@@ -16,6 +16,16 @@ ObjectName = Annotated[
 ]
 """The name of an object in the namespace of the server."""
 
+NamespaceName = Annotated[
+    str,
+    Field(max_length=63),
+    matches(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "is no name of a namespace: use lower-case letters, digits and '-'",
+    ),
+]
+"""The name of a namespace."""
+
 DataKey = Annotated[
     str,
     Field(max_length=253),

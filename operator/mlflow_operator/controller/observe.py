@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlflow_operator.controller.cluster import Cluster
-from mlflow_operator.core import kinds, labels
+from mlflow_operator.core import kinds, labels, sharing
 from mlflow_operator.core.conditions import ConditionType, Reason
 from mlflow_operator.core.credentials import contents, is_text
 from mlflow_operator.core.faults import UserMistake
@@ -77,22 +77,32 @@ async def observe(resource: Object, cluster: Cluster) -> Seen:
 
 @dataclass
 class Reader:
-    """Reads what the owner's Secrets and ConfigMaps hold, each at most once per reconcile."""
+    """Reads what Secrets and ConfigMaps hold that a server in `namespace` names, each at most once per reconcile."""
 
     cluster: Cluster
     namespace: str
-    _read: dict[tuple[str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
+    _read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
 
-    async def values(self, kind: Kind, name: str) -> dict[str, str] | None:
-        """All values of a Secret or ConfigMap, None if there is none."""
-        key = (kind.kind, name)
+    async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
+        """All values of a Secret or ConfigMap, None if there is none, or none that this server may know of."""
+        key = (kind.kind, namespace or self.namespace, name)
         if key not in self._read:
-            self._read[key] = asyncio.create_task(self._fetch(kind, name), name=f"read {kind.kind} {name}")
+            self._read[key] = asyncio.create_task(
+                self._fetch(kind, *key[1:]), name=f"read {kind.kind} {name}"
+            )
         return await asyncio.shield(self._read[key])
 
     async def value(self, wanted: SecretKey) -> str:
         """One value of a Secret. UserMistake says which Secret or key is missing and where it is named."""
-        values = await self.values(kinds.SECRET, wanted.name)
+        values = await self.values(kinds.SECRET, wanted.name, wanted.namespace)
+        if values is None and wanted.namespace not in {None, self.namespace}:
+            # the same words for both: nobody shall find out here what other namespaces hold
+            raise UserMistake(
+                Reason.PROVISIONING_DENIED,
+                f'There is no Secret "{wanted.name}" in namespace {wanted.namespace} that servers in namespace '
+                f"{self.namespace} may use. Ask its owner to create it, or to name {self.namespace} in its annotation "
+                f"{sharing.ALLOWED}; or correct {wanted.field}.",
+            )
         if values is None:
             raise UserMistake(
                 Reason.SECRET_NOT_FOUND,
@@ -116,9 +126,9 @@ class Reader:
         """As `value`; None where nothing is asked for."""
         return None if wanted is None else await self.value(wanted)
 
-    async def _fetch(self, kind: Kind, name: str) -> dict[str, str] | None:
-        found = await self.cluster.get(kind, self.namespace, name)
-        if found is None:
+    async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
+        found = await self.cluster.get(kind, namespace, name)
+        if found is None or not sharing.allows(found, self.namespace):
             return None
         if kind == kinds.SECRET:
             return contents(found)

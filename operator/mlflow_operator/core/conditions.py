@@ -68,6 +68,8 @@ class Reason(StrEnum):
     """A volume that was asked for is not made."""
     VOLUME_LOST = "VolumeLost"
     """A volume of ours is gone, or being deleted; nothing is made in its place by itself."""
+    PROVISIONING_DENIED = "ProvisioningDenied"
+    """An admin Secret is not to be used from here, or its user may not make what is asked for."""
     NAME_CONFLICT = "NameConflict"
     """An object of a name we need belongs to somebody else."""
     APPLY_CONFLICT = "ApplyConflict"

@@ -9,11 +9,16 @@ from mlflow_operator.core.objects import Object
 
 @dataclass(frozen=True)
 class SecretKey:
-    """One key of one Secret in the server's namespace; `field` is where the spec names it."""
+    """One key of one Secret; `field` is where the spec names it.
+
+    `namespace` None is the server's own. Pods can't read another one's: only the operator does, where the Secret allows
+    it (`core.sharing`).
+    """
 
     name: str
     key: str
     field: str
+    namespace: str | None = None
 
 
 @dataclass(frozen=True)

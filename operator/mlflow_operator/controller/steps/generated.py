@@ -1,0 +1,37 @@
+"""Secrets that are generated once, and never made up anew while anything goes by the old ones."""
+
+from collections.abc import Callable
+
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import kinds
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.objects import Object
+
+
+async def generated(
+    work: Work, name: str, volume: str, keys: tuple[str, ...], make: Callable[[], Object]
+) -> dict[str, str]:
+    """The values of Secret `name`, which `make` makes where there is none; each of `keys` is there.
+
+    One that is lost while its volume lives is never made up anew: the store would go on with the old password, and
+    nobody would get in.
+    """
+    live = work.seen.get(kinds.SECRET, name)
+    if live is None and work.seen.get(kinds.PVC, volume):
+        raise UserMistake(
+            Reason.SECRET_NOT_FOUND,
+            f'Secret "{name}" is gone, but volume "{volume}" holds data that only its password opens. Restore the '
+            f"Secret, with its labels, from a backup; or, to start empty, delete PersistentVolumeClaim "
+            f'"{volume}", too.',
+        )
+    values = secrets.decoded(await work.ensure(live or make(), data=True))
+    for key in keys:
+        if not values.get(key):
+            raise UserMistake(
+                Reason.SECRET_KEY_MISSING,
+                f'Secret "{name}" has lost its key "{key}". Restore it from a backup: the store still goes by the '
+                "old value, so a new one would lock everybody out.",
+            )
+    return values
