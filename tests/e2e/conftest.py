@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.e2e import evidence, release
+from tests.e2e import platform as platforms
 from tests.e2e.kube import TEST_LABEL, Kube
+from tests.e2e.platform import Platform
 from tests.e2e.record import Record
 from tests.e2e.release import complaints
 from tests.e2e.server import Server, restarts, small
@@ -172,3 +174,17 @@ def shared(_shared: Server, watched: str, request: pytest.FixtureRequest) -> Ite
     """One small server, all embedded, for tests that leave it as they find it."""
     yield _shared.ready()
     _keep_evidence(request, _shared.kube, watched)
+
+
+@pytest.fixture(scope="session")
+def _platform(kube: Kube, operator: str) -> Iterator[Platform]:
+    own = _namespace(kube, "e2e-platform")
+    yield platforms.start(own)
+    _forget(own)
+
+
+@pytest.fixture
+def platform(_platform: Platform, watched: str, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """One Postgres and one MinIO with their administrators, for tests that leave them as they find them."""
+    yield _platform
+    _keep_evidence(request, _platform.kube, watched)

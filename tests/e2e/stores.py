@@ -1,11 +1,17 @@
 """Somebody else's Postgres and MinIO: what a platform team runs already, made from the very images we embed."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
 
 from tests.e2e import timeouts
 from tests.e2e.certificates import Authority
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import LITTLE, eventually, is_ready
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 SECURITY: Object = {
     "allowPrivilegeEscalation": False,
@@ -58,6 +64,16 @@ class MinIO:
     endpoint: str
     access_key: str
     secret_key: str
+
+    def client(self, access_key: str = "", secret_key: str = "") -> "S3Client":
+        """An S3 client with this key; without one, with the root key. From outside it needs a MinIO without TLS."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=access_key or self.access_key,
+            aws_secret_access_key=secret_key or self.secret_key,
+        )
 
 
 def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str = "team@home") -> Postgres:

@@ -3,7 +3,6 @@
 The resource is applied once and never touched again.
 """
 
-import boto3
 import pytest
 
 from tests.e2e import stores, timeouts
@@ -96,13 +95,7 @@ def _stores(faults: Faults, postgres: Postgres, minio: MinIO) -> None:
         "CREATE DATABASE mlflow ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", "postgres"
     )
     ns.apply(secret("team-database", username="worker", password=PASSWORD))
-    boto3.client(
-        "s3",
-        endpoint_url=minio.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=minio.access_key,
-        aws_secret_access_key=minio.secret_key,
-    ).create_bucket(Bucket=BUCKET)
+    minio.client().create_bucket(Bucket=BUCKET)
     faults.told("DatabaseReady", "DatabaseEncodingUnsupported", "LATIN1", "ENCODING 'UTF8'")
     faults.mended("ArtifactStoreReady")
 
