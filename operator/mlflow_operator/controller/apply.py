@@ -7,9 +7,9 @@ and label. At rest nothing is written.
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from mlflow_operator.controller.cluster import FIELD_MANAGER, AlreadyExists, Cluster
+from mlflow_operator.controller.cluster import FIELD_MANAGER, AlreadyExists, Cluster, Conflict
 from mlflow_operator.controller.repairs import Repairs
 from mlflow_operator.core import compare, fields, kinds, labels, quantity
 from mlflow_operator.core.conditions import Reason
@@ -174,15 +174,13 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
         _hold_back(live, wanted, paths, repairs)
     written = live
     # A choice that somebody changed must be set right before apply, which would be refused otherwise.
-    choices = [correction for correction in foreign if correction.value is not None]
-    if choices:
-        written = await _correct(cluster, live, choices)
+    if _choices(wanted, live):
+        written = await _correct(cluster, wanted, live, _choices)
     if differences or not as_applied:
         # The uid makes sure that this is still the object that was looked at.
         written = await cluster.apply(_with_digest(wanted, uid=live["metadata"]["uid"]))
-    left = corrections(wanted, written)
-    if left:
-        written = await _correct(cluster, written, left)
+    if corrections(wanted, written):
+        written = await _correct(cluster, wanted, written, corrections)
     paths = [*differences, *(correction.field for correction in foreign)]
     logger.info(
         "updated %s: %s", _called(wanted), ", ".join(dict.fromkeys(paths)) or "what is wanted has changed"
@@ -190,14 +188,37 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
     return written
 
 
-async def _correct(cluster: Cluster, live: Object, steps: list[Correction]) -> Object:
-    unchanged = {
-        "op": "test",
-        "path": "/metadata/resourceVersion",
-        "value": live["metadata"]["resourceVersion"],
-    }
-    patch = [unchanged, *(step.step() for step in steps)]
-    return await cluster.json_patch(kinds.of(live), _namespace(live), _name(live), patch)
+def _choices(wanted: Object, live: Object) -> list[Correction]:
+    return [correction for correction in corrections(wanted, live) if correction.value is not None]
+
+
+async def _correct(
+    cluster: Cluster,
+    wanted: Object,
+    live: Object,
+    which: Callable[[Object, Object], list[Correction]],
+) -> Object:
+    """Takes away what strangers put in. Positions in lists hold for one version of the object alone, and a controller
+    that works on the very change (by a status, say) makes another: then it is looked at anew."""
+    for last in (False, False, True):
+        unchanged = {
+            "op": "test",
+            "path": "/metadata/resourceVersion",
+            "value": live["metadata"]["resourceVersion"],
+        }
+        steps = [step.step() for step in which(wanted, live)]
+        if not steps:
+            return live
+        try:
+            return await cluster.json_patch(
+                kinds.of(live), _namespace(live), _name(live), [unchanged, *steps]
+            )
+        except Conflict:
+            fresh = await cluster.get(kinds.of(live), _namespace(live), _name(live))
+            if last or fresh is None or fresh["metadata"]["uid"] != live["metadata"]["uid"]:
+                raise
+            live = fresh
+    raise AssertionError("the last try returns or raises")
 
 
 async def _ensure_data(cluster: Cluster, desired: Object, live: Object | None) -> Object | None:

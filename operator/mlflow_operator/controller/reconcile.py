@@ -6,7 +6,9 @@ what it finds.
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from mlflow_operator import api
 from mlflow_operator.controller.cluster import Conflict, NotFound
@@ -27,6 +29,9 @@ from mlflow_operator.core.versions import left_at
 from mlflow_operator.providers.postgres import DatabaseState
 
 logger = logging.getLogger(__name__)
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,15 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
 
     keys = await credentials.run(work, parsed.spec.storage_change_policy.value == "Allow")
-    base, files = await _stores(work, keys.value)
-    work = _at_its_version(work, parsed, base.value)
-    tables = await schema.run(work, base.value)
-    served = await serve.run(work, keys.value, tables.condition.true)
+    if serve.serves_already(work, keys.value):
+        # what runs is kept as it should be, however long others take to answer
+        below, served = await _together(
+            _underneath(work, parsed, keys.value), serve.run(work, keys.value, True)
+        )
+    else:
+        below = await _underneath(work, parsed, keys.value)
+        served = await serve.run(below.work, keys.value, below.tables.condition.true)
+    work, base, files, tables = below.work, below.base, below.files, below.tables
 
     outcomes: list[Outcome[object]] = [keys, base, files, tables, served]  # type: ignore[list-item]
     said = [outcome.condition for outcome in outcomes]
@@ -75,6 +85,23 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
+
+
+@dataclass(frozen=True)
+class _Underneath:
+    """What a server stands on. `work` is for the version at which it goes on."""
+
+    work: Work
+    base: Outcome[DatabaseState]
+    files: Outcome[None]
+    tables: Outcome[str]
+
+
+async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | None) -> _Underneath:
+    # both stores at the same time: neither waits for the other's pod, or for its time-out
+    base, files = await _together(database.run(work, keys), artifacts.run(work, keys))
+    work = _at_its_version(work, parsed, base.value)
+    return _Underneath(work, base, files, await schema.run(work, base.value))
 
 
 def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState | None) -> Work:
@@ -91,16 +118,14 @@ def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState |
     return replace(work, server=server)
 
 
-async def _stores(work: Work, keys: Credentials | None) -> tuple[Outcome[DatabaseState], Outcome[None]]:
-    """Both stores at the same time: neither waits for the other's pod, or for its time-out."""
+async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
     try:
         async with asyncio.TaskGroup() as group:
-            base = group.create_task(database.run(work, keys), name="database")
-            files = group.create_task(artifacts.run(work, keys), name="artifacts")
+            first, second = group.create_task(one), group.create_task(other)
     except ExceptionGroup as errors:
         # for the queue, which knows what is part of life
         raise errors.exceptions[0] from errors
-    return base.result(), files.result()
+    return first.result(), second.result()
 
 
 def _learned(work: Work, keys: Credentials | None, revision: str | None, serving: Serving | None) -> Object:

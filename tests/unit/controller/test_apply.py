@@ -112,9 +112,28 @@ class TestDisposable:
         assert await ensure(cluster, deployment(), now, OWNER) is None
 
     async def test_a_change_between_reading_and_writing_is_not_overwritten_unseen(self, cluster: Any) -> None:
+        """A position in a list is another variable's by then; looked at anew, both that were added go."""
         await ensure(cluster, deployment(), None, OWNER)
         seen = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
         cluster.edit("Deployment", "a", lambda d: container(d)["env"].insert(0, {"name": "Y"}))
+        now = await ensure(cluster, deployment(), seen, OWNER)
+        assert now is not None
+        assert container(now)["env"] == [{"name": "A", "value": "1"}]
+
+    async def test_who_changes_it_at_each_look_is_left_to_the_queue(
+        self, cluster: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await ensure(cluster, deployment(), None, OWNER)
+        seen = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
+        get = cluster.get
+
+        async def busy(*where: Any) -> Object | None:
+            found: Object | None = await get(*where)
+            cluster.edit("Deployment", "a", lambda d: d.update(status={"again": len(cluster.writes)}))
+            return found
+
+        cluster.edit("Deployment", "a", lambda d: d.update(status={"again": 0}))
+        monkeypatch.setattr(cluster, "get", busy)
         with pytest.raises(Conflict):
             await ensure(cluster, deployment(), seen, OWNER)
 

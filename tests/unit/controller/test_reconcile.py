@@ -1,12 +1,15 @@
 """The life of a server, in the moments that a real cluster can't be stopped at."""
 
+import asyncio
 from functools import partial
 
 import pytest
 
 from mlflow_operator.controller.errors import Forbidden
+from mlflow_operator.controller.steps import database
 from mlflow_operator.core import labels
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.providers.postgres import DatabaseState
 
 from .world import DOWN, EXTERNAL, URI, CutOff, World
 
@@ -56,6 +59,29 @@ async def test_at_rest_nothing_is_written(running: World) -> None:
     for _ in range(3):
         await running.reconcile()
     assert running.api.writes == before
+
+
+async def test_a_database_that_never_answers_delays_no_repair(
+    running: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time-out is fifteen seconds, and a Service that somebody deleted is missed at once."""
+    answer = asyncio.Event()
+
+    async def silent(*_: object) -> DatabaseState:
+        await answer.wait()
+        raise DOWN
+
+    monkeypatch.setattr(database, "inspect", silent)
+    del running.api.objects["Service", "a"]
+    running.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=7))
+    looking = asyncio.create_task(running.reconcile())
+    async with asyncio.timeout(5):
+        while running.get("Service", "a") is None or replicas(running)["Deployment/a"] != 1:
+            await asyncio.sleep(0)
+    assert not looking.done()
+    answer.set()
+    await looking
+    assert running.condition("DatabaseReady")[1] == "DatabaseUnreachable"
 
 
 async def test_killed_after_any_write_it_ends_well_with_one_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
         )
     if credentials is None:
         return Outcome(_before_start(live, "the credentials"), Serving(live, None))
-    if not (schema_ready or _serves_already(work, credentials)):
+    if not schema_ready:
         return Outcome(_before_start(live), Serving(live, None))
     if server.artifacts.proxied:
         await work.ensure(proxied.config_map(server.owner))
@@ -69,6 +69,17 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
     return Outcome(condition, Serving(live, server.version), MENDED if at_fault else None)
 
 
+def serves_already(work: Work, credentials: Credentials | None) -> bool:
+    """Whether pods run with this very image on this very database: then the schema was right before, and they are
+    kept as they should be even while nobody can look at it."""
+    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
+    if credentials is None or not live or not live["spec"].get("replicas"):
+        return False
+    known = work.seen.status.get("database") or {}
+    here = places.same_database(known, credentials.connection)
+    return here and running_image(work) == work.server.image
+
+
 async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
     """Scales down what runs, as it is. To stop needs nothing: no credentials, no schema, no Secret of the owner's.
 
@@ -80,16 +91,6 @@ async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
         inputs = (template["metadata"].get("annotations") or {}).get(labels.INPUTS, "")
         live = await work.ensure(deployment.deployment(server, inputs))
     return Outcome(suspended(_TYPE), Serving(live, None))
-
-
-def _serves_already(work: Work, credentials: Credentials) -> bool:
-    """Whether pods run with this very image on this very database: then the schema was right before, and they are
-    kept as they should be even while nobody can look at it."""
-    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
-    runs = bool(live and live["spec"].get("replicas"))
-    known = work.seen.status.get("database") or {}
-    here = places.same_database(known, credentials.connection)
-    return runs and running_image(work) == work.server.image and here
 
 
 def _before_start(live: Object | None, for_what: str = "the schema") -> Condition:
