@@ -8,7 +8,7 @@ import logging
 import uuid
 from datetime import UTC, datetime
 
-from mlflow_operator.controller.cluster import Cluster, ClusterError
+from mlflow_operator.controller.cluster import Cluster, ClusterError, NamespaceTerminating
 from mlflow_operator.core import kinds
 from mlflow_operator.core.objects import Object
 
@@ -59,6 +59,8 @@ class Events:
         }
         try:
             await self._cluster.create(event)
+        except NamespaceTerminating:
+            logger.debug("no Event (%s) in a namespace on its way out", reason)
         except ClusterError as error:
             logger.warning("an Event could not be published (%s): %s", reason, error)
 

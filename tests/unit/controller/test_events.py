@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from mlflow_operator.controller.errors import Forbidden
+from mlflow_operator.controller.errors import Forbidden, NamespaceTerminating
 from mlflow_operator.controller.events import LONGEST, Events
 from mlflow_operator.core.objects import Object
 
@@ -78,3 +78,10 @@ async def test_a_refused_event_is_logged_and_no_more(caplog: pytest.LogCaptureFi
     cluster = Taken(Forbidden("create Event ns/a: 403"))
     await Events(cluster).publish(SERVER, True, "Ready", "x")  # type: ignore[arg-type]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+async def test_who_goes_with_the_whole_namespace_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever deletes a namespace looks for what went wrong in the log, and nothing did."""
+    cluster = Taken(NamespaceTerminating("create Event ns/a: 403"))
+    await Events(cluster).publish(SERVER, True, "Ready", "x")  # type: ignore[arg-type]
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
