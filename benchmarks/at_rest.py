@@ -19,9 +19,9 @@ ALL_READY = 600.0
 
 def take(lab: Lab) -> list[Row]:
     """Four rows, out of one window that spans resyncs of every server."""
-    with lab.namespace("stores") as base, lab.namespace("rest") as kube:
+    with lab.namespace("stores") as base, lab.namespace("rest") as kube, audit.counted(kube):
         shared = stores.start(base)
-        kube.apply(*shared.secrets(), audit.flow_schema())
+        kube.apply(*shared.secrets())
         servers, seconds = (QUICK_SERVERS, QUICK_SECONDS) if lab.quick else (SERVERS, SECONDS)
         names = [f"rest-{number}" for number in range(servers)]
         first = Server(kube, names[0]).apply(small(**shared.spec(shared.database(stores.TEMPLATE)))).ready()

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from tests.e2e import release
@@ -43,8 +44,17 @@ def read(kube: Kube) -> list[str]:
     return kube.node_command("sh", "-c", f"grep -h {ACCOUNT} {LOGS}/audit*.log || true").splitlines()
 
 
-def flow_schema() -> Object:
+@contextmanager
+def counted(kube: Kube) -> Iterator[None]:
     """Has the API server count the operator's requests apart from all others, at the priority they have anyway."""
+    kube.apply(_flow_schema())
+    try:
+        yield
+    finally:
+        kube.kubectl("delete", "flowschema", FLOW)
+
+
+def _flow_schema() -> Object:
     subject = {"namespace": release.NAMESPACE, "name": release.RELEASE}
     rule = {
         "subjects": [{"kind": "ServiceAccount", "serviceAccount": subject}],

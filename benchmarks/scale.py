@@ -23,9 +23,8 @@ AFTER_SECONDS = 15.0
 def take(lab: Lab) -> list[Row]:
     """Three rows a number of servers, and the picture."""
     points = []
-    with lab.namespace("stores") as base:
+    with lab.namespace("stores") as base, audit.counted(base):
         shared = stores.start(base)
-        base.apply(audit.flow_schema())
         _template(lab, shared)
         with kwok.pretending(base):
             for count in COUNTS:
