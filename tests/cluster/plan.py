@@ -20,7 +20,7 @@ from .progress import Step
 from .settings import Settings
 from .shell import Failed, Shell
 
-IN_CLUSTER = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX")
+IN_CLUSTER = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX", "IMAGE_TOXIPROXY")
 ON_HOST = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
 
 
@@ -116,11 +116,14 @@ def cluster(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
     """The registry with all images in it, the node, and the operator's image."""
     yield Step("kubectl", lambda: tools.has_kubectl(s), lambda: tools.make_kubectl(s, sh))
     yield Step("local registry", lambda: registry.running(sh), lambda: registry.start(s, sh))
-    client = standins.client(s, sh)
-    yield Step(
-        "build client:test", partial(standins.there, s, sh, client), partial(standins.build, s, sh, client)
-    )
-    workload = [*(s.pins[name] for name in IN_CLUSTER), client.reference]
+    own = list(standins.own(s, sh))
+    for image in own:
+        yield Step(
+            f"build {image.reference.rsplit('/', 1)[1]}",
+            partial(standins.there, s, sh, image),
+            partial(standins.build, s, sh, image),
+        )
+    workload = [*(s.pins[name] for name in IN_CLUSTER), *(image.reference for image in own)]
     control_plane = [image.reference for image in standins.control_plane(s, sh)] if build else []
     for reference in [*control_plane, *workload]:
         yield Step(

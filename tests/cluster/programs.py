@@ -75,6 +75,7 @@ def contents(pins: Mapping[str, str]) -> dict[str, Module]:
     etcd = "go.etcd.io/etcd/server/v3"
     volumes = "github.com/rancher/local-path-provisioner"
     minio = "github.com/minio/minio"
+    proxy = "github.com/Shopify/toxiproxy/v2"
     return {
         "Kubernetes": _kubernetes(pins["KUBERNETES"]),
         "etcd": Module(etcd, f"v{pins['ETCD']}", {"etcd": etcd}),
@@ -84,6 +85,9 @@ def contents(pins: Mapping[str, str]) -> dict[str, Module]:
         ),
         "pause": Module("pause", "", {"pause": "."}, source=PAUSE),
         "MinIO": Module(minio, pins["MINIO_COMMIT"], {"minio": minio}),
+        "Toxiproxy": Module(
+            proxy, f"v{pins['TOXIPROXY']}", {"server": f"{proxy}/cmd/server"}, ldflags=_toxiproxy(pins)
+        ),
     }
 
 
@@ -106,6 +110,10 @@ def _coredns(version: str) -> Module:
         f"func main() {{\n\tdnsserver.Directives = []string{{{names}}}\n\tcoremain.Run()\n}}\n"
     )
     return Module(path, f"v{version}", {"coredns": "."}, source=source)
+
+
+def _toxiproxy(pins: Mapping[str, str]) -> str:
+    return f"{STRIP} -X github.com/Shopify/toxiproxy/v2.Version={pins['TOXIPROXY']}"
 
 
 def _unittest(pins: Mapping[str, str]) -> Module:

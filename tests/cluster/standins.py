@@ -46,6 +46,8 @@ def all_images(s: Settings, sh: Shell) -> Iterator[StandIn]:
     yield StandIn(s.pins["IMAGE_MLFLOW"], "mlflow", base=s.pins["IMAGE_PYTHON"])
     minio = {"minio": modules["MinIO"].program(s, "minio")}
     yield StandIn(s.pins["IMAGE_MINIO"], "minio", files=minio, base=trixie)
+    lines = ("EXPOSE 8474", 'ENTRYPOINT ["/toxiproxy"]', 'CMD ["-host=0.0.0.0"]')
+    yield _single(s.pins["IMAGE_TOXIPROXY"], "toxiproxy", modules["Toxiproxy"].program(s, "server"), *lines)
     yield _node(s, sh)
     yield from control_plane(s, sh)
 
@@ -74,10 +76,16 @@ def control_plane(s: Settings, sh: Shell) -> Iterator[StandIn]:
     yield _single(_volumes(s), f"usr/bin/{name}", modules[name].program(s, name))
 
 
-def client(s: Settings, sh: Shell) -> StandIn:
+def own(s: Settings, sh: Shell) -> Iterator[StandIn]:
+    """Images that stand in for nobody's, for tests alone: built here in any case, on what was built or pulled."""
+    yield _client(s, sh)
+    yield StandIn(s.pins["IMAGE_PGBOUNCER"], "pgbouncer", base=s.pins["IMAGE_PYTHON"])
+
+
+def _client(s: Settings, sh: Shell) -> StandIn:
     """A data scientist's image, for pods that train: MLflow's, and what the programs in tests/workflows use beside it.
 
-    It stands in for nobody's: teams make such images themselves, so it is built here in any case.
+    Teams make such images themselves.
     """
     project = tomllib.loads((s.root / "pyproject.toml").read_text())
     wanted = {str(line) for line in project["dependency-groups"]["workflows"]}

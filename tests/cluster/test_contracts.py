@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
@@ -21,6 +22,7 @@ from tests.cluster import network, settings
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW, POSTGRES, MINIO = PINS["IMAGE_MLFLOW"], PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]
 BUSYBOX, PYTHON, REGISTRY = PINS["IMAGE_BUSYBOX"], PINS["IMAGE_PYTHON"], PINS["IMAGE_REGISTRY"]
+TOXIPROXY, PGBOUNCER = PINS["IMAGE_TOXIPROXY"], PINS["IMAGE_PGBOUNCER"]
 OPERATOR = settings.load().operator_image
 ANY_USER = "1000740000:0"
 READY = 60
@@ -254,6 +256,50 @@ def test_registry_serves_at_5000_from_its_volume() -> None:
     """What `make cluster` relies on when it starts the local registry."""
     assert "5000/tcp" in config(REGISTRY)["ExposedPorts"]
     assert "/var/lib/registry" in config(REGISTRY)["Volumes"]
+
+
+def test_toxiproxy_passes_on_what_it_is_told_to_as_any_user(start: Run) -> None:
+    """Its program is the entrypoint, its API answers everybody at 8474; a proxy passes bytes, and can be cut off."""
+    assert f":{PINS['TOXIPROXY']}" in TOXIPROXY
+    proxy = start(TOXIPROXY)
+    where = f"http://{address(proxy)}"
+
+    def answers() -> bool:
+        try:
+            said = requests.get(f"{where}:8474/version", timeout=2).json()
+            return bool(said["version"] == PINS["TOXIPROXY"])
+        except requests.ConnectionError:
+            return False
+
+    until(answers, proxy)
+    to_itself = {"name": "itself", "listen": ":9000", "upstream": "127.0.0.1:8474"}
+    assert requests.post(f"{where}:8474/proxies", json=to_itself, timeout=5).ok
+    assert requests.get(f"{where}:9000/version", timeout=5).ok
+    assert requests.post(f"{where}:8474/proxies/itself", json={"enabled": False}, timeout=5).ok
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{where}:9000/version", timeout=5)
+
+
+def test_pgbouncer_runs_by_its_file_as_any_user(start: Run, tmp_path: Path) -> None:
+    """/etc/pgbouncer/pgbouncer.ini, wherever it listens; its console tells the settings it took from there."""
+    settings_of_it = ["[pgbouncer]", "listen_addr = *", "listen_port = 6432", "pool_mode = transaction"]
+    open_to_all = ["auth_type = any", "admin_users = somebody", "unix_socket_dir ="]
+    (tmp_path / "pgbouncer.ini").write_text("\n".join([*settings_of_it, *open_to_all, ""]))
+    tmp_path.chmod(0o755)
+    pooler = start(PGBOUNCER, flags=("-v", f"{tmp_path}:/etc/pgbouncer:ro"))
+    console = f"host={address(pooler)} port=6432 dbname=pgbouncer user=somebody"
+
+    def listens() -> bool:
+        try:
+            psycopg.connect(console).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    until(listens, pooler)
+    with psycopg.connect(console, autocommit=True) as session:
+        taken = {row[0]: row[1] for row in session.execute("SHOW CONFIG")}
+    assert taken["pool_mode"] == "transaction"
 
 
 def test_nothing_in_a_container_reaches_past_this_machine(start: Run) -> None:

@@ -141,6 +141,39 @@ def minio(kube: Kube, ca: Authority | None) -> MinIO:
     return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
 
 
+def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: str) -> str:
+    """Starts one that lends sessions of Postgres by the transaction to these users; returns its host. Port 6432."""
+    settings = {
+        "listen_addr": "*",
+        "listen_port": "6432",
+        "unix_socket_dir": "",
+        "pool_mode": "transaction",
+        "auth_type": "scram-sha-256",
+        "auth_file": "/files/userlist.txt",
+        "server_login_retry": "1",
+        **changed,
+    }
+    lines = ["[databases]", f"* = host={before.host} port=5432", "[pgbouncer]"]
+    doubled = [[word.replace('"', '""') for word in pair] for pair in users.items()]
+    _start(
+        kube,
+        "pgbouncer",
+        6432,
+        None,
+        {
+            "image": kube.settings.pins["IMAGE_PGBOUNCER"],
+            "command": ["/usr/sbin/pgbouncer", "/files/pgbouncer.ini"],
+            "readinessProbe": {"tcpSocket": {"port": 6432}, "periodSeconds": 1},
+        },
+        {"/run/pgbouncer": 10001},
+        {
+            "pgbouncer.ini": "\n".join([*lines, *(f"{k} = {v}" for k, v in settings.items()), ""]),
+            "userlist.txt": "".join(f'"{user}" "{password}"\n' for user, password in doubled),
+        },
+    )
+    return f"pgbouncer.{kube.namespace}.svc"
+
+
 def _start(  # noqa: PLR0917
     kube: Kube,
     name: str,
@@ -148,8 +181,12 @@ def _start(  # noqa: PLR0917
     certificate: tuple[str, str] | None,
     container: Object,
     folders: dict[str, int],
+    files: dict[str, str] | None = None,
 ) -> Object:
-    """One pod and its Service (a NodePort where there is no certificate); waits until it is ready."""
+    """One pod and its Service (a NodePort where there is no certificate); waits until it is ready.
+
+    `files` are there in /files.
+    """
     user = next(iter(folders.values()))
     mounts = [{"name": f"data-{i}", "mountPath": path} for i, path in enumerate(folders)]
     volumes: list[Object] = [{"name": mount["name"], "emptyDir": {}} for mount in mounts]
@@ -164,6 +201,10 @@ def _start(  # noqa: PLR0917
         volumes.append(
             {"name": "certificate", "secret": {"secretName": f"{name}-certificate", "defaultMode": 0o440}}
         )
+    if files:
+        objects.append(secret(f"{name}-files", **files))
+        mounts.append({"name": "files", "mountPath": "/files"})
+        volumes.append({"name": "files", "secret": {"secretName": f"{name}-files"}})
     labels = {"app": name}
     kube.apply(
         *objects,

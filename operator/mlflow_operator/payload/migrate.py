@@ -1,7 +1,9 @@
 """Brings the schema up to what this image's MLflow wants, alone.
 
-A session lock keeps a second migration waiting, whoever started it. MLflow is called in this process, never as
-a command: its arguments would show the password in the process list.
+A lock keeps a second migration waiting, whoever started it. It belongs to a transaction that stays open meanwhile: a
+lock of the session would, behind a pooler that lends sessions by the transaction, stay with a session that the pool
+lends to others, and the next migration would wait for it. MLflow is called in this process, never as a command: its
+arguments would show the password in the process list.
 """
 
 import os
@@ -17,13 +19,25 @@ KEPT = 1500
 """Characters: of a pod's last words 2 KiB are kept. SQLAlchemy ends its errors with the whole statement, and a long one
 would leave nothing of what the database said."""
 
+TIMEOUTS = (
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "transaction_timeout",
+)
+"""What could end the transaction that holds the lock, or the wait for it. The last one is new in Postgres 17."""
+
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 # SQLAlchemy names a driver in the scheme, libpq knows none
 with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as session:
-    session.autocommit = True
+    # a stricter level, which may be the role's default, would show the tables as they were before
+    session.set_session(isolation_level="READ COMMITTED")
     asked = session.cursor()
+    asked.execute(
+        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY(%s)", [list(TIMEOUTS)]
+    )
     print("waiting for the migration lock", flush=True)
-    asked.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    asked.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     print("migrating", flush=True)
     try:
         commands(["upgrade", uri], standalone_mode=False)
@@ -34,5 +48,6 @@ with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as ses
         sys.exit(1)
     asked.execute("SELECT version_num FROM alembic_version")
     revision = asked.fetchone()
+    session.commit()
 print(f"schema is at {revision[0]}", flush=True)
 sys.exit(0)

@@ -22,6 +22,46 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
             "Correct it in the Secret that {field} names"
         ),
     ),
+    # what PgBouncer says for itself, in sentences that hold words of Postgres' own
+    (
+        "unsupported startup parameter",
+        UserMistake,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "is a PgBouncer that does not take an option of the URI. Take it out of the Secret that {field} names and "
+            "set it for the role (ALTER ROLE ... SET), or name it in the pooler's ignore_startup_parameters"
+        ),
+    ),
+    (
+        "SASL authentication failed",
+        UserMistake,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        (
+            "is a PgBouncer that knows no such user, or not with this password. Put the right ones into the Secret "
+            "that {field} names, or let the pooler know them, in its auth_file or by its auth_query"
+        ),
+    ),
+    (
+        "query_wait_timeout",
+        NotReady,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "is a PgBouncer that got no connection to its Postgres. Check that Postgres runs where the pooler's "
+            "[databases] say, and raise default_pool_size if all connections are taken"
+        ),
+    ),
+    (
+        "cached error: connect failed",
+        NotReady,
+        Reason.DATABASE_UNREACHABLE,
+        "is a PgBouncer whose Postgres can't be reached. Check that it runs where the pooler's [databases] say",
+    ),
+    (
+        "max_client_conn",
+        NotReady,
+        Reason.DATABASE_UNREACHABLE,
+        "is a PgBouncer with no connection left. Raise its max_client_conn",
+    ),
     # before "does not exist" and "certificate", which are in these sentences, too
     (
         "root certificate file",

@@ -5,7 +5,7 @@ import pytest
 
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
-from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.faults import NotReady, UserMistake
 from mlflow_operator.providers.postgres import inspect
 from mlflow_operator.providers.postgres_faults import fault
 
@@ -21,12 +21,38 @@ SAID = {
 }
 
 
+POOLER_SAID = {
+    "FATAL:  SASL authentication failed": (UserMistake, "auth_query"),
+    "FATAL:  unsupported startup parameter in options: search_path": (
+        UserMistake,
+        "ignore_startup_parameters",
+    ),
+    "FATAL:  no more connections allowed (max_client_conn)": (NotReady, "Raise its max_client_conn"),
+    "FATAL:  query_wait_timeout": (NotReady, "default_pool_size"),
+    "FATAL:  server login has been failing, cached error: connect failed (server_login_retry)": (
+        NotReady,
+        "[databases]",
+    ),
+}
+"""As PgBouncer 1.24 says it, with its own names for what is to be changed."""
+
+
 @pytest.mark.parametrize("said", SAID)
 def test_each_refusal_names_its_own_way_out(said: str) -> None:
     """The texts share words: a missing file of certificates is neither a missing database nor a wrong one."""
     found = fault(psycopg.OperationalError(said), "db:5432", FIELD)
     assert isinstance(found, UserMistake)
     assert SAID[said] in found.message
+
+
+@pytest.mark.parametrize("said", POOLER_SAID)
+def test_a_poolers_refusal_names_the_poolers_setting(said: str) -> None:
+    """Who reads it knows then whom to ask: the database itself has said nothing."""
+    found = fault(psycopg.OperationalError(said), "pool:6432", FIELD)
+    kind, words = POOLER_SAID[said]
+    assert type(found) is kind
+    assert "is a PgBouncer" in found.message
+    assert words in found.message
 
 
 async def test_an_option_nobody_knows_is_the_owners_to_mend() -> None:

@@ -1,0 +1,49 @@
+"""A PgBouncer between a server and its Postgres, which lends sessions by the transaction."""
+
+from tests.e2e import stores, timeouts
+from tests.e2e.kube import Kube
+from tests.e2e.platform import Platform
+from tests.e2e.scientist import Scientist
+from tests.e2e.server import Server, eventually, small
+from tests.e2e.stores import secret
+
+DATABASE, USER = "pooled", "pooled user"
+
+
+def test_a_server_lives_behind_a_pooler_that_lends_by_the_transaction(ns: Kube, platform: Platform) -> None:
+    """Migrated, worked with, and nothing of the session is left behind in the pool; what goes wrong is told."""
+    postgres, minio, password = platform.postgres, platform.minio, 'a "pooled" p@ss/w:rd'
+    postgres.query(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{password}'", "postgres")
+    postgres.query(f'CREATE DATABASE "{DATABASE}" OWNER "{USER}"', "postgres")
+    pooler = stores.pgbouncer(ns, postgres, {USER: password})
+    ns.apply(
+        secret("pooled", username=USER, password=password),
+        secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key),
+    )
+    external = {
+        "host": pooler,
+        "port": 6432,
+        "databaseName": DATABASE,
+        "credentialsSecretRef": {"name": "pooled"},
+    }
+    store = {
+        "endpoint": minio.endpoint,
+        "bucket": "pooled",
+        "credentialsSecretRef": {"name": "minio"},
+    }
+    server = Server(ns).apply(small(database={"external": external}, artifacts={"s3": store})).ready()
+
+    # the server's own sessions are many; those at Postgres come from the pooler, and none holds a lock for good
+    scientist = Scientist(server.url)
+    scientist.finds(scientist.work())
+    who = "SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = current_database()"
+    assert postgres.query(f"{who} AND client_addr IS NOT NULL", DATABASE).split() == [
+        ns.need("Pod", "pgbouncer")["status"]["podIP"]
+    ]
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    eventually("no lock is left in the pool", lambda: postgres.query(locks).strip() == "0", timeouts.SETTLED)
+
+    ns.apply(secret("pooled", username=USER, password="wrong"))
+    server.look()
+    told = server.until("DatabaseReady", "False", "DatabaseAuthenticationFailed", within=timeouts.NOTICED)
+    assert "auth_query" in told["message"]
