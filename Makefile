@@ -32,8 +32,8 @@ unit: venv ## tests that need no cluster
 chart: venv ## both charts, and the manifests
 	@$(CLUSTER) chart-tools
 	$(PYTEST) tests/chart
-contracts: cluster venv ## the images used keep the promises of the published ones
-	$(PYTEST) tests/cluster
+contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
+	$(PYTEST) tests/cluster tests/providers
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTEST) tests/e2e
 bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)

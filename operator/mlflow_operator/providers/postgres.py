@@ -1,10 +1,6 @@
 """Asks a Postgres database whether MLflow can live in it."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -12,10 +8,7 @@ from psycopg import sql
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady, UserMistake
-from mlflow_operator.providers.postgres_faults import fault
-
-_CONNECT_SECONDS = 5
-_CALL_SECONDS = 15
+from mlflow_operator.providers.postgres_session import Session, one, session
 
 
 @dataclass(frozen=True)
@@ -33,62 +26,26 @@ class DatabaseState:
     obstacle: UserMistake | None = None
 
 
-@asynccontextmanager
-async def _session(
-    connection: Connection, ca_path: str | None, field: str
-) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
-    place = f"{connection.host}:{connection.port}"
-    options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
-    options.pop("connect_timeout", None)
-    if ca_path:
-        options["sslrootcert"] = ca_path
-    try:
-        async with asyncio.timeout(_CALL_SECONDS):
-            session = await psycopg.AsyncConnection.connect(
-                psycopg.conninfo.make_conninfo(
-                    host=connection.host,
-                    port=connection.port,
-                    dbname=connection.database,
-                    user=connection.username,
-                    password=connection.password,
-                    connect_timeout=_CONNECT_SECONDS,
-                    **options,
-                ),
-                autocommit=True,
-                prepare_threshold=None,  # so that it works through PgBouncer, too
-            )
-            async with session:
-                yield session
-    except psycopg.Error as error:
-        raise fault(error, place, field) from None
-    except TimeoutError:
-        raise NotReady(
-            Reason.DATABASE_UNREACHABLE,
-            f"The database at {place} does not answer within {_CALL_SECONDS} s. Check that it runs and that the "
-            "network lets the operator's and the server's pods through.",
-        ) from None
-
-
 async def inspect(connection: Connection, ca_path: str | None, field: str) -> DatabaseState:
     """Connects as MLflow would and looks.
 
     `ca_path` is a file of this process, `field` the part of the spec that messages point to.
     Raises UserMistake or NotReady.
     """
-    async with _session(connection, ca_path, field) as session:
-        encoding = await _one(session, "SHOW server_encoding")
-        identity = await _one(
-            session, "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+    async with session(connection, ca_path, field) as found:
+        encoding = await one(found, "SHOW server_encoding")
+        identity = await one(
+            found, "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()"
         )
-        table = await _one(session, "SELECT to_regclass('alembic_version')::text")
-        revision = await _one(session, "SELECT max(version_num) FROM alembic_version") if table else None
-        read_only = await _one(session, "SHOW transaction_read_only")
-        obstacle = await _obstacle(session, table is not None)
+        table = await one(found, "SELECT to_regclass('alembic_version')::text")
+        revision = await one(found, "SELECT max(version_num) FROM alembic_version") if table else None
+        read_only = await one(found, "SHOW transaction_read_only")
+        obstacle = await _obstacle(found, table is not None)
     if read_only == "on":
         raise NotReady(
             Reason.DATABASE_READ_ONLY,
             f"The database at {connection.host}:{connection.port} lets nothing be written: it is a standby, or "
-            f"default_transaction_read_only is on. Point {field} to the primary, or let it be written to.",
+            f"default_transaction_read_only is on. Name the primary in {field}.",
         )
     if encoding is not None and encoding.upper() != "UTF8":
         raise UserMistake(
@@ -107,43 +64,36 @@ async def create_database(connection: Connection, field: str) -> None:
     For the embedded Postgres alone: its first start can be cut off after the user and before the database.
     """
     admin = replace(connection, database="postgres")
-    async with _session(admin, None, field) as session:
+    async with session(admin, None, field) as found:
         statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(
             sql.Identifier(connection.database)
         )
         try:
-            await session.execute(statement)
+            await found.execute(statement)
         except psycopg.errors.DuplicateDatabase:
             return
 
 
-async def _obstacle(
-    session: psycopg.AsyncConnection[tuple[object, ...]], has_tables: bool
-) -> UserMistake | None:
+async def _obstacle(found: Session, has_tables: bool) -> UserMistake | None:
     """What would keep this user from making tables, or from changing those that are there."""
-    schema = await _one(session, "SELECT current_schema()")
+    schema = await one(found, "SELECT current_schema()")
     if schema is None:
         return UserMistake(
             Reason.DATABASE_PRIVILEGE_MISSING,
             "MLflow's tables can't be made, for none of the schemas in the user's search_path exists and may be used. "
             "Create one, GRANT USAGE, CREATE on it to the user, or correct search_path.",
         )
-    if await _one(session, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != "True":
+    if await one(found, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != "True":
         return UserMistake(
             Reason.DATABASE_PRIVILEGE_MISSING,
             f"MLflow's tables can't be made or changed, for the user may not CREATE in schema \"{schema}\". GRANT "
             f'CREATE ON SCHEMA "{schema}" to it, or make it the owner of the database.',
         )
     owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('alembic_version')"
-    if has_tables and await _one(session, owned) != "True":
+    if has_tables and await one(found, owned) != "True":
         return UserMistake(
             Reason.DATABASE_PRIVILEGE_MISSING,
             "MLflow's tables are to be changed for this version, and belong to another user. REASSIGN OWNED to the "
             "user, or GRANT it the role that owns them.",
         )
     return None
-
-
-async def _one(session: psycopg.AsyncConnection[tuple[object, ...]], query: LiteralString) -> str | None:
-    row = await (await session.execute(query)).fetchone()
-    return None if row is None or row[0] is None else str(row[0])

@@ -3,6 +3,8 @@
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 
+_NO_SLOT = "has no connection left. Raise its max_connections, or the limit of the database or of its user"
+
 _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
     (
         "invalid connection option",
@@ -69,7 +71,7 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
         Reason.DATABASE_UNREACHABLE,
         (
             "is to be verified by a file that the operator does not have. Take sslrootcert out of the URI, put the "
-            "authority into a Secret, and name it in spec.database.external.tls.caSecretRef"
+            "authority into a Secret, and name it in {root}.tls.caSecretRef"
         ),
     ),
     (
@@ -78,7 +80,7 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
         Reason.DATABASE_UNREACHABLE,
         (
             "shows a certificate that is made out for another host. Name the database by the host in its "
-            "certificate, or use mode VerifyCA in spec.database.external.tls"
+            "certificate, or use mode VerifyCA in {root}.tls"
         ),
     ),
     (
@@ -105,14 +107,14 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
         Reason.DATABASE_AUTHENTICATION_FAILED,
         (
             "has no pg_hba.conf entry for this client, user, database and encryption. "
-            "Add one there, or change spec.database.external.tls.mode"
+            "Add one there, or change {root}.tls.mode"
         ),
     ),
     (
         "does not exist",
         UserMistake,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "has no such database or role. Create it (UTF8) with the user as its owner, or correct {field}",
+        "has no such database or role. Create it (UTF8) with the user as its owner, or correct {root}",
     ),
     (
         "permission denied for database",
@@ -132,43 +134,56 @@ _FAULTS: tuple[tuple[str, type[Fault], Reason, str], ...] = (
         Reason.DATABASE_UNREACHABLE,
         (
             "shows a certificate that is not trusted. Put its authority into the Secret that "
-            "spec.database.external.tls.caSecretRef names"
+            "{root}.tls.caSecretRef names"
         ),
     ),
     (
         "does not support SSL",
         UserMistake,
         Reason.DATABASE_UNREACHABLE,
-        "speaks no TLS, which spec.database.external.tls.mode asks for. Turn TLS on there, or use mode Prefer",
+        "speaks no TLS, which {root}.tls.mode asks for. Turn TLS on there, or use mode Prefer",
     ),
     (
         "resolve host",
         NotReady,
         Reason.DATABASE_UNREACHABLE,
-        "has a name that does not resolve in this cluster. Check {field}",
+        "has a name that does not resolve in this cluster. Check {root}",
     ),
     (
-        "too many",
+        "No space left on device",
         NotReady,
-        Reason.DATABASE_UNREACHABLE,
-        "has no connection left. Raise its max_connections, or the role's limit",
+        Reason.DATABASE_FULL,
+        "has no room left on its disk. Make its volume larger, or free some of it; it is then tried again by itself",
     ),
+    (
+        "read-only transaction",
+        NotReady,
+        Reason.DATABASE_READ_ONLY,
+        (
+            "lets nothing be written: it is a standby, or default_transaction_read_only is on. "
+            "Name the primary in {root}"
+        ),
+    ),
+    ("too many", NotReady, Reason.DATABASE_UNREACHABLE, _NO_SLOT),
+    ("remaining connection slots", NotReady, Reason.DATABASE_UNREACHABLE, _NO_SLOT),
+    ("recovery mode", NotReady, Reason.DATABASE_UNREACHABLE, "is starting up. It is asked again shortly"),
     ("starting up", NotReady, Reason.DATABASE_UNREACHABLE, "is starting up. It is asked again shortly"),
     ("Connection refused", NotReady, Reason.DATABASE_UNREACHABLE, "refuses connections. Check that it runs"),
 )
 
 
 def fault(error: Exception, place: str, field: str) -> Fault:
-    """The sentence for what libpq says. `place` is where the database is, `field` where the spec says so.
+    """The sentence for what libpq says. `place` is where the database is, `field` where the spec says so: the member of
+    `spec.database`, or the reference below it that the user comes from.
 
     Only words known beforehand are passed on: libpq's own text could quote what it was given.
     """
-    text = str(error)
+    text, root = str(error), field.removesuffix(".adminSecretRef")
     for words, kind, reason, sentence in _FAULTS:
         if words.lower() in text.lower():
-            return kind(reason, f"The database at {place} {sentence.format(field=field)}.")
+            return kind(reason, f"The database at {place} {sentence.format(field=field, root=root)}.")
     return NotReady(
         Reason.DATABASE_UNREACHABLE,
         f"The database at {place} can't be reached. Check that it runs, that the network lets the operator's "
-        f"and the server's pods through, and that {field} is right.",
+        f"and the server's pods through, and that {root} is right.",
     )

@@ -1,0 +1,1 @@
+"""What speaks to the outside, tried on the real programs, each in a container of its own on loopback."""
