@@ -1,4 +1,4 @@
-"""The work queue: what is due goes to the next free worker, and one key's trouble is no other's.
+"""The work queue: what is due goes to the next free hand, and one key's trouble is no other's.
 
 The rules of what is due when are `schedule`'s; here are the tasks.
 """
@@ -16,8 +16,15 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
-WORKERS = 8
-"""Reconciles at a time. They mostly wait for others to answer, so it is not a matter of cores."""
+AT_ONCE = 8
+"""Reconciles that begin at a time, so that many servers at once do not take much memory each."""
+
+PATIENCE = 2.0
+"""Seconds after which a reconcile makes room for another one and goes on beside it. Most take tenths; one that takes
+longer waits for a store that is slow or silent, and a store has many servers: their waiting must not take all hands."""
+
+MOST = 100
+"""Reconciles under way, however long they have been. One that waits holds little, but what it has read."""
 
 
 class Queue(Generic[K]):
@@ -32,12 +39,13 @@ class Queue(Generic[K]):
         self,
         handle: Callable[[K], Awaitable[float | None]],
         metrics: Metrics,
-        workers: int = WORKERS,
+        at_once: int = AT_ONCE,
         schedule: Schedule[K] | None = None,
     ) -> None:
         self._handle = handle
         self._metrics = metrics
-        self._workers = workers
+        self._hands = asyncio.Semaphore(at_once)
+        self._most = asyncio.Semaphore(max(MOST, at_once))
         self._schedule: Schedule[K] = schedule or Schedule()
         self._changed = asyncio.Event()
         metrics.queue_depth.set_function(self.depth)
@@ -62,29 +70,36 @@ class Queue(Generic[K]):
     async def run(self) -> None:
         """Work until cancelled. What is in hand is then cancelled too, and waited for."""
         async with asyncio.TaskGroup() as group:
-            for number in range(self._workers):
-                group.create_task(self._work(), name=f"worker-{number}")
+            while True:
+                await self._most.acquire()
+                await self._hands.acquire()
+                key = await self._next()
+                group.create_task(self._work(key), name=f"reconcile {key}")
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._next()
-            start = _now()
-            try:
-                again = await self._handle(key)
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                # Something inside was cancelled, not we: it must not end the worker without a word.
-                self._failed(key, RuntimeError(f"cancelled from within: {error!r}"))
-            except Exception as error:
-                self._failed(key, error)
-            else:
-                self._schedule.done(key, _now(), again)
-                self._metrics.reconciles.labels(result="done" if again is None else "waiting").inc()
-            self._metrics.duration.observe(_now() - start)
-            # Another worker may sleep until a time that is no longer the next.
-            self._changed.set()
+    async def _work(self, key: K) -> None:
+        start = _now()
+        hand = _Hand(self._hands)
+        overdue = asyncio.get_running_loop().call_later(PATIENCE, hand.free)
+        try:
+            again = await self._handle(key)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something inside was cancelled, not we: it must not end the work without a word.
+            self._failed(key, RuntimeError(f"cancelled from within: {error!r}"))
+        except Exception as error:
+            self._failed(key, error)
+        else:
+            self._schedule.done(key, _now(), again)
+            self._metrics.reconciles.labels(result="done" if again is None else "waiting").inc()
+        finally:
+            overdue.cancel()
+            hand.free()
+            self._most.release()
+        self._metrics.duration.observe(_now() - start)
+        # Who waits for what is due next may wait for too long now.
+        self._changed.set()
 
     async def _next(self) -> K:
         while True:
@@ -109,6 +124,18 @@ class Queue(Generic[K]):
             return
         self._metrics.errors.labels(where="reconcile").inc()
         logger.error("reconcile of %s failed; again in %.0f s", key, pause, exc_info=error)
+
+
+class _Hand:
+    """One of those that `hands` counts, given back once, by whoever is the first to do so."""
+
+    def __init__(self, hands: asyncio.Semaphore) -> None:
+        self._hands: asyncio.Semaphore | None = hands
+
+    def free(self) -> None:
+        if self._hands:
+            self._hands.release()
+        self._hands = None
 
 
 def _now() -> float:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlflow_operator.controller.metrics import Metrics
-from mlflow_operator.controller.queue import Queue
+from mlflow_operator.controller.queue import PATIENCE, Queue
 from mlflow_operator.controller.schedule import FIRST_PAUSE, JITTER, LONGEST_PAUSE, RESYNC
 
 Run = Callable[[Awaitable[None]], None]
@@ -35,11 +35,12 @@ EVENTS = st.lists(st.tuples(st.floats(0, DAY / 2), st.sampled_from(KEYS)), max_s
 
 @dataclass
 class Day:
-    """What happened: who asked when, and each look as (key, start, end, whether it failed)."""
+    """What happened: who asked when, each look as (key, start, end, whether it failed), those under way since when,
+    and how many at most of those that had not been under way for long."""
 
     asked: list[tuple[float, str]] = field(default_factory=list)
     looks: list[tuple[str, float, float, bool]] = field(default_factory=list)
-    inside: set[str] = field(default_factory=set)
+    inside: dict[str, float] = field(default_factory=dict)
     most: int = 0
 
     def of(self, key: str) -> list[tuple[str, float, float, bool]]:
@@ -54,13 +55,14 @@ async def lived(events: list[tuple[float, str]], looks: dict[str, list[Look]], w
 
     async def handle(key: str) -> float | None:
         assert key not in day.inside, "a key in two pairs of hands"
-        day.inside.add(key)
-        day.most = max(day.most, len(day.inside))
+        day.inside[key] = loop.time()
+        young = [since for since in day.inside.values() if loop.time() - since < PATIENCE - SLACK]
+        day.most = max(day.most, len(young))
         began, look = loop.time() - start, next(plans[key], Look(0.1, False, None))
         try:
             await asyncio.sleep(look.seconds)
         finally:
-            day.inside.discard(key)
+            del day.inside[key]
         day.looks.append((key, began, loop.time() - start, look.fails))
         if look.fails:
             raise ValueError("as planned")
@@ -70,7 +72,7 @@ async def lived(events: list[tuple[float, str]], looks: dict[str, list[Look]], w
         day.asked.append((loop.time() - start, key))
         queue.add(key)
 
-    queue = Queue(handle, Metrics(), workers=workers)
+    queue = Queue(handle, Metrics(), at_once=workers)
     for at, key in events:
         loop.call_later(at, ask, key)
     task = asyncio.create_task(queue.run())

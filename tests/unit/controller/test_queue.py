@@ -1,4 +1,4 @@
-"""The queue's workers, in virtual time."""
+"""The queue at work, in virtual time."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_operator.controller.errors import Unavailable
 from mlflow_operator.controller.metrics import Metrics
-from mlflow_operator.controller.queue import Queue
+from mlflow_operator.controller.queue import AT_ONCE, MOST, PATIENCE, Queue
 from mlflow_operator.controller.schedule import JITTER, RESYNC
 
 Run = Callable[[Awaitable[None]], None]
@@ -37,7 +37,7 @@ def test_a_slow_key_holds_up_no_other(virtual: Run) -> None:
             seen[key] = now() - start
             await asyncio.sleep(1000 if key == "slow" else 0.1)
 
-        queue, start = Queue(handle, Metrics(), workers=2), now()
+        queue, start = Queue(handle, Metrics(), at_once=2), now()
         for key in ("slow", "a", "b"):
             queue.add(key)
         await for_(queue, 10)
@@ -46,7 +46,58 @@ def test_a_slow_key_holds_up_no_other(virtual: Run) -> None:
     virtual(story())
 
 
-def test_no_key_is_ever_with_two_workers(virtual: Run) -> None:
+def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run) -> None:
+    """Fifty that hang for half of each minute, on a database that answers nobody: the fifty-first hardly notices."""
+
+    async def story() -> None:
+        seen: list[float] = []
+
+        async def handle(key: str) -> None:
+            if key == "healthy":
+                seen.append(now() - asked)
+            else:
+                await asyncio.sleep(30)
+
+        queue = Queue(handle, Metrics())
+        for number in range(50):
+            queue.add(f"hangs {number}")
+        task = asyncio.create_task(queue.run())
+        await asyncio.sleep(60)
+        for _ in range(100):
+            asked = now()
+            queue.add("healthy")
+            await asyncio.sleep(7)
+        task.cancel()
+        assert len(seen) >= 100
+        assert max(seen) <= PATIENCE
+
+    virtual(story())
+
+
+def test_what_takes_long_is_bounded_in_number(virtual: Run) -> None:
+    """Each holds what it has read: a thousand that hang would be more than the process may take."""
+
+    async def story() -> None:
+        inside: set[int] = set()
+
+        async def handle(key: int) -> None:
+            inside.add(key)
+            await asyncio.sleep(1000)
+
+        queue: Queue[int] = Queue(handle, Metrics())
+        for number in range(10 * MOST):
+            queue.add(number)
+        task = asyncio.create_task(queue.run())
+        await asyncio.sleep(PATIENCE / 2)
+        assert len(inside) == AT_ONCE
+        await asyncio.sleep(500)
+        assert len(inside) == MOST
+        task.cancel()
+
+    virtual(story())
+
+
+def test_no_key_is_ever_in_two_hands(virtual: Run) -> None:
     async def story() -> None:
         inside: set[str] = set()
         rounds = 0
@@ -63,7 +114,7 @@ def test_no_key_is_ever_with_two_workers(virtual: Run) -> None:
             return 0.0
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, workers=4)
+        queue = Queue(handle, metrics, at_once=4)
         for key in "abc":
             queue.add(key)
         await for_(queue, 10.2)
@@ -82,7 +133,7 @@ def test_an_idle_queue_wakes_for_the_resync_alone(virtual: Run) -> None:
         async def handle(key: str) -> None:
             times.append(now())
 
-        queue = Queue(handle, Metrics(), workers=3)
+        queue = Queue(handle, Metrics(), at_once=3)
         queue.add("a")
         await for_(queue, 10 * RESYNC)
         steps = [later - sooner for sooner, later in pairwise(times)]
@@ -102,7 +153,7 @@ def test_a_bug_in_one_reconcile_kills_nobody(virtual: Run, caplog: pytest.LogCap
                 raise ZeroDivisionError("oh")
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, workers=1)
+        queue = Queue(handle, metrics, at_once=1)
         queue.add("bad")
         queue.add("good")
         await for_(queue, 20)
@@ -143,7 +194,7 @@ def test_something_cancelled_inside_does_not_end_the_worker(virtual: Run) -> Non
             if len(seen) == 1:
                 raise asyncio.CancelledError
 
-        queue = Queue(handle, Metrics(), workers=1)
+        queue = Queue(handle, Metrics(), at_once=1)
         queue.add("a")
         await for_(queue, 5)
         assert seen == ["a", "a"]
@@ -178,7 +229,7 @@ def test_an_earlier_wish_wakes_a_worker_that_sleeps_for_a_later_one(virtual: Run
         async def handle(key: str) -> None:
             seen.append((key, now() - start))
 
-        queue, start = Queue(handle, Metrics(), workers=1), now()
+        queue, start = Queue(handle, Metrics(), at_once=1), now()
         queue.add_after("late", 50)
         asyncio.get_running_loop().call_later(3, queue.add_after, "soon", 2)
         await for_(queue, 51)
@@ -194,7 +245,7 @@ def test_depth_counts_who_is_due_and_waits(virtual: Run) -> None:
             await asyncio.sleep(100)
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, workers=1)
+        queue = Queue(handle, metrics, at_once=1)
         for key in "abc":
             queue.add(key)
         queue.add_after("later", 1000)
