@@ -123,6 +123,8 @@ def _operator() -> str:
         # A helm that its makers did not build believes in a Kubernetes that is too old for the chart.
         f"--kube-version={load().pins['KUBERNETES']}",
         "--set=crds.install=false",
+        # kubectl knows no hooks, and would carry them out at once
+        "--no-hooks",
     )
     return _HEAD + rendered
 

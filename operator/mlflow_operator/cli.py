@@ -103,6 +103,42 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 @main.command()
 @click.option(
+    "--namespace", "namespaces", multiple=True, help="Only servers in this one; may be repeated. [all]"
+)
+@click.option(
+    "--operator", help="The operator's Deployment, as NAMESPACE/NAME: it is stopped first. [stopped already]"
+)
+def release(namespaces: tuple[str, ...], operator: str | None) -> None:
+    """Take the operator's finalizers off every server, before it is uninstalled.
+
+    Servers with `deletionPolicy: Delete` are then as with Retain: none of their data is deleted with them. The chart
+    does this by itself; without Helm, run it as the last thing before the operator is deleted.
+    """
+    from mlflow_operator.controller import logs  # noqa: PLC0415
+    from mlflow_operator.controller.cluster import Cluster, ClusterError  # noqa: PLC0415
+    from mlflow_operator.controller.metrics import Metrics  # noqa: PLC0415
+    from mlflow_operator.controller.uninstall import Deployed, let_all_go  # noqa: PLC0415
+
+    logs.setup("WARNING", plain=True)
+    place, slash, name = (operator or "").partition("/")
+    if operator and not (place and slash and name):
+        raise click.BadParameter("write NAMESPACE/NAME", param_hint="--operator")
+
+    async def work() -> None:
+        cluster = await Cluster.connect(Metrics())
+        try:
+            await let_all_go(cluster, namespaces, Deployed(place, name) if operator else None, click.echo)
+        finally:
+            await cluster.close()
+
+    try:
+        asyncio.run(work())
+    except ClusterError as error:
+        raise click.ClickException(f"{error}. Run it again; what is let go already stays so.") from None
+
+
+@main.command()
+@click.option(
     "-f", "--filename", type=click.File("r"), required=True, help="File with MLflowServers; - for stdin."
 )
 @click.option("-n", "--namespace", default="default", show_default=True, help="For resources that name none.")

@@ -39,6 +39,7 @@ EVERYTHING: Values = {
     "serviceAccount": {"create": True, "name": "somebody", "annotations": {"example.com/role": "r"}},
     "userRoles": {"create": False},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
+    "deletion": {"allowed": False},
     "crds": {"install": True, "keep": False},
     "metrics": {
         "service": {"create": True, "annotations": {"prometheus.io/scrape": "true"}},

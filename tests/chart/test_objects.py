@@ -227,9 +227,30 @@ def test_a_service_account_of_one_s_own_gets_the_roles() -> None:
     assert "ServiceAccount" not in {obj["kind"] for obj in objects}
     assert _pod(objects)["serviceAccountName"] == "mine"
     bindings = [obj for obj in objects if obj["kind"].endswith("Binding")]
-    assert [binding["subjects"] for binding in bindings] == 2 * [
+    assert [binding["subjects"] for binding in bindings] == 3 * [
         [{"kind": "ServiceAccount", "name": "mine", "namespace": NAMESPACE}]
     ]
+
+
+def test_before_the_release_goes_the_finalizers_do() -> None:
+    """By the operator's own image, under the same confinement, and not taken for one of the operator's pods."""
+    objects = render({**EVERYTHING, "watchNamespaces": ["team-a"]})
+    job, deployment = only(objects, "Job"), only(objects, "Deployment")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    pod, other = job["spec"]["template"], deployment["spec"]["template"]
+    (container,), (operator,) = pod["spec"]["containers"], other["spec"]["containers"]
+    for same in ("image", "imagePullPolicy", "securityContext", "resources"):
+        assert container[same] == operator[same]
+    for same in ("serviceAccountName", "securityContext", "tolerations", "nodeSelector", "imagePullSecrets"):
+        assert pod["spec"][same] == other["spec"][same]
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    assert not pod["metadata"]["labels"].items() >= selector.items()
+    command, *rest = container["args"]
+    assert isinstance(main, click.Group)
+    assert main.commands[command].make_context(command, rest).params == {
+        "namespaces": ("team-a",),
+        "operator": f"{NAMESPACE}/{deployment['metadata']['name']}",
+    }
 
 
 def _pod(objects: list[Object]) -> Object:

@@ -16,13 +16,17 @@ READ = ("get", "list", "watch")
 WRITE = (*READ, "create", "patch")
 
 MAY = {
-    ("mlflow-operator.dev", "mlflowservers"): READ,
+    ("mlflow-operator.dev", "mlflowservers"): (
+        *READ,
+        "patch",
+    ),  # its finalizers; nothing else is ever patched
     ("mlflow-operator.dev", "mlflowservers/status"): ("patch",),
     ("mlflow-operator.dev", "mlflowservers/finalizers"): ("update",),
-    ("", "secrets"): WRITE,
+    ("", "secrets"): (*WRITE, "delete"),  # deletionPolicy Delete
     ("", "configmaps"): (*WRITE, "delete"),
     ("", "services"): (*WRITE, "delete"),
-    ("", "persistentvolumeclaims"): WRITE,
+    ("", "persistentvolumeclaims"): (*WRITE, "delete"),  # deletionPolicy Delete
+    ("", "namespaces"): ("get",),  # one by name: whether a server goes alone or with all around it
     ("", "pods"): READ,
     ("", "events"): ("list", "create"),
     ("apps", "deployments"): WRITE,
@@ -72,11 +76,29 @@ def test_whatever_is_watched_may_be_watched(kind: Kind) -> None:
     assert set(READ) <= set(MAY[group, kind.plural])
 
 
-def test_data_can_t_be_deleted() -> None:
-    """Not by any mistake of ours: the API server refuses."""
-    assert (
-        not {("", "secrets", "delete"), ("", "persistentvolumeclaims", "delete")} & _granted(render())[None]
-    )
+def test_data_can_t_be_deleted_where_that_is_not_wanted() -> None:
+    """Not by any mistake of ours or a user's: the API server refuses."""
+    without = _granted(render({"deletion": {"allowed": False}}))[None]
+    assert without == _spelled_out(MAY | ANYWHERE) - {
+        ("", "secrets", "delete"),
+        ("", "persistentvolumeclaims", "delete"),
+    }
+
+
+def test_the_uninstalling_hook_takes_this_and_no_more() -> None:
+    """Beside the operator's own rights: to stop the operator. And it lasts no longer than the hook."""
+    hooks = [obj for obj in render(NAMESPACED) if _is_hook(obj)]
+    (role,) = (obj for obj in hooks if obj["kind"] == "Role")
+    assert role["metadata"]["namespace"] == NAMESPACE
+    assert {*_permissions(role)} == {
+        ("apps", "deployments", "get"),
+        ("apps", "deployments", "patch"),
+        ("", "pods", "list"),
+    }
+    assert role["rules"][0]["resourceNames"] == ["mlflow-operator"]
+    for obj in hooks:
+        policy = obj["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+        assert "hook-succeeded" in policy
 
 
 def test_only_the_own_lease_can_be_changed() -> None:
@@ -107,12 +129,16 @@ def _granted(objects: list[Object]) -> dict[str | None, set[Permission]]:
     roles = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in objects}
     granted: dict[str | None, set[Permission]] = {}
     for binding in objects:
-        if not binding["kind"].endswith("Binding"):
+        if not binding["kind"].endswith("Binding") or _is_hook(binding):
             continue
         namespace = binding["metadata"].get("namespace")
         role = roles[binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"]]
         granted.setdefault(namespace, set()).update(_permissions(role))
     return granted
+
+
+def _is_hook(obj: Object) -> bool:
+    return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})
 
 
 def _permissions(role: Object) -> Iterator[Permission]:

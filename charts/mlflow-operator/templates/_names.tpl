@@ -26,3 +26,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
+
+{{/* Of what runs before the release goes; the Deployment must not select it. */}}
+{{- define "mlflow-operator.uninstall" -}}
+app.kubernetes.io/name: {{ include "mlflow-operator.name" . }}-uninstall
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: uninstall
+{{- end }}

@@ -49,6 +49,13 @@ class JobExecution(StrEnum):
     ENABLED = "Enabled"
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of the data when the resource is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
 class StorageChangePolicy(StrEnum):
     """Whether the server may be pointed at other data."""
 
@@ -86,6 +93,11 @@ class Spec(Model):
     """Enabled: the server runs MLflow's background jobs; it costs 1.3 GB of memory and needs `replicas` 1."""
     suspend: bool = False
     """True: no server pods; database, artifacts and credentials stay as they are."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    """What becomes of the data when this resource is deleted. Retain: all of it stays, passwords included, and a
+    resource of the same name takes it back. Delete: what the operator made goes for good, volumes and files included;
+    databases and buckets of somebody else's stay.
+    """
     storage_change_policy: StorageChangePolicy = StorageChangePolicy.REFUSE
     """Refuse: the database and the artifact store can't be replaced. Allow: they can; data is not moved."""
     allowed_hosts: Annotated[

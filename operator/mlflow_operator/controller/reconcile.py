@@ -5,30 +5,28 @@ what it finds.
 """
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mlflow_operator import api
-from mlflow_operator.controller.cluster import Conflict, NotFound
+from mlflow_operator.controller import report
+from mlflow_operator.controller.cluster import Forbidden, Invalid
 from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.steps import artifacts, credentials, database, schema, serve, tidy
 from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.departure import depart, hold
 from mlflow_operator.controller.steps.serve import Serving
 from mlflow_operator.controller.steps.step import Outcome, Work
 from mlflow_operator.controller.watch import Key
 from mlflow_operator.core import conditions, kinds, places
 from mlflow_operator.core import status as statuses
-from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready
+from mlflow_operator.core.conditions import ConditionType, Reason, State, not_ready
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
-from mlflow_operator.core.status import Moment
 from mlflow_operator.core.versions import left_at
 from mlflow_operator.providers.postgres import DatabaseState
-
-logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -52,13 +50,19 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     """
     namespace, name = key
     resource = await out.cluster.get(kinds.MLFLOWSERVER, namespace, name)
-    if resource is None or resource["metadata"].get("deletionTimestamp"):
+    if resource is None:
         return Verdict(None)  # owned objects go by their ownerReferences, data stays
+    if resource["metadata"].get("deletionTimestamp"):
+        again = await depart(resource, out)
+        return Verdict(None) if again is None else Verdict(State.FALSE.value, again)
     try:
         parsed = api.parse(resource)
     except api.InvalidResource as error:
-        await _refuse(resource, str(error), out)
-        return Verdict(State.FALSE.value)
+        return await _refuse(resource, Reason.INVALID_RESOURCE, str(error), out)
+    try:
+        resource = await hold(resource, parsed.spec.deletion_policy is api.DeletionPolicy.DELETE, out)
+    except (Forbidden, Invalid) as error:
+        return await _refuse(resource, Reason.OPERATION_REFUSED, str(error), out)
     seen = await observe(resource, out.cluster)
     around = surroundings(out.images, out.cluster_domain, seen.get(kinds.SERVICE, name))
     work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
@@ -82,7 +86,9 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     said.insert(0, conditions.overall(said))
     if said[0].true:
         await tidy.run(work)
-    await _write(resource, statuses.status(work.server, learned, said, _moment(resource, out)), said, out)
+    await report.write(
+        resource, statuses.status(work.server, learned, said, report.moment(resource, out)), said, out
+    )
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
 
@@ -143,48 +149,8 @@ def _learned(work: Work, keys: Credentials | None, revision: str | None, serving
     return learned
 
 
-def _moment(resource: Object, out: Outside) -> Moment:
-    return Moment(resource.get("status") or {}, int(resource["metadata"].get("generation") or 0), out.now())
-
-
-async def _refuse(resource: Object, why: str, out: Outside) -> None:
-    message = f"{why}. Nothing is changed until it is mended."
-    said = [not_ready(ConditionType.READY, Reason.INVALID_RESOURCE, message)]
-    await _write(resource, statuses.refused(said, _moment(resource, out)), said, out)
-
-
-async def _write(resource: Object, wanted: Object, said: list[Condition], out: Outside) -> None:
-    before = resource.get("status") or {}
-    news = conditions.changed(said, before.get("conditions") or ())
-    if before == wanted:
-        return
-    meta = resource["metadata"]
-    try:
-        await out.cluster.apply_status(
-            {
-                "apiVersion": kinds.MLFLOWSERVER.api_version,
-                "kind": kinds.MLFLOWSERVER.kind,
-                "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
-                "status": wanted,
-            }
-        )
-    except (NotFound, Conflict):
-        return  # deleted, and perhaps made again, meanwhile: its own event brings us back
-    for condition in news:
-        if _worth_an_event(condition):
-            logger.info(
-                "%s is %s (%s): %s", condition.type, condition.status, condition.reason, condition.message
-            )
-            normal = condition.true or condition.reason in _NORMAL
-            await out.events.publish(resource, normal, condition.reason, condition.message)
-
-
-_NORMAL = {Reason.PROGRESSING, Reason.SUSPENDED}
-_QUIET = {*_NORMAL, Reason.WAITING_FOR_DEPENDENCY}
-
-
-def _worth_an_event(condition: Condition) -> bool:
-    """`Ready` tells where things stand; of the others only faults are news of their own."""
-    if condition.type is ConditionType.READY:
-        return condition.true or condition.reason in _NORMAL
-    return not condition.true and condition.reason not in _QUIET
+async def _refuse(resource: Object, reason: Reason, why: str, out: Outside) -> Verdict:
+    message = f"{why.rstrip('.')}. Nothing is changed until it is mended."
+    said = [not_ready(ConditionType.READY, reason, message)]
+    await report.write(resource, statuses.refused(said, report.moment(resource, out)), said, out)
+    return Verdict(State.FALSE.value)

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mlflow_operator.controller import health, watch
+from mlflow_operator.controller import farewell, health, watch
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.controller.election import Election
 from mlflow_operator.controller.errors import NamespaceTerminating
@@ -19,6 +19,7 @@ from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.queue import Queue
 from mlflow_operator.controller.reconcile import Verdict, reconcile
 from mlflow_operator.controller.watch import Key
+from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import Images
 from mlflow_operator.providers.s3 import ObjectStores
 
@@ -116,10 +117,16 @@ async def run(settings: Settings) -> None:
 
 async def _lead(out: Outside, settings: Settings) -> None:
     readiness = _Readiness(out.metrics)
+    gone: dict[Key, Object] = {}
 
     async def handle(key: Key) -> float | None:
         with about(*key):
             try:
+                was = gone.get(key)
+                if was:
+                    await farewell.say(was, out)
+                    if gone.get(key) is was:  # it may have been made and deleted once more
+                        del gone[key]
                 verdict = await reconcile(key, out)
             except NamespaceTerminating:
                 verdict = Verdict(None)  # nothing new is taken there, and what is there goes
@@ -132,7 +139,7 @@ async def _lead(out: Outside, settings: Settings) -> None:
     # kopf, as it ends, cancels every task that began after it: ours must not be among them
     working = asyncio.create_task(queue.run(), name="queue")
     await asyncio.sleep(0)
-    watching = asyncio.create_task(watch.run(queue.add, settings.namespaces), name="watch")
+    watching = asyncio.create_task(watch.run(queue.add, gone.__setitem__, settings.namespaces), name="watch")
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
     finally:

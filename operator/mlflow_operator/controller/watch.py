@@ -14,6 +14,7 @@ from mlflow_operator.controller.errors import LONGEST
 from mlflow_operator.controller.observe import OWNED
 from mlflow_operator.core import kinds, labels
 from mlflow_operator.core.kinds import Kind
+from mlflow_operator.core.objects import Object
 
 Key = tuple[str, str]
 """Namespace and name of an MLflowServer."""
@@ -22,6 +23,9 @@ SILENCE = 70.0
 """Seconds without a word after which a watch is taken for dead and begun anew. The API server speaks at least once a
 minute (a bookmark), so only a connection that died without a sign, as behind a firewall that forgot it, says nothing
 for longer. Servers that are known are looked at once a minute anyway; this is for those that are new."""
+
+
+_HEAD = {"apiVersion": kinds.MLFLOWSERVER.api_version, "kind": kinds.MLFLOWSERVER.kind}
 
 
 class WatchLost(Exception):  # noqa: N818
@@ -38,12 +42,18 @@ class _Patience:
         return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
 
 
-def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """Handlers that call `add` with the key of the server that an event concerns."""
+def registry(add: Callable[[Key], None], gone: Callable[[Key, Object], None]) -> kopf.OperatorRegistry:
+    """Handlers that call `add` with the key of the server that an event concerns.
+
+    `gone` is called first where the server was deleted, with its last state: nobody else knows it.
+    """
     handlers = kopf.OperatorRegistry()
 
-    async def resource(namespace: str | None, name: str | None, **_: Any) -> None:
-        add((namespace or "", name or ""))
+    async def resource(event: Mapping[str, Any], namespace: str | None, name: str | None, **_: Any) -> None:
+        key = (namespace or "", name or "")
+        if event.get("type") == "DELETED":
+            gone(key, {**_HEAD, **event["object"]})
+        add(key)
 
     async def owned(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
         server = labels.get(SERVER)
@@ -82,7 +92,9 @@ def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
     return chosen
 
 
-async def run(add: Callable[[Key], None], namespaces: Collection[str]) -> None:
+async def run(
+    add: Callable[[Key], None], gone: Callable[[Key, Object], None], namespaces: Collection[str]
+) -> None:
     """Watches until the process is told to stop. `namespaces` empty: all of them.
 
     Rides out an API server that is away or answers with 5xx, however long. WatchLost: it answers something that
@@ -90,7 +102,7 @@ async def run(add: Callable[[Key], None], namespaces: Collection[str]) -> None:
     """
     try:
         await kopf.operator(
-            registry=registry(add),
+            registry=registry(add, gone),
             settings=settings(namespaces),
             # kopf would ask for the name of the user, and an arbitrary user id has none
             identity="mlflow-operator",  # type: ignore[arg-type]

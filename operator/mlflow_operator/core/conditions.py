@@ -80,6 +80,8 @@ class Reason(StrEnum):
     """Somebody else keeps changing the same field back."""
     STORAGE_CHANGE_REFUSED = "StorageChangeRefused"
     """The spec asks for another database or bucket than the one in use, without leave."""
+    DELETION_BLOCKED = "DeletionBlocked"
+    """The resource is being deleted, and some of the data that is to go with it can't be."""
     INVALID_RESOURCE = "InvalidResource"
     """The stored resource does not fit the CRD, or what `spec.envFrom` names would not."""
     OPERATION_REFUSED = "OperationRefused"

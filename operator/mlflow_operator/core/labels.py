@@ -18,6 +18,12 @@ ATTEMPT = "mlflow-operator.dev/attempt"
 PRODDED = "mlflow-operator.dev/prodded-at"
 """Annotation of a Deployment or StatefulSet that gets no pods: when its controller was last told to try again."""
 
+FINALIZER = "mlflow-operator.dev/delete-data"
+"""Finalizer of an MLflowServer with `deletionPolicy: Delete`, and of no other. kopf takes away the one that it knows as
+its own, so this must never become kopf's."""
+LET_GO = "mlflow-operator.dev/let-go"
+"""Annotation of an MLflowServer, of any value: its deletion ends, and what is not deleted by then stays."""
+
 SERVER_POD = "server"
 DATABASE_POD = "database"
 ARTIFACT_STORE_POD = "artifact-store"

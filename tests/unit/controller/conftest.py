@@ -92,7 +92,7 @@ class FakeCluster:
     async def json_patch(
         self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object]
     ) -> Object:
-        self.writes.append(("patch", f"{kind.kind}/{name}"))
+        self._note("patch", {"kind": kind.kind, "metadata": {"name": name}})
         live = copy.deepcopy(self.objects[kind.kind, name])
         for step in steps:
             *way, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]

@@ -5,6 +5,7 @@ Only for faults and moments that a real cluster can't be brought to at will; the
 
 import base64
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -61,7 +62,7 @@ class Api(FakeCluster):
             if "Event" in self.refuses:
                 raise self.refuses["Event"]
             return self.events.get(fields.removeprefix("involvedObject.uid="), [])
-        wanted = dict(pair.split("=") for pair in labels.split(","))
+        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
         found = [
             await self.get(kind, namespace, name) for (called, name) in self.objects if called == kind.kind
         ]
@@ -71,6 +72,23 @@ class Api(FakeCluster):
         """Replaces the status."""
         self._note("apply_status", obj)
         return self.edit(obj["kind"], obj["metadata"]["name"], lambda live: live.update(status=obj["status"]))
+
+    async def json_patch(
+        self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object]
+    ) -> Object:
+        """As before; and what was to be deleted goes when its last finalizer does."""
+        patched = await super().json_patch(kind, namespace, name, steps)
+        meta = patched["metadata"]
+        if kind == kinds.MLFLOWSERVER and meta.get("deletionTimestamp") and not meta.get("finalizers"):
+            self.collect(name)
+        return patched
+
+    def collect(self, name: str) -> None:
+        """A server is gone, and Kubernetes' collector takes what it owned."""
+        uid = self.objects.pop((api.KIND, name))["metadata"]["uid"]
+        for key, obj in list(self.objects.items()):
+            if any(r["uid"] == uid for r in obj["metadata"].get("ownerReferences", ())):
+                del self.objects[key]
 
     def _note(self, verb: str, obj: Object) -> None:
         if self.dies_after is not None and len(self.writes) >= self.dies_after:
@@ -120,6 +138,7 @@ class World:
         self.services: dict[str, str] = {}
         monkeypatch.setattr(database, "inspect", self._inspect)
         monkeypatch.setattr(providers.names, "completed", self._completed)
+        self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.make(spec)
 
     @classmethod
@@ -153,15 +172,19 @@ class World:
         self.api.edit(api.KIND, NAME, lambda live: live["spec"].update(spec))
 
     def delete(self) -> None:
-        """The owner deletes the resource, and Kubernetes collects what it owned."""
-        uid = self.api.objects.pop((api.KIND, NAME))["metadata"]["uid"]
-        for key, obj in list(self.api.objects.items()):
-            if any(r["uid"] == uid for r in obj["metadata"].get("ownerReferences", ())):
-                del self.api.objects[key]
+        """The owner deletes the resource; it stays while a finalizer holds it."""
+        if self.api.objects[api.KIND, NAME]["metadata"].get("finalizers"):
+            self.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(deletionTimestamp=self.now))
+        else:
+            self.api.collect(NAME)
 
     async def reconcile(self) -> Verdict:
         """One reconcile by a process that remembers nothing."""
-        out = Outside(
+        return await reconcile((NAMESPACE, NAME), self.out())
+
+    def out(self) -> Outside:
+        """What a reconcile may touch."""
+        return Outside(
             cluster=self.api,  # type: ignore[arg-type]
             stores=self.store,  # type: ignore[arg-type]
             events=self.events,  # type: ignore[arg-type]
@@ -171,7 +194,6 @@ class World:
             now=lambda: self.now,
             password=lambda: f"password-number-{next(self._words)}-long-enough",
         )
-        return await reconcile((NAMESPACE, NAME), out)
 
     def settle(self, *, jobs: bool = True) -> None:
         """Kubernetes does its part: pods run, Jobs end."""

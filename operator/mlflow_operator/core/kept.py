@@ -1,0 +1,46 @@
+"""What outlives a server, or goes with it: which objects hold data, and how sentences name them."""
+
+from collections.abc import Iterable
+
+from mlflow_operator.core import kinds, labels, places
+from mlflow_operator.core.kinds import Kind
+from mlflow_operator.core.names import Names
+from mlflow_operator.core.objects import Object
+
+
+def credentials(names: Names) -> tuple[tuple[Kind, str], ...]:
+    """The Secrets without which its data can't be opened."""
+    return (kinds.SECRET, names.database_secret), (kinds.SECRET, names.artifacts_secret)
+
+
+def volumes(names: Names) -> tuple[tuple[Kind, str], ...]:
+    """The volumes of its embedded stores."""
+    return (kinds.PVC, names.postgres_data), (kinds.PVC, names.artifact_store_data)
+
+
+def is_data_of(server: str, obj: Object) -> bool:
+    """Whether it is data made for this server: by its labels, as it is taken back."""
+    carried = obj["metadata"].get("labels") or {}
+    return carried.get(labels.MANAGED_BY) == labels.OPERATOR and carried.get(labels.SERVER) == server
+
+
+def spelled(objects: Iterable[Object]) -> str:
+    """Volumes and Secrets in words: by kind and name, in a fixed order. Empty for none."""
+    by_kind: dict[str, list[str]] = {}
+    for obj in objects:
+        by_kind.setdefault(obj["kind"], []).append(f'"{obj["metadata"]["name"]}"')
+    return "; ".join(
+        f"{kind}{'s' if len(names) > 1 else ''} {', '.join(sorted(names))}"
+        for kind, names in sorted(by_kind.items())
+    )
+
+
+def outside(status: Object) -> str:
+    """The database and the bucket that the status names, where they are not embedded: in words, or empty."""
+    database, artifacts = status.get("database") or {}, status.get("artifacts") or {}
+    said = []
+    if database.get("host") and database.get("type") != "Embedded":
+        said.append(f"the database {places.spelled(database)}")
+    if artifacts.get("uri") and artifacts.get("type") != "Embedded":
+        said.append(f"the artifacts at {artifacts['uri']}")
+    return " and ".join(said)
