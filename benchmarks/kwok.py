@@ -4,12 +4,49 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import yaml
 from tests.e2e.kube import Kube, Object
 
 from benchmarks.lab import until
 
 NODE = "bench-pretending"
 MARK = "kwok.x-k8s.io/node"
+STAGE_API = "kwok.x-k8s.io/v1alpha1"
+READY = """
+conditions:
+- type: Ready
+  status: "True"
+  reason: Pretending
+  message: kwok keeps it
+  lastHeartbeatTime: {{ Now | Quote }}
+  lastTransitionTime: {{ Now | Quote }}
+addresses:
+- type: InternalIP
+  address: {{ NodeIP | Quote }}
+"""
+RUNNING = """
+phase: Running
+startTime: {{ Now | Quote }}
+podIP: {{ PodIPWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace | Quote }}
+conditions:
+{{ range $kind := list "Initialized" "ContainersReady" "Ready" }}
+- type: {{ $kind }}
+  status: "True"
+  lastTransitionTime: {{ Now | Quote }}
+{{ end }}
+containerStatuses:
+{{ range .spec.containers }}
+- name: {{ .name | Quote }}
+  image: {{ .image | Quote }}
+  imageID: ""
+  ready: true
+  started: true
+  restartCount: 0
+  state: {running: {startedAt: {{ Now | Quote }}}}
+{{ end }}
+"""
+"""What becomes of a node and of a pod, at once; kwok's own language, a template of their status."""
+
 ROOM = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"}
 
 
@@ -18,9 +55,12 @@ def pretending(kube: Kube) -> Iterator[None]:
     """The node is there, and kwok answers for its pods, for as long as the context lasts."""
     log = kube.settings.root / "out" / "bench" / "kwok.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    config = log.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump_all(stages()))
     kube.apply(node())
     argv = [
         str(kube.settings.bin / "kwok"),
+        f"--config={config}",
         f"--kubeconfig={kube.settings.kubeconfig}",
         f"--manage-nodes-with-annotation-selector={MARK}=fake",
         "--node-lease-duration-seconds=40",
@@ -47,6 +87,40 @@ def node() -> Object:
         "spec": {"taints": [{"key": MARK, "value": "fake", "effect": "NoSchedule"}]},
         "status": {"allocatable": ROOM, "capacity": ROOM},
     }
+
+
+def stages() -> list[Object]:
+    """The life of a pretending node and of its pods: Ready and Running at once, gone when they are deleted."""
+    going = ".metadata.deletionTimestamp"
+    ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
+    return [
+        _stage("node-ready", "Node", [_where(ready, "NotIn", "True")], {"statusTemplate": READY}),
+        _stage(
+            "pod-running",
+            "Pod",
+            [_where(going, "DoesNotExist"), _where(ready, "NotIn", "True")],
+            {"statusTemplate": RUNNING},
+        ),
+        _stage("pod-gone", "Pod", [_where(going, "Exists")], {"delete": True}),
+    ]
+
+
+def _stage(name: str, kind: str, where: list[Object], then: Object) -> Object:
+    return {
+        "apiVersion": STAGE_API,
+        "kind": "Stage",
+        "metadata": {"name": name},
+        "spec": {
+            "resourceRef": {"apiGroup": "v1", "kind": kind},
+            "selector": {"matchExpressions": where},
+            "next": then,
+        },
+    }
+
+
+def _where(key: str, operator: str, *values: str) -> Object:
+    found: Object = {"key": key, "operator": operator}
+    return found | ({"values": list(values)} if values else {})
 
 
 def placement() -> Object:
