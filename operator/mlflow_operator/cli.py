@@ -45,8 +45,9 @@ def crd() -> None:
 @click.option(
     "--image-postgres", default=Images.postgres, show_default=True, help="Image of the embedded database."
 )
+@click.option("--image-minio", default=Images.minio, show_default=True, help="Image of the embedded MinIO.")
 @click.option(
-    "--image-minio", default=Images.minio, show_default=True, help="Image of the embedded artifact store."
+    "--image-seaweedfs", default=Images.seaweedfs, show_default=True, help="Image of the embedded SeaweedFS."
 )
 @click.option(
     "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
@@ -65,6 +66,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     image_mlflow: str,
     image_postgres: str,
     image_minio: str,
+    image_seaweedfs: str,
     cluster_domain: str,
     lease_namespace: str | None,
     lease_name: str,
@@ -86,7 +88,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     logs.setup(log_level.upper(), plain=log_format == "text")
     settings = Settings(
         namespaces,
-        Images(image_mlflow, image_postgres, image_minio),
+        Images(image_mlflow, image_postgres, image_minio, image_seaweedfs),
         cluster_domain,
         lease_namespace or _own_namespace(),
         lease_name,

@@ -26,6 +26,7 @@ EVERYTHING: Values = {
         "mlflow": "registry.example.com:5000/mlflow",
         "postgres": "registry.example.com/postgres:17",
         "minio": "registry.example.com/minio@sha256:" + "0" * 64,
+        "seaweedfs": "registry.example.com/seaweedfs:4",
     },
     "clusterDomain": "cluster.example.com",
     "log": {"level": "debug", "format": "text"},

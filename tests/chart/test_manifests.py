@@ -146,7 +146,9 @@ def test_an_example_brings_what_it_names(example: Path) -> None:
 @each_example
 def test_an_example_names_the_versions_we_test(example: Path) -> None:
     """An old one would be copied for years."""
-    tags = {image.rsplit(":", 1)[1] for image in (Images().server(MLFLOW), Images().postgres, Images().minio)}
+    images = Images()
+    ours = (images.server(MLFLOW), images.postgres, images.minio, images.seaweedfs)
+    tags = {image.rsplit(":", 1)[1] for image in ours}
     for server in servers(example):
         assert server["spec"].get("version", MLFLOW) == MLFLOW
         assert {image.rsplit(":", 1)[1] for image in _images(server["spec"])} <= tags

@@ -116,6 +116,7 @@ def test_every_setting_reaches_the_operator() -> None:
         "image_mlflow": "registry.example.com:5000/mlflow",
         "image_postgres": "registry.example.com/postgres:17",
         "image_minio": "registry.example.com/minio@sha256:" + "0" * 64,
+        "image_seaweedfs": "registry.example.com/seaweedfs:4",
         "cluster_domain": "cluster.example.com",
         "lease_namespace": None,
         "lease_name": "an-operator",

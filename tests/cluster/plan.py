@@ -20,7 +20,14 @@ from .progress import Step
 from .settings import Settings
 from .shell import Failed, Shell
 
-IN_CLUSTER = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX", "IMAGE_TOXIPROXY")
+IN_CLUSTER = (
+    "IMAGE_MLFLOW",
+    "IMAGE_POSTGRES",
+    "IMAGE_MINIO",
+    "IMAGE_SEAWEEDFS",
+    "IMAGE_BUSYBOX",
+    "IMAGE_TOXIPROXY",
+)
 ON_HOST = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
 
 

@@ -46,6 +46,7 @@ def all_images(s: Settings, sh: Shell) -> Iterator[StandIn]:
     yield StandIn(s.pins["IMAGE_MLFLOW"], "mlflow", base=s.pins["IMAGE_PYTHON"])
     minio = {"minio": modules["MinIO"].program(s, "minio")}
     yield StandIn(s.pins["IMAGE_MINIO"], "minio", files=minio, base=trixie)
+    yield StandIn(s.pins["IMAGE_SEAWEEDFS"], "seaweedfs", base=trixie)
     lines = ("EXPOSE 8474", 'ENTRYPOINT ["/toxiproxy"]', 'CMD ["-host=0.0.0.0"]')
     yield _single(s.pins["IMAGE_TOXIPROXY"], "toxiproxy", modules["Toxiproxy"].program(s, "server"), *lines)
     yield _node(s, sh)

@@ -21,6 +21,7 @@ from tests.cluster import network, settings
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW, POSTGRES, MINIO = PINS["IMAGE_MLFLOW"], PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]
+SEAWEEDFS = PINS["IMAGE_SEAWEEDFS"]
 BUSYBOX, PYTHON, REGISTRY = PINS["IMAGE_BUSYBOX"], PINS["IMAGE_PYTHON"], PINS["IMAGE_REGISTRY"]
 TOXIPROXY, PGBOUNCER = PINS["IMAGE_TOXIPROXY"], PINS["IMAGE_PGBOUNCER"]
 OPERATOR = settings.load().operator_image
@@ -202,18 +203,88 @@ def test_minio_serves_s3_and_its_console_as_any_user(start: Run, tmp_path: Path,
         _buckets(f"{where}:9000", user, "wrong-and-long")
 
 
+def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
+    start: Run, tmp_path: Path
+) -> None:
+    """`server -s3 -s3.config`, as any user; its later options count; what was put is there after a stop."""
+    login = {"accessKey": "owner", "secretKey": "right-and-long"}
+    users = {"identities": [{"name": "owner", "credentials": [login], "actions": ["Admin"]}]}
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "s3.json").write_text(json.dumps(users))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o777)
+    tmp_path.chmod(0o755)
+    mounts = (
+        "-v",
+        f"{tmp_path}/users:/users:ro",
+        "-v",
+        f"{tmp_path}/data:/data",
+        "--tmpfs",
+        "/tmp:mode=1777",
+    )
+    words = (
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.peers=none",
+        "-master.volumeSizeLimitMB=64",
+        "-master.telemetry=false",
+        "-s3",
+        "-s3.config=/users/s3.json",
+        "-s3.ip.bind=0.0.0.0",
+        "-s3.port=9000",
+    )
+
+    def begun() -> str:
+        store = start(SEAWEEDFS, *words, flags=mounts)
+        where = f"http://{address(store)}:9000"
+
+        def live() -> bool:
+            try:
+                return requests.get(f"{where}/healthz", timeout=2).ok
+            except requests.ConnectionError:
+                return False
+
+        until(live, store)
+        assert "Volume Size Limit is 64 MB" in docker("logs", store)
+        return store
+
+    first = begun()
+    store = _s3(f"http://{address(first)}:9000", "owner", "right-and-long")
+    store.create_bucket(Bucket="kept")
+    store.put_object(Bucket="kept", Key="a/b", Body=b"text")
+    with pytest.raises(Exception, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
+        _buckets(f"http://{address(first)}:9000", "owner", "wrong-and-long")
+    with pytest.raises(requests.ConnectionError):  # the filer would give everything to everybody
+        requests.get(f"http://{address(first)}:8888/", timeout=2)
+    docker("stop", "--time", "10", first)
+    again = _s3(f"http://{address(begun())}:9000", "owner", "right-and-long")
+    assert again.get_object(Bucket="kept", Key="a/b")["Body"].read() == b"text"
+
+
+def test_seaweedfs_is_the_pinned_version_with_curl_inside() -> None:
+    """Its user is its entrypoint's matter, and /data is its volume."""
+    assert f" {PINS['SEAWEEDFS']} " in shell(SEAWEEDFS, "weed version; command -v curl")
+    assert config(SEAWEEDFS)["Entrypoint"] == ["/entrypoint.sh"]
+    assert "/data" in config(SEAWEEDFS)["Volumes"]
+    assert not config(SEAWEEDFS).get("User")
+
+
 def _buckets(endpoint: str, user: str, password: str) -> list[Any]:
+    listed: list[Any] = _s3(endpoint, user, password).list_buckets()["Buckets"]
+    return listed
+
+
+def _s3(endpoint: str, user: str, password: str) -> Any:
     import boto3  # noqa: PLC0415  half a second that the other tests need not wait for
 
-    store = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id=user,
         aws_secret_access_key=password,
         region_name="us-east-1",
     )
-    listed: list[Any] = store.list_buckets()["Buckets"]
-    return listed
 
 
 def test_mlflow_holds_its_server_and_the_drivers_of_postgres_and_s3() -> None:

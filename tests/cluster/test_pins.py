@@ -2,6 +2,7 @@
 
 import re
 
+from mlflow_operator.core.versions import Images
 from tests.cluster import golang, programs, registry, settings
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
@@ -23,6 +24,12 @@ def test_the_operators_dockerfile_stands_on_the_pinned_python() -> None:
     """`docker build` by hand must give what `make images` gives."""
     dockerfile = (settings.ROOT / "operator" / "Dockerfile").read_text()
     assert f"ARG IMAGE_PYTHON={PINS['IMAGE_PYTHON']}\n" in dockerfile
+
+
+def test_a_store_is_what_its_reference_says() -> None:
+    """The image by its tag, the stand-in by its wheel."""
+    assert PINS["IMAGE_SEAWEEDFS"].endswith(f":{PINS['SEAWEEDFS']}")
+    assert PINS["IMAGE_SEAWEEDFS"] == Images().seaweedfs
 
 
 def test_kind_is_given_the_name_that_is_looked_for() -> None:

@@ -1,5 +1,6 @@
 """Somebody else's Postgres and MinIO: what a platform team runs already, made from the very images we embed."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,40 @@ def minio(kube: Kube, ca: Authority | None) -> MinIO:
     )
     if ca:
         return MinIO(kube, f"https://{host}:9000", key, secret)
+    node_port = service["spec"]["ports"][0]["nodePort"]
+    return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
+
+
+def seaweedfs(kube: Kube) -> MinIO:
+    """Starts a SeaweedFS in plain HTTP on a NodePort; it is used as a MinIO is, with a key of its administrator."""
+    key, secret = "weedkey", PASSWORD
+    owner = {
+        "name": "owner",
+        "credentials": [{"accessKey": key, "secretKey": secret}],
+        "actions": ["Admin"],
+    }
+    service = _start(
+        kube,
+        "seaweedfs",
+        9000,
+        None,
+        {
+            "image": kube.settings.pins["IMAGE_SEAWEEDFS"],
+            "args": [
+                "server",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.peers=none",
+                "-s3",
+                "-s3.config=/files/s3.json",
+                "-s3.ip.bind=0.0.0.0",
+                "-s3.port=9000",
+            ],
+            "readinessProbe": {"httpGet": {"path": "/healthz", "port": 9000}, "periodSeconds": 1},
+        },
+        {"/data": 1000, "/tmp": 1000},
+        {"s3.json": json.dumps({"identities": [owner]})},
+    )
     node_port = service["spec"]["ports"][0]["nodePort"]
     return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
 

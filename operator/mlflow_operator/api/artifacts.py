@@ -24,6 +24,7 @@ class Engine(StrEnum):
     """What the embedded artifact store runs."""
 
     MINIO = "MinIO"
+    SEAWEEDFS = "SeaweedFS"
 
 
 class BucketCreation(StrEnum):
@@ -45,7 +46,7 @@ class EmbeddedArtifactStore(Model):
     """An S3 store of the server's own, with one instance and one volume."""
 
     engine: Engine = Engine.MINIO
-    """The software that is the store."""
+    """The software that is the store: MinIO, or SeaweedFS, which is maintained. Fixed once the server has data."""
     image: ImageReference | None = None
     """Image of the engine. Absent: the one the operator is tested with."""
     storage: ArtifactStorage = ArtifactStorage()

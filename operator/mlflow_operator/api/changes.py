@@ -14,6 +14,7 @@ from mlflow_operator.api.storage import ARTIFACTS_SIZE, DATABASE_SIZE
 EXTERNAL = "database.external"
 HOST = f"{EXTERNAL}.host"
 S3 = "artifacts.s3"
+ENGINE = "artifacts.embedded.engine"
 
 _ALLOWED = "self.storageChangePolicy == 'Allow'"
 _WAY_OUT = (
@@ -117,6 +118,7 @@ CHANGE_RULES = (
     ),
     # http becoming https is no other store: hosts are compared, ports included.
     _kept(f"!({_in_both(S3)}) || ({_same_host()})", "The host of spec.artifacts.s3.endpoint", ".artifacts"),
+    _kept(_same_or(ENGINE, repr("MinIO")), f"spec.{ENGINE}", ".artifacts"),
     _while_there(S3, "bucket"),
     _while_there(S3, "prefix"),
     Rule(

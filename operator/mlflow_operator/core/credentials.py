@@ -4,11 +4,11 @@ import base64
 import binascii
 import contextlib
 
-from mlflow_operator.core import labels, minio, mlflow
+from mlflow_operator.core import artifact_store, labels, mlflow, seaweedfs
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, Owner
+from mlflow_operator.core.server import Artifacts, EmbeddedDatabase, Engine, ObjectStore, Owner
 
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
@@ -41,20 +41,28 @@ def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_k
         {
             "accessKeyID": access_key,
             "secretAccessKey": secret_key,
-            "endpoint": minio.endpoint(owner),
+            "endpoint": artifact_store.endpoint(owner),
             "bucket": store.bucket,
         },
     )
 
 
-def server_secret(owner: Owner, connection: Connection, rollout_key: str) -> Object:
-    """What the server's pods read that only the operator can spell out."""
+def server_secret(owner: Owner, connection: Connection, rollout_key: str, **more: str) -> Object:
+    """What the pods read that only the operator can spell out; `more` as `store_users` gives it."""
     return _secret(
         owner,
         owner.names.server_secret,
         labels.SERVER_POD,
-        {mlflow.BACKEND_STORE_KEY: connection.sqlalchemy(), ROLLOUT_KEY: rollout_key},
+        {mlflow.BACKEND_STORE_KEY: connection.sqlalchemy(), ROLLOUT_KEY: rollout_key, **more},
     )
+
+
+def store_users(artifacts: Artifacts, access_key: str | None, secret_key: str | None) -> dict[str, str]:
+    """What the embedded store itself reads of its keys, where it does not take them from their own Secret."""
+    embedded = artifacts.embedded
+    if embedded is None or embedded.engine is not Engine.SEAWEEDFS:
+        return {}
+    return {seaweedfs.CONFIG_KEY: seaweedfs.config(access_key or "", secret_key or "")}
 
 
 def decoded(secret: Object) -> dict[str, str]:

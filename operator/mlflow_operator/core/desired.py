@@ -5,7 +5,7 @@ The operator itself makes them step by step, each when what it needs is ready; b
 
 from dataclasses import dataclass
 
-from mlflow_operator.core import client, credentials, deployment, jobs, minio, postgres, proxied
+from mlflow_operator.core import artifact_store, client, credentials, deployment, jobs, postgres, proxied
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import EmbeddedDatabase, Server
@@ -40,7 +40,8 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
         username,
         generated.database_password,
     )
-    return [*found, credentials.server_secret(owner, connection, generated.rollout_key)]
+    users = credentials.store_users(server.artifacts, generated.access_key, generated.secret_key)
+    return [*found, credentials.server_secret(owner, connection, generated.rollout_key, **users)]
 
 
 def objects(server: Server) -> list[Object]:
@@ -53,8 +54,8 @@ def objects(server: Server) -> list[Object]:
         found.append(postgres.data(owner, database))
         found += postgres.objects(owner, database, server.pods, running=not server.suspended)
     if embedded:
-        found.append(minio.data(owner, embedded))
-        found += minio.objects(owner, embedded, server.pods, running=not server.suspended)
+        found.append(artifact_store.data(owner, embedded))
+        found += artifact_store.objects(owner, embedded, server.pods, running=not server.suspended)
     found += [
         jobs.migration(server, "rendered", None),
         deployment.service(server),

@@ -1,47 +1,15 @@
-"""The embedded artifact store: one MinIO on a volume of its own."""
+"""MinIO as the embedded artifact store."""
 
-from mlflow_operator.core import embedded, labels, pods
-from mlflow_operator.core.embedded import Store
+from mlflow_operator.core import pods
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedArtifactStore, Owner, PodSettings, SecretKey
-from mlflow_operator.core.volumes import claim
+from mlflow_operator.core.server import EmbeddedArtifactStore, Owner, SecretKey
 
-_USER = 10001
-PORT = 9000
-
-
-def objects(
-    owner: Owner, store: EmbeddedArtifactStore, settings: PodSettings, *, running: bool
-) -> list[Object]:
-    """StatefulSet and Service; no pod unless `running`.
-
-    The volume and the credentials are data, made by `data` and `credentials`.
-    """
-    names = owner.names
-    shape = Store(
-        name=names.artifact_store,
-        component=labels.ARTIFACT_STORE_POD,
-        claim=names.artifact_store_data,
-        port_name="s3",
-        port=PORT,
-        user=_USER,
-        grace=30,
-        container=_container(owner, store),
-    )
-    return embedded.objects(owner, shape, settings, running=running)
+USER = 10001
+GRACE_SECONDS = 30
 
 
-def data(owner: Owner, store: EmbeddedArtifactStore) -> Object:
-    """The volume's claim."""
-    return claim(owner, owner.names.artifact_store_data, labels.ARTIFACT_STORE_POD, store.volume)
-
-
-def endpoint(owner: Owner) -> str:
-    """Where the server and the operator reach it."""
-    return f"http://{owner.names.artifact_store}.{owner.namespace}.svc:{PORT}"
-
-
-def _container(owner: Owner, store: EmbeddedArtifactStore) -> Object:
+def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
+    """The store's container; `port` is MinIO's own default."""
     secret = owner.names.artifacts_secret
     return {
         "name": "minio",
@@ -60,3 +28,8 @@ def _container(owner: Owner, store: EmbeddedArtifactStore) -> Object:
         "livenessProbe": pods.http_probe("/minio/health/live", "s3", 20, 6, 10),
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
+
+
+def volumes(owner: Owner) -> tuple[Object, ...]:
+    """None beside its data."""
+    return ()

@@ -8,7 +8,7 @@ from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
-from mlflow_operator.core import hosts, minio, sizing
+from mlflow_operator.core import artifact_store, hosts, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
     Artifacts,
@@ -16,6 +16,7 @@ from mlflow_operator.core.server import (
     Database,
     EmbeddedArtifactStore,
     EmbeddedDatabase,
+    Engine,
     ExternalDatabase,
     ObjectStore,
     Owner,
@@ -124,10 +125,11 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
     if spec.s3:
         return Artifacts(_s3(spec.s3), None, proxied)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
-    secret = owner.names.artifacts_secret
+    engine, secret = Engine(embedded.engine.value), owner.names.artifacts_secret
+    image = images.minio if engine is Engine.MINIO else images.seaweedfs
     return Artifacts(
         store=ObjectStore(
-            endpoint=minio.endpoint(owner),
+            endpoint=artifact_store.endpoint(owner),
             region="us-east-1",
             bucket=EMBEDDED_BUCKET,
             prefix="",
@@ -138,9 +140,10 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
             ca=None,
         ),
         embedded=EmbeddedArtifactStore(
-            image=embedded.image or images.minio,
+            engine=engine,
+            image=embedded.image or image,
             volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
-            resources=_manifest(embedded.resources) or sizing.minio(),
+            resources=_manifest(embedded.resources) or sizing.artifact_store(),
         ),
         proxied=proxied,
     )

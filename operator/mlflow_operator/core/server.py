@@ -131,10 +131,18 @@ class ObjectStore:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
+class Engine(StrEnum):
+    """What an embedded artifact store runs."""
+
+    MINIO = "MinIO"
+    SEAWEEDFS = "SeaweedFS"
+
+
 @dataclass(frozen=True)
 class EmbeddedArtifactStore:
-    """A MinIO of the server's own."""
+    """A store of the server's own."""
 
+    engine: Engine
     image: str
     volume: Volume
     resources: Object

@@ -30,6 +30,6 @@ def postgres() -> Object:
     return {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
-def minio() -> Object:
-    """Resource requirements of the embedded artifact store."""
+def artifact_store() -> Object:
+    """Resource requirements of the embedded artifact store, whichever engine it runs."""
     return {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}

@@ -39,6 +39,7 @@ class Images:
     mlflow: str = "ghcr.io/mlflow/mlflow"
     postgres: str = "docker.io/library/postgres:17-trixie"
     minio: str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
+    seaweedfs: str = "docker.io/chrislusf/seaweedfs:4.48"
 
     def server(self, version: str) -> str:
         """The `-full` image of an MLflow version: the plain one lacks the Postgres and S3 drivers."""

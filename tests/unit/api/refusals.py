@@ -42,6 +42,11 @@ def minio(size: str) -> Spec:
     return {"artifacts": {"embedded": {"storage": {"size": size}}}}
 
 
+def engine(name: str) -> Spec:
+    """An embedded artifact store that runs this."""
+    return {"artifacts": {"embedded": {"engine": name}}}
+
+
 def external(**more: Any) -> Spec:
     """A database named by its host."""
     return {"database": {"external": {"host": "db", "credentialsSecretRef": {"name": "db"}, **more}}}
@@ -356,6 +361,8 @@ CHANGED = [
         before=postgres("10Gi"),
     ),
     Refusal("a smaller artifact store", minio("5Gi"), "spec.artifacts", "got smaller", before=minio("30Gi")),
+    Refusal("another engine", engine("SeaweedFS"), "spec.artifacts", "engine changed", before={}),
+    Refusal("the engine taken back", {}, "spec.artifacts", "engine changed", before=engine("SeaweedFS")),
     Refusal(
         "another storage class",
         postgres(storageClassName="slow"),
@@ -457,6 +464,8 @@ ACCEPTED = [
     Consent("the same size in other words", postgres("10240Mi"), before={}),
     Consent("more replicas", {"replicas": 3} | s3(), before=s3()),
     Consent("an external database, meant", external() | ALLOW, before={}),
+    Consent("another engine, meant", engine("SeaweedFS") | ALLOW, before={}),
+    Consent("the default engine by name", engine("MinIO"), before={}),
     Consent("another bucket, meant", s3(bucket="other") | ALLOW, before=s3()),
     Consent("other credentials", external(credentialsSecretRef={"name": "new"}), before=external()),
     Consent("the default port by name", external(port=5432), before=external()),

@@ -104,7 +104,7 @@ def test_members_of_later_releases_are_not_there() -> None:
         "versioning", "lifecycle", "encryption", "upgrade", "backup", "restoreFrom", "garbageCollection",
     }  # fmt: skip
     assert ALL[".spec.artifacts.access"]["enum"] == ["Proxied", "Presigned"]
-    assert ALL[".spec.artifacts.embedded.engine"]["enum"] == ["MinIO"]
+    assert ALL[".spec.artifacts.embedded.engine"]["enum"] == ["MinIO", "SeaweedFS"]
 
 
 def test_scale_and_columns_point_at_fields_that_exist() -> None:

@@ -1,5 +1,6 @@
 """The objects of a server: valid for every supported Kubernetes, restricted, and wired to each other."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from mlflow_operator.core import deployment, desired, labels, references
-from mlflow_operator.core.credentials import server_secret
+from mlflow_operator.core.credentials import decoded, server_secret
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
 
@@ -38,6 +39,8 @@ EXTERNAL: Object = {
     },
 }
 
+SEAWEEDFS: Object = {"artifacts": {"embedded": {"engine": "SeaweedFS", "storage": {"size": "2Gi"}}}}
+
 
 def everything(spec: Object | None = None) -> list[Object]:
     """All objects for a spec, Secrets included."""
@@ -53,14 +56,18 @@ def valid(obj: Object, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("spec", [{}, EXTERNAL, {"suspend": True}], ids=["empty", "external", "suspended"])
+@pytest.mark.parametrize(
+    "spec",
+    [{}, EXTERNAL, {"suspend": True}, SEAWEEDFS],
+    ids=["empty", "external", "suspended", "seaweedfs"],
+)
 def test_kubernetes_accepts_every_object(spec: Object, version: str) -> None:
     """By Kubernetes' own schemas, strictly: a misspelt field would be dropped in silence."""
     for obj in everything(spec):
         valid(obj, version)
 
 
-@pytest.mark.parametrize("spec", [{}, EXTERNAL], ids=["empty", "external"])
+@pytest.mark.parametrize("spec", [{}, EXTERNAL, SEAWEEDFS], ids=["empty", "external", "seaweedfs"])
 def test_every_pod_meets_the_restricted_standard(spec: Object) -> None:
     """Pod Security `restricted`, and more: read-only root, no token, no Service environment."""
     specs = list(pod_specs(everything(spec)))
@@ -139,6 +146,43 @@ def test_the_migration_mounts_only_what_exists_before_it() -> None:
     job = next(o for o in desired.objects(server(EXTERNAL)) if o["kind"] == "Job")
     assert {r.name for r in references.of_pod(job["spec"]["template"]["spec"])} == {"a-server", "db-ca"}
     assert all(r.kind == "Secret" for r in references.of_pod(job["spec"]["template"]["spec"]))
+
+
+def _store(spec: Object) -> Object:
+    """The pod of the embedded artifact store."""
+    stores = (o for o in desired.objects(server(spec)) if o["kind"] == "StatefulSet")
+    pod: Object = next(o for o in stores if o["metadata"]["name"] == "a-artifacts")["spec"]["template"][
+        "spec"
+    ]
+    return pod
+
+
+def test_seaweedfs_has_its_key_from_a_secret_and_opens_nothing_but_s3() -> None:
+    """Neither in an argument nor in the environment, from where it would get into its log."""
+    pod = _store(SEAWEEDFS)
+    container = pod["containers"][0]
+    assert {r.name for r in references.of_pod(pod)} == {"a-server"}
+    secret = next(
+        o for o in desired.secrets(server(SEAWEEDFS), GENERATED) if o["metadata"]["name"] == "a-server"
+    )
+    (owner,) = json.loads(decoded(secret)["seaweedfs.json"])["identities"]
+    assert owner["credentials"] == [{"accessKey": "access", "secretKey": "secret"}]
+    mounted = {m["mountPath"] for m in container["volumeMounts"] if m.get("readOnly")}
+    assert f"-s3.config={mounted.pop()}/seaweedfs.json" in container["args"]
+    assert {"-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-s3.port=9000"} <= {*container["args"]}
+
+
+@pytest.mark.parametrize(("size", "mib"), [("1Gi", 64), ("20Gi", 640), ("1Ti", 1024)])
+def test_a_volume_holds_many_files_of_seaweedfs(size: str, mib: int) -> None:
+    """It takes seven at once for a bucket; on a volume with room for three it would store nothing."""
+    embedded = {**SEAWEEDFS["artifacts"]["embedded"], "storage": {"size": size}}
+    args = _store({"artifacts": {"embedded": embedded}})["containers"][0]["args"]
+    assert f"-master.volumeSizeLimitMB={mib}" in args
+
+
+def test_minio_gets_no_list_of_users() -> None:
+    """A Secret that changed would roll every server's pods once."""
+    assert all("seaweedfs.json" not in decoded(secret) for secret in desired.secrets(server(), GENERATED))
 
 
 def test_aws_is_given_no_endpoint() -> None:

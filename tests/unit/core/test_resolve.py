@@ -30,12 +30,15 @@ def test_an_operator_upgrade_never_changes_a_servers_version() -> None:
 
 def test_a_mirror_named_once_serves_every_server() -> None:
     """`--image-mlflow` and its like move all images, spec.image one."""
-    images = Images("mirror/mlflow", "mirror/postgres:17", "mirror/minio:1")
+    images = Images("mirror/mlflow", "mirror/postgres:17", "mirror/minio:1", "mirror/weed:4")
     found = server(around=Surroundings(images))
     assert found.image == f"mirror/mlflow:v{TESTED}-full"
     assert isinstance(found.database, EmbeddedDatabase)
     assert found.artifacts.embedded
     assert (found.database.image, found.artifacts.embedded.image) == ("mirror/postgres:17", "mirror/minio:1")
+    weed = server({"artifacts": {"embedded": {"engine": "SeaweedFS"}}}, Surroundings(images)).artifacts
+    assert weed.embedded
+    assert weed.embedded.image == "mirror/weed:4"
     assert server({"image": "own:1"}, Surroundings(images)).image == "own:1"
 
 

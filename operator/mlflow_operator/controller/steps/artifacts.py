@@ -3,7 +3,7 @@
 from mlflow_operator.controller.steps import stores
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
-from mlflow_operator.core import labels, minio
+from mlflow_operator.core import artifact_store, labels
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.server import BucketCreation
@@ -21,8 +21,10 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     artifacts, up, note = work.server.artifacts, True, ""
     if artifacts.embedded:
         owner, secret = work.server.owner, work.server.names.artifacts_secret
-        claim = minio.data(owner, artifacts.embedded)
-        objects = minio.objects(owner, artifacts.embedded, work.server.pods, running=stores.wanted(work))
+        claim = artifact_store.data(owner, artifacts.embedded)
+        objects = artifact_store.objects(
+            owner, artifacts.embedded, work.server.pods, running=stores.wanted(work)
+        )
         up, note = await stores.bring_up(work, "artifacts", claim, secret, objects)
     if work.server.suspended or credentials is None:
         return Outcome(suspended(_TYPE))

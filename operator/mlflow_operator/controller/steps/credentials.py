@@ -51,14 +51,15 @@ async def run(work: Work, allow_storage_change: bool) -> Outcome[Credentials]:
     access_key, secret_key = await store_keys(work)
     database_ca = await work.read.optional(database.ca) if isinstance(database, ExternalDatabase) else None
     store_ca = await work.read.optional(work.server.artifacts.store.ca)
-    rollout_key = await _pods_secret(work, connection)
+    users = secrets.store_users(work.server.artifacts, access_key, secret_key)
+    rollout_key = await _pods_secret(work, connection, users)
     return Outcome(
         ready(ConditionType.CREDENTIALS, "Every credential is there."),
         Credentials(connection, database_ca, access_key, secret_key, store_ca, rollout_key.encode()),
     )
 
 
-async def _pods_secret(work: Work, connection: Connection) -> str:
+async def _pods_secret(work: Work, connection: Connection, users: dict[str, str]) -> str:
     name, namespace = work.server.names.server_secret, work.server.owner.namespace
     # by name, too: with its labels taken off it would be given another key, and all pods would roll for nothing
     live = work.seen.get(kinds.SECRET, name) or await work.out.cluster.get(kinds.SECRET, namespace, name)
@@ -67,5 +68,5 @@ async def _pods_secret(work: Work, connection: Connection) -> str:
     database = work.server.database
     if isinstance(database, ExternalDatabase) and database.ca:
         connection = connection.with_tls(database.tls, pods.trust_path(mlflow.DATABASE_TRUST))
-    await work.ensure(secrets.server_secret(work.server.owner, connection, rollout_key))
+    await work.ensure(secrets.server_secret(work.server.owner, connection, rollout_key, **users))
     return rollout_key

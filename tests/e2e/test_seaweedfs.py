@@ -1,0 +1,29 @@
+"""SeaweedFS as the embedded store: one pod, one volume, the same promises as MinIO."""
+
+import pytest
+
+from tests.e2e import timeouts
+from tests.e2e.kube import CommandError, Kube
+from tests.e2e.scientist import MIB, Scientist
+from tests.e2e.server import LITTLE, Server, small
+
+
+def test_what_was_logged_outlives_the_stores_pod(ns: Kube) -> None:
+    """A run, files and a registered model; the pod is killed without a grace, and all of it is back."""
+    embedded = {"engine": "SeaweedFS", "resources": LITTLE, "storage": {"size": "2Gi"}}
+    server = Server(ns).apply(small(artifacts={"embedded": embedded})).ready()
+    scientist = Scientist(server.url)
+    work, run = scientist.work(), scientist.run()
+    large = scientist.upload(run, "large.bin", 100 * MIB)
+
+    old = server.pod("artifact-store")
+    assert old["spec"]["containers"][0]["image"] == ns.settings.pins["IMAGE_SEAWEEDFS"]
+    ns.delete("Pod", old["metadata"]["name"], grace=0)
+    server.replaced("artifact-store", old)
+    server.ready(timeouts.ROLLED)
+    scientist.finds(work)
+    assert scientist.download(run, "large.bin") == large
+    scientist.finds(scientist.work("after"))
+
+    with pytest.raises(CommandError, match="engine changed"):
+        server.change(artifacts={"embedded": {"engine": "MinIO"}})
