@@ -5,6 +5,7 @@ import logging
 import secrets
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,6 +27,9 @@ from mlflow_operator.providers.s3 import ObjectStores
 logger = logging.getLogger(__name__)
 
 _PASSWORD_BYTES = 24
+_LOOKUPS = 64
+"""Threads in which names are resolved. While a company's DNS is silent each of its names holds one for most of a
+minute. Python's own choice on two cores is six, and the cluster's own names would wait for those."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ async def run(settings: Settings) -> None:
     the lease has been given back.
     """
     metrics = Metrics()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
     cluster = await Cluster.connect(metrics)
     # of its own, so that the lease is never renewed too late behind requests that an ailing API server sits on
     for_lease = await Cluster.connect(metrics)

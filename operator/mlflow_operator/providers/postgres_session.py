@@ -1,6 +1,9 @@
 """A session with a Postgres: bounded in time, and its errors in words for people."""
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
@@ -11,6 +14,7 @@ from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady
 from mlflow_operator.providers.postgres_faults import fault
+from mlflow_operator.providers.turns import Turns
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
 
@@ -18,6 +22,9 @@ CALL_SECONDS = 15
 """For a whole look at a database, connecting included."""
 
 _CONNECT_SECONDS = 5
+
+_TURNS = Turns(8)
+"""Of sessions with one Postgres: a slow one has few to spare, and all its servers ask."""
 
 
 @asynccontextmanager
@@ -30,35 +37,70 @@ async def session(
     comes out as UserMistake or NotReady.
     """
     place = f"{connection.host}:{connection.port}"
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    turn = _TURNS.at(place)
+    try:
+        async with asyncio.timeout_at(ends):
+            await turn.acquire()
+        try:
+            async with asyncio.timeout_at(ends):
+                found = await _connect(connection, ca_path)
+            end = loop.call_at(ends, _hang_up, found)
+            try:
+                async with found:
+                    yield found
+            finally:
+                end.cancel()
+        finally:
+            turn.release()
+    except psycopg.Error as error:
+        if loop.time() >= ends or isinstance(error, psycopg.errors.ConnectionTimeout):
+            raise _silent(place) from None
+        raise fault(error, place, field) from None
+    except TimeoutError:
+        raise _silent(place) from None
+
+
+async def _connect(connection: Connection, ca_path: str | None) -> Session:
     options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
     options.pop("connect_timeout", None)
     if ca_path:
         options["sslrootcert"] = ca_path
-    try:
-        async with asyncio.timeout(seconds):
-            found = await psycopg.AsyncConnection.connect(
-                psycopg.conninfo.make_conninfo(
-                    host=connection.host,
-                    port=connection.port,
-                    dbname=connection.database,
-                    user=connection.username,
-                    password=connection.password,
-                    connect_timeout=_CONNECT_SECONDS,
-                    **options,
-                ),
-                autocommit=True,
-                prepare_threshold=None,  # so that it works through PgBouncer, too
-            )
-            async with found:
-                yield found
-    except psycopg.Error as error:
-        raise fault(error, place, field) from None
-    except TimeoutError:
-        raise NotReady(
-            Reason.DATABASE_UNREACHABLE,
-            f"The database at {place} does not answer within {seconds:g} s. Check that it runs and that the "
-            "network lets the operator's and the server's pods through.",
-        ) from None
+    return await psycopg.AsyncConnection.connect(
+        psycopg.conninfo.make_conninfo(
+            host=connection.host,
+            port=connection.port,
+            dbname=connection.database,
+            user=connection.username,
+            password=connection.password,
+            connect_timeout=_CONNECT_SECONDS,
+            **options,
+        ),
+        autocommit=True,
+        prepare_threshold=None,  # so that it works through PgBouncer, too
+    )
+
+
+def _hang_up(found: Session) -> None:
+    """Makes whoever waits for an answer hear that there will be none.
+
+    Cancelled instead, psycopg would ask the same silent server for ten seconds to cancel the statement.
+    """
+    # either: it has ended by itself
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(found.pgconn.socket)) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _silent(place: str) -> NotReady:
+    return NotReady(
+        Reason.DATABASE_UNREACHABLE,
+        f"The database at {place} does not answer in time. Check that it runs, that it is not overloaded, and that "
+        "the network lets the operator's and the server's pods through.",
+    )
 
 
 async def one(session: Session, query: LiteralString) -> str | None:

@@ -7,8 +7,8 @@ time-outs end a call, which is why they are short and nothing is retried.
 import asyncio
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,11 +18,15 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.providers import aws_data
+from mlflow_operator.providers.turns import Threads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_SECONDS, _READ_SECONDS, _THREADS, _CLIENTS = 5, 10, 8, 64
+_CONNECT_SECONDS, _READ_SECONDS, _CLIENTS = 5, 10, 64
+_THREADS, _A_STORE = 32, 4
+"""In all, and at most at one store, so that one that is silent leaves threads to the others."""
+
 _CALL_SECONDS = 20
 """For the whole of a look: a name that takes long to resolve, or threads that all wait for stores that are away,
 must not hold up a reconcile."""
@@ -55,7 +59,7 @@ class ObjectStores:
     """The clients of every store in use, kept between reconciles because each costs some 10 ms to make."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+        self._threads = Threads(_THREADS, _A_STORE, "s3")
         self._clients: OrderedDict[Bucket, S3Client] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
@@ -65,10 +69,9 @@ class ObjectStores:
 
         Raises UserMistake (denied, missing and not to be made) or NotReady (no answer).
         """
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CALL_SECONDS):
-                return await loop.run_in_executor(self._threads, self._ensure, bucket, create)
+                return await self._threads.run(bucket.place, partial(self._ensure, bucket, create))
         except TimeoutError:
             raise NotReady(
                 Reason.ARTIFACT_STORE_UNREACHABLE,
@@ -78,7 +81,7 @@ class ObjectStores:
 
     def close(self) -> None:
         """Lets go of the threads without waiting for calls under way."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _client(self, bucket: Bucket) -> "S3Client":
         with self._lock:
