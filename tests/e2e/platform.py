@@ -62,6 +62,12 @@ class Platform:
         """A Secret with the authority that signed the Postgres' certificate."""
         return secret(name, **{"ca.crt": self.authority.pem})
 
+    def make_database(self, name: str, password: str) -> None:
+        """A database and a role of the same name that owns it, for servers that are given both."""
+        quoted = password.replace("'", "''")
+        self.postgres.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'", "postgres")
+        self.postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE template0', "postgres")
+
     def databases(self) -> set[str]:
         """Every database but Postgres' own."""
         found = self.postgres.query("SELECT datname FROM pg_database WHERE NOT datistemplate").splitlines()

@@ -86,7 +86,7 @@ def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str =
         "ssl_key_file": "/certificate/tls.key",
     }
     options = [part for name, value in secure.items() for part in ("-c", f"{name}={value}")]
-    _start(
+    start_pod(
         kube,
         "postgres",
         5432,
@@ -116,7 +116,7 @@ def minio(kube: Kube, ca: Authority | None) -> MinIO:
     key, secret = "teamkey", PASSWORD
     host = f"minio.{kube.namespace}.svc"
     scheme = "HTTPS" if ca else "HTTP"
-    service = _start(
+    service = start_pod(
         kube,
         "minio",
         9000,
@@ -150,7 +150,7 @@ def seaweedfs(kube: Kube) -> MinIO:
         "credentials": [{"accessKey": key, "secretKey": secret}],
         "actions": ["Admin"],
     }
-    service = _start(
+    service = start_pod(
         kube,
         "seaweedfs",
         9000,
@@ -190,7 +190,7 @@ def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: st
     }
     lines = ["[databases]", f"* = host={before.host} port=5432", "[pgbouncer]"]
     doubled = [[word.replace('"', '""') for word in pair] for pair in users.items()]
-    _start(
+    start_pod(
         kube,
         "pgbouncer",
         6432,
@@ -209,7 +209,7 @@ def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: st
     return f"pgbouncer.{kube.namespace}.svc"
 
 
-def _start(  # noqa: PLR0917
+def start_pod(  # noqa: PLR0917
     kube: Kube,
     name: str,
     port: int,
@@ -217,10 +217,11 @@ def _start(  # noqa: PLR0917
     container: Object,
     folders: dict[str, int],
     files: dict[str, str] | None = None,
+    more_ports: tuple[int, ...] = (),
 ) -> Object:
     """One pod and its Service (a NodePort where there is no certificate); waits until it is ready.
 
-    `files` are there in /files.
+    `files` are there in /files. Of the Service's ports `port` is the first.
     """
     user = next(iter(folders.values()))
     mounts = [{"name": f"data-{i}", "mountPath": path} for i, path in enumerate(folders)]
@@ -269,7 +270,7 @@ def _start(  # noqa: PLR0917
             "spec": {
                 "type": "ClusterIP" if certificate else "NodePort",
                 "selector": labels,
-                "ports": [{"port": port, "targetPort": port}],
+                "ports": [{"name": f"port-{each}", "port": each} for each in (port, *more_ports)],
             },
         },
     )

@@ -7,23 +7,22 @@ from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server, eventually, small
 from tests.e2e.stores import secret
 
-DATABASE, USER = "pooled", "pooled user"
+NAME = "pooled_by"
 
 
 def test_a_server_lives_behind_a_pooler_that_lends_by_the_transaction(ns: Kube, platform: Platform) -> None:
     """Migrated, worked with, and nothing of the session is left behind in the pool; what goes wrong is told."""
     postgres, minio, password = platform.postgres, platform.minio, 'a "pooled" p@ss/w:rd'
-    postgres.query(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{password}'", "postgres")
-    postgres.query(f'CREATE DATABASE "{DATABASE}" OWNER "{USER}"', "postgres")
-    pooler = stores.pgbouncer(ns, postgres, {USER: password})
+    platform.make_database(NAME, password)
+    pooler = stores.pgbouncer(ns, postgres, {NAME: password})
     ns.apply(
-        secret("pooled", username=USER, password=password),
+        secret("pooled", username=NAME, password=password),
         secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key),
     )
     external = {
         "host": pooler,
         "port": 6432,
-        "databaseName": DATABASE,
+        "databaseName": NAME,
         "credentialsSecretRef": {"name": "pooled"},
     }
     store = {
@@ -37,13 +36,13 @@ def test_a_server_lives_behind_a_pooler_that_lends_by_the_transaction(ns: Kube, 
     scientist = Scientist(server.url)
     scientist.finds(scientist.work())
     who = "SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = current_database()"
-    assert postgres.query(f"{who} AND client_addr IS NOT NULL", DATABASE).split() == [
+    assert postgres.query(f"{who} AND client_addr IS NOT NULL", NAME).split() == [
         ns.need("Pod", "pgbouncer")["status"]["podIP"]
     ]
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
     eventually("no lock is left in the pool", lambda: postgres.query(locks).strip() == "0", timeouts.SETTLED)
 
-    ns.apply(secret("pooled", username=USER, password="wrong"))
+    ns.apply(secret("pooled", username=NAME, password="wrong"))
     server.look()
     told = server.until("DatabaseReady", "False", "DatabaseAuthenticationFailed", within=timeouts.NOTICED)
     assert "auth_query" in told["message"]

@@ -16,6 +16,9 @@ REPAIRED = 30.0
 NOTICED = 90.0
 """Until a change of what the operator reads but does not watch is noticed: one resync (60 s) and a bit."""
 
+UNDISTURBED = 10.0
+"""The same, while the operator waits for others in vain."""
+
 GONE = 120.0
 """Until something deleted is gone, pods' grace included."""
 
