@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, SSLError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
-from mlflow_operator.providers import aws_data
+from mlflow_operator.providers import aws_data, s3_faults
 from mlflow_operator.providers.turns import Threads
 
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ class ObjectStores:
             async with asyncio.timeout(_CALL_SECONDS):
                 return await self._threads.run(bucket.place, partial(self._ensure, bucket, create))
         except TimeoutError:
-            raise NotReady(
-                Reason.ARTIFACT_STORE_UNREACHABLE,
-                f"The artifact store at {bucket.place} does not answer within {_CALL_SECONDS} s. Check that it runs "
-                "and that the network lets the operator's and the server's pods through.",
-            ) from None
+            raise s3_faults.silent(bucket.place) from None
 
     def close(self) -> None:
         """Lets go of the threads without waiting for calls under way."""
@@ -129,7 +125,7 @@ class ObjectStores:
         except ClientError as error:
             raise _refusal(error, bucket) from None
         except (BotoCoreError, ValueError, OSError) as error:
-            raise _unreachable(error, bucket) from None
+            raise s3_faults.unreachable(error, bucket.place) from None
         return True
 
 
@@ -176,18 +172,4 @@ def _refusal(error: ClientError, bucket: Bucket) -> Fault:
     return NotReady(
         Reason.ARTIFACT_STORE_UNREACHABLE,
         f"The artifact store at {bucket.place} answers HTTP {status}. It is asked again shortly.",
-    )
-
-
-def _unreachable(error: Exception, bucket: Bucket) -> Fault:
-    if isinstance(error, SSLError):
-        return UserMistake(
-            Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {bucket.place} shows a certificate that is not trusted. Put its authority "
-            "into the Secret that spec.artifacts.s3.tls.caSecretRef names.",
-        )
-    return NotReady(
-        Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {bucket.place} can't be reached. Check that it runs, that the network lets the "
-        "operator's and the server's pods through, and that spec.artifacts.s3.endpoint is right.",
     )

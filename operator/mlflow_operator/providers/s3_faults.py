@@ -6,17 +6,23 @@ from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 _ENDPOINT = "spec.artifacts.s3.endpoint"
 
 
-def silent(place: str, seconds: int) -> NotReady:
-    """No answer in time."""
+_TIME_IS_UP = ("ReadTimeout", "ConnectTimeout", "TimeoutError")
+"""In the names of errors: botocore's, aiohttp's and Python's own."""
+
+
+def silent(place: str) -> NotReady:
+    """No answer in time, whosever time it was: another sentence each time would be news each time."""
     return NotReady(
         Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {place} does not answer within {seconds} s. Check that it runs and that the network "
-        "lets the operator's and the server's pods through.",
+        f"The artifact store at {place} does not answer in time. Check that it runs, that it is not overloaded, and "
+        "that the network lets the operator's and the server's pods through.",
     )
 
 
 def unreachable(error: BaseException, place: str) -> Fault:
     """No answer at all. The words of OpenSSL and of the resolver are the same in boto3's errors and in aiohttp's."""
+    if any(words in type(error).__name__ for words in _TIME_IS_UP):
+        return silent(place)
     said = f"{type(error).__name__} {error}"
     if "CERTIFICATE_VERIFY_FAILED" in said and ("ostname mismatch" in said or "IP address mismatch" in said):
         return UserMistake(

@@ -5,6 +5,7 @@ The sockets are real ones on loopback. Of the time-outs only the length is anoth
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -94,6 +95,22 @@ async def test_a_database_that_falls_silent_is_given_up(line: Line) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("ask", [ask_store, ask_admin], ids=lambda ask: ask.__name__)
+@pytest.mark.parametrize("line", [deaf, dripping], ids=lambda line: line.__name__)
+async def test_a_store_that_falls_silent_is_given_up(
+    line: Line, ask: Callable[[int], Awaitable[NotReady]]
+) -> None:
+    """The same sentence for each of the time-outs that it may meet."""
+    async with listening(line) as port:
+        told = await ask(port)
+    assert told.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+    assert told.message == (
+        f"The artifact store at http://127.0.0.1:{port} does not answer in time. Check that it runs, that it is not "
+        "overloaded, and that the network lets the operator's and the server's pods through."
+    )
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_look_at_a_silent_database_leaves_no_connection() -> None:
     """It hears the line end at once: nobody goes on asking it to cancel what it does not do."""
     ended = asyncio.Event()
@@ -114,7 +131,9 @@ async def test_a_look_at_a_silent_database_leaves_no_connection() -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("ask", [ask_database, ask_store, ask_admin], ids=lambda ask: ask.__name__)
 @pytest.mark.parametrize("line", [deaf, torn, dripping], ids=lambda line: line.__name__)
-async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(line: Line, ask: object) -> None:
+async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
+    line: Line, ask: Callable[[int], Awaitable[NotReady]]
+) -> None:
     """Meanwhile others of the same loop go on, and no thread or task outlives the look for long."""
     beats = 0
 
@@ -126,8 +145,7 @@ async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(line:
 
     beating = asyncio.create_task(heart())
     async with listening(line) as port:
-        assert callable(ask)
-        told: NotReady = await ask(port)
+        told = await ask(port)
     beating.cancel()
     assert told.reason in {Reason.DATABASE_UNREACHABLE, Reason.ARTIFACT_STORE_UNREACHABLE}
     assert f"127.0.0.1:{port}" in told.message
