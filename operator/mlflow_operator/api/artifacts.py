@@ -3,11 +3,12 @@
 from enum import StrEnum
 from typing import Annotated
 
-from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region
+from mlflow_operator.api.bucket_settings import Encryption, Lifecycle, Versioning
+from mlflow_operator.api.buckets import BucketName, Endpoint, ForeignURI, Prefix, Region
 from mlflow_operator.api.markers import Unstored
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
-from mlflow_operator.api.references import CASecretRef, S3CredentialsRef
+from mlflow_operator.api.references import CASecretRef, S3AdminRef, S3CredentialsRef
 from mlflow_operator.api.rules import Rule, at_most_one, not_empty
 from mlflow_operator.api.storage import ArtifactStorage
 from mlflow_operator.api.words import ImageReference
@@ -78,13 +79,64 @@ class S3(Model):
     addressing_style: AddressingStyle = AddressingStyle.AUTO
     """Path: the bucket stands in the path of a URL. Virtual: in its host name. Auto: boto3 decides."""
     credentials_secret_ref: S3CredentialsRef | None = None
-    """A Secret with an access key. Absent: the identity of `podTemplate.spec.serviceAccountName`."""
+    """A Secret with an access key. Without it and `adminSecretRef`: the identity of
+    `podTemplate.spec.serviceAccountName`.
+    """
+    admin_secret_ref: S3AdminRef | None = None
+    """A Secret with an administrator's key of a MinIO, instead of `credentialsSecretRef`: the operator makes the bucket
+    and a key that opens nothing but the prefix. The server never sees the administrator's.
+    """
     tls: S3TLS | None = None
     """Trust in the certificate of the store. Absent: the public CAs."""
+    versioning: Versioning = Versioning.UNMANAGED
+    """Enabled: the bucket keeps what is overwritten or deleted. Unmanaged: it is left as it is."""
+    lifecycle: Lifecycle | None = None
+    """What the store clears away under the prefix. Absent: unmanaged, and a rule made before stays; `{}`: none."""
+    encryption: Encryption | None = None
+    """How the bucket encrypts. Absent: unmanaged."""
+
+    rules = (
+        Rule(
+            "!(has(self.credentialsSecretRef) && has(self.adminSecretRef))",
+            "spec.artifacts.s3 takes either credentialsSecretRef, a key for the server, or adminSecretRef, with which "
+            "one is made: keep one, remove the other",
+            holds=lambda it: it.credentials_secret_ref is None or it.admin_secret_ref is None,
+        ),
+        Rule(
+            "!has(self.adminSecretRef) || has(self.endpoint)",
+            "spec.artifacts.s3.adminSecretRef makes keys on a MinIO, and without endpoint the store is AWS: name the "
+            "MinIO's endpoint, or use credentialsSecretRef or a workload identity",
+            field=".adminSecretRef",
+            holds=lambda it: it.admin_secret_ref is None or it.endpoint is not None,
+        ),
+        Rule(
+            "has(self.credentialsSecretRef) || has(self.adminSecretRef) || !((has(self.versioning) && "
+            "self.versioning == 'Enabled') || has(self.lifecycle) || has(self.encryption))",
+            "spec.artifacts.s3.versioning, lifecycle and encryption need a key that the operator can use, and with a "
+            "workload identity it has none: set them on the bucket yourself and remove them here, or name a Secret in "
+            "credentialsSecretRef or adminSecretRef",
+            holds=lambda it: (
+                it.credentials_secret_ref is not None
+                or it.admin_secret_ref is not None
+                or (it.versioning is Versioning.UNMANAGED and it.lifecycle is None and it.encryption is None)
+            ),
+        ),
+    )
+
+
+class ExternalArtifactStore(Model):
+    """A store that is not S3. MLflow opens it by what `spec.env`, `spec.envFrom` or the pods' identity give it; the
+    operator passes the address on and can neither check nor make anything there.
+    """
+
+    uri: ForeignURI
+    """Address of the store as MLflow takes it, such as `gs://bucket/path` or
+    `wasbs://container@account.blob.core.windows.net/path`.
+    """
 
 
 class Artifacts(Model):
-    """One of `embedded` and `s3` at most; none means `embedded`."""
+    """One of `embedded`, `s3` and `external` at most; none means `embedded`."""
 
     access: Annotated[Access, Unstored()] = Access.PROXIED
     """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
@@ -95,13 +147,15 @@ class Artifacts(Model):
     """A store of the server's own, made and kept by the operator."""
     s3: S3 | None = None
     """A bucket that somebody else runs."""
+    external: ExternalArtifactStore | None = None
+    """A store that is not S3."""
 
     rules = (
-        at_most_one("spec.artifacts", "embedded", "s3"),
-        not_empty("spec.artifacts", "embedded", "s3", "access"),
+        at_most_one("spec.artifacts", "embedded", "s3", "external"),
+        not_empty("spec.artifacts", "embedded", "s3", "external", "access"),
         Rule(
             "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
-            "spec.artifacts.access Presigned makes clients reach the store, which an embedded one forbids: "
+            "spec.artifacts.access Presigned makes clients reach the store, which only an S3 store can let them: "
             "use Proxied, or a store of your own in spec.artifacts.s3",
             field=".access",
             holds=lambda it: it.access is Access.PROXIED or it.s3 is not None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.rules import matches, text
+from mlflow_operator.api.rules import Rule, matches, text
 
 FORBIDDEN_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 FORBIDDEN_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -66,4 +66,27 @@ Region = Annotated[
     str,
     Field(max_length=64),
     matches(r"[A-Za-z0-9][A-Za-z0-9_-]*", "is no region: write it as us-east-1"),
+]
+
+ForeignURI = Annotated[
+    str,
+    Field(max_length=1024),
+    Rule(
+        "!self.startsWith('s3:')",
+        "an S3 store goes to spec.artifacts.s3, where its key is checked and its bucket made: write bucket and "
+        "prefix there instead of external.uri",
+        holds=lambda uri: not uri.startswith("s3:"),
+    ),
+    Rule(
+        "!self.matches('^(file:|/|https?:|runs:|models:|mlflow-artifacts:)')",
+        "MLflow's pods can't keep artifacts there: a folder goes with its pod, and an MLflow server is no store. Use "
+        "spec.artifacts.embedded, which has a volume, or a store that all pods reach",
+        holds=lambda uri: re.match(r"(file:|/|https?:|runs:|models:|mlflow-artifacts:)", uri) is None,
+    ),
+    matches(
+        r"[a-z][a-z0-9+.-]*:(//([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?)?(/[A-Za-z0-9_.=@-]+)*",
+        "is no address of a store: write it as gs://bucket/path or "
+        "wasbs://container@account.blob.core.windows.net/path, without a key in it and without a '/' at the end",
+        secret=True,
+    ),
 ]

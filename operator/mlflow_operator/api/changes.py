@@ -15,6 +15,7 @@ EXTERNAL = "database.external"
 HOST = f"{EXTERNAL}.host"
 S3 = "artifacts.s3"
 ENGINE = "artifacts.embedded.engine"
+FOREIGN = "artifacts.external"
 
 _ALLOWED = "self.storageChangePolicy == 'Allow'"
 _WAY_OUT = (
@@ -68,7 +69,12 @@ def _while_there(path: str, member: str, subject: str | None = None) -> Rule:
     )
 
 
-def _never_smaller(union: str, other: str, default: str) -> Rule:
+def _any_there(members: tuple[str, ...]) -> str:
+    """Return CEL that one of the union's other members is there, before or after."""
+    return " || ".join(f"({_has(which, member)})" for member in members for which in ("self", "oldSelf"))
+
+
+def _never_smaller(union: str, others: tuple[str, ...], default: str) -> Rule:
     size = f"{union}.embedded.storage.size"
 
     def quantity(which: str) -> str:
@@ -76,7 +82,7 @@ def _never_smaller(union: str, other: str, default: str) -> Rule:
 
     return Rule(
         # What is no quantity is refused where it stands, with a sentence of its own.
-        f"({_has('self', other)}) || ({_has('oldSelf', other)}) || "
+        f"{_any_there(others)} || "
         f"({_has('self', size)} && !isQuantity(self.{size})) || "
         f"{quantity('self')}.compareTo({quantity('oldSelf')}) >= 0",
         f"spec.{size} got smaller, and a volume can't shrink: put the old size back, or a larger one "
@@ -85,10 +91,10 @@ def _never_smaller(union: str, other: str, default: str) -> Rule:
     )
 
 
-def _same_class(union: str, other: str) -> Rule:
+def _same_class(union: str, others: tuple[str, ...]) -> Rule:
     path = f"{union}.embedded.storage.storageClassName"
     return Rule(
-        f"({_has('self', other)}) || ({_has('oldSelf', other)}) || ({_same(path)})",
+        f"{_any_there(others)} || ({_same(path)})",
         f"spec.{path} changed, and a volume stays in its class: put the old value back (or leave it out as "
         "before); for another class make a new server",
         field=f".{union}",
@@ -106,6 +112,7 @@ def _same_host() -> str:
 CHANGE_RULES = (
     _member(EXTERNAL),
     _member(S3),
+    _member(FOREIGN),
     _kept(
         f"!({_in_both(HOST)}) || ({_same(HOST)} && {_same_or(f'{EXTERNAL}.port', '5432')})",
         f"spec.{HOST} or its port",
@@ -121,14 +128,15 @@ CHANGE_RULES = (
     _kept(_same_or(ENGINE, repr("MinIO")), f"spec.{ENGINE}", ".artifacts"),
     _while_there(S3, "bucket"),
     _while_there(S3, "prefix"),
+    _while_there(FOREIGN, "uri"),
     Rule(
         f"{_ALLOWED} || {_same_or('artifacts.access', repr('Proxied'))}",
         "spec.artifacts.access changed: clients would have to reach the store where they did not before, or the "
         "other way round. Put the old value back, or, if it is meant, set spec.storageChangePolicy to Allow",
         field=".artifacts",
     ),
-    _never_smaller("database", EXTERNAL, DATABASE_SIZE),
-    _never_smaller("artifacts", S3, ARTIFACTS_SIZE),
-    _same_class("database", EXTERNAL),
-    _same_class("artifacts", S3),
+    _never_smaller("database", (EXTERNAL,), DATABASE_SIZE),
+    _never_smaller("artifacts", (S3, FOREIGN), ARTIFACTS_SIZE),
+    _same_class("database", (EXTERNAL,)),
+    _same_class("artifacts", (S3, FOREIGN)),
 )

@@ -55,9 +55,9 @@ class ArtifactsStatus(Model):
     """The artifact store in use."""
 
     type: Text | None = None
-    """Embedded or S3."""
+    """Embedded, S3 or External."""
     uri: Text | None = None
-    """Bucket and prefix."""
+    """Bucket and prefix, or the address of an external store."""
 
 
 class ClientConfigMapRef(Model):

@@ -56,6 +56,8 @@ class Reason(StrEnum):
     """The bucket does not exist and is not to be made."""
     BUCKET_ACCESS_DENIED = "BucketAccessDenied"
     """The artifact store refused the key, or the key may not use the bucket."""
+    BUCKET_SETTINGS_REFUSED = "BucketSettingsRefused"
+    """The bucket is there, and not to be versioned, encrypted or cleared as the spec asks."""
     ARTIFACT_STORE_UNREACHABLE = "ArtifactStoreUnreachable"
     """No connection to the artifact store."""
     IMAGE_PULL_FAILED = "ImagePullFailed"

@@ -4,7 +4,7 @@ import base64
 import binascii
 import contextlib
 
-from mlflow_operator.core import artifact_store, labels, mlflow, seaweedfs
+from mlflow_operator.core import labels, mlflow, seaweedfs
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
@@ -33,7 +33,8 @@ def database_secret(owner: Owner, database: EmbeddedDatabase, password: str) -> 
 
 
 def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_key: str) -> Object:
-    """Credentials of the embedded artifact store, with all that a person needs to connect."""
+    """Credentials of the embedded artifact store, or of the server's own user of a shared one, with all that a person
+    needs to connect."""
     return _secret(
         owner,
         owner.names.artifacts_secret,
@@ -41,7 +42,7 @@ def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_k
         {
             "accessKeyID": access_key,
             "secretAccessKey": secret_key,
-            "endpoint": artifact_store.endpoint(owner),
+            "endpoint": store.endpoint or "",
             "bucket": store.bucket,
         },
     )

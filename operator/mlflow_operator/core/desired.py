@@ -30,8 +30,8 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
     if isinstance(database, EmbeddedDatabase):
         username = database.username
         found.append(credentials.database_secret(owner, database, generated.database_password))
-    if server.artifacts.embedded:
-        store = server.artifacts.store
+    store = server.artifacts.s3
+    if store and (server.artifacts.embedded or store.admin):
         found.append(credentials.artifacts_secret(owner, store, generated.access_key, generated.secret_key))
     connection = Connection(
         database.host or "DATABASE-HOST",

@@ -21,7 +21,7 @@ def migration(server: Server, database_state: str, revision: str | None, attempt
     work has the same name: it can begin only when the one before it is gone.
     """
     template = _template(server)
-    inputs = json.dumps([template, server.artifacts.store.bucket, database_state], sort_keys=True)
+    inputs = json.dumps([template, server.artifacts.store.name, database_state], sort_keys=True)
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:8]
     return {
         "apiVersion": "batch/v1",

@@ -3,7 +3,7 @@
 from mlflow_operator.core import pods, proxied
 from mlflow_operator.core.hosts import origins
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import ExternalDatabase, SecretKey, Server
+from mlflow_operator.core.server import ExternalDatabase, ObjectStore, SecretKey, Server
 
 USER = 10001
 """The official image names no user and would run as root."""
@@ -29,10 +29,19 @@ def database_env(server: Server) -> list[Object]:
 
 def artifact_env(server: Server) -> list[Object]:
     """What the process that serves artifacts needs."""
-    store = server.artifacts.store
     env = [
         pods.value("MLFLOW_SERVE_ARTIFACTS", "true"),
-        pods.value("MLFLOW_ARTIFACTS_DESTINATION", store.uri),
+        pods.value("MLFLOW_ARTIFACTS_DESTINATION", server.artifacts.store.uri),
+    ]
+    if server.artifacts.s3:
+        env += _s3_env(server.artifacts.s3)
+    if server.artifacts.proxied:
+        env.append(pods.value("PYTHONPATH", proxied.PATH))
+    return env
+
+
+def _s3_env(store: ObjectStore) -> list[Object]:
+    env = [
         pods.value("AWS_DEFAULT_REGION", store.region),
         pods.value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),
     ]
@@ -43,8 +52,6 @@ def artifact_env(server: Server) -> list[Object]:
         env.append(pods.from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))
     if store.ca:
         env.append(pods.value("AWS_CA_BUNDLE", pods.trust_path(ARTIFACTS_TRUST)))
-    if server.artifacts.proxied:
-        env.append(pods.value("PYTHONPATH", proxied.PATH))
     return env
 
 
@@ -81,8 +88,9 @@ def database_mounts(server: Server) -> list[Object]:
 def artifact_volumes(server: Server) -> list[Object]:
     """What a pod that serves artifacts has on top."""
     found = []
-    if server.artifacts.store.ca:
-        found.append(pods.trust_volume(ARTIFACTS_TRUST, server.artifacts.store.ca))
+    store = server.artifacts.s3
+    if store and store.ca:
+        found.append(pods.trust_volume(ARTIFACTS_TRUST, store.ca))
     if server.artifacts.proxied:
         found.append(proxied.volume(server.owner))
     return found
@@ -91,7 +99,8 @@ def artifact_volumes(server: Server) -> list[Object]:
 def artifact_mounts(server: Server) -> list[Object]:
     """Where `artifact_volumes` are found."""
     found = []
-    if server.artifacts.store.ca:
+    store = server.artifacts.s3
+    if store and store.ca:
         found.append(pods.trust_mount(ARTIFACTS_TRUST))
     if server.artifacts.proxied:
         found.append(proxied.MOUNT)

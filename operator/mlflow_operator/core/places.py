@@ -16,7 +16,7 @@ def of(server: Server, connection: Connection) -> Object:
             "name": connection.database,
         },
         "artifacts": {
-            "type": "Embedded" if server.artifacts.embedded else "S3",
+            "type": "Embedded" if server.artifacts.embedded else "S3" if server.artifacts.s3 else "External",
             "uri": server.artifacts.store.uri,
         },
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mlflow_operator import api
 from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import database as api_database
+from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.core import artifact_store, hosts, sizing
@@ -13,17 +14,20 @@ from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
     Artifacts,
     BucketCreation,
+    BucketSettings,
     Database,
     EmbeddedArtifactStore,
     EmbeddedDatabase,
     Engine,
     ExternalDatabase,
+    ForeignStore,
     ObjectStore,
     Owner,
     PodSettings,
     SecretKey,
     Server,
     ServiceSettings,
+    StoreAdmin,
     TLSMode,
     Volume,
 )
@@ -37,6 +41,8 @@ _TLS = {
     "VerifyCA": TLSMode.VERIFY_CA,
     "VerifyFull": TLSMode.VERIFY_FULL,
 }
+
+_ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,9 @@ def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
 def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
     proxied = spec.access is api_artifacts.Access.PROXIED
     if spec.s3:
-        return Artifacts(_s3(spec.s3), None, proxied)
+        return Artifacts(_s3(owner, spec.s3), None, proxied)
+    if spec.external:
+        return Artifacts(ForeignStore(spec.external.uri), None, proxied)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
     engine, secret = Engine(embedded.engine.value), owner.names.artifacts_secret
     image = images.minio if engine is Engine.MINIO else images.seaweedfs
@@ -149,10 +157,10 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
     )
 
 
-def _s3(spec: api_artifacts.S3) -> ObjectStore:
+def _s3(owner: Owner, spec: api_artifacts.S3) -> ObjectStore:
     field = "spec.artifacts.s3"
-    keys, authority = spec.credentials_secret_ref, spec.tls.ca_secret_ref if spec.tls else None
-    at = f"{field}.credentialsSecretRef"
+    authority = spec.tls.ca_secret_ref if spec.tls else None
+    access_key, secret_key, admin = _s3_keys(owner, spec, field)
     return ObjectStore(
         endpoint=spec.endpoint,
         region=spec.region,
@@ -160,9 +168,48 @@ def _s3(spec: api_artifacts.S3) -> ObjectStore:
         prefix=(spec.prefix or "").strip("/"),
         addressing_style=spec.addressing_style.value.lower(),
         creation=BucketCreation(spec.bucket_creation.value),
-        access_key=SecretKey(keys.name, keys.access_key_id_key, at) if keys else None,
-        secret_key=SecretKey(keys.name, keys.secret_access_key_key, at) if keys else None,
+        access_key=access_key,
+        secret_key=secret_key,
         ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
+        admin=admin,
+        settings=_bucket_settings(spec),
+    )
+
+
+def _s3_keys(
+    owner: Owner, spec: api_artifacts.S3, field: str
+) -> tuple[SecretKey | None, SecretKey | None, StoreAdmin | None]:
+    """The server's key, in two parts, and the administrator's, where there is one to make it."""
+    admin, keys = spec.admin_secret_ref, spec.credentials_secret_ref
+    if admin:
+        at, secret = f"{field}.adminSecretRef", owner.names.artifacts_secret
+        return (
+            SecretKey(secret, "accessKeyID", at),
+            SecretKey(secret, "secretAccessKey", at),
+            StoreAdmin(
+                SecretKey(admin.name, admin.access_key_id_key, at, admin.namespace),
+                SecretKey(admin.name, admin.secret_access_key_key, at, admin.namespace),
+            ),
+        )
+    if keys:
+        at = f"{field}.credentialsSecretRef"
+        return (
+            SecretKey(keys.name, keys.access_key_id_key, at),
+            SecretKey(keys.name, keys.secret_access_key_key, at),
+            None,
+        )
+    return None, None, None
+
+
+def _bucket_settings(spec: api_artifacts.S3) -> BucketSettings:
+    lifecycle, encryption = spec.lifecycle, spec.encryption
+    return BucketSettings(
+        versioned=spec.versioning is Versioning.ENABLED,
+        lifecycle=lifecycle is not None,
+        noncurrent_days=lifecycle.noncurrent_version_expiration_days if lifecycle else None,
+        abort_days=lifecycle.abort_incomplete_multipart_upload_days if lifecycle else None,
+        encryption=_ENCRYPTION[encryption.type] if encryption else None,
+        kms_key=encryption.kms_key_id if encryption else None,
     )
 
 

@@ -112,8 +112,34 @@ class BucketCreation(StrEnum):
 
 
 @dataclass(frozen=True)
+class StoreAdmin:
+    """A key of a MinIO's administrator, by which the server gets one of its own."""
+
+    access_key: SecretKey
+    secret_key: SecretKey
+
+
+@dataclass(frozen=True)
+class BucketSettings:
+    """What the bucket shall do by itself. Of what is None nothing is said: that is left as it is.
+
+    `lifecycle`: whether the operator's rule is managed at all; without both days there is none.
+    """
+
+    versioned: bool = False
+    lifecycle: bool = False
+    noncurrent_days: int | None = None
+    abort_days: int | None = None
+    encryption: str | None = None
+    kms_key: str | None = None
+
+
+@dataclass(frozen=True)
 class ObjectStore:
-    """An S3 bucket and a prefix in it. `endpoint` None is AWS; no keys is workload identity."""
+    """An S3 bucket and a prefix in it. `endpoint` None is AWS; no keys is workload identity.
+
+    With an `admin` the keys are those that the operator makes.
+    """
 
     endpoint: str | None
     region: str
@@ -124,6 +150,13 @@ class ObjectStore:
     access_key: SecretKey | None
     secret_key: SecretKey | None
     ca: SecretKey | None
+    admin: StoreAdmin | None = None
+    settings: BucketSettings = BucketSettings()
+
+    @property
+    def name(self) -> str:
+        """What tells it from another one of its kind: the bucket."""
+        return self.bucket
 
     @property
     def uri(self) -> str:
@@ -149,15 +182,32 @@ class EmbeddedArtifactStore:
 
 
 @dataclass(frozen=True)
+class ForeignStore:
+    """A store that is not S3: its address is all there is to know."""
+
+    uri: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from another one of its kind."""
+        return self.uri
+
+
+@dataclass(frozen=True)
 class Artifacts:
     """Where artifacts go. `embedded` is None where the store is somebody else's.
 
     `proxied`: everything passes through the server; otherwise the server signs URLs of the store for clients.
     """
 
-    store: ObjectStore
+    store: ObjectStore | ForeignStore
     embedded: EmbeddedArtifactStore | None
     proxied: bool
+
+    @property
+    def s3(self) -> ObjectStore | None:
+        """The store, if it is S3."""
+        return self.store if isinstance(self.store, ObjectStore) else None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ def policy(store: ObjectStore) -> Object:
     if store.prefix:
         listing["Condition"] = {"StringLike": {"s3:prefix": [under]}}
     objects = {"Effect": "Allow", "Action": sorted(_OBJECT_ACTIONS), "Resource": [f"{bucket}/{under}"]}
-    return {"Version": "2012-10-17", "Statement": [listing, objects]}
+    # else MinIO counts it as DeleteObject, and a server that was broken into could undo the bucket's versioning
+    versions = {"Effect": "Deny", "Action": ["s3:DeleteObjectVersion"], "Resource": objects["Resource"]}
+    return {"Version": "2012-10-17", "Statement": [listing, objects, versions]}
 
 
 def same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:

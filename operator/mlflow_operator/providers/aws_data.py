@@ -14,12 +14,28 @@ import boto3
 import botocore.session
 from botocore.loaders import JSONFileLoader, Loader
 
-_OPERATIONS = {"HeadBucket", "CreateBucket", "CreateSession"}
-"""The last one is how boto3 itself signs in to directory buckets."""
+_OPERATIONS = {
+    "AbortMultipartUpload",
+    "CreateBucket",
+    "CreateMultipartUpload",
+    "CreateSession",  # how boto3 itself signs in to directory buckets
+    "DeleteBucketLifecycle",
+    "DeleteObjects",
+    "GetBucketEncryption",
+    "GetBucketLifecycleConfiguration",
+    "GetBucketVersioning",
+    "HeadBucket",  # how boto3 itself finds a bucket's region
+    "HeadObject",
+    "ListObjectVersions",
+    "ListObjectsV2",
+    "PutBucketEncryption",
+    "PutBucketLifecycleConfiguration",
+    "PutBucketVersioning",
+}
 
 
 def session() -> boto3.Session:
-    """A boto3 session whose S3 clients can look for a bucket and make one, and nothing else."""
+    """A boto3 session whose S3 clients can do what is asked of them here, and nothing else."""
     core = botocore.session.get_session()
     core.register_component("data_loader", Loader(file_loader=_Files()))
     return boto3.Session(botocore_session=core)

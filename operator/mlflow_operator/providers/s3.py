@@ -1,4 +1,4 @@
-"""Asks an S3 store whether the bucket is there, and makes it where that is asked for.
+"""Asks an S3 store whether a server can live in its bucket, and makes the bucket where that is asked for.
 
 boto3 blocks, so it runs in a few threads of its own. Cancelling never stops a thread: only the sockets' own
 time-outs end a call, which is why they are short and nothing is retried.
@@ -7,23 +7,28 @@ time-outs end a call, which is why they are short and nothing is retried.
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.core.conditions import Reason
-from mlflow_operator.core.faults import Fault, NotReady, UserMistake
-from mlflow_operator.providers import aws_data, s3_faults
+from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import BucketSettings
+from mlflow_operator.providers import aws_data, bucket_contents, bucket_settings, s3_faults
 from mlflow_operator.providers.turns import Threads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_SECONDS, _READ_SECONDS, _CLIENTS = 5, 10, 64
+T = TypeVar("T")
+
+_CONNECT_SECONDS, _READ_SECONDS, _CLIENTS, _PROVED = 5, 10, 64, 1024
 _THREADS, _A_STORE = 32, 4
 """In all, and at most at one store, so that one that is silent leaves threads to the others."""
 
@@ -34,7 +39,10 @@ must not hold up a reconcile."""
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and how to speak to its store. `endpoint` None is AWS. `field` is where the spec names it."""
+    """A bucket and how to speak to its store. `endpoint` None is AWS. `field` is where the spec names the key.
+
+    `prefix` is the server's part of it, without a slash at either end; empty is all of it.
+    """
 
     endpoint: str | None
     region: str
@@ -44,6 +52,7 @@ class Bucket:
     secret_key: str
     ca_path: str | None
     field: str
+    prefix: str = ""
 
     def __repr__(self) -> str:
         """Without the keys: this may land in a log."""
@@ -54,6 +63,11 @@ class Bucket:
         """For people: where the store is."""
         return self.endpoint or f"AWS S3 in {self.region}"
 
+    @property
+    def folder(self) -> str:
+        """What all keys of the server begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
 
 class ObjectStores:
     """The clients of every store in use, kept between reconciles because each costs some 10 ms to make."""
@@ -61,23 +75,49 @@ class ObjectStores:
     def __init__(self) -> None:
         self._threads = Threads(_THREADS, _A_STORE, "s3")
         self._clients: OrderedDict[Bucket, S3Client] = OrderedDict()
+        self._proved: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
 
     async def ensure(self, bucket: Bucket, create: bool) -> bool:
-        """Sees to it that the bucket is there; returns whether it was made just now.
+        """Sees to it that the bucket is there and may be listed under the prefix; returns whether it was made just now.
 
         Raises UserMistake (denied, missing and not to be made) or NotReady (no answer).
         """
-        try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                return await self._threads.run(bucket.place, partial(self._ensure, bucket, create))
-        except TimeoutError:
-            raise s3_faults.silent(bucket.place) from None
+        return await self._run(self._ensure, bucket, create)
+
+    async def prove(self, bucket: Bucket) -> None:
+        """Tries once per key and place whether it may be written and read, and leaves nothing there; raises as
+        `ensure`. To know costs nothing after that: a leave that is taken away later shows in the server's log."""
+        if bucket not in self._proved:
+            await self._run(self._prove, bucket)
+
+    async def manage(
+        self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None
+    ) -> None:
+        """Sees to the bucket's versioning, encryption and lifecycle, where `settings` ask for any; writes only what
+        differs. Raises as `ensure`."""
+        await self._run(self._manage, bucket, settings, rule_id, rule)
+
+    async def empty(self, bucket: Bucket) -> None:
+        """Deletes everything under the prefix, with all versions and delete markers, page by page.
+
+        It takes as long as there is to delete; cut off anywhere, it goes on when called again. Raises as `ensure`.
+        """
+        before: str | None = ""
+        while before is not None:
+            before = await self._run(self._empty_page, bucket, before)
 
     def close(self) -> None:
         """Lets go of the threads without waiting for calls under way."""
         self._threads.close()
+
+    async def _run(self, task: Callable[..., T], bucket: Bucket, *args: Any) -> T:
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await self._threads.run(bucket.place, partial(task, bucket, *args))
+        except TimeoutError:
+            raise s3_faults.silent(bucket.place) from None
 
     def _client(self, bucket: Bucket) -> "S3Client":
         with self._lock:
@@ -100,18 +140,19 @@ class ObjectStores:
                     s3={"addressing_style": _style(bucket.addressing_style)},
                 ),
             )
+            bucket_settings.watch(client)
             self._clients[bucket] = client
             if len(self._clients) > _CLIENTS:
                 self._clients.popitem(last=False)
             return client
 
     def _ensure(self, bucket: Bucket, create: bool) -> bool:
-        try:
+        with _Speaking(bucket, "s3:ListBucket") as speaking:
             client = self._client(bucket)
             try:
-                client.head_bucket(Bucket=bucket.name)
+                client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.folder, MaxKeys=1)
             except ClientError as error:
-                if _status(error) != 404:
+                if s3_faults.status(error) != 404:
                     raise
             else:
                 return False
@@ -121,12 +162,59 @@ class ObjectStores:
                     f'The bucket "{bucket.name}" does not exist at {bucket.place}, and '
                     "spec.artifacts.s3.bucketCreation is Never. Create it, or set bucketCreation to IfMissing.",
                 )
+            speaking.about("s3:CreateBucket")
             client.create_bucket(**_creation(bucket))
-        except ClientError as error:
-            raise _refusal(error, bucket) from None
-        except (BotoCoreError, ValueError, OSError) as error:
-            raise s3_faults.unreachable(error, bucket.place) from None
         return True
+
+    def _prove(self, bucket: Bucket) -> None:
+        with _Speaking(bucket, "") as speaking:
+            bucket_contents.prove(self._client(bucket), bucket.name, bucket.folder, speaking.about)
+        with self._lock:
+            self._proved[bucket] = None
+            if len(self._proved) > _PROVED:
+                self._proved.popitem(last=False)
+
+    def _manage(self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None) -> None:
+        with _Speaking(bucket, "") as speaking:
+            client = self._client(bucket)
+            if settings.versioned:
+                speaking.about("s3:GetBucketVersioning and s3:PutBucketVersioning", "versioning")
+                bucket_settings.versioning(client, bucket.name)
+            if settings.encryption:
+                speaking.about(
+                    "s3:GetEncryptionConfiguration and s3:PutEncryptionConfiguration", "encryption"
+                )
+                bucket_settings.encryption(client, bucket.name, settings)
+            if settings.lifecycle:
+                speaking.about("s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration", "lifecycle")
+                bucket_settings.lifecycle(client, bucket.name, rule_id, rule)
+
+    def _empty_page(self, bucket: Bucket, before: str) -> str | None:
+        with _Speaking(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):
+            return bucket_contents.empty_page(self._client(bucket), bucket.name, bucket.folder, before)
+
+
+class _Speaking:
+    """Turns what boto3 raises into faults. `action` is what the key needs for what is under way; `setting` the member
+    of spec.artifacts.s3 that asks for it."""
+
+    def __init__(self, bucket: Bucket, action: str) -> None:
+        self._bucket = bucket
+        self.action = action
+        self.setting = ""
+
+    def about(self, action: str, setting: str = "") -> None:
+        """What comes next."""
+        self.action, self.setting = action, setting
+
+    def __enter__(self) -> "_Speaking":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ClientError):
+            raise s3_faults.refused(error, self._bucket, self.action, self.setting) from None
+        if isinstance(error, BotoCoreError | ValueError | OSError):
+            raise s3_faults.unreachable(error, self._bucket.place) from None
 
 
 def _style(name: str) -> Any:
@@ -141,35 +229,3 @@ def _creation(bucket: Bucket) -> Any:
         "Bucket": bucket.name,
         "CreateBucketConfiguration": {"LocationConstraint": bucket.region},
     }
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _refusal(error: ClientError, bucket: Bucket) -> Fault:
-    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
-    if code == "BucketAlreadyOwnedByYou":
-        return NotReady(Reason.PROGRESSING, f'The bucket "{bucket.name}" is being made.')
-    if code == "BucketAlreadyExists":
-        return UserMistake(
-            Reason.BUCKET_ACCESS_DENIED,
-            f'The bucket "{bucket.name}" at {bucket.place} belongs to another account. '
-            "Choose another name in spec.artifacts.s3.bucket.",
-        )
-    if status in {401, 403}:
-        return UserMistake(
-            Reason.BUCKET_ACCESS_DENIED,
-            f'The store at {bucket.place} denies access to the bucket "{bucket.name}". Check the keys in the '
-            f"Secret that {bucket.field} names, and that they may list, read, write and create it.",
-        )
-    if status in {301, 307, 400}:
-        return UserMistake(
-            Reason.BUCKET_ACCESS_DENIED,
-            f'The store at {bucket.place} refuses the request for the bucket "{bucket.name}" (HTTP {status}). '
-            "Check spec.artifacts.s3.region, addressingStyle, and that endpoint has the right scheme.",
-        )
-    return NotReady(
-        Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {bucket.place} answers HTTP {status}. It is asked again shortly.",
-    )

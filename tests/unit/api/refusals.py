@@ -62,6 +62,15 @@ def s3(access: str | None = None, **more: Any) -> Spec:
     return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **more}}}
 
 
+KEY: Spec = {"endpoint": "http://a:9000", "credentialsSecretRef": {"name": "key"}}
+ADMIN: Spec = {"endpoint": "http://a:9000", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
+
+
+def foreign(uri: str) -> Spec:
+    """A store that is not S3."""
+    return {"artifacts": {"external": {"uri": uri}}}
+
+
 def pods(**spec: Any) -> Spec:
     """Pods with settings of their own."""
     return {"podTemplate": {"spec": spec}}
@@ -110,7 +119,68 @@ WRITTEN = [
         "two artifact stores",
         {"artifacts": {"embedded": {}, **s3()["artifacts"]}},
         "spec.artifacts",
-        "at most one of embedded and s3",
+        "at most one of embedded, s3 and external",
+    ),
+    Refusal(
+        "a key and an administrator to make one",
+        s3(endpoint="http://a:9000", credentialsSecretRef={"name": "key"}, adminSecretRef={"name": "admin"}),
+        "spec.artifacts.s3",
+        "keep one, remove the other",
+    ),
+    Refusal(
+        "an administrator of AWS",
+        s3(adminSecretRef={"name": "admin"}),
+        "spec.artifacts.s3.adminSecretRef",
+        "name the MinIO's endpoint",
+    ),
+    Refusal(
+        "versioning by nobody's key",
+        s3(versioning="Enabled"),
+        "spec.artifacts.s3",
+        "set them on the bucket yourself",
+    ),
+    Refusal(
+        "a lifecycle by nobody's key",
+        s3(lifecycle={}),
+        "spec.artifacts.s3",
+        "set them on the bucket yourself",
+    ),
+    Refusal(
+        "encryption by a key that is not named",
+        s3(credentialsSecretRef={"name": "key"}, encryption={"type": "SSEKMS"}),
+        "spec.artifacts.s3.encryption.type",
+        "add the key's id",
+    ),
+    Refusal(
+        "a key management's key for the store's own encryption",
+        s3(credentialsSecretRef={"name": "key"}, encryption={"type": "SSES3", "kmsKeyID": "mlflow"}),
+        "spec.artifacts.s3.encryption.type",
+        "use type SSES3 without",
+    ),
+    Refusal(
+        "S3 as a foreign store",
+        foreign("s3://models"),
+        "spec.artifacts.external.uri",
+        "goes to spec.artifacts.s3",
+    ),
+    Refusal(
+        "a folder as a store",
+        foreign("file:///data"),
+        "spec.artifacts.external.uri",
+        "a folder goes with its pod",
+    ),
+    Refusal(
+        "a key in a store's address",
+        foreign("sftp://user:hunter2@host/path"),
+        "spec.artifacts.external.uri",
+        "without a key in it",
+    ),
+    Refusal("no address of a store", foreign("bucket"), "spec.artifacts.external.uri", "gs://bucket/path"),
+    Refusal(
+        "presigned URLs of a foreign store",
+        {"artifacts": {"access": "Presigned", "external": {"uri": "gs://models"}}},
+        "spec.artifacts.access",
+        "use Proxied, or a store of your own in spec.artifacts.s3",
     ),
     Refusal(
         "an empty external database",
@@ -404,6 +474,20 @@ CHANGED = [
         before=external(),
     ),
     Refusal("a bucket instead", s3(), "spec.artifacts", "set spec.storageChangePolicy", before={}),
+    Refusal(
+        "a foreign store instead",
+        foreign("gs://a"),
+        "spec.artifacts",
+        "set spec.storageChangePolicy",
+        before={},
+    ),
+    Refusal(
+        "another foreign store",
+        foreign("gs://b"),
+        "spec.artifacts",
+        "external.uri changed",
+        before=foreign("gs://a"),
+    ),
     Refusal("another bucket", s3(bucket="other"), "spec.artifacts", "s3.bucket changed", before=s3()),
     Refusal("a prefix", s3(prefix="team"), "spec.artifacts", "s3.prefix changed", before=s3()),
     Refusal("no prefix", s3(), "spec.artifacts", "s3.prefix changed", before=s3(prefix="team")),
@@ -467,6 +551,10 @@ ACCEPTED = [
     Consent("another engine, meant", engine("SeaweedFS") | ALLOW, before={}),
     Consent("the default engine by name", engine("MinIO"), before={}),
     Consent("another bucket, meant", s3(bucket="other") | ALLOW, before=s3()),
+    Consent("a foreign store", foreign("wasbs://models@team.blob.core.windows.net/mlflow")),
+    Consent("a foreign store, meant", foreign("gs://models") | ALLOW, before=minio("30Gi")),
+    Consent("an administrator instead of a key", s3(**ADMIN), before=s3(**KEY)),
+    Consent("a key instead of an administrator", s3(**KEY), before=s3(**ADMIN)),
     Consent("other credentials", external(credentialsSecretRef={"name": "new"}), before=external()),
     Consent("the default port by name", external(port=5432), before=external()),
     Consent("TLS for the same store", s3(endpoint="https://a:9000"), before=s3(endpoint="http://a:9000")),

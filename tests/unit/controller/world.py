@@ -115,6 +115,7 @@ class Store:
 
     fault: Fault | None = None
     asked: list[Any] = field(default_factory=list)
+    managed: list[Any] = field(default_factory=list)
 
     async def ensure(self, bucket: Any, create: bool) -> bool:
         """Fine, unless a fault is set."""
@@ -122,6 +123,13 @@ class Store:
         if self.fault:
             raise self.fault
         return False
+
+    async def prove(self, bucket: Any) -> None:
+        """Fine."""
+
+    async def manage(self, bucket: Any, settings: Any, rule_id: str, rule: Object | None) -> None:
+        """Notes what is asked for."""
+        self.managed.append((bucket, settings, rule))
 
 
 class World:

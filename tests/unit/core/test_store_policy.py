@@ -23,20 +23,22 @@ def at(bucket: str, prefix: str) -> dict[str, Any]:
 
 def test_a_key_reaches_what_lies_under_its_prefix_and_nothing_beside_it() -> None:
     """`team-a` must not open `team-ab`: every resource and every condition ends behind a slash."""
-    listing, objects = at("models", "team-a")["Statement"]
+    listing, objects, versions = at("models", "team-a")["Statement"]
     assert listing["Resource"] == ["arn:aws:s3:::models"]
     assert listing["Condition"] == {"StringLike": {"s3:prefix": ["team-a/*"]}}
     assert objects["Resource"] == ["arn:aws:s3:::models/team-a/*"]
+    assert versions["Effect"] == "Deny"
 
 
 def test_without_a_prefix_the_whole_bucket_is_the_servers() -> None:
-    listing, objects = at("models", "")["Statement"]
+    listing, objects, _ = at("models", "")["Statement"]
     assert "Condition" not in listing
     assert objects["Resource"] == ["arn:aws:s3:::models/*"]
 
 
 def test_a_key_can_change_nothing_about_the_bucket() -> None:
-    actions = {action for each in at("models", "")["Statement"] for action in each["Action"]}
+    allowed = [each for each in at("models", "")["Statement"] if each["Effect"] == "Allow"]
+    actions = {action for each in allowed for action in each["Action"]}
     assert not {action for action in actions if "Bucket" in action and action != "s3:ListBucket"}
     assert not {action for action in actions if "*" in action or "Version" in action}
 
@@ -56,11 +58,12 @@ def test_no_two_servers_share_a_policy(one: Owner, other: Owner) -> None:
 def test_a_stores_own_spelling_is_no_difference() -> None:
     """MinIO sorts what it is given, and Ceph's and AWS' tools write a list of one as a word."""
     wanted = at("models", "team-a")
-    listing, objects = at("models", "team-a")["Statement"]
+    listing, objects, versions = at("models", "team-a")["Statement"]
     respelled = {
         "ID": "anything",
         "Version": "2012-10-17",
         "Statement": [
+            {**versions, "Action": "s3:DeleteObjectVersion"},
             {**objects, "Action": [*reversed(objects["Action"])], "Sid": ""},
             {**listing, "Action": "s3:ListBucket", "Condition": {"StringLike": {"s3:prefix": "team-a/*"}}},
         ],

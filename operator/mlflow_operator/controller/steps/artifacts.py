@@ -1,16 +1,19 @@
 """The artifact store: runs where it is ours, is reached, and has the bucket."""
 
-from mlflow_operator.controller.steps import stores
+from mlflow_operator.controller.steps import bucket, stores
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
 from mlflow_operator.core import artifact_store, labels
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.faults import Fault
-from mlflow_operator.core.server import BucketCreation
-from mlflow_operator.providers import names, trust
-from mlflow_operator.providers.s3 import Bucket
+from mlflow_operator.providers.minio_api import AccessKey
 
 _TYPE = ConditionType.ARTIFACT_STORE
+_IDENTITY = "The server's own identity opens the bucket; the operator has none to check it with."
+_FOREIGN = (
+    "The store in spec.artifacts.external is not S3: MLflow opens it by what its pods are given, and the operator has "
+    "nothing to check it with."
+)
 
 
 @step(_TYPE)
@@ -31,30 +34,19 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     if not up:
         volume = work.server.names.artifact_store_data
         return await stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume)
-    if credentials.access_key is None or credentials.secret_key is None:
-        return Outcome(
-            ready(
-                _TYPE, "The server's own identity opens the bucket; the operator has none to check it with."
-            )
-        )
-    store, endpoint = artifacts.store, artifacts.store.endpoint
-    if endpoint and not artifacts.embedded:
-        endpoint = await names.completed_url(endpoint, work.server.owner.namespace, work.out.cluster_domain)
-    bucket = Bucket(
-        endpoint,
-        store.region,
-        store.bucket,
-        store.addressing_style,
-        credentials.access_key,
-        credentials.secret_key,
-        await trust.path_of(credentials.store_ca),
-        store.access_key.field if store.access_key else "spec.artifacts",
-    )
-    create = store.creation is BucketCreation.IF_MISSING
+    store, key = artifacts.s3, _key(credentials)
+    if store is None or key is None:
+        return Outcome(ready(_TYPE, _FOREIGN if store is None else _IDENTITY))
     try:
-        await work.out.stores.ensure(bucket, create)
+        note += await bucket.see_to(work, store, key, credentials.store_ca)
     except Fault as fault:
         if not artifacts.embedded:
             raise
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
+
+
+def _key(credentials: Credentials) -> AccessKey | None:
+    if credentials.access_key is None or credentials.secret_key is None:
+        return None
+    return AccessKey(credentials.access_key, credentials.secret_key)

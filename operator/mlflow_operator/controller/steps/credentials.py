@@ -50,7 +50,8 @@ async def run(work: Work, allow_storage_change: bool) -> Outcome[Credentials]:
     connection = await login.connection(work, allow_storage_change)
     access_key, secret_key = await store_keys(work)
     database_ca = await work.read.optional(database.ca) if isinstance(database, ExternalDatabase) else None
-    store_ca = await work.read.optional(work.server.artifacts.store.ca)
+    store = work.server.artifacts.s3
+    store_ca = await work.read.optional(store.ca) if store else None
     users = secrets.store_users(work.server.artifacts, access_key, secret_key)
     rollout_key = await _pods_secret(work, connection, users)
     return Outcome(

@@ -11,15 +11,15 @@ from mlflow_operator.core.objects import Object
 
 
 async def generated(
-    work: Work, name: str, volume: str, keys: tuple[str, ...], make: Callable[[], Object]
+    work: Work, name: str, volume: str | None, keys: tuple[str, ...], make: Callable[[], Object]
 ) -> dict[str, str]:
     """The values of Secret `name`, which `make` makes where there is none; each of `keys` is there.
 
-    One that is lost while its volume lives is never made up anew: the store would go on with the old password, and
-    nobody would get in.
+    One that is lost while its `volume` lives is never made up anew: the store would go on with the old password, and
+    nobody would get in. Without a volume that matters another is made.
     """
     live = work.seen.get(kinds.SECRET, name)
-    if live is None and work.seen.get(kinds.PVC, volume):
+    if live is None and volume and work.seen.get(kinds.PVC, volume):
         raise UserMistake(
             Reason.SECRET_NOT_FOUND,
             f'Secret "{name}" is gone, but volume "{volume}" holds data that only its password opens. Restore the '

@@ -1,0 +1,69 @@
+"""A server's bucket, and its key where that is the operator's to make."""
+
+from mlflow_operator.controller.steps import store_place
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import bucket_rules, store_policy
+from mlflow_operator.core.faults import Fault, UserMistake
+from mlflow_operator.core.server import BucketCreation, ObjectStore, StoreAdmin
+from mlflow_operator.providers import minio_admin
+from mlflow_operator.providers.minio_api import AccessKey
+from mlflow_operator.providers.s3 import Bucket
+
+
+async def see_to(work: Work, store: ObjectStore, key: AccessKey, ca: str | None) -> str:
+    """Sees to it that the bucket is there, is as the spec asks, and that `key` opens the server's part of it.
+
+    Returns what there is to say beside that, as a sentence with a space before it, or nothing. Raises Fault.
+    """
+    bucket = await store_place.bucket(work, store, key, ca)
+    if store.admin:
+        return await _provisioned(work, store, store.admin, bucket)
+    await work.out.stores.ensure(bucket, _create(store))
+    await work.out.stores.prove(bucket)
+    await _manage(work, store, bucket)
+    return ""
+
+
+async def _provisioned(work: Work, store: ObjectStore, admin: StoreAdmin, bucket: Bucket) -> str:
+    """A server whose key works goes on with it, whatever has become of the administrator's."""
+    works = await _opens(work, bucket)
+    try:
+        await _provision(work, store, admin, bucket, works=works)
+    except Fault as fault:
+        if not works:
+            raise
+        return f" The server's key opens it, and nothing about it can be changed now. {fault.message}"
+    if not works:
+        await work.out.stores.ensure(bucket, create=False)
+    await work.out.stores.prove(bucket)
+    return ""
+
+
+async def _opens(work: Work, bucket: Bucket) -> bool:
+    try:
+        await work.out.stores.ensure(bucket, create=False)
+    except UserMistake:
+        return False
+    return True
+
+
+async def _provision(
+    work: Work, store: ObjectStore, admin: StoreAdmin, bucket: Bucket, *, works: bool
+) -> None:
+    mine, master = await store_place.administered(work, admin, bucket)
+    if not works:
+        await work.out.stores.ensure(mine, _create(store))
+    await _manage(work, store, mine)
+    user = AccessKey(bucket.access_key, bucket.secret_key)
+    await minio_admin.admit(master, user, store_policy.name(work.server.owner), store_policy.policy(store))
+
+
+async def _manage(work: Work, store: ObjectStore, bucket: Bucket) -> None:
+    owner, settings = work.server.owner, store.settings
+    if settings.versioned or settings.encryption or settings.lifecycle:
+        rule = bucket_rules.rule(owner, store)
+        await work.out.stores.manage(bucket, settings, bucket_rules.rule_id(owner), rule)
+
+
+def _create(store: ObjectStore) -> bool:
+    return store.creation is BucketCreation.IF_MISSING

@@ -1,0 +1,39 @@
+"""How the operator speaks to a server's artifact store: as the server does, or as its administrator."""
+
+from dataclasses import replace
+
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.controller.steps.store_keys import whole
+from mlflow_operator.core.server import ObjectStore, StoreAdmin
+from mlflow_operator.providers import names, trust
+from mlflow_operator.providers.minio_api import AccessKey, Admin
+from mlflow_operator.providers.s3 import Bucket
+
+
+async def bucket(work: Work, store: ObjectStore, key: AccessKey, ca: str | None) -> Bucket:
+    """The store as `key` sees it. `ca` is the authority's certificate, None for the public ones."""
+    endpoint = store.endpoint
+    if endpoint and not work.server.artifacts.embedded:
+        endpoint = await names.completed_url(endpoint, work.server.owner.namespace, work.out.cluster_domain)
+    return Bucket(
+        endpoint,
+        store.region,
+        store.bucket,
+        store.addressing_style,
+        key.id,
+        key.secret,
+        await trust.path_of(ca),
+        store.access_key.field if store.access_key else "spec.artifacts",
+        store.prefix,
+    )
+
+
+async def administered(work: Work, admin: StoreAdmin, seen: Bucket) -> tuple[Bucket, Admin]:
+    """`seen` as the administrator sees it: for S3, and for the admin API.
+
+    Raises UserMistake where the Secret is not there, may not be used from here, or holds no such key.
+    """
+    key = AccessKey(await whole(work, admin.access_key), await whole(work, admin.secret_key))
+    field = admin.access_key.field
+    mine = replace(seen, access_key=key.id, secret_key=key.secret, field=field)
+    return mine, Admin(seen.endpoint or "", key, seen.ca_path, field)

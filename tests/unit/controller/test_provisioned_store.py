@@ -1,0 +1,182 @@
+"""A server's own key on a shared store, in moments that a real store can't be brought to at will."""
+
+from typing import Any
+
+import pytest
+
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.faults import Fault, NotReady, UserMistake
+from mlflow_operator.core.objects import Object
+from mlflow_operator.providers import minio_admin
+from mlflow_operator.providers.minio_api import AccessKey, Admin
+
+from .world import EXTERNAL, URI, Store, World
+
+S3 = {
+    "bucket": "models",
+    "prefix": "team/a",
+    "endpoint": "http://s3:9000",
+    "adminSecretRef": {"name": "admin"},
+}
+SPEC: Object = {**EXTERNAL, "artifacts": {"s3": S3}}
+DENIED = UserMistake(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
+
+
+class Shared(Store):
+    """A store with users, and its admin API."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users = {"root": "hunter2-hunter2"}
+        self.admitted: list[tuple[str, Object]] = []
+        self.admin_fault: Fault | None = None
+
+    async def ensure(self, bucket: Any, create: bool) -> bool:
+        """Fine for who is known."""
+        await super().ensure(bucket, create)
+        if self.users.get(bucket.access_key) != bucket.secret_key:
+            raise DENIED
+        return False
+
+    async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+        """As the provider."""
+        if self.admin_fault:
+            raise self.admin_fault
+        if self.users.get(admin.key.id) != admin.key.secret:
+            raise UserMistake(Reason.PROVISIONING_DENIED, "The store refuses the administrator's key.")
+        self.users[user.id] = user.secret
+        self.admitted.append((name, policy))
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A server with a key of its own, Ready and at rest."""
+    made = World(monkeypatch, SPEC)
+    made.store = Shared()
+    monkeypatch.setattr(minio_admin, "admit", made.store.admit)
+    made.put_secret("db", uri=URI.format(host="one"))
+    made.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
+    await made.until_settled()
+    assert made.condition("Ready")[0] == "True"
+    return made
+
+
+def shared(world: World) -> Shared:
+    """The store."""
+    assert isinstance(world.store, Shared)
+    return world.store
+
+
+async def test_the_server_gets_a_key_of_its_own_and_never_sees_the_administrators(world: World) -> None:
+    key = world.secret("a-artifacts")
+    assert shared(world).users[key["accessKeyID"]] == key["secretAccessKey"]
+    assert (key["endpoint"], key["bucket"]) == ("http://s3:9000", "models")
+    deployment = world.get("Deployment", "a")
+    assert deployment
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    sources = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
+    assert sources["AWS_SECRET_ACCESS_KEY"] == {"name": "a-artifacts", "key": "secretAccessKey"}
+    assert "admin" not in str(deployment)
+
+
+async def test_the_policy_follows_the_prefix(world: World) -> None:
+    world.change(artifacts={"s3": {**S3, "prefix": "team/b"}}, storageChangePolicy="Allow")
+    await world.until_settled()
+    name, policy = shared(world).admitted[-1]
+    assert name == "mlflow-operator.team.a"
+    assert "models/team/b/*" in str(policy)
+
+
+@pytest.mark.parametrize("trouble", ["gone", "wrong", "refused"])
+async def test_a_server_goes_on_with_its_key_whatever_becomes_of_the_administrators(
+    world: World, trouble: str
+) -> None:
+    """Who rotates it elsewhere first must not stop every server on the platform; the condition says it all the same."""
+    if trouble == "gone":
+        world.api.objects.pop(("Secret", "admin"))
+    elif trouble == "wrong":
+        world.put_secret("admin", accessKeyID="root", secretAccessKey="another")
+    else:
+        shared(world).admin_fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "Its admin API is away.")
+    await world.until_settled()
+    status, _, message = world.condition("ArtifactStoreReady")
+    assert status == "True"
+    assert "nothing about it can be changed now" in message
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_an_administrators_new_key_is_taken_by_itself(world: World) -> None:
+    shared(world).users["root"] = "new-hunter2"
+    await world.until_settled()
+    assert "refuses" in world.condition("ArtifactStoreReady")[2]
+    world.put_secret("admin", accessKeyID="root", secretAccessKey="new-hunter2")
+    await world.until_settled()
+    assert "refuses" not in world.condition("ArtifactStoreReady")[2]
+
+
+async def test_a_key_that_the_store_has_lost_is_made_again_with_the_same_secret(world: World) -> None:
+    key = world.secret("a-artifacts")
+    del shared(world).users[key["accessKeyID"]]
+    await world.until_settled()
+    assert shared(world).users[key["accessKeyID"]] == key["secretAccessKey"]
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_whoever_deletes_the_secret_gets_another_key(world: World) -> None:
+    """It opens nothing that another one can't: unlike an embedded store's."""
+    before = world.secret("a-artifacts")
+    world.api.objects.pop(("Secret", "a-artifacts"))
+    await world.until_settled()
+    assert world.secret("a-artifacts")["accessKeyID"] != before["accessKeyID"]
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_a_store_that_is_away_is_not_asked_for_a_new_key(world: World) -> None:
+    shared(world).fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
+    before = len(shared(world).admitted)
+    await world.reconcile()
+    assert world.condition("ArtifactStoreReady")[1] == "ArtifactStoreUnreachable"
+    assert len(shared(world).admitted) == before
+
+
+async def test_without_a_right_administrator_a_new_server_waits_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = World(monkeypatch, SPEC)
+    made.store = Shared()
+    made.put_secret("db", uri=URI.format(host="one"))
+    made.put_secret("admin", accessKeyID="root", secretAccessKey="wrong")
+    await made.until_settled()
+    assert made.condition("ArtifactStoreReady")[:2] == ("False", "BucketAccessDenied")
+    made.put_secret("admin", accessKeyID="root", secretAccessKey="ends in a line break\n")
+    await made.until_settled()
+    assert made.condition("ArtifactStoreReady")[:2] == ("False", "SecretValueInvalid")
+
+
+async def test_settings_are_made_by_the_administrator_and_not_asked_for_without_need(world: World) -> None:
+    assert not shared(world).managed
+    world.change(artifacts={"s3": {**S3, "versioning": "Enabled"}})
+    await world.until_settled()
+    (by, settings, rule), *_ = shared(world).managed
+    assert by.access_key == "root"
+    assert settings.versioned
+    assert rule is None
+
+
+async def test_a_store_that_is_not_s3_is_passed_on_and_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = World(monkeypatch, {**EXTERNAL, "artifacts": {"external": {"uri": "gs://models/team"}}})
+    made.put_secret("db", uri=URI.format(host="one"))
+    await made.until_settled()
+    status, _, message = made.condition("ArtifactStoreReady")
+    assert status == "True"
+    assert "spec.artifacts.external" in message
+    assert not made.store.asked
+    deployment = made.get("Deployment", "a")
+    assert deployment
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    plain = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+    assert plain["MLFLOW_ARTIFACTS_DESTINATION"] == "gs://models/team"
+    assert not {name for name in plain if name.startswith(("AWS_", "MLFLOW_S3", "MLFLOW_BOTO"))}
+    resource = made.get("MLflowServer", "a")
+    assert resource
+    assert resource["status"]["artifacts"] == {"type": "External", "uri": "gs://models/team"}
