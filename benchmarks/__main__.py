@@ -17,6 +17,7 @@ from benchmarks import (
     drift,
     external_start,
     no_failed_request,
+    provisioned,
     report,
     scale,
     throughput,
@@ -32,6 +33,7 @@ FIGURES: dict[str, Callable[[Lab], list[Row]]] = {
     "no-failed-request": no_failed_request.take,
     "at-rest": at_rest.take,
     "scale": scale.take,
+    "provisioned": provisioned.take,
 }
 """In the order in which they are taken."""
 

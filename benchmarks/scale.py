@@ -55,7 +55,7 @@ def _template(lab: Lab, shared: stores.Stores) -> None:
 
 def _point(lab: Lab, shared: stores.Stores, count: int) -> curve.Point:
     databases = [shared.database(f"scale_{count}_{number}", stores.TEMPLATE) for number in range(count)]
-    _fresh_operator(lab.kube)
+    fresh_operator(lab.kube)
     with lab.namespace("scale") as kube, WorkingSet(kube) as memory:
         kube.apply(*shared.secrets())
         before = audit.requests(kube)
@@ -80,7 +80,7 @@ def _server(database: str, shared: stores.Stores) -> Object:
     }
 
 
-def _fresh_operator(kube: Kube) -> None:
+def fresh_operator(kube: Kube) -> None:
     """Its memory must not be that of an earlier number of servers."""
     own = kube.within(release.NAMESPACE)
     own.kubectl("rollout", "restart", f"deployment/{release.RELEASE}")

@@ -54,6 +54,14 @@ class Stores:
             until(f"database {name} is made", made, timeouts.ANSWERS)
         return name
 
+    def query(self, statement: str) -> object:
+        """The first value of the answer as the superuser, None where there is none."""
+        service = self.kube.need("Service", "postgres")
+        with _session(self.kube.node_address, service["spec"]["ports"][0]["nodePort"]) as session:
+            found = session.execute(statement.encode())
+            row = found.fetchone() if found.description else None
+        return row[0] if row else None
+
     def secrets(self) -> list[Object]:
         """What a namespace needs whose servers use them."""
         keys = {"accessKeyID": self.minio.access_key, "secretAccessKey": self.minio.secret_key}

@@ -97,5 +97,10 @@ def start(kube: Kube) -> Platform:
 
 def make_admin(postgres: Postgres, name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> None:
     """A role as a managed Postgres gives it to its customer."""
+    postgres.query(admin_statement(name, password, rights), "postgres")
+
+
+def admin_statement(name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> str:
+    """What makes it."""
     quoted = password.replace("'", "''")
-    postgres.query(f"CREATE ROLE \"{name}\" LOGIN NOSUPERUSER {rights} PASSWORD '{quoted}'", "postgres")
+    return f"CREATE ROLE \"{name}\" LOGIN NOSUPERUSER {rights} PASSWORD '{quoted}'"
