@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from mlflow_operator.api.artifacts import Artifacts
 from mlflow_operator.api.changes import CHANGE_RULES
@@ -97,6 +97,10 @@ class Spec(Model):
     """What becomes of the data when this resource is deleted. Retain: all of it stays, passwords included, and a
     resource of the same name takes it back. Delete: what the operator made goes for good, volumes and files included;
     databases and buckets of somebody else's stay.
+    """
+    rotate_credentials_at: AwareDatetime | None = None
+    """When to replace the passwords and keys that the operator made, such as `2026-12-24T18:00:00Z`: once it has come,
+    and again for each later value. The old ones stop working once no pod uses them.
     """
     storage_change_policy: StorageChangePolicy = StorageChangePolicy.REFUSE
     """Refuse: the database and the artifact store can't be replaced. Allow: they can; data is not moved."""

@@ -90,6 +90,8 @@ class Status(Model):
     """The database in use."""
     artifacts: ArtifactsStatus | None = None
     """The artifact store in use."""
+    credentials_rotated_at: datetime | None = None
+    """The `spec.rotateCredentialsAt` that was last carried out."""
     client_config_map_ref: ClientConfigMapRef | None = None
     """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()

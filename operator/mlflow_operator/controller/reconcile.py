@@ -7,6 +7,7 @@ what it finds.
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import Any, TypeVar
 
 from mlflow_operator import api
@@ -14,7 +15,7 @@ from mlflow_operator.controller import report
 from mlflow_operator.controller.cluster import Forbidden, Invalid
 from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
-from mlflow_operator.controller.steps import artifacts, credentials, database, schema, serve, tidy
+from mlflow_operator.controller.steps import artifacts, credentials, database, rotation, schema, serve, tidy
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.departure import depart, hold
 from mlflow_operator.controller.steps.serve import Serving
@@ -78,11 +79,16 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
         served = await serve.run(below.work, keys.value, below.tables.condition.true)
     work, base, files, tables = below.work, below.base, below.files, below.tables
 
-    outcomes: list[Outcome[object]] = [keys, base, files, tables, served]  # type: ignore[list-item]
-    said = [outcome.condition for outcome in outcomes]
+    usable = base.condition.true and files.condition.true and tables.condition.true
+    turned = await rotation.run(work, _wanted(parsed), keys, usable, served.value)
+    keys = replace(keys, condition=turned.condition)
+    outcomes: list[Outcome[object]] = [keys, base, files, tables, served, turned]  # type: ignore[list-item]
+    said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
         said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
     learned = _learned(work, keys.value, tables.value, served.value)
+    if turned.value:
+        learned["credentialsRotatedAt"] = turned.value
     said.insert(0, conditions.overall(said))
     if said[0].true:
         await tidy.run(work)
@@ -91,6 +97,12 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     )
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
+
+
+def _wanted(parsed: api.MLflowServer) -> str | None:
+    """When credentials are to be replaced, as it is noted."""
+    at = parsed.spec.rotate_credentials_at
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 @dataclass(frozen=True)

@@ -52,4 +52,6 @@ def _worth_an_event(condition: Condition) -> bool:
     """`Ready` tells where things stand; of the others only faults are news of their own."""
     if condition.type is ConditionType.READY:
         return condition.true or condition.reason in {*_NORMAL, Reason.DELETION_BLOCKED}
-    return not condition.true and condition.reason not in _QUIET
+    return condition.reason is Reason.ROTATION_IN_PROGRESS or (
+        not condition.true and condition.reason not in _QUIET
+    )

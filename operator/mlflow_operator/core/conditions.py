@@ -82,6 +82,8 @@ class Reason(StrEnum):
     """Somebody else keeps changing the same field back."""
     STORAGE_CHANGE_REFUSED = "StorageChangeRefused"
     """The spec asks for another database or bucket than the one in use, without leave."""
+    ROTATION_IN_PROGRESS = "RotationInProgress"
+    """Credentials are being replaced; what is in use works all the while."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, and some of the data that is to go with it can't be."""
     INVALID_RESOURCE = "InvalidResource"

@@ -50,6 +50,10 @@ class Connection:
             self.host, self.port, self.database, self.username, self.password, tuple(sorted(options.items()))
         )
 
+    def opened_by(self, username: str, password: str) -> "Connection":
+        """The same database, by another login."""
+        return replace(self, username=username, password=password)
+
     def found_at(self, address: str) -> "Connection":
         """Goes to `address` without asking DNS; the host still says which certificate is the right one."""
         return replace(self, options=(*self.options, ("hostaddr", address)))

@@ -8,7 +8,16 @@ from mlflow_operator.core.conditions import Condition
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
 
-STABLE = ("version", "image", "schemaRevision", "database", "artifacts", "replicas", "readyReplicas")
+STABLE = (
+    "version",
+    "image",
+    "schemaRevision",
+    "database",
+    "artifacts",
+    "replicas",
+    "readyReplicas",
+    "credentialsRotatedAt",
+)
 """Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
 does not make us forget which one it was."""
 

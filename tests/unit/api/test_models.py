@@ -18,7 +18,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*
 STRICT = resource()
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z0-9]", fullmatch=True)
-sizes = st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["Mi", "Gi", "Ti", "M", "G"]))
+sizes = st.builds("{}{}".format, st.integers(2, 999), st.sampled_from(["Mi", "Gi", "Ti", "M", "G"]))
 amounts = st.one_of(st.integers(1, 8), st.sampled_from(["100m", "1.5", "2Gi", "512Mi", "1e3"]))
 
 

@@ -55,6 +55,10 @@ def virtual() -> Callable[[Coroutine[Any, Any, T]], T]:
     return run
 
 
+_UIDS = itertools.count(1)
+"""Of all clusters together: what remembers an object by its uid must not take one of another test for it."""
+
+
 class FakeCluster:
     """An API server in memory, in place of `Cluster`: enough of server-side apply to hold promises against.
 
@@ -132,9 +136,7 @@ class FakeCluster:
 
     def _store(self, obj: Object) -> Object:
         before = self.objects.get(_key(obj))
-        obj["metadata"].setdefault(
-            "uid", before["metadata"]["uid"] if before else f"uid-{next(self._numbers)}"
-        )
+        obj["metadata"].setdefault("uid", before["metadata"]["uid"] if before else f"uid-{next(_UIDS)}")
         if obj != before:
             obj["metadata"]["resourceVersion"] = str(next(self._numbers))
         self.objects[_key(obj)] = obj

@@ -300,6 +300,7 @@ class World:
                 "name": f"{name}-pod",
                 "namespace": NAMESPACE,
                 "labels": labels.owned(NAME, labels.SERVER_POD),
+                "annotations": deployment["spec"]["template"]["metadata"]["annotations"],
             }
             self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
         else:

@@ -32,10 +32,10 @@ async def _embedded(work: Work, database: EmbeddedDatabase) -> Connection:
         work,
         names.database_secret,
         names.postgres_data,
-        ("password",),
+        ("username", "password"),
         lambda: secrets.database_secret(work.server.owner, database, work.out.password()),
     )
-    return Connection(database.host, database.port, database.database, database.username, values["password"])
+    return Connection(database.host, database.port, database.database, values["username"], values["password"])
 
 
 async def _external(work: Work, database: ExternalDatabase) -> Connection:

@@ -1,0 +1,193 @@
+"""New credentials for old ones, without a moment in which the server's pods don't get in.
+
+Comes last in a reconcile: what it writes is taken up by the next one, as any change of a Secret is. Only what the
+operator made is replaced; what stands in Secrets of the owner's is the owner's to change.
+"""
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.serve import Serving
+from mlflow_operator.controller.steps.step import Outcome, Work, step
+from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import database_uri, diagnosis, kinds, labels, provisioning, rollout, rotation
+from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, ready
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.provisioning import Login
+from mlflow_operator.core.rotation import Pair, Stage, Values
+from mlflow_operator.core.server import EmbeddedDatabase
+from mlflow_operator.providers import postgres_logins
+
+logger = logging.getLogger(__name__)
+
+_TYPE = ConditionType.CREDENTIALS
+_SOON = 0.0
+
+_UNDER_WAY = (
+    "Credentials are being replaced: the server's pods are rolled to the new ones, and the old ones are shut out after "
+    "that."
+)
+_THEIRS = (
+    "Those in Secrets that the spec names are not the operator's to replace: change them where they come from, then in "
+    "the Secret."
+)
+
+
+@dataclass(frozen=True)
+class _Credential:
+    """One that can be replaced: the Secret that holds it, and who lets in and shuts out."""
+
+    secret: Object
+    pair: Pair
+    following: Callable[[Values], str]
+    let_in: Callable[[Values], Awaitable[None]]
+    shut_out: Callable[[Values], Awaitable[None]]
+
+    @property
+    def values(self) -> dict[str, str]:
+        return secrets.decoded(self.secret)
+
+    def stage(self, wanted: str | None, now: str) -> Stage:
+        made = self.secret["metadata"].get("creationTimestamp")
+        return rotation.stage(self.values, self.pair, rotation.due(self.values, made, wanted, now))
+
+
+@step(_TYPE)
+async def run(
+    work: Work, wanted: str | None, credentials: Outcome[Credentials], usable: bool, served: Serving | None
+) -> Outcome[str]:
+    """Goes one stage on. The value is the `rotateCredentialsAt` that is carried out, None where none was.
+
+    `wanted` is the spec's (RFC 3339, UTC). `credentials` is what that step said, which stands where there is nothing to
+    add. `usable`: database, store and schema are fine, and the server is not suspended.
+    """
+    if credentials.value is None:
+        return Outcome(credentials.condition)
+    all_of_them = _replaceable(work, credentials.value)
+    now = work.out.now()
+    stages = [each.stage(wanted, now) for each in all_of_them]
+    done = min((each.values.get(rotation.ROTATED_AT, "") for each in all_of_them), default="") or None
+    if wanted is None and not any(stage in {Stage.LET_IN, Stage.SHUT_OUT} for stage in stages):
+        return Outcome(credentials.condition, done)
+    if all(stage is Stage.REST for stage in stages):
+        return Outcome(_with_hint(work, credentials.condition), done)
+    found = [*zip(all_of_them, stages, strict=True)]
+    try:
+        if Stage.SHUT_OUT in stages:
+            return await _shut_out(work, found, served if usable else None, done)
+        return await _switch(work, found, wanted, done) if usable else Outcome(_waiting(), done)
+    except Fault as fault:
+        said = f"{fault.message} Credentials are being replaced, and that waits for it; those in use go on."
+        raise type(fault)(fault.reason, said) from fault
+
+
+async def _switch(
+    work: Work, found: list[tuple[_Credential, Stage]], wanted: str | None, done: str | None
+) -> Outcome[str]:
+    """Lets the next ones in, all of them before any is used: so the pods roll once."""
+    turning = []
+    for each, stage in found:
+        if stage is Stage.REST:
+            continue
+        if stage is Stage.BEGIN:
+            who = each.following(each.values)
+            values = rotation.begun(each.values, each.pair, who, work.out.password(), wanted or "")
+            each = await _written(work, each, values)  # noqa: PLW2901 - the same, as it is now
+        turning.append(each)
+    for each in turning:
+        await each.let_in(each.values)
+    for each in turning:
+        await _written(work, each, rotation.switched(each.values, each.pair))
+        logger.info("a new credential is in use (Secret %s)", each.secret["metadata"]["name"])
+    return Outcome(_rolling(), done, again=_SOON)
+
+
+async def _shut_out(
+    work: Work, found: list[tuple[_Credential, Stage]], served: Serving | None, done: str | None
+) -> Outcome[str]:
+    if served is None or served.version is None or not served.deployment:
+        return Outcome(_rolling(), done)
+    pods = [
+        pod
+        for component in (labels.SERVER_POD, labels.MIGRATION_POD)
+        for pod in work.seen.of(kinds.POD, component)
+        if diagnosis.alive(pod)
+    ]
+    if not rollout.complete(served.deployment, pods):
+        return Outcome(_rolling(), done)
+    for each, stage in found:
+        if stage is Stage.SHUT_OUT:
+            await each.shut_out(each.values)
+            await _written(work, each, rotation.ended(each.values, each.pair))
+            logger.info("the credential before is shut out (Secret %s)", each.secret["metadata"]["name"])
+    said = "New credentials are in use by every pod, and the old ones are shut out."
+    await work.out.events.publish(work.seen.resource, True, "CredentialsRotated", said)
+    return Outcome(_rolling(), done, again=_SOON)
+
+
+async def _written(work: Work, each: _Credential, values: Values) -> _Credential:
+    """The Secret with these values and no others; Conflict if it is not what was looked at."""
+    meta = each.secret["metadata"]
+    data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
+    patch = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        {"op": "replace", "path": "/data", "value": data},
+    ]
+    live = await work.out.cluster.json_patch(kinds.SECRET, meta["namespace"], meta["name"], patch)
+    return _Credential(live, each.pair, each.following, each.let_in, each.shut_out)
+
+
+def _replaceable(work: Work, credentials: Credentials) -> list[_Credential]:
+    """Every credential that the operator made, and whose Secret is there."""
+    found = [_embedded_database(work, credentials.connection)]
+    return [each for each in found if each]
+
+
+def _embedded_database(work: Work, connection: Connection) -> _Credential | None:
+    database = work.server.database
+    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+    if not isinstance(database, EmbeddedDatabase) or secret is None:
+        return None
+    owner, field = database.username, "spec.database.embedded"
+    logins = [f"{owner}{end}" for end in provisioning.LOGINS]
+
+    async def let_in(values: Values) -> None:
+        login = Login(values[pair.next_who], values[pair.next_word])
+        await postgres_logins.admit(connection, owner, login, field)
+
+    async def shut_out(values: Values) -> None:
+        await postgres_logins.revoke(connection, owner, values[pair.previous], field)
+
+    pair = Pair("username", "password", _with_uri)
+    return _Credential(
+        secret, pair, lambda values: rotation.other(values["username"], logins), let_in, shut_out
+    )
+
+
+def _with_uri(values: dict[str, str]) -> Values:
+    before = database_uri.parse(values["uri"], "")
+    return {"uri": before.opened_by(values["username"], values["password"]).sqlalchemy()}
+
+
+def _rolling() -> Condition:
+    return Condition(_TYPE, State.TRUE, Reason.ROTATION_IN_PROGRESS, _UNDER_WAY)
+
+
+def _waiting() -> Condition:
+    said = (
+        "New credentials are asked for by spec.rotateCredentialsAt. They are made once the server is Ready."
+    )
+    return Condition(_TYPE, State.TRUE, Reason.ROTATION_IN_PROGRESS, said)
+
+
+def _with_hint(work: Work, said: Condition) -> Condition:
+    store = work.server.artifacts.s3
+    theirs = not isinstance(work.server.database, EmbeddedDatabase) or (
+        store is not None and store.access_key and not work.server.artifacts.embedded and not store.admin
+    )
+    return ready(_TYPE, f"{said.message} {_THEIRS}") if said.true and theirs else said
