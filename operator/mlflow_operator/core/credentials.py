@@ -54,7 +54,7 @@ def server_secret(owner: Owner, connection: Connection, rollout_key: str, **more
         owner,
         owner.names.server_secret,
         labels.SERVER_POD,
-        {mlflow.BACKEND_STORE_KEY: connection.sqlalchemy(), ROLLOUT_KEY: rollout_key, **more},
+        {mlflow.BACKEND_STORE_KEY: connection.wakeful().sqlalchemy(), ROLLOUT_KEY: rollout_key, **more},
     )
 
 

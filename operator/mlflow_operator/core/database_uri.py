@@ -15,6 +15,16 @@ _DIALECTS = ("postgresql", "postgres")
 _OWN_PLACE = ("host", "hostaddr", "port", "user", "password", "dbname", "service", "conninfo")
 """Options of libpq that a URI says before its `?`; said twice, MLflow and the operator might hear different ones."""
 
+_WAKEFUL = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""For whoever keeps connections open for days. A host that vanishes, or a firewall that forgets, says no word: then the
+kernel waits a quarter of an hour for what it has sent, and two hours for what it awaits. Seconds, but the last one."""
+
 _STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -53,6 +63,10 @@ class Connection:
     def opened_by(self, username: str, password: str) -> "Connection":
         """The same database, by another login."""
         return replace(self, username=username, password=password)
+
+    def wakeful(self) -> "Connection":
+        """Notices within a minute that the other end is gone without a word; what the options say of that holds."""
+        return replace(self, options=tuple(sorted((_WAKEFUL | dict(self.options)).items())))
 
     def found_at(self, address: str) -> "Connection":
         """Goes to `address` without asking DNS; the host still says which certificate is the right one."""

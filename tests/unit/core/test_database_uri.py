@@ -28,6 +28,15 @@ def test_reading_undoes_writing(user: str, password: str, database: str) -> None
     assert parse(connection.sqlalchemy(), "x") == connection
 
 
+def test_pods_notice_a_database_that_vanished_and_the_owners_choice_holds() -> None:
+    """Pools keep connections for days; whoever says otherwise in the URI means it."""
+    connection = parse("postgresql://u:p@h/d?tcp_user_timeout=0&sslmode=require", "x").wakeful()
+    said = conninfo_to_dict(connection.sqlalchemy().replace("+psycopg2", ""))
+    assert (said["tcp_user_timeout"], said["sslmode"]) == ("0", "require")
+    assert (said["keepalives_idle"], said["connect_timeout"]) == ("30", "10")
+    assert connection.wakeful() == connection
+
+
 @pytest.mark.parametrize(
     "uri",
     [
