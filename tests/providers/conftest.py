@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.cluster import settings
-from tests.providers import postgres
+from tests.e2e.certificates import Authority, authority
+from tests.providers import minio, postgres, seaweedfs
+from tests.providers.minio import Store
 from tests.providers.postgres import Instance
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
@@ -25,3 +27,33 @@ def instance() -> Iterator[Instance]:
     found = postgres.start(PINS["IMAGE_POSTGRES"], "-c", "log_statement=all")
     yield found
     postgres.stop(found)
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Store]:
+    """A MinIO in plain HTTP, with a key management of its own."""
+    found = minio.start(PINS["IMAGE_MINIO"])
+    yield found
+    minio.stop(found)
+
+
+@pytest.fixture(scope="session")
+def company() -> Authority:
+    """A private authority."""
+    return authority("Company Root")
+
+
+@pytest.fixture(scope="session")
+def secure_store(company: Authority) -> Iterator[Store]:
+    """A MinIO behind a certificate for `localhost` of that authority."""
+    found = minio.start(PINS["IMAGE_MINIO"], company)
+    yield found
+    minio.stop(found)
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Store]:
+    """A SeaweedFS."""
+    found = seaweedfs.start(PINS["IMAGE_SEAWEEDFS"])
+    yield found
+    minio.stop(found)

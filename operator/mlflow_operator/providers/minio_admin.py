@@ -17,8 +17,8 @@ __all__ = ["AccessKey", "Admin", "admit", "remove_policy", "revoke"]
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
 _MARK = "mlflow-operator.dev: made for "
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_NO_PLAIN_USER = {_NO_USER, "XMinioIAMActionNotAllowed"}
-"""What the root key and the keys of service accounts are told of themselves."""
+_NO_PLAIN_USER = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
+"""What is said of the root key and of the keys of service accounts."""
 
 
 async def admit(admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
@@ -35,7 +35,7 @@ async def admit(admin: Admin, user: AccessKey, policy_name: str, policy: Object)
     await _policy(admin, user, policy_name, policy, ours=ours)
     if known is None or not right:
         body = sealed({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
-        await _done(admin, Call("PUT", "add-user", {"accessKey": user.id}, body))
+        _content(admin, await call(admin, Call("PUT", "add-user", {"accessKey": user.id}, body)), user.id)
     if _policies(known) != {policy_name}:
         who = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
         await _done(admin, Call("PUT", "set-user-or-group-policy", who))
@@ -49,7 +49,7 @@ async def revoke(admin: Admin, access_key_id: str, policy_name: str) -> None:
     found = await call(admin, _user(access_key_id))
     if found.code == _NO_USER:
         return
-    known = _content(admin, found)
+    known = _content(admin, found, access_key_id)
     if (_policies(known) or known.get("memberOf")) and policy_name not in _policies(known):
         raise minio_faults.not_ours(admin, f'user "{access_key_id}"')
     await _done(admin, Call("DELETE", "remove-user", {"accessKey": access_key_id}), but=_NO_USER)
@@ -68,12 +68,12 @@ async def _look(admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
     Everybody may ask for themselves, and that is how a wrong secret shows.
     """
     found = await call(admin, _user(user.id), signed_by=user)
-    if found.code in _NO_PLAIN_USER:
+    if found.code == _NO_USER:  # and yet it may ask: the root key
         raise minio_faults.not_ours(admin, f'user "{user.id}"')
     if found.code not in _WRONG_KEY:
-        return _content(admin, found), True
+        return _content(admin, found, user.id), True
     found = await call(admin, _user(user.id))
-    return (None if found.code == _NO_USER else _content(admin, found)), False
+    return (None if found.code == _NO_USER else _content(admin, found, user.id)), False
 
 
 async def _policy(admin: Admin, user: AccessKey, name: str, policy: Object, *, ours: bool) -> None:
@@ -108,8 +108,10 @@ def _policies(known: Object | None) -> set[str]:
     return set(((known or {}).get("policyName") or "").split(",")) - {""}
 
 
-def _content(admin: Admin, answer: Answer) -> Object:
-    """What a good answer holds; Fault where it is none."""
+def _content(admin: Admin, answer: Answer, user_id: str = "") -> Object:
+    """What a good answer holds; Fault where it is none. `user_id`: whom it is about."""
     if answer.good:
         return answer.content if isinstance(answer.content, dict) else {}
+    if user_id and answer.code in _NO_PLAIN_USER:
+        raise minio_faults.not_ours(admin, f'user "{user_id}"')
     raise minio_faults.refused(admin, answer)
