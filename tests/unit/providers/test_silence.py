@@ -4,8 +4,10 @@ The sockets are real ones on loopback. Of the time-outs only the length is anoth
 """
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,10 @@ from tests.unit.providers.silence import (
 pytestmark = pytest.mark.timeout(60)
 
 SHORT = 0.3
+WAYS_OUT = re.compile(
+    r"Connection\.connect\(|psycopg\.connect\(|ClientSession\(|\.client\(|_connection\(|urlopen\("
+)
+"""How a program begins to speak to another one, by any of the libraries that are here."""
 
 
 def database(port: int) -> Connection:
@@ -79,6 +85,13 @@ async def ask_admin(port: int) -> NotReady:
     with pytest.raises(NotReady) as told:
         await minio_api.call(admin, Call("GET", "info-canned-policy", {}))
     return told.value
+
+
+def test_no_other_way_leads_out() -> None:
+    """What is held to its time-outs here is all that speaks to stores; another way out belongs here, too."""
+    modules = Path(postgres_session.__file__).parent.glob("*.py")
+    found = {path.stem for path in modules if WAYS_OUT.search(path.read_text())}
+    assert found == {"minio_api", "postgres_session", "s3"}
 
 
 @pytest.mark.usefixtures("impatient")
