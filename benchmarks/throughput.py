@@ -14,7 +14,9 @@ RESOURCES: Object = {
     "requests": {"memory": "512Mi", "cpu": "250m"},
     "limits": {"memory": "1Gi", "cpu": "500m"},
 }
-REPLICAS, CLIENTS = 2, 8
+REPLICAS, CLIENTS = 2, 16
+"""So many clients keep the processors of both pods busy, and spread over them evenly enough."""
+
 SECONDS = 12.0
 WARM_SECONDS = 6.0
 RUNS = 30
