@@ -1,27 +1,31 @@
-"""The command line: a function a command. Exit code 0 is fine, 1 a finding, 2 a usage error."""
+"""The command line: a function a command. Exit code 0 is fine, 1 a finding, 2 a usage error or nothing to ask."""
 
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 import yaml
 
-from mlflow_operator import api
+from mlflow_operator import __version__, api
 from mlflow_operator.api.crd import as_yaml
 from mlflow_operator.core import desired
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import Surroundings, resolve
 from mlflow_operator.core.versions import Images
 
+if TYPE_CHECKING:
+    from mlflow_operator.doctor.operators import Deployed
+
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MLFLOW_OPERATOR"}
 )
-@click.version_option(package_name="mlflow-operator")
+@click.version_option(__version__)
 def main() -> None:
     """Run MLflow tracking servers on Kubernetes."""
 
@@ -170,6 +174,70 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
     click.echo(yaml.dump_all(printed, Dumper=_Plain, sort_keys=False, width=110), nl=False)
     if not with_secrets:
         click.echo("Secrets are left out; --with-secrets prints them, too, with fresh values.", err=True)
+
+
+@main.command()
+@click.argument("name", required=False, default="")
+@click.option(
+    "-n", "--namespace", "namespaces", multiple=True, help="Servers in this one only; may be repeated. [all]"
+)
+@click.option("--operator", help="The operator's Deployment, as NAMESPACE/NAME. [found by its labels]")
+@click.option("--kubeconfig", help="As for kubectl. [KUBECONFIG, else ~/.kube/config; in a pod its account]")
+@click.option("--context", help="Of the kubeconfig. [its current one]")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def doctor(  # noqa: PLR0913, PLR0917 - one parameter an option
+    name: str,
+    namespaces: tuple[str, ...],
+    operator: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    output: str,
+) -> None:
+    """Look at the operator and its servers, or at the server NAME, and say what is wrong and what to do.
+
+    Changes nothing and reads no Secret. Exit code 0: all is well. 1: something is at fault, or not there yet. 2: it
+    could not be asked. What could not be looked at with your rights is listed, and does not count.
+    """
+    from mlflow_operator.doctor import report  # noqa: PLC0415
+    from mlflow_operator.doctor.checks import findings  # noqa: PLC0415
+    from mlflow_operator.doctor.connect import CouldNotAsk  # noqa: PLC0415
+    from mlflow_operator.doctor.finding import COULD_NOT_ASK, exit_code  # noqa: PLC0415
+    from mlflow_operator.doctor.look import Wanted, look  # noqa: PLC0415
+
+    wanted = Wanted(namespaces, name, _deployment(operator), kubeconfig, context)
+    try:
+        seen = asyncio.run(look(wanted))
+    except CouldNotAsk as error:
+        if output == "json":
+            click.echo(report.failure_as_json(__version__, str(error)), nl=False)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(COULD_NOT_ASK)
+    found = findings(seen)
+    if output == "json":
+        click.echo(report.as_json(seen.version, seen.here, found), nl=False)
+    else:
+        click.echo(report.table(seen.here, found, shutil.get_terminal_size((110, 24)).columns), nl=False)
+    sys.exit(exit_code(found))
+
+
+@main.command(hidden=True)
+@click.argument("urls", nargs=-1)
+def answers(urls: tuple[str, ...]) -> None:
+    """Ask servers' URLs from here and print how they answered: what doctor runs in the operator's pod."""
+    from mlflow_operator.doctor import reach  # noqa: PLC0415
+
+    click.echo(reach.as_json(asyncio.run(reach.ask(urls))))
+
+
+def _deployment(written: str | None) -> "Deployed | None":
+    from mlflow_operator.doctor.operators import Deployed  # noqa: PLC0415
+
+    if not written:
+        return None
+    namespace, slash, name = written.partition("/")
+    if not (namespace and slash and name):
+        raise click.BadParameter("write NAMESPACE/NAME", param_hint="--operator")
+    return Deployed(namespace, name)
 
 
 def _own_namespace() -> str:

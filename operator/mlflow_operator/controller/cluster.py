@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import config
@@ -79,7 +79,7 @@ class Cluster:
         kubeconfig: str | None = None,
         context: str | None = None,
         seconds: float = TIMEOUT,
-    ) -> "Cluster":
+    ) -> Self:
         """A client for the cluster this process runs in, or, given `kubeconfig` or outside of any, of a file.
 
         It waits in line for connections of its own only: what must be in time takes a client to itself.

@@ -50,10 +50,15 @@ NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 DEFINITION = Kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
+# Questions: nothing is stored, the answer is the object itself.
+WHO_AM_I = Kind("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False)
+MAY_I = Kind(
+    "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
+)
 
 ALL = (
     *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, POD, PDB, LEASE, EVENT),
-    *(NAMESPACE, DEFINITION),
+    *(NAMESPACE, DEFINITION, WHO_AM_I, MAY_I),
 )
 
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}

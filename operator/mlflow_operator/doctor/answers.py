@@ -1,0 +1,94 @@
+"""Has every server asked as a client would ask it, in the cluster and outside of it."""
+
+import asyncio
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mlflow_operator.controller.cluster import ClusterError, Forbidden
+from mlflow_operator.controller.onlooker import Onlooker
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.doctor import reach
+from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.seen import Answer, Operator, Server
+
+COMMAND = ("mlflow-operator", "answers")
+"""What the operator's pod is told to run, followed by URLs; it prints what `reach.as_json` writes."""
+
+_START_SECONDS = 30.0
+"""For Python to start in a pod that may take half a core."""
+
+
+async def asked(
+    onlooker: Onlooker, servers: tuple[Server, ...], operators: tuple[Operator, ...] | Unseen, within: bool
+) -> tuple[Server, ...]:
+    """The servers with their answers; those that are suspended, or have no address yet, as they are."""
+    able = [server for server in servers if _url(server) and not _suspended(server)]
+    if within:
+        found: dict[str, Answer] | Unseen = await reach.ask(map(_url, able))
+        outside: list[Answer | Unseen | None] = [None] * len(able)
+        way = "asked from this pod"
+    else:
+        found, outside = await asyncio.gather(
+            _from_operator(onlooker, able, operators),
+            asyncio.gather(*(_through_proxy(onlooker, server) for server in able)),
+        )
+        way = "asked from the operator's pod"
+    done = {
+        server.subject: replace(
+            server,
+            inside=found if isinstance(found, Unseen) else found.get(_url(server)),
+            outside=answer,
+            inside_way=way,
+        )
+        for server, answer in zip(able, outside, strict=True)
+    }
+    return tuple(done.get(server.subject, server) for server in servers)
+
+
+def _url(server: Server) -> str:
+    return str((server.resource.get("status") or {}).get("url") or "")
+
+
+def _suspended(server: Server) -> bool:
+    conditions = (server.resource.get("status") or {}).get("conditions") or ()
+    return any(condition.get("reason") == Reason.SUSPENDED for condition in conditions)
+
+
+async def _through_proxy(onlooker: Onlooker, server: Server) -> Answer | Unseen:
+    name = server.resource["metadata"]["name"]
+    try:
+        return reach.judged(*await onlooker.through_service(server.namespace, name, "http", reach.PATH))
+    except Forbidden:
+        return Unseen(f"this account may not get services/proxy in {server.namespace}.")
+    except ClusterError as error:
+        return Answer(None, str(error).rstrip("."))
+
+
+async def _from_operator(
+    onlooker: Onlooker, servers: list[Server], operators: tuple[Operator, ...] | Unseen
+) -> dict[str, Answer] | Unseen:
+    found = _pod() if isinstance(operators, Unseen) else _pod(operators)
+    if not servers:
+        return {}
+    if found is None:
+        return Unseen("no pod of an operator runs, or none can be seen from here.")
+    namespace, pod, container = found
+    urls = tuple(map(_url, servers))
+    seconds = _START_SECONDS + reach.SECONDS * (1 + len(urls) // 8)
+    try:
+        return reach.from_json(await onlooker.run_in(namespace, pod, container, (*COMMAND, *urls), seconds))
+    except Forbidden:
+        return Unseen(f"this account may not create pods/exec in {namespace}.")
+    except (ClusterError, ValueError, TypeError, AttributeError):
+        return Unseen(f"this does not work: kubectl exec -n {namespace} {pod} -- {shlex.join(COMMAND)}")
+
+
+def _pod(operators: Iterable[Operator] = ()) -> tuple[str, str, str] | None:
+    """A pod of an operator that runs: namespace, name, container."""
+    for operator in operators:
+        for pod in operator.pods:
+            for container in (pod.get("status") or {}).get("containerStatuses") or ():
+                if "running" in (container.get("state") or {}):
+                    return operator.namespace, pod["metadata"]["name"], container["name"]
+    return None

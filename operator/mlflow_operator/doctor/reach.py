@@ -1,0 +1,60 @@
+"""Asks servers' URLs as a client would, from where this process runs."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import aiohttp
+
+from mlflow_operator.doctor.seen import Answer
+
+PATH = "/api/2.0/mlflow/experiments/search?max_results=1"
+"""Reads from the database, and is refused under a name that the server does not know; /health is and does neither."""
+
+FOREIGN = b"Invalid Host header"
+SECONDS = 10.0
+_AT_ONCE = 8
+
+
+async def ask(urls: Iterable[str]) -> dict[str, Answer]:
+    """How each of the URLs answers; takes no longer than SECONDS for each eight of them."""
+    wanted = tuple(dict.fromkeys(urls))
+    room = asyncio.Semaphore(_AT_ONCE)
+    # of this process' own: no proxy of the environment stands between a client in the cluster and a server in it
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
+
+        async def one(url: str) -> Answer:
+            async with room:
+                return await _answer(session, url)
+
+        return dict(zip(wanted, await asyncio.gather(*(one(url) for url in wanted)), strict=True))
+
+
+async def _answer(session: aiohttp.ClientSession, url: str) -> Answer:
+    try:
+        async with session.get(url + PATH, allow_redirects=False) as answer:
+            return judged(answer.status, await answer.content.read(1024))
+    except TimeoutError:
+        return Answer(None, f"none within {SECONDS:g} s")
+    except aiohttp.ClientConnectorDNSError:
+        return Answer(None, "its name is not known here")
+    except aiohttp.ClientConnectorError:
+        return Answer(None, "the connection is refused, or there is no way there")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Answer(None, f"the connection broke ({type(error).__name__})")
+
+
+def judged(status: int, beginning: bytes) -> Answer:
+    """What an answer with this status and this beginning is."""
+    return Answer(status, foreign=status == 403 and FOREIGN in beginning)
+
+
+def as_json(answers: dict[str, Answer]) -> str:
+    """For another process."""
+    return json.dumps({url: asdict(answer) for url, answer in answers.items()})
+
+
+def from_json(text: str) -> dict[str, Answer]:
+    """What `as_json` wrote. ValueError, TypeError, AttributeError: something else did."""
+    return {str(url): Answer(**answer) for url, answer in json.loads(text).items()}

@@ -1,0 +1,101 @@
+"""What was seen of an installation, before anything is thought about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow_operator.core.objects import Object
+from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.needs import Permission
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which of what it needs an account was refused."""
+
+    account: str
+    refused: tuple[Permission, ...]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The Lease by which operators elect. `fresh`: renewed in time by our clock, or before our eyes."""
+
+    holder: str
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator. `watched` empty: all namespaces; None: its Deployment could not be looked at."""
+
+    namespace: str
+    name: str
+    deployment: Object | Unseen
+    pods: tuple[Object, ...]
+    lease: Lease | Unseen | None
+    access: Access | Unseen
+    watched: tuple[str, ...] | None
+
+    @property
+    def version(self) -> str:
+        """As its chart labels it; empty where that could not be looked at."""
+        if isinstance(self.deployment, Unseen):
+            return ""
+        labels = self.deployment["metadata"].get("labels") or {}
+        return str(labels.get("app.kubernetes.io/version") or "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a URL answered. `status` None: not at all, and `error` says how that failed.
+
+    `foreign`: MLflow refused the name that it was called by.
+    """
+
+    status: int | None
+    error: str = ""
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    """One MLflowServer, and how it answers a client in the cluster and one outside; None: not asked."""
+
+    resource: Object
+    inside: Answer | Unseen | None = None
+    outside: Answer | Unseen | None = None
+    inside_way: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """Where it lives."""
+        return str(self.resource["metadata"]["namespace"])
+
+    @property
+    def subject(self) -> str:
+        """As findings name it."""
+        return f"server {self.namespace}/{self.resource['metadata']['name']}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All of it. `definition` None: there is none. `version`: this doctor's own, and so that of the schema it expects.
+
+    `here`: the server's address, and as whom and from where it was asked, for the table's head.
+    """
+
+    now: datetime
+    version: str
+    here: str
+    definition: Object | Unseen | None
+    operators: tuple[Operator, ...] | Unseen
+    servers: tuple[Server, ...]
+
+    def watching(self, namespace: str) -> Iterator[Operator]:
+        """The operators that serve a namespace, as far as that is known."""
+        if isinstance(self.operators, Unseen):
+            return
+        for operator in self.operators:
+            if operator.watched is None or not operator.watched or namespace in operator.watched:
+                yield operator

@@ -1,0 +1,68 @@
+"""A server's URL is asked as a client asks it."""
+
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from mlflow_operator.cli import main
+from mlflow_operator.doctor import reach
+from mlflow_operator.doctor.seen import Answer
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """A server that answers the API, and refuses those who call it `localhost` as MLflow does."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.host.startswith("localhost"):
+            return web.Response(
+                status=403, text="Invalid Host header - possible DNS rebinding attack detected"
+            )
+        return web.json_response({"experiments": []})
+
+    app = web.Application()
+    app.router.add_get("/api/2.0/mlflow/experiments/search", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_each_answer_is_told_for_what_it_is(url: str) -> None:
+    """An answer, a refused name, something else under that address, nobody, and no such name."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listened at: a connection is refused
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        foreign, elsewhere = url.replace("127.0.0.1", "localhost"), f"{url}/elsewhere"
+        unknown = "http://tracking.nowhere.invalid:5000"
+        found = await reach.ask([url, foreign, elsewhere, nobody, unknown, "no URL"])
+    assert found[url] == Answer(200)
+    assert found[foreign] == Answer(403, foreign=True)
+    assert found[elsewhere] == Answer(404)
+    assert (found[nobody].status, found[unknown].status, found["no URL"].status) == (None, None, None)
+    assert "refused" in found[nobody].error
+    assert all(found[one].error for one in (nobody, unknown, "no URL"))
+
+
+async def test_a_server_that_is_silent_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and says nothing."""
+    monkeypatch.setattr(reach, "SECONDS", 0.2)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        assert await reach.ask([url]) == {url: Answer(None, "none within 0.2 s")}
+
+
+def test_what_the_operator_s_pod_prints_is_what_doctor_reads() -> None:
+    """One process writes it, another one, perhaps of another version, reads it."""
+    done = CliRunner().invoke(main, ["answers", "http://127.0.0.1:9"])
+    assert reach.from_json(done.stdout)["http://127.0.0.1:9"].status is None
+    for nonsense in ("Usage: ...", json.dumps({"a": {"novel": 1}}), json.dumps([1])):
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            reach.from_json(nonsense)
