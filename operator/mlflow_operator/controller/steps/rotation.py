@@ -6,22 +6,17 @@ operator made is replaced; what stands in Secrets of the owner's is the owner's 
 
 import base64
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
+from mlflow_operator.controller.steps import replaceable
 from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.replaceable import Credential
 from mlflow_operator.controller.steps.serve import Serving
 from mlflow_operator.controller.steps.step import Outcome, Work, step
-from mlflow_operator.core import credentials as secrets
-from mlflow_operator.core import database_uri, diagnosis, kinds, labels, provisioning, rollout, rotation
+from mlflow_operator.core import diagnosis, kinds, labels, rollout, rotation
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, ready
-from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import Fault
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.provisioning import Login
-from mlflow_operator.core.rotation import Pair, Stage, Values
-from mlflow_operator.core.server import EmbeddedDatabase
-from mlflow_operator.providers import postgres_logins
+from mlflow_operator.core.rotation import Stage, Values
 
 logger = logging.getLogger(__name__)
 
@@ -38,25 +33,6 @@ _THEIRS = (
 )
 
 
-@dataclass(frozen=True)
-class _Credential:
-    """One that can be replaced: the Secret that holds it, and who lets in and shuts out."""
-
-    secret: Object
-    pair: Pair
-    following: Callable[[Values], str]
-    let_in: Callable[[Values], Awaitable[None]]
-    shut_out: Callable[[Values], Awaitable[None]]
-
-    @property
-    def values(self) -> dict[str, str]:
-        return secrets.decoded(self.secret)
-
-    def stage(self, wanted: str | None, now: str) -> Stage:
-        made = self.secret["metadata"].get("creationTimestamp")
-        return rotation.stage(self.values, self.pair, rotation.due(self.values, made, wanted, now))
-
-
 @step(_TYPE)
 async def run(
     work: Work, wanted: str | None, credentials: Outcome[Credentials], usable: bool, served: Serving | None
@@ -68,7 +44,7 @@ async def run(
     """
     if credentials.value is None:
         return Outcome(credentials.condition)
-    all_of_them = _replaceable(work, credentials.value)
+    all_of_them = replaceable.of(work, credentials.value)
     now = work.out.now()
     stages = [each.stage(wanted, now) for each in all_of_them]
     done = min((each.values.get(rotation.ROTATED_AT, "") for each in all_of_them), default="") or None
@@ -87,7 +63,7 @@ async def run(
 
 
 async def _switch(
-    work: Work, found: list[tuple[_Credential, Stage]], wanted: str | None, done: str | None
+    work: Work, found: list[tuple[Credential, Stage]], wanted: str | None, done: str | None
 ) -> Outcome[str]:
     """Lets the next ones in, all of them before any is used: so the pods roll once."""
     turning = []
@@ -95,8 +71,8 @@ async def _switch(
         if stage is Stage.REST:
             continue
         if stage is Stage.BEGIN:
-            who = each.following(each.values)
-            values = rotation.begun(each.values, each.pair, who, work.out.password(), wanted or "")
+            who, word = each.following(each.values)
+            values = rotation.begun(each.values, each.pair, who, word, wanted or "")
             each = await _written(work, each, values)  # noqa: PLW2901 - the same, as it is now
         turning.append(each)
     for each in turning:
@@ -108,7 +84,7 @@ async def _switch(
 
 
 async def _shut_out(
-    work: Work, found: list[tuple[_Credential, Stage]], served: Serving | None, done: str | None
+    work: Work, found: list[tuple[Credential, Stage]], served: Serving | None, done: str | None
 ) -> Outcome[str]:
     if served is None or served.version is None or not served.deployment:
         return Outcome(_rolling(), done)
@@ -130,7 +106,7 @@ async def _shut_out(
     return Outcome(_rolling(), done, again=_SOON)
 
 
-async def _written(work: Work, each: _Credential, values: Values) -> _Credential:
+async def _written(work: Work, each: Credential, values: Values) -> Credential:
     """The Secret with these values and no others; Conflict if it is not what was looked at."""
     meta = each.secret["metadata"]
     data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
@@ -139,39 +115,7 @@ async def _written(work: Work, each: _Credential, values: Values) -> _Credential
         {"op": "replace", "path": "/data", "value": data},
     ]
     live = await work.out.cluster.json_patch(kinds.SECRET, meta["namespace"], meta["name"], patch)
-    return _Credential(live, each.pair, each.following, each.let_in, each.shut_out)
-
-
-def _replaceable(work: Work, credentials: Credentials) -> list[_Credential]:
-    """Every credential that the operator made, and whose Secret is there."""
-    found = [_embedded_database(work, credentials.connection)]
-    return [each for each in found if each]
-
-
-def _embedded_database(work: Work, connection: Connection) -> _Credential | None:
-    database = work.server.database
-    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
-    if not isinstance(database, EmbeddedDatabase) or secret is None:
-        return None
-    owner, field = database.username, "spec.database.embedded"
-    logins = [f"{owner}{end}" for end in provisioning.LOGINS]
-
-    async def let_in(values: Values) -> None:
-        login = Login(values[pair.next_who], values[pair.next_word])
-        await postgres_logins.admit(connection, owner, login, field)
-
-    async def shut_out(values: Values) -> None:
-        await postgres_logins.revoke(connection, owner, values[pair.previous], field)
-
-    pair = Pair("username", "password", _with_uri)
-    return _Credential(
-        secret, pair, lambda values: rotation.other(values["username"], logins), let_in, shut_out
-    )
-
-
-def _with_uri(values: dict[str, str]) -> Values:
-    before = database_uri.parse(values["uri"], "")
-    return {"uri": before.opened_by(values["username"], values["password"]).sqlalchemy()}
+    return replace(each, secret=live)
 
 
 def _rolling() -> Condition:
@@ -186,8 +130,4 @@ def _waiting() -> Condition:
 
 
 def _with_hint(work: Work, said: Condition) -> Condition:
-    store = work.server.artifacts.s3
-    theirs = not isinstance(work.server.database, EmbeddedDatabase) or (
-        store is not None and store.access_key and not work.server.artifacts.embedded and not store.admin
-    )
-    return ready(_TYPE, f"{said.message} {_THEIRS}") if said.true and theirs else said
+    return ready(_TYPE, f"{said.message} {_THEIRS}") if said.true and replaceable.others(work) else said

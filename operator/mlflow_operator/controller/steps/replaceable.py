@@ -1,0 +1,113 @@
+"""The credentials that the operator made and can replace: where each is kept, who lets in and who shuts out."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mlflow_operator.controller.steps import store_place
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import database_uri, kinds, provisioning, rotation, store_policy
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.provisioning import Login
+from mlflow_operator.core.rotation import Pair, Stage, Values
+from mlflow_operator.core.server import EmbeddedDatabase
+from mlflow_operator.providers import minio_admin, postgres_logins
+from mlflow_operator.providers.minio_api import AccessKey, Admin
+
+
+@dataclass(frozen=True)
+class Credential:
+    """One that can be replaced. `secret` holds it, `following` makes up who comes next and by which word.
+
+    `let_in` and `shut_out` are given the Secret's values; both can be done twice.
+    """
+
+    secret: Object
+    pair: Pair
+    following: Callable[[Values], tuple[str, str]]
+    let_in: Callable[[Values], Awaitable[None]]
+    shut_out: Callable[[Values], Awaitable[None]]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What the Secret says."""
+        return secrets.decoded(self.secret)
+
+    def stage(self, wanted: str | None, now: str) -> Stage:
+        """What is to be done with it next; `wanted` is when it was asked to be replaced."""
+        made = self.secret["metadata"].get("creationTimestamp")
+        return rotation.stage(self.values, self.pair, rotation.due(self.values, made, wanted, now))
+
+
+def of(work: Work, credentials: Credentials) -> list[Credential]:
+    """Those of a server whose Secret is there."""
+    found = (_embedded_database(work, credentials), _store_key(work, credentials))
+    return [each for each in found if each]
+
+
+def others(work: Work) -> bool:
+    """Whether there are some that its owner has to replace."""
+    store = work.server.artifacts.s3
+    embedded = work.server.artifacts.embedded
+    theirs = store is not None and store.access_key is not None and not embedded and not store.admin
+    return theirs or not isinstance(work.server.database, EmbeddedDatabase)
+
+
+def _embedded_database(work: Work, credentials: Credentials) -> Credential | None:
+    database, connection = work.server.database, credentials.connection
+    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+    if not isinstance(database, EmbeddedDatabase) or secret is None:
+        return None
+    owner, field = database.username, "spec.database.embedded"
+    pair = Pair("username", "password", _with_uri)
+
+    async def let_in(values: Values) -> None:
+        login = Login(values[pair.next_who], values[pair.next_word])
+        await postgres_logins.admit(connection, owner, login, field)
+
+    async def shut_out(values: Values) -> None:
+        await postgres_logins.revoke(connection, owner, values[pair.previous], field)
+
+    return Credential(secret, pair, _taking_turns(work, owner), let_in, shut_out)
+
+
+def _store_key(work: Work, credentials: Credentials) -> Credential | None:
+    """The key of a server's own user of a shared store."""
+    store, owner = work.server.artifacts.s3, work.server.owner
+    secret = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
+    if store is None or store.admin is None or secret is None:
+        return None
+    admin, pair = store.admin, Pair("accessKeyID", "secretAccessKey")
+    name, policy = store_policy.name(owner), store_policy.policy(store)
+
+    async def master() -> Admin:
+        key = AccessKey(credentials.access_key or "", credentials.secret_key or "")
+        seen = await store_place.bucket(work, store, key, credentials.store_ca)
+        return (await store_place.administered(work, admin, seen))[1]
+
+    async def let_in(values: Values) -> None:
+        user = AccessKey(values[pair.next_who], values[pair.next_word])
+        await minio_admin.admit(await master(), user, name, policy)
+
+    async def shut_out(values: Values) -> None:
+        await minio_admin.revoke(await master(), values[pair.previous], name)
+
+    def following(_: Values) -> tuple[str, str]:
+        return work.out.password()[:20], work.out.password()
+
+    return Credential(secret, pair, following, let_in, shut_out)
+
+
+def _taking_turns(work: Work, owner: str) -> Callable[[Values], tuple[str, str]]:
+    names = [f"{owner}{end}" for end in provisioning.LOGINS]
+
+    def following(values: Values) -> tuple[str, str]:
+        return rotation.other(values["username"], names), work.out.password()
+
+    return following
+
+
+def _with_uri(values: dict[str, str]) -> Values:
+    before = database_uri.parse(values["uri"], "")
+    return {"uri": before.opened_by(values["username"], values["password"]).sqlalchemy()}
