@@ -15,7 +15,16 @@ from mlflow_operator.controller import report
 from mlflow_operator.controller.cluster import Forbidden, Invalid
 from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
-from mlflow_operator.controller.steps import artifacts, credentials, database, rotation, schema, serve, tidy
+from mlflow_operator.controller.steps import (
+    artifacts,
+    credentials,
+    database,
+    moved,
+    rotation,
+    schema,
+    serve,
+    tidy,
+)
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.departure import depart, hold
 from mlflow_operator.controller.steps.serve import Serving
@@ -68,15 +77,16 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     around = surroundings(out.images, out.cluster_domain, seen.get(kinds.SERVICE, name))
     work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
 
-    keys = await credentials.run(work, parsed.spec.storage_change_policy.value == "Allow")
+    allowed = parsed.spec.storage_change_policy.value == "Allow"
+    keys = await credentials.run(work, allowed)
     if serve.serves_already(work, keys.value):
         # what runs is kept as it should be, however long others take to answer
         below, served = await _together(
-            _underneath(work, parsed, keys.value), serve.run(work, keys.value, True)
+            _underneath(work, parsed, keys.value), serve.run(work, keys.value, None)
         )
     else:
         below = await _underneath(work, parsed, keys.value)
-        served = await serve.run(below.work, keys.value, below.tables.condition.true)
+        served = await serve.run(below.work, keys.value, _lacks(below))
     work, base, files, tables = below.work, below.base, below.files, below.tables
 
     usable = base.condition.true and files.condition.true and tables.condition.true
@@ -92,6 +102,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     said.insert(0, conditions.overall(said))
     if said[0].true:
         await tidy.run(work)
+    await moved.tell(work, learned, allowed)
     await report.write(
         resource, statuses.status(work.server, learned, said, report.moment(resource, out)), said, out
     )
@@ -119,7 +130,19 @@ async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | 
     # both stores at the same time: neither waits for the other's pod, or for its time-out
     base, files = await _together(database.run(work, keys), artifacts.run(work, keys))
     work = _at_its_version(work, parsed, base.value)
-    return _Underneath(work, base, files, await schema.run(work, base.value))
+    moving = keys is not None and keys.arrived is not None
+    return _Underneath(work, base, files, await schema.run(work, base.value, moving))
+
+
+def _lacks(below: _Underneath) -> str | None:
+    """What must be ready before the pods are touched. A store that they are on already may be away for a while."""
+    if not below.tables.condition.true:
+        return "the schema"
+    return (
+        None
+        if below.files.condition.true or not serve.other_files(below.work)
+        else "the other artifact store"
+    )
 
 
 def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState | None) -> Work:

@@ -48,13 +48,18 @@ def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_k
     )
 
 
-def server_secret(owner: Owner, connection: Connection, rollout_key: str, **more: str) -> Object:
-    """What the pods read that only the operator can spell out; `more` as `store_users` gives it."""
+def server_uri(connection: Connection) -> str:
+    """The database as the server's pods are told of it."""
+    return connection.wakeful().sqlalchemy()
+
+
+def server_secret(owner: Owner, uri: str, rollout_key: str, **more: str) -> Object:
+    """What the pods read that only the operator can spell out: `uri` as `server_uri` gives it, and `more`."""
     return _secret(
         owner,
         owner.names.server_secret,
         labels.SERVER_POD,
-        {mlflow.BACKEND_STORE_KEY: connection.wakeful().sqlalchemy(), ROLLOUT_KEY: rollout_key, **more},
+        {mlflow.BACKEND_STORE_KEY: uri, ROLLOUT_KEY: rollout_key, **more},
     )
 
 

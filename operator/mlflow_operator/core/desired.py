@@ -41,7 +41,10 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
         generated.database_password,
     )
     users = credentials.store_users(server.artifacts, generated.access_key, generated.secret_key)
-    return [*found, credentials.server_secret(owner, connection, generated.rollout_key, **users)]
+    return [
+        *found,
+        credentials.server_secret(owner, credentials.server_uri(connection), generated.rollout_key, **users),
+    ]
 
 
 def objects(server: Server) -> list[Object]:

@@ -13,14 +13,18 @@ from mlflow_operator.core.server import Server
 _DEADLINE_SECONDS = 6 * 3600
 
 
-def migration(server: Server, database_state: str, revision: str | None, attempt: int = 1) -> Object:
+def migration(
+    server: Server, database_state: str, revision: str | None, attempt: int = 1, *, moving: bool = False
+) -> Object:
     """One try to bring the schema to what `server.image` wants, from `revision` (None: there is no schema yet).
+
+    `moving`: it is that of another database than the one the server is on.
 
     Named by the hash of what it depends on: the pod it runs and `database_state`, so that a database that was
     emptied or replaced gets a Job of its own, and the same work is never done twice. Another attempt at the same
     work has the same name: it can begin only when the one before it is gone.
     """
-    template = _template(server)
+    template = _template(server, mlflow.NEXT_STORE_KEY if moving else mlflow.BACKEND_STORE_KEY)
     inputs = json.dumps([template, server.artifacts.store.name, database_state], sort_keys=True)
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:8]
     return {
@@ -51,7 +55,7 @@ def migration(server: Server, database_state: str, revision: str | None, attempt
     }
 
 
-def _template(server: Server) -> Object:
+def _template(server: Server, key: str) -> Object:
     settings = server.pods
     spec: Object = {
         **pods.common(mlflow.USER, settings),
@@ -62,7 +66,7 @@ def _template(server: Server) -> Object:
                 "image": server.image,
                 "imagePullPolicy": server.pull_policy,
                 "command": ["python3", "-u", "-c", payload.MIGRATE],
-                "env": pods.merged_env(mlflow.database_env(server), server.env),
+                "env": pods.merged_env(mlflow.database_env(server, key), server.env),
                 "envFrom": list(server.env_from),
                 "resources": sizing.migration(),
                 "securityContext": pods.CONTAINER_SECURITY,

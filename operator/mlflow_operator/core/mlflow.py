@@ -11,18 +11,21 @@ USER = 10001
 PORT = 5000
 BACKEND_STORE_KEY = "backend-store-uri"
 """Key of the Secret `<name>-server` that holds the connection URI."""
+DESTINATION, ENDPOINT = "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_S3_ENDPOINT_URL"
+"""Variables that say where artifacts are kept."""
+NEXT_STORE_KEY = "next-store-uri"
+"""Key there, while the server is to move to another database: that one's URI. Pods whose containers start meanwhile
+must still find the one that the server is on."""
 
 DATABASE_TRUST, ARTIFACTS_TRUST = "database-ca", "artifacts-ca"
 GRACE_SECONDS = 30
 """How long requests under way may take after SIGTERM; MLflow itself would wait without end."""
 
 
-def database_env(server: Server) -> list[Object]:
-    """What any process that speaks to the database needs."""
+def database_env(server: Server, key: str = BACKEND_STORE_KEY) -> list[Object]:
+    """What any process that speaks to the database needs; `key` says which database."""
     return [
-        pods.from_secret(
-            "MLFLOW_BACKEND_STORE_URI", SecretKey(server.names.server_secret, BACKEND_STORE_KEY, "")
-        ),
+        pods.from_secret("MLFLOW_BACKEND_STORE_URI", SecretKey(server.names.server_secret, key, "")),
         *pods.home_env(),
     ]
 
@@ -31,7 +34,7 @@ def artifact_env(server: Server) -> list[Object]:
     """What the process that serves artifacts needs."""
     env = [
         pods.value("MLFLOW_SERVE_ARTIFACTS", "true"),
-        pods.value("MLFLOW_ARTIFACTS_DESTINATION", server.artifacts.store.uri),
+        pods.value(DESTINATION, server.artifacts.store.uri),
     ]
     if server.artifacts.s3:
         env += _s3_env(server.artifacts.s3)
@@ -46,7 +49,7 @@ def _s3_env(store: ObjectStore) -> list[Object]:
         pods.value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),
     ]
     if store.endpoint:
-        env.append(pods.value("MLFLOW_S3_ENDPOINT_URL", store.endpoint))
+        env.append(pods.value(ENDPOINT, store.endpoint))
     if store.access_key and store.secret_key:
         env.append(pods.from_secret("AWS_ACCESS_KEY_ID", store.access_key))
         env.append(pods.from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))

@@ -1,5 +1,6 @@
 """Where a server keeps its data, as the status says it: for people, and to notice that it is pointed elsewhere."""
 
+from mlflow_operator.core import mlflow
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import EmbeddedDatabase, Server
@@ -29,6 +30,32 @@ def same_database(known: Object, connection: Connection) -> bool:
     """
     here = (connection.host, connection.port, connection.database)
     return (known.get("host"), known.get("port", connection.port), known.get("name")) == here
+
+
+def same(known: Object, other: Object) -> bool:
+    """Whether two members `database` of the status name one database; a port that one does not know is any port."""
+    ports = {place["port"] for place in (known, other) if place.get("port")}
+    return len(ports) < 2 and all(known.get(key) == other.get(key) for key in ("host", "name"))
+
+
+def elsewhere(status: Object, connection: Connection) -> bool:
+    """Whether the status knows of another database than the one that `connection` leads to."""
+    known = status.get("database") or {}
+    return bool(known.get("host")) and not same_database(known, connection)
+
+
+def same_files(deployment: Object | None, wanted: Object) -> bool:
+    """Whether the pods that are there keep artifacts where the wanted ones would; so it is where there are none."""
+    return deployment is None or files(deployment) == files(wanted)
+
+
+def files(deployment: Object) -> tuple[str, str]:
+    """Where a Deployment's pods keep artifacts: the address, and the endpoint of the store (empty: AWS, or not S3)."""
+    env = {
+        e["name"]: str(e.get("value") or "")
+        for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    return env.get(mlflow.DESTINATION, ""), env.get(mlflow.ENDPOINT, "")
 
 
 def spelled(known: Object) -> str:

@@ -26,7 +26,19 @@ def left_at(revision: str) -> str | None:
     fitting = [version for version, head in SCHEMA_HEADS.items() if head == revision]
     if TESTED in fitting:
         return TESTED
-    return max(fitting, key=lambda version: tuple(map(int, version.split("."))), default=None)
+    return max(fitting, key=_number, default=None)
+
+
+def newer_at(revision: str, version: str) -> str | None:
+    """The version that is known to leave a database at `revision`, if it is a newer one than `version`."""
+    fitting = left_at(revision)
+    if fitting is None or SCHEMA_HEADS.get(version) in {None, revision}:
+        return None
+    return fitting if _number(fitting) > _number(version) else None
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 @dataclass(frozen=True)

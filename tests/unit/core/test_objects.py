@@ -110,7 +110,7 @@ def test_no_secret_stands_in_a_manifest() -> None:
     for secret in ("password", "secretAccessKey"):
         assert f"value: {secret}" not in text
     connection = Connection("h", 1, "d", "u", "hunter2")
-    assert "hunter2" not in str(server_secret(server().owner, connection, "k"))
+    assert "hunter2" not in str(server_secret(server().owner, connection.sqlalchemy(), "k"))
 
 
 def test_a_servers_service_reaches_its_pods_and_no_others() -> None:

@@ -7,9 +7,10 @@ from mlflow_operator.controller.steps import login
 from mlflow_operator.controller.steps.step import Outcome, Work, step
 from mlflow_operator.controller.steps.store_keys import store_keys
 from mlflow_operator.core import credentials as secrets
-from mlflow_operator.core import kinds, mlflow, pods
+from mlflow_operator.core import kinds, mlflow, places, pods
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import ExternalDatabase
 
 _SHORTEST_SECRET = 5
@@ -20,7 +21,8 @@ _SHORTEST_SECRET = 5
 class Credentials:
     """What opens the database and the artifact store. `connection` is as the operator uses it.
 
-    `rollout_key` makes the values in annotations unguessable. Store keys are None with workload identity.
+    `rollout_key` makes the values in annotations unguessable. Store keys are None with workload identity. `arrived` is
+    there while the pods are on another database: their Secret as it shall be once they may move.
     """
 
     connection: Connection
@@ -29,6 +31,7 @@ class Credentials:
     secret_key: str | None
     store_ca: str | None
     rollout_key: bytes
+    arrived: Object | None = None
 
     def hidden_in(self, message: str) -> str:
         """`message` with every password and key blotted out: a crashing container may print what it was given."""
@@ -53,21 +56,38 @@ async def run(work: Work, allow_storage_change: bool) -> Outcome[Credentials]:
     store = work.server.artifacts.s3
     store_ca = await work.read.optional(store.ca) if store else None
     users = secrets.store_users(work.server.artifacts, access_key, secret_key)
-    rollout_key = await _pods_secret(work, connection, users)
+    rollout_key, arrived = await _pods_secret(work, connection, users)
     return Outcome(
         ready(ConditionType.CREDENTIALS, "Every credential is there."),
-        Credentials(connection, database_ca, access_key, secret_key, store_ca, rollout_key.encode()),
+        Credentials(connection, database_ca, access_key, secret_key, store_ca, rollout_key.encode(), arrived),
     )
 
 
-async def _pods_secret(work: Work, connection: Connection, users: dict[str, str]) -> str:
+async def arrive(work: Work, credentials: Credentials) -> None:
+    """The pods are given the database that the server is to move to; its schema must be ready."""
+    if credentials.arrived:
+        await work.ensure(credentials.arrived)
+
+
+async def _pods_secret(
+    work: Work, connection: Connection, users: dict[str, str]
+) -> tuple[str, Object | None]:
+    """The rollout key; and, where the server is on another database yet, what its Secret says once it has moved."""
     name, namespace = work.server.names.server_secret, work.server.owner.namespace
     # by name, too: with its labels taken off it would be given another key, and all pods would roll for nothing
     live = work.seen.get(kinds.SECRET, name) or await work.out.cluster.get(kinds.SECRET, namespace, name)
-    known = secrets.decoded(live).get(secrets.ROLLOUT_KEY) if live else None
-    rollout_key = known or work.out.password()
+    known = secrets.decoded(live) if live else {}
+    rollout_key = known.get(secrets.ROLLOUT_KEY) or work.out.password()
+    moving = places.elsewhere(work.seen.status, connection)
     database = work.server.database
     if isinstance(database, ExternalDatabase) and database.ca:
         connection = connection.with_tls(database.tls, pods.trust_path(mlflow.DATABASE_TRUST))
-    await work.ensure(secrets.server_secret(work.server.owner, connection, rollout_key, **users))
-    return rollout_key
+    uri, owner = secrets.server_uri(connection), work.server.owner
+    arrived = secrets.server_secret(owner, uri, rollout_key, **users)
+    serving = known.get(mlflow.BACKEND_STORE_KEY)
+    if not moving or serving in {None, uri}:
+        await work.ensure(arrived)
+        return rollout_key, None
+    both = {**users, mlflow.NEXT_STORE_KEY: uri}
+    await work.ensure(secrets.server_secret(owner, serving or uri, rollout_key, **both))
+    return rollout_key, arrived

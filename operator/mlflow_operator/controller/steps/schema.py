@@ -1,10 +1,13 @@
 """The schema: at the revision that the server's image wants, before any server starts."""
 
+from dataclasses import dataclass
+
 from mlflow_operator.controller.apply import ensure_job
 from mlflow_operator.controller.steps import stuck
 from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, step, suspended, waits
-from mlflow_operator.core import attempts, diagnosis, jobs, kinds, labels, quotation
+from mlflow_operator.core import attempts, diagnosis, jobs, kinds, labels, quotation, versions
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
+from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import SCHEMA_HEADS
 from mlflow_operator.providers.postgres import DatabaseState
@@ -13,28 +16,54 @@ _TYPE = ConditionType.SCHEMA
 
 
 @step(_TYPE)
-async def run(work: Work, database: DatabaseState | None) -> Outcome[str]:
-    """The schema's revision once it is what the image wants; until then, one migration Job at a time."""
+async def run(work: Work, database: DatabaseState | None, moving: bool = False) -> Outcome[str]:
+    """The schema's revision once it is what the image wants; until then, one migration Job at a time.
+
+    `moving`: `database` is another one than the server is on.
+    """
     if work.server.suspended:
         return Outcome(suspended(_TYPE))
     if database is None:
         return Outcome(waits(_TYPE, "the database"))
     head = _head(work)
+    if moving:
+        _fits(work, database)
     if database.revision is not None and database.revision == (head or _settled(work)):
         return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
     # a Job that is complete counts for nothing where the database was emptied or put back to a backup after it
     undone = head is not None and work.seen.status.get("schemaRevision") == head
-    return await _migrate(work, database, head, undone)
+    return await _migrate(work, _Task(database, head, moving), undone)
 
 
-def _job(work: Work, database: DatabaseState, head: str | None, attempt: int = 1) -> Object:
+@dataclass(frozen=True)
+class _Task:
+    """A database to bring to `head`, None where that is not known. `moving`: the server is on another one."""
+
+    database: DatabaseState
+    head: str | None
+    moving: bool
+
+
+def _fits(work: Work, database: DatabaseState) -> None:
+    """Raise UserMistake where the database is known to be of a newer MLflow: a migration would fail, and say less."""
+    newer = versions.newer_at(database.revision, work.server.version) if database.revision else None
+    if newer and work.server.official:
+        raise UserMistake(
+            Reason.STORAGE_CHANGE_REFUSED,
+            f"The database that the server is to move to holds the tables of MLflow {newer}, and this server is "
+            f"{work.server.version}. It stays where it is. Name another database, or set spec.version to {newer}.",
+        )
+
+
+def _job(work: Work, task: _Task, attempt: int = 1) -> Object:
+    database, head = task.database, task.head
     # an image whose head is unknown gets one Job for good; else each revision to start from gets its own
     state = f"{database.identity}@{database.revision}" if head else database.identity
-    return jobs.migration(work.server, state, database.revision, attempt)
+    return jobs.migration(work.server, state, database.revision, attempt, moving=task.moving)
 
 
-async def _migrate(work: Work, database: DatabaseState, head: str | None, undone: bool) -> Outcome[str]:
-    job = _job(work, database, head)
+async def _migrate(work: Work, task: _Task, undone: bool) -> Outcome[str]:
+    job, database = _job(work, task), task.database
     live = work.seen.get(kinds.JOB, job["metadata"]["name"])
     if live and _ended(live, "Complete"):
         if database.revision is not None and not undone:
@@ -42,7 +71,7 @@ async def _migrate(work: Work, database: DatabaseState, head: str | None, undone
         await work.out.cluster.delete(live)
         return Outcome(_progressing())
     if live and _ended(live, "Failed"):
-        return await _after_failure(work, live, database, head)
+        return await _after_failure(work, live, task)
     other = next((j for j in work.seen.of(kinds.JOB) if not _over(j) and j is not live), None)
     if other and not _started(work, other):
         # its image can't be pulled, say; whoever mended the spec must not wait for it
@@ -74,10 +103,9 @@ async def _under_way(work: Work, job: Object) -> Outcome[str]:
     return Outcome(_progressing(), again=None if pods else SOON)
 
 
-async def _after_failure(
-    work: Work, failed: Object, database: DatabaseState, head: str | None
-) -> Outcome[str]:
+async def _after_failure(work: Work, failed: Object, task: _Task) -> Outcome[str]:
     """Once more, at its time, if the failed one has left no trace; else never without a person's word."""
+    database = task.database
     if not attempts.may_repeat(failed, _pods(work, failed), database.revision):
         return Outcome(_failed(work, failed, _HOLDS))
     if database.obstacle:
@@ -86,7 +114,7 @@ async def _after_failure(
     pause = attempts.pause(failed, work.out.now())
     if not pause:
         await work.out.cluster.delete(failed)
-        following = _job(work, database, head, attempts.number(failed) + 1)
+        following = _job(work, task, attempts.number(failed) + 1)
         await ensure_job(work.out.cluster, following, None, work.seen.resource)
     return Outcome(said, again=pause or SOON)
 

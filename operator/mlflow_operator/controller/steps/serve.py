@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from mlflow_operator.controller.steps import stuck
-from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.credentials import Credentials, arrive
 from mlflow_operator.controller.steps.schema import running_image
 from mlflow_operator.controller.steps.step import MENDED, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import (
@@ -36,8 +36,11 @@ class Serving:
 
 
 @step(_TYPE)
-async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -> Outcome[Serving]:
-    """Sees to all that the server is made of, as far as that is safe."""
+async def run(work: Work, credentials: Credentials | None, waits_for: str | None) -> Outcome[Serving]:
+    """Sees to all that the server is made of, as far as that is safe.
+
+    `waits_for`: what must be ready before the pods are touched, None where all of it is.
+    """
     server = work.server
     await work.ensure(client.config_map(server))
     await work.ensure(deployment.service(server))
@@ -54,8 +57,9 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
         )
     if credentials is None:
         return Outcome(_before_start(live, "the credentials"), Serving(live, None))
-    if not schema_ready:
-        return Outcome(_before_start(live), Serving(live, None))
+    if waits_for:
+        return Outcome(_before_start(live, waits_for), Serving(live, None))
+    await arrive(work, credentials)
     if server.artifacts.proxied:
         await work.ensure(proxied.config_map(server.owner))
     inputs = await _inputs(work, credentials.rollout_key)
@@ -70,14 +74,20 @@ async def run(work: Work, credentials: Credentials | None, schema_ready: bool) -
 
 
 def serves_already(work: Work, credentials: Credentials | None) -> bool:
-    """Whether pods run with this very image on this very database: then the schema was right before, and they are
-    kept as they should be even while nobody can look at it."""
+    """Whether pods run with this very image on this very database and store: then the schema was right before, and they
+    are kept as they should be even while nobody can look at it."""
     live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
     if credentials is None or not live or not live["spec"].get("replicas"):
         return False
     known = work.seen.status.get("database") or {}
-    here = places.same_database(known, credentials.connection)
+    here = places.same_database(known, credentials.connection) and not other_files(work)
     return here and running_image(work) == work.server.image
+
+
+def other_files(work: Work) -> bool:
+    """Whether the pods keep artifacts elsewhere than they shall: they stay there until the new place was looked at."""
+    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
+    return not places.same_files(live, deployment.deployment(work.server, ""))
 
 
 async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
@@ -93,7 +103,7 @@ async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
     return Outcome(suspended(_TYPE), Serving(live, None))
 
 
-def _before_start(live: Object | None, for_what: str = "the schema") -> Condition:
+def _before_start(live: Object | None, for_what: str) -> Condition:
     if live is None:
         return waits(_TYPE, for_what)
     return Condition(
