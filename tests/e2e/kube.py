@@ -87,7 +87,11 @@ class Kube:
 
     def apply(self, *objects: Object) -> None:
         """`kubectl apply`, in this namespace unless an object names another."""
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        places: dict[str, list[Object]] = {}
+        for each in objects:
+            places.setdefault(each["metadata"].get("namespace", self.namespace), []).append(each)
+        for namespace, group in places.items():
+            self.run("kubectl", "-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(group))
 
     def node_command(self, *args: str) -> str:
         """Runs a program on the cluster's one node."""

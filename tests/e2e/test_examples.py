@@ -68,6 +68,14 @@ def presigned(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]
     return secrets, {"artifacts": {"s3": {"endpoint": minio.endpoint}}}
 
 
+def shared_minio(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """The MinIO of the tests, without TLS, and its administrator beside it."""
+    minio = stores.minio(other, None)
+    secrets = {"minio-admin": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
+    s3 = {"endpoint": minio.endpoint, "adminSecretRef": {"namespace": other.namespace}}
+    return secrets, {"artifacts": {"s3": s3}}
+
+
 def mirrored(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     """There is no mirror: the images by their own names. The login need not exist where none is asked for."""
     pins = ns.settings.pins
@@ -93,6 +101,7 @@ FITS: dict[str, Fit] = {
     "external-postgres-s3": external,
     "private-authority": private,
     "presigned-artifacts": presigned,
+    "shared-minio": shared_minio,
     "mirrored-images": mirrored,
     "production": production,
     "team": team,
@@ -102,7 +111,11 @@ FITS: dict[str, Fit] = {
 
 def fitted(example: Path, ns: Kube, other: Kube) -> list[Object]:
     """The documents of an example, for the namespace of this test."""
-    text = example.read_text().replace("team-a", ns.namespace)
+    text = (
+        example.read_text()
+        .replace("team-a", ns.namespace)
+        .replace("namespace: platform", f"namespace: {other.namespace}")
+    )
     documents = [document for document in yaml.safe_load_all(text) if document]
     secrets, change = FITS[example.stem](ns, other) if example.stem in FITS else ({}, {})
     for document in documents:

@@ -83,7 +83,7 @@ def _names_and_secrets(faults: Faults, namesake: Server, minio: MinIO) -> None:
 def _stores(faults: Faults, postgres: Postgres, minio: MinIO) -> None:
     ns = faults.server.kube
     faults.told("DatabaseReady", "DatabaseUnreachable", postgres.host, "Check that it runs")
-    faults.told("ArtifactStoreReady", "BucketAccessDenied", BUCKET, minio.endpoint)
+    faults.told("ArtifactStoreReady", "BucketAccessDenied", "refuses the secret access key", minio.endpoint)
 
     postgres.answer(yes=True)
     ns.apply(secret("team-keys", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))

@@ -295,5 +295,37 @@ async def test_a_key_that_is_no_administrators_is_told(tenant: Callable[[str], T
     assert told.value.reason is Reason.PROVISIONING_DENIED
 
 
+ADMINISTRATOR = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": [
+                f"admin:{action}"
+                for action in (
+                    *("CreateUser", "GetUser", "DeleteUser", "CreatePolicy", "GetPolicy", "DeletePolicy"),
+                    *("ListUserPolicies", "AttachUserOrGroupPolicy"),
+                )
+            ],
+        }
+    ],
+}
+"""As the documentation says."""
+
+
+async def test_an_administrator_need_not_be_root(store: Store, tenant: Callable[[str], Tenant]) -> None:
+    """What the documentation allows it is enough."""
+    name, key = f"administrator-{next(_numbers)}", AccessKey("ADMINISTRATOR", "secret-of-administrator")
+    made = Call("PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR).encode())
+    assert (await call(store.admin(), made)).good
+    await admit(store.admin(), key, name, ADMINISTRATOR)
+    one, admin = tenant("team-a"), store.admin(key)
+    await admit(admin, one.key, one.name, one.policy)
+    await admit(admin, AccessKey(one.key.id, "another-secret"), one.name, one.policy)
+    await revoke(admin, one.key.id, one.name)
+    await remove_policy(admin, one.name)
+    assert (await one.user(), await one.live_policy()) == (None, None)
+
+
 def _bucket(document: Object) -> str:
     return str(document["Statement"][0]["Resource"][0]).rpartition(":")[2]

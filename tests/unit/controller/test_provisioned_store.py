@@ -163,6 +163,13 @@ async def test_settings_are_made_by_the_administrator_and_not_asked_for_without_
     assert rule is None
 
 
+async def test_settings_that_the_bucket_does_not_take_are_a_fault_though_the_key_works(world: World) -> None:
+    """They were asked for: a condition that is True would hide that they are not to be had."""
+    shared(world).admin_fault = UserMistake(Reason.BUCKET_SETTINGS_REFUSED, "No such key.")
+    await world.until_settled()
+    assert world.condition("ArtifactStoreReady")[:2] == ("False", "BucketSettingsRefused")
+
+
 async def test_a_store_that_is_not_s3_is_passed_on_and_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     made = World(monkeypatch, {**EXTERNAL, "artifacts": {"external": {"uri": "gs://models/team"}}})
     made.put_secret("db", uri=URI.format(host="one"))

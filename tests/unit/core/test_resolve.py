@@ -3,12 +3,13 @@
 import pytest
 
 from mlflow_operator.core import quantity
+from mlflow_operator.core.deployment import deployment
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import Surroundings, surroundings
 from mlflow_operator.core.server import EmbeddedDatabase, ExternalDatabase, TLSMode
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED, Images
 
-from .support import server
+from .support import env, server
 
 
 def test_an_empty_spec_is_a_whole_server() -> None:
@@ -100,3 +101,36 @@ def test_what_the_cluster_gave_the_service_is_known() -> None:
 def test_the_tested_version_has_a_known_schema() -> None:
     """Otherwise every new server would cost one needless Job."""
     assert TESTED in SCHEMA_HEADS
+
+
+def test_without_an_endpoint_nothing_stands_in_the_way_of_a_workload_identity() -> None:
+    """boto3 takes what the identity's webhook gives the pod, unless a key or an address comes first."""
+    artifacts = {"s3": {"bucket": "models", "region": "eu-central-1"}}
+    identity = {"spec": {"serviceAccountName": "tracking"}}
+    pod = deployment(server({"artifacts": artifacts, "podTemplate": identity}), "")["spec"]["template"][
+        "spec"
+    ]
+    names = {variable["name"] for variable in pod["containers"][0]["env"]}
+    assert not {name for name in names if "ENDPOINT" in name or "ACCESS_KEY" in name}
+    assert "AWS_DEFAULT_REGION" in names
+    assert pod["serviceAccountName"] == "tracking"
+
+
+def test_a_store_that_is_not_s3_gets_its_address_and_nothing_of_s3() -> None:
+    pod = deployment(server({"artifacts": {"external": {"uri": "gs://models/a"}}}), "")["spec"]["template"][
+        "spec"
+    ]
+    plain = env(pod["containers"][0])
+    assert plain["MLFLOW_ARTIFACTS_DESTINATION"] == "gs://models/a"
+    assert not {name for name in plain if name.startswith(("AWS_", "MLFLOW_S3", "MLFLOW_BOTO"))}
+
+
+def test_an_administrators_secret_is_read_where_it_is_and_the_servers_own_beside_the_server() -> None:
+    admin = {"name": "admin", "namespace": "platform", "accessKeyIDKey": "id"}
+    spec = {"artifacts": {"s3": {"bucket": "models", "endpoint": "http://a:9000", "adminSecretRef": admin}}}
+    store = server(spec).artifacts.s3
+    assert store
+    assert store.admin
+    assert (store.admin.access_key.namespace, store.admin.access_key.key) == ("platform", "id")
+    assert store.access_key
+    assert (store.access_key.name, store.access_key.namespace) == ("a-artifacts", None)

@@ -3,6 +3,7 @@
 from mlflow_operator.controller.steps import store_place
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import bucket_rules, store_policy
+from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, UserMistake
 from mlflow_operator.core.server import BucketCreation, ObjectStore, StoreAdmin
 from mlflow_operator.providers import minio_admin
@@ -30,7 +31,7 @@ async def _provisioned(work: Work, store: ObjectStore, admin: StoreAdmin, bucket
     try:
         await _provision(work, store, admin, bucket, works=works)
     except Fault as fault:
-        if not works:
+        if not works or fault.reason is Reason.BUCKET_SETTINGS_REFUSED:
             raise
         return f" The server's key opens it, and nothing about it can be changed now. {fault.message}"
     if not works:
