@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,10 +120,12 @@ class ObjectStores:
             raise s3_faults.silent(bucket.place) from None
 
     def _client(self, bucket: Bucket) -> "S3Client":
+        # one for all that a key opens: an administrator's is the same for every server
+        key = replace(bucket, name="", prefix="", field="")
         with self._lock:
-            if bucket in self._clients:
-                self._clients.move_to_end(bucket)
-                return self._clients[bucket]
+            if key in self._clients:
+                self._clients.move_to_end(key)
+                return self._clients[key]
             self._session = self._session or aws_data.session()
             client = self._session.client(
                 "s3",
@@ -141,7 +143,7 @@ class ObjectStores:
                 ),
             )
             bucket_settings.watch(client)
-            self._clients[bucket] = client
+            self._clients[key] = client
             if len(self._clients) > _CLIENTS:
                 self._clients.popitem(last=False)
             return client

@@ -30,11 +30,12 @@ class Shared(Store):
         self.users = {"root": "hunter2-hunter2"}
         self.admitted: list[tuple[str, Object]] = []
         self.admin_fault: Fault | None = None
+        self.closed: set[str] = set()
 
     async def ensure(self, bucket: Any, create: bool) -> bool:
         """Fine for who is known."""
         await super().ensure(bucket, create)
-        if self.users.get(bucket.access_key) != bucket.secret_key:
+        if self.users.get(bucket.access_key) != bucket.secret_key or bucket.name in self.closed:
             raise DENIED
         return False
 
@@ -151,6 +152,21 @@ async def test_without_a_right_administrator_a_new_server_waits_and_says_why(
     made.put_secret("admin", accessKeyID="root", secretAccessKey="ends in a line break\n")
     await made.until_settled()
     assert made.condition("ArtifactStoreReady")[:2] == ("False", "SecretValueInvalid")
+
+
+async def test_no_key_is_made_for_a_bucket_that_the_administrator_itself_may_not_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a platform can say by its administrator's own rights which buckets tenants may ask for."""
+    made = World(monkeypatch, {**SPEC, "artifacts": {"s3": {**S3, "bucket": "payroll"}}})
+    made.store = store = Shared()
+    monkeypatch.setattr(minio_admin, "admit", store.admit)
+    store.closed = {"payroll"}
+    made.put_secret("db", uri=URI.format(host="one"))
+    made.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
+    await made.until_settled()
+    assert made.condition("ArtifactStoreReady")[:2] == ("False", "BucketAccessDenied")
+    assert not store.admitted
 
 
 async def test_settings_are_made_by_the_administrator_and_not_asked_for_without_need(world: World) -> None:

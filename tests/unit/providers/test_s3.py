@@ -1,6 +1,7 @@
 """An S3 store that answers slowly holds nobody up."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -28,3 +29,14 @@ async def test_a_look_ends_in_time_though_its_thread_does_not(monkeypatch: pytes
         stores.close()
     assert refusal.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
     assert "does not answer" in refusal.value.message
+
+
+def test_servers_that_use_one_key_share_a_client() -> None:
+    """Each keeps some memory and a connection; an administrator looks at the places of a whole platform."""
+    stores = ObjectStores()
+    try:
+        one = stores._client(BUCKET)
+        assert stores._client(replace(BUCKET, name="plots", prefix="team-b", field="elsewhere")) is one
+        assert stores._client(replace(BUCKET, secret_key="hunter3")) is not one
+    finally:
+        stores.close()
