@@ -1,7 +1,8 @@
 """Objects held against schemas by kubeconform, as strictly as it can: no unknown field, and no kind without a schema.
 
-Kubernetes' own schemas come with the package kubernetes-validate, that of ServiceMonitor with cloudcoil's models, and
-that of MLflowServer from our definition; each is written down as kubeconform reads it.
+Kubernetes' own schemas come with the package kubernetes-validate, that of ServiceMonitor with cloudcoil's models, that
+of MLflowServer from our definition, that of CloudNativePG's Cluster, as far as it is used, from tests/cloudnativepg.py;
+each is written down as kubeconform reads it.
 """
 
 import json
@@ -16,6 +17,7 @@ from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 from kubernetes_validate.utils import all_versions, latest_version
 
 from mlflow_operator.core.objects import Object
+from tests.cloudnativepg import CLUSTER
 from tests.cluster.settings import load
 from tests.generate import tool
 from tests.server_values import resource
@@ -62,6 +64,7 @@ def _schemas(kubernetes: str) -> Path:
     (folder / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(resource()))
     theirs = _strict(ServiceMonitor.model_json_schema(by_alias=True))
     (folder / "servicemonitor-monitoring-v1.json").write_text(json.dumps(theirs))
+    (folder / "cluster-postgresql-v1.json").write_text(json.dumps(_strict(CLUSTER)))
     return folder
 
 

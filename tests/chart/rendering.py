@@ -22,6 +22,7 @@ EVERYTHING: Values = {
     "image": {"repository": "registry.example.com:5000/operator", "tag": "2.0.0", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "login"}],
     "replicas": 3,
+    "adminSecrets": {"platform": ["postgres-admin", "minio-admin"]},
     "images": {
         "mlflow": "registry.example.com:5000/mlflow",
         "postgres": "registry.example.com/postgres:17",
@@ -56,6 +57,10 @@ CASES: Mapping[str, Values] = {
     "two replicas": {"replicas": 2},
     "some namespaces": {"watchNamespaces": ["team-a", "team-b"]},
     "some namespaces and its own": {"watchNamespaces": ["team-a", NAMESPACE]},
+    "some namespaces on a shared platform": {
+        "watchNamespaces": ["team-a"],
+        "adminSecrets": {"platform": ["postgres-admin", "minio-admin"], "other": ["admin"]},
+    },
     "as little as possible": {
         "replicas": 0,
         "crds": {"install": False},

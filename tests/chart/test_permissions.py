@@ -33,10 +33,13 @@ MAY = {
     ("apps", "statefulsets"): (*WRITE, "delete"),
     ("batch", "jobs"): (*READ, "create", "delete"),
     ("policy", "poddisruptionbudgets"): (*WRITE, "delete"),
+    ("postgresql.cnpg.io", "clusters"): ("get",),
 }
 """In each namespace that is watched. A line more here is a decision: say in the commit what for."""
 
-ANYWHERE = {("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch")}
+ANYWHERE = {
+    ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
+}
 """What has no namespace; where only some are watched, the operator goes without."""
 
 AT_HOME = {("coordination.k8s.io", "leases"): ("create", "get", "update")}
@@ -106,6 +109,20 @@ def test_only_the_own_lease_can_be_changed() -> None:
     rules = [rule for obj in render() for rule in obj.get("rules", ()) if "leases" in rule["resources"]]
     named = {verb: rule.get("resourceNames") for rule in rules for verb in rule["verbs"]}
     assert named == {"create": None, "get": ["mlflow-operator"], "update": ["mlflow-operator"]}
+
+
+def test_a_shared_platforms_secrets_are_granted_by_name() -> None:
+    """Where only some namespaces are watched; and nowhere else any other."""
+    watched = render(NAMESPACED | {"adminSecrets": {"platform": ["postgres-admin", "minio-admin"]}})
+    assert _granted(watched)["platform"] == {("", "secrets", "get")}
+    rules = [
+        rule
+        for obj in watched
+        if obj["kind"] == "Role" and obj["metadata"]["namespace"] == "platform"
+        for rule in obj["rules"]
+    ]
+    assert [rule["resourceNames"] for rule in rules] == [["postgres-admin", "minio-admin"]]
+    assert "platform" not in _granted(render({"adminSecrets": {"platform": ["postgres-admin"]}}))
 
 
 def test_who_may_edit_a_namespace_may_have_servers_in_it() -> None:

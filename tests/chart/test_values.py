@@ -42,6 +42,8 @@ PATHS = list(leaves(DEFAULTS))
         ({"watchNamespaces": "team-a"}, "/watchNamespaces", "want array"),
         ({"watchNamespaces": ["team-*"]}, "/watchNamespaces/0", "pattern"),
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces", "equal"),
+        ({"adminSecrets": {"platform": "admin"}}, "/adminSecrets/platform", "want array"),
+        ({"adminSecrets": {"platform": []}}, "/adminSecrets/platform", "minItems"),
         ({"images": {"mlflow": "example.com/mlflow:v3.17.2"}}, "/images/mlflow", "pattern"),
         ({"images": {"postgres": "-x"}}, "/images/postgres", "pattern"),
         ({"clusterDomain": "cluster.local."}, "/clusterDomain", "pattern"),

@@ -32,7 +32,7 @@ class Instance:
 
     def session(self, database: str = "postgres", **who: Any) -> "psycopg.Connection[tuple[Any, ...]]":
         """A session of the superuser, or of the user and the password given."""
-        keys = {"user": self.user, "password": self.password, **who}
+        keys = {"user": self.user, "password": self.password, "client_encoding": "UTF8", **who}
         return psycopg.connect(host=self.host, port=self.port, dbname=database, autocommit=True, **keys)
 
     def query(

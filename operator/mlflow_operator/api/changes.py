@@ -12,6 +12,11 @@ from mlflow_operator.api.rules import Rule
 from mlflow_operator.api.storage import ARTIFACTS_SIZE, DATABASE_SIZE
 
 EXTERNAL = "database.external"
+PROVISION = "database.provision"
+CLOUD_NATIVE_PG = "database.cloudNativePG"
+DATABASES = (EXTERNAL, PROVISION, CLOUD_NATIVE_PG)
+"""All but the embedded one."""
+
 HOST = f"{EXTERNAL}.host"
 S3 = "artifacts.s3"
 ENGINE = "artifacts.embedded.engine"
@@ -53,11 +58,11 @@ def _kept(cel: str, subject: str, field: str) -> Rule:
     return Rule(f"{_ALLOWED} || {cel}", f"{subject} changed: {_WAY_OUT}", field=field)
 
 
-def _member(path: str) -> Rule:
-    union = path.split(".", maxsplit=1)[0]
-    return _kept(
-        f"({_has('self', path)}) == ({_has('oldSelf', path)})", f"The member of spec.{union}", f".{union}"
-    )
+def _member(*paths: str) -> Rule:
+    """Return the rule that the union whose other members are at `paths` keeps the one it has."""
+    union = paths[0].split(".", maxsplit=1)[0]
+    same = " && ".join(f"({_has('self', path)}) == ({_has('oldSelf', path)})" for path in paths)
+    return _kept(f"({same})", f"The member of spec.{union}", f".{union}")
 
 
 def _while_there(path: str, member: str, subject: str | None = None) -> Rule:
@@ -110,7 +115,7 @@ def _same_host() -> str:
 
 
 CHANGE_RULES = (
-    _member(EXTERNAL),
+    _member(*DATABASES),
     _member(S3),
     _member(FOREIGN),
     _kept(
@@ -121,6 +126,24 @@ CHANGE_RULES = (
     _kept(
         f"!({_in_both(HOST)}) || ({_same_or(f'{EXTERNAL}.databaseName', repr('mlflow'))})",
         f"spec.{EXTERNAL}.databaseName",
+        ".database",
+    ),
+    _kept(
+        f"!({_in_both(PROVISION)}) || "
+        f"({_same(f'{PROVISION}.host')} && {_same_or(f'{PROVISION}.port', '5432')})",
+        f"spec.{PROVISION}.host or port",
+        ".database",
+    ),
+    _kept(
+        f"!({_in_both(PROVISION)}) || "
+        f"({_same(f'{PROVISION}.databaseName')} && {_same(f'{PROVISION}.roleName')})",
+        f"spec.{PROVISION}.databaseName or roleName",
+        ".database",
+    ),
+    _kept(
+        f"!({_in_both(CLOUD_NATIVE_PG)}) || ({_same(f'{CLOUD_NATIVE_PG}.clusterName')} && "
+        f"{_same_or(f'{CLOUD_NATIVE_PG}.databaseName', repr('app'))})",
+        f"spec.{CLOUD_NATIVE_PG}.clusterName or databaseName",
         ".database",
     ),
     # http becoming https is no other store: hosts are compared, ports included.
@@ -135,8 +158,8 @@ CHANGE_RULES = (
         "other way round. Put the old value back, or, if it is meant, set spec.storageChangePolicy to Allow",
         field=".artifacts",
     ),
-    _never_smaller("database", (EXTERNAL,), DATABASE_SIZE),
+    _never_smaller("database", DATABASES, DATABASE_SIZE),
     _never_smaller("artifacts", (S3, FOREIGN), ARTIFACTS_SIZE),
-    _same_class("database", (EXTERNAL,)),
+    _same_class("database", DATABASES),
     _same_class("artifacts", (S3, FOREIGN)),
 )

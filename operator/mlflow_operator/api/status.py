@@ -42,7 +42,7 @@ class DatabaseStatus(Model):
     """The database in use."""
 
     type: Text | None = None
-    """Embedded or External."""
+    """Embedded, External, Provision or CloudNativePG."""
     host: Text | None = None
     """Where it is."""
     port: Int32 | None = None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.controller.cluster import Cluster, Forbidden
 from mlflow_operator.core import kinds, labels, sharing
 from mlflow_operator.core.conditions import ConditionType, Reason
 from mlflow_operator.core.credentials import contents, is_text
@@ -127,7 +127,16 @@ class Reader:
         return None if wanted is None else await self.value(wanted)
 
     async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
-        found = await self.cluster.get(kind, namespace, name)
+        try:
+            found = await self.cluster.get(kind, namespace, name)
+        except Forbidden:
+            if namespace == self.namespace:
+                raise
+            raise UserMistake(
+                Reason.PROVISIONING_DENIED,
+                f'The operator itself may not read Secret "{name}" in namespace {namespace}. Whoever installed it can '
+                "name that Secret in its chart's value adminSecrets.",
+            ) from None
         if found is None or not sharing.allows(found, self.namespace):
             return None
         if kind == kinds.SECRET:

@@ -8,28 +8,27 @@ from mlflow_operator.core import labels, mlflow, seaweedfs
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import Artifacts, EmbeddedDatabase, Engine, ObjectStore, Owner
+from mlflow_operator.core.server import Artifacts, Engine, ObjectStore, Owner
 
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
 
 
-def database_secret(owner: Owner, database: EmbeddedDatabase, password: str) -> Object:
-    """Credentials of the embedded database, with all that a person needs to connect."""
-    connection = Connection(database.host, database.port, database.database, database.username, password)
-    return _secret(
-        owner,
-        owner.names.database_secret,
-        labels.DATABASE_POD,
-        {
-            "username": database.username,
-            "password": password,
-            "host": database.host,
-            "port": str(database.port),
-            "dbname": database.database,
-            "uri": connection.sqlalchemy(),
-        },
-    )
+def database_secret(owner: Owner, connection: Connection) -> Object:
+    """Credentials of a database that was made for the server, with all that a person needs to connect."""
+    return _secret(owner, owner.names.database_secret, labels.DATABASE_POD, database_values(connection))
+
+
+def database_values(connection: Connection) -> dict[str, str]:
+    """What that Secret says of a connection."""
+    return {
+        "username": connection.username,
+        "password": connection.password,
+        "host": connection.host,
+        "port": str(connection.port),
+        "dbname": connection.database,
+        "uri": connection.sqlalchemy(),
+    }
 
 
 def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_key: str) -> Object:
@@ -86,6 +85,11 @@ def contents(secret: Object) -> dict[str, str]:
     return found
 
 
+def encoded(text: str) -> str:
+    """A value as a Secret's `data` holds it."""
+    return base64.b64encode(text.encode()).decode()
+
+
 def is_text(value: str) -> bool:
     """Whether a value of `contents` was text."""
     try:
@@ -96,11 +100,10 @@ def is_text(value: str) -> bool:
 
 
 def _secret(owner: Owner, name: str, component: str, values: dict[str, str]) -> Object:
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata(owner, name, component),
         "type": "Opaque",
-        "data": encoded,
+        "data": {key: encoded(text) for key, text in values.items()},
     }

@@ -5,10 +5,19 @@ The operator itself makes them step by step, each when what it needs is ready; b
 
 from dataclasses import dataclass
 
-from mlflow_operator.core import artifact_store, client, credentials, deployment, jobs, postgres, proxied
+from mlflow_operator.core import (
+    artifact_store,
+    client,
+    credentials,
+    deployment,
+    jobs,
+    postgres,
+    provisioning,
+    proxied,
+)
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedDatabase, Server
+from mlflow_operator.core.server import EmbeddedDatabase, ProvisionedDatabase, Server
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,8 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
     username = generated.database_username
     if isinstance(database, EmbeddedDatabase):
         username = database.username
-        found.append(credentials.database_secret(owner, database, generated.database_password))
-    store = server.artifacts.s3
-    if store and (server.artifacts.embedded or store.admin):
-        found.append(credentials.artifacts_secret(owner, store, generated.access_key, generated.secret_key))
+    if isinstance(database, ProvisionedDatabase):
+        username = provisioning.logins(database.role)[0]
     connection = Connection(
         database.host or "DATABASE-HOST",
         database.port,
@@ -40,6 +47,11 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
         username,
         generated.database_password,
     )
+    if isinstance(database, EmbeddedDatabase | ProvisionedDatabase):
+        found.append(credentials.database_secret(owner, connection))
+    store = server.artifacts.s3
+    if store and (server.artifacts.embedded or store.admin):
+        found.append(credentials.artifacts_secret(owner, store, generated.access_key, generated.secret_key))
     users = credentials.store_users(server.artifacts, generated.access_key, generated.secret_key)
     return [
         *found,

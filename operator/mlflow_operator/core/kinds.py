@@ -50,6 +50,8 @@ NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 DEFINITION = Kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
+CLOUD_NATIVE_PG = Kind("postgresql.cnpg.io/v1", "Cluster", "clusters")
+"""Not ours, and perhaps not there: `get` of one finds nothing then."""
 # Questions: nothing is stored, the answer is the object itself.
 WHO_AM_I = Kind("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False)
 MAY_I = Kind(
@@ -58,7 +60,7 @@ MAY_I = Kind(
 
 ALL = (
     *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, POD, PDB, LEASE, EVENT),
-    *(NAMESPACE, DEFINITION, WHO_AM_I, MAY_I),
+    *(NAMESPACE, DEFINITION, WHO_AM_I, MAY_I, CLOUD_NATIVE_PG),
 )
 
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}

@@ -3,7 +3,7 @@
 from mlflow_operator.core import pods, proxied
 from mlflow_operator.core.hosts import origins
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import ExternalDatabase, ObjectStore, SecretKey, Server
+from mlflow_operator.core.server import ObjectStore, SecretKey, Server
 
 USER = 10001
 """The official image names no user and would run as root."""
@@ -75,15 +75,15 @@ def server_env(server: Server) -> list[Object]:
 def database_volumes(server: Server) -> list[Object]:
     """Every volume of a pod that runs MLflow on the database alone."""
     found = [pods.HOME_VOLUME]
-    if isinstance(server.database, ExternalDatabase) and server.database.ca:
-        found.append(pods.trust_volume(DATABASE_TRUST, server.database.ca))
+    if server.database_ca:
+        found.append(pods.trust_volume(DATABASE_TRUST, server.database_ca))
     return [*found, *server.pods.volumes]
 
 
 def database_mounts(server: Server) -> list[Object]:
     """Where `database_volumes` are found."""
     found = [pods.HOME_MOUNT]
-    if isinstance(server.database, ExternalDatabase) and server.database.ca:
+    if server.database_ca:
         found.append(pods.trust_mount(DATABASE_TRUST))
     return [*found, *server.volume_mounts]
 

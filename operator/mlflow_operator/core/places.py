@@ -3,15 +3,29 @@
 from mlflow_operator.core import mlflow
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedDatabase, Server
+from mlflow_operator.core.server import (
+    ClusterDatabase,
+    EmbeddedDatabase,
+    ExternalDatabase,
+    ProvisionedDatabase,
+    Server,
+)
+
+PROVISION = "Provision"
+
+_TYPES = {
+    EmbeddedDatabase: "Embedded",
+    ExternalDatabase: "External",
+    ProvisionedDatabase: PROVISION,
+    ClusterDatabase: "CloudNativePG",
+}
 
 
 def of(server: Server, connection: Connection) -> Object:
     """The status' members `database` and `artifacts`."""
-    embedded = isinstance(server.database, EmbeddedDatabase)
     return {
         "database": {
-            "type": "Embedded" if embedded else "External",
+            "type": _TYPES[type(server.database)],
             "host": connection.host,
             "port": connection.port,
             "name": connection.database,

@@ -62,7 +62,12 @@ class Plan:
     @property
     def logins(self) -> tuple[str, ...]:
         """The names of the two who may log in; one of them does, both only while a password is replaced."""
-        return tuple(f"{self.role}{end}" for end in LOGINS)
+        return logins(self.role)
+
+
+def logins(role: str) -> tuple[str, ...]:
+    """The names of the two who may log in to what `role` owns."""
+    return tuple(f"{role}{end}" for end in LOGINS)
 
 
 def derived_name(owner: Owner) -> str:

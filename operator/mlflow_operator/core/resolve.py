@@ -9,12 +9,13 @@ from mlflow_operator.api import database as api_database
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
-from mlflow_operator.core import artifact_store, hosts, sizing
+from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
     Artifacts,
     BucketCreation,
     BucketSettings,
+    ClusterDatabase,
     Database,
     EmbeddedArtifactStore,
     EmbeddedDatabase,
@@ -24,6 +25,7 @@ from mlflow_operator.core.server import (
     ObjectStore,
     Owner,
     PodSettings,
+    ProvisionedDatabase,
     SecretKey,
     Server,
     ServiceSettings,
@@ -100,6 +102,10 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
 def _database(owner: Owner, spec: api_database.Database, images: Images) -> Database:
     if spec.external:
         return _external(spec.external)
+    if spec.provision:
+        return _provisioned(owner, spec.provision)
+    if spec.cloud_native_pg:
+        return _cluster(spec.cloud_native_pg)
     embedded = spec.embedded or api_database.EmbeddedDatabase()
     return EmbeddedDatabase(
         image=embedded.image or images.postgres,
@@ -112,7 +118,7 @@ def _database(owner: Owner, spec: api_database.Database, images: Images) -> Data
 def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
     field = "spec.database.external"
     tls = spec.tls or api_database.DatabaseTLS()
-    uri, keys, authority = spec.uri_secret_ref, spec.credentials_secret_ref, tls.ca_secret_ref
+    uri, keys = spec.uri_secret_ref, spec.credentials_secret_ref
     at = f"{field}.credentialsSecretRef"
     return ExternalDatabase(
         uri=SecretKey(uri.name, uri.key, f"{field}.uriSecretRef") if uri else None,
@@ -122,8 +128,44 @@ def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
         username=SecretKey(keys.name, keys.username_key, at) if keys else None,
         password=SecretKey(keys.name, keys.password_key, at) if keys else None,
         tls=_TLS[tls.mode.value],
-        ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
+        ca=_authority(tls, field),
     )
+
+
+def _provisioned(owner: Owner, spec: api_database.ProvisionedDatabase) -> ProvisionedDatabase:
+    field = "spec.database.provision"
+    tls, admin = spec.tls or api_database.DatabaseTLS(), spec.admin_secret_ref
+    at = f"{field}.adminSecretRef"
+    derived = provisioning.derived_name(owner)
+    return ProvisionedDatabase(
+        host=spec.host,
+        port=spec.port,
+        database=spec.database_name or derived,
+        role=spec.role_name or derived,
+        username=SecretKey(admin.name, admin.username_key, at, admin.namespace),
+        password=SecretKey(admin.name, admin.password_key, at, admin.namespace),
+        tls=_TLS[tls.mode.value],
+        ca=_authority(tls, field),
+    )
+
+
+def _cluster(spec: api_database.CloudNativePGDatabase) -> ClusterDatabase:
+    field = "spec.database.cloudNativePG.clusterName"
+    name = spec.cluster_name
+    return ClusterDatabase(
+        cluster=name,
+        database=spec.database_name,
+        secret=cloudnativepg.secret(name),
+        host=cloudnativepg.host(name),
+        port=cloudnativepg.PORT,
+        tls=TLSMode.VERIFY_CA,
+        ca=SecretKey(cloudnativepg.authority(name), "ca.crt", field),
+    )
+
+
+def _authority(tls: api_database.DatabaseTLS, field: str) -> SecretKey | None:
+    named = tls.ca_secret_ref
+    return SecretKey(named.name, named.key, f"{field}.tls.caSecretRef") if named else None
 
 
 def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:

@@ -101,7 +101,37 @@ class ExternalDatabase:
     ca: SecretKey | None
 
 
-Database = EmbeddedDatabase | ExternalDatabase
+@dataclass(frozen=True)
+class ProvisionedDatabase:
+    """A database made on a shared Postgres: `role` owns it, `username` and `password` are the administrator's."""
+
+    host: str
+    port: int
+    database: str
+    role: str
+    username: SecretKey
+    password: SecretKey
+    tls: TLSMode
+    ca: SecretKey | None
+
+
+@dataclass(frozen=True)
+class ClusterDatabase:
+    """A database in the CloudNativePG Cluster `cluster`, whose Secret `secret` has the credentials."""
+
+    cluster: str
+    database: str
+    secret: str
+    host: str
+    port: int
+    tls: TLSMode
+    ca: SecretKey
+
+
+RemoteDatabase = ExternalDatabase | ProvisionedDatabase | ClusterDatabase
+"""One that the operator does not run."""
+
+Database = EmbeddedDatabase | RemoteDatabase
 
 
 class BucketCreation(StrEnum):
@@ -249,6 +279,11 @@ class Server:
     def names(self) -> Names:
         """Names of what it owns."""
         return self.owner.names
+
+    @property
+    def database_ca(self) -> SecretKey | None:
+        """What the database's certificate is verified with; None where it is not, or the database is our own."""
+        return None if isinstance(self.database, EmbeddedDatabase) else self.database.ca
 
     @property
     def url(self) -> str:

@@ -10,6 +10,14 @@ from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady, UserMistake
 from mlflow_operator.providers.postgres_session import Session, one, session
 
+_DATABASE = sql.SQL(
+    "SELECT pg_encoding_to_char(encoding), oid::text, pg_get_userbyid(datdba), datconnlimit, "
+    "shobj_description(oid, 'pg_database'), current_setting('transaction_read_only'), "
+    "to_regclass('alembic_version')::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+)
+
+_NOTHING: tuple[object, ...] = ("", "", "", -1, None, "off", None)
+
 
 @dataclass(frozen=True)
 class DatabaseState:
@@ -17,37 +25,40 @@ class DatabaseState:
 
     `revision` is the alembic revision, None where MLflow has no tables yet. `identity` tells this database
     from another one that has taken its place. `obstacle` is what a migration would fail at, if that can be seen
-    beforehand; a server whose tables are there already can do without.
+    beforehand; a server whose tables are there already can do without. `owner` and `comment` are the database's.
     """
 
     encoding: str
     revision: str | None
     identity: str
     obstacle: UserMistake | None = None
+    owner: str = ""
+    connection_limit: int = -1
+    comment: str | None = None
 
 
-async def inspect(connection: Connection, ca_path: str | None, field: str) -> DatabaseState:
+async def inspect(
+    connection: Connection, ca_path: str | None, field: str, settled: str | None = None
+) -> DatabaseState:
     """Connects as MLflow would and looks.
 
-    `ca_path` is a file of this process, `field` the part of the spec that messages point to.
+    `ca_path` is a file of this process, `field` the part of the spec that messages point to. At the revision `settled`
+    no migration is due, so that no obstacle to one is looked for.
     Raises UserMistake or NotReady.
     """
     async with session(connection, ca_path, field) as found:
-        encoding = await one(found, "SHOW server_encoding")
-        identity = await one(
-            found, "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()"
-        )
-        table = await one(found, "SELECT to_regclass('alembic_version')::text")
+        row = await (await found.execute(_DATABASE)).fetchone()
+        encoding, identity, owner, limit, comment, read_only, table = row or _NOTHING
         revision = await one(found, "SELECT max(version_num) FROM alembic_version") if table else None
-        read_only = await one(found, "SHOW transaction_read_only")
-        obstacle = await _obstacle(found, table is not None)
+        due = settled is None or revision != settled
+        obstacle = await _obstacle(found, table is not None) if due else None
     if read_only == "on":
         raise NotReady(
             Reason.DATABASE_READ_ONLY,
             f"The database at {connection.host}:{connection.port} lets nothing be written: it is a standby, or "
             f"default_transaction_read_only is on. Name the primary in {field}.",
         )
-    if encoding is not None and encoding.upper() != "UTF8":
+    if str(encoding).upper() != "UTF8":
         raise UserMistake(
             Reason.DATABASE_ENCODING_UNSUPPORTED,
             f'The database "{connection.database}" at {connection.host}:{connection.port} has the encoding '
@@ -55,7 +66,15 @@ async def inspect(connection: Connection, ca_path: str | None, field: str) -> Da
             f"name it in {field}.",
         )
     place = f"{connection.host}:{connection.port}/{connection.database}"
-    return DatabaseState(encoding or "", revision, f"{place}#{identity}", obstacle)
+    return DatabaseState(
+        str(encoding),
+        revision,
+        f"{place}#{identity}",
+        obstacle,
+        str(owner),
+        int(str(limit)),
+        None if comment is None else str(comment),
+    )
 
 
 async def create_database(connection: Connection, field: str) -> None:

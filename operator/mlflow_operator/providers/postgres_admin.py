@@ -116,8 +116,7 @@ class _Administration:
             raise UserMistake(
                 Reason.DATABASE_LOST,
                 f'The database "{plan.database}" at {self.place} is gone, and nothing empty is put in its place. '
-                "Restore it under this name from a backup, owned by the role of the same plan; or, to start empty, "
-                "delete the Secret with its password, too.",
+                f'Restore it under this name from a backup, with the role "{plan.role}" as its owner.',
             )
         if found is None:
             self._needs(self.may_make_databases, "make databases", "CREATEDB")

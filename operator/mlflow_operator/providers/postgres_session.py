@@ -64,6 +64,8 @@ async def session(
 
 async def _connect(connection: Connection, ca_path: str | None) -> Session:
     options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
+    # of a database without an encoding psycopg would give bytes for text
+    options.setdefault("client_encoding", "UTF8")
     options.pop("connect_timeout", None)
     if ca_path:
         options["sslrootcert"] = ca_path

@@ -57,6 +57,17 @@ def uri(**more: Any) -> Spec:
     return {"database": {"external": {"uriSecretRef": {"name": "db"}, **more}}}
 
 
+def provision(**more: Any) -> Spec:
+    """A database made on a shared Postgres."""
+    admin = {"name": "postgres-admin", "namespace": "platform"}
+    return {"database": {"provision": {"host": "db", "adminSecretRef": admin, **more}}}
+
+
+def cluster(**more: Any) -> Spec:
+    """A database of CloudNativePG."""
+    return {"database": {"cloudNativePG": {"clusterName": "pg", **more}}}
+
+
 def s3(access: str | None = None, **more: Any) -> Spec:
     """A bucket."""
     return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **more}}}
@@ -113,7 +124,7 @@ WRITTEN = [
         "two databases",
         {"database": {"embedded": {}, **external()["database"]}},
         "spec.database",
-        "at most one of embedded and external",
+        "at most one of embedded, external, provision and cloudNativePG",
     ),
     Refusal(
         "two artifact stores",
@@ -234,6 +245,42 @@ WRITTEN = [
         "exactly one of uriSecretRef and host",
     ),
     Refusal("a URI and a port", uri(port=5433), "spec.database.external", "remove port"),
+    Refusal(
+        "a role of Postgres' own",
+        provision(roleName="pg_monitor"),
+        "spec.database.provision.roleName",
+        "keeps for itself",
+    ),
+    Refusal(
+        "everybody as a role",
+        provision(roleName="public"),
+        "spec.database.provision.roleName",
+        "keeps for itself",
+    ),
+    Refusal(
+        "a role with a quote in it",
+        provision(roleName='a"b'),
+        "spec.database.provision.roleName",
+        "no name of a role",
+    ),
+    Refusal(
+        "a database with a blank in it",
+        provision(databaseName="a b"),
+        "spec.database.provision.databaseName",
+        "no name of a database",
+    ),
+    Refusal(
+        "an administrator in no namespace there can be",
+        provision(adminSecretRef={"name": "a", "namespace": "A_b"}),
+        "spec.database.provision.adminSecretRef.namespace",
+        "no name of a namespace",
+    ),
+    Refusal(
+        "a Cluster with a namespace",
+        cluster(clusterName="other/pg"),
+        "spec.database.cloudNativePG.clusterName",
+        "no name of a Cluster",
+    ),
     Refusal(
         "a URI for a host",
         external(host="postgresql://me:hunter2@db/mlflow"),
@@ -473,6 +520,58 @@ CHANGED = [
         "databaseName changed",
         before=external(),
     ),
+    Refusal(
+        "a provisioned database instead",
+        provision(),
+        "spec.database",
+        "set spec.storageChangePolicy",
+        before=uri(),
+    ),
+    Refusal(
+        "an external database instead of one of CloudNativePG",
+        uri(),
+        "spec.database",
+        "set spec.storageChangePolicy",
+        before=cluster(),
+    ),
+    Refusal(
+        "another shared Postgres", provision(host="db2"), "spec.database", "host or port", before=provision()
+    ),
+    Refusal(
+        "another port of a shared Postgres",
+        provision(port=5433),
+        "spec.database",
+        "host or port",
+        before=provision(),
+    ),
+    Refusal(
+        "another database there",
+        provision(databaseName="b"),
+        "spec.database",
+        "databaseName or roleName changed",
+        before=provision(databaseName="a"),
+    ),
+    Refusal(
+        "the derived role no longer",
+        provision(roleName="b"),
+        "spec.database",
+        "databaseName or roleName changed",
+        before=provision(),
+    ),
+    Refusal(
+        "another Cluster",
+        cluster(clusterName="pg2"),
+        "spec.database",
+        "clusterName or databaseName",
+        before=cluster(),
+    ),
+    Refusal(
+        "another database in the Cluster",
+        cluster(databaseName="b"),
+        "spec.database",
+        "clusterName or databaseName",
+        before=cluster(),
+    ),
     Refusal("a bucket instead", s3(), "spec.artifacts", "set spec.storageChangePolicy", before={}),
     Refusal(
         "a foreign store instead",
@@ -558,6 +657,12 @@ ACCEPTED = [
     Consent("other credentials", external(credentialsSecretRef={"name": "new"}), before=external()),
     Consent("the default port by name", external(port=5432), before=external()),
     Consent("TLS for the same store", s3(endpoint="https://a:9000"), before=s3(endpoint="http://a:9000")),
+    Consent("a provisioned database, meant", provision() | ALLOW, before={}),
+    Consent("a provisioned database, all said", provision(port=5433, databaseName="A.b-c", roleName="r-1")),
+    Consent("another administrator", provision(adminSecretRef={"name": "b"}), before=provision()),
+    Consent("the default port of a shared Postgres by name", provision(port=5432), before=provision()),
+    Consent("a database of CloudNativePG by its default name", cluster(databaseName="app"), before=cluster()),
+    Consent("another Cluster, meant", cluster(clusterName="pg2") | ALLOW, before=cluster()),
     # What the URI holds is in a Secret: the operator compares it when it connects.
     Consent("a URI instead of a host", uri(), before=external()),
 ]

@@ -280,7 +280,7 @@ class World:
             if c["type"] == kind
         )
 
-    async def _inspect(self, connection: Connection, ca_path: str | None, field: str) -> DatabaseState:
+    async def _inspect(self, connection: Connection, *_: object) -> DatabaseState:
         self.asked.append(connection)
         if self.database_fault:
             raise self.database_fault

@@ -11,7 +11,7 @@ from mlflow_operator.core import kinds, mlflow, places, pods
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import ExternalDatabase
+from mlflow_operator.core.server import EmbeddedDatabase
 
 _SHORTEST_SECRET = 5
 """Characters; to blot out less would tear holes into every sentence, and hide nothing."""
@@ -49,10 +49,9 @@ class Credentials:
 @step(ConditionType.CREDENTIALS)
 async def run(work: Work, allow_storage_change: bool) -> Outcome[Credentials]:
     """Sees to it that every credential exists, and that the pods' own Secret says what they say."""
-    database = work.server.database
     connection = await login.connection(work, allow_storage_change)
     access_key, secret_key = await store_keys(work)
-    database_ca = await work.read.optional(database.ca) if isinstance(database, ExternalDatabase) else None
+    database_ca = await work.read.optional(work.server.database_ca)
     store = work.server.artifacts.s3
     store_ca = await work.read.optional(store.ca) if store else None
     users = secrets.store_users(work.server.artifacts, access_key, secret_key)
@@ -80,7 +79,7 @@ async def _pods_secret(
     rollout_key = known.get(secrets.ROLLOUT_KEY) or work.out.password()
     moving = places.elsewhere(work.seen.status, connection)
     database = work.server.database
-    if isinstance(database, ExternalDatabase) and database.ca:
+    if not isinstance(database, EmbeddedDatabase) and database.ca:
         connection = connection.with_tls(database.tls, pods.trust_path(mlflow.DATABASE_TRUST))
     uri, owner = secrets.server_uri(connection), work.server.owner
     arrived = secrets.server_secret(owner, uri, rollout_key, **users)

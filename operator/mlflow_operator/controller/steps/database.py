@@ -1,13 +1,21 @@
 """The database: runs where it is ours, is reached, and can hold what MLflow writes."""
 
-from mlflow_operator.controller.steps import stores
+from functools import partial
+
+from mlflow_operator.controller.steps import provisioned, schema, stores
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import labels, postgres
 from mlflow_operator.core.conditions import ConditionType, Reason, ready
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import Fault
-from mlflow_operator.core.server import EmbeddedDatabase
+from mlflow_operator.core.server import (
+    ClusterDatabase,
+    Database,
+    EmbeddedDatabase,
+    ExternalDatabase,
+    ProvisionedDatabase,
+)
 from mlflow_operator.providers import names, trust
 from mlflow_operator.providers.postgres import DatabaseState, create_database, inspect
 
@@ -30,10 +38,15 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
         return Outcome(suspended(_TYPE))
     if not up:
         return await stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data)
-    field = "spec.database.embedded" if embedded else "spec.database.external"
+    field = _FIELDS[type(database)]
     ca_path = await trust.path_of(credentials.database_ca)
+    connection = await _as_pods_see_it(work, credentials.connection)
+    look = partial(inspect, connection, ca_path, field, schema.fitting(work))
     try:
-        state = await inspect(await _as_pods_see_it(work, credentials.connection), ca_path, field)
+        if isinstance(database, ProvisionedDatabase):
+            state, note = await provisioned.look(work, database, connection, ca_path, look)
+        else:
+            state = await look()
     except Fault as fault:
         if not embedded:
             raise _hinting(fault, credentials.connection.password) from None
@@ -43,6 +56,14 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
             return Outcome(stores.starting(_TYPE), again=SOON)
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f"The database answers and is UTF8.{note}"), state)
+
+
+_FIELDS: dict[type[Database], str] = {
+    EmbeddedDatabase: "spec.database.embedded",
+    ExternalDatabase: "spec.database.external",
+    ProvisionedDatabase: provisioned.FIELD,
+    ClusterDatabase: "spec.database.cloudNativePG",
+}
 
 
 def _hinting(fault: Fault, password: str) -> Fault:

@@ -35,3 +35,22 @@ async def generated(
                 "old value, so a new one would lock everybody out.",
             )
     return values
+
+
+async def rewrite(work: Work, live: Object, values: dict[str, str]) -> Object:
+    """Puts `values` into a generated Secret, beside the others that it holds; returns it as it is then.
+
+    Nothing is written where they are there already. Conflict: it was changed since it was looked at.
+    """
+    held = secrets.decoded(live)
+    changed = {key: text for key, text in values.items() if held.get(key) != text}
+    if not changed:
+        return live
+    meta = live["metadata"]
+    unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
+    steps = [
+        {"op": "add", "path": f"/data/{key}", "value": secrets.encoded(text)} for key, text in changed.items()
+    ]
+    return await work.out.cluster.json_patch(
+        kinds.SECRET, meta["namespace"], meta["name"], [unchanged, *steps]
+    )

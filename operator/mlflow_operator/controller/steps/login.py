@@ -1,13 +1,20 @@
 """How the server gets into its database: a login that was generated, or one that the owner's Secrets hold."""
 
-from mlflow_operator.controller.steps.generated import generated
+from mlflow_operator.controller.cluster import Forbidden
+from mlflow_operator.controller.steps.generated import generated, rewrite
 from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import cloudnativepg, database_uri, kinds, places, provisioning
 from mlflow_operator.core import credentials as secrets
-from mlflow_operator.core import database_uri, places
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
-from mlflow_operator.core.faults import UserMistake
-from mlflow_operator.core.server import EmbeddedDatabase, ExternalDatabase
+from mlflow_operator.core.faults import NotReady, UserMistake
+from mlflow_operator.core.server import (
+    ClusterDatabase,
+    EmbeddedDatabase,
+    ExternalDatabase,
+    ProvisionedDatabase,
+    SecretKey,
+)
 
 STORAGE_CHANGE = (
     "The database would change from {old} to {new}, and everything logged so far would stay behind. "
@@ -18,10 +25,15 @@ STORAGE_CHANGE = (
 async def connection(work: Work, allow_storage_change: bool) -> Connection:
     """What opens the server's database, as the operator uses it: without a file to verify with."""
     database = work.server.database
-    if isinstance(database, EmbeddedDatabase):
-        found = await _embedded(work, database)
-    else:
-        found = await _external(work, database)
+    match database:
+        case EmbeddedDatabase():
+            found = await _embedded(work, database)
+        case ExternalDatabase():
+            found = await _external(work, database)
+        case ProvisionedDatabase():
+            found = await _provisioned(work, database)
+        case ClusterDatabase():
+            found = await _of_cluster(work, database)
     _same_database(work, found, allow_storage_change)
     return found
 
@@ -33,9 +45,15 @@ async def _embedded(work: Work, database: EmbeddedDatabase) -> Connection:
         names.database_secret,
         names.postgres_data,
         ("username", "password"),
-        lambda: secrets.database_secret(work.server.owner, database, work.out.password()),
+        lambda: secrets.database_secret(
+            work.server.owner, _of_embedded(database, database.username, work.out.password())
+        ),
     )
-    return Connection(database.host, database.port, database.database, values["username"], values["password"])
+    return _of_embedded(database, values["username"], values["password"])
+
+
+def _of_embedded(database: EmbeddedDatabase, username: str, password: str) -> Connection:
+    return Connection(database.host, database.port, database.database, username, password)
 
 
 async def _external(work: Work, database: ExternalDatabase) -> Connection:
@@ -46,6 +64,74 @@ async def _external(work: Work, database: ExternalDatabase) -> Connection:
         username = await work.read.optional(database.username) or ""
         password = await work.read.optional(database.password) or ""
         found = Connection(database.host, database.port, database.database, username, password)
+    return found.with_tls(database.tls, None)
+
+
+async def _provisioned(work: Work, database: ProvisionedDatabase) -> Connection:
+    """The login that the generated Secret names. It is written before the login is made, so that none is ever lost; a
+    Secret that is lost itself is no harm, for the administrator sets another password."""
+    owner, logins = work.server.owner, provisioning.logins(database.role)
+    name = owner.names.database_secret
+    live = work.seen.get(kinds.SECRET, name)
+    held = secrets.decoded(live) if live else {"username": logins[0], "password": work.out.password()}
+    if held.get("host") == f"{owner.names.postgres}.{owner.namespace}.svc":
+        raise UserMistake(
+            Reason.NAME_CONFLICT,
+            f'Secret "{name}" holds the password of the embedded database that this server had, which nothing else '
+            "opens. Keep a copy of it under another name, and delete it: then one is made for the new database.",
+        )
+    for key in ("username", "password"):
+        if not held.get(key):
+            raise UserMistake(
+                Reason.SECRET_KEY_MISSING,
+                f'Secret "{name}" has lost its key "{key}". Restore it from a backup; or delete the whole Secret: '
+                "then it is made anew, with another password.",
+            )
+    # the same password for a role of another name: the one of before stays as it was
+    username = held["username"] if held["username"] in logins else logins[0]
+    found = Connection(database.host, database.port, database.database, username, held["password"])
+    found = found.with_tls(database.tls, None)
+    live = await work.ensure(live or secrets.database_secret(owner, found), data=True)
+    await rewrite(work, live, secrets.database_values(found))
+    return found
+
+
+async def _of_cluster(work: Work, database: ClusterDatabase) -> Connection:
+    namespace, field = work.server.owner.namespace, "spec.database.cloudNativePG.clusterName"
+    try:
+        live = await work.out.cluster.get(kinds.CLOUD_NATIVE_PG, namespace, database.cluster)
+    except Forbidden:
+        raise UserMistake(
+            Reason.PROVISIONING_DENIED,
+            f"The operator may not look at Clusters of CloudNativePG in namespace {namespace}. Grant it get on "
+            "clusters of postgresql.cnpg.io, as its chart does.",
+        ) from None
+    if live is None:
+        raise NotReady(
+            Reason.DATABASE_UNREACHABLE,
+            f'There is no Cluster "{database.cluster}" of CloudNativePG (postgresql.cnpg.io/v1) in namespace '
+            f"{namespace}. Install CloudNativePG if it is not there, create the Cluster, or correct {field}.",
+        )
+    if not cloudnativepg.serves(live):
+        raise NotReady(
+            Reason.WAITING_FOR_DEPENDENCY,
+            f'Waits for an instance of Cluster "{database.cluster}"{cloudnativepg.phase(live)}.',
+        )
+    values = await work.read.values(kinds.SECRET, database.secret)
+    if values is None:
+        raise NotReady(
+            Reason.SECRET_NOT_FOUND,
+            f'There is no Secret "{database.secret}", which CloudNativePG makes for the user of Cluster '
+            f'"{database.cluster}". If the Cluster was given a Secret of your own, name its host, the database and '
+            "that Secret in spec.database.external.",
+        )
+    found = Connection(
+        values.get("host") or database.host,
+        int(values.get("port") or database.port),
+        database.database,
+        await work.read.value(SecretKey(database.secret, "username", field)),
+        await work.read.value(SecretKey(database.secret, "password", field)),
+    )
     return found.with_tls(database.tls, None)
 
 

@@ -28,7 +28,7 @@ async def run(work: Work, database: DatabaseState | None, moving: bool = False) 
     head = _head(work)
     if moving:
         _fits(work, database)
-    if database.revision is not None and database.revision == (head or _settled(work)):
+    if database.revision is not None and database.revision == fitting(work):
         return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
     # a Job that is complete counts for nothing where the database was emptied or put back to a backup after it
     undone = head is not None and work.seen.status.get("schemaRevision") == head
@@ -128,6 +128,11 @@ def running_image(work: Work) -> str | None:
 def never_begun(work: Work) -> list[Object]:
     """Migration Jobs that wait for an image that nobody asks for any more, say."""
     return [job for job in work.seen.of(kinds.JOB) if not _over(job) and not _started(work, job)]
+
+
+def fitting(work: Work) -> str | None:
+    """The revision at which no migration is due; None where that is not known beforehand."""
+    return _head(work) or _settled(work)
 
 
 def _head(work: Work) -> str | None:

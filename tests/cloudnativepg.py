@@ -1,0 +1,111 @@
+"""As much of CloudNativePG as our tests need: the part of its definition that is used, in words of our own, and what
+its operator would write. Names and spellings are those of its release 1.30 (api/v1/cluster_types.go and
+pkg/specs/secrets.go there).
+"""
+
+from typing import Any
+
+from mlflow_operator.core.objects import Object
+
+_STRING: Object = {"type": "string"}
+_COUNT: Object = {"type": "integer"}
+_CONDITION: Object = {
+    "type": "object",
+    "properties": dict.fromkeys(("type", "status", "reason", "message", "lastTransitionTime"), _STRING),
+}
+
+
+def _object(**properties: Any) -> Object:
+    return {"type": "object", "properties": properties}
+
+
+CLUSTER: Object = _object(
+    apiVersion=_STRING,
+    kind=_STRING,
+    metadata={"type": "object"},
+    spec=_object(
+        instances=_COUNT,
+        bootstrap=_object(initdb=_object(database=_STRING, owner=_STRING)),
+        storage=_object(size=_STRING),
+    ),
+    status=_object(
+        instances=_COUNT,
+        readyInstances=_COUNT,
+        phase=_STRING,
+        currentPrimary=_STRING,
+        writeService=_STRING,
+        conditions={"type": "array", "items": _CONDITION},
+    ),
+)
+"""The schema of a Cluster."""
+
+DEFINITION: Object = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "clusters.postgresql.cnpg.io"},
+    "spec": {
+        "group": "postgresql.cnpg.io",
+        "names": {"kind": "Cluster", "listKind": "ClusterList", "plural": "clusters", "singular": "cluster"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": CLUSTER},
+                "subresources": {"status": {}},
+            }
+        ],
+    },
+}
+
+
+def cluster(name: str, **spec: Any) -> Object:
+    """A Cluster of one instance."""
+    return {
+        "apiVersion": "postgresql.cnpg.io/v1",
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {"instances": 1, "storage": {"size": "1Gi"}, **spec},
+    }
+
+
+def status(name: str, *, healthy: bool) -> Object:
+    """While its first instance is made, and once it serves."""
+    ready = {"status": "True", "reason": "ClusterIsReady", "message": "Cluster is Ready"}
+    waits = {"status": "False", "reason": "ClusterIsNotReady", "message": "Cluster Is Not Ready"}
+    condition = {
+        "type": "Ready",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        **(ready if healthy else waits),
+    }
+    return {
+        "instances": 1,
+        "readyInstances": 1 if healthy else 0,
+        "phase": "Cluster in healthy state" if healthy else "Setting up primary",
+        "currentPrimary": f"{name}-1",
+        "writeService": f"{name}-rw",
+        "conditions": [condition],
+    }
+
+
+def app_secret(name: str, namespace: str, database: str, user: str, password: str) -> Object:
+    """`<name>-app`, with every key of it that anybody reads."""
+    host, port = f"{name}-rw", 5432
+    values = {
+        "username": user,
+        "user": user,
+        "password": password,
+        "dbname": database,
+        "host": host,
+        "port": str(port),
+        "uri": f"postgresql://{user}:{password}@{host}.{namespace}:{port}/{database}",
+        "pgpass": f"{host}:{port}:{database}:{user}:{password}\n",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"{name}-app", "labels": {"cnpg.io/reload": "true", "cnpg.io/userType": "app"}},
+        "type": "kubernetes.io/basic-auth",
+        "stringData": values,
+    }
