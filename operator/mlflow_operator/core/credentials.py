@@ -41,10 +41,22 @@ def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_k
         {
             "accessKeyID": access_key,
             "secretAccessKey": secret_key,
-            "endpoint": store.endpoint or "",
-            "bucket": store.bucket,
+            **_place(store),
         },
     )
+
+
+def artifacts_moved(values: dict[str, str], store: ObjectStore) -> list[Object]:
+    """The JSON patch by which that Secret says where the artifacts are now; empty where it does."""
+    return [
+        {"op": "add", "path": f"/data/{key}", "value": base64.b64encode(text.encode()).decode()}
+        for key, text in _place(store).items()
+        if values.get(key) != text
+    ]
+
+
+def _place(store: ObjectStore) -> dict[str, str]:
+    return {"endpoint": store.endpoint or "", "bucket": store.bucket}
 
 
 def server_uri(connection: Connection) -> str:

@@ -88,6 +88,21 @@ async def test_the_policy_follows_the_prefix(world: World) -> None:
     assert "models/team/b/*" in str(policy)
 
 
+async def test_the_secret_tells_where_the_artifacts_are_now(world: World) -> None:
+    """And keeps the key, and whatever else somebody keeps there."""
+    before = world.secret("a-artifacts")
+    world.change(artifacts={"s3": {**S3, "bucket": "plots"}}, storageChangePolicy="Allow")
+    await world.until_settled()
+    assert world.secret("a-artifacts") == {**before, "bucket": "plots"}
+
+
+async def test_a_key_that_the_secret_has_lost_is_told_with_the_way_out(world: World) -> None:
+    world.api.edit("Secret", "a-artifacts", lambda live: live["data"].pop("secretAccessKey"))
+    await world.reconcile()
+    assert world.condition("CredentialsReady")[1] == "SecretKeyMissing"
+    assert "delete the Secret" in world.condition("CredentialsReady")[2]
+
+
 @pytest.mark.parametrize("trouble", ["gone", "wrong", "refused"])
 async def test_a_server_goes_on_with_its_key_whatever_becomes_of_the_administrators(
     world: World, trouble: str

@@ -28,6 +28,12 @@ async def generated(
         )
     values = secrets.decoded(await work.ensure(live or make(), data=True))
     for key in keys:
+        if not values.get(key) and volume is None:
+            raise UserMistake(
+                Reason.SECRET_KEY_MISSING,
+                f'Secret "{name}" has lost its key "{key}". Restore it from a backup; or delete the Secret, and '
+                "another one is made.",
+            )
         if not values.get(key):
             raise UserMistake(
                 Reason.SECRET_KEY_MISSING,

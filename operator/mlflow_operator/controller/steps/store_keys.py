@@ -3,6 +3,7 @@
 from mlflow_operator.controller.steps.generated import generated
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import kinds
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.server import ObjectStore, SecretKey
@@ -37,14 +38,15 @@ async def whole(work: Work, wanted: SecretKey) -> str:
 async def _generated(work: Work, store: ObjectStore) -> tuple[str, str]:
     """The embedded store's root key, which must outlive its volume; or the key of a user of a shared one. Of that one
     another can be made at any time: whoever wants it deletes the Secret."""
-    names = work.server.names
+    owner, name = work.server.owner, work.server.names.artifacts_secret
     values = await generated(
         work,
-        names.artifacts_secret,
-        names.artifact_store_data if work.server.artifacts.embedded else None,
+        name,
+        work.server.names.artifact_store_data if work.server.artifacts.embedded else None,
         ("accessKeyID", "secretAccessKey"),
-        lambda: secrets.artifacts_secret(
-            work.server.owner, store, work.out.password()[:20], work.out.password()
-        ),
+        lambda: secrets.artifacts_secret(owner, store, work.out.password()[:20], work.out.password()),
     )
+    moved = secrets.artifacts_moved(values, store)
+    if moved:
+        await work.out.cluster.json_patch(kinds.SECRET, owner.namespace, name, moved)
     return values["accessKeyID"], values["secretAccessKey"]
