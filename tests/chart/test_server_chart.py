@@ -126,7 +126,7 @@ def test_a_cluster_without_the_operator_is_told_apart() -> None:
             "want integer",
         ),
         ({"artifacts": {"s3": {"region": "us-east-1"}}}, "/artifacts/s3", "'bucket'"),
-        ({"artifacts": {"access": "Direct"}}, "/artifacts/access", "'Presigned'"),
+        ({"artifacts": {"access": "Mounted"}}, "/artifacts/access", "'Presigned'"),
         ({"env": [{"name": "A", "value": 1}]}, "/env/0/value", "want string"),
         ({"podTemplate": {"spec": {"hostNetwork": True}}}, "/podTemplate/spec", "hostNetwork"),
         ({"service": {"type": "ExternalName"}}, "/service/type", "'NodePort'"),

@@ -19,6 +19,7 @@ class Access(StrEnum):
 
     PROXIED = "Proxied"
     PRESIGNED = "Presigned"
+    DIRECT = "Direct"
 
 
 class Engine(StrEnum):
@@ -68,6 +69,10 @@ class S3(Model):
 
     endpoint: Endpoint | None = None
     """Address of the store, such as `https://minio.example.com:9000`. Absent: AWS."""
+    public_endpoint: Endpoint | None = None
+    """Address of the store for clients, where they reach it by another one than the server: presigned URLs name it,
+    and Direct clients are told it. Absent: `endpoint`.
+    """
     region: Region = "us-east-1"
     """Region that requests are signed for. Stores other than AWS mostly take any."""
     bucket: BucketName
@@ -140,8 +145,9 @@ class Artifacts(Model):
 
     access: Annotated[Access, Unstored()] = Access.PROXIED
     """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
-    signs URLs, and clients transfer straight from and to the store, which they must reach at its `endpoint`;
-    needs `s3`. Default Proxied.
+    signs URLs, and clients transfer straight from and to the store. Direct: clients do so with the keys in Secret
+    `<name>-client`. The last two need `s3`, and clients that reach its `publicEndpoint` or `endpoint`. Default
+    Proxied.
     """
     embedded: EmbeddedArtifactStore | None = None
     """A store of the server's own, made and kept by the operator."""
@@ -155,9 +161,19 @@ class Artifacts(Model):
         not_empty("spec.artifacts", "embedded", "s3", "external", "access"),
         Rule(
             "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
-            "spec.artifacts.access Presigned makes clients reach the store, which only an S3 store can let them: "
+            "spec.artifacts.access Presigned or Direct makes clients reach the store, which only an S3 store can let "
+            "them: "
             "use Proxied, or a store of your own in spec.artifacts.s3",
             field=".access",
             holds=lambda it: it.access is Access.PROXIED or it.s3 is not None,
+        ),
+        Rule(
+            "!has(self.s3) || !has(self.s3.publicEndpoint) || self.?access.orValue('Proxied') != 'Proxied'",
+            "spec.artifacts.s3.publicEndpoint has no effect while spec.artifacts.access is Proxied, for then no client "
+            "reaches the store: remove it, or set spec.artifacts.access to Presigned or Direct",
+            field=".s3",
+            holds=lambda it: (
+                it.s3 is None or it.s3.public_endpoint is None or it.access is not Access.PROXIED
+            ),
         ),
     )

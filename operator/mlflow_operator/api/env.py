@@ -16,6 +16,7 @@ RESERVED_ENV = {
     "MLFLOW_DEFAULT_ARTIFACT_ROOT": "spec.artifacts",
     "MLFLOW_SERVE_ARTIFACTS": "spec.artifacts.access",
     "MLFLOW_S3_ENDPOINT_URL": "spec.artifacts.s3.endpoint",
+    "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL": "spec.artifacts.s3.publicEndpoint",
     "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "spec.artifacts.s3.addressingStyle",
     "AWS_ACCESS_KEY_ID": "spec.artifacts.s3.credentialsSecretRef",
     "AWS_SECRET_ACCESS_KEY": "spec.artifacts.s3.credentialsSecretRef",
@@ -34,6 +35,8 @@ RESERVED_ENV = {
     "MLFLOW_UVICORN_OPTS": "",
     # MLflow refuses it together with uvicorn's options.
     "MLFLOW_GUNICORN_OPTS": "",
+    # Parts of artifacts would stay in memory.
+    "MALLOC_MMAP_THRESHOLD_": "",
     "HOME": "",
     "TMPDIR": "",
     "PYTHONPATH": "",

@@ -67,6 +67,13 @@ class ClientConfigMapRef(Model):
     """Name of the ConfigMap, in the namespace of the server."""
 
 
+class ClientSecretRef(Model):
+    """A Secret made for clients."""
+
+    name: Text
+    """Name of the Secret, in the namespace of the server."""
+
+
 class Status(Model):
     """What was last seen; absent members are not known yet."""
 
@@ -94,5 +101,7 @@ class Status(Model):
     """The `spec.rotateCredentialsAt` that was last carried out."""
     client_config_map_ref: ClientConfigMapRef | None = None
     """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
+    client_secret_ref: ClientSecretRef | None = None
+    """With access Direct: a Secret with the keys of the artifact store, made for `envFrom` beside the ConfigMap."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Ready sums up the others. One that is not True says why and what to do."""

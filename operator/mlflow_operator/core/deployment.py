@@ -1,6 +1,6 @@
 """The server: Deployment, Service, and a PodDisruptionBudget from two replicas on."""
 
-from mlflow_operator.core import labels, mlflow, pods, proxied, versions
+from mlflow_operator.core import labels, mlflow, plugins, pods, versions
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
@@ -89,9 +89,9 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
 
 
 def _command(server: Server) -> list[str]:
-    # the plugins' folder, where the application is, is mounted for proxied artifacts only
+    # the application lies among the plugins for proxied artifacts
     direct = server.official and server.artifacts.proxied and server.version in versions.DIRECT
-    return ["mlflow", "server", *(("--app-name", proxied.DIRECT_APP) if direct else ())]
+    return ["mlflow", "server", *(("--app-name", plugins.DIRECT_APP) if direct else ())]
 
 
 def _container(server: Server) -> Object:

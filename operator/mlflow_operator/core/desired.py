@@ -11,9 +11,9 @@ from mlflow_operator.core import (
     credentials,
     deployment,
     jobs,
+    plugins,
     postgres,
     provisioning,
-    proxied,
 )
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
@@ -52,6 +52,8 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
     store = server.artifacts.s3
     if store and (server.artifacts.embedded or store.admin):
         found.append(credentials.artifacts_secret(owner, store, generated.access_key, generated.secret_key))
+    if client.has_secret(server):
+        found.append(client.secret(server, generated.access_key, generated.secret_key))
     users = credentials.store_users(server.artifacts, generated.access_key, generated.secret_key)
     return [
         *found,
@@ -63,8 +65,8 @@ def objects(server: Server) -> list[Object]:
     """Everything but Secrets, in an order that can be applied as it is."""
     owner, database, embedded = server.owner, server.database, server.artifacts.embedded
     found = [client.config_map(server)]
-    if server.artifacts.proxied:
-        found.append(proxied.config_map(owner))
+    if plugins.wanted(server.artifacts):
+        found.append(plugins.config_map(server))
     if isinstance(database, EmbeddedDatabase):
         found.append(postgres.data(owner, database))
         found += postgres.objects(owner, database, server.pods, running=not server.suspended)

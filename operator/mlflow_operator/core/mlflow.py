@@ -1,9 +1,9 @@
 """The environment in which MLflow runs, as server and as migration alike."""
 
-from mlflow_operator.core import pods, proxied
+from mlflow_operator.core import plugins, pods
 from mlflow_operator.core.hosts import origins
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import ObjectStore, SecretKey, Server
+from mlflow_operator.core.server import Access, ObjectStore, SecretKey, Server
 
 USER = 10001
 """The official image names no user and would run as root."""
@@ -38,8 +38,16 @@ def artifact_env(server: Server) -> list[Object]:
     ]
     if server.artifacts.s3:
         env += _s3_env(server.artifacts.s3)
-    if server.artifacts.proxied:
-        env.append(pods.value("PYTHONPATH", proxied.PATH))
+    if server.artifacts.access is Access.DIRECT:
+        # artifacts are served all the same, for experiments from before and for the page
+        env.append(pods.value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
+    if plugins.wanted(server.artifacts):
+        env.append(pods.value("PYTHONPATH", plugins.PATH))
+        # parts of artifacts in transit go back to the system at once, which malloc unlearns when it has seen some
+        env.append(pods.value("MALLOC_MMAP_THRESHOLD_", "131072"))
+    address = plugins.public_address(server.artifacts)
+    if address:
+        env.append(pods.value(plugins.PUBLIC_ADDRESS, address))
     return env
 
 
@@ -94,8 +102,8 @@ def artifact_volumes(server: Server) -> list[Object]:
     store = server.artifacts.s3
     if store and store.ca:
         found.append(pods.trust_volume(ARTIFACTS_TRUST, store.ca))
-    if server.artifacts.proxied:
-        found.append(proxied.volume(server.owner))
+    if plugins.wanted(server.artifacts):
+        found.append(plugins.volume(server))
     return found
 
 
@@ -105,6 +113,6 @@ def artifact_mounts(server: Server) -> list[Object]:
     store = server.artifacts.s3
     if store and store.ca:
         found.append(pods.trust_mount(ARTIFACTS_TRUST))
-    if server.artifacts.proxied:
-        found.append(proxied.MOUNT)
+    if plugins.wanted(server.artifacts):
+        found.append(plugins.MOUNT)
     return found

@@ -65,7 +65,7 @@ class Names:
 
     @property
     def client(self) -> str:
-        """The ConfigMap that clients take as `envFrom`."""
+        """The ConfigMap that clients take as `envFrom`, and the Secret, where they are given keys."""
         return f"{self.server}-client"
 
     def migration(self, inputs: str) -> str:

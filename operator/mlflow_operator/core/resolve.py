@@ -12,6 +12,7 @@ from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
+    Access,
     Artifacts,
     BucketCreation,
     BucketSettings,
@@ -169,11 +170,11 @@ def _authority(tls: api_database.DatabaseTLS, field: str) -> SecretKey | None:
 
 
 def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
-    proxied = spec.access is api_artifacts.Access.PROXIED
+    access = Access(spec.access.value)
     if spec.s3:
-        return Artifacts(_s3(owner, spec.s3), None, proxied)
+        return Artifacts(_s3(owner, spec.s3), None, access)
     if spec.external:
-        return Artifacts(ForeignStore(spec.external.uri), None, proxied)
+        return Artifacts(ForeignStore(spec.external.uri), None, access)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
     engine, secret = Engine(embedded.engine.value), owner.names.artifacts_secret
     image = images.minio if engine is Engine.MINIO else images.seaweedfs
@@ -195,7 +196,7 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
             volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
             resources=_manifest(embedded.resources) or sizing.artifact_store(),
         ),
-        proxied=proxied,
+        access=access,
     )
 
 
@@ -213,6 +214,7 @@ def _s3(owner: Owner, spec: api_artifacts.S3) -> ObjectStore:
         access_key=access_key,
         secret_key=secret_key,
         ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
+        public_endpoint=spec.public_endpoint,
         admin=admin,
         settings=_bucket_settings(spec),
     )

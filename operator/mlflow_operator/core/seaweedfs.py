@@ -56,7 +56,7 @@ def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
             "-s3.iam=false",
             "-s3.allowDeleteBucketNotEmpty=false",
         ],
-        "env": [],
+        "env": _memory(store.resources),
         "resources": store.resources,
         "startupProbe": pods.http_probe("/healthz", "s3", 1, 120),
         "readinessProbe": pods.http_probe("/healthz", "s3", 5, 3),
@@ -74,6 +74,12 @@ def volumes(owner: Owner) -> tuple[Object, ...]:
     items = [{"key": CONFIG_KEY, "path": CONFIG_KEY}]
     users = {"secretName": owner.names.server_secret, "items": items}
     return ({"name": "config", "secret": users}, {"name": "sockets", "emptyDir": {}})
+
+
+def _memory(resources: Object) -> list[Object]:
+    """Its garbage waits until the heap has doubled, which a limit of memory may not leave room for."""
+    limit = (resources.get("limits") or {}).get("memory")
+    return [pods.value("GOMEMLIMIT", str(int(quantity.parse(limit) * 3 / 4)))] if limit else []
 
 
 def _file_size(volume: Volume) -> int:

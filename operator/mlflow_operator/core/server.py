@@ -168,7 +168,8 @@ class BucketSettings:
 class ObjectStore:
     """An S3 bucket and a prefix in it. `endpoint` None is AWS; no keys is workload identity.
 
-    With an `admin` the keys are those that the operator makes.
+    `public_endpoint` is where clients reach it, None where that is `endpoint`, too. With an `admin` the keys are those
+    that the operator makes.
     """
 
     endpoint: str | None
@@ -182,6 +183,7 @@ class ObjectStore:
     ca: SecretKey | None
     admin: StoreAdmin | None = None
     settings: BucketSettings = BucketSettings()
+    public_endpoint: str | None = None
 
     @property
     def name(self) -> str:
@@ -192,6 +194,14 @@ class ObjectStore:
     def uri(self) -> str:
         """As MLflow's `--artifacts-destination` wants it."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+class Access(StrEnum):
+    """Whether artifacts pass through the server, by URLs that it signs, or by keys that clients have themselves."""
+
+    PROXIED = "Proxied"
+    PRESIGNED = "Presigned"
+    DIRECT = "Direct"
 
 
 class Engine(StrEnum):
@@ -225,14 +235,16 @@ class ForeignStore:
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where artifacts go. `embedded` is None where the store is somebody else's.
-
-    `proxied`: everything passes through the server; otherwise the server signs URLs of the store for clients.
-    """
+    """Where artifacts go. `embedded` is None where the store is somebody else's."""
 
     store: ObjectStore | ForeignStore
     embedded: EmbeddedArtifactStore | None
-    proxied: bool
+    access: Access
+
+    @property
+    def proxied(self) -> bool:
+        """Whether clients reach the server alone."""
+        return self.access is Access.PROXIED
 
     @property
     def s3(self) -> ObjectStore | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_operator.core import conditions, labels
+from mlflow_operator.core import client, conditions, labels
 from mlflow_operator.core.conditions import Condition
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
@@ -45,6 +45,7 @@ def status(server: Server, learned: Object, said: Iterable[Condition], at: Momen
             f"{key}={value}" for key, value in labels.pods(server.owner.name, labels.SERVER_POD).items()
         ),
         "clientConfigMapRef": {"name": server.names.client},
+        **({"clientSecretRef": {"name": server.names.client}} if client.has_secret(server) else {}),
         **kept,
         **learned,
         "conditions": at.conditions(said),

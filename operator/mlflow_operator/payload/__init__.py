@@ -3,5 +3,6 @@
 from importlib.resources import files
 
 PROXIED_S3 = files(__name__).joinpath("proxied_s3.py").read_text()
+PUBLIC_S3 = files(__name__).joinpath("public_s3.py").read_text()
 DIRECT = files(__name__).joinpath("direct.py").read_text()
 MIGRATE = files(__name__).joinpath("migrate.py").read_text()

@@ -1,16 +1,20 @@
-"""Takes the tracking API straight to MLflow's handlers.
+"""Takes the tracking API straight to MLflow's handlers, and artifacts straight from the store to clients.
 
 MLflow serves its Flask application from within a FastAPI one. The layers between the two take about as much of the
 processor as an average handler does, and do for these paths what Flask does once more by itself: host check, headers,
 workspaces. All else, and whatever a browser sends, goes MLflow's own way.
+
+An artifact that a client downloads MLflow would write to a file first: a wait, and room on the disk, of its size.
 """
 
 import asyncio
 import contextvars
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 PATHS = "/api/2.0/mlflow/"
 METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
+PIECE = 1024 * 1024
 THREADS = 15  # as many connections as SQLAlchemy's pool gives out: one more would wait for one of them
 
 
@@ -40,6 +44,44 @@ def call(flask_app, environ):
     return status, headers if said else [*headers, (b"vary", b"Origin")], body
 
 
+def streamed(whole):
+    """Gives `whole` a way of its own to download artifacts, within the same middleware."""
+    from fastapi.responses import JSONResponse, StreamingResponse
+    from fastapi.routing import APIRoute
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import artifact_router as native
+    from mlflow.utils.mime_type_utils import _guess_mime_type
+    from mlflow.utils.uri import validate_path_is_safe
+
+    async def download(artifact_path: str):
+        repository = native._get_artifact_repo() if native._is_serving_proxied_artifacts() else None
+        if not hasattr(repository, "opened"):
+            return await native.download_artifact(artifact_path)
+        try:
+            path = native._get_workspace_scoped_path(validate_path_is_safe(artifact_path))
+            body, size = await asyncio.to_thread(repository.opened, path)
+        except MlflowException as error:
+            said = json.loads(error.serialize_as_json())
+            return JSONResponse(status_code=error.get_http_status_code(), content=said)
+
+        def pieces():
+            with body:
+                while piece := body.read(PIECE):
+                    yield piece
+
+        headers = {
+            "Content-Type": _guess_mime_type(path),
+            "Content-Length": str(size),
+            "Content-Disposition": native._content_disposition(path.rpartition("/")[2]),
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(pieces(), headers=headers)
+
+    for prefix in ("/api/2.0", "/ajax-api/2.0"):
+        route = f"{prefix}/mlflow-artifacts/artifacts/{{artifact_path:path}}"
+        whole.router.routes.insert(0, APIRoute(route, download, methods=["GET"], response_model=None))
+
+
 def app():
     """The ASGI application; MLflow calls a function of this name to get it."""
     # imported here: the process that starts the workers loads this file, too, and has no need for all that
@@ -47,6 +89,7 @@ def app():
     from mlflow.server.fastapi_app import app as whole
     from starlette.middleware.wsgi import build_environ
 
+    streamed(whole)
     threads, not_ours = ThreadPoolExecutor(THREADS, "tracking"), native(whole)
 
     def ours(scope):

@@ -15,6 +15,7 @@ CA = {"caSecretRef": {"name": "ca"}}
 EVERYTHING = external(tls={"mode": "VerifyFull", **CA}) | s3(
     endpoint="https://a:9000", credentialsSecretRef={"name": "key"}, tls=CA
 )
+PUBLIC = s3(access="Presigned", publicEndpoint="https://b:9000")
 SPECS = {case.promise: case.spec for case in ACCEPTED if not {"env", "volumeMounts"} & case.spec.keys()}
 
 
@@ -26,7 +27,7 @@ def pod(spec: Spec) -> Object:
     return found
 
 
-@pytest.mark.parametrize("spec", [*SPECS.values(), EVERYTHING], ids=[*SPECS, "everything"])
+@pytest.mark.parametrize("spec", [*SPECS.values(), EVERYTHING, PUBLIC], ids=[*SPECS, "everything", "public"])
 def test_what_the_operator_sets_is_reserved(spec: Spec) -> None:
     """A variable, volume or mount of the owner's would silently lose, or the pod be refused."""
     made = pod(spec)

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mlflow_operator.core import deployment, desired, labels, references
+from mlflow_operator.core import client, deployment, desired, labels, references
 from mlflow_operator.core.credentials import decoded, server_secret
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
@@ -148,6 +148,49 @@ def test_the_migration_mounts_only_what_exists_before_it() -> None:
     assert all(r.kind == "Secret" for r in references.of_pod(job["spec"]["template"]["spec"]))
 
 
+PUBLIC = {**EXTERNAL["artifacts"]["s3"], "publicEndpoint": "https://s3.example.com"}
+
+
+def test_a_public_address_is_signed_for_and_the_store_is_asked_at_its_own() -> None:
+    """The plugin that signs is there for that alone; without it MLflow's own repository does."""
+    found = _server({**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}})
+    assert env(found)["MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"] == "https://s3.example.com"
+    assert env(found)["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
+    assert env(found)["PYTHONPATH"] in {m["mountPath"] for m in found["volumeMounts"]}
+    spec = {**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}}
+    (plugin,) = [o for o in everything(spec) if o["kind"] == "ConfigMap" and "METADATA" in o["data"]]
+    assert "public_s3.py" in plugin["data"]
+    assert "proxied_s3.py" not in plugin["data"]
+
+
+def test_direct_clients_are_given_address_and_keys() -> None:
+    """What is no secret in the ConfigMap, the keys in the Secret beside it; the server logs to the bucket itself."""
+    spec = {**EXTERNAL, "artifacts": {"access": "Direct", "s3": PUBLIC}}
+    made = {(o["kind"], o["metadata"]["name"]): o for o in everything(spec)}
+    assert made["ConfigMap", "a-client"]["data"] == {
+        "MLFLOW_TRACKING_URI": "http://a.team.svc:5000",
+        "MLFLOW_S3_ENDPOINT_URL": "https://s3.example.com",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "auto",
+    }
+    keys = {"AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
+    assert decoded(made["Secret", "a-client"]) == keys
+    assert env(_server(spec))["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://models/team/a"
+    assert env(_server(spec))["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
+    assert "PYTHONPATH" not in env(_server(spec))
+
+
+@pytest.mark.parametrize("spec", [{}, EXTERNAL, {"artifacts": {"access": "Direct", "s3": {"bucket": "own"}}}])
+def test_nobody_else_is_given_keys(spec: Object) -> None:
+    """Proxied clients need none, and where the server has an identity instead, clients need theirs."""
+    assert all(o["metadata"]["name"] != "a-client" for o in everything(spec) if o["kind"] == "Secret")
+
+
+def test_keys_that_are_given_no_more_are_blank() -> None:
+    """A Secret that is left over tells nothing."""
+    assert {*decoded(client.secret(server(EXTERNAL), "access", "secret")).values()} == {""}
+
+
 def _store(spec: Object) -> Object:
     """The pod of the embedded artifact store."""
     stores = (o for o in desired.objects(server(spec)) if o["kind"] == "StatefulSet")
@@ -178,6 +221,13 @@ def test_a_volume_holds_many_files_of_seaweedfs(size: str, mib: int) -> None:
     embedded = {**SEAWEEDFS["artifacts"]["embedded"], "storage": {"size": size}}
     args = _store({"artifacts": {"embedded": embedded}})["containers"][0]["args"]
     assert f"-master.volumeSizeLimitMB={mib}" in args
+
+
+def test_seaweedfs_collects_its_garbage_in_time() -> None:
+    """It reached half a limit of 2 GiB after two files of 200 MiB; without a limit it may."""
+    assert env(_store(SEAWEEDFS)["containers"][0])["GOMEMLIMIT"] == str(3 * 2**29)
+    free: Object = {"artifacts": {"embedded": {"engine": "SeaweedFS", "resources": {"requests": {"cpu": 1}}}}}
+    assert "GOMEMLIMIT" not in env(_store(free)["containers"][0])
 
 
 def test_minio_gets_no_list_of_users() -> None:

@@ -1,6 +1,9 @@
 """The plugin that keeps artifacts behind the server, against the very MLflow it will run in."""
 
 import inspect
+import io
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,10 @@ from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from mlflow_operator.payload import proxied_s3
 from mlflow_operator.payload.proxied_s3 import SIGNING, ProxiedS3ArtifactRepository, signing_methods
+
+from .tiny_s3 import Bucket, tiny_s3
 
 
 @pytest.fixture
@@ -69,3 +75,109 @@ def test_what_is_not_there_is_told_as_that(
     with pytest.raises(MlflowException) as told:
         repository.download_artifacts("run/artifacts/model", str(tmp_path))
     assert told.value.get_http_status_code() == client_hears
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty one, that a repository made now stores in; parts are of a few KiB."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "key")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
+    monkeypatch.setattr(proxied_s3, "PART", 4096)
+    with tiny_s3() as made:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", made.url)
+        yield made
+
+
+async def chunks(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    """As they come from a client."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+SIZES = [0, 1, 4095, 4096, 4097, 12288, 50_000]
+KEY = "/bucket/prefix/run/model.txt"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_comes_in_bit_by_bit_is_stored_whole(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket, size: int
+) -> None:
+    """Of any size, and of the type that its name tells."""
+    content = os.urandom(size)
+    await repository.log_artifact_from_async_stream(chunks(content), "model.txt", "run")
+    assert bucket.files == {KEY: content}
+    assert bucket.kinds[KEY] == "text/plain"
+    assert not bucket.parts
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_is_read_is_stored_whole(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket, size: int
+) -> None:
+    """The way of servers without FastAPI."""
+    content = os.urandom(size)
+    repository.log_artifact_from_stream(io.BytesIO(content), "model.txt", "run")
+    assert bucket.files == {KEY: content}
+
+
+async def test_parts_grow_so_that_ten_thousand_are_enough(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes no more than that many."""
+    monkeypatch.setattr(proxied_s3, "PART", 100)
+    monkeypatch.setattr(proxied_s3, "THOUSAND", 3)
+    await repository.log_artifact_from_async_stream(chunks(os.urandom(1800), 100), "model.txt", "run")
+    assert (bucket.sizes[0], max(bucket.sizes), sum(bucket.sizes)) == (100, 300, 1800)
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket
+) -> None:
+    """Half a model under the name of a whole one would be loaded."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for chunk in chunks(os.urandom(20_000)):
+            yield chunk
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await repository.log_artifact_from_async_stream(broken(), "model.txt", "run")
+    assert not bucket.files
+    assert not bucket.parts
+
+
+@pytest.mark.parametrize("part", [1, 3])
+async def test_a_store_that_refuses_a_part_is_told(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket, part: int
+) -> None:
+    """To the client, and what was begun goes."""
+    bucket.fails_at = part
+    with pytest.raises(ClientError, match="AccessDenied"):
+        await repository.log_artifact_from_async_stream(chunks(os.urandom(50_000)), "model.txt", "run")
+    assert not bucket.files
+    assert not bucket.parts
+
+
+def test_the_owners_wishes_reach_each_request_that_takes_them(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLFLOW_S3_UPLOAD_EXTRA_ARGS, as for files that MLflow stores itself; a part takes no ACL."""
+    monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", '{"ServerSideEncryption": "AES256", "ACL": "private"}')
+    repository.log_artifact_from_stream(io.BytesIO(b"x" * 10_000), "model.txt", "run")
+    assert bucket.files == {KEY: b"x" * 10_000}
+
+
+def test_a_file_is_read_from_the_store_as_it_is_sent(
+    repository: ProxiedS3ArtifactRepository, bucket: Bucket
+) -> None:
+    """With its size, so that a client notices one that ends early; what is not there is told as that."""
+    bucket.files[KEY] = b"content"
+    body, size = repository.opened("run/model.txt")
+    with body:
+        assert (body.read(), size) == (b"content", 7)
+    with pytest.raises(MlflowException) as told:
+        repository.opened("run/none.txt")
+    assert told.value.get_http_status_code() == 404

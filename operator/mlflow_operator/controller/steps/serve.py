@@ -15,7 +15,7 @@ from mlflow_operator.core import (
     kinds,
     labels,
     places,
-    proxied,
+    plugins,
     references,
     rollout,
 )
@@ -60,8 +60,10 @@ async def run(work: Work, credentials: Credentials | None, waits_for: str | None
     if waits_for:
         return Outcome(_before_start(live, waits_for), Serving(live, None))
     await arrive(work, credentials)
-    if server.artifacts.proxied:
-        await work.ensure(proxied.config_map(server.owner))
+    if client.has_secret(server) or work.seen.get(kinds.SECRET, server.names.client):
+        await work.ensure(client.secret(server, credentials.access_key, credentials.secret_key))
+    if plugins.wanted(server.artifacts):
+        await work.ensure(plugins.config_map(server))
     inputs = await _inputs(work, credentials.rollout_key)
     live = await work.ensure(deployment.deployment(server, inputs))
     condition = availability.of(live, work.seen.of(kinds.POD, labels.SERVER_POD))
