@@ -14,6 +14,7 @@ from mlflow_operator.core import bucket_rules
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, UserMistake
 from mlflow_operator.core.server import BucketCreation, BucketSettings, ObjectStore, Owner
+from mlflow_operator.providers import bucket_contents
 from mlflow_operator.providers.minio_admin import admit
 from mlflow_operator.providers.minio_api import AccessKey, Call, call
 from mlflow_operator.providers.s3 import Bucket, ObjectStores
@@ -362,3 +363,43 @@ async def test_a_key_that_may_not_delete_is_told(store: Store, stores: ObjectSto
         await stores.empty(await limited(store, bucket, "s3:ListBucket", "s3:ListBucketVersions"))
     assert "s3:DeleteObject" in told.value.message
     assert everything(store, bucket) == ["team-a/mlflow/a"]
+
+
+async def test_a_place_that_is_empty_can_be_claimed_and_no_other(
+    store: Store, stores: ObjectStores, bucket: Bucket
+) -> None:
+    """What lay there before is somebody's, and stays so."""
+    assert await stores.claimed(bucket) is None
+    assert not await stores.holds(bucket)
+    await stores.claim(bucket, "ours")
+    await stores.claim(bucket, "another's")
+    assert await stores.claimed(bucket) == "ours"
+    theirs = replace(bucket, prefix="theirs")
+    store.client().put_object(Bucket=bucket.name, Key="theirs/file", Body=b"1")
+    await stores.claim(theirs, "ours")
+    assert await stores.claimed(theirs) is None
+    assert await stores.holds(theirs)
+
+
+async def test_the_claim_is_the_last_to_go(
+    store: Store, stores: ObjectStores, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the midst, the rest still counts as ours."""
+    monkeypatch.setattr(bucket_contents, "_PAGE", 2)
+    await stores.claim(bucket, "ours")
+    for key in ("1/a/artifacts/x", "models/y", "traces/z"):
+        store.client().put_object(Bucket=bucket.name, Key=f"{bucket.folder}{key}", Body=b"1")
+    client = store.client()
+    bucket_contents.empty_page(client, bucket.name, bucket.folder, "")
+    assert await stores.claimed(bucket) == "ours"
+    assert await stores.holds(bucket)
+    await stores.empty(bucket)
+    assert not await stores.holds(bucket)
+    assert await stores.claimed(bucket) is None
+
+
+async def test_a_bucket_that_is_gone_holds_nothing(store: Store, stores: ObjectStores) -> None:
+    """Nothing of it stands in the way of an end."""
+    nowhere = store.bucket("not-there", "team-a")
+    assert await stores.claimed(nowhere) is None
+    assert not await stores.holds(nowhere)

@@ -60,16 +60,22 @@ def elsewhere(status: Object, connection: Connection) -> bool:
 
 def same_files(deployment: Object | None, wanted: Object) -> bool:
     """Whether the pods that are there keep artifacts where the wanted ones would; so it is where there are none."""
-    return deployment is None or files(deployment) == files(wanted)
+    return deployment is None or files(_pod(deployment)) == files(_pod(wanted))
 
 
-def files(deployment: Object) -> tuple[str, str]:
-    """Where a Deployment's pods keep artifacts: the address, and the endpoint of the store (empty: AWS, or not S3)."""
+def files(pod: Object) -> tuple[str, str]:
+    """Where pods of this spec keep artifacts: address, and endpoint of the store (empty: AWS, not S3, or unknown)."""
     env = {
-        e["name"]: str(e.get("value") or "")
-        for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        variable["name"]: str(variable.get("value") or "")
+        for container in pod.get("containers") or ()
+        for variable in container.get("env") or ()
     }
     return env.get(mlflow.DESTINATION, ""), env.get(mlflow.ENDPOINT, "")
+
+
+def _pod(deployment: Object) -> Object:
+    found: Object = deployment["spec"]["template"]["spec"]
+    return found
 
 
 def spelled(known: Object) -> str:

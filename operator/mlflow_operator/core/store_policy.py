@@ -23,11 +23,16 @@ def name(owner: Owner) -> str:
     return f"{_PREFIX}{owner.namespace}.{owner.name}"
 
 
-def policy(store: ObjectStore) -> Object:
-    """A policy for `store.bucket` and `store.prefix`, the whole bucket where there is no prefix.
+def policy(store: ObjectStore, *more: ObjectStore) -> Object:
+    """A policy for `store.bucket` and `store.prefix`, the whole bucket where there is no prefix; and for `more`.
 
     Its characters need no quoting: the API lets neither `*` nor `?` nor `$` into a bucket's name or a prefix.
     """
+    statements = [statement for each in (store, *more) for statement in _statements(each)]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _statements(store: ObjectStore) -> list[Object]:
     bucket, under = f"{_ARN}{store.bucket}", f"{store.prefix}/*" if store.prefix else "*"
     listing: Object = {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]}
     if store.prefix:
@@ -35,7 +40,7 @@ def policy(store: ObjectStore) -> Object:
     objects = {"Effect": "Allow", "Action": sorted(_OBJECT_ACTIONS), "Resource": [f"{bucket}/{under}"]}
     # else MinIO counts it as DeleteObject, and a server that was broken into could undo the bucket's versioning
     versions = {"Effect": "Deny", "Action": ["s3:DeleteObjectVersion"], "Resource": objects["Resource"]}
-    return {"Version": "2012-10-17", "Statement": [listing, objects, versions]}
+    return [listing, objects, versions]
 
 
 def same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:

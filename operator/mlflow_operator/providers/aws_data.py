@@ -24,6 +24,7 @@ _OPERATIONS = {
     "GetBucketEncryption",
     "GetBucketLifecycleConfiguration",
     "GetBucketVersioning",
+    "GetObject",
     "HeadBucket",  # how boto3 itself finds a bucket's region
     "HeadObject",
     "ListObjectVersions",
@@ -31,6 +32,7 @@ _OPERATIONS = {
     "PutBucketEncryption",
     "PutBucketLifecycleConfiguration",
     "PutBucketVersioning",
+    "PutObject",
 }
 
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PROBE = ".mlflow-operator-probe"
+_MARKER = "zzz-made-by-mlflow-operator"
+"""Key of a word of whose folder it is. Deletion goes in the order of keys: what says that all may go must go last."""
+_LONGEST = 1024
 _PAGE = 500
 """Versions deleted at a time: half of what S3 takes, so that a slow store gets it done within a call's time."""
 
@@ -35,6 +38,33 @@ def prove(client: "S3Client", bucket: str, folder: str, about: Callable[[str], N
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
+
+
+def claim(client: "S3Client", bucket: str, folder: str, marker: str) -> None:
+    """Leaves a word of whose `folder` is, where nothing else lies under it."""
+    if not client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1).get("Contents"):
+        client.put_object(Bucket=bucket, Key=f"{folder}{_MARKER}", Body=marker.encode())
+
+
+def claimed(client: "S3Client", bucket: str, folder: str) -> str | None:
+    """The word that `claim` left; None where there is none, or no bucket."""
+    try:
+        return client.get_object(Bucket=bucket, Key=f"{folder}{_MARKER}")["Body"].read(_LONGEST).decode()
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return None
+
+
+def holds(client: "S3Client", bucket: str, folder: str) -> bool:
+    """Whether anything lies under `folder`; not in a bucket that is not there."""
+    try:
+        found = client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return False
+    return bool(found.get("Contents"))
 
 
 def empty_page(client: "S3Client", bucket: str, folder: str, before: str) -> str | None:

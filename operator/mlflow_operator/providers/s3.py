@@ -99,6 +99,18 @@ class ObjectStores:
         differs. Raises as `ensure`."""
         await self._run(self._manage, bucket, settings, rule_id, rule)
 
+    async def claim(self, bucket: Bucket, marker: str) -> None:
+        """Leaves `marker` under the prefix where nothing else lies there. Raises as `ensure`."""
+        await self._run(self._claim, bucket, marker)
+
+    async def claimed(self, bucket: Bucket) -> str | None:
+        """The marker that `claim` left; None where there is none, or no bucket. Raises as `ensure`."""
+        return await self._run(self._claimed, bucket)
+
+    async def holds(self, bucket: Bucket) -> bool:
+        """Whether anything lies under the prefix. Raises as `ensure`."""
+        return await self._run(self._holds, bucket)
+
     async def empty(self, bucket: Bucket) -> None:
         """Deletes everything under the prefix, with all versions and delete markers, page by page.
 
@@ -190,6 +202,18 @@ class ObjectStores:
             if settings.lifecycle:
                 speaking.about("s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration", "lifecycle")
                 bucket_settings.lifecycle(client, bucket.name, rule_id, rule)
+
+    def _claim(self, bucket: Bucket, marker: str) -> None:
+        with _Speaking(bucket, "s3:ListBucket and s3:PutObject"):
+            bucket_contents.claim(self._client(bucket), bucket.name, bucket.folder, marker)
+
+    def _claimed(self, bucket: Bucket) -> str | None:
+        with _Speaking(bucket, "s3:GetObject"):
+            return bucket_contents.claimed(self._client(bucket), bucket.name, bucket.folder)
+
+    def _holds(self, bucket: Bucket) -> bool:
+        with _Speaking(bucket, "s3:ListBucket"):
+            return bucket_contents.holds(self._client(bucket), bucket.name, bucket.folder)
 
     def _empty_page(self, bucket: Bucket, before: str) -> str | None:
         with _Speaking(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):

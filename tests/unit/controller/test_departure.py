@@ -218,8 +218,8 @@ async def test_stores_of_somebody_else_s_stay(monkeypatch: pytest.MonkeyPatch) -
     assert world.get("Secret", "db")
     assert world.get("Secret", "keys")
     assert told(world)[-1][1] == (
-        "Deleted, its data and passwords with it. Not made for it, and so untouched: the database and the bucket of "
-        "its spec."
+        "Deleted, its data and passwords with it. Not this server's, and so untouched: the database of its spec; the "
+        "artifacts at s3://models."
     )
 
 

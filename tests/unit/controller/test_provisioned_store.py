@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.objects import Object
@@ -31,6 +32,9 @@ class Shared(Store):
         self.admitted: list[tuple[str, Object]] = []
         self.admin_fault: Fault | None = None
         self.closed: set[str] = set()
+        self.marker: str | None = None
+        self.emptied: list[str] = []
+        self.removed: list[str] = []
 
     async def ensure(self, bucket: Any, create: bool) -> bool:
         """Fine for who is known."""
@@ -38,6 +42,33 @@ class Shared(Store):
         if self.users.get(bucket.access_key) != bucket.secret_key or bucket.name in self.closed:
             raise DENIED
         return False
+
+    async def claim(self, bucket: Any, marker: str) -> None:
+        """As an empty place."""
+        self.marker = self.marker or marker
+
+    async def claimed(self, bucket: Any) -> str | None:
+        """What `claim` left."""
+        if self.fault:
+            raise self.fault
+        return self.marker
+
+    async def holds(self, bucket: Any) -> bool:
+        """Whatever was not emptied."""
+        return not self.emptied
+
+    async def empty(self, bucket: Any) -> None:
+        """All of it, the marker with it."""
+        self.emptied.append(f"{bucket.name}/{bucket.folder}")
+        self.marker = None
+
+    async def revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+        """As the provider."""
+        self.users.pop(access_key_id, None)
+
+    async def remove_policy(self, admin: Admin, name: str) -> None:
+        """As the provider."""
+        self.removed.append(name)
 
     async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
         """As the provider."""
@@ -55,6 +86,8 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(monkeypatch, SPEC)
     made.store = Shared()
     monkeypatch.setattr(minio_admin, "admit", made.store.admit)
+    monkeypatch.setattr(minio_admin, "revoke", made.store.revoke)
+    monkeypatch.setattr(minio_admin, "remove_policy", made.store.remove_policy)
     made.put_secret("db", uri=URI.format(host="one"))
     made.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
     await made.until_settled()
@@ -218,3 +251,94 @@ async def test_a_store_that_is_not_s3_is_passed_on_and_not_asked(monkeypatch: py
     resource = made.get("MLflowServer", "a")
     assert resource
     assert resource["status"]["artifacts"] == {"type": "External", "uri": "gs://models/team"}
+
+
+async def ended(world: World) -> str:
+    """Deletes the server, waits until it is gone, and gives the last that was said."""
+    world.change(deletionPolicy="Delete")
+    await world.reconcile()
+    world.delete()
+    for _ in range(10):
+        if world.get("MLflowServer", "a") is None:
+            return world.events.published[-1][2]
+        await world.reconcile()
+        world.settle()
+    raise AssertionError(world.condition("Ready"))
+
+
+async def test_its_files_key_and_policy_go_with_it(world: World) -> None:
+    """The place was empty when it was given to this server."""
+    user = world.secret("a-artifacts")["accessKeyID"]
+    said = await ended(world)
+    assert shared(world).emptied == ["models/team/a/"]
+    assert user not in shared(world).users
+    assert shared(world).removed == ["mlflow-operator.team.a"]
+    assert "models" not in said
+
+
+async def test_files_of_before_stay(world: World) -> None:
+    """Somebody's lay there when the server came: nobody can tell them from its own."""
+    shared(world).marker = None
+    said = await ended(world)
+    assert shared(world).emptied == []
+    assert shared(world).removed == ["mlflow-operator.team.a"]
+    assert (
+        "untouched: the database of its spec; the artifacts at s3://models/team/a, where something lay"
+        in said
+    )
+
+
+async def test_a_store_that_is_away_holds_the_end_and_says_so(world: World) -> None:
+    """Until it is back, or somebody gives up."""
+    world.change(deletionPolicy="Delete")
+    await world.reconcile()
+    world.delete()
+    await world.reconcile()
+    world.settle()
+    shared(world).fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
+    await world.reconcile()
+    _, reason, message = world.condition("Ready")
+    assert reason == "DeletionBlocked"
+    assert message.startswith("The store is away. Until that is mended")
+    assert world.get("Secret", "a-artifacts"), "the key goes last"
+    shared(world).fault = None
+    await world.reconcile()
+    assert world.get("MLflowServer", "a") is None
+
+
+async def test_while_it_moves_the_key_opens_both_places(world: World) -> None:
+    """Pods of before go on until the last of them is gone."""
+    deployment = world.get("Deployment", "a")
+    assert deployment
+    old = {**deployment["spec"]["template"]["spec"]}
+    world.change(artifacts={"s3": {**S3, "prefix": "team/b"}}, storageChangePolicy="Allow")
+    await world.reconcile()
+    places = [places_of(policy) for _, policy in shared(world).admitted[-1:]]
+    assert places == [{"models/team/a/*", "models/team/b/*"}]
+    meta = {"name": "old", "namespace": "team", "labels": labels.owned("a", labels.SERVER_POD)}
+    world.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": old, "status": {}})
+    await world.until_settled()
+    assert places_of(shared(world).admitted[-1][1]) == {"models/team/a/*", "models/team/b/*"}
+    del world.api.objects["Pod", "old"]
+    await world.reconcile()
+    assert places_of(shared(world).admitted[-1][1]) == {"models/team/b/*"}
+
+
+def places_of(policy: Object) -> set[str]:
+    """All objects that a policy is about."""
+    found = {resource for statement in policy["Statement"] for resource in statement["Resource"]}
+    return {each.removeprefix("arn:aws:s3:::") for each in found if each.endswith("*")}
+
+
+async def test_rotation_gives_it_another_key(world: World) -> None:
+    """Let in before it is used, and the one before is shut out once no pod has it."""
+    old = world.secret("a-artifacts")
+    world.change(rotateCredentialsAt="2026-01-01T00:00:00Z")
+    await world.until_settled()
+    new = world.secret("a-artifacts")
+    assert new["accessKeyID"] != old["accessKeyID"]
+    assert shared(world).users == {"root": "hunter2-hunter2", new["accessKeyID"]: new["secretAccessKey"]}
+    assert world.condition("Ready")[0] == "True"
+    live = world.get("MLflowServer", "a")
+    assert live
+    assert live["status"]["credentialsRotatedAt"] == "2026-01-01T00:00:00Z"

@@ -14,11 +14,14 @@ WORDS = st.text("ab-.", min_size=1, max_size=3)
 PREFIXES = st.lists(WORDS, max_size=3).map("/".join)
 
 
+def place(bucket: str, prefix: str) -> ObjectStore:
+    """A part of a bucket."""
+    return ObjectStore(None, "us-east-1", bucket, prefix, "path", BucketCreation.NEVER, None, None, None)
+
+
 def at(bucket: str, prefix: str) -> dict[str, Any]:
     """The policy for a place."""
-    return store_policy.policy(
-        ObjectStore(None, "us-east-1", bucket, prefix, "path", BucketCreation.NEVER, None, None, None)
-    )
+    return store_policy.policy(place(bucket, prefix))
 
 
 def test_a_key_reaches_what_lies_under_its_prefix_and_nothing_beside_it() -> None:
@@ -101,3 +104,12 @@ def test_two_places_overlap_exactly_where_an_object_can_lie_in_both(one: str, ot
     here, there = (f"models/{prefix}/" if prefix else "models/" for prefix in (one, other))
     taken = store_policy.taken_by({"mlflow-operator.x.y": at("models", other)}, OURS, at("models", one))
     assert (taken is not None) == (here.startswith(there) or there.startswith(here))
+
+
+def test_one_policy_can_be_for_two_places() -> None:
+    """While a server moves from one to the other."""
+    one, other = place("models", "team-a"), place("others", "")
+    assert store_policy.policy(one, other)["Statement"] == [
+        *store_policy.policy(one)["Statement"],
+        *store_policy.policy(other)["Statement"],
+    ]

@@ -1,10 +1,13 @@
 """A server's bucket, and its key where that is the operator's to make."""
 
+from dataclasses import replace
+
 from mlflow_operator.controller.steps import store_place
 from mlflow_operator.controller.steps.step import Work
-from mlflow_operator.core import bucket_rules, store_policy
+from mlflow_operator.core import bucket_rules, diagnosis, kinds, labels, places, provisioning, store_policy
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, UserMistake
+from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import BucketCreation, ObjectStore, StoreAdmin
 from mlflow_operator.providers import minio_admin
 from mlflow_operator.providers.minio_api import AccessKey
@@ -52,11 +55,27 @@ async def _provision(
     work: Work, store: ObjectStore, admin: StoreAdmin, bucket: Bucket, *, works: bool
 ) -> None:
     mine, master = await store_place.administered(work, admin, bucket)
-    if not works:
-        await work.out.stores.ensure(mine, _create(store))
+    made = not works and await work.out.stores.ensure(mine, _create(store))
     await _manage(work, store, mine)
     user = AccessKey(bucket.access_key, bucket.secret_key)
-    await minio_admin.admit(master, user, store_policy.name(work.server.owner), store_policy.policy(store))
+    await minio_admin.admit(master, user, store_policy.name(work.server.owner), policy(work, store))
+    if not works and (made or store.prefix):
+        # nobody else's, as the policy is in place: what is empty now may go with the server
+        await work.out.stores.claim(mine, provisioning.marker(work.server.owner, None))
+
+
+def policy(work: Work, store: ObjectStore) -> Object:
+    """What the server's key may do: in its own part of the store, and in that which any of its pods is still on."""
+    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
+    pods = filter(diagnosis.alive, work.seen.of(kinds.POD, labels.SERVER_POD))
+    specs = [*([live["spec"]["template"]["spec"]] if live else []), *(pod.get("spec") or {} for pod in pods)]
+    left = {
+        uri
+        for uri, endpoint in map(places.files, specs)
+        if uri.startswith("s3://") and uri != store.uri and endpoint == (store.endpoint or "")
+    }
+    parts = (uri.removeprefix("s3://").partition("/") for uri in sorted(left))
+    return store_policy.policy(store, *(replace(store, bucket=part[0], prefix=part[2]) for part in parts))
 
 
 async def _manage(work: Work, store: ObjectStore, bucket: Bucket) -> None:

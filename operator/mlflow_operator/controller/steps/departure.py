@@ -13,6 +13,7 @@ from mlflow_operator.controller.cluster import Forbidden, Invalid, NotFound
 from mlflow_operator.controller.farewell import KEPT, left_by
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.steps import removal
+from mlflow_operator.controller.steps.removal import Progress
 from mlflow_operator.controller.steps.step import SOON
 from mlflow_operator.core import finalizer, kinds, labels
 from mlflow_operator.core import status as statuses
@@ -58,14 +59,13 @@ async def depart(resource: Object, out: Outside) -> float | None:
     if labels.LET_GO in (resource["metadata"].get("annotations") or {}):
         await _let_go(resource, out, f"annotation {labels.LET_GO} asks for it")
         return None
-    fault, waits = await _carry_on(resource, out)
+    fault, done = await _carry_on(resource, out)
+    waits = done.waits
     if waits and _gone_for(resource, out) > _STUCK:
         fault = f"Still waits for {waits}."
     if not fault and not waits:
-        stays = removal.untouched(resource, out)
-        await _release(
-            resource, out, DELETED, f"Deleted, its data and passwords with it.{stays}", normal=True
-        )
+        said = f"Deleted, its data and passwords with it.{done.untouched}"
+        await _release(resource, out, DELETED, said, normal=True)
         return None
     if await _all_goes(resource, out):
         why = "all around it is being deleted, and its data could not be in time"
@@ -78,16 +78,17 @@ async def depart(resource: Object, out: Outside) -> float | None:
     return _AGAIN
 
 
-async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, str | None]:
-    """What is wrong, as a sentence, and what is waited for; nothing of both when all is deleted."""
+async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, Progress]:
+    """What is wrong, as a sentence, or None; and how far it is."""
     try:
         return None, await removal.carry_on(resource, out)
     except Fault as error:
-        return error.message, None
+        said = error.message
     except api.InvalidResource as error:
-        return f"The resource can't be read, so nobody knows what it had: {str(error).rstrip('.')}.", None
+        said = f"The resource can't be read, so nobody knows what it had: {str(error).rstrip('.')}."
     except (Forbidden, Invalid) as error:
-        return f"The API server refuses: {str(error).rstrip('.')}.", None
+        said = f"The API server refuses: {str(error).rstrip('.')}."
+    return said, Progress()
 
 
 def _way_out(resource: Object) -> str:

@@ -48,7 +48,7 @@ def _files(work: Work, old: Object) -> str:
     if old.get("type") == "Embedded":
         return _there(work, (kinds.PVC, names.artifact_store_data), (kinds.SECRET, names.artifacts_secret))
     live = work.seen.get(kinds.DEPLOYMENT, names.deployment)
-    uri, endpoint = places.files(live) if live else ("", "")
+    uri, endpoint = places.files(live["spec"]["template"]["spec"]) if live else ("", "")
     return f"the artifacts at {old['uri']}{f' in {endpoint}' if endpoint and uri == old['uri'] else ''}"
 
 

@@ -6,51 +6,64 @@ bucket of somebody else's.
 """
 
 import logging
+from dataclasses import dataclass, field
 
 from mlflow_operator import api
 from mlflow_operator.controller.apply import is_ours
 from mlflow_operator.controller.cluster import NotFound
 from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
+from mlflow_operator.controller.steps import remote
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import diagnosis, kept, kinds, labels
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
-from mlflow_operator.core.server import EmbeddedDatabase, Server
+from mlflow_operator.core.server import Server
 
 logger = logging.getLogger(__name__)
 
 
-async def carry_on(resource: Object, out: Outside) -> str | None:
-    """Goes on with the first part that is not done; returns what it waits for, None when all are done.
+@dataclass
+class Progress:
+    """How far it is. `waits`: what for, None when all is done. `stays`: what was not this server's, in words."""
+
+    waits: str | None = None
+    stays: list[str] = field(default_factory=list)
+
+    @property
+    def untouched(self) -> str:
+        """What stays, as a sentence with a space before it, or nothing."""
+        return f" Not this server's, and so untouched: {'; '.join(self.stays)}." if self.stays else ""
+
+
+async def carry_on(resource: Object, out: Outside) -> Progress:
+    """Goes on with the first part that is not done.
 
     Raises InvalidResource for a resource that can't be read, Fault for what is out of reach.
     """
     server = _server(resource, out)
     seen = await observe(resource, out.cluster)
     work = Work(seen, server, Reader(out.cluster, server.owner.namespace), out)
-    for part in (_stop_servers, _stop_stores, _delete_secrets, _delete_volumes):
-        waits = await part(work)
-        if waits:
-            return waits
-    return None
-
-
-def untouched(resource: Object, out: Outside) -> str:
-    """What of the spec was not made for the server, and so stays; as a sentence with a space before it, or nothing."""
-    server, left = _server(resource, out), []
-    if not isinstance(server.database, EmbeddedDatabase):
-        left.append("the database")
-    if not server.artifacts.embedded:
-        left.append("the bucket")
-    return f" Not made for it, and so untouched: {' and '.join(left)} of its spec." if left else ""
+    done = Progress()
+    for part in (
+        _stop_servers,
+        remote.database,
+        remote.files,
+        _stop_stores,
+        _delete_secrets,
+        _delete_volumes,
+    ):
+        done.waits = await part(work, done.stays)
+        if done.waits:
+            break
+    return done
 
 
 def _server(resource: Object, out: Outside) -> Server:
     return resolve(api.parse(resource), surroundings(out.images, out.cluster_domain, None))
 
 
-async def _stop_servers(work: Work) -> str | None:
+async def _stop_servers(work: Work, _: list[str]) -> str | None:
     for live in work.seen.of(kinds.DEPLOYMENT):
         await _to_rest(work, live)
     for job in work.seen.of(kinds.JOB):
@@ -59,19 +72,19 @@ async def _stop_servers(work: Work) -> str | None:
     return _pods_left(work, labels.SERVER_POD) or _pods_left(work, labels.MIGRATION_POD)
 
 
-async def _stop_stores(work: Work) -> str | None:
+async def _stop_stores(work: Work, _: list[str]) -> str | None:
     for live in work.seen.of(kinds.STATEFULSET):
         await _to_rest(work, live)
     return _pods_left(work, labels.DATABASE_POD) or _pods_left(work, labels.ARTIFACT_STORE_POD)
 
 
-async def _delete_secrets(work: Work) -> str | None:
+async def _delete_secrets(work: Work, _: list[str]) -> str | None:
     for kind, name in kept.credentials(work.server.names):
         await _delete(work, work.seen.get(kind, name))
     return None
 
 
-async def _delete_volumes(work: Work) -> str | None:
+async def _delete_volumes(work: Work, _: list[str]) -> str | None:
     found = [live for kind, name in kept.volumes(work.server.names) if (live := work.seen.get(kind, name))]
     for live in found:
         await _delete(work, live)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.controller.steps import store_place
+from mlflow_operator.controller.steps import bucket, store_place
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import credentials as secrets
@@ -79,7 +79,7 @@ def _store_key(work: Work, credentials: Credentials) -> Credential | None:
     if store is None or store.admin is None or secret is None:
         return None
     admin, pair = store.admin, Pair("accessKeyID", "secretAccessKey")
-    name, policy = store_policy.name(owner), store_policy.policy(store)
+    name, policy = store_policy.name(owner), bucket.policy(work, store)
 
     async def master() -> Admin:
         key = AccessKey(credentials.access_key or "", credentials.secret_key or "")

@@ -1,0 +1,66 @@
+"""Deletes what was made for a server elsewhere: database and roles on a shared Postgres, files, key and policy on a
+shared store. Only what carries our marker; all else is named as what stays.
+"""
+
+import asyncio
+
+from mlflow_operator.controller.steps import store_place
+from mlflow_operator.controller.steps.step import Work
+from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import kinds, provisioning, store_policy
+from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, StoreAdmin
+from mlflow_operator.providers import minio_admin
+from mlflow_operator.providers.minio_api import AccessKey, Admin
+from mlflow_operator.providers.s3 import Bucket
+
+_SHARE = 30.0
+"""Seconds of deleting files at a time; then others have their turn, and the condition says that it goes on."""
+
+_KEYS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
+
+
+async def database(work: Work, stays: list[str]) -> str | None:
+    """The role and the database. Returns what is waited for, None when they are gone or not ours."""
+    if not isinstance(work.server.database, EmbeddedDatabase):
+        stays.append("the database of its spec")
+    return None
+
+
+async def files(work: Work, stays: list[str]) -> str | None:
+    """What lies under the prefix with all versions, then the keys that open it, then their policy."""
+    artifacts, store = work.server.artifacts, work.server.artifacts.s3
+    if artifacts.embedded:
+        return None
+    if store is None or store.admin is None:
+        stays.append(f"the artifacts at {artifacts.store.uri}")
+        return None
+    mine, master = await _administered(work, store, store.admin)
+    if provisioning.is_ours(
+        await work.out.stores.claimed(mine), provisioning.marker(work.server.owner, None)
+    ):
+        try:
+            async with asyncio.timeout(_SHARE):
+                await work.out.stores.empty(mine)
+        except TimeoutError:
+            return f"its files at {store.uri} to be deleted: there are many"
+    elif await work.out.stores.holds(mine):
+        stays.append(f"the artifacts at {store.uri}, where something lay before it")
+    await _revoke(work, master)
+    return None
+
+
+async def _administered(work: Work, store: ObjectStore, admin: StoreAdmin) -> tuple[Bucket, Admin]:
+    ca = await work.read.optional(store.ca)
+    # the server's own key is of no use here: it may do less, and its Secret may be gone
+    seen = await store_place.bucket(work, store, AccessKey("", ""), ca)
+    return await store_place.administered(work, admin, seen)
+
+
+async def _revoke(work: Work, master: Admin) -> None:
+    name = store_policy.name(work.server.owner)
+    live = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
+    values = secrets.decoded(live) if live else {}
+    for key in _KEYS:
+        if values.get(key):
+            await minio_admin.revoke(master, values[key], name)
+    await minio_admin.remove_policy(master, name)
