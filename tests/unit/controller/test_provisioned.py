@@ -7,7 +7,7 @@ import pytest
 
 from mlflow_operator.controller.errors import Forbidden
 from mlflow_operator.controller.steps import database, provisioned
-from mlflow_operator.core import kinds, provisioning
+from mlflow_operator.core import kinds, labels, provisioning
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import Fault, UserMistake
@@ -50,6 +50,26 @@ class Postgres:
         self.made = plan
         self.logins[login.name] = login.password
 
+    async def admit(
+        self, admin: Connection, ca_path: str | None, plan: Plan, login: Login, where: str
+    ) -> None:
+        """As the provider does."""
+        assert admin.password == self.password
+        self.logins[login.name] = login.password
+
+    async def revoke(self, admin: Connection, ca_path: str | None, plan: Plan, name: str, where: str) -> None:
+        """As the provider does."""
+        assert admin.password == self.password
+        self.logins.pop(name, None)
+
+    async def drop(self, admin: Connection, ca_path: str | None, plan: Plan, where: str) -> None:
+        """As the provider does."""
+        if self.fault:
+            raise self.fault
+        assert self.made is None or plan.role == self.made.role
+        self.made = None
+        self.logins.clear()
+
     async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
         """As the provider does."""
         if self.logins.get(connection.username) != connection.password or self.made is None:
@@ -63,7 +83,8 @@ class Postgres:
 def postgres(monkeypatch: pytest.MonkeyPatch) -> Postgres:
     """Empty."""
     made = Postgres()
-    monkeypatch.setattr(postgres_admin, "provision", made.provision)
+    for name in ("provision", "admit", "revoke", "drop"):
+        monkeypatch.setattr(postgres_admin, name, getattr(made, name))
     return made
 
 
@@ -297,3 +318,70 @@ async def test_what_the_secret_says_follows_the_spec(world: World, postgres: Pos
     assert (held["host"], held["username"], held["password"]) == ("other", "mine_a", password)
     assert held["uri"].startswith("postgresql+psycopg2://mine_a:")
     assert held["more"] == "more"
+
+
+async def test_rotation_gives_it_another_login(world: World, postgres: Postgres) -> None:
+    """The other of the two; the one before is shut out once no pod has it, and the administrator is asked no more."""
+    await ready(world)
+    old = world.secret("a-database")
+    world.change(rotateCredentialsAt="2026-01-01T00:00:00Z")
+    await ready(world)
+    new = world.secret("a-database")
+    assert [old["username"], new["username"]] == [*provisioning.logins(DERIVED)]
+    assert postgres.logins == {new["username"]: new["password"]}
+    assert new["uri"] == old["uri"].replace(
+        f"{old['username']}:{old['password']}@", f"{new['username']}:{new['password']}@"
+    )
+    before = [*world.api.writes]
+    await world.reconcile()
+    assert world.api.writes == before
+    assert postgres.attempts == 1
+
+
+async def gone(world: World) -> bool:
+    """Deletes it with its data; whether it is gone after as many looks as that takes."""
+    world.change(deletionPolicy="Delete")
+    await world.reconcile()
+    world.delete()
+    for _ in range(5):
+        await world.reconcile()
+        world.settle()
+        if world.get("MLflowServer", NAME) is None:
+            return True
+    return False
+
+
+async def test_database_and_roles_go_with_it_and_then_the_secret(world: World, postgres: Postgres) -> None:
+    await ready(world)
+    assert await gone(world)
+    assert postgres.made is None
+    assert postgres.logins == {}
+    assert world.get("Secret", "a-database") is None
+    assert world.get("Secret", "admin")
+
+
+async def test_a_postgres_that_is_away_holds_the_end(world: World, postgres: Postgres) -> None:
+    """The password stays with the data, and a person can give up."""
+    await ready(world)
+    postgres.fault = DOWN
+    assert not await gone(world)
+    _, reason, message = world.condition("Ready")
+    assert reason == "DeletionBlocked"
+    assert message.startswith("The database is away.")
+    assert world.get("Secret", "a-database")
+    annotations = {labels.LET_GO: "true"}
+    world.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
+    await world.reconcile()
+    assert world.get("MLflowServer", NAME) is None
+    said = world.events.published[-1][2]
+    assert f"the database shared:5432/{DERIVED}" in said
+    assert '"a-database"' in said
+
+
+async def test_a_database_of_somebody_else_stays_and_holds_nothing(world: World, postgres: Postgres) -> None:
+    """It lost our comment, or the name was taken after ours was dropped by hand."""
+    await ready(world)
+    postgres.fault = UserMistake(Reason.NAME_CONFLICT, "It is somebody's.")
+    assert await gone(world)
+    assert postgres.made
+    assert f'untouched: the database "{DERIVED}"' in world.events.published[-1][2]

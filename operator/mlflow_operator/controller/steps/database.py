@@ -40,7 +40,7 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
         return await stores.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data)
     field = _FIELDS[type(database)]
     ca_path = await trust.path_of(credentials.database_ca)
-    connection = await _as_pods_see_it(work, credentials.connection)
+    connection = await as_pods_see_it(work, credentials.connection)
     look = partial(inspect, connection, ca_path, field, schema.fitting(work))
     try:
         if isinstance(database, ProvisionedDatabase):
@@ -74,7 +74,8 @@ def _hinting(fault: Fault, password: str) -> Fault:
     return type(fault)(fault.reason, f"{fault.message} {hint}")
 
 
-async def _as_pods_see_it(work: Work, connection: Connection) -> Connection:
+async def as_pods_see_it(work: Work, connection: Connection) -> Connection:
+    """With the address that a short host name stands for beside the server's pods."""
     if isinstance(work.server.database, EmbeddedDatabase):
         return connection
     found = await names.completed(connection.host, work.server.owner.namespace, work.out.cluster_domain)

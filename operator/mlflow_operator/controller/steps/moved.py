@@ -37,10 +37,11 @@ async def tell(work: Work, learned: Object, allowed: bool) -> None:
 
 def _database(work: Work, old: Object) -> str:
     names, at = work.server.names, f"the database {places.spelled(old)}"
-    if old.get("type") == "External":
+    if old.get("type") == places.PROVISION:
+        return f"{at} with its role"
+    if old.get("type") != "Embedded":
         return at
-    here = _there(work, (kinds.PVC, names.postgres_data), (kinds.SECRET, names.database_secret))
-    return here if old.get("type") == "Embedded" else f"{at} with its role"
+    return _there(work, (kinds.PVC, names.postgres_data), (kinds.SECRET, names.database_secret))
 
 
 def _files(work: Work, old: Object) -> str:

@@ -4,12 +4,16 @@ shared store. Only what carries our marker; all else is named as what stays.
 
 import asyncio
 
-from mlflow_operator.controller.steps import store_place
+from mlflow_operator.controller.steps import provisioned, store_place
+from mlflow_operator.controller.steps.database import as_pods_see_it
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import credentials as secrets
 from mlflow_operator.core import kinds, provisioning, store_policy
-from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, StoreAdmin
-from mlflow_operator.providers import minio_admin
+from mlflow_operator.core.conditions import Reason
+from mlflow_operator.core.database_uri import Connection
+from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, ProvisionedDatabase, StoreAdmin
+from mlflow_operator.providers import minio_admin, postgres_admin, trust
 from mlflow_operator.providers.minio_api import AccessKey, Admin
 from mlflow_operator.providers.s3 import Bucket
 
@@ -20,9 +24,23 @@ _KEYS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
 
 
 async def database(work: Work, stays: list[str]) -> str | None:
-    """The role and the database. Returns what is waited for, None when they are gone or not ours."""
-    if not isinstance(work.server.database, EmbeddedDatabase):
+    """The database, its logins and its role. Returns what is waited for, None when they are gone or not ours."""
+    wanted = work.server.database
+    if isinstance(wanted, EmbeddedDatabase):
+        return None
+    if not isinstance(wanted, ProvisionedDatabase):
         stays.append("the database of its spec")
+        return None
+    place = Connection(wanted.host, wanted.port, wanted.database, "", "").with_tls(wanted.tls, None)
+    admin = await provisioned.administrator(work, wanted, await as_pods_see_it(work, place))
+    plan = provisioned.plan(work.server, wanted, await provisioned.cluster_uid(work))
+    ca_path = await trust.path_of(await work.read.optional(wanted.ca))
+    try:
+        await postgres_admin.drop(admin, ca_path, plan, provisioned.FIELD)
+    except Fault as fault:
+        if fault.reason is not Reason.NAME_CONFLICT:
+            raise
+        stays.append(f'the database "{plan.database}" and the role "{plan.role}", which were not made for it')
     return None
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.controller.steps import bucket, store_place
+from mlflow_operator.controller.steps import bucket, provisioned, store_place
 from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.database import as_pods_see_it
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import credentials as secrets
 from mlflow_operator.core import database_uri, kinds, provisioning, rotation, store_policy
+from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.provisioning import Login
+from mlflow_operator.core.provisioning import Login, Plan
 from mlflow_operator.core.rotation import Pair, Stage, Values
-from mlflow_operator.core.server import EmbeddedDatabase
-from mlflow_operator.providers import minio_admin, postgres_logins
+from mlflow_operator.core.server import EmbeddedDatabase, ProvisionedDatabase
+from mlflow_operator.providers import minio_admin, postgres_admin, postgres_logins, trust
 from mlflow_operator.providers.minio_api import AccessKey, Admin
 
 
@@ -42,7 +44,14 @@ class Credential:
 
 def of(work: Work, credentials: Credentials) -> list[Credential]:
     """Those of a server whose Secret is there."""
-    found = (_embedded_database(work, credentials), _store_key(work, credentials))
+    database = work.server.database
+    found = (
+        _embedded_database(work, database, credentials) if isinstance(database, EmbeddedDatabase) else None,
+        _provisioned_database(work, database, credentials)
+        if isinstance(database, ProvisionedDatabase)
+        else None,
+        _store_key(work, credentials),
+    )
     return [each for each in found if each]
 
 
@@ -51,15 +60,14 @@ def others(work: Work) -> bool:
     store = work.server.artifacts.s3
     embedded = work.server.artifacts.embedded
     theirs = store is not None and store.access_key is not None and not embedded and not store.admin
-    return theirs or not isinstance(work.server.database, EmbeddedDatabase)
+    return theirs or not isinstance(work.server.database, EmbeddedDatabase | ProvisionedDatabase)
 
 
-def _embedded_database(work: Work, credentials: Credentials) -> Credential | None:
-    database, connection = work.server.database, credentials.connection
+def _embedded_database(work: Work, database: EmbeddedDatabase, credentials: Credentials) -> Credential | None:
     secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
-    if not isinstance(database, EmbeddedDatabase) or secret is None:
+    if secret is None:
         return None
-    owner, field = database.username, "spec.database.embedded"
+    connection, owner, field = credentials.connection, database.username, "spec.database.embedded"
     pair = Pair("username", "password", _with_uri)
 
     async def let_in(values: Values) -> None:
@@ -70,6 +78,30 @@ def _embedded_database(work: Work, credentials: Credentials) -> Credential | Non
         await postgres_logins.revoke(connection, owner, values[pair.previous], field)
 
     return Credential(secret, pair, _taking_turns(work, owner), let_in, shut_out)
+
+
+def _provisioned_database(
+    work: Work, database: ProvisionedDatabase, credentials: Credentials
+) -> Credential | None:
+    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+    if secret is None:
+        return None
+    pair, field = Pair("username", "password", _with_uri), provisioned.FIELD
+
+    async def administration() -> tuple[Connection, str | None, Plan]:
+        connection = await as_pods_see_it(work, credentials.connection)
+        admin = await provisioned.administrator(work, database, connection)
+        plan = provisioned.plan(work.server, database, await provisioned.cluster_uid(work))
+        return admin, await trust.path_of(credentials.database_ca), plan
+
+    async def let_in(values: Values) -> None:
+        login = Login(values[pair.next_who], values[pair.next_word])
+        await postgres_admin.admit(*await administration(), login, field)
+
+    async def shut_out(values: Values) -> None:
+        await postgres_admin.revoke(*await administration(), values[pair.previous], field)
+
+    return Credential(secret, pair, _taking_turns(work, database.role), let_in, shut_out)
 
 
 def _store_key(work: Work, credentials: Credentials) -> Credential | None:
