@@ -32,6 +32,13 @@ def test_a_store_is_what_its_reference_says() -> None:
     assert PINS["IMAGE_SEAWEEDFS"] == Images().seaweedfs
 
 
+def test_the_stores_of_an_example_are_those_that_are_tested() -> None:
+    """What runs beside the servers in manifests/examples, by the images that the tests use."""
+    text = (settings.ROOT / "manifests" / "examples" / "shared-platform.yaml").read_text()
+    images = set(re.findall(r"^ +image: (\S+)$", text, re.MULTILINE))
+    assert images == {PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]}
+
+
 def test_kind_is_given_the_name_that_is_looked_for() -> None:
     """kind-config.yaml used by hand makes the same cluster."""
     assert f"name: {settings.CLUSTER}\n" in (settings.ROOT / "kind-config.yaml").read_text()

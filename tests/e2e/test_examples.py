@@ -30,6 +30,9 @@ AUDIT = "/var/log/kubernetes/audit*.log"
 APPLIED = ("ConfigMap", "StatefulSet", "Service", "Deployment", "PodDisruptionBudget")
 """Kinds that the operator applies; volumes, Secrets and Jobs it creates, once."""
 
+WHOLE_CLUSTER = ("Namespace", "PriorityClass")
+"""Kinds in the examples that are in no namespace."""
+
 OWNED = (*APPLIED, "PersistentVolumeClaim", "Secret", "Job")
 LITTLE_CPU: Object = {"embedded": {"resources": {"requests": {"cpu": "50m"}}}}
 
@@ -109,18 +112,23 @@ FITS: dict[str, Fit] = {
 """Examples that are not listed are applied to the letter."""
 
 
-def fitted(example: Path, ns: Kube, other: Kube) -> list[Object]:
-    """The documents of an example, for the namespace of this test."""
+def fitted(example: Path, ns: Kube, other: Kube, more: Callable[[], Kube]) -> list[Object]:
+    """The documents of an example, for the namespaces of this test."""
     text = (
         example.read_text()
         .replace("team-a", ns.namespace)
+        .replace("team-b", other.namespace)
         .replace("namespace: platform", f"namespace: {other.namespace}")
     )
+    if "ml-platform" in text:
+        text = text.replace("ml-platform", more().namespace)
     documents = [document for document in yaml.safe_load_all(text) if document]
     secrets, change = FITS[example.stem](ns, other) if example.stem in FITS else ({}, {})
     for document in documents:
         if document["kind"] == "Secret" and document["metadata"]["name"] in secrets:
             document["stringData"] = secrets.pop(document["metadata"]["name"])
+        if document["kind"] not in WHOLE_CLUSTER:
+            document["metadata"].setdefault("namespace", ns.namespace)
         if document["kind"] == "Namespace":  # which is there: what marks it as a test's stays
             document["metadata"]["labels"][TEST_LABEL] = "true"
         if document["kind"] == api.KIND:
@@ -141,16 +149,20 @@ def merge(target: Object, change: Object) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_works_and_once_more_is_no_work(example: Path, ns: Kube, other_ns: Kube) -> None:
+def test_an_example_works_and_once_more_is_no_work(
+    example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube]
+) -> None:
     """Ready; then nothing moves, the operator writes nothing, and all is as it would apply it."""
-    documents = fitted(example, ns, other_ns)
+    documents = fitted(example, ns, other_ns, more_ns)
+    written = [document["metadata"] for document in documents if document["kind"] == api.KIND]
+    server, *others = (Server(ns.within(meta["namespace"]), meta["name"]) for meta in written)
     try:
-        ns.apply(*documents)
-        server = Server(ns)
+        apply(ns, documents)
         if example.stem == "aws-workload-identity":
             server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
         else:
-            server.ready()
+            for each in (server, *others):
+                each.ready()
             eventually("all of it has settled", lambda: settled(ns), timeouts.SETTLED)
         check_again(ns, server, documents)
         assert differences(server) == {}
@@ -160,11 +172,16 @@ def test_an_example_works_and_once_more_is_no_work(example: Path, ns: Kube, othe
         leave(ns, documents)
 
 
+def apply(kube: Kube, documents: list[Object]) -> list[str]:
+    """One `kubectl apply` of all of it; what kubectl says of each."""
+    return kube.run("kubectl", "apply", "-f", "-", stdin=yaml.safe_dump_all(documents)).splitlines()
+
+
 def check_again(ns: Kube, server: Server, documents: list[Object]) -> None:
     """Applied once more nothing is changed, neither by kubectl nor by the operator, which is made to look."""
     before, written, right = moves(ns), writes(ns), told(ns, server)
     generation = server.live()["metadata"]["generation"]
-    said = ns.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents)).splitlines()
+    said = apply(ns, documents)
     changed = {line for line in said if not line.endswith(" unchanged")}
     # kubectl compares `stringData` with what is stored, which has none; that nothing is stored anew is seen below.
     assert changed <= {line for line in said if line.startswith("secret/")}
