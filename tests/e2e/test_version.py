@@ -25,7 +25,9 @@ def test_the_version_is_kept_when_the_spec_names_none(ns: Kube) -> None:
     assert server.status["version"] == "3.17.1"
     assert image(ns.need("Deployment", server.names.deployment)) == pinned
 
-    # without an image of its own the tag follows the version it keeps, not the operator's
+    # without an image of its own the tag follows the version it keeps, not the operator's; it is asked before it serves
     server.change(image=None)
-    server.until("Ready", "False", "ImagePullFailed", within=SETTLED)
-    assert image(ns.need("Deployment", server.names.deployment)).endswith(":v3.17.1-full")
+    told = server.until("UpgradeReady", "False", "ImagePullFailed", within=SETTLED)
+    assert ":v3.17.1-full can't be pulled" in told["message"]
+    assert image(ns.need("Deployment", server.names.deployment)) == pinned
+    assert server.conditions()["ServerAvailable"]["status"] == "True"

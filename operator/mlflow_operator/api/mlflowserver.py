@@ -18,6 +18,7 @@ from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
+from mlflow_operator.api.upgrade import Upgrade
 from mlflow_operator.api.words import ImageReference
 
 GROUP = "mlflow-operator.dev"
@@ -137,6 +138,9 @@ class Spec(Model):
     """Where experiments, runs and registered models are kept. Absent: `embedded`."""
     artifacts: Annotated[Artifacts, Unstored()] = Artifacts()
     """Where models, plots and files of runs are kept. Absent: `embedded`."""
+
+    upgrade: Upgrade = Upgrade()
+    """How the server goes over to another version or image."""
 
     rules = (
         Rule(

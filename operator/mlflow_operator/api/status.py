@@ -25,7 +25,7 @@ class Condition(Model):
     """One aspect of the server's health, as Kubernetes shapes conditions."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, SchemaReady or ServerAvailable."""
+    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady or ServerAvailable."""
     status: ConditionStatus
     """True, False or Unknown."""
     reason: Annotated[str, Field(max_length=1024)]
@@ -74,6 +74,25 @@ class ClientSecretRef(Model):
     """Name of the Secret, in the namespace of the server."""
 
 
+class UpgradeStatus(Model):
+    """An upgrade: from which version to which, and what it cost."""
+
+    from_version: Text | None = None
+    """MLflow version that ran before."""
+    to_version: Text | None = None
+    """MLflow version that was asked for."""
+    from_revision: Text | None = None
+    """Revision of the tables before."""
+    to_revision: Text | None = None
+    """Revision of the tables that the version needs; the same where they fit as they were."""
+    start_time: datetime | None = None
+    """When its preflight began."""
+    completion_time: datetime | None = None
+    """When every server of the new version answered. Absent while it is under way."""
+    downtime_seconds: Int32 | None = None
+    """Seconds from the last stop of the servers until one answered again; 0 where they never stopped."""
+
+
 class Status(Model):
     """What was last seen; absent members are not known yet."""
 
@@ -103,5 +122,7 @@ class Status(Model):
     """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
     client_secret_ref: ClientSecretRef | None = None
     """With access Direct: a Secret with the keys of the artifact store, made for `envFrom` beside the ConfigMap."""
+    upgrade: UpgradeStatus | None = None
+    """The last upgrade, or the one under way. One that was given up leaves nothing here."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Ready sums up the others. One that is not True says why and what to do."""

@@ -24,10 +24,12 @@ from mlflow_operator.controller.steps import (
     schema,
     serve,
     tidy,
+    upgrade,
 )
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.departure import depart, hold
-from mlflow_operator.controller.steps.serve import Serving
+from mlflow_operator.controller.steps.earlier import Serving
+from mlflow_operator.controller.steps.serve import Pods
 from mlflow_operator.controller.steps.step import Outcome, Work
 from mlflow_operator.controller.watch import Key
 from mlflow_operator.core import conditions, kinds, places
@@ -35,6 +37,7 @@ from mlflow_operator.core import status as statuses
 from mlflow_operator.core.conditions import ConditionType, Reason, State, not_ready
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
+from mlflow_operator.core.upgrade import Plan, under_way
 from mlflow_operator.core.versions import left_at
 from mlflow_operator.providers.postgres import DatabaseState
 
@@ -82,26 +85,27 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     if serve.serves_already(work, keys.value):
         # what runs is kept as it should be, however long others take to answer
         below, served = await _together(
-            _underneath(work, parsed, keys.value), serve.run(work, keys.value, None)
+            _underneath(work, parsed, keys.value), serve.run(work, keys.value, Pods.AS_ASKED)
         )
     else:
         below = await _underneath(work, parsed, keys.value)
-        served = await serve.run(below.work, keys.value, _lacks(below))
+        served = await serve.run(below.work, keys.value, _pods(below), _lacks(below))
     work, base, files, tables = below.work, below.base, below.files, below.tables
 
     usable = base.condition.true and files.condition.true and tables.condition.true
     turned = await rotation.run(work, _wanted(parsed), keys, usable, served.value)
     keys = replace(keys, condition=turned.condition)
-    outcomes: list[Outcome[object]] = [keys, base, files, tables, served, turned]  # type: ignore[list-item]
+    outcomes: list[Outcome[object]] = [keys, base, files, below.leave, tables, served, turned]  # type: ignore[list-item]
     said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
         said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
     learned = _learned(work, keys.value, tables.value, served.value)
+    learned["upgrade"] = record = upgrade.record(work, below.leave.value, served)
     if turned.value:
         learned["credentialsRotatedAt"] = turned.value
     said.insert(0, conditions.overall(said))
     if said[0].true:
-        await tidy.run(work)
+        await tidy.run(work, upgrading=under_way(record))
     await moved.tell(work, learned, allowed)
     await report.write(
         resource, statuses.status(work.server, learned, said, report.moment(resource, out)), said, out
@@ -118,12 +122,17 @@ def _wanted(parsed: api.MLflowServer) -> str | None:
 
 @dataclass(frozen=True)
 class _Underneath:
-    """What a server stands on. `work` is for the version at which it goes on."""
+    """What a server stands on. `work` is for the version at which it goes on.
+
+    `leave` is the new image's to take over. `moving`: all of it is about another database than the one it is on.
+    """
 
     work: Work
     base: Outcome[DatabaseState]
     files: Outcome[None]
+    leave: Outcome[Plan]
     tables: Outcome[str]
+    moving: bool
 
 
 async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | None) -> _Underneath:
@@ -131,7 +140,10 @@ async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | 
     base, files = await _together(database.run(work, keys), artifacts.run(work, keys))
     work = _at_its_version(work, parsed, base.value)
     moving = keys is not None and keys.arrived is not None
-    return _Underneath(work, base, files, await schema.run(work, base.value, moving))
+    leave = await upgrade.run(work, base.value, files.condition.true, moving)
+    work = upgrade.of_the_image(work, leave.value)
+    tables = await schema.run(work, base.value, leave.value, moving)
+    return _Underneath(work, base, files, leave, tables, moving)
 
 
 def _lacks(below: _Underneath) -> str | None:
@@ -143,6 +155,20 @@ def _lacks(below: _Underneath) -> str | None:
         if below.files.condition.true or not serve.other_files(below.work)
         else "the other artifact store"
     )
+
+
+def _pods(below: _Underneath) -> Pods:
+    """Which pods shall serve. Those of before come back where a migration failed, and the schema is as it was."""
+    if _lacks(below) is None:
+        return Pods.AS_ASKED
+    last = upgrade.before(below.work)
+    if below.moving or last.image in {None, below.work.server.image}:
+        return Pods.AS_THEY_ARE
+    failed = below.tables.condition.reason is Reason.MIGRATION_FAILED
+    if below.leave.value and below.leave.value.stops and not failed:
+        return Pods.STOPPED
+    found = below.base.value
+    return Pods.OF_BEFORE if found and found.revision == last.revision else Pods.AS_THEY_ARE
 
 
 def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState | None) -> Work:

@@ -29,19 +29,27 @@ def number(job: Object) -> int:
     return int(noted) if noted.isdecimal() else 1
 
 
+def numbered(job: Object, number: int) -> Object:
+    """The same Job as a later try."""
+    meta = job["metadata"]
+    noted = meta | {"annotations": (meta.get("annotations") or {}) | {labels.ATTEMPT: str(number)}}
+    return job | {"metadata": noted}
+
+
 def may_repeat(job: Object, pods: Iterable[Object], revision: str | None) -> bool:
     """Whether what the failed `job` was to do can safely be done once more; `revision` is the database's now."""
     return _noted(job, labels.FROM_REVISION) == (revision or "") and not any(map(diagnosis.alive, pods))
 
 
 def pause(job: Object, now: str) -> float:
-    """Seconds from `now` (RFC 3339) until the next try is due; 0 when it is."""
+    """Seconds from `now` (RFC 3339) until the next try is due; 0 when it is. `job` is over, one way or the other."""
     done = number(job)
     whole = min(FIRST_PAUSE * 2 ** (done - 1), PAUSE) if done < QUICK else LONG_PAUSE
-    failed: Object = next((c for c in job["status"]["conditions"] if c["type"] == "Failed"), {})
-    if not failed.get("lastTransitionTime"):
+    how = ("Failed", "Complete")
+    ended: Object = next((c for c in job["status"]["conditions"] if c["type"] in how), {})
+    if not ended.get("lastTransitionTime"):
         return whole
-    passed = (_time(now) - _time(failed["lastTransitionTime"])).total_seconds()
+    passed = (_time(now) - _time(ended["lastTransitionTime"])).total_seconds()
     # two clocks: what seems to lie ahead of us is now
     return max(0.0, whole - max(0.0, passed))
 

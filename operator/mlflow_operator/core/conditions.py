@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
     CREDENTIALS = "CredentialsReady"
     DATABASE = "DatabaseReady"
     ARTIFACT_STORE = "ArtifactStoreReady"
+    UPGRADE = "UpgradeReady"
     SCHEMA = "SchemaReady"
     SERVER = "ServerAvailable"
 
@@ -64,6 +65,10 @@ class Reason(StrEnum):
     """A node can't pull an image."""
     MIGRATION_FAILED = "MigrationFailed"
     """The migration Job failed; the message ends with its last lines."""
+    PREFLIGHT_FAILED = "PreflightFailed"
+    """The image asked for can't take over here, or did not say that it can; nothing was touched."""
+    SCHEMA_NEWER_THAN_IMAGE = "SchemaNewerThanImage"
+    """The database stands at a revision that the image asked for does not know; nothing was touched."""
     SERVER_CRASHING = "ServerCrashing"
     """A container ends again and again."""
     UNSCHEDULABLE = "Unschedulable"

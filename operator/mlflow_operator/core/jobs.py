@@ -1,16 +1,20 @@
-"""The migration Job: the one place where a schema moves. Servers never migrate: of several that try at once on
-an empty database all but one die."""
+"""Jobs that run the image of a server: the migration, the one place where a schema moves (servers never migrate: of
+several that try at once on an empty database all but one die), and the preflight, which asks before that."""
 
 import hashlib
 import json
 
 from mlflow_operator import payload
-from mlflow_operator.core import labels, mlflow, pods, sizing
+from mlflow_operator.core import deployment, labels, mlflow, pods, sizing
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
 
-_DEADLINE_SECONDS = 6 * 3600
+_MIGRATION_SECONDS = 6 * 3600
+"""A migration of a large database takes hours; this only ends one that hangs."""
+
+_PREFLIGHT_SECONDS = 1800
+"""The image has to be pulled first, and its questions end by themselves after five minutes."""
 
 
 def migration(
@@ -24,22 +28,46 @@ def migration(
     emptied or replaced gets a Job of its own, and the same work is never done twice. Another attempt at the same
     work has the same name: it can begin only when the one before it is gone.
     """
-    template = _template(server, mlflow.NEXT_STORE_KEY if moving else mlflow.BACKEND_STORE_KEY)
+    template = _migration_pod(server, _store_key(moving))
+    name = server.names.migration(_digest(server, template, database_state))
+    notes = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
+    return _job(metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
+
+
+def preflight(server: Server, database_identity: str, *, moving: bool = False) -> Object:
+    """Asks `server.image`, in the environment its server will have, whether it can take over.
+
+    `moving`: on another database than the one the server is on.
+
+    Named as `migration` is, but for whatever revision the database stands at: the answer tells which it was.
+    """
+    template = _preflight_pod(server, _store_key(moving))
+    name = server.names.preflight(_digest(server, template, database_identity))
+    return _job(
+        metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
+        _PREFLIGHT_SECONDS,
+        template,
+    )
+
+
+def _store_key(moving: bool) -> str:
+    return mlflow.NEXT_STORE_KEY if moving else mlflow.BACKEND_STORE_KEY
+
+
+def _digest(server: Server, template: Object, database_state: str) -> str:
     inputs = json.dumps([template, server.artifacts.store.name, database_state], sort_keys=True)
-    digest = hashlib.sha256(inputs.encode()).hexdigest()[:8]
+    return hashlib.sha256(inputs.encode()).hexdigest()[:8]
+
+
+def _job(meta: Object, seconds: int, template: Object) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(
-            server.owner,
-            server.names.migration(digest),
-            labels.MIGRATION_POD,
-            {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)},
-        ),
+        "metadata": meta,
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            # a node that is drained is no verdict on the migration: its pod is made again
+            # a node that is drained is no verdict: the pod is made again
             "podFailurePolicy": {
                 "rules": [
                     {
@@ -48,14 +76,13 @@ def migration(
                     }
                 ]
             },
-            # a migration of a large database takes hours; this only ends one that hangs
-            "activeDeadlineSeconds": _DEADLINE_SECONDS,
+            "activeDeadlineSeconds": seconds,
             "template": template,
         },
     }
 
 
-def _template(server: Server, key: str) -> Object:
+def _migration_pod(server: Server, key: str) -> Object:
     settings = server.pods
     spec: Object = {
         **pods.common(mlflow.USER, settings),
@@ -87,4 +114,30 @@ def _template(server: Server, key: str) -> Object:
             "annotations": settings.annotations,
         },
         "spec": spec,
+    }
+
+
+def _preflight_pod(server: Server, key: str) -> Object:
+    """The server's own pod with another command: what a server reads, and what lets it in, is all there."""
+    template = deployment.deployment(server, "")["spec"]["template"]
+    pod = template["spec"]
+    server_only = ("command", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
+    container = {key: value for key, value in pod["containers"][0].items() if key not in server_only}
+    spec = {
+        key: value
+        for key, value in pod.items()
+        if key not in ("terminationGracePeriodSeconds", "topologySpreadConstraints")
+    }
+    asked = container | {
+        "name": "preflight",
+        "command": ["python3", "-u", "-c", payload.PREFLIGHT],
+        "env": pods.merged_env(mlflow.database_env(server, key), container["env"]),
+        "resources": sizing.migration(),
+    }
+    return {
+        "metadata": {
+            "labels": server.pods.labels | labels.owned(server.owner.name, labels.PREFLIGHT_POD),
+            "annotations": server.pods.annotations,
+        },
+        "spec": spec | {"restartPolicy": "Never", "containers": [asked]},
     }

@@ -14,7 +14,9 @@ INPUTS = "mlflow-operator.dev/inputs"
 FROM_REVISION = "mlflow-operator.dev/from-revision"
 """Annotation of a migration Job: the schema's revision when it was made, empty where there was no schema."""
 ATTEMPT = "mlflow-operator.dev/attempt"
-"""Annotation of a migration Job: how often this migration was begun, this time included."""
+"""Annotation of a migration or preflight Job: how often this was begun, this time included."""
+STOPPED = "mlflow-operator.dev/stopped-at"
+"""Annotation of a Deployment: when its pods were last stopped for the tables to move (RFC 3339)."""
 PRODDED = "mlflow-operator.dev/prodded-at"
 """Annotation of a Deployment or StatefulSet that gets no pods: when its controller was last told to try again."""
 
@@ -28,6 +30,7 @@ SERVER_POD = "server"
 DATABASE_POD = "database"
 ARTIFACT_STORE_POD = "artifact-store"
 MIGRATION_POD = "migration"
+PREFLIGHT_POD = "preflight"
 
 
 def owned(server: str, component: str) -> dict[str, str]:

@@ -68,6 +68,10 @@ class Names:
         """The ConfigMap that clients take as `envFrom`, and the Secret, where they are given keys."""
         return f"{self.server}-client"
 
+    def preflight(self, inputs: str) -> str:
+        """The Job that asks an image whether it can take over; `inputs` as for `migration`."""
+        return f"{self.server}-preflight-{inputs}"
+
     def migration(self, inputs: str) -> str:
         """The Job that brings the schema up; `inputs` is the eight-character hash of what it depends on."""
         return f"{self.server}-migrate-{inputs}"

@@ -9,6 +9,7 @@ from mlflow_operator.api import database as api_database
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
+from mlflow_operator.api.upgrade import UpgradeStrategy
 from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
@@ -83,6 +84,7 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         version=version,
         image=spec.image or official,
         official=not spec.image or spec.image == official,
+        version_named=bool(spec.version) or not spec.image or spec.image == official,
         pull_policy=spec.image_pull_policy.value,
         replicas=0 if spec.suspend else spec.replicas,
         suspended=spec.suspend,
@@ -97,6 +99,7 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
         database=_database(owner, spec.database, around.images),
         artifacts=_artifacts(owner, spec.artifacts, around.images),
+        stops_to_migrate=spec.upgrade.strategy is UpgradeStrategy.RECREATE,
     )
 
 

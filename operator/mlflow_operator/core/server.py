@@ -266,12 +266,15 @@ class Server:
     """One MLflow server, resolved. `replicas` is 0 while it is suspended.
 
     `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
+    `version_named`: the image has to hold just this version, for the spec names it or the image is its official one.
+    `stops_to_migrate`: servers stop before the tables move under them.
     """
 
     owner: Owner
     version: str
     image: str
     official: bool
+    version_named: bool
     pull_policy: str
     replicas: int
     suspended: bool
@@ -286,6 +289,7 @@ class Server:
     service: ServiceSettings
     database: Database
     artifacts: Artifacts
+    stops_to_migrate: bool
 
     @property
     def names(self) -> Names:

@@ -21,7 +21,7 @@ def server(workers: int, job_execution: bool) -> Object:
 
 
 def migration() -> Object:
-    """Resource requirements of the migration Job: one process that imports MLflow (about 250 MB)."""
+    """Resource requirements of a migration or preflight Job: one process that imports MLflow (about 250 MB)."""
     return {"requests": {"cpu": "50m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
 
 

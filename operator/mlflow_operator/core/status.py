@@ -17,6 +17,7 @@ STABLE = (
     "replicas",
     "readyReplicas",
     "credentialsRotatedAt",
+    "upgrade",
 )
 """Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
 does not make us forget which one it was."""
@@ -36,7 +37,7 @@ class Moment:
 
 
 def status(server: Server, learned: Object, said: Iterable[Condition], at: Moment) -> Object:
-    """The whole status. `learned` holds those of STABLE that are known now."""
+    """The whole status. `learned` holds those of STABLE that are known now, an empty one of those that are over."""
     kept = {key: at.before[key] for key in STABLE if key in at.before}
     return {
         "observedGeneration": at.generation,
@@ -46,8 +47,7 @@ def status(server: Server, learned: Object, said: Iterable[Condition], at: Momen
         ),
         "clientConfigMapRef": {"name": server.names.client},
         **({"clientSecretRef": {"name": server.names.client}} if client.has_secret(server) else {}),
-        **kept,
-        **learned,
+        **{key: value for key, value in (kept | learned).items() if value != {}},
         "conditions": at.conditions(said),
     }
 

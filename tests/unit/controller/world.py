@@ -5,6 +5,7 @@ Only for faults and moments that a real cluster can't be brought to at will; the
 
 import base64
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -215,13 +216,18 @@ class World:
                 self.end_job(obj, "Complete")
 
     def end_job(self, job: Object, how: str, said: str = "") -> None:
-        """A Job's pod ends; a migration that completes leaves the schema at its head."""
+        """A Job's pod ends; a migration that completes leaves the schema at its head, a preflight its answer."""
         name = job["metadata"]["name"]
+        component = job["metadata"]["labels"][labels.COMPONENT]
         status = {"conditions": [{"type": how, "status": "True", "lastTransitionTime": self.now}]}
         self.api.edit("Job", name, lambda live: live.update(status=status))
-        if how == "Complete":
-            self.revision = SCHEMA_HEADS[TESTED]
-        self.end_container(job, 1, said, "Succeeded" if how == "Complete" else "Failed")
+        image = job["spec"]["template"]["spec"]["containers"][0]["image"]
+        if how == "Complete" and component == labels.MIGRATION_POD:
+            self.revision = head_of(image)
+        if how == "Complete" and component == labels.PREFLIGHT_POD:
+            said = said or answer(image, self.revision)
+        done = how == "Complete"
+        self.end_container(job, 0 if done else 1, said, "Succeeded" if done else "Failed")
 
     def end_container(self, job: Object, code: int, said: str, phase: str = "Running") -> None:
         """The container of a Job's pod ends; for a moment its pod still counts as running."""
@@ -234,7 +240,7 @@ class World:
                 "metadata": {
                     "name": f"{name}-pod",
                     "namespace": NAMESPACE,
-                    "labels": labels.owned(NAME, labels.MIGRATION_POD),
+                    "labels": labels.owned(NAME, job["metadata"]["labels"][labels.COMPONENT]),
                     "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
                 },
                 "status": {
@@ -305,6 +311,27 @@ class World:
             self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
         else:
             self.api.objects.pop((kinds.POD.kind, f"{name}-pod"), None)
+
+
+def version_of(image: str) -> str:
+    """The MLflow in an image: the tag's, or the one tested."""
+    return image.rpartition(":v")[2].removesuffix("-full") if ":v" in image else TESTED
+
+
+def head_of(image: str) -> str:
+    """Where the image's migrations end."""
+    return SCHEMA_HEADS[version_of(image)]
+
+
+def answer(image: str, revision: str | None) -> str:
+    """What a preflight says of a database at `revision`: one that is not of a later version is known."""
+    head, order = head_of(image), list(dict.fromkeys(SCHEMA_HEADS.values()))
+    newer = revision in order and order.index(revision) > order.index(head)
+    movement = "none" if revision == head else "unknown" if newer else "forward"
+    steps = {"none": 0, "unknown": None, "forward": 3}[movement]
+    version = version_of(image)
+    found = {"version": version, "revision": revision, "head": head, "movement": movement, "steps": steps}
+    return json.dumps({**found, "faults": []})
 
 
 DOWN = NotReady(Reason.DATABASE_UNREACHABLE, "The database is away.")

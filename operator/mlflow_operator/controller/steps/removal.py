@@ -69,7 +69,8 @@ async def _stop_servers(work: Work, _: list[str]) -> str | None:
     for job in work.seen.of(kinds.JOB):
         if is_ours(job, work.seen.resource, data=False) and not job["metadata"].get("deletionTimestamp"):
             await work.out.cluster.delete(job)
-    return _pods_left(work, labels.SERVER_POD) or _pods_left(work, labels.MIGRATION_POD)
+    components = (labels.SERVER_POD, labels.MIGRATION_POD, labels.PREFLIGHT_POD)
+    return next(filter(None, (_pods_left(work, component) for component in components)), None)
 
 
 async def _stop_stores(work: Work, _: list[str]) -> str | None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from mlflow_operator.controller.steps import replaceable
 from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.earlier import Serving
 from mlflow_operator.controller.steps.replaceable import Credential
-from mlflow_operator.controller.steps.serve import Serving
 from mlflow_operator.controller.steps.step import Outcome, Work, step
 from mlflow_operator.core import diagnosis, kinds, labels, rollout, rotation
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, ready

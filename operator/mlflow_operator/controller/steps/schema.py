@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from mlflow_operator.controller.apply import ensure_job
 from mlflow_operator.controller.steps import stuck
 from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.work_jobs import (
+    ended,
+    endings,
+    migration_under_way,
+    over,
+    pods_of,
+    started,
+)
 from mlflow_operator.core import attempts, diagnosis, jobs, kinds, labels, quotation, versions
 from mlflow_operator.core.conditions import Condition, ConditionType, Reason, State, not_ready, ready
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
+from mlflow_operator.core.upgrade import Plan
 from mlflow_operator.core.versions import SCHEMA_HEADS
 from mlflow_operator.providers.postgres import DatabaseState
 
@@ -16,23 +25,33 @@ _TYPE = ConditionType.SCHEMA
 
 
 @step(_TYPE)
-async def run(work: Work, database: DatabaseState | None, moving: bool = False) -> Outcome[str]:
+async def run(
+    work: Work, database: DatabaseState | None, plan: Plan | None, moving: bool = False
+) -> Outcome[str]:
     """The schema's revision once it is what the image wants; until then, one migration Job at a time.
 
-    `moving`: `database` is another one than the server is on.
+    `plan` None: the image may not take over, or not yet. `moving`: `database` is another one than the server is on.
     """
     if work.server.suspended:
         return Outcome(suspended(_TYPE))
     if database is None:
         return Outcome(waits(_TYPE, "the database"))
-    head = _head(work)
+    if plan is None:
+        return Outcome(waits(_TYPE, "leave to go on, which the preflight gives"))
+    other = migration_under_way(work, but_of=work.server.image)
+    if other:
+        return Outcome(waits(_TYPE, f'the migration "{other}", which is still under way'))
+    head = _head(work) or plan.head
     if moving:
         _fits(work, database)
-    if database.revision is not None and database.revision == fitting(work):
+    if database.revision is not None and database.revision == (head or fitting(work)):
+        for unwanted in (job for job in _unfinished(work) if not started(work, job)):
+            # it would move the schema under servers of this image as soon as it could
+            await work.out.cluster.delete(unwanted)
         return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
     # a Job that is complete counts for nothing where the database was emptied or put back to a backup after it
-    undone = head is not None and work.seen.status.get("schemaRevision") == head
-    return await _migrate(work, _Task(database, head, moving), undone)
+    undone = plan.head is not None or (head is not None and work.seen.status.get("schemaRevision") == head)
+    return await _migrate(work, _Task(database, head, moving, plan), undone)
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class _Task:
     database: DatabaseState
     head: str | None
     moving: bool
+    plan: Plan
 
 
 def _fits(work: Work, database: DatabaseState) -> None:
@@ -65,31 +85,44 @@ def _job(work: Work, task: _Task, attempt: int = 1) -> Object:
 async def _migrate(work: Work, task: _Task, undone: bool) -> Outcome[str]:
     job, database = _job(work, task), task.database
     live = work.seen.get(kinds.JOB, job["metadata"]["name"])
-    if live and _ended(live, "Complete"):
+    if live and ended(live, "Complete"):
         if database.revision is not None and not undone:
             return Outcome(ready(_TYPE, "The schema fits the server's version."), database.revision)
         await work.out.cluster.delete(live)
         return Outcome(_progressing())
-    if live and _ended(live, "Failed"):
+    if live and ended(live, "Failed"):
         return await _after_failure(work, live, task)
-    other = next((j for j in work.seen.of(kinds.JOB) if not _over(j) and j is not live), None)
-    if other and not _started(work, other):
-        # its image can't be pulled, say; whoever mended the spec must not wait for it
-        await work.out.cluster.delete(other)
-        return Outcome(_progressing(), again=SOON)
+    other = next((each for each in _unfinished(work) if each is not live), None)
     if other:
-        name = other["metadata"]["name"]
-        return Outcome(waits(_TYPE, f'the migration Job "{name}", which is still under way'))
-    if live is None and database.obstacle:
-        raise database.obstacle
+        return await _after(work, other)
+    if live is None:
+        return await _begin(work, job, task)
     await ensure_job(work.out.cluster, job, live, work.seen.resource)
-    return await _under_way(work, live) if live else Outcome(_progressing(), again=SOON)
+    return await _under_way(work, live)
+
+
+async def _after(work: Work, other: Object) -> Outcome[str]:
+    """Another Job comes first: one at a time."""
+    if started(work, other):
+        return Outcome(waits(_TYPE, f'the migration "{other["metadata"]["name"]}", which is still under way'))
+    # its image can't be pulled, say; whoever mended the spec must not wait for it
+    await work.out.cluster.delete(other)
+    return Outcome(_progressing(), again=SOON)
+
+
+async def _begin(work: Work, job: Object, task: _Task) -> Outcome[str]:
+    if task.database.obstacle:
+        raise task.database.obstacle
+    if task.plan.stops and _serving(work):
+        return Outcome(Condition(_TYPE, State.FALSE, Reason.PROGRESSING, _STOPPING))
+    await ensure_job(work.out.cluster, job, None, work.seen.resource)
+    return Outcome(_progressing(), again=SOON)
 
 
 async def _under_way(work: Work, job: Object) -> Outcome[str]:
     """Of a Job that has not ended. One that is not the first keeps what is said of the one before it until it has done
     better: to and fro at each try would be news of nothing."""
-    pods = _pods(work, job)
+    pods = pods_of(work, job)
     finding = diagnosis.of_pods(pods)
     # a container that has ended is no crash, but the end of a try: a moment later the Job itself says how it was
     if finding and finding.reason is not Reason.SERVER_CRASHING:
@@ -104,10 +137,15 @@ async def _under_way(work: Work, job: Object) -> Outcome[str]:
 
 
 async def _after_failure(work: Work, failed: Object, task: _Task) -> Outcome[str]:
-    """Once more, at its time, if the failed one has left no trace; else never without a person's word."""
+    """Once more, at its time, if the failed one has left no trace; else never without a person's word.
+
+    Nor in an upgrade: servers of the version before serve, and each try would stop them.
+    """
     database = task.database
-    if not attempts.may_repeat(failed, _pods(work, failed), database.revision):
+    if not attempts.may_repeat(failed, pods_of(work, failed), database.revision):
         return Outcome(_failed(work, failed, _HOLDS))
+    if task.plan.changes:
+        return Outcome(_failed(work, failed, _GIVEN_BACK))
     if database.obstacle:
         raise database.obstacle
     said = _failed(work, failed, _REPEATS)
@@ -125,9 +163,8 @@ def running_image(work: Work) -> str | None:
     return live["spec"]["template"]["spec"]["containers"][0]["image"] if live else None
 
 
-def never_begun(work: Work) -> list[Object]:
-    """Migration Jobs that wait for an image that nobody asks for any more, say."""
-    return [job for job in work.seen.of(kinds.JOB) if not _over(job) and not _started(work, job)]
+def _unfinished(work: Work) -> list[Object]:
+    return [job for job in work.seen.of(kinds.JOB, labels.MIGRATION_POD) if not over(job)]
 
 
 def fitting(work: Work) -> str | None:
@@ -145,38 +182,18 @@ def _settled(work: Work) -> str | None:
     return work.seen.status.get("schemaRevision") if running_image(work) == work.server.image else None
 
 
-def _ended(job: Object, how: str) -> bool:
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == how and c["status"] == "True" for c in conditions)
-
-
-def _over(job: Object) -> bool:
-    return _ended(job, "Complete") or _ended(job, "Failed")
-
-
-def _started(work: Work, job: Object) -> bool:
-    """Whether any container of the Job ever ran; the lock in the database holds should one start just now."""
-    states = [
-        status.get("state") or {}
-        for pod in _pods(work, job)
-        for status in (pod.get("status") or {}).get("containerStatuses") or ()
-    ]
-    return any("running" in state or "terminated" in state for state in states)
-
-
-def _pods(work: Work, job: Object) -> list[Object]:
-    # by uid: those of an earlier try under the same name may not be gone yet
-    uid = job["metadata"]["uid"]
-    return [
-        pod
-        for pod in work.seen.of(kinds.POD, labels.MIGRATION_POD)
-        if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
-    ]
+def _serving(work: Work) -> bool:
+    """Whether servers run, those on their way out included: they may still write."""
+    live = work.seen.get(kinds.DEPLOYMENT, work.server.names.deployment)
+    pods = filter(diagnosis.alive, work.seen.of(kinds.POD, labels.SERVER_POD))
+    return bool(live and live["spec"].get("replicas")) or any(pods)
 
 
 def _progressing() -> Condition:
     return Condition(_TYPE, State.FALSE, Reason.PROGRESSING, "The migration Job is bringing the schema up.")
 
+
+_STOPPING = "The servers are being stopped, for the tables are to move."
 
 _REPEATS = (
     "The database is as it was before, so it is tried again by itself, within a minute at first. Mend the cause; "
@@ -188,16 +205,18 @@ _HOLDS = (
 )
 
 
+_GIVEN_BACK = (
+    "The database is as it was before, and so is what serves. It is not tried again by itself. Mend the cause, then "
+    "run: kubectl delete job -n {namespace} {name}; or undo the change of version."
+)
+
+
 def _failed(work: Work, job: Object, then: str) -> Condition:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    endings = [
-        (status.get("state") or {}).get("terminated") or {}
-        for pod in _pods(work, job)
-        for status in (pod.get("status") or {}).get("containerStatuses") or ()
-    ]
-    lines = quotation.last_lines(next((e["message"] for e in endings if e.get("message")), ""))
+    known = endings(work, job)
+    lines = quotation.last_lines(next((e["message"] for e in known if e.get("message")), ""))
     said = f" Its last lines: {lines}" if lines else ""
-    if any(ending.get("reason") == "OOMKilled" for ending in endings):
+    if any(ending.get("reason") == "OOMKilled" for ending in known):
         said = f" It was killed for want of memory.{said}"
     return not_ready(
         _TYPE,

@@ -1,10 +1,12 @@
 """The server: what it mounts, its Deployment, its Service, and what clients need to know."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import Enum
 
-from mlflow_operator.controller.steps import stuck
+from mlflow_operator.controller.steps import earlier, stuck
 from mlflow_operator.controller.steps.credentials import Credentials, arrive
+from mlflow_operator.controller.steps.earlier import Serving
 from mlflow_operator.controller.steps.schema import running_image
 from mlflow_operator.controller.steps.step import MENDED, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import (
@@ -27,19 +29,22 @@ from mlflow_operator.core.references import Reference
 _TYPE = ConditionType.SERVER
 
 
-@dataclass(frozen=True)
-class Serving:
-    """What the Deployment says. `version` is what its pods are to run; None where that was not touched now."""
+class Pods(Enum):
+    """Which pods shall serve."""
 
-    deployment: Object | None
-    version: str | None
+    AS_ASKED = "those that the spec asks for, for the schema fits them"
+    OF_BEFORE = "those of the version before, which the schema fits"
+    AS_THEY_ARE = "whatever there is, for nobody knows what the schema fits"
+    STOPPED = "none, for the schema moves"
 
 
 @step(_TYPE)
-async def run(work: Work, credentials: Credentials | None, waits_for: str | None) -> Outcome[Serving]:
+async def run(
+    work: Work, credentials: Credentials | None, pods: Pods, waits_for: str | None = None
+) -> Outcome[Serving]:
     """Sees to all that the server is made of, as far as that is safe.
 
-    `waits_for`: what must be ready before the pods are touched, None where all of it is.
+    `waits_for`: what must be ready before the pods are as the spec asks.
     """
     server = work.server
     await work.ensure(client.config_map(server))
@@ -57,22 +62,39 @@ async def run(work: Work, credentials: Credentials | None, waits_for: str | None
         )
     if credentials is None:
         return Outcome(_before_start(live, "the credentials"), Serving(live, None))
-    if waits_for:
-        return Outcome(_before_start(live, waits_for), Serving(live, None))
+    return await _run_pods(work, credentials, pods, live, waits_for)
+
+
+async def _run_pods(
+    work: Work, credentials: Credentials, pods: Pods, live: Object | None, waits_for: str | None
+) -> Outcome[Serving]:
+    if pods is Pods.AS_THEY_ARE:
+        return Outcome(_before_start(live, waits_for or "the schema"), Serving(live, None))
+    if pods is Pods.STOPPED:
+        return await earlier.stop(work, live)
+    if pods is Pods.OF_BEFORE and live:
+        return await earlier.keep(work, live, await _inputs(work, credentials.rollout_key, live))
+    if pods is Pods.OF_BEFORE:
+        # somebody deleted them; their manifest went with them, and the spec is all there is to make them from
+        return await _serve(replace(work, server=earlier.server(work)), credentials, None)
     await arrive(work, credentials)
-    if client.has_secret(server) or work.seen.get(kinds.SECRET, server.names.client):
-        await work.ensure(client.secret(server, credentials.access_key, credentials.secret_key))
-    if plugins.wanted(server.artifacts):
-        await work.ensure(plugins.config_map(server))
-    inputs = await _inputs(work, credentials.rollout_key)
-    live = await work.ensure(deployment.deployment(server, inputs))
+    return await _serve(work, credentials, work.server.version)
+
+
+async def _serve(work: Work, credentials: Credentials, version: str | None) -> Outcome[Serving]:
+    if client.has_secret(work.server) or work.seen.get(kinds.SECRET, work.server.names.client):
+        await work.ensure(client.secret(work.server, credentials.access_key, credentials.secret_key))
+    if plugins.wanted(work.server.artifacts):
+        await work.ensure(plugins.config_map(work.server))
+    inputs = await _inputs(work, credentials.rollout_key, deployment.deployment(work.server, ""))
+    live = await work.ensure(deployment.deployment(work.server, inputs))
     condition = availability.of(live, work.seen.of(kinds.POD, labels.SERVER_POD))
     failure = availability.refused(live)
     if failure:
         await stuck.prod(work, live, failure.get("lastTransitionTime"))
     # a value in a Secret or ConfigMap of the owner's may be what mends it, and no event tells of that
     at_fault = not condition.true and condition.reason is not Reason.PROGRESSING
-    return Outcome(condition, Serving(live, server.version), MENDED if at_fault else None)
+    return Outcome(condition, Serving(live, version), MENDED if at_fault else None)
 
 
 def serves_already(work: Work, credentials: Credentials | None) -> bool:
@@ -97,11 +119,12 @@ async def _put_to_rest(work: Work, live: Object | None) -> Outcome[Serving]:
 
     A new image and new values wait until the server is to run again, and are looked at then.
     """
-    if live:
+    if live and running_image(work) != work.server.image:
+        live = await earlier.rest(work, live)
+    elif live:
         template = live["spec"]["template"]
-        server = replace(work.server, image=template["spec"]["containers"][0]["image"])
         inputs = (template["metadata"].get("annotations") or {}).get(labels.INPUTS, "")
-        live = await work.ensure(deployment.deployment(server, inputs))
+        live = await work.ensure(deployment.deployment(work.server, inputs))
     return Outcome(suspended(_TYPE), Serving(live, None))
 
 
@@ -116,9 +139,9 @@ def _before_start(live: Object | None, for_what: str) -> Condition:
     )
 
 
-async def _inputs(work: Work, key: bytes) -> str:
-    """The fingerprint of every value the pods will read."""
-    pod = deployment.deployment(work.server, "")["spec"]["template"]["spec"]
+async def _inputs(work: Work, key: bytes, pods: Object) -> str:
+    """The fingerprint of every value that the pods of a Deployment read."""
+    pod = pods["spec"]["template"]["spec"]
     await _check_env_from(work, pod["containers"][0])
     found = sorted(references.of_pod(pod), key=lambda r: (r.kind, r.name, r.key or ""))
     values = await asyncio.gather(*(_value(work, reference) for reference in found))
@@ -128,7 +151,7 @@ async def _inputs(work: Work, key: bytes) -> str:
 async def _check_env_from(work: Work, container: Object) -> None:
     sources = [
         (source, await work.read.values(reference.resource, reference.name))
-        for source in container["envFrom"]
+        for source in container.get("envFrom") or ()
         for reference in references.of_pod({"containers": [{"envFrom": [source]}]})
     ]
     env_from.check(sources, {variable["name"] for variable in container["env"]})
