@@ -35,7 +35,7 @@ chart: venv ## both charts, and the manifests
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	$(PYTEST) tests/cluster tests/providers
 e2e: cluster venv ## real servers on the test cluster
-	$(PYTEST) tests/e2e
+	$(PYTHON) -m tests.e2e --durations=15
 bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)
 	@$(CLUSTER) bench-tools
 	@$(PYTHON) -m benchmarks take $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

@@ -5,14 +5,12 @@ The cluster itself is `make cluster`'s work; without it, all of this fails with 
 
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime
 
 import pytest
 
-from tests.e2e import evidence, release
+from tests.e2e import evidence, release, run
 from tests.e2e import platform as platforms
 from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.platform import Platform
@@ -28,12 +26,19 @@ OUTCOME = pytest.StashKey[pytest.TestReport]()
 def pytest_configure(config: pytest.Config) -> None:
     """Markers of this folder."""
     config.addinivalue_line("markers", "restarts_operator: the operator's pod may come back, or be another")
+    config.addinivalue_line(
+        "markers", "alone: no other test may run meanwhile; restarts_operator means this, too"
+    )
     config.addinivalue_line("markers", "last: looks at the whole run, after all other tests")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the last ones last, and leaves the order of all others."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    for item in items:
+        if item.get_closest_marker("restarts_operator"):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,16 +60,18 @@ def kube() -> Kube:
         found.kubectl("get", "--raw", "/readyz", within=20)
     except Exception as error:
         pytest.exit(f"The test cluster does not answer. Run: make cluster\n{error}", returncode=1)
-    shutil.rmtree(found.settings.root / "out", ignore_errors=True)
-    # a run that was killed leaves its servers, and the node has room for few
-    found.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
+    if not run.begun():
+        run.clear(found)
     return found
 
 
 @pytest.fixture(scope="session")
 def record(kube: Kube) -> Iterator[Record]:
     """All that is let out from now on."""
-    kept = Record(kube)
+    kept = run.recorded() or Record(kube)
+    if run.begun():
+        yield kept
+        return
     kept.start()
     yield kept
     kept.stop()
@@ -73,14 +80,17 @@ def record(kube: Kube) -> Iterator[Record]:
 @pytest.fixture(scope="session")
 def operator(kube: Kube, record: Record) -> str:
     """The operator, installed by Helm from this checkout. Gives since when: another may have run before."""
+    since = run.begun()
+    if since:
+        return since
     release.install(kube)
-    return _now()
+    return run.now()
 
 
 @pytest.fixture(autouse=True)
 def watched(kube: Kube, operator: str, record: Record, request: pytest.FixtureRequest) -> Iterator[str]:
     """After every test: the operator has not complained, and has not died. Gives when the test began."""
-    began = _now()
+    began = run.now()
     before = {pod["metadata"]["uid"]: restarts(pod) for pod in release.pods(kube)}
     yield began
     pods = release.pods(kube)
@@ -88,10 +98,6 @@ def watched(kube: Kube, operator: str, record: Record, request: pytest.FixtureRe
     assert not found, "the operator complained:\n" + "\n".join(found)
     if not request.node.get_closest_marker("restarts_operator"):
         assert {pod["metadata"]["uid"]: restarts(pod) for pod in pods} == before, "the operator restarted"
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _namespace(kube: Kube, prefix: str) -> Kube:

@@ -72,6 +72,7 @@ def ballast(kube: Kube, memory: str) -> Object:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.alone
 def test_every_fault_of_the_cluster_is_named_once_and_mended_where_it_arose(
     ns: Kube, other_ns: Kube, late: str
 ) -> None:

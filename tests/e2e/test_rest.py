@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.e2e import release, timeouts
 from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import Server, eventually
@@ -44,6 +46,7 @@ def others(kube: Kube) -> list[str]:
     return kube.kubectl("get", "namespaces", "-l", TEST_LABEL, leaving, "-o", "name").split()
 
 
+@pytest.mark.alone
 def test_looking_again_changes_nothing(shared: Server) -> None:
     """A whole resync later every object is the very same, events included; and the numbers say so, too."""
     kube = shared.kube

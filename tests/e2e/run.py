@@ -1,0 +1,74 @@
+"""The whole of the end-to-end tests, in half the time: `python -m tests.e2e`.
+
+Most tests have a namespace to themselves and spend their time waiting, so two of them run at a time. Those that stop
+the operator, fill the node or hold everybody to silence come after them, one by one; and in the end those that look at
+the whole run, which only the process that watched all of it can tell about.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.e2e import release
+from tests.e2e.kube import TEST_LABEL, Kube
+from tests.e2e.record import Record
+
+AT_ONCE = 2
+"""Tests at a time; each keeps up to two servers busy, and starting one takes a processor for some seconds."""
+
+SINCE = "MLFLOW_OPERATOR_E2E_SINCE"
+"""Environment of the parts of a run: since when the operator is there and all is recorded by the one that began it."""
+
+FOLDER = "tests/e2e"
+NOTHING_TO_DO = pytest.ExitCode.NO_TESTS_COLLECTED
+
+_record: Record | None = None
+
+
+def recorded() -> Record | None:
+    """The record of the run that this very process began."""
+    return _record
+
+
+def begun() -> str | None:
+    """Since when the run lasts that this process is a part of; None if it is a session of its own."""
+    return os.environ.get(SINCE)
+
+
+def clear(kube: Kube) -> None:
+    """Takes away what an earlier run left behind: to be looked at, and, if it was killed, servers in our way."""
+    shutil.rmtree(kube.settings.root / "out", ignore_errors=True)
+    kube.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
+
+
+def now() -> str:
+    """The moment, as the API server writes it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def main(arguments: list[str]) -> int:
+    """All tests in their order; `arguments` go to pytest each time. Returns pytest's worst exit code."""
+    global _record  # noqa: PLW0603 - the last tests, in this process, ask for it
+    kube = Kube()
+    clear(kube)
+    _record = Record(kube)
+    _record.start()
+    try:
+        release.install(kube)
+        os.environ[SINCE] = now()
+        many = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", "not alone and not last"]
+        codes = [_part(many, arguments), _part(["-m", "alone and not last"], arguments)]
+        codes.append(pytest.main([FOLDER, "-m", "last", *arguments]))
+    finally:
+        _record.stop()
+    return max((int(code) for code in codes if code != NOTHING_TO_DO), default=0)
+
+
+def _part(which: list[str], arguments: list[str]) -> int:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", FOLDER, *which, *arguments], check=False
+    ).returncode
