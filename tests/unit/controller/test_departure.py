@@ -79,6 +79,14 @@ async def test_it_is_held_before_anything_is_made_that_goes_with_it(monkeypatch:
     assert (resource(world) or {})["metadata"]["finalizers"] == [labels.FINALIZER]
 
 
+async def test_finalizers_of_others_stay_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever put them there waits for something of their own."""
+    world = World(monkeypatch, DELETE)
+    world.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(finalizers=["example.com/theirs"]))
+    await world.reconcile()
+    assert (resource(world) or {})["metadata"]["finalizers"] == ["example.com/theirs", labels.FINALIZER]
+
+
 async def test_at_rest_it_costs_nothing(doomed: World) -> None:
     """The finalizer is there, and is not put on again and again."""
     before = list(doomed.api.writes)
@@ -246,6 +254,15 @@ async def test_what_was_kept_is_told_once_the_server_is_gone(monkeypatch: pytest
         '"a-artifacts", "a-database". An MLflowServer of the same name and storage in this namespace takes all of it '
         "back, with the same passwords."
     )
+
+
+async def test_of_one_that_was_held_it_was_said_before(doomed: World) -> None:
+    """The watch's last word on it comes after ours."""
+    was = resource(doomed)
+    assert was
+    before = told(doomed)
+    await farewell.say(was, doomed.out())
+    assert told(doomed) == before
 
 
 async def test_in_a_namespace_that_goes_nothing_is_said_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
