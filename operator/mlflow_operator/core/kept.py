@@ -1,11 +1,30 @@
 """What outlives a server, or goes with it: which objects hold data, and how sentences name them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from mlflow_operator.core import kinds, labels, places
 from mlflow_operator.core.kinds import Kind
 from mlflow_operator.core.names import Names
 from mlflow_operator.core.objects import Object
+
+
+@dataclass
+class Removal:
+    """How far the deletion of a server's data is.
+
+    `waits`: what for, None when all is done; `busy`: that goes on by itself, however long it takes. `stays`: what was
+    not this server's, in words.
+    """
+
+    waits: str | None = None
+    busy: bool = False
+    stays: list[str] = field(default_factory=list)
+
+    @property
+    def untouched(self) -> str:
+        """What stays, as a sentence with a space before it, or nothing."""
+        return f" Not this server's, and so untouched: {'; '.join(self.stays)}." if self.stays else ""
 
 
 def credentials(names: Names) -> tuple[tuple[Kind, str], ...]:

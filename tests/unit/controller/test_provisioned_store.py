@@ -1,9 +1,11 @@
 """A server's own key on a shared store, in moments that a real store can't be brought to at will."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from mlflow_operator.controller.steps import remote
 from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
@@ -33,6 +35,7 @@ class Shared(Store):
         self.admin_fault: Fault | None = None
         self.closed: set[str] = set()
         self.marker: str | None = None
+        self.endless = False
         self.emptied: list[str] = []
         self.removed: list[str] = []
 
@@ -59,6 +62,8 @@ class Shared(Store):
 
     async def empty(self, bucket: Any) -> None:
         """All of it, the marker with it."""
+        if self.endless:
+            await asyncio.sleep(3600)
         self.emptied.append(f"{bucket.name}/{bucket.folder}")
         self.marker = None
 
@@ -302,6 +307,28 @@ async def test_a_store_that_is_away_holds_the_end_and_says_so(world: World) -> N
     assert message.startswith("The store is away. Until that is mended")
     assert world.get("Secret", "a-artifacts"), "the key goes last"
     shared(world).fault = None
+    await world.reconcile()
+    assert world.get("MLflowServer", "a") is None
+
+
+async def test_many_files_take_their_time_and_block_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part at a time, so that other servers have their turn; no fault is made of it."""
+    monkeypatch.setattr(remote, "_SHARE", 0.0)
+    world.change(deletionPolicy="Delete")
+    await world.reconcile()
+    world.delete()
+    await world.reconcile()
+    world.settle()
+    shared(world).endless = True
+    world.now = "2026-01-01T01:00:00Z"
+    await world.reconcile()
+    _, reason, message = world.condition("Ready")
+    assert reason == "Progressing"
+    assert "its files at s3://models/team/a to be deleted: there are many" in message
+    shared(world).endless = False
+    monkeypatch.setattr(remote, "_SHARE", 30.0)
     await world.reconcile()
     assert world.get("MLflowServer", "a") is None
 

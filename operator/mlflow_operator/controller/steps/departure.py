@@ -13,12 +13,12 @@ from mlflow_operator.controller.cluster import Forbidden, Invalid, NotFound
 from mlflow_operator.controller.farewell import KEPT, left_by
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.steps import removal
-from mlflow_operator.controller.steps.removal import Progress
 from mlflow_operator.controller.steps.step import SOON
 from mlflow_operator.core import finalizer, kinds, labels
 from mlflow_operator.core import status as statuses
 from mlflow_operator.core.conditions import ConditionType, Reason, not_ready
 from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.kept import Removal
 from mlflow_operator.core.objects import Object
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ async def depart(resource: Object, out: Outside) -> float | None:
         return None
     fault, done = await _carry_on(resource, out)
     waits = done.waits
-    if waits and _gone_for(resource, out) > _STUCK:
+    if waits and not done.busy and _gone_for(resource, out) > _STUCK:
         fault = f"Still waits for {waits}."
     if not fault and not waits:
         said = f"Deleted, its data and passwords with it.{done.untouched}"
@@ -78,7 +78,7 @@ async def depart(resource: Object, out: Outside) -> float | None:
     return _AGAIN
 
 
-async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, Progress]:
+async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, Removal]:
     """What is wrong, as a sentence, or None; and how far it is."""
     try:
         return None, await removal.carry_on(resource, out)
@@ -88,7 +88,7 @@ async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, Progres
         said = f"The resource can't be read, so nobody knows what it had: {str(error).rstrip('.')}."
     except (Forbidden, Invalid) as error:
         said = f"The API server refuses: {str(error).rstrip('.')}."
-    return said, Progress()
+    return said, Removal()
 
 
 def _way_out(resource: Object) -> str:

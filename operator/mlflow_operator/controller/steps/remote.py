@@ -12,6 +12,7 @@ from mlflow_operator.core import kinds, provisioning, store_policy
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.kept import Removal
 from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, ProvisionedDatabase, StoreAdmin
 from mlflow_operator.providers import minio_admin, postgres_admin, trust
 from mlflow_operator.providers.minio_api import AccessKey, Admin
@@ -23,13 +24,13 @@ _SHARE = 30.0
 _KEYS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
 
 
-async def database(work: Work, stays: list[str]) -> str | None:
+async def database(work: Work, done: Removal) -> str | None:
     """The database, its logins and its role. Returns what is waited for, None when they are gone or not ours."""
     wanted = work.server.database
     if isinstance(wanted, EmbeddedDatabase):
         return None
     if not isinstance(wanted, ProvisionedDatabase):
-        stays.append("the database of its spec")
+        done.stays.append("the database of its spec")
         return None
     place = Connection(wanted.host, wanted.port, wanted.database, "", "").with_tls(wanted.tls, None)
     admin = await provisioned.administrator(work, wanted, await as_pods_see_it(work, place))
@@ -40,17 +41,19 @@ async def database(work: Work, stays: list[str]) -> str | None:
     except Fault as fault:
         if fault.reason is not Reason.NAME_CONFLICT:
             raise
-        stays.append(f'the database "{plan.database}" and the role "{plan.role}", which were not made for it')
+        done.stays.append(
+            f'the database "{plan.database}" and the role "{plan.role}", which were not made for it'
+        )
     return None
 
 
-async def files(work: Work, stays: list[str]) -> str | None:
+async def files(work: Work, done: Removal) -> str | None:
     """What lies under the prefix with all versions, then the keys that open it, then their policy."""
     artifacts, store = work.server.artifacts, work.server.artifacts.s3
     if artifacts.embedded:
         return None
     if store is None or store.admin is None:
-        stays.append(f"the artifacts at {artifacts.store.uri}")
+        done.stays.append(f"the artifacts at {artifacts.store.uri}")
         return None
     mine, master = await _administered(work, store, store.admin)
     if provisioning.is_ours(
@@ -60,9 +63,10 @@ async def files(work: Work, stays: list[str]) -> str | None:
             async with asyncio.timeout(_SHARE):
                 await work.out.stores.empty(mine)
         except TimeoutError:
+            done.busy = True
             return f"its files at {store.uri} to be deleted: there are many"
     elif await work.out.stores.holds(mine):
-        stays.append(f"the artifacts at {store.uri}, where something lay before it")
+        done.stays.append(f"the artifacts at {store.uri}, where something lay before it")
     await _revoke(work, master)
     return None
 

@@ -6,7 +6,6 @@ bucket of somebody else's.
 """
 
 import logging
-from dataclasses import dataclass, field
 
 from mlflow_operator import api
 from mlflow_operator.controller.apply import is_ours
@@ -16,6 +15,7 @@ from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.steps import remote
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import diagnosis, kept, kinds, labels
+from mlflow_operator.core.kept import Removal
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.server import Server
@@ -23,20 +23,7 @@ from mlflow_operator.core.server import Server
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Progress:
-    """How far it is. `waits`: what for, None when all is done. `stays`: what was not this server's, in words."""
-
-    waits: str | None = None
-    stays: list[str] = field(default_factory=list)
-
-    @property
-    def untouched(self) -> str:
-        """What stays, as a sentence with a space before it, or nothing."""
-        return f" Not this server's, and so untouched: {'; '.join(self.stays)}." if self.stays else ""
-
-
-async def carry_on(resource: Object, out: Outside) -> Progress:
+async def carry_on(resource: Object, out: Outside) -> Removal:
     """Goes on with the first part that is not done.
 
     Raises InvalidResource for a resource that can't be read, Fault for what is out of reach.
@@ -44,7 +31,7 @@ async def carry_on(resource: Object, out: Outside) -> Progress:
     server = _server(resource, out)
     seen = await observe(resource, out.cluster)
     work = Work(seen, server, Reader(out.cluster, server.owner.namespace), out)
-    done = Progress()
+    done = Removal()
     for part in (
         _stop_servers,
         remote.database,
@@ -53,7 +40,7 @@ async def carry_on(resource: Object, out: Outside) -> Progress:
         _delete_secrets,
         _delete_volumes,
     ):
-        done.waits = await part(work, done.stays)
+        done.waits = await part(work, done)
         if done.waits:
             break
     return done
@@ -63,7 +50,7 @@ def _server(resource: Object, out: Outside) -> Server:
     return resolve(api.parse(resource), surroundings(out.images, out.cluster_domain, None))
 
 
-async def _stop_servers(work: Work, _: list[str]) -> str | None:
+async def _stop_servers(work: Work, _: Removal) -> str | None:
     for live in work.seen.of(kinds.DEPLOYMENT):
         await _to_rest(work, live)
     for job in work.seen.of(kinds.JOB):
@@ -73,19 +60,19 @@ async def _stop_servers(work: Work, _: list[str]) -> str | None:
     return next(filter(None, (_pods_left(work, component) for component in components)), None)
 
 
-async def _stop_stores(work: Work, _: list[str]) -> str | None:
+async def _stop_stores(work: Work, _: Removal) -> str | None:
     for live in work.seen.of(kinds.STATEFULSET):
         await _to_rest(work, live)
     return _pods_left(work, labels.DATABASE_POD) or _pods_left(work, labels.ARTIFACT_STORE_POD)
 
 
-async def _delete_secrets(work: Work, _: list[str]) -> str | None:
+async def _delete_secrets(work: Work, _: Removal) -> str | None:
     for kind, name in kept.credentials(work.server.names):
         await _delete(work, work.seen.get(kind, name))
     return None
 
 
-async def _delete_volumes(work: Work, _: list[str]) -> str | None:
+async def _delete_volumes(work: Work, _: Removal) -> str | None:
     found = [live for kind, name in kept.volumes(work.server.names) if (live := work.seen.get(kind, name))]
     for live in found:
         await _delete(work, live)
