@@ -75,7 +75,7 @@ def test_what_is_at_fault_is_named_with_its_next_step(ns: Kube) -> None:
     """Two servers that will never be ready by themselves: exit code 1, and their own sentences."""
     for name in ("one", "another"):
         lacks = {"uriSecretRef": {"name": f"absent-{name}"}}
-        store = {"endpoint": "http://nowhere.invalid", "bucket": "b"}
+        store = {"endpoint": "http://nowhere.invalid", "bucket": "anything"}
         Server(ns, name).apply(small(database={"external": lacks}, artifacts={"s3": store}))
     for name in ("one", "another"):
         Server(ns, name).until("CredentialsReady", "False", "SecretNotFound")
