@@ -3,6 +3,7 @@ its operator would write. Names and spellings are those of its release 1.30 (api
 pkg/specs/secrets.go there).
 """
 
+import json
 from typing import Any
 
 from mlflow_operator.core.objects import Object
@@ -109,3 +110,19 @@ def app_secret(name: str, namespace: str, database: str, user: str, password: st
         "type": "kubernetes.io/basic-auth",
         "stringData": values,
     }
+
+
+def service(name: str, host: str) -> Object:
+    """`<name>-rw`, leading to a Postgres that runs elsewhere in the test's cluster."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"{name}-rw"},
+        "spec": {"type": "ExternalName", "externalName": f"{host}.cluster.local"},
+    }
+
+
+def report(name: str, *, healthy: bool) -> tuple[str, ...]:
+    """Arguments by which kubectl says of a Cluster what its operator would."""
+    said = json.dumps({"status": status(name, healthy=healthy)})
+    return ("patch", "clusters.postgresql.cnpg.io", name, "--subresource=status", "--type=merge", "-p", said)

@@ -137,6 +137,10 @@ def test_an_example_brings_what_it_names(example: Path) -> None:
             login = spec.database.external.credentials_secret_ref
             held = brought["Secret", login.name]["stringData"].keys()
             assert held == {login.username_key, login.password_key}
+        if spec.database.provision:
+            admin = spec.database.provision.admin_secret_ref
+            held = brought["Secret", admin.name]["stringData"].keys()
+            assert held == {admin.username_key, admin.password_key}
         if spec.artifacts.s3 and spec.artifacts.s3.credentials_secret_ref:
             keys = spec.artifacts.s3.credentials_secret_ref
             held = brought["Secret", keys.name]["stringData"].keys()

@@ -19,10 +19,13 @@ from mlflow_operator.controller.cluster import FIELD_MANAGER
 from mlflow_operator.core import desired, labels
 from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.versions import Images
+from tests import cloudnativepg
 from tests.e2e import stores, timeouts
 from tests.e2e.certificates import Authority, authority
 from tests.e2e.kube import TEST_LABEL, Kube, Object
+from tests.e2e.platform import make_admin
 from tests.e2e.server import Server, eventually
+from tests.e2e.stores import secret
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -79,6 +82,33 @@ def shared_minio(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Obje
     return secrets, {"artifacts": {"s3": s3}}
 
 
+def provisioned(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """The Postgres of the tests, and an administrator who is no superuser."""
+    postgres = stores.postgres(other, authority("Nobody"))
+    make_admin(postgres, "mlflow-admin", "secret")
+    secrets = {"postgres-admin": {"username": "mlflow-admin", "password": "secret"}}
+    return secrets, {"database": {"provision": {"host": postgres.host}}}
+
+
+def cluster(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """CloudNativePG is not there: the test makes what it would, in front of the Postgres of the tests."""
+    ours, name = authority("CloudNativePG"), "tracking-pg"
+    postgres = stores.postgres(other, ours)
+    postgres.query("CREATE ROLE mlflow LOGIN PASSWORD 'secret'", "postgres")
+    postgres.query("ALTER DATABASE mlflow OWNER TO mlflow", "postgres")
+    ns.apply(cloudnativepg.DEFINITION)
+    definition = cloudnativepg.DEFINITION["metadata"]["name"]
+    ns.kubectl("wait", "--for=condition=Established", "crd", definition, "--timeout=60s")
+    ns.apply(
+        cloudnativepg.cluster(name),
+        cloudnativepg.app_secret(name, ns.namespace, "mlflow", "mlflow", "secret"),
+        cloudnativepg.service(name, postgres.host),
+        secret(f"{name}-ca", **{"ca.crt": ours.pem}),
+    )
+    ns.kubectl(*cloudnativepg.report(name, healthy=True))
+    return {}, {}
+
+
 def mirrored(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     """There is no mirror: the images by their own names. The login need not exist where none is asked for."""
     pins = ns.settings.pins
@@ -105,6 +135,8 @@ FITS: dict[str, Fit] = {
     "private-authority": private,
     "presigned-artifacts": presigned,
     "shared-minio": shared_minio,
+    "provisioned-postgres": provisioned,
+    "cloudnativepg": cluster,
     "mirrored-images": mirrored,
     "production": production,
     "team": team,

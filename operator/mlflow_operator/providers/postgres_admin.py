@@ -43,8 +43,9 @@ async def provision(  # noqa: PLR0913
     NotReady.
     """
     async with _administration(admin, ca_path, field) as work:
+        await work.could(plan, anew=anew)
         await work.owner(plan)
-        await work.database(plan, anew=anew)
+        await work.database(plan)
         await work.login(plan, login)
     async with _administration(replace(admin, database=plan.database), ca_path, field) as inside:
         await inside.close_schema(plan)
@@ -102,24 +103,28 @@ class _Administration:
     def version(self) -> int:
         return self.session.info.server_version
 
-    async def owner(self, plan: Plan) -> None:
-        if not await self.find_role(plan, plan.role):
-            self._needs(self.may_make_roles, "make roles", "CREATEROLE")
-            async with self.session.transaction():
-                await self.do(statements.make_owner(plan.role))
-                await self.do(statements.mark_role(plan.role, plan.marker))
-        await self.act_as(plan.role)
-
-    async def database(self, plan: Plan, *, anew: bool) -> None:
-        found = await self.find_database(plan)
-        if found is None and not anew:
+    async def could(self, plan: Plan, *, anew: bool) -> None:
+        """Whether all can be made, before anything is: half of it might belong to one who can't go on."""
+        roles = [await self.find_role(plan, name) for name in (plan.role, *plan.logins)]
+        there = await self.find_database(plan) is not None
+        if not there and not anew:
             raise UserMistake(
                 Reason.DATABASE_LOST,
                 f'The database "{plan.database}" at {self.place} is gone, and nothing empty is put in its place. '
                 f'Restore it under this name from a backup, with the role "{plan.role}" as its owner.',
             )
-        if found is None:
-            self._needs(self.may_make_databases, "make databases", "CREATEDB")
+        self._needs(self.may_make_roles or all(roles), "make roles", "CREATEROLE")
+        self._needs(self.may_make_databases or there, "make databases", "CREATEDB")
+
+    async def owner(self, plan: Plan) -> None:
+        if not await self.find_role(plan, plan.role):
+            async with self.session.transaction():
+                await self.do(statements.make_owner(plan.role))
+                await self.do(statements.mark_role(plan.role, plan.marker))
+        await self.act_as(plan.role)
+
+    async def database(self, plan: Plan) -> None:
+        if await self.find_database(plan) is None:
             locale = await self._locale()
             await self.do(statements.make_database(plan.database, plan.role, locale))
         async with self.acting_as(plan.role):

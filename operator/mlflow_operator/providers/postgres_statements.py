@@ -22,7 +22,8 @@ FIND_LOCALE = SQL(
 )
 
 END_SESSIONS = SQL(
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()"
+    # waits for each, in milliseconds: one that is still ending is in the way of whoever drops its database
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()"
 )
 
 CLOSE_SCHEMA = SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC")

@@ -289,21 +289,44 @@ async def test_the_marker_names_the_cluster_where_it_may_be_asked(
     assert postgres.made.marker.endswith("uid-of-kube-system" if known else "team/a")
 
 
-async def test_the_embedded_databases_password_is_never_overwritten(
+async def test_the_embedded_databases_password_is_never_lost(
     monkeypatch: pytest.MonkeyPatch, postgres: Postgres
 ) -> None:
-    """A server that moves to a shared Postgres leaves a volume behind that only this Secret opens."""
+    """A server that moves to a shared Postgres leaves a volume behind that only this opens; and it may come back."""
     world = World(monkeypatch)
+    inspect_embedded = world.inspect
+
+    async def inspect(connection: Connection, *more: Any) -> DatabaseState:
+        looked = postgres.inspect if connection.host == "shared" else inspect_embedded
+        return replace(await looked(connection, *more), revision=world.revision)
+
+    monkeypatch.setattr(database, "inspect", inspect)
     await ready(world)
     before = world.secret("a-database")
     world.put_secret("admin", username="admin", password=postgres.password)
     world.change(**SPEC, storageChangePolicy="Allow")
+    await ready(world)
+    meanwhile = world.secret("a-database")
+    assert meanwhile["host"] == "shared"
+    assert postgres.logins == {meanwhile["username"]: meanwhile["password"]}
+    assert meanwhile["embeddedPassword"] == before["password"]
+    world.change(database={"embedded": {}})
+    await ready(world)
+    after = world.secret("a-database")
+    assert {key: after[key] for key in before} == before
+
+
+async def test_without_leave_to_move_the_secret_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> None:
+    """The definition refuses that already; but a resource may be older than it."""
+    world = World(monkeypatch)
+    await ready(world)
+    before = world.secret("a-database")
+    world.change(**SPEC)
     await world.reconcile()
-    _, reason, message = world.condition("CredentialsReady")
-    assert reason == "NameConflict"
-    assert "Keep a copy of it under another name" in message
+    assert world.condition("CredentialsReady")[1] == "StorageChangeRefused"
     assert world.secret("a-database") == before
-    assert postgres.attempts == 0
 
 
 async def test_what_the_secret_says_follows_the_spec(world: World, postgres: Postgres) -> None:

@@ -145,7 +145,7 @@ class World:
         self.now = "2026-01-01T00:00:00Z"
         self._words, self._uids = itertools.count(1), itertools.count(1)
         self.services: dict[str, str] = {}
-        monkeypatch.setattr(database, "inspect", self._inspect)
+        monkeypatch.setattr(database, "inspect", self.inspect)
         monkeypatch.setattr(providers.names, "completed", self._completed)
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.make(spec)
@@ -286,7 +286,8 @@ class World:
             if c["type"] == kind
         )
 
-    async def _inspect(self, connection: Connection, *_: object) -> DatabaseState:
+    async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
+        """As the provider does."""
         self.asked.append(connection)
         if self.database_fault:
             raise self.database_fault

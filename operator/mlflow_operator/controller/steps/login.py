@@ -1,10 +1,9 @@
 """How the server gets into its database: a login that was generated, or one that the owner's Secrets hold."""
 
 from mlflow_operator.controller.cluster import Forbidden
-from mlflow_operator.controller.steps.generated import generated, rewrite
+from mlflow_operator.controller.steps import own_login
 from mlflow_operator.controller.steps.step import Work
-from mlflow_operator.core import cloudnativepg, database_uri, kinds, places, provisioning
-from mlflow_operator.core import credentials as secrets
+from mlflow_operator.core import cloudnativepg, database_uri, kinds, places
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady, UserMistake
@@ -25,35 +24,21 @@ STORAGE_CHANGE = (
 async def connection(work: Work, allow_storage_change: bool) -> Connection:
     """What opens the server's database, as the operator uses it: without a file to verify with."""
     database = work.server.database
+
+    def allowed(found: Connection) -> None:
+        _same_database(work, found, allow_storage_change)
+
     match database:
         case EmbeddedDatabase():
-            found = await _embedded(work, database)
+            return await own_login.embedded(work, database, allowed)
         case ExternalDatabase():
             found = await _external(work, database)
         case ProvisionedDatabase():
-            found = await _provisioned(work, database)
+            return await own_login.provisioned(work, database, allowed)
         case ClusterDatabase():
             found = await _of_cluster(work, database)
-    _same_database(work, found, allow_storage_change)
+    allowed(found)
     return found
-
-
-async def _embedded(work: Work, database: EmbeddedDatabase) -> Connection:
-    names = work.server.names
-    values = await generated(
-        work,
-        names.database_secret,
-        names.postgres_data,
-        ("username", "password"),
-        lambda: secrets.database_secret(
-            work.server.owner, _of_embedded(database, database.username, work.out.password())
-        ),
-    )
-    return _of_embedded(database, values["username"], values["password"])
-
-
-def _of_embedded(database: EmbeddedDatabase, username: str, password: str) -> Connection:
-    return Connection(database.host, database.port, database.database, username, password)
 
 
 async def _external(work: Work, database: ExternalDatabase) -> Connection:
@@ -65,35 +50,6 @@ async def _external(work: Work, database: ExternalDatabase) -> Connection:
         password = await work.read.optional(database.password) or ""
         found = Connection(database.host, database.port, database.database, username, password)
     return found.with_tls(database.tls, None)
-
-
-async def _provisioned(work: Work, database: ProvisionedDatabase) -> Connection:
-    """The login that the generated Secret names. It is written before the login is made, so that none is ever lost; a
-    Secret that is lost itself is no harm, for the administrator sets another password."""
-    owner, logins = work.server.owner, provisioning.logins(database.role)
-    name = owner.names.database_secret
-    live = work.seen.get(kinds.SECRET, name)
-    held = secrets.decoded(live) if live else {"username": logins[0], "password": work.out.password()}
-    if held.get("host") == f"{owner.names.postgres}.{owner.namespace}.svc":
-        raise UserMistake(
-            Reason.NAME_CONFLICT,
-            f'Secret "{name}" holds the password of the embedded database that this server had, which nothing else '
-            "opens. Keep a copy of it under another name, and delete it: then one is made for the new database.",
-        )
-    for key in ("username", "password"):
-        if not held.get(key):
-            raise UserMistake(
-                Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore it from a backup; or delete the whole Secret: '
-                "then it is made anew, with another password.",
-            )
-    # the same password for a role of another name: the one of before stays as it was
-    username = held["username"] if held["username"] in logins else logins[0]
-    found = Connection(database.host, database.port, database.database, username, held["password"])
-    found = found.with_tls(database.tls, None)
-    live = await work.ensure(live or secrets.database_secret(owner, found), data=True)
-    await rewrite(work, live, secrets.database_values(found))
-    return found
 
 
 async def _of_cluster(work: Work, database: ClusterDatabase) -> Connection:

@@ -1,0 +1,78 @@
+"""A database of CloudNativePG. Its operator is played by the test, in front of a real Postgres: the definition, the
+status and the Secrets are as it writes them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import cloudnativepg
+from tests.e2e import timeouts
+from tests.e2e.faults import Faults
+from tests.e2e.kube import Kube, Object
+from tests.e2e.platform import Platform
+from tests.e2e.scientist import Scientist
+from tests.e2e.server import Server, small
+from tests.e2e.stores import secret
+
+CLUSTER, USER, PASSWORD = "pg", "cnpg-app", "aB3-generated"
+
+
+@pytest.fixture
+def definition(kube: Kube) -> Iterator[Object]:
+    """That of Cluster, not applied yet, and taken away again."""
+    name = cloudnativepg.DEFINITION["metadata"]["name"]
+    kube.kubectl("delete", "customresourcedefinition", name, "--ignore-not-found")
+    yield cloudnativepg.DEFINITION
+    kube.kubectl("delete", "customresourcedefinition", name, "--ignore-not-found")
+
+
+@pytest.mark.alone
+def test_a_server_waits_for_its_cluster_and_uses_what_it_makes(
+    ns: Kube, platform: Platform, definition: Object
+) -> None:
+    """From before CloudNativePG is installed; each thing that is missing is told, and nobody touches the resource."""
+    s3 = {"endpoint": platform.minio.endpoint, "bucket": "cnpg", "credentialsSecretRef": {"name": "keys"}}
+    ns.apply(secret("keys", accessKeyID=platform.minio.access_key, secretAccessKey=platform.minio.secret_key))
+    server = Server(ns).apply(
+        small(
+            database={"cloudNativePG": {"clusterName": CLUSTER, "databaseName": "tracking"}},
+            artifacts={"s3": s3},
+        )
+    )
+    faults = Faults(server)
+    faults.told("CredentialsReady", "DatabaseUnreachable", f'no Cluster "{CLUSTER}"', "Install CloudNativePG")
+
+    ns.apply(definition)
+    ns.kubectl("wait", "--for=condition=Established", "crd", definition["metadata"]["name"], "--timeout=60s")
+    ns.apply(cloudnativepg.cluster(CLUSTER))
+    ns.kubectl(*cloudnativepg.report(CLUSTER, healthy=False))
+    server.look()
+    found = server.until("CredentialsReady", "False", "WaitingForDependency", within=timeouts.NOTICED)
+    assert (
+        found["message"] == f'Waits for an instance of Cluster "{CLUSTER}" (it says: "Setting up primary").'
+    )
+
+    query = platform.postgres.query
+    query(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{PASSWORD}'", "postgres")
+    query(f"CREATE DATABASE tracking OWNER \"{USER}\" ENCODING 'UTF8' TEMPLATE template0", "postgres")
+    ns.apply(
+        cloudnativepg.app_secret(CLUSTER, ns.namespace, "tracking", USER, PASSWORD),
+        platform.certificate(f"{CLUSTER}-ca"),
+        cloudnativepg.service(CLUSTER, platform.postgres.host),
+    )
+    ns.kubectl(*cloudnativepg.report(CLUSTER, healthy=True))
+    server.look()
+    server.ready()
+    assert server.status["database"] == {
+        "type": "CloudNativePG",
+        "host": f"{CLUSTER}-rw",
+        "port": 5432,
+        "name": "tracking",
+    }
+    verified = (
+        "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname = 'tracking'"
+    )
+    assert query(verified, "postgres") == "t\n"
+    Scientist(server.url).work()
+    query("DROP DATABASE tracking WITH (FORCE)", "postgres")
+    query(f'DROP ROLE "{USER}"', "postgres")
