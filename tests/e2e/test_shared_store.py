@@ -134,7 +134,12 @@ async def _administrators(faults: Faults, platform: Platform) -> None:
         new.server.apply(small(database=NOWHERE, artifacts=artifacts))
 
     try_with("wrong")
-    new.told("ArtifactStoreReady", "ProvisioningDenied", "refuses the administrator's secret key")
+    new.told(
+        "ArtifactStoreReady",
+        "BucketAccessDenied",
+        "refuses the secret access key",
+        "spec.artifacts.s3.adminSecretRef",
+    )
     try_with("closed")
     closed = new.told("ArtifactStoreReady", "ProvisioningDenied", "that servers in namespace")
     try_with("absent")

@@ -15,14 +15,14 @@ def refused(admin: Admin, answer: Answer) -> Fault:
     if answer.code == "InvalidAccessKeyId":
         return UserMistake(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} does not know the administrator's access key, or has disabled it, so the server "
-            f"gets no key of its own. Put the right one into the Secret that {admin.field} names.",
+            f"The store at {place} does not know the administrator's access key, or has disabled it, so that the "
+            f"server's own can't be seen to. Put the right one into the Secret that {admin.field} names.",
         )
     if answer.code == "SignatureDoesNotMatch":
         return UserMistake(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} refuses the administrator's secret key, so the server gets no key of its own. Put "
-            f"the right one into the Secret that {admin.field} names.",
+            f"The store at {place} refuses the administrator's secret key, so that the server's own can't be seen to. "
+            f"Put the right one into the Secret that {admin.field} names.",
         )
     if answer.code in {"AccessDenied", "XMinioIAMActionNotAllowed"}:
         return UserMistake(
