@@ -58,6 +58,12 @@ def images(run: Session) -> int:
     return 0
 
 
+def earlier(run: Session) -> int:
+    """have the registry hold the MLflow versions that tests upgrade from"""
+    build, _ = plan.choose(run.s, run.sh)
+    return 0 if run.walk(plan.earlier(run.s, run.sh, build)) else 1
+
+
 def python(run: Session) -> int:
     """make the project's Python environment what uv.lock says"""
     return 0 if run.walk(plan.python(run.s, run.sh)) else 1
@@ -106,6 +112,7 @@ def clean_cache(run: Session) -> int:
 COMMANDS = {
     "up": up,
     "images": images,
+    "earlier": earlier,
     "python": python,
     "chart-tools": chart_tools,
     "bench-tools": bench_tools,

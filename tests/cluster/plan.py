@@ -148,6 +148,27 @@ def cluster(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
     yield operator(s, sh)
 
 
+def earlier(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
+    """Servers of earlier versions, in the registry: the node pulls what a test runs."""
+    official = s.pins["IMAGE_MLFLOW"].partition(":")[0] + ":"
+    for image in standins.earlier(s):
+        name = image.reference.rsplit("/", 1)[1]
+        if image.reference.startswith(official) and not build:
+            pull = partial(sh.run, "docker", "pull", "-q", image.reference)
+            yield Step(f"pull {name}", partial(standins.is_published, sh, image.reference), pull)
+        else:
+            yield Step(
+                f"build {name}",
+                partial(standins.there, s, sh, image),
+                partial(standins.build, s, sh, image),
+            )
+        yield Step(
+            f"push {name}",
+            partial(registry.holds, sh, image.reference),
+            partial(registry.push, sh, image.reference),
+        )
+
+
 def operator(s: Settings, sh: Shell) -> Step:
     """Docker itself knows best whether the operator's image is up to date."""
     return Step(

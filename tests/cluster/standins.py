@@ -83,6 +83,16 @@ def own(s: Settings, sh: Shell) -> Iterator[StandIn]:
     yield StandIn(s.pins["IMAGE_PGBOUNCER"], "pgbouncer", base=s.pins["IMAGE_PYTHON"])
 
 
+def earlier(s: Settings) -> Iterator[StandIn]:
+    """MLflow as it was: servers to upgrade from. Built or pulled when a test asks for them."""
+    for name in ("IMAGE_MLFLOW_2_22", "IMAGE_MLFLOW_3_14", "IMAGE_MLFLOW_3_16"):
+        reference = s.pins[name]
+        version = reference.rpartition(":v")[2].removesuffix("-full")
+        yield StandIn(
+            reference, "mlflow-earlier", arguments={"VERSION": version}, base=s.pins["IMAGE_PYTHON"]
+        )
+
+
 def _client(s: Settings, sh: Shell) -> StandIn:
     """A data scientist's image, for pods that train: MLflow's, and what the programs in tests/workflows use beside it.
 

@@ -13,6 +13,8 @@ from contextlib import closing
 
 import psycopg2
 from mlflow.db import commands
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
 
 LOCK = 0x6D6C666C6F77  # "mlflow"
 KEPT = 1500
@@ -28,6 +30,15 @@ TIMEOUTS = (
 """What could end the transaction that holds the lock, or the wait for it. The last one is new in Postgres 17."""
 
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+
+
+def first_tables():
+    """Those that MLflow had before it had migrations: releases up to 2.22 at least take them for granted."""
+    engine = create_engine(uri)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+
+
 # SQLAlchemy names a driver in the scheme, libpq knows none
 with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as session:
     # a stricter level, which may be the role's default, would show the tables as they were before
@@ -39,7 +50,11 @@ with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as ses
     print("waiting for the migration lock", flush=True)
     asked.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     print("migrating", flush=True)
+    asked.execute("SELECT to_regclass('alembic_version')")
+    empty = asked.fetchone()[0] is None
     try:
+        if empty:
+            first_tables()
         commands(["upgrade", uri], standalone_mode=False)
     except Exception as error:
         traceback.print_exc()
