@@ -12,6 +12,7 @@ from tests.cluster.settings import ROOT
 from tests.e2e.kube import CommandError
 
 from benchmarks import (
+    artifacts,
     at_rest,
     cold_start,
     drift,
@@ -34,6 +35,7 @@ FIGURES: dict[str, Callable[[Lab], list[Row]]] = {
     "at-rest": at_rest.take,
     "scale": scale.take,
     "provisioned": provisioned.take,
+    "artifacts": artifacts.take,
 }
 """In the order in which they are taken."""
 

@@ -96,7 +96,8 @@ class Record:
         return {
             name: value
             for name, value in generated.items()
-            if not any(value in given or (len(given) >= LONG and given in value) for given in all_given)
+            if value
+            and not any(value in given or (len(given) >= LONG and given in value) for given in all_given)
         }
 
     def leaks(self) -> list[str]:

@@ -74,6 +74,14 @@ def presigned(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]
     return secrets, {"artifacts": {"s3": {"endpoint": minio.endpoint}}}
 
 
+def direct(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """A SeaweedFS that its server reaches by its Service, and clients by a node port."""
+    store = stores.seaweedfs(other)
+    secrets = {"tracking-s3": {"accessKeyID": store.access_key, "secretAccessKey": store.secret_key}}
+    endpoint = f"http://seaweedfs.{other.namespace}.svc:9000"
+    return secrets, {"artifacts": {"s3": {"endpoint": endpoint, "publicEndpoint": store.endpoint}}}
+
+
 def shared_minio(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     """The MinIO of the tests, without TLS, and its administrator beside it."""
     minio = stores.minio(other, None)
@@ -134,6 +142,7 @@ FITS: dict[str, Fit] = {
     "external-postgres-s3": external,
     "private-authority": private,
     "presigned-artifacts": presigned,
+    "direct-artifacts": direct,
     "shared-minio": shared_minio,
     "provisioned-postgres": provisioned,
     "cloudnativepg": cluster,

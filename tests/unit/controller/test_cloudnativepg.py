@@ -54,12 +54,6 @@ async def test_each_thing_that_is_missing_is_told_in_turn(world: World) -> None:
     assert reason == "SecretNotFound"
     assert '"pg-app"' in message
     secrets(world)
-    del world.api.objects["Secret", "pg-ca"]
-    await world.reconcile()
-    _, reason, message = world.condition("CredentialsReady")
-    assert reason == "SecretNotFound"
-    assert '"pg-ca"' in message
-    secrets(world)
     await world.until_settled()
     assert world.condition("Ready")[0] == "True"
     uri = world.secret("a-server")["backend-store-uri"]

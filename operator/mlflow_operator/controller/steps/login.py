@@ -73,18 +73,17 @@ async def _of_cluster(work: Work, database: ClusterDatabase) -> Connection:
             Reason.WAITING_FOR_DEPENDENCY,
             f'Waits for an instance of Cluster "{database.cluster}"{cloudnativepg.phase(live)}.',
         )
-    for secret in (database.secret, database.ca.name):
-        if await work.read.values(kinds.SECRET, secret) is None:
-            raise NotReady(
-                Reason.SECRET_NOT_FOUND,
-                f'There is no Secret "{secret}", which CloudNativePG makes for Cluster "{database.cluster}". If the '
-                "Cluster was given Secrets of your own, name its host, the database and those Secrets in "
-                "spec.database.external.",
-            )
-    values = await work.read.values(kinds.SECRET, database.secret) or {}
+    values = await work.read.values(kinds.SECRET, database.secret)
+    if values is None:
+        raise NotReady(
+            Reason.SECRET_NOT_FOUND,
+            f'There is no Secret "{database.secret}", which CloudNativePG makes for the user of Cluster '
+            f'"{database.cluster}". If the Cluster was given a Secret of your own, name its host, the database and '
+            "that Secret in spec.database.external.",
+        )
     found = Connection(
         values.get("host") or database.host,
-        database.port,
+        int(values.get("port") or database.port),
         database.database,
         await work.read.value(SecretKey(database.secret, "username", field)),
         await work.read.value(SecretKey(database.secret, "password", field)),
