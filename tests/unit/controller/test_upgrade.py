@@ -402,6 +402,25 @@ async def test_changed_back_while_tables_move_the_servers_wait_for_the_end(old: 
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
 
 
+async def test_changed_back_between_a_pod_and_its_jobs_end_the_servers_wait(old: World) -> None:
+    """The pod may be made again: of a drained node, say."""
+    job = await migrating(old)
+    old.end_container(job, 143, "", "Failed")
+    old.change(version=OLD)
+    await old.reconcile()
+    assert deployment(old)["spec"]["replicas"] == 0
+    assert job["metadata"]["name"] in old.condition("SchemaReady")[2]
+
+
+async def test_changed_back_a_migration_that_never_began_never_begins(old: World) -> None:
+    """Its image can't be pulled by this node, say; later it could, under servers of the version before."""
+    job = await migrating(old)
+    old.change(version=OLD)
+    await old.reconcile()
+    assert old.get("Job", job["metadata"]["name"]) is None
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
+
+
 async def test_changed_back_too_late_the_newer_tables_are_told(old: World) -> None:
     """The migration came to its end: only the new version, or a backup, can serve now."""
     job = await migrating(old)
@@ -450,6 +469,18 @@ async def test_a_server_that_slept_wakes_to_the_version_asked_for(old: World) ->
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(TESTED)
+
+
+async def test_the_same_upgrade_after_a_backup_moves_the_tables_again(old: World) -> None:
+    """The Job that did so the first time is still there, and proves nothing any more."""
+    for _ in range(2):
+        old.change(version=TESTED)
+        await old.until_settled()
+        assert (old.revision, image(old)) == (SCHEMA_HEADS[TESTED], IMAGE.format(TESTED))
+        old.change(version=OLD)
+        old.revision = SCHEMA_HEADS[OLD]
+        await old.until_settled()
+        assert (old.condition("Ready")[0], image(old)) == ("True", IMAGE.format(OLD))
 
 
 class Rules:
