@@ -60,8 +60,11 @@ def test_a_database_is_made_once_nothing_is_in_the_way(ns: Kube, other_ns: Kube,
 
 
 def _who_may(faults: Faults, others: Kube, platform: Platform) -> None:
-    """The administrator's Secret, from not being there to being of use."""
+    """The certificate comes before who asks; then the administrator's Secret, from not being there to being of use."""
     server, admin = faults.server, platform.database_admin
+    faults.told("DatabaseReady", "DatabaseUnreachable", "certificate that is not trusted", "tls.caSecretRef")
+    server.kube.apply(platform.certificate())
+    server.look()
     absent = faults.told("DatabaseReady", "ProvisioningDenied", f'"{ADMIN}"', "allow-namespaces")
     others.apply(admin(ADMIN, allow=None))
     server.look()
@@ -69,9 +72,6 @@ def _who_may(faults: Faults, others: Kube, platform: Platform) -> None:
     assert server.conditions()["DatabaseReady"]["message"] == absent, "what others hold was given away"
 
     others.apply(admin(ADMIN, password="wrong"))
-    server.look()
-    faults.told("DatabaseReady", "DatabaseUnreachable", "certificate that is not trusted", "tls.caSecretRef")
-    server.kube.apply(platform.certificate())
     server.look()
     faults.told("DatabaseReady", "DatabaseAuthenticationFailed", "spec.database.provision.adminSecretRef")
 
