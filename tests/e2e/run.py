@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ SINCE = "MLFLOW_OPERATOR_E2E_SINCE"
 """Environment of the parts of a run: since when the operator is there and all is recorded by the one that began it."""
 
 FOLDER = "tests/e2e"
+LAST = ["tests/e2e/test_no_secrets.py"]
 NOTHING_TO_DO = pytest.ExitCode.NO_TESTS_COLLECTED
 
 _record: Record | None = None
@@ -51,8 +53,13 @@ def now() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """All tests in their order; `arguments` go to pytest each time. Returns pytest's worst exit code."""
+    """All tests in their order; `arguments` go to pytest each time. Returns pytest's worst exit code.
+
+    Where `arguments` name files, these alone are run, and those that look at the whole run.
+    """
     global _record  # noqa: PLW0603 - the last tests, in this process, ask for it
+    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    where = arguments if named else [FOLDER, *arguments]
     kube = Kube()
     clear(kube)
     _record = Record(kube)
@@ -61,14 +68,12 @@ def main(arguments: list[str]) -> int:
         release.install(kube)
         os.environ[SINCE] = now()
         many = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", "not alone and not last"]
-        codes = [_part(many, arguments), _part(["-m", "alone and not last"], arguments)]
-        codes.append(pytest.main([FOLDER, "-m", "last", *arguments]))
+        codes = [_part([*many, *where]), _part(["-m", "alone and not last", *where])]
+        codes.append(pytest.main(["-m", "last", *where, *(LAST if named else ())]))
     finally:
         _record.stop()
     return max((int(code) for code in codes if code != NOTHING_TO_DO), default=0)
 
 
-def _part(which: list[str], arguments: list[str]) -> int:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", FOLDER, *which, *arguments], check=False
-    ).returncode
+def _part(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode

@@ -166,7 +166,8 @@ async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
     assert "hunter2" not in told.message
     # Postgres' protocol has no such answer, so nobody waits for the rest of it
     at_once = line is torn or (line is dripping and ask is ask_database)
-    assert at_once or beats > 5
+    # a loop that stood still has one; how many others there are, a busy machine decides
+    assert at_once or beats > 2
 
 
 @pytest.mark.usefixtures("impatient")
