@@ -10,8 +10,8 @@ from mlflow_operator.core.server import TLSMode
 DIALECT = "postgresql+psycopg2"
 """SQLAlchemy's name for what MLflow speaks; libpq knows `postgresql` alone.
 
-Named, for without a driver it depends on the image which one is taken, and with psycopg 3 MLflow 2.22 and 3.14 fail: they
-compare columns of numbers with text, which that one's parameters do not forgive (seen at a run, and at a model version).
+Named, for without a driver it depends on the image which one is taken, and with psycopg 3 MLflow 2.22 and 3.14 fail:
+they compare columns of numbers with text, which its parameters do not forgive (seen at a run, and at a model version).
 """
 
 _DIALECTS = ("postgresql", "postgres")
