@@ -93,7 +93,7 @@ def _in_the_way(faults: Faults, others: Kube, platform: Platform, wanted: str) -
     server.look()
     faults.told("DatabaseReady", "DatabaseUnreachable", "no connection left", "max_connections")
     query(f'ALTER ROLE "{platform.admin}" CONNECTION LIMIT -1', "postgres")
-    faults.told("DatabaseReady", "NameConflict", f'a database "{wanted}"', "COMMENT ON DATABASE")
+    faults.told("DatabaseReady", "NameConflict", f'a database "{wanted}"', "left alone")
     query(f'DROP DATABASE "{wanted}"', "postgres")
     query(f'ALTER ROLE "{platform.admin}" SET default_transaction_read_only = on', "postgres")
     server.look()

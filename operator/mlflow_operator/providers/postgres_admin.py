@@ -178,7 +178,7 @@ class _Administration:
         if await self.find_database(plan) is None:
             return
         if not await self.find_role(plan, plan.role):
-            raise self._not_ours("database", plan.database, plan)
+            raise self._not_ours("database", plan.database, "or drop it by hand")
         await self.act_as(plan.role)
         async with self.acting_as(plan.role):
             try:
@@ -204,7 +204,7 @@ class _Administration:
         """Whether there is such a role; NameConflict if it is not ours."""
         row = await self._row(statements.FIND_ROLE, name)
         if row is not None and not provisioning.is_ours(row[0], plan.marker):
-            raise self._not_ours("role", name, plan)
+            raise self._not_ours("role", name, _handing_over("role", name, plan))
         return row is not None
 
     async def find_database(self, plan: Plan) -> int | None:
@@ -213,9 +213,11 @@ class _Administration:
         if row is None:
             return None
         oid, comment, owner = row
-        theirs = not provisioning.is_ours(comment, plan.marker)
-        if owner != plan.role or (theirs and comment is not None):
-            raise self._not_ours("database", plan.database, plan)
+        if owner != plan.role:
+            way = "or, if it shall be this server's, name it in spec.database.external"
+            raise self._not_ours("database", plan.database, way)
+        if comment is not None and not provisioning.is_ours(comment, plan.marker):
+            raise self._not_ours("database", plan.database, _handing_over("database", plan.database, plan))
         return int(oid)
 
     async def act_as(self, role: str) -> None:
@@ -263,13 +265,17 @@ class _Administration:
                 f"attribute {attribute} there (ALTER ROLE … {attribute}), or name another one.",
             )
 
-    def _not_ours(self, kind: str, name: str, plan: Plan) -> UserMistake:
+    def _not_ours(self, kind: str, name: str, way: str) -> UserMistake:
         return UserMistake(
             Reason.NAME_CONFLICT,
             f'There is a {kind} "{name}" at {self.place} that was not made for this server, and it is left alone. '
-            f"Choose another name in {self.field}.{kind}Name; or, if it shall be this server's, say so there: "
-            f"{statements.comment(kind, name, plan.marker)}.",
+            f"Choose another name in {self.field}.{kind}Name; {way}.",
         )
+
+
+def _handing_over(kind: str, name: str, plan: Plan) -> str:
+    """How something that was made for another server, or by hand for this one, becomes this one's."""
+    return f"or, if it shall be this server's, say so there: {statements.comment(kind, name, plan.marker)}"
 
 
 @asynccontextmanager
