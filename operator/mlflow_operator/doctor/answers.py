@@ -15,7 +15,7 @@ from mlflow_operator.doctor.seen import Answer, Operator, Server
 COMMAND = ("mlflow-operator", "answers")
 """What the operator's pod is told to run, followed by URLs; it prints what `reach.as_json` writes."""
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 """For Python to start in a pod that may take half a core."""
 
 
