@@ -44,6 +44,7 @@ IN_EACH_NAMESPACE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("apps", "statefulsets"): _OWN,
     ("batch", "jobs"): (*_READ, "create", "delete"),
     ("policy", "poddisruptionbudgets"): _OWN,
+    ("postgresql.cnpg.io", "clusters"): ("get",),
 }
 """In each namespace that is watched."""
 
