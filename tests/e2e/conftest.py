@@ -108,7 +108,7 @@ def _namespace(kube: Kube, prefix: str) -> Kube:
 
 
 def _forget(kube: Kube) -> None:
-    kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
+    kube.kubectl("delete", "namespace", kube.namespace, "--wait=false", "--ignore-not-found")
 
 
 def _keep_evidence(request: pytest.FixtureRequest, kube: Kube, since: str) -> None:

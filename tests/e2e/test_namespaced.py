@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlflow_operator.core import labels
 from tests.e2e import release, timeouts
 from tests.e2e.kube import Kube
 from tests.e2e.scientist import Scientist
@@ -24,9 +25,11 @@ def narrow(kube: Kube, ns: Kube) -> Iterator[None]:
     )
     yield
     release.uninstall(kube, namespace=RELEASE, release=RELEASE)
+    held = [server for server in ns.list("MLflowServer") if server["metadata"].get("finalizers")]
     kube.kubectl("delete", "namespace", RELEASE, "--wait=false")
     everywhere.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=1")
     everywhere.kubectl("rollout", "status", f"deployment/{release.RELEASE}", "--timeout=60s")
+    assert not held, "the operator is gone, and they would wait for it"
 
 
 @pytest.mark.restarts_operator
@@ -35,7 +38,7 @@ def test_an_operator_of_some_namespaces_needs_no_right_on_the_cluster(
 ) -> None:
     """Its own namespace is served, another is not touched, and no ClusterRole is bound to it."""
     elsewhere = Server(other_ns).apply(small())
-    server = Server(ns).apply(small()).ready()
+    server = Server(ns).apply(small(deletionPolicy="Delete")).ready()
     scientist = Scientist(server.url)
     scientist.finds(scientist.work())
     assert not other_ns.list("Secret")
@@ -56,5 +59,6 @@ def test_an_operator_of_some_namespaces_needs_no_right_on_the_cluster(
     eventually(
         "what is deleted comes back", lambda: ns.get("Service", server.names.service), timeouts.REPAIRED
     )
+    assert server.live()["metadata"]["finalizers"] == [labels.FINALIZER]
     log = narrowed.kubectl("logs", f"deployment/{RELEASE}")
     assert not release.complaints(log.splitlines())
