@@ -1,9 +1,10 @@
 """SeaweedFS as the embedded store: one pod, one volume, the same promises as MinIO."""
 
 import pytest
+from kubernetes.dynamic.exceptions import UnprocessibleEntityError
 
 from tests.e2e import timeouts
-from tests.e2e.kube import CommandError, Kube
+from tests.e2e.kube import Kube
 from tests.e2e.scientist import MIB, Scientist
 from tests.e2e.server import LITTLE, Server, small
 
@@ -25,5 +26,5 @@ def test_what_was_logged_outlives_the_stores_pod(ns: Kube) -> None:
     assert scientist.download(run, "large.bin") == large
     scientist.finds(scientist.work("after"))
 
-    with pytest.raises(CommandError, match="engine changed"):
+    with pytest.raises(UnprocessibleEntityError, match="engine changed"):
         server.change(artifacts={"embedded": {"engine": "MinIO"}})
