@@ -7,6 +7,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from mlflow.utils import server_info
+
 from mlflow_operator.core.credentials import decoded
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server
@@ -92,3 +94,5 @@ def change(server: Server, **artifacts: object) -> None:
     server.change(storageChangePolicy="Allow", artifacts=artifacts)
     server.replaced("server", old)
     server.ready()
+    # this process' client would go by what the server offered before
+    server_info._clear_server_info_cache()
