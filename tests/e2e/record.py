@@ -41,7 +41,8 @@ APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 LONG = 8
 """Characters from which on a value that a test gave is not found in a generated one by chance."""
 
-OPEN = {"username", "host", "port", "dbname", "endpoint", "bucket"}
+ROTATION = {"nextUsername", "previousUsername", "nextRotatedAt", "rotatedAt"}
+OPEN = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION}
 """Keys of generated Secrets whose values are none."""
 
 KEPT = "/var/log/mlflow-operator-e2e"
