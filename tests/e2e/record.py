@@ -160,7 +160,7 @@ class Record:
                 value = base64.b64decode(coded).decode(errors="replace").strip()
                 if not ours and value:
                     self._given.add(value)
-                elif ours and key not in OPEN:
+                elif ours and value and key not in OPEN:
                     self._generated[f"{place} {key}"] = value
             notes = {key: text for key, text in (meta.get("annotations") or {}).items() if key != APPLIED}
             obj = {"metadata": {**meta, "annotations": notes}}
