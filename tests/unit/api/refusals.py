@@ -464,13 +464,13 @@ PRUNED = [
         "an external database with nothing below it",
         {"database": {"external": None}},
         "spec.database",
-        "is empty: fill in embedded or external",
+        "is empty: fill in embedded, external, provision or cloudNativePG",
     ),
     Refusal(
         "an s3 with nothing below it",
         {"artifacts": {"s3": None}},
         "spec.artifacts",
-        "is empty: fill in embedded, s3 or access",
+        "is empty: fill in embedded, s3, external or access",
     ),
     Refusal("a database without a member", {"database": {}}, "spec.database", "remove spec.database"),
 ]
