@@ -73,29 +73,29 @@ def test_what_works_is_well_from_outside_and_inside(shared: Server) -> None:
 
 def test_what_is_at_fault_is_named_with_its_next_step(ns: Kube) -> None:
     """Two servers that will never be ready by themselves: exit code 1, and their own sentences."""
-    for name in ("one", "another"):
+    for name in ("anna", "bert"):
         lacks = {"uriSecretRef": {"name": f"absent-{name}"}}
         store = {"endpoint": "http://nowhere.invalid", "bucket": "anything"}
         Server(ns, name).apply(small(database={"external": lacks}, artifacts={"s3": store}))
-    for name in ("one", "another"):
+    for name in ("anna", "bert"):
         Server(ns, name).until("CredentialsReady", "False", "SecretNotFound")
     done = doctor(ns, "-n", ns.namespace, "-o", "json")
     assert done.returncode == 1
     found = findings(done.stdout)
-    for name in ("one", "another"):
+    for name in ("anna", "bert"):
         fault = found[f"server {ns.namespace}/{name}", "CredentialsReady"]
         assert (fault["state"], fault["found"]) == ("fault", "SecretNotFound")
         assert f'"absent-{name}"' in fault["next"]
     assert not [one for one in not_well(found) if one["subject"] in {OPERATOR, "cluster"}]
-    one = doctor(ns, "-n", ns.namespace, "one")
+    one = doctor(ns, "-n", ns.namespace, "anna")
     assert one.returncode == 1
-    assert "another" not in one.stdout
+    assert "bert" not in one.stdout
 
     missing = doctor(ns, "-n", ns.namespace, "typo")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == (
         f'Error: There is no MLflowServer "typo" in the namespace {ns.namespace}. '
-        f"There are: {ns.namespace}/another, {ns.namespace}/one.\n"
+        f"There are: {ns.namespace}/anna, {ns.namespace}/bert.\n"
     )
 
 
