@@ -36,6 +36,11 @@ def numbered(job: Object, number: int) -> Object:
     return job | {"metadata": noted}
 
 
+def began_empty(job: Object) -> bool:
+    """Whether there were no tables when this migration was begun."""
+    return _noted(job, labels.FROM_REVISION) == ""
+
+
 def may_repeat(job: Object, pods: Iterable[Object], revision: str | None) -> bool:
     """Whether what the failed `job` was to do can safely be done once more; `revision` is the database's now."""
     return _noted(job, labels.FROM_REVISION) == (revision or "") and not any(map(diagnosis.alive, pods))

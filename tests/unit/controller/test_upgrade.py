@@ -315,6 +315,20 @@ async def test_an_image_that_holds_another_version_is_told(old: World) -> None:
     assert image(old) == IMAGE.format(OLD)
 
 
+async def test_an_image_of_ones_own_makes_its_first_tables_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's data is there to harm; and a look while its migration is at work finds tables at some revision."""
+    world = World(monkeypatch, {"image": "own/mlflow:9"})
+    while not jobs(world, "migrate"):
+        world.settle(jobs=False)
+        await world.reconcile()
+    for revision in ("half-way", SCHEMA_HEADS[TESTED]):
+        world.revision = revision
+        await world.reconcile()
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+    assert not [what for _, what in world.api.writes if "-preflight-" in what]
+
+
 async def test_the_version_of_an_image_of_ones_own_is_what_it_says(old: World) -> None:
     """Where the spec names none."""
     old.change(version=None, image="own/mlflow:9")

@@ -37,7 +37,7 @@ async def run(
         known = last.image == work.server.image
         return Outcome(ready(_TYPE, _STANDS) if known else waits(_TYPE, "the database"))
     same = last.image in {None, work.server.image}
-    if (same and (moving or _failed_before(work))) or not upgrade.needs_preflight(
+    if (same and (moving or _failed_before(work) or _first_start(work))) or not upgrade.needs_preflight(
         last, work.server, database.revision, fitting(work)
     ):
         return Outcome(ready(_TYPE, _STANDS), Plan())
@@ -54,6 +54,14 @@ def _failed_before(work: Work) -> bool:
     known = work.seen.of(kinds.JOB, labels.MIGRATION_POD)
     return any(
         work_jobs.ended(job, "Failed") and work_jobs.image_of(job) == work.server.image for job in known
+    )
+
+
+def _first_start(work: Work) -> bool:
+    """Whether an image of unknown head has made the tables itself, or is about it: nobody else's are in danger."""
+    known = work.seen.of(kinds.JOB, labels.MIGRATION_POD)
+    return fitting(work) is None and any(
+        work_jobs.image_of(job) == work.server.image and attempts.began_empty(job) for job in known
     )
 
 
