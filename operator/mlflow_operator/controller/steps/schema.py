@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from mlflow_operator.controller.apply import ensure_job
-from mlflow_operator.controller.steps import stuck
-from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
 from mlflow_operator.controller.steps.work_jobs import (
     ended,
     endings,
+    held_up,
     migration_under_way,
     over,
     pods_of,
@@ -123,13 +123,9 @@ async def _under_way(work: Work, job: Object) -> Outcome[str]:
     """Of a Job that has not ended. One that is not the first keeps what is said of the one before it until it has done
     better: to and fro at each try would be news of nothing."""
     pods = pods_of(work, job)
-    finding = diagnosis.of_pods(pods)
-    # a container that has ended is no crash, but the end of a try: a moment later the Job itself says how it was
-    if finding and finding.reason is not Reason.SERVER_CRASHING:
-        return Outcome(not_ready(_TYPE, finding.reason, finding.message))
-    refused = None if pods else await stuck.no_pod(work, job, "the migration")
-    if refused:
-        return Outcome(not_ready(_TYPE, refused.reason, refused.message), again=MENDED)
+    held = await held_up(work, _TYPE, job, pods, "the migration")
+    if held:
+        return held
     before = work.seen.condition(_TYPE)
     if attempts.number(job) > 1 and before.get("reason") == Reason.MIGRATION_FAILED.value:
         return Outcome(not_ready(_TYPE, Reason.MIGRATION_FAILED, str(before.get("message"))))

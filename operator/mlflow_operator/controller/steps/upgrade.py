@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from mlflow_operator.controller.apply import ensure_job
-from mlflow_operator.controller.steps import stuck, work_jobs
+from mlflow_operator.controller.steps import work_jobs
 from mlflow_operator.controller.steps.earlier import Serving
 from mlflow_operator.controller.steps.schema import fitting, running_image
-from mlflow_operator.controller.steps.step import MENDED, SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
 from mlflow_operator.core import answer as answers
-from mlflow_operator.core import attempts, diagnosis, jobs, kinds, labels, plugins, upgrade
+from mlflow_operator.core import attempts, jobs, kinds, labels, plugins, upgrade
 from mlflow_operator.core.answer import Answer, Movement
 from mlflow_operator.core.conditions import ConditionType, Reason, not_ready, ready
 from mlflow_operator.core.faults import UserMistake
@@ -183,13 +183,8 @@ def _same_spec(work: Work, told: Object) -> bool:
 
 async def _under_way(work: Work, job: Object) -> Outcome[Plan]:
     pods = work_jobs.pods_of(work, job)
-    finding = diagnosis.of_pods(pods)
-    if finding and finding.reason is not Reason.SERVER_CRASHING:
-        return Outcome(not_ready(_TYPE, finding.reason, finding.message))
-    refused = None if pods else await stuck.no_pod(work, job, "the preflight")
-    if refused:
-        return Outcome(not_ready(_TYPE, refused.reason, refused.message), again=MENDED)
-    return _asking(work, again=None if pods else SOON)
+    held = await work_jobs.held_up(work, _TYPE, job, pods, "the preflight")
+    return held or _asking(work, again=None if pods else SOON)
 
 
 async def _once_more(work: Work, ended: Object, wanted: Object, why: UserMistake) -> Outcome[Plan]:

@@ -1,7 +1,11 @@
 """A server's Jobs as they stand: migrations and preflights, and the pods that they made."""
 
-from mlflow_operator.controller.steps.step import Work
+from typing import Any
+
+from mlflow_operator.controller.steps import stuck
+from mlflow_operator.controller.steps.step import MENDED, Outcome, Work
 from mlflow_operator.core import diagnosis, kinds, labels
+from mlflow_operator.core.conditions import ConditionType, Reason, not_ready
 from mlflow_operator.core.objects import Object
 
 
@@ -43,6 +47,19 @@ def endings(work: Work, job: Object) -> list[Object]:
     """How the containers of its pods ended, each with its last words."""
     states = [state for pod in pods_of(work, job) for state in states_of(pod)]
     return [state["terminated"] for state in states if state.get("terminated")]
+
+
+async def held_up(
+    work: Work, kind: ConditionType, job: Object, pods: list[Object], part: str
+) -> Outcome[Any] | None:
+    """What keeps a Job that has not ended from its work, said of `kind`; None if nothing does. `pods` are its own,
+    `part` is what it does, for people."""
+    finding = diagnosis.of_pods(pods)
+    # a container that has ended is no crash, but the end of a try: a moment later the Job itself says how it was
+    if finding and finding.reason is not Reason.SERVER_CRASHING:
+        return Outcome(not_ready(kind, finding.reason, finding.message))
+    refused = None if pods else await stuck.no_pod(work, job, part)
+    return Outcome(not_ready(kind, refused.reason, refused.message), again=MENDED) if refused else None
 
 
 def migration_under_way(work: Work, but_of: str) -> str | None:
