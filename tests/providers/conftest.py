@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mlflow_operator.providers.s3 import ObjectStores
 from tests.cluster import settings
 from tests.e2e.certificates import Authority, authority
 from tests.providers import minio, postgres, seaweedfs
@@ -57,3 +58,11 @@ def weed() -> Iterator[Store]:
     found = seaweedfs.start(PINS["IMAGE_SEAWEEDFS"])
     yield found
     minio.stop(found)
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[ObjectStores]:
+    """The operator's side of object stores."""
+    found = ObjectStores()
+    yield found
+    found.close()

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,6 @@ from tests.providers.minio import FIELD, KMS_KEY, Store
 OWNER = Owner("tracking", "team-a", "uid")
 RULE = bucket_rules.rule_id(OWNER)
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def stores() -> Iterator[ObjectStores]:
-    """The operator's side."""
-    found = ObjectStores()
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A store that is no MinIO: what works there as well, and what is told where it does not."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +18,6 @@ from tests.providers.seaweedfs import OWNER, STRANGER
 
 RULE = bucket_rules.rule_id(Owner("tracking", "team-a", "uid"))
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def stores() -> Iterator[ObjectStores]:
-    """The operator's side."""
-    found = ObjectStores()
-    yield found
-    found.close()
 
 
 @pytest.fixture
