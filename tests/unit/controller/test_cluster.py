@@ -19,6 +19,7 @@ from mlflow_operator.controller.errors import Conflict, Forbidden, Invalid, NotF
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.core import kinds
 from mlflow_operator.core.objects import Object
+from tests.unit.kubeconfig import kubeconfig
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,21 +67,6 @@ async def server() -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-def kubeconfig(folder: Path, port: int) -> str:
-    path = folder / "kubeconfig"
-    path.write_text(
-        f"""
-apiVersion: v1
-kind: Config
-current-context: test
-clusters: [{{name: test, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
-users: [{{name: test, user: {{token: the-token}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
-"""
-    )
-    return str(path)
-
-
 @pytest.fixture
 async def metrics() -> Metrics:
     return Metrics()
@@ -88,7 +74,7 @@ async def metrics() -> Metrics:
 
 @pytest.fixture
 async def cluster(server: Server, metrics: Metrics, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.connect(metrics, kubeconfig(tmp_path, server.port), seconds=0.5)
+    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, server.port)), seconds=0.5)
     yield cluster
     await cluster.close()
 
@@ -124,7 +110,7 @@ async def test_a_crowd_waits_in_line_for_few_connections(
 ) -> None:
     """Each connection costs the operator memory for good, and more of them make nothing faster."""
     # with the time a request really has: waiting in line counts, and the machine may be busy
-    cluster = await Cluster.connect(metrics, kubeconfig(tmp_path, server.port))
+    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, server.port)))
     busy, most = 0, 0
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -241,7 +227,7 @@ async def test_no_answer_in_time_is_one_error_whatever_the_cause(
 
 async def test_no_server_is_the_same_error(metrics: Metrics, tmp_path: Path) -> None:
     # Port 1 of the loopback is nobody's.
-    cluster = await Cluster.connect(metrics, kubeconfig(tmp_path, 1), seconds=2)
+    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, 1)), seconds=2)
     with pytest.raises(Unavailable, match="no connection"):
         await cluster.get(kinds.CONFIGMAP, "ns", "a")
     await cluster.close()

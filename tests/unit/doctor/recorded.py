@@ -13,6 +13,7 @@ from aiohttp import web
 
 from mlflow_operator.api.crd import custom_resource_definition
 from mlflow_operator.core.objects import Object
+from tests.unit.kubeconfig import kubeconfig
 
 ADMIN = "kubernetes-admin"
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -230,22 +231,6 @@ class Recorded:
             loop.call_soon_threadsafe(stop.set)
             thread.join()
             loop.close()
-
-
-def kubeconfig(folder: Path, port: int) -> Path:
-    """For a server on this machine."""
-    path = folder / "kubeconfig"
-    path.write_text(
-        f"""
-apiVersion: v1
-kind: Config
-current-context: test
-clusters: [{{name: test, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
-users: [{{name: test, user: {{token: the-token}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
-"""
-    )
-    return path
 
 
 def _address(parts: list[str]) -> tuple[str, str | None, str]:

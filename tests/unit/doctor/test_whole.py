@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mlflow_operator.cli import main
 from mlflow_operator.doctor import operators
+from tests.unit.kubeconfig import kubeconfig
 
 from .recorded import (
     ACCOUNT,
@@ -20,7 +21,6 @@ from .recorded import (
     condition,
     definition,
     deployment,
-    kubeconfig,
     pod,
     server,
 )
