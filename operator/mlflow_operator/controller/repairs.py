@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-ROUNDS = 5
+ROUNDS = 10
 """Repairs of the same fields of the same object before it is called a fight. A person who edits by hand gives
 up earlier."""
 

@@ -9,6 +9,8 @@ An artifact that a client downloads MLflow would write to a file first: a wait, 
 
 import asyncio
 import contextvars
+import functools
+import inspect
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,6 +44,15 @@ def call(flask_app, environ):
     status, headers = begun
     said = any(name == b"vary" for name, _ in headers)
     return status, headers if said else [*headers, (b"vary", b"Origin")], body
+
+
+def compact(handlers):
+    """Has `handlers` answer without indentation, which takes half as long again to write as all the rest of an answer;
+    a Python before 3.14 has no fast way to indent, and nobody reads it. An MLflow that knows no other way keeps its own.
+    """
+    written = handlers.message_to_json
+    if "pretty" in inspect.signature(written).parameters:
+        handlers.message_to_json = functools.partial(written, pretty=False)
 
 
 def streamed(whole):
@@ -86,9 +97,11 @@ def app():
     """The ASGI application; MLflow calls a function of this name to get it."""
     # imported here: the process that starts the workers loads this file, too, and has no need for all that
     from mlflow.server import app as flask_app
+    from mlflow.server import handlers
     from mlflow.server.fastapi_app import app as whole
     from starlette.middleware.wsgi import build_environ
 
+    compact(handlers)
     streamed(whole)
     threads, not_ours = ThreadPoolExecutor(THREADS, "tracking"), native(whole)
 

@@ -25,7 +25,7 @@ def fight(repairs: Repairs, clock: Clock, seconds: float, step: float = 1.0) -> 
 
 def test_the_first_repairs_are_made_at_once() -> None:
     clock = Clock()
-    assert fight(Repairs(clock), clock, ROUNDS) == [0, 1, 2, 3, 4]
+    assert fight(Repairs(clock), clock, ROUNDS) == [*range(ROUNDS)]
 
 
 def test_then_they_become_ever_rarer() -> None:
