@@ -47,8 +47,8 @@ def call(flask_app, environ):
 
 
 def compact(handlers):
-    """Has `handlers` answer without indentation, which takes half as long again to write as all the rest of an answer;
-    a Python before 3.14 has no fast way to indent, and nobody reads it. An MLflow that knows no other way keeps its own.
+    """Has `handlers` answer without indentation, which takes half as long again to write as the rest of an answer;
+    Python before 3.14 has no fast way to indent, and nobody reads it. An MLflow that knows no other way keeps its.
     """
     written = handlers.message_to_json
     if "pretty" in inspect.signature(written).parameters:
