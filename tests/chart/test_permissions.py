@@ -32,6 +32,7 @@ MAY = {
     ("apps", "deployments"): WRITE,
     ("apps", "statefulsets"): (*WRITE, "delete"),
     ("batch", "jobs"): (*READ, "create", "delete"),
+    ("batch", "cronjobs"): (*WRITE, "delete"),
     ("policy", "poddisruptionbudgets"): (*WRITE, "delete"),
     ("postgresql.cnpg.io", "clusters"): ("get",),
 }

@@ -25,7 +25,8 @@ class Condition(Model):
     """One aspect of the server's health, as Kubernetes shapes conditions."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady or ServerAvailable."""
+    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady, ServerAvailable,
+    BackupReady or GarbageCollectionReady."""
     status: ConditionStatus
     """True, False or Unknown."""
     reason: Annotated[str, Field(max_length=1024)]

@@ -21,6 +21,7 @@ OWNED = (
     kinds.SECRET,
     kinds.PVC,
     kinds.JOB,
+    kinds.CRONJOB,
     kinds.POD,
     kinds.PDB,
 )

@@ -20,6 +20,8 @@ class ConditionType(StrEnum):
     UPGRADE = "UpgradeReady"
     SCHEMA = "SchemaReady"
     SERVER = "ServerAvailable"
+    BACKUP = "BackupReady"
+    GARBAGE_COLLECTION = "GarbageCollectionReady"
 
 
 class Reason(StrEnum):
@@ -69,6 +71,18 @@ class Reason(StrEnum):
     """The image asked for can't take over here, or did not say that it can; nothing was touched."""
     SCHEMA_NEWER_THAN_IMAGE = "SchemaNewerThanImage"
     """The database stands at a revision that the image asked for does not know; nothing was touched."""
+    BACKUP_REQUIRED = "BackupRequired"
+    """The schema is not moved before a backup is made; nothing was touched."""
+    BACKUP_FAILED = "BackupFailed"
+    """The last backup failed; the message ends with its last lines."""
+    BACKUP_STALE = "BackupStale"
+    """The last good backup is older than twice its schedule."""
+    RESTORE_REFUSED = "RestoreRefused"
+    """The database holds data already, or the backup does not fit; nothing was touched."""
+    RESTORE_FAILED = "RestoreFailed"
+    """The restore failed, and left the database as it was; the message ends with its last lines."""
+    GARBAGE_COLLECTION_FAILED = "GarbageCollectionFailed"
+    """The last removal of what was deleted failed; the message ends with its last lines."""
     SERVER_CRASHING = "ServerCrashing"
     """A container ends again and again."""
     UNSCHEDULABLE = "Unschedulable"
@@ -131,14 +145,18 @@ def not_ready(kind: ConditionType, reason: Reason, message: str) -> Condition:
 
 
 def overall(conditions: Iterable[Condition]) -> Condition:
-    """`Ready`, from the others: the first fault speaks; what merely waits speaks only if nothing else does."""
-    faults = [c for c in conditions if not c.true]
+    """`Ready`, from the others: the first fault speaks; what merely waits speaks only if nothing else does.
+
+    A server without a fresh backup serves all the same: what is done beside it does not count.
+    """
+    faults = [c for c in conditions if not c.true and c.type not in _BESIDE]
     if not faults:
         return ready(ConditionType.READY, "The server answers and all it needs is ready.")
     first = min(faults, key=lambda c: _RANK.get(c.reason, 0))
     return Condition(ConditionType.READY, first.status, first.reason, first.message)
 
 
+_BESIDE = {ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
 _RANK = {Reason.PROGRESSING: 1, Reason.SUSPENDED: 1, Reason.WAITING_FOR_DEPENDENCY: 2}
 
 

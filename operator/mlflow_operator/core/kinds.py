@@ -42,6 +42,7 @@ CONFIGMAP = Kind("v1", "ConfigMap", "configmaps")
 SECRET = Kind("v1", "Secret", "secrets")
 PVC = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 JOB = Kind("batch/v1", "Job", "jobs")
+CRONJOB = Kind("batch/v1", "CronJob", "cronjobs")
 POD = Kind("v1", "Pod", "pods")
 PDB = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
@@ -59,8 +60,8 @@ MAY_I = Kind(
 )
 
 ALL = (
-    *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, POD, PDB, LEASE, EVENT),
-    *(NAMESPACE, DEFINITION, WHO_AM_I, MAY_I, CLOUD_NATIVE_PG),
+    *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, CRONJOB, POD),
+    *(PDB, LEASE, EVENT, NAMESPACE, DEFINITION, WHO_AM_I, MAY_I, CLOUD_NATIVE_PG),
 )
 
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}

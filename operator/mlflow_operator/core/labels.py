@@ -31,6 +31,9 @@ DATABASE_POD = "database"
 ARTIFACT_STORE_POD = "artifact-store"
 MIGRATION_POD = "migration"
 PREFLIGHT_POD = "preflight"
+BACKUP_POD = "backup"
+RESTORE_POD = "restore"
+GARBAGE_COLLECTION_POD = "garbage-collection"
 
 
 def owned(server: str, component: str) -> dict[str, str]:

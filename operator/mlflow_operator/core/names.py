@@ -68,6 +68,16 @@ class Names:
         """The ConfigMap that clients take as `envFrom`, and the Secret, where they are given keys."""
         return f"{self.server}-client"
 
+    @property
+    def backup(self) -> str:
+        """The CronJob that backs the database up."""
+        return f"{self.server}-backup"
+
+    @property
+    def garbage_collection(self) -> str:
+        """The CronJob that removes what was deleted long ago."""
+        return f"{self.server}-gc"
+
     def preflight(self, inputs: str) -> str:
         """The Job that asks an image whether it can take over; `inputs` as for `migration`."""
         return f"{self.server}-preflight-{inputs}"

@@ -43,6 +43,7 @@ IN_EACH_NAMESPACE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("apps", "deployments"): _APPLY,
     ("apps", "statefulsets"): _OWN,
     ("batch", "jobs"): (*_READ, "create", "delete"),
+    ("batch", "cronjobs"): _OWN,
     ("policy", "poddisruptionbudgets"): _OWN,
     ("postgresql.cnpg.io", "clusters"): ("get",),
 }

@@ -53,10 +53,16 @@ def _server(resource: Object, out: Outside) -> Server:
 async def _stop_servers(work: Work, _: Removal) -> str | None:
     for live in work.seen.of(kinds.DEPLOYMENT):
         await _to_rest(work, live)
+    for cronjob in work.seen.of(kinds.CRONJOB):
+        if is_ours(cronjob, work.seen.resource, data=False):
+            await _delete(work, cronjob)  # and with it, by their ownerReferences, all that it began
     for job in work.seen.of(kinds.JOB):
         if is_ours(job, work.seen.resource, data=False) and not job["metadata"].get("deletionTimestamp"):
             await work.out.cluster.delete(job)
-    components = (labels.SERVER_POD, labels.MIGRATION_POD, labels.PREFLIGHT_POD)
+    components = (
+        *(labels.SERVER_POD, labels.MIGRATION_POD, labels.PREFLIGHT_POD),
+        *(labels.BACKUP_POD, labels.RESTORE_POD, labels.GARBAGE_COLLECTION_POD),
+    )
     return next(filter(None, (_pods_left(work, component) for component in components)), None)
 
 
