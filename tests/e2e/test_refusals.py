@@ -17,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from mlflow_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from tests import cloudnativepg
 from tests.e2e.kube import CommandError, Kube
 from tests.unit.api.refusals import ACCEPTED, CHANGED, PRUNED, WRITTEN, Consent, Refusal
 
@@ -76,6 +77,10 @@ def servers(kube: Kube) -> Iterator[Servers]:
     kube.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", str(CRD))
     kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
     api = config.new_client_from_config(str(kube.settings.kubeconfig))
+    # an example has a resource of this kind, too
+    kube.apply(cloudnativepg.DEFINITION)
+    definition = cloudnativepg.DEFINITION["metadata"]["name"]
+    kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", definition)
     core = client.CoreV1Api(api)
     name = f"refusals-{uuid.uuid4().hex[:8]}"
     core.create_namespace({"metadata": {"name": name}})

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from mlflow.utils import server_info
 
 from mlflow_operator.core.credentials import decoded
+from tests.e2e import timeouts
 from tests.e2e.scientist import Scientist
-from tests.e2e.server import Server
+from tests.e2e.server import Server, eventually
 
 WITHIN = 300.0
 
@@ -89,10 +90,14 @@ def peak(server: Server) -> int:
 
 
 def change(server: Server, **artifacts: object) -> None:
-    """Has the server take another way for artifacts, and waits for its new pod."""
+    """Has the server take another way for artifacts, and waits for its new pod, and until the old one is gone: that
+    answers to the end of its grace, and what it answers is the way of before."""
     old = server.pod()
     server.change(storageChangePolicy="Allow", artifacts=artifacts)
     server.replaced("server", old)
+    eventually(
+        "the old pod is gone", lambda: not server.kube.get("Pod", old["metadata"]["name"]), timeouts.ROLLED
+    )
     server.ready()
     # this process' client would go by what the server offered before
     server_info._clear_server_info_cache()
