@@ -101,7 +101,8 @@ def stages() -> list[Object]:
             [_where(going, "DoesNotExist"), _where(ready, "NotIn", "True")],
             {"statusTemplate": RUNNING},
         ),
-        _stage("pod-gone", "Pod", [_where(going, "Exists")], {"delete": True}),
+        # a Job would have its pod wait until it has counted it
+        _stage("pod-gone", "Pod", [_where(going, "Exists")], {"finalizers": {"empty": True}, "delete": True}),
     ]
 
 
