@@ -136,7 +136,9 @@ def _as_it_should_be(server: Server, platform: Platform, wanted: str) -> None:
 def _ask(platform: Platform, who: str) -> None:
     # not by the socket or the loopback: there everybody is trusted
     where = f"host={platform.postgres.host} {who}"
-    platform.kube.kubectl("exec", "postgres", "--", "psql", where, "-c", "SELECT 1")
+    # by standard input, for nobody may read a password among the node's processes
+    psql = ("psql", "-v", "ON_ERROR_STOP=1", "-U", platform.postgres.user, "-d", "postgres", "-f", "-")
+    platform.kube.kubectl("exec", "-i", "postgres", "--", *psql, stdin=f'\\connect "{where}"\nSELECT 1;\n')
 
 
 def _set_right_again(server: Server, platform: Platform, wanted: str) -> None:
