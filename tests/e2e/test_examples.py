@@ -133,6 +133,13 @@ def production(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object
     return {}, {**spread, "database": LITTLE_CPU, "artifacts": LITTLE_CPU}
 
 
+def backup(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """A MinIO beside it for the backups."""
+    minio = stores.minio(other, None)
+    secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
+    return secrets, {"backup": {"s3": {"endpoint": minio.endpoint}}}
+
+
 def team(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     """Two cores are less than its database asks for."""
     return {}, {"database": LITTLE_CPU}
@@ -148,6 +155,7 @@ FITS: dict[str, Fit] = {
     "cloudnativepg": cluster,
     "mirrored-images": mirrored,
     "production": production,
+    "backup": backup,
     "team": team,
 }
 """Examples that are not listed are applied to the letter."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from mlflow_operator.api.artifacts import Artifacts
+from mlflow_operator.api.backup import Backup
 from mlflow_operator.api.changes import CHANGE_RULES
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.env import EnvFromSource, EnvVar
@@ -18,7 +19,7 @@ from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
-from mlflow_operator.api.upgrade import Upgrade
+from mlflow_operator.api.upgrade import BackupBeforeMigration, Upgrade
 from mlflow_operator.api.words import ImageReference
 
 GROUP = "mlflow-operator.dev"
@@ -141,6 +142,8 @@ class Spec(Model):
 
     upgrade: Upgrade = Upgrade()
     """How the server goes over to another version or image."""
+    backup: Backup | None = None
+    """Backups of the database. Absent: none are made; those that are there stay."""
 
     rules = (
         Rule(
@@ -159,6 +162,24 @@ class Spec(Model):
             holds=lambda spec: (
                 {mount.name for mount in spec.volume_mounts}
                 <= {volume.name for volume in spec.pod_template.spec.volumes}
+            ),
+        ),
+        Rule(
+            "!has(self.backup) || has(self.backup.s3) || !has(self.artifacts) || !has(self.artifacts.external)",
+            "spec.backup puts backups into an S3 store, and spec.artifacts.external is none: name a bucket in "
+            "spec.backup.s3",
+            field=".backup",
+            holds=lambda spec: not spec.backup or spec.backup.s3 is not None or not spec.artifacts.external,
+        ),
+        Rule(
+            "!has(self.upgrade) || self.upgrade.?backupBeforeMigration.orValue('IfConfigured') != 'Required' || "
+            "has(self.backup)",
+            "spec.upgrade.backupBeforeMigration Required needs spec.backup, which says where a backup goes: add it "
+            "(backup: {} is enough), or take IfConfigured",
+            field=".upgrade",
+            holds=lambda spec: (
+                spec.backup is not None
+                or spec.upgrade.backup_before_migration is not BackupBeforeMigration.REQUIRED
             ),
         ),
         *CHANGE_RULES,

@@ -94,6 +94,21 @@ class UpgradeStatus(Model):
     """Seconds from the last stop of the servers until one answered again; 0 where they never stopped."""
 
 
+class BackupStatus(Model):
+    """Backups, as far as their Jobs told."""
+
+    last_id: Annotated[Text | None, Field(alias="lastID")] = None
+    """Id of the last good backup; `spec.restoreFrom.backup` takes it."""
+    last_uri: Annotated[Text | None, Field(alias="lastURI")] = None
+    """Where it is."""
+    last_success_time: datetime | None = None
+    """When it was done."""
+    last_failure_time: datetime | None = None
+    """When a backup failed the last time."""
+    last_size_bytes: Int64 | None = None
+    """Size of the last good one."""
+
+
 class Status(Model):
     """What was last seen; absent members are not known yet."""
 
@@ -125,5 +140,7 @@ class Status(Model):
     """With access Direct: a Secret with the keys of the artifact store, made for `envFrom` beside the ConfigMap."""
     upgrade: UpgradeStatus | None = None
     """The last upgrade, or the one under way. One that was given up leaves nothing here."""
+    backup: BackupStatus | None = None
+    """The last good backup, and the last failure."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Ready sums up the others. One that is not True says why and what to do."""

@@ -12,6 +12,14 @@ class UpgradeStrategy(StrEnum):
     ROLLING_UPDATE = "RollingUpdate"
 
 
+class BackupBeforeMigration(StrEnum):
+    """Whether tables are moved only after a backup of them."""
+
+    IF_CONFIGURED = "IfConfigured"
+    REQUIRED = "Required"
+    SKIP = "Skip"
+
+
 class Upgrade(Model):
     """How the server goes over to another version or image."""
 
@@ -20,4 +28,8 @@ class Upgrade(Model):
     Recreate: the servers stop, the tables move, servers of the new version start; `status.upgrade.downtimeSeconds`
     says how long nobody answered. RollingUpdate: servers of the old version go on while the tables move under
     them, and may answer with errors until the new ones take over.
+    """
+    backup_before_migration: BackupBeforeMigration = BackupBeforeMigration.IF_CONFIGURED
+    """Whether a backup is made before tables move, while the servers of before go on; if it fails, nothing moves.
+    IfConfigured: where `spec.backup` is there. Required: always, so that `spec.backup` must be there. Skip: never.
     """

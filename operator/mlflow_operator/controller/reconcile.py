@@ -17,6 +17,7 @@ from mlflow_operator.controller.observe import Reader, observe
 from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.steps import (
     artifacts,
+    backup,
     credentials,
     database,
     moved,
@@ -96,11 +97,17 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     turned = await rotation.run(work, _wanted(parsed), keys, usable, served.value)
     keys = replace(keys, condition=turned.condition)
     outcomes: list[Outcome[object]] = [keys, base, files, below.leave, tables, served, turned]  # type: ignore[list-item]
+    backups = backup.record(work)
+    if work.server.backup:
+        outcomes.append(await backup.run(work, keys.value, work.server.backup, backups))  # type: ignore[arg-type]
+    else:
+        await backup.remove(work)
     said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
         said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
     learned = _learned(work, keys.value, tables.value, served.value)
     learned["upgrade"] = record = upgrade.record(work, below.leave.value, served)
+    learned["backup"] = backups
     if turned.value:
         learned["credentialsRotatedAt"] = turned.value
     said.insert(0, conditions.overall(said))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlflow_operator.core import (
     artifact_store,
+    backup,
     client,
     credentials,
     deployment,
@@ -79,4 +80,8 @@ def objects(server: Server) -> list[Object]:
         deployment.deployment(server, "rendered"),
     ]
     budget = deployment.disruption_budget(server)
-    return [*found, budget] if budget else found
+    if budget:
+        found.append(budget)
+    if server.backup:
+        found.append(backup.cronjob(server, server.backup))
+    return found

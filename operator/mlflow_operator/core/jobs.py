@@ -31,7 +31,7 @@ def migration(
     template = _migration_pod(server, _store_key(moving))
     name = server.names.migration(_digest(server, template, database_state))
     notes = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
-    return _job(metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
+    return job(metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
 
 
 def preflight(server: Server, database_identity: str, *, moving: bool = False) -> Object:
@@ -43,7 +43,7 @@ def preflight(server: Server, database_identity: str, *, moving: bool = False) -
     """
     template = _preflight_pod(server, _store_key(moving))
     name = server.names.preflight(_digest(server, template, database_identity))
-    return _job(
+    return job(
         metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
         _PREFLIGHT_SECONDS,
         template,
@@ -59,7 +59,8 @@ def _digest(server: Server, template: Object, database_state: str) -> str:
     return hashlib.sha256(inputs.encode()).hexdigest()[:8]
 
 
-def _job(meta: Object, seconds: int, template: Object) -> Object:
+def job(meta: Object, seconds: int, template: Object) -> Object:
+    """One try, of `seconds` at most; `meta` as `core.meta` makes it."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -37,7 +37,7 @@ def artifact_env(server: Server) -> list[Object]:
         pods.value(DESTINATION, server.artifacts.store.uri),
     ]
     if server.artifacts.s3:
-        env += _s3_env(server.artifacts.s3)
+        env += s3_env(server.artifacts.s3)
     if server.artifacts.access is Access.DIRECT:
         # artifacts are served all the same, for experiments from before and for the page
         env.append(pods.value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
@@ -51,7 +51,8 @@ def artifact_env(server: Server) -> list[Object]:
     return env
 
 
-def _s3_env(store: ObjectStore) -> list[Object]:
+def s3_env(store: ObjectStore) -> list[Object]:
+    """How a store is reached, and what opens it."""
     env = [
         pods.value("AWS_DEFAULT_REGION", store.region),
         pods.value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),

@@ -73,6 +73,10 @@ class Names:
         """The CronJob that backs the database up."""
         return f"{self.server}-backup"
 
+    def backup_before(self, inputs: str) -> str:
+        """The Job that backs the database up before its tables move; `inputs` as for `migration`."""
+        return f"{self.backup}-{inputs}"
+
     @property
     def garbage_collection(self) -> str:
         """The CronJob that removes what was deleted long ago."""

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 from mlflow_operator import api
 from mlflow_operator.api import artifacts as api_artifacts
+from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
+from mlflow_operator.api.duration import length
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
-from mlflow_operator.api.upgrade import UpgradeStrategy
+from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
     Access,
     Artifacts,
+    Backup,
     BucketCreation,
     BucketSettings,
     ClusterDatabase,
@@ -79,6 +82,8 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
     jobs = spec.job_execution.value == "Enabled"
     official = around.images.server(version)
     names = hosts.service_names(owner.names.service, owner.namespace, around.cluster_domain)
+    database = _database(owner, spec.database, around.images)
+    artifacts = _artifacts(owner, spec.artifacts, around.images)
     return Server(
         owner=owner,
         version=version,
@@ -97,9 +102,12 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         volume_mounts=_manifests(spec.volume_mounts),
         pods=_pods(spec.pod_template),
         service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
-        database=_database(owner, spec.database, around.images),
-        artifacts=_artifacts(owner, spec.artifacts, around.images),
+        database=database,
+        artifacts=artifacts,
         stops_to_migrate=spec.upgrade.strategy is UpgradeStrategy.RECREATE,
+        backup=_backup(spec.backup, database, artifacts, around.images) if spec.backup else None,
+        backs_up_first=spec.backup is not None
+        and spec.upgrade.backup_before_migration is not BackupBeforeMigration.SKIP,
     )
 
 
@@ -200,6 +208,41 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
             resources=_manifest(embedded.resources) or sizing.artifact_store(),
         ),
         access=access,
+    )
+
+
+def _backup(
+    spec: api_backup.Backup, database: Database, artifacts: Artifacts, images: Images
+) -> Backup | None:
+    store = backup_store(spec.s3, "spec.backup.s3") if spec.s3 else artifacts.s3
+    if store is None:
+        return None  # a rule refuses it
+    own = database.image if isinstance(database, EmbeddedDatabase) else images.postgres
+    return Backup(
+        schedule=spec.schedule,
+        time_zone=spec.time_zone,
+        image=spec.image or own,
+        count=spec.retention.max_count,
+        longest=int(length(spec.retention.max_age).total_seconds()),
+        store=store,
+        elsewhere=spec.s3 is not None,
+    )
+
+
+def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
+    """A bucket for backups; `field` is where the spec names it."""
+    authority, keys = spec.tls.ca_secret_ref if spec.tls else None, spec.credentials_secret_ref
+    at = f"{field}.credentialsSecretRef"
+    return ObjectStore(
+        endpoint=spec.endpoint,
+        region=spec.region,
+        bucket=spec.bucket,
+        prefix=(spec.prefix or "").strip("/"),
+        addressing_style=spec.addressing_style.value.lower(),
+        creation=BucketCreation(spec.bucket_creation.value),
+        access_key=SecretKey(keys.name, keys.access_key_id_key, at) if keys else None,
+        secret_key=SecretKey(keys.name, keys.secret_access_key_key, at) if keys else None,
+        ca=SecretKey(authority.name, authority.key, f"{field}.tls.caSecretRef") if authority else None,
     )
 
 

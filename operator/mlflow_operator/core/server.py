@@ -262,12 +262,28 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True)
+class Backup:
+    """`spec.backup`. `store` is where they go; `elsewhere`: that is not the server's own artifact store.
+
+    `longest` is in seconds: how old a backup gets.
+    """
+
+    schedule: str
+    time_zone: str
+    image: str
+    count: int
+    longest: int
+    store: ObjectStore
+    elsewhere: bool
+
+
+@dataclass(frozen=True)
 class Server:
     """One MLflow server, resolved. `replicas` is 0 while it is suspended.
 
     `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
     `version_named`: the image has to hold just this version, for the spec names it or the image is its official one.
-    `stops_to_migrate`: servers stop before the tables move under them.
+    `stops_to_migrate`: servers stop before the tables move under them. `backs_up_first`: and a backup is made before.
     """
 
     owner: Owner
@@ -290,6 +306,8 @@ class Server:
     database: Database
     artifacts: Artifacts
     stops_to_migrate: bool
+    backup: Backup | None = None
+    backs_up_first: bool = False
 
     @property
     def names(self) -> Names:

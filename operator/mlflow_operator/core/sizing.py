@@ -25,6 +25,11 @@ def migration() -> Object:
     return {"requests": {"cpu": "50m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
 
 
+def backup() -> Object:
+    """Resource requirements of each of the two containers that stream a backup: parts of 16 MiB are what they hold."""
+    return {"requests": {"cpu": "25m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+
 def postgres() -> Object:
     """Resource requirements of the embedded database at its default settings."""
     return {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}

@@ -18,6 +18,7 @@ STABLE = (
     "readyReplicas",
     "credentialsRotatedAt",
     "upgrade",
+    "backup",
 )
 """Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
 does not make us forget which one it was."""

@@ -8,13 +8,14 @@ server ever holds a whole file.
 
 import asyncio
 import contextlib
+import os
 import posixpath
 from mimetypes import guess_type
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -27,6 +28,9 @@ STREAMING = [getattr(artifact_repo, name) for name in ("StreamUploadMixin",) if 
 PART, UPLOADS = 8 * 1024 * 1024, 32
 # S3 takes ten thousand parts. They grow by one PART with each thousand: enough for 430 GiB.
 THOUSAND = 1000
+
+# Backups of the database may lie beside the artifacts. They hold what no client may see, or delete.
+BACKUPS = "mlflow-operator-backups"
 
 
 def signing_methods():
@@ -87,14 +91,26 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING):
         self.uploads = asyncio.Semaphore(UPLOADS)
 
     # abstract in ArtifactRepository, so they must stand here; all else is forwarded below
-    def log_artifact(self, *args, **kwargs):
-        return self.store.log_artifact(*args, **kwargs)
+    def log_artifact(self, local_file, artifact_path=None):
+        return self.store.log_artifact(local_file, self.open_to_clients(artifact_path))
 
-    def log_artifacts(self, *args, **kwargs):
-        return self.store.log_artifacts(*args, **kwargs)
+    def log_artifacts(self, local_dir, artifact_path=None):
+        return self.store.log_artifacts(local_dir, self.open_to_clients(artifact_path))
 
-    def list_artifacts(self, *args, **kwargs):
-        return self.store.list_artifacts(*args, **kwargs)
+    def list_artifacts(self, path=None):
+        found = self.store.list_artifacts(self.open_to_clients(path))
+        return [each for each in found if BACKUPS not in each.path.split("/")]
+
+    def delete_artifacts(self, artifact_path=None):
+        """Not all of the folder that the backups are in; older releases take for a part of a folder all that begins
+        like it."""
+        bucket, key = self.place(artifact_path or "")
+        home, root = self.store.parse_s3_compliant_uri(
+            os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "s3://")
+        )
+        if bucket == home and posixpath.join(root, BACKUPS).startswith(key.rstrip("/")):
+            raise closed(key)
+        return self.store.delete_artifacts(artifact_path)
 
     def log_artifact_from_stream(self, stream, artifact_file_name, artifact_path=None):
         """Stores what `stream` gives until its end; nothing, where reading from it fails."""
@@ -150,7 +166,15 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING):
     def place(self, path):
         """Bucket and key of a file."""
         bucket, root = self.store.parse_s3_compliant_uri(self.artifact_uri)
-        return bucket, posixpath.join(root, path)
+        key = posixpath.join(root, path)
+        if BACKUPS in posixpath.normpath(key).split("/"):
+            raise closed(key)
+        return bucket, key
+
+    def open_to_clients(self, path):
+        """The path, if it leads to no backup."""
+        self.place(path or "")
+        return path
 
     def owner(self):
         """MLFLOW_S3_EXPECTED_BUCKET_OWNER, which older releases don't know."""
@@ -163,9 +187,14 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING):
         with a look for a file of that name, which models logged by MLflow 3 don't have.
         """
         try:
-            return self.store._download_file(remote_file_path, local_path)
+            return self.store._download_file(self.open_to_clients(remote_file_path), local_path)
         except ClientError as error:
             raise told(error, remote_file_path) from error
+
+
+def closed(key):
+    """What clients hear who ask for a backup."""
+    return MlflowException(f"{key} is no artifact's place.", error_code=PERMISSION_DENIED)
 
 
 def told(error, path):

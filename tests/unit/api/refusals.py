@@ -121,6 +121,27 @@ OPERATORS_ENV = {
 
 WRITTEN = [
     Refusal(
+        "a schedule that is none", {"backup": {"schedule": "daily"}}, "spec.backup.schedule", "or @daily"
+    ),
+    Refusal(
+        "days as a length of time",
+        {"backup": {"retention": {"maxAge": "30d"}}},
+        "spec.backup.retention.maxAge",
+        "such as 720h for 30 days",
+    ),
+    Refusal(
+        "backups in a store that is not S3",
+        {"backup": {}, **foreign("gs://models")},
+        "spec.backup",
+        "name a bucket in spec.backup.s3",
+    ),
+    Refusal(
+        "a backup before migrations that goes nowhere",
+        {"upgrade": {"backupBeforeMigration": "Required"}},
+        "spec.upgrade",
+        "needs spec.backup",
+    ),
+    Refusal(
         "two databases",
         {"database": {"embedded": {}, **external()["database"]}},
         "spec.database",
@@ -623,6 +644,12 @@ CHANGED = [
 ACCEPTED = [
     Consent("an empty spec", {}),
     Consent("the longest name", {}, name="a" * 40),
+    Consent("backups by default", {"backup": {}}),
+    Consent("a backup before migrations", {"backup": {}, "upgrade": {"backupBeforeMigration": "Required"}}),
+    Consent(
+        "backups in a bucket, of a server whose store is none",
+        {"backup": {"s3": {"bucket": "vault"}}, **foreign("gs://models")},
+    ),
     Consent("an embedded database by name", {"database": {"embedded": {}}}),
     Consent("an embedded store by name", {"artifacts": {"embedded": {}, "access": "Proxied"}}),
     Consent("a URI", uri()),

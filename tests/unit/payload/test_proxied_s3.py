@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -181,3 +182,74 @@ def test_a_file_is_read_from_the_store_as_it_is_sent(
     with pytest.raises(MlflowException) as told:
         repository.opened("run/none.txt")
     assert told.value.get_http_status_code() == 404
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://bucket/prefix", "mlflow-operator-backups"),
+        ("s3://bucket/prefix", "mlflow-operator-backups/ns/server/id/database.dump"),
+        ("s3://bucket/prefix", "1/../mlflow-operator-backups/ns"),
+        ("s3://bucket/prefix/mlflow-operator-backups/ns", "server/id/manifest.json"),
+        ("s3://bucket/elsewhere/mlflow-operator-backups", ""),
+    ],
+)
+async def test_no_client_gets_at_backups(bucket: Bucket, tmp_path: Path, uri: str, path: str) -> None:
+    """They lie beside the artifacts, and hold the whole database: not to be read, listed, written or deleted."""
+    repository = ProxiedS3ArtifactRepository(uri)
+    file = tmp_path / "file"
+    file.write_text("content")
+    attempts = [
+        lambda: repository.opened(path),
+        lambda: repository.list_artifacts(path),
+        lambda: repository.delete_artifacts(path),
+        lambda: repository.log_artifact(str(file), path),
+        lambda: repository.log_artifacts(str(tmp_path), path),
+        lambda: repository._download_file(path, str(tmp_path / "there")),
+        lambda: repository.log_artifact_from_stream(io.BytesIO(b"x"), "file", path),
+    ]
+    for attempt in attempts:
+        with pytest.raises(MlflowException) as told:
+            attempt()
+        assert told.value.get_http_status_code() == 403
+    with pytest.raises(MlflowException):
+        await repository.log_artifact_from_async_stream(chunks(b"x"), "file", path)
+    assert not bucket.files
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://bucket/prefix", None),
+        ("s3://bucket", None),
+        ("s3://bucket/prefix", "mlflow-op"),
+        ("s3://bucket", "pre"),
+    ],
+)
+def test_what_holds_the_backups_is_not_deleted_as_a_whole(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, uri: str, path: str | None
+) -> None:
+    """Nor what begins like their folder: releases before 3 delete all that begins alike."""
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
+    with pytest.raises(MlflowException, match="no artifact's place"):
+        ProxiedS3ArtifactRepository(uri).delete_artifacts(path)
+
+
+def test_artifacts_are_deleted_as_ever(
+    repository: ProxiedS3ArtifactRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a run, by MLflow's own repository."""
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
+    deleted: list[str | None] = []
+    monkeypatch.setattr(repository.store, "delete_artifacts", deleted.append)
+    repository.delete_artifacts("1/run/artifacts")
+    assert deleted == ["1/run/artifacts"]
+
+
+def test_the_folder_of_backups_is_not_listed(
+    repository: ProxiedS3ArtifactRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside what is."""
+    there = [FileInfo(path, True, None) for path in ("1", "mlflow-operator-backups")]
+    monkeypatch.setattr(repository.store, "list_artifacts", lambda path: there)
+    assert [each.path for each in repository.list_artifacts()] == ["1"]

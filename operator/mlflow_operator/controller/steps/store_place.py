@@ -13,7 +13,8 @@ from mlflow_operator.providers.s3 import Bucket
 async def bucket(work: Work, store: ObjectStore, key: AccessKey, ca: str | None) -> Bucket:
     """The store as `key` sees it. `ca` is the authority's certificate, None for the public ones."""
     endpoint = store.endpoint
-    if endpoint and not work.server.artifacts.embedded:
+    own = work.server.artifacts.embedded and store == work.server.artifacts.s3
+    if endpoint and not own:
         endpoint = await names.completed_url(endpoint, work.server.owner.namespace, work.out.cluster_domain)
     return Bucket(
         endpoint,

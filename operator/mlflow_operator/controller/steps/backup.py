@@ -1,0 +1,128 @@
+"""Backups: the CronJob that makes them, what its Jobs told, and where they go."""
+
+from mlflow_operator.controller.steps import earlier, store_place, work_jobs
+from mlflow_operator.controller.steps.credentials import Credentials
+from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
+from mlflow_operator.controller.steps.store_keys import whole
+from mlflow_operator.core import backup as backups
+from mlflow_operator.core import backup_answer, backup_record, cron, kinds, labels
+from mlflow_operator.core.backup_answer import Answer
+from mlflow_operator.core.conditions import ConditionType, Reason, not_ready
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import Backup, BucketCreation, Server
+from mlflow_operator.providers.minio_api import AccessKey
+
+_TYPE = ConditionType.BACKUP
+
+
+@step(_TYPE)
+async def run(work: Work, credentials: Credentials | None, backup: Backup, told: Object) -> Outcome[None]:
+    """Sees to it that backups are made as the spec asks; `told` is what `record` knows of them."""
+    cron.check(backup.schedule, backup.time_zone, "spec.backup")
+    live = work.seen.get(kinds.CRONJOB, work.server.names.backup)
+    if live is None and (credentials is None or not work.seen.status.get("schemaRevision")):
+        return Outcome(waits(_TYPE, "the schema"))
+    live = await work.ensure(backups.cronjob(of_now(work), backup))
+    if work.server.suspended:
+        return Outcome(suspended(_TYPE))
+    if backup.elsewhere:
+        await _destination(work, backup)
+    held = await _held_up(work)
+    if held:
+        return held
+    if backup_record.failed(told):
+        return Outcome(not_ready(_TYPE, Reason.BACKUP_FAILED, _failure(work, backup)))
+    now = work.out.now()
+    gap = cron.longest_gap(backup.schedule, backup.time_zone, backup_record.time(now))
+    since = live["metadata"].get("creationTimestamp")
+    stale = backup_record.late(told, since, gap, now)
+    return Outcome(backup_record.judged(work.server, backup, told, stale))
+
+
+async def remove(work: Work) -> None:
+    """Takes the CronJob away where the spec asks for no backups any more; those that were made stay."""
+    live = work.seen.get(kinds.CRONJOB, work.server.names.backup)
+    if live and not live["metadata"].get("deletionTimestamp"):
+        await work.out.cluster.delete(live)
+
+
+def of_now(work: Work) -> Server:
+    """The server as it runs until another version takes over: a backup says by which it was made."""
+    image = work.seen.status.get("image")
+    return work.server if image in {None, work.server.image} else earlier.server(work)
+
+
+def record(work: Work) -> Object:
+    """What `status.backup` shall say, from what it says and from the Jobs that have ended."""
+    told: Object = work.seen.status.get("backup") or {}
+    for job in _jobs(work):
+        answer = said(work, job)
+        if work_jobs.ended(job, "Complete") and answer and answer.backup:
+            told = backup_record.with_success(told, answer.backup)
+        elif work_jobs.ended(job, "Failed"):
+            told = backup_record.with_failure(told, _failed_at(job))
+    return told
+
+
+def said(work: Work, job: Object) -> Answer | None:
+    """The answer of a Job that has ended; None where it gave none, or its pod is gone."""
+    return backup_answer.parse(_words(work, job))
+
+
+def _jobs(work: Work) -> list[Object]:
+    return work.seen.of(kinds.JOB, labels.BACKUP_POD)
+
+
+def _failed_at(job: Object) -> str:
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    ended: Object = next((c for c in conditions if c["type"] == "Failed"), {})
+    return str(ended.get("lastTransitionTime") or job["metadata"].get("creationTimestamp") or "")
+
+
+def _words(work: Work, job: Object, container: str = backups.STORES) -> str | None:
+    for pod in work_jobs.pods_of(work, job):
+        for status in (pod.get("status") or {}).get("containerStatuses") or ():
+            ended = (status.get("state") or {}).get("terminated")
+            if status["name"] == container and ended:
+                return str(ended.get("message") or "") or None
+    return None
+
+
+def why(work: Work, backup: Backup, job: Object) -> str:
+    """Why a Job that has failed made no backup."""
+    words = _words(work, job) or _words(work, job, backups.DUMPS)
+    return backup_record.failure(work.server, backup, job["metadata"]["name"], said(work, job), words)
+
+
+def _failure(work: Work, backup: Backup) -> str:
+    again = backup_record.again(work.server)
+    ended = [job for job in _jobs(work) if work_jobs.ended(job, "Failed")]
+    last = max(ended, key=_failed_at, default=None)
+    if last is not None:
+        return f"{why(work, backup, last)} {again}"
+    before = work.seen.condition(_TYPE)
+    if before.get("reason") == Reason.BACKUP_FAILED.value:
+        return str(before.get("message"))
+    return f"The last backup failed, and its Job is gone. {again}"
+
+
+async def _held_up(work: Work) -> Outcome[None] | None:
+    """What keeps a backup that is under way from its work."""
+    for job in _jobs(work):
+        if not work_jobs.over(job):
+            held = await work_jobs.held_up(work, _TYPE, job, work_jobs.pods_of(work, job), "the backup")
+            if held:
+                return held
+    return None
+
+
+async def _destination(work: Work, backup: Backup) -> None:
+    """Sees to a bucket that is not the server's own, as far as there is a key to look with. Raises Fault."""
+    store = backup.store
+    ca = await work.read.optional(store.ca)
+    if store.access_key is None or store.secret_key is None:
+        return
+    key = AccessKey(await whole(work, store.access_key), await whole(work, store.secret_key))
+    bucket = await store_place.bucket(work, store, key, ca)
+    await work.out.stores.ensure(bucket, store.creation is BucketCreation.IF_MISSING)
+    await work.out.stores.prove(bucket)

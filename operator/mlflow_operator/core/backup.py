@@ -1,0 +1,122 @@
+"""Backups of the database: a CronJob, and the one that is made before the tables move.
+
+The pod has two containers, for no image has both Postgres' programs and a client of S3. They meet in a folder in
+memory.
+"""
+
+import hashlib
+import json
+
+from mlflow_operator import payload
+from mlflow_operator.core import cronjobs, jobs, labels, mlflow, pods, sizing
+from mlflow_operator.core.cronjobs import Timing
+from mlflow_operator.core.meta import metadata
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.server import Backup, Server
+
+SECONDS = 24 * 3600
+"""How long a backup may take; the payload takes what is older and unfinished for abandoned."""
+
+STORES, DUMPS = "backup", "pg-dump"
+"""Names of the two containers."""
+
+_EXCHANGE = "/exchange"
+_MOUNT: Object = {"name": "exchange", "mountPath": _EXCHANGE}
+
+
+def cronjob(server: Server, backup: Backup) -> Object:
+    """Makes backups by the schedule; paused while the server is suspended, for then the database may be, too."""
+    meta = metadata(server.owner, server.names.backup, labels.BACKUP_POD)
+    timing = Timing(backup.schedule, backup.time_zone, server.suspended)
+    return cronjobs.cronjob(meta, timing, SECONDS, template(server, backup))
+
+
+def before_migration(
+    server: Server, backup: Backup, target: str, database_state: str, *, moving: bool = False
+) -> Object:
+    """One backup before the image `target` moves the tables; `server` is as it runs until then.
+
+    `moving`: of another database than the one that the server is on. Named by the hash of what it is for, so that it is
+    made once.
+    """
+    inputs = json.dumps([target, database_state, backup.store.uri])
+    name = server.names.backup_before(hashlib.sha256(inputs.encode()).hexdigest()[:8])
+    meta = metadata(server.owner, name, labels.BACKUP_POD, {labels.ATTEMPT: "1"})
+    return jobs.job(meta, SECONDS, template(server, backup, moving=moving))
+
+
+def template(server: Server, backup: Backup, *, moving: bool = False) -> Object:
+    """The pod."""
+    settings = server.pods
+    spec: Object = {
+        **pods.common(mlflow.USER, settings),
+        "restartPolicy": "Never",
+        "containers": [_stores(server, backup, moving), _dumps(server, backup)],
+        "volumes": [
+            *mlflow.database_volumes(server),
+            *([pods.trust_volume(mlflow.ARTIFACTS_TRUST, backup.store.ca)] if backup.store.ca else []),
+            # passwords lie there: in memory, for as long as the pod lives
+            {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        ],
+    }
+    if settings.affinity:
+        spec["affinity"] = settings.affinity
+    if settings.service_account:
+        spec["serviceAccountName"] = settings.service_account
+    return {
+        "metadata": {
+            "labels": settings.labels | labels.owned(server.owner.name, labels.BACKUP_POD),
+            "annotations": settings.annotations,
+        },
+        "spec": spec,
+    }
+
+
+def _stores(server: Server, backup: Backup, moving: bool) -> Object:
+    key = mlflow.NEXT_STORE_KEY if moving else mlflow.BACKEND_STORE_KEY
+    ours = [
+        *mlflow.database_env(server, key),
+        *mlflow.s3_env(backup.store),
+        pods.value("BACKUP_FOLDER", _EXCHANGE),
+        pods.value("BACKUP_DESTINATION", backup.store.uri),
+        pods.value("BACKUP_NAMESPACE", server.owner.namespace),
+        pods.value("BACKUP_SERVER", server.owner.name),
+        pods.value("BACKUP_MAX_COUNT", str(backup.count)),
+        pods.value("BACKUP_MAX_AGE_SECONDS", str(backup.longest)),
+    ]
+    if backup.elsewhere:
+        # what the owner wishes for uploads is about the artifact store: its keys to encrypt with, say
+        ours.append(pods.value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
+    mounts = mlflow.database_mounts(server)
+    if backup.store.ca:
+        mounts.append(pods.trust_mount(mlflow.ARTIFACTS_TRUST))
+    return _container(server) | {
+        "name": STORES,
+        "image": server.image,
+        "imagePullPolicy": server.pull_policy,
+        "command": ["python3", "-u", "-c", payload.BACKUP],
+        "env": pods.merged_env(ours, server.env),
+        "volumeMounts": [*mounts, _MOUNT],
+    }
+
+
+def _dumps(server: Server, backup: Backup) -> Object:
+    """The owner's variables and volumes, too, for libpq may need them: a client's certificate, say."""
+    ours = [*pods.home_env(), pods.value("BACKUP_FOLDER", _EXCHANGE)]
+    return _container(server) | {
+        "name": DUMPS,
+        "image": backup.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", payload.PG_DUMP],
+        "env": pods.merged_env(ours, server.env),
+        "volumeMounts": [*mlflow.database_mounts(server), _MOUNT],
+    }
+
+
+def _container(server: Server) -> Object:
+    return {
+        "envFrom": list(server.env_from),
+        "resources": sizing.backup(),
+        "securityContext": pods.CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
