@@ -9,9 +9,11 @@ from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
+from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
 
 from .world import NAMESPACE, World
 
+OLD = "3.14.0"
 HOUR = "2026-01-01T{:02}:00:00Z"
 ELSEWHERE: Object = {"bucket": "vault", "credentialsSecretRef": {"name": "vault"}}
 
@@ -229,3 +231,134 @@ async def test_a_schedule_that_no_cronjob_takes_is_told(monkeypatch: pytest.Monk
     world.change(backup={"schedule": "61 * * * *"})
     await world.until_settled()
     assert "spec.backup.schedule" in world.condition("BackupReady")[2]
+
+
+async def serving(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> World:
+    """A server with backups whose tables have to move for the version tested."""
+    made = World(monkeypatch, {"version": OLD, "backup": {}, **spec})
+    await made.until_settled()
+    assert made.condition("Ready")[0] == "True"
+    return made
+
+
+def jobs(world: World, kind: str) -> list[Object]:
+    """Jobs of a kind: migrate, preflight, backup."""
+    return [o for (k, name), o in world.api.objects.items() if k == "Job" and f"-{kind}-" in name]
+
+
+async def gated(world: World) -> Object:
+    """The Job that backs up before the upgrade to the version tested."""
+    world.change(version=TESTED)
+    await world.reconcile()
+    (asked,) = jobs(world, "preflight")
+    world.end_job(asked, "Complete")
+    await world.reconcile()
+    (job,) = jobs(world, "backup")
+    return job
+
+
+def image(world: World) -> tuple[str, int]:
+    """What serves, and how many."""
+    live = world.get("Deployment", "a")
+    assert live
+    return live["spec"]["template"]["spec"]["containers"][0]["image"], live["spec"]["replicas"]
+
+
+OLD_SERVES = (f"ghcr.io/mlflow/mlflow:v{OLD}-full", 1)
+NEW_SERVES = (f"ghcr.io/mlflow/mlflow:v{TESTED}-full", 1)
+
+
+async def test_tables_move_only_after_a_backup_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of before serve meanwhile; it is made by their image, in the environment that they have."""
+    world = await serving(monkeypatch)
+    job = await gated(world)
+    for _ in range(3):
+        await world.reconcile()
+    assert world.revision == SCHEMA_HEADS[OLD]
+    assert image(world) == OLD_SERVES
+    assert len(jobs(world, "migrate")) == 1, "the first start's"
+    assert world.condition("UpgradeReady")[:2] == ("False", "Progressing")
+    containers = job["spec"]["template"]["spec"]["containers"]
+    assert {each["name"]: each["image"] for each in containers}["backup"] == OLD_SERVES[0]
+    world.end_job(job, "Complete")
+    await world.until_settled()
+    assert image(world) == NEW_SERVES
+    assert world.revision == SCHEMA_HEADS[TESTED]
+    assert not jobs(world, "backup"), "a later upgrade wants one of its own"
+
+
+async def test_a_backup_that_fails_keeps_the_tables_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, tried again by itself, and told the same until it does better; mended, the upgrade goes on."""
+    world = await serving(monkeypatch)
+    job = await gated(world)
+    world.end_job(job, "Failed")
+    await world.reconcile()
+    state, reason, message = world.condition("UpgradeReady")
+    assert (state, reason) == ("False", "BackupRequired")
+    assert f"version {OLD} serves on" in message
+    assert "spec.upgrade.backupBeforeMigration to Skip" in message
+    assert (image(world), world.revision) == (OLD_SERVES, SCHEMA_HEADS[OLD])
+    world.events.published.clear()
+    world.now = "2026-01-01T00:00:15Z"
+    await world.reconcile()
+    await world.reconcile()
+    (second,) = jobs(world, "backup")
+    assert second["metadata"]["uid"] != job["metadata"]["uid"]
+    assert world.condition("UpgradeReady") == (state, reason, message)
+    assert not [event for event in world.events.published if event[1] == "BackupRequired"]
+    await world.until_settled()
+    assert image(world) == NEW_SERVES
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"upgrade": {"backupBeforeMigration": "Skip"}}, {"backup": None}],
+    ids=["skipped", "not configured"],
+)
+async def test_no_backup_is_made_where_none_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, spec: Object
+) -> None:
+    """The owner's word, or no place to put one."""
+    world = await serving(monkeypatch, **spec)
+    world.change(version=TESTED)
+    await world.until_settled()
+    assert image(world) == NEW_SERVES
+    assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]
+
+
+async def test_an_upgrade_that_is_given_up_leaves_no_backup_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing that a later one would take for its own."""
+    world = await serving(monkeypatch)
+    await gated(world)
+    world.change(version=OLD)
+    await world.until_settled()
+    assert world.condition("Ready")[0] == "True"
+    assert not jobs(world, "backup")
+
+
+async def test_where_the_tables_fit_no_backup_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is about to be lost."""
+    world = await serving(monkeypatch, version="3.17.0")
+    world.change(version=TESTED)
+    await world.until_settled()
+    assert image(world) == NEW_SERVES
+    assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]
+
+
+async def test_a_backup_that_vanishes_while_tables_move_starts_no_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody tidies up Jobs that are done: too late to begin another one."""
+    world = await serving(monkeypatch)
+    world.end_job(await gated(world), "Complete")
+    for _ in range(4):
+        await world.reconcile()
+        world.settle(jobs=False)
+    assert len(jobs(world, "migrate")) == 2
+    (done,) = jobs(world, "backup")
+    del world.api.objects["Job", done["metadata"]["name"]]
+    await world.reconcile()
+    assert image(world)[1] == 0
+    assert not jobs(world, "backup")

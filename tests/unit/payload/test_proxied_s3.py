@@ -3,7 +3,7 @@
 import inspect
 import io
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -199,7 +199,7 @@ async def test_no_client_gets_at_backups(bucket: Bucket, tmp_path: Path, uri: st
     repository = ProxiedS3ArtifactRepository(uri)
     file = tmp_path / "file"
     file.write_text("content")
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: repository.opened(path),
         lambda: repository.list_artifacts(path),
         lambda: repository.delete_artifacts(path),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mlflow_operator.controller.apply import ensure_job
-from mlflow_operator.controller.steps import work_jobs
+from mlflow_operator.controller.steps import gate, work_jobs
 from mlflow_operator.controller.steps.earlier import Serving
 from mlflow_operator.controller.steps.schema import fitting, running_image
 from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
@@ -93,9 +93,18 @@ async def _ask(work: Work, last: InForce, database: DatabaseState, moving: bool)
         return await _once_more(work, live, wanted, refusal)
     if refusal:
         raise refusal
-    if said.movement is Movement.FORWARD and database.revision != said.head and database.obstacle:
-        raise database.obstacle
-    plan = upgrade.plan(last, work.server, said, live["metadata"].get("creationTimestamp"), moving)
+    began = live["metadata"].get("creationTimestamp")
+    return await _may(work, last, database, upgrade.plan(last, work.server, said, began, moving), moving)
+
+
+async def _may(work: Work, last: InForce, database: DatabaseState, plan: Plan, moving: bool) -> Outcome[Plan]:
+    """What else must be before tables move: leave to change them, and a backup."""
+    if database.revision != plan.head:
+        if database.obstacle:
+            raise database.obstacle
+        held = await gate.hold(work, last, database, moving=moving)
+        if held:
+            return held
     return _go(work, plan, database)
 
 
@@ -160,6 +169,7 @@ async def tidy(work: Work) -> None:
     """Takes away the Jobs that asked, once their answers have served."""
     for job in _preflights(work):
         await work.out.cluster.delete(job)
+    await gate.tidy(work)
 
 
 def _asking(work: Work, again: float | None = None) -> Outcome[Plan]:
