@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests.e2e import evidence, release, run
+from tests.e2e import evidence, release, run, versions
 from tests.e2e import platform as platforms
 from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.platform import Platform
@@ -187,6 +187,12 @@ def _platform(kube: Kube, operator: str) -> Iterator[Platform]:
     own = _namespace(kube, "e2e-platform")
     yield platforms.start(own)
     _forget(own)
+
+
+@pytest.fixture(scope="session")
+def earlier(kube: Kube) -> dict[str, str]:
+    """Images of earlier versions of MLflow, by version."""
+    return versions.images(kube)
 
 
 @pytest.fixture

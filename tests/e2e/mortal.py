@@ -1,9 +1,9 @@
-"""The operator as it is, made to die: right after its Nth write, or at a moment.
+"""The operator as it is, made to die: right after its Nth write, after a certain one, or at a moment.
 
 Runs in the operator's image, so it may import the operator and Python's own library, and nothing else:
-`python mortal.py writes <N> run …` or `python mortal.py seconds <S> run …`, where what follows is the operator's own
-command line. Prints each write. Counting writes it dies, at the latest, when it has told that the server is Ready; 0
-writes are only that.
+`python mortal.py writes <N> run …`, where what follows is the operator's own command line, or `seconds <S>`, or
+`upon <words>`: after the first write that holds these words. Prints each write: `create Job team-a/a-migrate-1`.
+Unless it waits for a moment it dies, at the latest, when it has told that the server is Ready; 0 writes are only that.
 """
 
 import os
@@ -23,6 +23,7 @@ class Mortal(Cluster):
     """Counts what is written, leases aside."""
 
     last: int | None = None
+    upon: str | None = None
     written = 0
 
     async def _request(self, method: str, path: str, doing: str, kind: Kind, **more: Any) -> Any:
@@ -33,6 +34,8 @@ class Mortal(Cluster):
         print(doing, flush=True)
         told_ready = kind == kinds.EVENT and answer["reason"] == "Ready"
         if self.last is not None and (Mortal.written == self.last or told_ready):
+            die()
+        if self.upon is not None and (self.upon in doing or told_ready):
             die()
         return answer
 
@@ -47,6 +50,8 @@ if __name__ == "__main__":
     run.Cluster = Mortal  # type: ignore[attr-defined]
     if how == "writes":
         Mortal.last = int(when)
+    elif how == "upon":
+        Mortal.upon = when
     else:
         timer = threading.Timer(float(when), die)
         timer.daemon = True

@@ -1,4 +1,5 @@
-"""The operator dies at every point of a first reconcile, and at random ones: the next one finishes what it began."""
+"""The operator dies at every point of a first reconcile, at random ones, and where an upgrade turns: the next one
+finishes what it began."""
 
 import os
 import random
@@ -11,17 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_operator.core.versions import TESTED
 from tests.cluster import operator_image
 from tests.e2e import release, stores, timeouts
 from tests.e2e.certificates import authority
+from tests.e2e.earlier import finds, logged
 from tests.e2e.kube import Kube, Object
 from tests.e2e.scientist import Scientist
-from tests.e2e.server import LITTLE, Server, eventually, is_ready, small
+from tests.e2e.server import COMPONENT, LITTLE, SERVER_LABEL, Server, eventually, is_ready, small
 from tests.e2e.stores import SECURITY, MinIO, Postgres, secret
 
 PROGRAM = "mortal"
 AT_A_TIME = 3
 KILLS = 10
+TURNS = ("create Job", "patch Deployment", "create Job", "apply Deployment")
+"""Of an upgrade: the new image is asked, the servers stop, the tables move, servers of the new version start."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Mortals:
 
     kube: Kube
 
-    def live(self, how: str, when: float, *namespaces: Kube) -> list[str]:
+    def live(self, how: str, when: float | str, *namespaces: Kube) -> list[str]:
         """One operator's life; returns what it wrote. See `mortal` for `how` and `when`."""
         places = [f"--namespace={each.namespace}" for each in namespaces]
         # a lease of its own: nobody else leads here, and the one before has given nothing back
@@ -265,3 +270,35 @@ def running_once(server: Server, components: list[str]) -> bool:
     """Whether of each component there is one pod."""
     found = sorted(pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in server.running())
     return found == components
+
+
+@pytest.mark.restarts_operator
+def test_killed_wherever_an_upgrade_turns_it_ends_well(
+    mortals: Mortals, ns: Kube, earlier: dict[str, str]
+) -> None:
+    """One upgrade, begun by one operator, taken up by four more: each dies with what it has just begun."""
+    old = "3.16.1"
+    server = Server(ns).apply(small(version=old, image=earlier[old]))
+    mortals.live("writes", 0, ns)
+    work = logged(server.ready())
+    server.change(version=TESTED, image=None)
+    begun = []
+    for turn in TURNS:
+        *_, last = mortals.live("upon", turn, ns)
+        assert turn in last
+        begun.append(last)
+    assert "-preflight-" in begun[0]
+    assert "-migrate-" in begun[2]
+    back(mortals.kube)
+    server.ready()
+    finds(server, work)
+    assert server.status["version"] == TESTED
+    told = server.status["upgrade"]
+    assert (told["fromVersion"], told["toVersion"]) == (old, TESTED)
+    assert told["downtimeSeconds"] > 0
+    moved = ns.list("Job", {SERVER_LABEL: server.name, COMPONENT: "migration"})
+    assert len(moved) == 2, "one at the first start, one for the upgrade"
+    asked = partial(ns.list, "Job", {SERVER_LABEL: server.name, COMPONENT: "preflight"})
+    eventually("no preflight is left", lambda: not asked(), timeouts.SETTLED)
+    parts = ["artifact-store", "database", "server"]
+    eventually("there is one pod of each part", partial(running_once, server, parts), timeouts.GONE)

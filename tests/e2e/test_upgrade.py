@@ -1,0 +1,138 @@
+"""Changing a version: asked first, data kept, and back to where it was where it does not work out."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlflow_operator.core.versions import TESTED
+from tests.cluster import operator_image, registry
+from tests.e2e import timeouts
+from tests.e2e.earlier import finds, logged
+from tests.e2e.kube import Kube, Object
+from tests.e2e.platform import Platform
+from tests.e2e.scientist import Scientist
+from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, eventually, small
+from tests.e2e.steady import Steady
+
+FROZEN = "the tables of this team are frozen"
+LONG = 2 * timeouts.READY
+"""Seconds for an upgrade, with two others on the same two cores."""
+
+
+def image(server: Server) -> str:
+    """What its Deployment runs."""
+    made = server.kube.need("Deployment", server.names.deployment)
+    return str(made["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def jobs(server: Server, component: str) -> list[Object]:
+    """Its Jobs of a kind: `migration`, `preflight`."""
+    return server.kube.list("Job", {SERVER_LABEL: server.name, COMPONENT: component})
+
+
+def freeze(platform: Platform, database: str) -> None:
+    """From now on no table there can be made or changed, whatever rights a user has."""
+    platform.postgres.query(
+        "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{FROZEN}'; END $$",
+        database,
+    )
+    platform.postgres.query(
+        "CREATE EVENT TRIGGER frozen ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', "
+        "'CREATE INDEX', 'DROP INDEX') EXECUTE FUNCTION frozen()",
+        database,
+    )
+
+
+def fails_first(platform: Platform, server: Server, version: str) -> None:
+    """Its migration fails, the server of before serves again; mended, the upgrade goes on when the Job is deleted."""
+    database = server.status["database"]["name"]
+    freeze(platform, database)
+    server.change(version=TESTED, image=None)
+    told = server.until("SchemaReady", "False", "MigrationFailed", within=LONG)
+    assert FROZEN in told["message"]
+    assert "and so is what serves" in told["message"]
+    server.until("ServerAvailable", within=LONG)
+    assert server.status["version"] == version
+    server.answers()
+    platform.postgres.query("DROP EVENT TRIGGER frozen", database)
+    (failed,) = (job for job in jobs(server, "migration") if (job.get("status") or {}).get("failed"))
+    command = f"kubectl delete job -n {server.kube.namespace} {failed['metadata']['name']}"
+    assert command in told["message"]
+    server.kube.run(*command.split())
+
+
+def test_data_of_earlier_versions_is_readable_after_the_upgrade(
+    platform: Platform, ns: Kube, earlier: dict[str, str]
+) -> None:
+    """Experiments, runs, models, aliases, artifacts. In one of them the migration fails at first."""
+
+    def life(version: str) -> Object:
+        server = Server(ns, f"from-{version.replace('.', '-')}")
+        stores = {"database": platform.provision(), "artifacts": platform.bucket(server.name)}
+        server.apply(small(version=version, image=earlier[version], **stores)).ready(LONG)
+        work = logged(server)
+        assert work["client"] == version
+        if version.startswith("3.16"):
+            fails_first(platform, server, version)
+        else:
+            server.change(version=TESTED, image=None)
+        server.ready(LONG)
+        assert server.status["version"] == TESTED
+        assert image(server).endswith(f":v{TESTED}-full")
+        finds(server, work)
+        told: Object = server.status["upgrade"]
+        assert (told["fromVersion"], told["toVersion"]) == (version, TESTED)
+        assert told["fromRevision"] != told["toRevision"] == server.status["schemaRevision"]
+        assert told["completionTime"]
+        return told
+
+    with ThreadPoolExecutor(len(earlier)) as pool:
+        for told in pool.map(life, earlier):
+            print(f"{told['fromVersion']}: nobody answered for {told['downtimeSeconds']} s")
+            assert told["downtimeSeconds"] > 0
+    scientist = Scientist(Server(ns, f"from-{min(earlier).replace('.', '-')}").url)
+    scientist.finds(scientist.work())
+
+
+def test_an_image_that_can_not_take_over_leaves_the_server_untouched(
+    shared: Server, earlier: dict[str, str]
+) -> None:
+    """One without MLflow; one that does not know the tables. Each is told, and to undo the change is enough."""
+    pod = shared.pod()["metadata"]["uid"]
+    shared.change(image=operator_image.reference(shared.kube.settings, shared.kube.shell))
+    told = shared.until("UpgradeReady", "False", "PreflightFailed", within=timeouts.READY)
+    assert "lacks a Python package: " in told["message"]
+    assert f"version {TESTED} serves on" in told["message"]
+    shared.change(version="3.16.1", image=earlier["3.16.1"])
+    told = shared.until("UpgradeReady", "False", "SchemaNewerThanImage", within=timeouts.READY)
+    assert f"go back to version {TESTED}" in told["message"]
+    assert shared.conditions()["ServerAvailable"]["status"] == "True"
+    shared.answers()
+    shared.change(version=None, image=None)
+    shared.ready()
+    assert shared.pod()["metadata"]["uid"] == pod
+    eventually("no preflight is left", lambda: not jobs(shared, "preflight"), timeouts.NOTICED)
+    assert "upgrade" not in shared.status
+
+
+def test_where_the_tables_fit_no_request_fails(shared: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same version by another reference, pinned by its digest: asked, then rolled; and back."""
+    kube = shared.kube
+    tagged = kube.settings.pins["IMAGE_MLFLOW"]
+    pinned = f"{tagged.rpartition(':')[0]}@{registry.digest(kube.shell, tagged)}"
+    migrations = len(jobs(shared, "migration"))
+    old = shared.pod()
+    with Steady(shared.url, monkeypatch) as clients:
+        shared.change(image=pinned)
+        shared.replaced("server", old)
+        shared.ready()
+    assert clients.errors == []
+    assert clients.done > 50
+    assert image(shared) == pinned
+    told = shared.status["upgrade"]
+    assert (told["toRevision"], told["downtimeSeconds"]) == (told["fromRevision"], 0)
+    assert len(jobs(shared, "migration")) == migrations
+    shared.change(image=None)
+    shared.ready(timeouts.READY)
+    assert image(shared) == tagged
