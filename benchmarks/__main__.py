@@ -22,6 +22,7 @@ from benchmarks import (
     report,
     scale,
     throughput,
+    upgrade,
 )
 from benchmarks.lab import Lab
 from benchmarks.rows import Row
@@ -36,6 +37,7 @@ FIGURES: dict[str, Callable[[Lab], list[Row]]] = {
     "scale": scale.take,
     "provisioned": provisioned.take,
     "artifacts": artifacts.take,
+    "upgrade": upgrade.take,
 }
 """In the order in which they are taken."""
 

@@ -2,13 +2,14 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.e2e import stores
 from tests.e2e.kube import Object
 from tests.e2e.server import COMPONENT, SERVER_LABEL
 
 PORT = 5000
+URI = "MLFLOW_BACKEND_STORE_URI"
 HOME: Object = {"name": "home", "emptyDir": {}}
 HOME_MOUNT: Object = {"name": "home", "mountPath": "/home/plain"}
 HOME_ENV = [{"name": "HOME", "value": "/home/plain"}, {"name": "TMPDIR", "value": "/home/plain"}]
@@ -58,25 +59,26 @@ def door(name: str) -> Object:
     }
 
 
-def migration(image: str, uri: str) -> Object:
+def migration(image: str, uri: str, name: str = "migration") -> Object:
     """`mlflow db upgrade`, once."""
-    command = ["sh", "-c", 'exec mlflow db upgrade "$URI"']
-    env = [*HOME_ENV, {"name": "URI", "value": uri}]
+    return job(name, image, ["sh", "-c", f'exec mlflow db upgrade "${URI}"'], {URI: uri})
+
+
+def job(name: str, image: str, command: list[str], values: Mapping[str, str]) -> Object:
+    """Some command, once, with these values in its environment."""
+    env = [*HOME_ENV, *({"name": key, "value": value} for key, value in values.items())]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "migration"},
-        "spec": {
-            "backoffLimit": 0,
-            "template": _template("migration", image, command, env, {}, restart=False),
-        },
+        "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": _template(name, image, command, env, {}, restart=False)},
     }
 
 
 def bare(image: str, uri: str, env: Sequence[Object]) -> Object:
     """The least that serves well: two workers, no job execution, ready as soon as it answers."""
     ours = [
-        {"name": "MLFLOW_BACKEND_STORE_URI", "value": uri},
+        {"name": URI, "value": uri},
         {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
         {"name": "MLFLOW_WORKERS", "value": "2"},
         {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},

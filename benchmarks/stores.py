@@ -54,13 +54,19 @@ class Stores:
             until(f"database {name} is made", made, timeouts.ANSWERS)
         return name
 
-    def query(self, statement: str) -> object:
-        """The first value of the answer as the superuser, None where there is none."""
+    def query(self, *statements: str, database: str = "postgres") -> object:
+        """The first value of the last answer as the superuser, None where there is none."""
         service = self.kube.need("Service", "postgres")
-        with _session(self.kube.node_address, service["spec"]["ports"][0]["nodePort"]) as session:
-            found = session.execute(statement.encode())
-            row = found.fetchone() if found.description else None
+        port = service["spec"]["ports"][0]["nodePort"]
+        with _session(self.kube.node_address, port, database) as session:
+            for statement in statements:
+                found = session.execute(statement.encode())
+                row = found.fetchone() if found.description else None
         return row[0] if row else None
+
+    def drop(self, *databases: str) -> None:
+        """Takes them away, whoever is in them."""
+        self.query(*(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in databases))
 
     def secrets(self) -> list[Object]:
         """What a namespace needs whose servers use them."""
@@ -100,13 +106,13 @@ class Stores:
         ]
 
 
-def _session(host: str, port: int) -> psycopg.Connection[tuple[object, ...]]:
+def _session(host: str, port: int, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
     """As the superuser. The node's rules for a new Service come a moment after it."""
     deadline = time.monotonic() + timeouts.ANSWERS
     while True:
         try:
             return psycopg.connect(
-                host=host, port=port, user=USER, password=PASSWORD, dbname="postgres", autocommit=True
+                host=host, port=port, user=USER, password=PASSWORD, dbname=database, autocommit=True
             )
         except psycopg.OperationalError:
             if time.monotonic() > deadline:

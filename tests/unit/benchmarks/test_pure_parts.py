@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import audit, curve, plain, report, rows
+from benchmarks import audit, curve, plain, report, rows, years
+from benchmarks.caller import gap
 from benchmarks.memory import working_set
 
 COUNTED = (
@@ -114,3 +115,17 @@ def test_the_same_points_give_the_same_picture(tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         curve.draw(points, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_nobody_answered_for_as_long_as_two_answers_lie_apart() -> None:
+    """The longest time counts, wherever it lies."""
+    assert gap([1.0, 1.5, 9.5, 10.0]) == 8.0
+    with pytest.raises(ValueError, match="empty"):
+        gap([1.0])
+
+
+def test_a_filled_database_has_as_many_runs_as_were_asked_for() -> None:
+    """Every table that grows with the runs is filled by their number."""
+    tables = [each.split()[2] for each in years.filled(777) if "generate_series(1, 777) AS run" in each]
+    assert tables == ["runs", "params", "tags", "metrics", "latest_metrics"]
+    assert years.runs(quick=True) < years.runs(quick=False)
