@@ -22,6 +22,7 @@ KINDS = {
     "StatefulSet": "apps/v1",
     "ReplicaSet": "apps/v1",
     "Job": "batch/v1",
+    "CronJob": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
     "Lease": "coordination.k8s.io/v1",
 }

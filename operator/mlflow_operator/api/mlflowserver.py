@@ -12,6 +12,7 @@ from mlflow_operator.api.backup import Backup
 from mlflow_operator.api.changes import CHANGE_RULES
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.env import EnvFromSource, EnvVar
+from mlflow_operator.api.garbage_collection import GarbageCollection
 from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Unstored
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
@@ -144,6 +145,8 @@ class Spec(Model):
     """How the server goes over to another version or image."""
     backup: Backup | None = None
     """Backups of the database. Absent: none are made; those that are there stay."""
+    garbage_collection: GarbageCollection | None = None
+    """Removes for good what was deleted long ago, files included. Absent: nothing that was deleted is ever removed."""
 
     rules = (
         Rule(

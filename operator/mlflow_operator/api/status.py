@@ -109,6 +109,25 @@ class BackupStatus(Model):
     """Size of the last good one."""
 
 
+class GarbageCollectionStatus(Model):
+    """What the last clean-up removed for good."""
+
+    last_run_time: datetime | None = None
+    """When the last one that did all it was asked for ended."""
+    last_failure_time: datetime | None = None
+    """When the last one ended that did not."""
+    mode: Text | None = None
+    """Delete; or DryRun, which removes nothing."""
+    deleted_runs: Int32 | None = None
+    """Runs that it removed."""
+    deleted_models: Int32 | None = None
+    """Logged models that it removed."""
+    deleted_experiments: Int32 | None = None
+    """Experiments that it removed."""
+    deleted_traces: Int32 | None = None
+    """Traces that it removed."""
+
+
 class Status(Model):
     """What was last seen; absent members are not known yet."""
 
@@ -142,5 +161,7 @@ class Status(Model):
     """The last upgrade, or the one under way. One that was given up leaves nothing here."""
     backup: BackupStatus | None = None
     """The last good backup, and the last failure."""
+    garbage_collection: GarbageCollectionStatus | None = None
+    """What the last clean-up removed for good."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Ready sums up the others. One that is not True says why and what to do."""

@@ -20,6 +20,7 @@ from mlflow_operator.controller.steps import (
     backup,
     credentials,
     database,
+    garbage,
     moved,
     rotation,
     schema,
@@ -102,6 +103,8 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
         outcomes.append(await backup.run(work, keys.value, work.server.backup, backups))  # type: ignore[arg-type]
     else:
         await backup.remove(work)
+    cleaned = await garbage.run(work, served.value)
+    outcomes += filter(None, [cleaned])  # type: ignore[list-item]
     said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
         said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
@@ -110,6 +113,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     learned["backup"] = backups
     if turned.value:
         learned["credentialsRotatedAt"] = turned.value
+    learned |= garbage.learned(cleaned)
     said.insert(0, conditions.overall(said))
     if said[0].true:
         await tidy.run(work, upgrading=under_way(record))
@@ -117,6 +121,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     await report.write(
         resource, statuses.status(work.server, learned, said, report.moment(resource, out)), said, out
     )
+    await garbage.tell(work, cleaned)
     again = min((o.again for o in outcomes if o.again is not None), default=None)
     return Verdict(said[0].status.value, again)
 

@@ -11,6 +11,7 @@ from mlflow_operator.core import (
     client,
     credentials,
     deployment,
+    garbage,
     jobs,
     plugins,
     postgres,
@@ -79,6 +80,8 @@ def objects(server: Server) -> list[Object]:
         deployment.service(server),
         deployment.deployment(server, "rendered"),
     ]
+    if server.garbage_collection:
+        found.append(garbage.cronjob(server, server.garbage_collection, paused=server.suspended))
     budget = deployment.disruption_budget(server)
     if budget:
         found.append(budget)

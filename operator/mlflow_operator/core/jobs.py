@@ -119,7 +119,13 @@ def _migration_pod(server: Server, key: str) -> Object:
 
 
 def _preflight_pod(server: Server, key: str) -> Object:
-    """The server's own pod with another command: what a server reads, and what lets it in, is all there."""
+    changed = {"name": "preflight", "command": ["python3", "-u", "-c", payload.PREFLIGHT]}
+    return in_its_place(server, labels.PREFLIGHT_POD, changed, mlflow.database_env(server, key))
+
+
+def in_its_place(server: Server, component: str, changed: Object, env: list[Object]) -> Object:
+    """The server's own pod, its container `changed`: what a server reads, and what lets it in, is all there, and more
+    `env` besides. It runs once."""
     template = deployment.deployment(server, "")["spec"]["template"]
     pod = template["spec"]
     server_only = ("command", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
@@ -130,14 +136,13 @@ def _preflight_pod(server: Server, key: str) -> Object:
         if key not in ("terminationGracePeriodSeconds", "topologySpreadConstraints")
     }
     asked = container | {
-        "name": "preflight",
-        "command": ["python3", "-u", "-c", payload.PREFLIGHT],
-        "env": pods.merged_env(mlflow.database_env(server, key), container["env"]),
+        **changed,
+        "env": pods.merged_env(env, container["env"]),
         "resources": sizing.migration(),
     }
     return {
         "metadata": {
-            "labels": server.pods.labels | labels.owned(server.owner.name, labels.PREFLIGHT_POD),
+            "labels": server.pods.labels | labels.owned(server.owner.name, component),
             "annotations": server.pods.annotations,
         },
         "spec": spec | {"restartPolicy": "Never", "containers": [asked]},

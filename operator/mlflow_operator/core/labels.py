@@ -34,6 +34,8 @@ PREFLIGHT_POD = "preflight"
 BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
+OF_JOBS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLECTION_POD)
+"""Components whose pods come to an end."""
 
 
 def owned(server: str, component: str) -> dict[str, str]:

@@ -9,6 +9,8 @@ from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.duration import length
+from mlflow_operator.api.garbage_collection import CollectionMode
+from mlflow_operator.api.garbage_collection import GarbageCollection as WantedCollection
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
@@ -27,6 +29,7 @@ from mlflow_operator.core.server import (
     Engine,
     ExternalDatabase,
     ForeignStore,
+    GarbageCollection,
     ObjectStore,
     Owner,
     PodSettings,
@@ -108,6 +111,21 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         backup=_backup(spec.backup, database, artifacts, around.images) if spec.backup else None,
         backs_up_first=spec.backup is not None
         and spec.upgrade.backup_before_migration is not BackupBeforeMigration.SKIP,
+        garbage_collection=_garbage_collection(spec.garbage_collection),
+    )
+
+
+def _garbage_collection(spec: WantedCollection | None) -> GarbageCollection | None:
+    if spec is None:
+        return None
+    traces = spec.traces.older_than
+    return GarbageCollection(
+        schedule=spec.schedule,
+        time_zone=spec.time_zone,
+        seconds=int(length(spec.older_than).total_seconds()),
+        traces_seconds=None if traces is None else int(length(traces).total_seconds()),
+        experiments=tuple(sorted(spec.experiment_ids)),
+        dry_run=spec.mode is CollectionMode.DRY_RUN,
     )
 
 

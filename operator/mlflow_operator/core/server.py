@@ -278,6 +278,18 @@ class Backup:
 
 
 @dataclass(frozen=True)
+class GarbageCollection:
+    """What is removed for good, and when. `experiments` empty is all; `traces_seconds` None keeps every trace."""
+
+    schedule: str
+    time_zone: str
+    seconds: int
+    traces_seconds: int | None
+    experiments: tuple[str, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True)
 class Server:
     """One MLflow server, resolved. `replicas` is 0 while it is suspended.
 
@@ -308,6 +320,7 @@ class Server:
     stops_to_migrate: bool
     backup: Backup | None = None
     backs_up_first: bool = False
+    garbage_collection: GarbageCollection | None = None
 
     @property
     def names(self) -> Names:

@@ -19,6 +19,7 @@ STABLE = (
     "credentialsRotatedAt",
     "upgrade",
     "backup",
+    "garbageCollection",
 )
 """Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
 does not make us forget which one it was."""

@@ -5,6 +5,7 @@ from importlib.resources import files
 PROXIED_S3 = files(__name__).joinpath("proxied_s3.py").read_text()
 PUBLIC_S3 = files(__name__).joinpath("public_s3.py").read_text()
 DIRECT = files(__name__).joinpath("direct.py").read_text()
+COLLECT = files(__name__).joinpath("collect.py").read_text()
 MIGRATE = files(__name__).joinpath("migrate.py").read_text()
 PREFLIGHT = files(__name__).joinpath("preflight.py").read_text()
 BACKUP = files(__name__).joinpath("backup.py").read_text()

@@ -100,7 +100,7 @@ def test_members_of_later_releases_are_not_there() -> None:
     """A field is shipped when it works, not before."""
     names = {path.rsplit(".", 1)[-1] for path in BELOW}
     assert not names & {
-        "restoreFrom", "garbageCollection",
+        "restoreFrom",
     }  # fmt: skip
     assert ALL[".spec.artifacts.access"]["enum"] == ["Proxied", "Presigned", "Direct"]
     assert ALL[".spec.artifacts.embedded.engine"]["enum"] == ["MinIO", "SeaweedFS"]

@@ -31,8 +31,9 @@ def server(spec: Object | None = None, around: Surroundings | None = None, **mor
 def pod_specs(objects: list[Object]) -> Iterator[Object]:
     """The pod spec of every object that makes pods."""
     for obj in objects:
-        if "template" in obj.get("spec", {}):
-            yield obj["spec"]["template"]["spec"]
+        spec = obj.get("spec", {}).get("jobTemplate", obj).get("spec", {})
+        if "template" in spec:
+            yield spec["template"]["spec"]
 
 
 def env(container: Object) -> dict[str, str]:

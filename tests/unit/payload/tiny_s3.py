@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 class Bucket:
     """What the store holds, and how: `files` by path, `parts` of uploads that have neither ended nor been given up.
 
-    `fails_at`: the part that it refuses, which no real store can be asked for.
+    `fails_at`: the part that it refuses, which no real store can be asked for. `keeps`: it refuses to remove files, and
+    says 200 as S3 does.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,7 @@ class Bucket:
         self.parts: dict[str, dict[int, bytes]] = {}
         self.sizes: list[int] = []
         self.fails_at = 0
+        self.keeps = False
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         path, query = self._where()
         body = self._body()
+        if "delete" in query:
+            self._delete([key.decode() for key in re.findall(rb"<Key>([^<]+)</Key>", body)])
+            return
         if "uploads" in query:
             self.bucket.parts[path] = {}
             self.bucket.kinds[path] = self.headers.get("Content-Type", "")
@@ -78,6 +83,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.bucket.files[path] = b"".join(stored[number] for number in numbers)
         self._answer(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
 
+    def _delete(self, keys: list[str]) -> None:
+        refused = ""
+        for key in keys:
+            if self.bucket.keeps:
+                refused += f"<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>"
+            else:
+                del self.bucket.files[f"{self._where()[0].rstrip('/')}/{key}"]
+        self._answer(200, f"<DeleteResult>{refused}</DeleteResult>".encode())
+
+    def _list(self, root: str, prefix: str, delimiter: str) -> None:
+        keys = [
+            path.removeprefix(f"{root}/") for path in self.bucket.files if path.startswith(f"{root}/{prefix}")
+        ]
+        files = [key for key in keys if not delimiter or delimiter not in key.removeprefix(prefix)]
+        folders = {
+            prefix + key.removeprefix(prefix).partition(delimiter)[0] + "/" for key in set(keys) - set(files)
+        }
+        listed = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in files)
+        listed += "".join(f"<CommonPrefixes><Prefix>{each}</Prefix></CommonPrefixes>" for each in folders)
+        self._answer(200, f"<ListBucketResult>{listed}</ListBucketResult>".encode())
+
     def do_DELETE(self) -> None:
         self.bucket.parts.pop(self._where()[0])
         self._answer(204)
@@ -86,8 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path, _ = self._where()
-        if path in self.bucket.files:
+        path, query = self._where()
+        if "list-type" in query:
+            self._list(path.rstrip("/"), query.get("prefix", [""])[0], query.get("delimiter", [""])[0])
+        elif path in self.bucket.files:
             self._answer(200, self.bucket.files[path])
         else:
             self._answer(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")

@@ -59,10 +59,7 @@ async def _stop_servers(work: Work, _: Removal) -> str | None:
     for job in work.seen.of(kinds.JOB):
         if is_ours(job, work.seen.resource, data=False) and not job["metadata"].get("deletionTimestamp"):
             await work.out.cluster.delete(job)
-    components = (
-        *(labels.SERVER_POD, labels.MIGRATION_POD, labels.PREFLIGHT_POD),
-        *(labels.BACKUP_POD, labels.RESTORE_POD, labels.GARBAGE_COLLECTION_POD),
-    )
+    components = (labels.SERVER_POD, *labels.OF_JOBS)
     return next(filter(None, (_pods_left(work, component) for component in components)), None)
 
 

@@ -25,7 +25,7 @@ def pods_of(work: Work, job: Object) -> list[Object]:
     uid = job["metadata"]["uid"]
     return [
         pod
-        for component in (labels.MIGRATION_POD, labels.PREFLIGHT_POD, labels.BACKUP_POD)
+        for component in labels.OF_JOBS
         for pod in work.seen.of(kinds.POD, component)
         if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
     ]
