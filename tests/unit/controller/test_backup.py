@@ -208,7 +208,10 @@ async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: 
     assert world.condition("BackupReady")[1] == "SecretNotFound"
     assert "spec.backup.s3.credentialsSecretRef" in world.condition("BackupReady")[2]
     world.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    refusing, ensure = UserMistake(Reason.BUCKET_NOT_FOUND, "There is no bucket."), world.store.ensure
+    refusing, ensure = (
+        UserMistake(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket."),
+        world.store.ensure,
+    )
 
     async def only_the_other(bucket: Any, create: bool) -> bool:
         if bucket.name == "vault":
@@ -217,7 +220,7 @@ async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: 
 
     monkeypatch.setattr(world.store, "ensure", only_the_other)
     await world.reconcile()
-    assert world.condition("BackupReady")[1] == "BucketNotFound"
+    assert world.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
     assert world.condition("Ready")[0] == "True"
 
 

@@ -8,6 +8,7 @@ from mlflow_operator.core import backup as backups
 from mlflow_operator.core import backup_answer, backup_record, cron, kinds, labels
 from mlflow_operator.core.backup_answer import Answer
 from mlflow_operator.core.conditions import ConditionType, Reason, not_ready
+from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Backup, BucketCreation, Server
 from mlflow_operator.providers.minio_api import AccessKey
@@ -57,7 +58,7 @@ def record(work: Work) -> Object:
     told: Object = work.seen.status.get("backup") or {}
     for job in _jobs(work):
         answer = said(work, job)
-        if work_jobs.ended(job, "Complete") and answer and answer.backup:
+        if answer and answer.backup:
             told = backup_record.with_success(told, answer.backup)
         elif work_jobs.ended(job, "Failed"):
             told = backup_record.with_failure(told, _failed_at(job))
@@ -124,5 +125,19 @@ async def _destination(work: Work, backup: Backup) -> None:
         return
     key = AccessKey(await whole(work, store.access_key), await whole(work, store.secret_key))
     bucket = await store_place.bucket(work, store, key, ca)
-    await work.out.stores.ensure(bucket, store.creation is BucketCreation.IF_MISSING)
-    await work.out.stores.prove(bucket)
+    try:
+        await work.out.stores.ensure(bucket, store.creation is BucketCreation.IF_MISSING)
+        await work.out.stores.prove(bucket)
+    except Fault as fault:
+        raise type(fault)(fault.reason, _of_backups(fault.message)) from None
+
+
+def _of_backups(said: str) -> str:
+    """What providers say of a store, who know of one only."""
+    for theirs, ours in (
+        ("spec.artifacts.s3", "spec.backup.s3"),
+        ("artifact store", "store of backups"),
+        ("all that MLflow does", "all that a backup takes"),
+    ):
+        said = said.replace(theirs, ours)
+    return said
