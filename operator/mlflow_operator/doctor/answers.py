@@ -75,7 +75,7 @@ async def _from_operator(
         return Unseen("no pod of an operator runs, or none can be seen from here.")
     namespace, pod, container = found
     urls = tuple(map(_url, servers))
-    seconds = _START_SECONDS + reach.SECONDS * (1 + len(urls) // 8)
+    seconds = _START_SECONDS + reach.LONGEST * (1 + len(urls) // 8)
     try:
         return reach.from_json(await onlooker.run_in(namespace, pod, container, (*COMMAND, *urls), seconds))
     except Forbidden:

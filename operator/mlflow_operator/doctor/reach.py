@@ -3,22 +3,27 @@
 import asyncio
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import aiohttp
 
-from mlflow_operator.doctor.seen import Answer
+from mlflow_operator.doctor import artifact_roots
+from mlflow_operator.doctor.seen import Answer, Elsewhere, LostRoot, Roots
 
 PATH = "/api/2.0/mlflow/experiments/search?max_results=1"
 """Reads from the database, and is refused under a name that the server does not know; /health is and does neither."""
 
 FOREIGN = b"Invalid Host header"
 SECONDS = 10.0
+LONGEST = SECONDS + artifact_roots.SECONDS
+"""Seconds for one server, its artifacts included."""
+
 _AT_ONCE = 8
 
 
 async def ask(urls: Iterable[str]) -> dict[str, Answer]:
-    """How each of the URLs answers; takes no longer than SECONDS for each eight of them."""
+    """How each of the URLs answers; takes no longer than LONGEST for each eight of them."""
     wanted = tuple(dict.fromkeys(urls))
     room = asyncio.Semaphore(_AT_ONCE)
     # of this process' own: no proxy of the environment stands between a client in the cluster and a server in it
@@ -26,7 +31,10 @@ async def ask(urls: Iterable[str]) -> dict[str, Answer]:
 
         async def one(url: str) -> Answer:
             async with room:
-                return await _answer(session, url)
+                answer = await _answer(session, url)
+                if answer.status != 200:
+                    return answer
+                return replace(answer, roots=await artifact_roots.look(session, url))
 
         return dict(zip(wanted, await asyncio.gather(*(one(url) for url in wanted)), strict=True))
 
@@ -57,4 +65,13 @@ def as_json(answers: dict[str, Answer]) -> str:
 
 def from_json(text: str) -> dict[str, Answer]:
     """What `as_json` wrote. ValueError, TypeError, AttributeError: something else did."""
-    return {str(url): Answer(**answer) for url, answer in json.loads(text).items()}
+    return {str(url): _read(answer) for url, answer in json.loads(text).items()}
+
+
+def _read(answer: dict[str, Any]) -> Answer:
+    roots = answer.pop("roots", None)
+    if roots is None:
+        return Answer(**answer)
+    lost = tuple(LostRoot(**each) for each in roots["lost"])
+    elsewhere = tuple(Elsewhere(**each) for each in roots["elsewhere"])
+    return Answer(**answer, roots=Roots(int(roots["looked"]), lost, elsewhere))

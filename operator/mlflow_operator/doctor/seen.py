@@ -47,15 +47,42 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class LostRoot:
+    """A run whose artifacts can't be listed: where they should be, and what came of it."""
+
+    run: str
+    place: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """An experiment whose artifacts do not pass through the server."""
+
+    experiment: str
+    location: str
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Where runs keep their artifacts: how many runs were `looked` at, and which of those are `lost`."""
+
+    looked: int
+    lost: tuple[LostRoot, ...]
+    elsewhere: tuple[Elsewhere, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """How a URL answered. `status` None: not at all, and `error` says how that failed.
 
-    `foreign`: MLflow refused the name that it was called by.
+    `foreign`: MLflow refused the name that it was called by. `roots` None: not asked for, or there are no runs.
     """
 
     status: int | None
     error: str = ""
     foreign: bool = False
+    roots: Roots | None = None
 
 
 @dataclass(frozen=True)

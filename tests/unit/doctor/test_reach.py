@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from mlflow_operator.cli import main
 from mlflow_operator.doctor import reach
-from mlflow_operator.doctor.seen import Answer
+from mlflow_operator.doctor.seen import Answer, Elsewhere, LostRoot, Roots
 
 
 @pytest.fixture
@@ -66,3 +66,41 @@ def test_what_the_operator_s_pod_prints_is_what_doctor_reads() -> None:
     for nonsense in ("Usage: ...", json.dumps({"a": {"novel": 1}}), json.dumps([1])):
         with pytest.raises((ValueError, TypeError, AttributeError)):
             reach.from_json(nonsense)
+
+
+@pytest.fixture
+async def tracking() -> AsyncIterator[str]:
+    """A server with runs, one of whose places is gone, and an experiment in another store."""
+    locations = {"1": "mlflow-artifacts:/1", "2": "s3://other/2"}
+    runs = {"a": "mlflow-artifacts:/1/a/artifacts", "b": "s3://other/2/b/artifacts"}
+
+    async def experiments(_: web.Request) -> web.Response:
+        found = [{"experiment_id": id_, "artifact_location": place} for id_, place in locations.items()]
+        return web.json_response({"experiments": found})
+
+    async def search(request: web.Request) -> web.Response:
+        assert (await request.json())["experiment_ids"] == ["1", "2"]
+        found = [{"info": {"run_id": id_, "artifact_uri": place}} for id_, place in runs.items()]
+        return web.json_response({"runs": found})
+
+    async def listed(request: web.Request) -> web.Response:
+        return web.json_response({}, status=500 if request.query["run_id"] == "b" else 200)
+
+    app, api = web.Application(), "/api/2.0/mlflow"
+    app.router.add_get(f"{api}/experiments/search", experiments)
+    app.router.add_post(f"{api}/runs/search", search)
+    app.router.add_get(f"{api}/artifacts/list", listed)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_runs_whose_artifacts_are_gone_are_found(tracking: str) -> None:
+    """And what is found is the same in another process."""
+    found = await reach.ask([tracking])
+    assert found[tracking].roots == Roots(
+        2, (LostRoot("b", "s3://other/2/b/artifacts", "status 500"),), (Elsewhere("2", "s3://other/2"),)
+    )
+    assert reach.from_json(reach.as_json(found)) == found

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from mlflow_operator.core import places
 from mlflow_operator.core.conditions import ConditionType, Reason
 from mlflow_operator.core.objects import Object
-from mlflow_operator.doctor.checks import backup, url
+from mlflow_operator.doctor.checks import artifact_roots, backup, garbage, url
 from mlflow_operator.doctor.finding import Finding, State, Unseen
 from mlflow_operator.doctor.seen import Seen, Server
 
@@ -21,14 +21,16 @@ _STATES = {
 
 
 def check(server: Server, seen: Seen) -> Iterator[Finding]:
-    """Whether an operator cares for it, each condition, its backups, its address."""
+    """Whether an operator cares for it, each condition, its backups and clean-up, its address, its artifacts."""
     yield from _cared_for(server, seen)
     status = server.resource.get("status") or {}
     conditions = status.get("conditions") or []
     for condition in conditions:
         yield _condition(server, condition, conditions)
     yield from backup.check(server.subject, server.resource, seen.now)
+    yield from garbage.check(server.subject, server.resource, seen.now)
     yield from url.check(server)
+    yield from artifact_roots.check(server)
 
 
 def _cared_for(server: Server, seen: Seen) -> Iterator[Finding]:
