@@ -500,37 +500,40 @@ async def test_the_same_upgrade_after_a_backup_moves_the_tables_again(old: World
 class Rules:
     """Looks at every Job as it is made: what must never be, however often the operator dies."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.note = world, world.api._note
+    def __init__(self, world: World, *, backed_up: bool = False) -> None:
+        self.world, self.note, self.backed_up = world, world.api._note, backed_up
         world.api._note = self  # type: ignore[method-assign]
 
     def __call__(self, verb: str, obj: Object) -> None:
         """Passes it on if all is as it should be."""
         if verb == "create" and obj["kind"] == "Job":
-            open_ = [
-                j for kind in ("migrate", "preflight") for j in jobs(self.world, kind) if "status" not in j
-            ]
+            kinds = ("migrate", "preflight", "backup")
+            open_ = [j for kind in kinds for j in jobs(self.world, kind) if "status" not in j]
             assert not open_, "two Jobs at once"
             if "-migrate-" in obj["metadata"]["name"] and self.world.get("Deployment", "a"):
                 assert deployment(self.world)["spec"]["replicas"] == 0
                 assert self.world.get("Pod", "a-pod") is None, "a table moves under a pod"
+                assert jobs(self.world, "backup") or not self.backed_up, "a table moves that is in no backup"
         if obj["kind"] == "Deployment" and verb == "apply":
             (container,) = obj["spec"]["template"]["spec"]["containers"]
             assert self.world.revision == SCHEMA_HEADS[version_of(container["image"])], "pods on other tables"
         self.note(verb, obj)
 
 
-async def test_killed_at_any_step_of_an_upgrade_it_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spec", [{}, {"backup": {}}], ids=["plain", "backed up"])
+async def test_killed_at_any_step_of_an_upgrade_it_ends_well(
+    monkeypatch: pytest.MonkeyPatch, spec: Object
+) -> None:
     """For each N: the process dies after the Nth write of an upgrade, a fresh one goes on from what it finds."""
-    whole = await serving(monkeypatch, OLD)
+    whole = await serving(monkeypatch, OLD, **spec)
     first = len(whole.api.writes)
     whole.change(version=TESTED)
     await whole.until_settled()
     count = len(whole.api.writes) - first
     assert count > 8, whole.api.writes[first:]
     for n in range(count):
-        world = await serving(monkeypatch, OLD)
-        Rules(world)
+        world = await serving(monkeypatch, OLD, **spec)
+        Rules(world, backed_up=bool(spec))
         world.api.dies_after = len(world.api.writes) + n
         world.change(version=TESTED)
         with pytest.raises((CutOff, BaseExceptionGroup)):
@@ -541,7 +544,7 @@ async def test_killed_at_any_step_of_an_upgrade_it_ends_well(monkeypatch: pytest
         assert world.condition("Ready")[0] == "True", at
         assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(TESTED), 1), at
         assert status(world)["version"] == TESTED, at
-        assert (len(jobs(world, "migrate")), len(jobs(world, "preflight"))) == (2, 0), at
+        assert [len(jobs(world, kind)) for kind in ("migrate", "preflight", "backup")] == [2, 0, 0], at
         told = status(world)["upgrade"]
         assert (told["fromVersion"], told["toVersion"]) == (OLD, TESTED), at
         assert told["completionTime"], at
