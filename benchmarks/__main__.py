@@ -14,6 +14,7 @@ from tests.e2e.kube import CommandError
 from benchmarks import (
     artifacts,
     at_rest,
+    backup,
     cold_start,
     drift,
     external_start,
@@ -38,6 +39,7 @@ FIGURES: dict[str, Callable[[Lab], list[Row]]] = {
     "provisioned": provisioned.take,
     "artifacts": artifacts.take,
     "upgrade": upgrade.take,
+    "backup": backup.take,
 }
 """In the order in which they are taken."""
 

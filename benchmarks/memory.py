@@ -1,4 +1,4 @@
-"""The working set of the operator's leader, as its own node accounts for it."""
+"""The working set of the operator's leader, or of any pod, as their node accounts for it."""
 
 import subprocess
 import threading
@@ -14,28 +14,32 @@ SAMPLE = """
 cg=$(find /sys/fs/cgroup -type d -name "*$1*" -path '*memory*' | head -n 1)
 [ -n "$cg" ] || cg=$(find /sys/fs/cgroup -type d -name "*$1*" | head -n 1)
 cd "$cg" || exit 1
-i=0
+end=$(($(date +%s) + 900))
 # ends by itself: nobody would tell it that whoever asked is gone
-while [ $((i += 1)) -lt 900 ]; do
+while [ "$(date +%s)" -lt $end ]; do
   if [ -f memory.usage_in_bytes ]; then
     echo "$(cat memory.usage_in_bytes) $(sed -n 's/^total_inactive_file //p' memory.stat)"
   else
     echo "$(cat memory.current) $(sed -n 's/^inactive_file //p' memory.stat)"
   fi
-  sleep 1
+  sleep "$2"
 done
 """
 
 
 class WorkingSet:
-    """Samples the leader's container once a second for as long as the context lasts; `samples` are in MiB."""
+    """Samples a container, or a whole pod, for as long as the context lasts; `samples` are in MiB.
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    `group` is the container's id, or the pod's uid; None is the leader's container. `pause`: seconds between samples.
+    """
+
+    def __init__(self, kube: Kube, group: str | None = None, pause: float = 1.0) -> None:
+        self._kube, self._group, self._pause = kube, group, pause
         self.samples: list[float] = []
 
     def __enter__(self) -> "WorkingSet":
-        argv = ["docker", "exec", node.CONTAINER, "sh", "-c", SAMPLE, "sample", container(self._kube)]
+        group = self._group or container(self._kube)
+        argv = ["docker", "exec", node.CONTAINER, "sh", "-c", SAMPLE, "sample", group, str(self._pause)]
         self._process = subprocess.Popen(argv, env=self._kube.env, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()

@@ -65,7 +65,7 @@ def _years(version: str) -> str:
 def template(lab: Lab, shared: Stores, image: str, name: str, count: int) -> str:
     """A database with the tables of this image's version, and so many runs in it."""
     shared.database(name)
-    ends(shared.kube, plain.job(f"make-{len(name)}", image, _MIGRATE, {plain.URI: shared.uri(name)}))
+    ends(shared.kube, plain.job("make", image, _MIGRATE, {plain.URI: shared.uri(name)}))
     began = time.monotonic()
     shared.query(*years.filled(count), database=name)
     lab.say(f"{name}: {count} runs in {time.monotonic() - began:.0f} s")
