@@ -21,7 +21,8 @@ def test_no_generated_secret_was_anywhere_but_in_secrets(shared: Server, record:
     assert any(place.startswith(("Deployment ", "ReplicaSet ", "Pod ")) for place in places)
     assert any(place.startswith(f"pods/{release.NAMESPACE}_") for place in places)
 
-    assert not record.leaks()
+    leaks = record.leaks()
+    assert not leaks, "\n".join(leaks)
 
 
 @pytest.mark.last
