@@ -28,10 +28,10 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 unit: venv ## tests that need no cluster
-	$(PYTEST) tests/unit
+	$(PYTEST) -n 2 tests/unit
 chart: venv ## both charts, and the manifests
 	@$(CLUSTER) chart-tools
-	$(PYTEST) tests/chart
+	$(PYTEST) -n 2 tests/chart
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	$(PYTEST) tests/cluster tests/providers
 e2e: cluster venv ## real servers on the test cluster
