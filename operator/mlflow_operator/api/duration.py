@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.rules import text
+from mlflow_operator.api.rules import matches
 
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
-_WHOLE = r"([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 
 
 def length(duration: str) -> timedelta:
@@ -21,10 +20,9 @@ def length(duration: str) -> timedelta:
 Duration = Annotated[
     str,
     Field(max_length=32),
-    text(
-        f"self.size() > 0 && self.matches('^{_WHOLE}$')",
+    matches(
+        r"[0-9]{1,6}h([0-9]{1,6}m)?([0-9]{1,6}s)?|[0-9]{1,6}m([0-9]{1,6}s)?|[0-9]{1,6}s",
         "is no length of time: write hours, minutes and seconds in this order, such as 720h for 30 days, or 1h30m",
-        lambda written: bool(written) and re.fullmatch(_WHOLE, written) is not None,
     ),
 ]
 """A length of time, of hours, minutes and seconds. There are no days: those are 24h."""

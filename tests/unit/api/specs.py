@@ -70,6 +70,8 @@ _KUBERNETES: dict[str, st.SearchStrategy[Any]] = {
     "requests": st.dictionaries(st.sampled_from(["cpu", "memory", "ephemeral-storage"]), _QUANTITY),
     "limits": st.dictionaries(st.sampled_from(["cpu", "memory", "ephemeral-storage"]), _QUANTITY),
     "size": st.sampled_from(["1Mi", "10Gi", "1.5Ti", "1000000000", "2e9", "20G"]),
+    "schedule": st.sampled_from(["0 2 * * *", "*/15 8-18 * * mon-fri", "@daily"]),
+    "timeZone": st.sampled_from(["Etc/UTC", "Europe/Berlin"]),
     "topologyKey": _LABEL_KEY,
     "matchLabelKeys[]": _LABEL_KEY,
     "tolerations[].key": _LABEL_KEY,
