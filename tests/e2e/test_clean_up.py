@@ -90,7 +90,7 @@ def test_what_was_deleted_goes_for_good(ns: Kube, other_ns: Kube, monkeypatch: p
     )
     assert "Removed for good: 1 run, 0 models, 0 experiments and 1 trace." in events
 
-    server.change(artifacts={"access": "Direct"})
+    server.change(artifacts={"access": "Direct"}, storageChangePolicy="Allow")
     server.ready()
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", minio.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
