@@ -1,10 +1,12 @@
 """Backups, in the moments that a real cluster can't be brought to at will."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from mlflow_operator.controller.steps import backup
 from mlflow_operator.core import labels
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
@@ -221,6 +223,22 @@ async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: 
     monkeypatch.setattr(world.store, "ensure", only_the_other)
     await world.reconcile()
     assert world.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
+    assert world.condition("Ready")[0] == "True"
+
+
+async def test_a_silent_bucket_for_backups_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and all else that is to be said does not wait for it."""
+    world = await backed_up(monkeypatch, s3=ELSEWHERE)
+
+    async def silent(bucket: Any, create: bool) -> bool:
+        await asyncio.sleep(0 if bucket.name != "vault" else 3600)
+        return False
+
+    monkeypatch.setattr(world.store, "ensure", silent)
+    monkeypatch.setattr(backup, "_LOOK_SECONDS", 0.01)
+    await world.reconcile()
+    assert world.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
+    assert "store of backups" in world.condition("BackupReady")[2]
     assert world.condition("Ready")[0] == "True"
 
 

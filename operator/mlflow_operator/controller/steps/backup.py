@@ -1,5 +1,7 @@
 """Backups: the CronJob that makes them, what its Jobs told, and where they go."""
 
+import asyncio
+
 from mlflow_operator.controller.steps import earlier, store_place, work_jobs
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
@@ -11,9 +13,13 @@ from mlflow_operator.core.conditions import ConditionType, Reason, not_ready
 from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Backup, BucketCreation, Server
+from mlflow_operator.providers import s3_faults
 from mlflow_operator.providers.minio_api import AccessKey
 
 _TYPE = ConditionType.BACKUP
+
+_LOOK_SECONDS = 5.0
+"""For a look at a bucket elsewhere: what else is to be said of the server must not wait for a store that is silent."""
 
 
 @step(_TYPE)
@@ -126,8 +132,12 @@ async def _destination(work: Work, backup: Backup) -> None:
     key = AccessKey(await whole(work, store.access_key), await whole(work, store.secret_key))
     bucket = await store_place.bucket(work, store, key, ca)
     try:
-        await work.out.stores.ensure(bucket, store.creation is BucketCreation.IF_MISSING)
-        await work.out.stores.prove(bucket)
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await work.out.stores.ensure(bucket, store.creation is BucketCreation.IF_MISSING)
+            await work.out.stores.prove(bucket)
+    except TimeoutError:
+        silent = s3_faults.silent(bucket.place)
+        raise type(silent)(silent.reason, _of_backups(silent.message)) from None
     except Fault as fault:
         raise type(fault)(fault.reason, _of_backups(fault.message)) from None
 
