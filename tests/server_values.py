@@ -105,6 +105,8 @@ def _absent(node: Schema) -> Schema:
     """The same, or nothing: null is how a value that has no default is written, and how one is taken back."""
     if "enum" in node:
         node = node | {"enum": [*node["enum"], None]}
+    # an object's is {}: what it needs once there is anything in it, the API server says
+    node = {key: value for key, value in node.items() if key != "required"}
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
     return node | {"type": [*kinds, "null"]}
 

@@ -140,6 +140,14 @@ def backup(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     return secrets, {"backup": {"s3": {"endpoint": minio.endpoint}}}
 
 
+def restore(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+    """A MinIO beside it in which there is no backup yet: what it does with one, its own tests tell."""
+    minio = stores.minio(other, None)
+    minio.client().create_bucket(Bucket="mlflow-backups")
+    secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
+    return secrets, {"restoreFrom": {"s3": {"endpoint": minio.endpoint}}}
+
+
 def team(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     """Two cores are less than its database asks for."""
     return {}, {"database": LITTLE_CPU}
@@ -156,6 +164,7 @@ FITS: dict[str, Fit] = {
     "mirrored-images": mirrored,
     "production": production,
     "backup": backup,
+    "restore": restore,
     "team": team,
 }
 """Examples that are not listed are applied to the letter."""
@@ -209,6 +218,9 @@ def test_an_example_works_and_once_more_is_no_work(
         apply(ns, documents)
         if example.stem == "aws-workload-identity":
             server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
+        elif example.stem == "restore":
+            server.until("SchemaReady", "False", "RestoreRefused")
+            eventually("its Job has ended", lambda: ended(ns), timeouts.SETTLED)
         else:
             for each in (server, *others):
                 each.ready()
@@ -219,6 +231,13 @@ def test_an_example_works_and_once_more_is_no_work(
             check_roles(ns)
     finally:
         leave(ns, documents)
+
+
+def ended(kube: Kube) -> bool:
+    """Whether every Job is over, and says so."""
+    over = {"Complete", "Failed"}
+    said = [{c["type"] for c in job["status"].get("conditions") or ()} for job in kube.list("Job")]
+    return bool(said) and all(types & over for types in said)
 
 
 def apply(kube: Kube, documents: list[Object]) -> list[str]:

@@ -17,6 +17,7 @@ from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Uns
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
 from mlflow_operator.api.quantities import Resources
+from mlflow_operator.api.restore import RESTORE_RULES, RestoreFrom
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
@@ -147,6 +148,8 @@ class Spec(Model):
     """Backups of the database. Absent: none are made; those that are there stay."""
     garbage_collection: GarbageCollection | None = None
     """Removes for good what was deleted long ago, files included. Absent: nothing that was deleted is ever removed."""
+    restore_from: RestoreFrom | None = None
+    """The backup that a new server begins with. Absent: it begins empty."""
 
     rules = (
         Rule(
@@ -185,6 +188,7 @@ class Spec(Model):
                 or spec.upgrade.backup_before_migration is not BackupBeforeMigration.REQUIRED
             ),
         ),
+        *RESTORE_RULES,
         *CHANGE_RULES,
     )
 

@@ -22,6 +22,7 @@ from mlflow_operator.controller.steps import (
     database,
     garbage,
     moved,
+    restore,
     rotation,
     schema,
     serve,
@@ -32,7 +33,7 @@ from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.departure import depart, hold
 from mlflow_operator.controller.steps.earlier import Serving
 from mlflow_operator.controller.steps.serve import Pods
-from mlflow_operator.controller.steps.step import Outcome, Work
+from mlflow_operator.controller.steps.step import Outcome, Work, waits
 from mlflow_operator.controller.watch import Key
 from mlflow_operator.core import conditions, kinds, places
 from mlflow_operator.core import status as statuses
@@ -152,6 +153,12 @@ async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | 
     base, files = await _together(database.run(work, keys), artifacts.run(work, keys))
     work = _at_its_version(work, parsed, base.value)
     moving = keys is not None and keys.arrived is not None
+    put_back = await restore.run(work, base.value, files.condition.true, moving)
+    if not put_back.value:
+        leave = Outcome[Plan](waits(conditions.ConditionType.UPGRADE, "the restore"))
+        return _Underneath(
+            work, base, files, leave, Outcome(put_back.condition, again=put_back.again), moving
+        )
     leave = await upgrade.run(work, base.value, files.condition.true, moving)
     work = upgrade.of_the_image(work, leave.value)
     tables = await schema.run(work, base.value, leave.value, moving)

@@ -86,6 +86,10 @@ class Names:
         """The Job that asks an image whether it can take over; `inputs` as for `migration`."""
         return f"{self.server}-preflight-{inputs}"
 
+    def restore(self, inputs: str) -> str:
+        """The Job that puts a backup into the empty database; `inputs` as for `migration`."""
+        return f"{self.server}-restore-{inputs}"
+
     def migration(self, inputs: str) -> str:
         """The Job that brings the schema up; `inputs` is the eight-character hash of what it depends on."""
         return f"{self.server}-migrate-{inputs}"

@@ -13,6 +13,7 @@ from mlflow_operator.api.garbage_collection import CollectionMode
 from mlflow_operator.api.garbage_collection import GarbageCollection as WantedCollection
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
+from mlflow_operator.api.restore import RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
@@ -34,6 +35,7 @@ from mlflow_operator.core.server import (
     Owner,
     PodSettings,
     ProvisionedDatabase,
+    Restore,
     SecretKey,
     Server,
     ServiceSettings,
@@ -111,6 +113,7 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         backup=_backup(spec.backup, database, artifacts, around.images) if spec.backup else None,
         backs_up_first=spec.backup is not None
         and spec.upgrade.backup_before_migration is not BackupBeforeMigration.SKIP,
+        restore=_restore(owner, spec.restore_from, database, artifacts, around.images),
         garbage_collection=_garbage_collection(spec.garbage_collection),
     )
 
@@ -242,6 +245,25 @@ def _backup(
         image=spec.image or own,
         count=spec.retention.max_count,
         longest=int(length(spec.retention.max_age).total_seconds()),
+        store=store,
+        elsewhere=spec.s3 is not None,
+    )
+
+
+def _restore(
+    owner: Owner, spec: RestoreFrom | None, database: Database, artifacts: Artifacts, images: Images
+) -> Restore | None:
+    if spec is None:
+        return None
+    store = backup_store(spec.s3, "spec.restoreFrom.s3") if spec.s3 else artifacts.s3
+    if store is None:
+        return None  # a rule refuses it
+    own = database.image if isinstance(database, EmbeddedDatabase) else images.postgres
+    return Restore(
+        backup=spec.backup,
+        namespace=spec.namespace or owner.namespace,
+        server=spec.server_name,
+        image=spec.image or own,
         store=store,
         elsewhere=spec.s3 is not None,
     )

@@ -290,6 +290,21 @@ class GarbageCollection:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """`spec.restoreFrom`: a backup of `namespace`/`server`, or the `latest`, in `store`.
+
+    `elsewhere`: that is not the server's own artifact store. `image` has Postgres' programs.
+    """
+
+    backup: str
+    namespace: str
+    server: str
+    image: str
+    store: ObjectStore
+    elsewhere: bool
+
+
+@dataclass(frozen=True)
 class Server:
     """One MLflow server, resolved. `replicas` is 0 while it is suspended.
 
@@ -321,6 +336,7 @@ class Server:
     backup: Backup | None = None
     backs_up_first: bool = False
     garbage_collection: GarbageCollection | None = None
+    restore: Restore | None = None
 
     @property
     def names(self) -> Names:

@@ -13,10 +13,11 @@ from mlflow_operator.providers.postgres_session import Session, one, session
 _DATABASE = sql.SQL(
     "SELECT pg_encoding_to_char(encoding), oid::text, pg_get_userbyid(datdba), datconnlimit, "
     "shobj_description(oid, 'pg_database'), current_setting('transaction_read_only'), "
-    "to_regclass('alembic_version')::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+    "to_regclass('alembic_version')::text, obj_description(to_regclass('alembic_version'), 'pg_class'), "
+    "current_setting('server_version_num')::int / 10000 FROM pg_catalog.pg_database WHERE datname = current_database()"
 )
 
-_NOTHING: tuple[object, ...] = ("", "", "", -1, None, "off", None)
+_NOTHING: tuple[object, ...] = ("", "", "", -1, None, "off", None, None, 0)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class DatabaseState:
     `revision` is the alembic revision, None where MLflow has no tables yet. `identity` tells this database
     from another one that has taken its place. `obstacle` is what a migration would fail at, if that can be seen
     beforehand; a server whose tables are there already can do without. `owner` and `comment` are the database's.
+    `comment_of_tables` is that of `alembic_version`, `major` the release of Postgres; 0: not known.
     """
 
     encoding: str
@@ -35,6 +37,8 @@ class DatabaseState:
     owner: str = ""
     connection_limit: int = -1
     comment: str | None = None
+    comment_of_tables: str | None = None
+    major: int = 0
 
 
 async def inspect(
@@ -48,7 +52,7 @@ async def inspect(
     """
     async with session(connection, ca_path, field) as found:
         row = await (await found.execute(_DATABASE)).fetchone()
-        encoding, identity, owner, limit, comment, read_only, table = row or _NOTHING
+        encoding, identity, owner, limit, comment, read_only, table, noted, major = row or _NOTHING
         revision = await one(found, "SELECT max(version_num) FROM alembic_version") if table else None
         due = settled is None or revision != settled
         obstacle = await _obstacle(found, table is not None) if due else None
@@ -74,6 +78,8 @@ async def inspect(
         str(owner),
         int(str(limit)),
         None if comment is None else str(comment),
+        None if noted is None else str(noted),
+        int(str(major)),
     )
 
 

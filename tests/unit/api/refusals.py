@@ -136,6 +136,24 @@ WRITTEN = [
         "name a bucket in spec.backup.s3",
     ),
     Refusal(
+        "a restore of a backup by no id",
+        {"restoreFrom": {"serverName": "old", "backup": "yesterday"}},
+        "spec.restoreFrom.backup",
+        "write latest, or an id",
+    ),
+    Refusal(
+        "a restore of nobody's backup",
+        {"restoreFrom": {"backup": "latest"}},
+        "spec.restoreFrom.serverName",
+        "",
+    ),
+    Refusal(
+        "a restore out of a store that is not S3",
+        {"restoreFrom": {"serverName": "old"}, **foreign("gs://models")},
+        "spec.restoreFrom",
+        "name the bucket in spec.restoreFrom.s3",
+    ),
+    Refusal(
         "a backup before migrations that goes nowhere",
         {"upgrade": {"backupBeforeMigration": "Required"}},
         "spec.upgrade",
@@ -498,6 +516,20 @@ PRUNED = [
 """Refused by the API server, which prunes a null; for the models an empty union is the default."""
 
 CHANGED = [
+    Refusal(
+        "a restore into a server that is there",
+        {"restoreFrom": {"serverName": "old"}},
+        "spec.restoreFrom",
+        "make another server",
+        before={},
+    ),
+    Refusal(
+        "another backup to restore",
+        {"restoreFrom": {"serverName": "old", "backup": "20260101T000000Z-00000001"}},
+        "spec.restoreFrom",
+        "make another server",
+        before={"restoreFrom": {"serverName": "old"}},
+    ),
     Refusal("a smaller database", postgres("5Gi"), "spec.database", "got smaller", before=postgres("10Gi")),
     Refusal(
         "a database smaller than the default", postgres("5Gi"), "spec.database", "got smaller", before={}
@@ -642,6 +674,20 @@ CHANGED = [
 """Refused because of what was stored before."""
 
 ACCEPTED = [
+    Consent("a restore that is over", {}, before={"restoreFrom": {"serverName": "old"}}),
+    Consent(
+        "a restore, all said",
+        {
+            "restoreFrom": {
+                "serverName": "old",
+                "namespace": "there",
+                "backup": "latest",
+                "image": "postgres:18",
+                "s3": {"bucket": "vault"},
+            },
+            **foreign("gs://models"),
+        },
+    ),
     Consent("an empty spec", {}),
     Consent("the longest name", {}, name="a" * 40),
     Consent("backups by default", {"backup": {}}),

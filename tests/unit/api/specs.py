@@ -84,9 +84,12 @@ _KUBERNETES: dict[str, st.SearchStrategy[Any]] = {
     "subPath": _NAME,
     "volumeMounts[].name": _NAME,
     "prefix": _NAME,
+    "bucket": st.from_regex(r"[a-z][a-z0-9]{2,8}", fullmatch=True),
+    "rotateCredentialsAt": st.just("2026-12-24T18:00:00Z"),
     "mountPath": st.builds(lambda name: f"/data/{name}", _NAME),
 }
-"""What the CRD passes on as it is and Kubernetes has rules of its own for, by the end of the field's path."""
+"""What the CRD passes on as it is and Kubernetes has rules of its own for, by the end of the field's path; and what few
+of all strings are, so that whole specs would be refused for one."""
 
 
 @st.composite

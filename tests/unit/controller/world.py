@@ -139,6 +139,10 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
         self.api, self.events, self.store = Api(), Events(), Store()
         self.revision: str | None = None
+        self.backed_up = SCHEMA_HEADS[TESTED]
+        """Where the tables in a backup stand."""
+        self.comment_of_tables: str | None = None
+        self.major = 0
         self.database_fault: Fault | None = None
         self.obstacle: UserMistake | None = None
         self.asked: list[Connection] = []
@@ -216,16 +220,21 @@ class World:
                 self.end_job(obj, "Complete")
 
     def end_job(self, job: Object, how: str, said: str = "") -> None:
-        """A Job's pod ends; a migration that completes leaves the schema at its head, a preflight its answer."""
+        """A Job's pod ends; a migration that completes leaves the schema at its head, a preflight its answer, a restore
+        the tables of the backup."""
         name = job["metadata"]["name"]
         component = job["metadata"]["labels"][labels.COMPONENT]
         status = {"conditions": [{"type": how, "status": "True", "lastTransitionTime": self.now}]}
         self.api.edit("Job", name, lambda live: live.update(status=status))
-        image = job["spec"]["template"]["spec"]["containers"][0]["image"]
+        image = _first_container(job)["image"]
         if how == "Complete" and component == labels.MIGRATION_POD:
             self.revision = head_of(image)
         if how == "Complete" and component == labels.PREFLIGHT_POD:
             said = said or answer(image, self.revision)
+        if how == "Complete" and component == labels.RESTORE_POD:
+            env = {e["name"]: e.get("value", "") for e in _first_container(job)["env"]}
+            self.revision = self.backed_up
+            self.comment_of_tables = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
         done = how == "Complete"
         self.end_container(job, 0 if done else 1, said, "Succeeded" if done else "Failed")
 
@@ -291,7 +300,15 @@ class World:
         self.asked.append(connection)
         if self.database_fault:
             raise self.database_fault
-        return DatabaseState("UTF8", self.revision, f"{connection.host}#1", self.obstacle)
+        noted = self.comment_of_tables if self.revision else None
+        return DatabaseState(
+            "UTF8",
+            self.revision,
+            f"{connection.host}#1",
+            self.obstacle,
+            comment_of_tables=noted,
+            major=self.major,
+        )
 
     async def _completed(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
         assert (namespace, domain) == (NAMESPACE, "cluster.local")
@@ -312,6 +329,11 @@ class World:
             self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
         else:
             self.api.objects.pop((kinds.POD.kind, f"{name}-pod"), None)
+
+
+def _first_container(job: Object) -> Object:
+    found: Object = job["spec"]["template"]["spec"]["containers"][0]
+    return found
 
 
 def version_of(image: str) -> str:
