@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """The database lets the user in, but not make, change or read MLflow's tables."""
     DATABASE_LOST = "DatabaseLost"
     """A database that was made for the server, and held its data, is gone; nothing is made in its place by itself."""
+    DATABASE_VERSION_UNSUPPORTED = "DatabaseVersionUnsupported"
+    """The embedded Postgres is to become another major version, which can't open the volume; nothing was touched."""
     DATABASE_FULL = "DatabaseFull"
     """The database has no room left on its disk."""
     BUCKET_NOT_FOUND = "BucketNotFound"

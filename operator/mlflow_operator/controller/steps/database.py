@@ -1,14 +1,15 @@
 """The database: runs where it is ours, is reached, and can hold what MLflow writes."""
 
+from dataclasses import replace
 from functools import partial
 
 from mlflow_operator.controller.steps import provisioned, schema, stores
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import SOON, Outcome, Work, step, suspended, waits
-from mlflow_operator.core import labels, postgres
-from mlflow_operator.core.conditions import ConditionType, Reason, ready
+from mlflow_operator.core import kinds, labels, postgres, postgres_major
+from mlflow_operator.core.conditions import ConditionType, Reason, not_ready, ready
 from mlflow_operator.core.database_uri import Connection
-from mlflow_operator.core.faults import Fault
+from mlflow_operator.core.faults import Fault, UserMistake
 from mlflow_operator.core.server import (
     ClusterDatabase,
     Database,
@@ -27,10 +28,11 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
     """Brings the embedded database up, then asks whichever database it is what it holds."""
     if credentials is None and stores.wanted(work):  # nothing is started before its password is safely stored
         return Outcome(waits(_TYPE, "the credentials"))
-    database, up, note = work.server.database, True, ""
+    database, up, note, other = work.server.database, True, "", None
     embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase):
         owner, secret = work.server.owner, work.server.names.database_secret
+        database, other = _of_its_major(work, database)
         claim = postgres.data(owner, database)
         objects = postgres.objects(owner, database, work.server.pods, running=stores.wanted(work))
         up, note = await stores.bring_up(work, "database", claim, secret, objects)
@@ -55,7 +57,18 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseSt
             await create_database(credentials.connection, field)
             return Outcome(stores.starting(_TYPE), again=SOON)
         return stores.just_up(_TYPE, fault, work.settled)
-    return Outcome(ready(_TYPE, f"The database answers and is UTF8.{note}"), state)
+    well = ready(_TYPE, f"The database answers and is UTF8.{note}")
+    return Outcome(not_ready(_TYPE, other.reason, other.message) if other else well, state)
+
+
+def _of_its_major(work: Work, database: EmbeddedDatabase) -> tuple[EmbeddedDatabase, UserMistake | None]:
+    """The database with the image that can open its volume, and why that is not the one asked for."""
+    live = work.seen.get(kinds.STATEFULSET, work.server.names.postgres)
+    if live is None:
+        return database, None
+    running = str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+    other = postgres_major.refusal(running, database.image)
+    return (replace(database, image=running) if other else database), other
 
 
 _FIELDS: dict[type[Database], str] = {
