@@ -27,6 +27,11 @@ NEWEST, OLDER = "20260102T020000Z-00000002", "20260101T020000Z-00000001"
 IDENTITY = ("--user", "10001:10001", "--read-only", "--network", "host")
 
 
+def as_kubelet(command: str) -> str:
+    """A part of a command as it arrives in a container: two dollars are an escaped one."""
+    return command.replace("$$", "$")
+
+
 def make_database(instance: Instance, name: str) -> None:
     """With a role of its own, no superuser, whose password holds what means something somewhere."""
     instance.query(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
@@ -151,11 +156,11 @@ class Pod:
             env = [part for name, value in given.items() for part in ("-e", f"{name}={value}")]
             base = ("docker", "run", "--rm", *IDENTITY, *mounts)
             other = subprocess.Popen(
-                [*base, "-e", "RESTORE_FOLDER=/between", POSTGRES, "sh", "-c", second],
+                [*base, "-e", "RESTORE_FOLDER=/between", POSTGRES, "sh", "-c", as_kubelet(second)],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
             code = subprocess.run(
-                [*base, *env, "-e", "HOME=/tmp", MLFLOW, "python3", "-u", "-c", payload.RESTORE],
+                [*base, *env, "-e", "HOME=/tmp", MLFLOW, "python3", "-u", "-c", as_kubelet(payload.RESTORE)],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
             )  # fmt: skip
             said = other.communicate(timeout=60)[0]

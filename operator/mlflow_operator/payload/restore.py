@@ -70,25 +70,26 @@ TIMEOUTS = (
 )
 """What could end the one long transaction. The last is new in Postgres 17."""
 
+# not quoted with two dollars: Kubernetes makes one of them, in a command
 BEGIN = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ({timeouts});
 SELECT pg_advisory_xact_lock({lock});
-DO $$ BEGIN
+DO $check$ BEGIN
     IF ({tables}) IS NOT NULL THEN
         RAISE EXCEPTION 'the database holds tables already';
     END IF;
-END $$;
+END $check$;
 """
 
 # the dump leaves settings behind, an empty search_path among them, which a pooler would lend to others
 COMMIT = """
 RESET ALL;
-DO $$ BEGIN
+DO $check$ BEGIN
     IF (SELECT string_agg(version_num, ' ') FROM alembic_version) IS DISTINCT FROM '{revision}' THEN
         RAISE EXCEPTION 'the backup holds another revision of the tables than its manifest says';
     END IF;
-END $$;
+END $check$;
 COMMENT ON TABLE alembic_version IS '{marker}';
 COMMIT;
 """

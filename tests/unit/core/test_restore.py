@@ -1,9 +1,11 @@
 """The pod that restores, and what is made of its answer."""
 
 import json
+import re
 
 import pytest
 
+from mlflow_operator import payload
 from mlflow_operator.core import restore, restore_answer
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.objects import Object
@@ -63,6 +65,13 @@ def test_both_containers_meet_in_memory_as_one_user_and_one_alone_knows_the_pass
     for each in (first, second):
         assert any(mount["name"] == "exchange" for mount in each["volumeMounts"])
         assert "runAsUser" not in each["securityContext"]
+
+
+@pytest.mark.parametrize("script", [payload.RESTORE, payload.PG_RESTORE], ids=["restore", "pg_restore"])
+def test_a_script_arrives_in_its_container_as_it_is_written(script: str) -> None:
+    """In a command Kubernetes makes one dollar of two, and puts variables in where $(NAME) stands."""
+    assert "$$" not in script
+    assert not re.search(r"\$\([A-Za-z_][A-Za-z0-9_.-]*\)", script)
 
 
 def test_a_mark_is_known_again_by_who_asks_for_the_same() -> None:
