@@ -25,7 +25,7 @@ def instance() -> Iterator[Instance]:
         parts = urlsplit(another)
         yield Instance(parts.hostname or "", parts.port or 5432, parts.username or "", parts.password or "")
         return
-    found = postgres.start(PINS["IMAGE_POSTGRES"], "-c", "log_statement=all")
+    found = postgres.start(PINS["IMAGE_POSTGRES"], "-c", "log_statement=all", "-c", "max_wal_size=64MB")
     yield found
     postgres.stop(found)
 
