@@ -174,7 +174,7 @@ def test_defaults_are_shown_and_no_union_is_filled(servers: Servers) -> None:
         "service": {"port": 5000, "type": "ClusterIP"},
         "storageChangePolicy": "Refuse",
         "suspend": False,
-        "upgrade": {"strategy": "Recreate"},
+        "upgrade": {"backupBeforeMigration": "IfConfigured", "strategy": "Recreate"},
         "workers": 2,
     }
 
