@@ -1,14 +1,8 @@
 """What a preflight answered: read strictly, for what can't be read must never count as leave to go on."""
 
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-LONGEST = 3072
-"""Bytes; the payload stays below, and whatever is longer is not its."""
-
-Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+from mlflow_operator.core.last_words import Strict, Trouble, Word, read
 
 
 class Movement(StrEnum):
@@ -19,18 +13,7 @@ class Movement(StrEnum):
     UNKNOWN = "unknown"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Trouble(_Strict):
-    """One thing at fault: of which kind, and what was said of it."""
-
-    kind: Word
-    said: str
-
-
-class Answer(_Strict):
+class Answer(Strict):
     """`version` is the image's own, `revision` the database's (None: it holds no schema), `head` where the image's
     migrations end, `steps` how many of them are to be done. None is also what could not be found out; then there
     are `faults`.
@@ -60,10 +43,5 @@ class Answer(_Strict):
 
 def parse(text: str | None) -> Answer | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    if not text or len(text.encode()) > LONGEST:
-        return None
-    try:
-        answer = Answer.model_validate_json(text)
-    except ValidationError:
-        return None
-    return answer if answer.faults or answer.whole else None
+    answer = read(Answer, text)
+    return answer if answer and (answer.faults or answer.whole) else None

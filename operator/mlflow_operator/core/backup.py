@@ -1,14 +1,10 @@
-"""Backups of the database: a CronJob, and the one that is made before the tables move.
-
-The pod has two containers, for no image has both Postgres' programs and a client of S3. They meet in a folder in
-memory.
-"""
+"""Backups of the database: a CronJob, and the one that is made before the tables move."""
 
 import hashlib
 import json
 
 from mlflow_operator import payload
-from mlflow_operator.core import cronjobs, jobs, labels, mlflow, pods, sizing
+from mlflow_operator.core import cronjobs, exchange, jobs, labels, mlflow, pods, sizing
 from mlflow_operator.core.cronjobs import Timing
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
@@ -19,9 +15,6 @@ SECONDS = 24 * 3600
 
 STORES, DUMPS = "backup", "pg-dump"
 """Names of the two containers."""
-
-_EXCHANGE = "/exchange"
-_MOUNT: Object = {"name": "exchange", "mountPath": _EXCHANGE}
 
 
 def cronjob(server: Server, backup: Backup) -> Object:
@@ -47,29 +40,8 @@ def before_migration(
 
 def template(server: Server, backup: Backup, *, moving: bool = False) -> Object:
     """The pod."""
-    settings = server.pods
-    spec: Object = {
-        **pods.common(mlflow.USER, settings),
-        "restartPolicy": "Never",
-        "containers": [_stores(server, backup, moving), _dumps(server, backup)],
-        "volumes": [
-            *mlflow.database_volumes(server),
-            *([pods.trust_volume(mlflow.ARTIFACTS_TRUST, backup.store.ca)] if backup.store.ca else []),
-            # passwords lie there: in memory, for as long as the pod lives
-            {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
-        ],
-    }
-    if settings.affinity:
-        spec["affinity"] = settings.affinity
-    if settings.service_account:
-        spec["serviceAccountName"] = settings.service_account
-    return {
-        "metadata": {
-            "labels": settings.labels | labels.owned(server.owner.name, labels.BACKUP_POD),
-            "annotations": settings.annotations,
-        },
-        "spec": spec,
-    }
+    containers = [_stores(server, backup, moving), _dumps(server, backup)]
+    return exchange.pod(server, labels.BACKUP_POD, backup.store, containers)
 
 
 def _stores(server: Server, backup: Backup, moving: bool) -> Object:
@@ -77,7 +49,7 @@ def _stores(server: Server, backup: Backup, moving: bool) -> Object:
     ours = [
         *mlflow.database_env(server, key),
         *mlflow.s3_env(backup.store),
-        pods.value("BACKUP_FOLDER", _EXCHANGE),
+        pods.value("BACKUP_FOLDER", exchange.FOLDER),
         pods.value("BACKUP_DESTINATION", backup.store.uri),
         pods.value("BACKUP_NAMESPACE", server.owner.namespace),
         pods.value("BACKUP_SERVER", server.owner.name),
@@ -87,36 +59,9 @@ def _stores(server: Server, backup: Backup, moving: bool) -> Object:
     if backup.elsewhere:
         # what the owner wishes for uploads is about the artifact store: its keys to encrypt with, say
         ours.append(pods.value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
-    mounts = mlflow.database_mounts(server)
-    if backup.store.ca:
-        mounts.append(pods.trust_mount(mlflow.ARTIFACTS_TRUST))
-    return _container(server) | {
-        "name": STORES,
-        "image": server.image,
-        "imagePullPolicy": server.pull_policy,
-        "command": ["python3", "-u", "-c", payload.BACKUP],
-        "env": pods.merged_env(ours, server.env),
-        "volumeMounts": [*mounts, _MOUNT],
-    }
+    container = exchange.store_side(server, backup.store, payload.BACKUP, ours)
+    return container | {"name": STORES, "resources": sizing.backup()}
 
 
 def _dumps(server: Server, backup: Backup) -> Object:
-    """The owner's variables and volumes, too, for libpq may need them: a client's certificate, say."""
-    ours = [*pods.home_env(), pods.value("BACKUP_FOLDER", _EXCHANGE)]
-    return _container(server) | {
-        "name": DUMPS,
-        "image": backup.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", payload.PG_DUMP],
-        "env": pods.merged_env(ours, server.env),
-        "volumeMounts": [*mlflow.database_mounts(server), _MOUNT],
-    }
-
-
-def _container(server: Server) -> Object:
-    return {
-        "envFrom": list(server.env_from),
-        "resources": sizing.backup(),
-        "securityContext": pods.CONTAINER_SECURITY,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    }
+    return exchange.database_side(server, backup.image, payload.PG_DUMP, "BACKUP_FOLDER") | {"name": DUMPS}

@@ -3,11 +3,11 @@
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from mlflow_operator import payload
 from mlflow_operator.core import cronjobs, jobs, labels, pods
-from mlflow_operator.core.answer import LONGEST, Trouble, Word
+from mlflow_operator.core.last_words import Strict, Trouble, Word, read
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import GarbageCollection, Server
@@ -41,11 +41,9 @@ def cronjob(server: Server, wanted: GarbageCollection, *, paused: bool) -> Objec
     return cronjobs.cronjob(metadata(server.owner, name, component), timing, _SECONDS, template)
 
 
-class Answer(BaseModel):
+class Answer(Strict):
     """What came of one round: counts of what was removed (or would be, in a dry run), of what was kept because it is
     still of use, of what could not be removed; and what this MLflow has no way to remove."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     mode: Literal["Delete", "DryRun"]
     version: Word | None
@@ -95,9 +93,4 @@ def counted(number: int, noun: str) -> str:
 
 def parse(text: str | None) -> Answer | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    if not text or len(text.encode()) > LONGEST:
-        return None
-    try:
-        return Answer.model_validate_json(text)
-    except ValidationError:
-        return None
+    return read(Answer, text)

@@ -84,26 +84,30 @@ def job(meta: Object, seconds: int, template: Object) -> Object:
 
 
 def _migration_pod(server: Server, key: str) -> Object:
+    container: Object = {
+        "name": "migrate",
+        "image": server.image,
+        "imagePullPolicy": server.pull_policy,
+        "command": ["python3", "-u", "-c", payload.MIGRATE],
+        "env": pods.merged_env(mlflow.database_env(server, key), server.env),
+        "envFrom": list(server.env_from),
+        "resources": sizing.migration(),
+        "securityContext": pods.CONTAINER_SECURITY,
+        # the last lines become the condition's message, without leave to read pods' logs
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mlflow.database_mounts(server),
+    }
+    return pod(server, labels.MIGRATION_POD, [container], mlflow.database_volumes(server))
+
+
+def pod(server: Server, component: str, containers: list[Object], volumes: list[Object]) -> Object:
+    """The template of a pod beside the server's that runs once, placed and allowed as its owner asks."""
     settings = server.pods
     spec: Object = {
         **pods.common(mlflow.USER, settings),
         "restartPolicy": "Never",
-        "containers": [
-            {
-                "name": "migrate",
-                "image": server.image,
-                "imagePullPolicy": server.pull_policy,
-                "command": ["python3", "-u", "-c", payload.MIGRATE],
-                "env": pods.merged_env(mlflow.database_env(server, key), server.env),
-                "envFrom": list(server.env_from),
-                "resources": sizing.migration(),
-                "securityContext": pods.CONTAINER_SECURITY,
-                # the last lines become the condition's message, without leave to read pods' logs
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": mlflow.database_mounts(server),
-            }
-        ],
-        "volumes": mlflow.database_volumes(server),
+        "containers": containers,
+        "volumes": volumes,
     }
     if settings.affinity:
         spec["affinity"] = settings.affinity
@@ -111,7 +115,7 @@ def _migration_pod(server: Server, key: str) -> Object:
         spec["serviceAccountName"] = settings.service_account
     return {
         "metadata": {
-            "labels": settings.labels | labels.owned(server.owner.name, labels.MIGRATION_POD),
+            "labels": settings.labels | labels.owned(server.owner.name, component),
             "annotations": settings.annotations,
         },
         "spec": spec,
@@ -127,12 +131,12 @@ def in_its_place(server: Server, component: str, changed: Object, env: list[Obje
     """The server's own pod, its container `changed`: what a server reads, and what lets it in, is all there, and more
     `env` besides. It runs once."""
     template = deployment.deployment(server, "")["spec"]["template"]
-    pod = template["spec"]
+    serving = template["spec"]
     server_only = ("command", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
-    container = {key: value for key, value in pod["containers"][0].items() if key not in server_only}
+    container = {key: value for key, value in serving["containers"][0].items() if key not in server_only}
     spec = {
         key: value
-        for key, value in pod.items()
+        for key, value in serving.items()
         if key not in ("terminationGracePeriodSeconds", "topologySpreadConstraints")
     }
     asked = container | {

@@ -238,11 +238,10 @@ def _backup(
     store = backup_store(spec.s3, "spec.backup.s3") if spec.s3 else artifacts.s3
     if store is None:
         return None  # a rule refuses it
-    own = database.image if isinstance(database, EmbeddedDatabase) else images.postgres
     return Backup(
         schedule=spec.schedule,
         time_zone=spec.time_zone,
-        image=spec.image or own,
+        image=spec.image or _programs(database, images),
         count=spec.retention.max_count,
         longest=int(length(spec.retention.max_age).total_seconds()),
         store=store,
@@ -258,15 +257,19 @@ def _restore(
     store = backup_store(spec.s3, "spec.restoreFrom.s3") if spec.s3 else artifacts.s3
     if store is None:
         return None  # a rule refuses it
-    own = database.image if isinstance(database, EmbeddedDatabase) else images.postgres
     return Restore(
         backup=spec.backup,
         namespace=spec.namespace or owner.namespace,
         server=spec.server_name,
-        image=spec.image or own,
+        image=spec.image or _programs(database, images),
         store=store,
         elsewhere=spec.s3 is not None,
     )
+
+
+def _programs(database: Database, images: Images) -> str:
+    """The image whose pg_dump and pg_restore fit the database, as far as that is known."""
+    return database.image if isinstance(database, EmbeddedDatabase) else images.postgres
 
 
 def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:

@@ -1,14 +1,10 @@
-"""The Job that puts a backup into an empty database, and the mark by which it is known to have done so.
-
-Its pod has two containers, for no image has both Postgres' programs and a client of S3. They meet in a folder in
-memory.
-"""
+"""The Job that puts a backup into an empty database, and the mark by which it is known to have done so."""
 
 import hashlib
 import json
 
 from mlflow_operator import payload
-from mlflow_operator.core import jobs, labels, mlflow, pods, sizing
+from mlflow_operator.core import exchange, jobs, labels, mlflow, pods, sizing
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Restore, Server
@@ -18,9 +14,6 @@ SECONDS = 24 * 3600
 
 FETCHES, WRITES = "restore", "pg-restore"
 """Names of the two containers."""
-
-_EXCHANGE = "/exchange"
-_MOUNT: Object = {"name": "exchange", "mountPath": _EXCHANGE}
 
 
 def marker(restore: Restore) -> str:
@@ -47,71 +40,26 @@ def job(server: Server, restore: Restore, database_identity: str) -> Object:
 
 
 def _template(server: Server, restore: Restore) -> Object:
-    settings, ca = server.pods, restore.store.ca
-    spec: Object = {
-        **pods.common(mlflow.USER, settings),
-        "restartPolicy": "Never",
-        "containers": [_fetches(server, restore), _writes(server, restore)],
-        "volumes": [
-            *mlflow.database_volumes(server),
-            *([pods.trust_volume(mlflow.ARTIFACTS_TRUST, ca)] if ca else []),
-            # passwords lie there: in memory, for as long as the pod lives
-            {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
-        ],
-    }
-    if settings.affinity:
-        spec["affinity"] = settings.affinity
-    if settings.service_account:
-        spec["serviceAccountName"] = settings.service_account
-    return {
-        "metadata": {
-            "labels": settings.labels | labels.owned(server.owner.name, labels.RESTORE_POD),
-            "annotations": settings.annotations,
-        },
-        "spec": spec,
-    }
+    containers = [_fetches(server, restore), _writes(server, restore)]
+    return exchange.pod(server, labels.RESTORE_POD, restore.store, containers)
 
 
 def _fetches(server: Server, restore: Restore) -> Object:
     ours = [
         *mlflow.database_env(server),
         *mlflow.s3_env(restore.store),
-        pods.value("RESTORE_FOLDER", _EXCHANGE),
+        pods.value("RESTORE_FOLDER", exchange.FOLDER),
         pods.value("RESTORE_SOURCE", restore.store.uri),
         pods.value("RESTORE_NAMESPACE", restore.namespace),
         pods.value("RESTORE_SERVER", restore.server),
         pods.value("RESTORE_BACKUP", restore.backup),
         pods.value("RESTORE_MARKER", marker(restore)),
     ]
-    trust = [pods.trust_mount(mlflow.ARTIFACTS_TRUST)] if restore.store.ca else []
-    return _container(server) | {
-        "name": FETCHES,
-        "image": server.image,
-        "imagePullPolicy": server.pull_policy,
-        "command": ["python3", "-u", "-c", payload.RESTORE],
-        "env": pods.merged_env(ours, server.env),
-        "resources": sizing.migration(),
-        "volumeMounts": [*mlflow.database_mounts(server), *trust, _MOUNT],
-    }
+    container = exchange.store_side(server, restore.store, payload.RESTORE, ours)
+    return container | {"name": FETCHES, "resources": sizing.migration()}
 
 
 def _writes(server: Server, restore: Restore) -> Object:
-    """The owner's variables and volumes, too, for libpq may need them: a client's certificate, say."""
-    ours = [*pods.home_env(), pods.value("RESTORE_FOLDER", _EXCHANGE)]
-    return _container(server) | {
-        "name": WRITES,
-        "image": restore.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", payload.PG_RESTORE],
-        "env": pods.merged_env(ours, server.env),
-        "resources": sizing.backup(),
-        "volumeMounts": [*mlflow.database_mounts(server), _MOUNT],
-    }
-
-
-def _container(server: Server) -> Object:
-    return {
-        "envFrom": list(server.env_from),
-        "securityContext": pods.CONTAINER_SECURITY,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+    return exchange.database_side(server, restore.image, payload.PG_RESTORE, "RESTORE_FOLDER") | {
+        "name": WRITES
     }

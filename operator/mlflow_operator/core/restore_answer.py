@@ -1,22 +1,20 @@
 """What a restore answered, read strictly, and what people are told of it."""
 
-from pydantic import ValidationError
-
 from mlflow_operator.core import quotation
-from mlflow_operator.core.answer import LONGEST, Trouble, Word, _Strict
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.last_words import Strict, Trouble, Word, read
 from mlflow_operator.core.server import Restore, Server
 
 
-class Restored(_Strict):
+class Restored(Strict):
     """The backup that was put back."""
 
     id: Word
     schemaRevision: Word  # noqa: N815 - as the manifest has it
 
 
-class RestoreAnswer(_Strict):
+class RestoreAnswer(Strict):
     """Without a backup there is a fault."""
 
     backup: Restored | None
@@ -25,13 +23,8 @@ class RestoreAnswer(_Strict):
 
 def parse(text: str | None) -> RestoreAnswer | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    if not text or len(text.encode()) > LONGEST:
-        return None
-    try:
-        answer = RestoreAnswer.model_validate_json(text)
-    except ValidationError:
-        return None
-    return answer if answer.backup or answer.faults else None
+    answer = read(RestoreAnswer, text)
+    return answer if answer and (answer.backup or answer.faults) else None
 
 
 _REFUSALS = {

@@ -6,9 +6,10 @@ from datetime import datetime
 from math import ceil
 
 from mlflow_operator.core import labels, quotation
-from mlflow_operator.core.answer import Answer, Movement, Trouble
+from mlflow_operator.core.answer import Answer, Movement
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.last_words import Trouble
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
 from mlflow_operator.core.versions import left_at

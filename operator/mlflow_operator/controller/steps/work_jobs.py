@@ -1,4 +1,4 @@
-"""A server's Jobs as they stand: migrations and preflights, and the pods that they made."""
+"""A server's Jobs as they stand, of whatever sort, and the pods that they made."""
 
 from typing import Any
 
