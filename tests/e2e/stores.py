@@ -1,6 +1,7 @@
 """Somebody else's Postgres and MinIO: what a platform team runs already, made from the very images we embed."""
 
 import json
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -219,7 +220,7 @@ def start_pod(  # noqa: PLR0917
     files: dict[str, str] | None = None,
     more_ports: tuple[int, ...] = (),
 ) -> Object:
-    """One pod and its Service (a NodePort where there is no certificate); waits until it is ready.
+    """One pod and its Service (a NodePort where there is no certificate); waits until it answers.
 
     `files` are there in /files. Of the Service's ports `port` is the first.
     """
@@ -275,7 +276,22 @@ def start_pod(  # noqa: PLR0917
         },
     )
     eventually(f"{name} is ready", lambda: is_ready(kube.need("Pod", name)), timeouts.READY)
-    return kube.need("Service", name)
+    service = kube.need("Service", name)
+    if node_port := service["spec"]["ports"][0].get("nodePort"):
+        # kube-proxy hears of a ready pod a moment later
+        eventually(
+            f"{name} answers at its NodePort", lambda: opens(kube.node_address, node_port), timeouts.ANSWERS
+        )
+    return service
+
+
+def opens(host: str, port: int) -> bool:
+    """Whether somebody takes a connection there."""
+    try:
+        socket.create_connection((host, port), timeout=timeouts.POLL).close()
+    except OSError:
+        return False
+    return True
 
 
 def secret(name: str, **values: str) -> Object:

@@ -5,9 +5,7 @@ from typing import Any
 
 import requests
 
-from tests.e2e import timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.server import eventually
 from tests.e2e.stores import start_pod
 
 API, DATABASE, STORE = 8474, 5432, 9000
@@ -64,16 +62,8 @@ def start(kube: Kube, database: str, store: str) -> tuple[Way, Way]:
         more_ports=(DATABASE, STORE),
     )
     api = f"http://{kube.node_address}:{service['spec']['ports'][0]['nodePort']}"
-    eventually("Toxiproxy is reached from here", lambda: _answers(api), timeouts.ANSWERS)
     for port, upstream in ((DATABASE, database), (STORE, store)):
         proxy = {"name": f"to-{port}", "listen": f"0.0.0.0:{port}", "upstream": upstream}
         requests.post(f"{api}/proxies", json=proxy, timeout=10).raise_for_status()
     host = f"toxiproxy.{kube.namespace}.svc"
     return Way(api, host, DATABASE), Way(api, host, STORE)
-
-
-def _answers(api: str) -> bool:
-    try:
-        return requests.get(f"{api}/version", timeout=5).ok
-    except requests.ConnectionError:
-        return False
