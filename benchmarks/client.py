@@ -2,12 +2,15 @@
 
 import http.client
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 Body = dict[str, Any]
+
+NICE = 10
 
 
 @dataclass
@@ -19,8 +22,8 @@ class Api:
     seconds: float = 30.0
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
-    def post(self, path: str, body: Body) -> tuple[int, Body]:
-        """The status and the answer. Keeps its connection; OSError and HTTPException where there is no answer."""
+    def post(self, path: str, body: Body) -> tuple[int, bytes]:
+        """Status and text. Keeps its connection; OSError and HTTPException where there is no answer."""
         connection = self._connection or http.client.HTTPConnection(*self.address, timeout=self.seconds)
         self._connection = connection
         headers = {"Content-Type": "application/json", "Host": self.host}
@@ -31,13 +34,14 @@ class Api:
         except (OSError, http.client.HTTPException):
             self.close()
             raise
-        return answer.status, json.loads(text) if answer.status == 200 else {}
+        return answer.status, text
 
     def must(self, path: str, body: Body) -> Body:
         """The answer; RuntimeError if it is no 200."""
-        status, answer = self.post(path, body)
+        status, text = self.post(path, body)
         if status != 200:
             raise RuntimeError(f"{path} answered {status}")
+        answer: Body = json.loads(text)
         return answer
 
     def close(self) -> None:
@@ -79,11 +83,16 @@ class Load:
 
 
 def load(api: Api, path: str, bodies: list[Body], seconds: float) -> Load:
-    """As many clients as `bodies`, each sending its own again and again over a connection it keeps."""
+    """As many clients as `bodies`, each sending its own again and again over a connection it keeps.
+
+    They are nice: on one machine with the servers they would else take from these what is measured.
+    """
     counts = [[0, 0] for _ in bodies]
     began = time.monotonic()
 
     def work(index: int) -> None:
+        # on Linux this is the thread's own
+        os.nice(NICE)
         own, body = api.another(), bodies[index]
         step = 0
         while time.monotonic() < began + seconds:
