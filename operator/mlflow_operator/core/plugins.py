@@ -38,8 +38,11 @@ _PROXIED = {
     **_distribution(
         "proxied_s3", _REPOSITORIES, "s3 = mlflow_operator_proxied_s3:ProxiedS3ArtifactRepository", _PLAIN
     ),
-    "direct.py": ("mlflow_operator_direct.py", payload.DIRECT),
-    **_distribution("direct", "mlflow.app", f"{DIRECT_APP} = mlflow_operator_direct:app", _OF_DIRECT),
+    "direct.py": ("mlflow_operator_tracking/direct.py", payload.DIRECT),
+    "answers.py": ("mlflow_operator_tracking/answers.py", payload.ANSWERS),
+    **_distribution(
+        "direct", "mlflow.app", f"{DIRECT_APP} = mlflow_operator_tracking.direct:app", _OF_DIRECT
+    ),
 }
 _PUBLIC = {
     "public_s3.py": ("mlflow_operator_public_s3.py", payload.PUBLIC_S3),

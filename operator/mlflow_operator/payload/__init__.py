@@ -4,6 +4,7 @@ from importlib.resources import files
 
 PROXIED_S3 = files(__name__).joinpath("proxied_s3.py").read_text()
 PUBLIC_S3 = files(__name__).joinpath("public_s3.py").read_text()
+ANSWERS = files(__name__).joinpath("answers.py").read_text()
 DIRECT = files(__name__).joinpath("direct.py").read_text()
 COLLECT = files(__name__).joinpath("collect.py").read_text()
 MIGRATE = files(__name__).joinpath("migrate.py").read_text()
