@@ -1,8 +1,9 @@
 """The test cluster as tests use it: kubectl for what people do with kubectl, a client for fast polling."""
 
+import math
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -120,6 +121,18 @@ class Kube:
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         found = self._resource(kind).get(namespace=self.namespace, label_selector=selector).to_dict()
         return [*found["items"]]
+
+    def changes(self, of: Object, seconds: float) -> Iterator[Object]:
+        """What becomes of an object from the state `of` on, deletions left out; ends after so many seconds."""
+        meta = of["metadata"]
+        for event in self._resource(of["kind"]).watch(
+            namespace=self.namespace,
+            name=meta["name"],
+            resource_version=meta["resourceVersion"],
+            timeout=math.ceil(seconds),
+        ):
+            if event["type"] != "DELETED":
+                yield event["raw_object"]
 
     def patch(self, kind: str, name: str, change: Object) -> None:
         """A JSON merge patch."""
