@@ -1,8 +1,10 @@
 """Changing a version: asked first, data kept, and back to where it was where it does not work out."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 from mlflow_operator.core.versions import TESTED
 from tests.cluster import operator_image, registry
@@ -96,6 +98,39 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
             assert told["downtimeSeconds"] > 0
     scientist = Scientist(Server(ns, f"from-{min(earlier).replace('.', '-')}").url)
     scientist.finds(scientist.work())
+
+
+def test_servers_of_before_may_go_on_while_their_tables_move(
+    platform: Platform, ns: Kube, earlier: dict[str, str]
+) -> None:
+    """RollingUpdate: somebody listens all the time, and what was logged is there."""
+    stores = {"database": platform.provision(), "artifacts": platform.bucket(f"{ns.namespace}-rolls")}
+    upgrade = {"strategy": "RollingUpdate"}
+    version = "3.16.1"
+    server = Server(ns).apply(small(version=version, image=earlier[version], upgrade=upgrade, **stores))
+    work, before = logged(server.ready(LONG)), server.status["schemaRevision"]
+    silent, over = [], threading.Event()
+
+    def listen() -> None:
+        while not over.wait(timeouts.POLL):
+            try:
+                requests.get(f"{server.url}/version", timeout=10).raise_for_status()
+            except requests.RequestException as error:
+                silent.append(repr(error))
+
+    with ThreadPoolExecutor(1) as pool:
+        listening = pool.submit(listen)
+        try:
+            server.change(version=TESTED, image=None)
+            server.ready(LONG)
+        finally:
+            over.set()
+        listening.result()
+    assert silent == []
+    told = server.status["upgrade"]
+    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == (version, TESTED, 0)
+    assert told["fromRevision"] == before != told["toRevision"]
+    finds(server, work)
 
 
 def test_an_image_that_can_not_take_over_leaves_the_server_untouched(

@@ -159,6 +159,8 @@ class Status(Model):
     """With access Direct: a Secret with the keys of the artifact store, made for `envFrom` beside the ConfigMap."""
     upgrade: UpgradeStatus | None = None
     """The last upgrade, or the one under way. One that was given up leaves nothing here."""
+    restored_backup: Text | None = None
+    """Id of the backup that the tables come from, where `spec.restoreFrom` had them restored."""
     backup: BackupStatus | None = None
     """The last good backup, and the last failure."""
     garbage_collection: GarbageCollectionStatus | None = None

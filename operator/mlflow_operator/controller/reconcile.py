@@ -36,6 +36,7 @@ from mlflow_operator.controller.steps.serve import Pods
 from mlflow_operator.controller.steps.step import Outcome, Work, waits
 from mlflow_operator.controller.watch import Key
 from mlflow_operator.core import conditions, kinds, places
+from mlflow_operator.core import restore as restores
 from mlflow_operator.core import status as statuses
 from mlflow_operator.core.conditions import ConditionType, Reason, State, not_ready
 from mlflow_operator.core.objects import Object
@@ -109,7 +110,7 @@ async def reconcile(key: Key, out: Outside) -> Verdict:
     said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
         said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
-    learned = _learned(work, keys.value, tables.value, served.value)
+    learned = _learned(work, keys.value, base.value, tables.value, served.value)
     learned["upgrade"] = record = upgrade.record(work, below.leave.value, served)
     learned["backup"] = backups
     if turned.value:
@@ -214,8 +215,16 @@ async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) 
     return first.result(), second.result()
 
 
-def _learned(work: Work, keys: Credentials | None, revision: str | None, serving: Serving | None) -> Object:
+def _learned(
+    work: Work,
+    keys: Credentials | None,
+    found: DatabaseState | None,
+    revision: str | None,
+    serving: Serving | None,
+) -> Object:
     learned: Object = {}
+    if found:
+        learned["restoredBackup"] = restores.source(found.comment_of_tables) or {}
     if revision:
         learned["schemaRevision"] = revision
     if serving and serving.version:

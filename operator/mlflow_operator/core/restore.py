@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 from mlflow_operator import payload
 from mlflow_operator.core import exchange, jobs, labels, mlflow, pods, sizing
@@ -16,14 +17,24 @@ FETCHES, WRITES = "restore", "pg-restore"
 """Names of the two containers."""
 
 
+_MARK = "restored by mlflow-operator from backup "
+_MARKED = re.compile(rf"{_MARK}(?P<id>[\w.-]{{1,64}}), asked for as \w+")
+
+
 def marker(restore: Restore) -> str:
     """The comment that the restored tables carry, `{id}` being the backup's. Where the store is reached may change."""
-    return f"restored by mlflow-operator from backup {{id}}, asked for as {_asked(restore)}"
+    return f"{_MARK}{{id}}, asked for as {_asked(restore)}"
 
 
 def done(restore: Restore, comment: str | None) -> bool:
     """Whether tables with this comment are those that `restore` asks for, whoever asked then."""
     return bool(comment) and str(comment).endswith(f", asked for as {_asked(restore)}")
+
+
+def source(comment: str | None) -> str | None:
+    """Id of the backup from which tables with this comment come; None where they come from none."""
+    found = _MARKED.match(comment or "")
+    return found["id"] if found else None
 
 
 def _asked(restore: Restore) -> str:

@@ -18,6 +18,7 @@ STABLE = (
     "readyReplicas",
     "credentialsRotatedAt",
     "upgrade",
+    "restoredBackup",
     "backup",
     "garbageCollection",
 )

@@ -67,6 +67,14 @@ def fail(world: World, job: Object, kind: str, said: str = "why", words: str = "
     pod(world, job, **{"restore": first, "pg-restore": {"terminated": {"exitCode": 1, "message": words}}})
 
 
+def came_from(world: World) -> str | None:
+    """The backup that the status names."""
+    found = world.get("MLflowServer", "a")
+    assert found
+    backup: str | None = found["status"].get("restoredBackup")
+    return backup
+
+
 async def test_the_backup_comes_before_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """No migration makes tables that it would collide with, and no server starts on an empty database."""
     world = asking(monkeypatch)
@@ -126,9 +134,11 @@ async def test_what_was_restored_once_is_not_asked_for_again(monkeypatch: pytest
     await world.until_settled()
     assert world.condition("Ready")[0] == "True"
     assert not jobs(world, "restore")
+    assert came_from(world) == "20260101T000000Z-00000001"
     world.comment_of_tables = None
     await world.until_settled()
     assert world.condition("Ready")[0] == "True"
+    assert came_from(world) is None
 
 
 async def test_a_failed_restore_tells_why_and_waits_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
