@@ -6,8 +6,8 @@ from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
 
 _DRAIN_SECONDS = 5
-"""How long a pod that is going still answers: until every kube-proxy has heard of it. New connections after
-SIGTERM are reset."""
+"""How long a pod that is going still answers: until every kube-proxy has heard of it, and clients have taken their
+connections elsewhere. New connections after SIGTERM are reset."""
 
 
 _SPREAD: Object = {
@@ -88,10 +88,20 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
     return pod
 
 
-def _command(server: Server) -> list[str]:
+def _direct(server: Server) -> bool:
     # the application lies among the plugins for proxied artifacts
-    direct = server.official and server.artifacts.proxied and server.version in versions.DIRECT
-    return ["mlflow", "server", *(("--app-name", plugins.DIRECT_APP) if direct else ())]
+    return server.official and server.artifacts.proxied and server.version in versions.DIRECT
+
+
+def _command(server: Server) -> list[str]:
+    return ["mlflow", "server", *(("--app-name", plugins.DIRECT_APP) if _direct(server) else ())]
+
+
+def _drain(server: Server) -> list[str]:
+    wait = ["sleep", str(_DRAIN_SECONDS)]
+    if not _direct(server):
+        return wait
+    return ["sh", "-c", f'touch "$HOME/{plugins.DRAINING}"; exec {" ".join(wait)}']
 
 
 def _container(server: Server) -> Object:
@@ -110,7 +120,7 @@ def _container(server: Server) -> Object:
         "startupProbe": pods.http_probe("/health", "http", 1, 300),
         "readinessProbe": pods.http_probe("/health", "http", 5, 3),
         "livenessProbe": pods.http_probe("/health", "http", 15, 8, 10),
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_SECONDS)]}}},
+        "lifecycle": {"preStop": {"exec": {"command": _drain(server)}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [*mlflow.database_mounts(server), *mlflow.artifact_mounts(server)],
     }

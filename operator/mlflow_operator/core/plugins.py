@@ -18,6 +18,9 @@ PUBLIC_ADDRESS = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
 DIRECT_APP = "mlflow-operator-direct"
 """What `mlflow server --app-name` calls the application that takes the tracking API straight to its handlers."""
 
+DRAINING = ".mlflow-operator-draining"
+"""The file below HOME that tells that application to part from its clients."""
+
 MOUNT: Object = {"name": "plugins", "mountPath": PATH, "readOnly": True}
 
 

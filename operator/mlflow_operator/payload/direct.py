@@ -4,13 +4,19 @@ MLflow serves its Flask application from within a FastAPI one. The layers betwee
 processor as an average handler does, and do for these paths what Flask does once more by itself: host check, headers,
 workspaces. All else, and whatever a browser sends, goes MLflow's own way.
 
+While its pod drains, each answer ends its connection: clients that keep theirs would else send a request at the very
+moment at which the server closes it.
+
 An artifact that a client downloads MLflow would write to a file first: a wait, and room on the disk, of its size.
 """
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import importlib
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +25,7 @@ from .answers import writer
 PATHS = "/api/2.0/mlflow/"
 METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
 PIECE = 1024 * 1024
+DRAINING = ".mlflow-operator-draining"  # below HOME, from the moment on at which the pod is to go
 THREADS = 15  # as many connections as SQLAlchemy's pool gives out: one more would wait for one of them
 
 
@@ -95,6 +102,26 @@ def streamed(whole):
         whole.router.routes.insert(0, APIRoute(route, download, methods=["GET"], response_model=None))
 
 
+def parting(application):
+    """`application`, which ends the connection with each answer once the file DRAINING is there."""
+    flag = os.path.join(os.path.expanduser("~"), DRAINING)
+    # the folder outlives a container that was restarted in its pod
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(flag)
+
+    draining = functools.partial(os.path.exists, flag)
+
+    async def parted(scope, receive, send):
+        async def last(message):
+            if message["type"] == "http.response.start":
+                message = message | {"headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await application(scope, receive, last if draining() else send)
+
+    return parted
+
+
 def app():
     """The ASGI application; MLflow calls a function of this name to get it."""
     # imported here: the process that starts the workers loads this file, too, and has no need for all that
@@ -135,4 +162,4 @@ def app():
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    return direct
+    return parting(direct)

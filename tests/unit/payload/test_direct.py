@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_operator.core import plugins
 from mlflow_operator.payload import direct
 
 Headers = dict[str, str]
@@ -22,6 +23,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         env.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{folder}/mlflow.db")
         env.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(folder))
         env.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "tracking")
+        env.setenv("HOME", str(folder))
+        (folder / direct.DRAINING).touch()
         application = direct.app()
         from mlflow.server.fastapi_app import app as mlflows  # noqa: PLC0415  it reads its environment on import
 
@@ -114,3 +117,17 @@ async def test_all_other_paths_are_there(ask: Ask) -> None:
     """Those of Flask and those of FastAPI."""
     assert (await ask("GET", "/health"))[::2] == (200, b"OK")
     assert (await ask("GET", "/api/3.0/mlflow/server-info"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/2.0/mlflow/experiments/get"])
+async def test_a_pod_that_drains_parts_from_its_clients(ask: Ask, path: str) -> None:
+    """From the moment on at which it is told to; what was told to the container before it in the pod is over."""
+    asked = {"query": b"experiment_id=0"}
+    assert "connection" not in (await ask("GET", path, **asked))[1]
+    flag = Path.home() / plugins.DRAINING
+    flag.touch()
+    try:
+        status, headers, _ = await ask("GET", path, **asked)
+    finally:
+        flag.unlink()
+    assert (status, headers["connection"]) == (200, "close")
