@@ -256,6 +256,14 @@ async def test_a_changed_secret_rolls_the_pods(external: World) -> None:
     assert inputs(external) != before
 
 
+async def test_what_the_pods_do_not_read_does_not_roll_them(external: World) -> None:
+    """Such as the notes of a rotation beside the key that it replaced: the pods roll once for it."""
+    before = inputs(external)
+    external.put_secret("keys", accessKeyID="k", secretAccessKey="s", note="of somebody")
+    await external.reconcile()
+    assert inputs(external) == before
+
+
 async def test_a_secret_that_points_elsewhere_is_refused(external: World) -> None:
     """The CRD can't see inside Secrets: everything logged so far would stay behind unnoticed."""
     before = external.secret("a-server"), inputs(external)

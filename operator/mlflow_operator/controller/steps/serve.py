@@ -145,7 +145,8 @@ async def _inputs(work: Work, key: bytes, pods: Object) -> str:
     await _check_env_from(work, pod["containers"][0])
     found = sorted(references.of_pod(pod), key=lambda r: (r.kind, r.name, r.key or ""))
     values = await asyncio.gather(*(_value(work, reference) for reference in found))
-    return rollout.fingerprint({f"{r.kind}/{r.name}": v for r, v in zip(found, values, strict=True)}, key)
+    read = {"/".join(filter(None, (r.kind, r.name, r.key))): v for r, v in zip(found, values, strict=True)}
+    return rollout.fingerprint(read, key)
 
 
 async def _check_env_from(work: Work, container: Object) -> None:
@@ -158,11 +159,10 @@ async def _check_env_from(work: Work, container: Object) -> None:
 
 
 async def _value(work: Work, reference: Reference) -> dict[str, str] | None:
-    """All values of the object, also where only one key is read: a change of another then rolls the pods once
-    too often, which is harmless and keeps this simple."""
+    """What the pods read of the object: all of it, or one key. None where it is not there, and need not be."""
     values = await work.read.values(reference.resource, reference.name)
-    if reference.optional:
-        return values
+    if reference.optional and (values is None or reference.key not in {None, *values}):
+        return None
     if values is None:
         raise UserMistake(
             Reason.SECRET_NOT_FOUND,
@@ -175,4 +175,4 @@ async def _value(work: Work, reference: Reference) -> dict[str, str] | None:
             f'{reference.kind} "{reference.name}" has no key "{reference.key}", and the server\'s pods can\'t start '
             "without it. Add it, or name another key in the spec.",
         )
-    return values
+    return values if reference.key is None else {reference.key: values[reference.key]}
