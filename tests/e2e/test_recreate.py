@@ -23,8 +23,12 @@ def test_a_server_made_again_takes_its_data_back(ns: Kube) -> None:
     for kind in ("Deployment", "StatefulSet", "Service", "Job", "Pod"):
         eventually(f"no {kind} is left", partial(gone, ns, kind), timeouts.GONE)
     names = server.names
-    left = {s["metadata"]["name"] for s in ns.list("Secret")}
-    assert left == {names.database_secret, names.artifacts_secret}
+    left = {names.database_secret, names.artifacts_secret}
+    eventually(
+        "the generated credentials are the Secrets that are left",
+        lambda: {secret["metadata"]["name"] for secret in ns.list("Secret")} == left,
+        timeouts.GONE,
+    )
     volumes = {c["metadata"]["name"]: c["metadata"]["uid"] for c in ns.list("PersistentVolumeClaim")}
     assert set(volumes) == {names.postgres_data, names.artifact_store_data}
 
