@@ -76,11 +76,17 @@ def opens(platform: Platform, key: dict[str, str], prefix: str) -> bool:
 
 
 def told(server: Server, reason: str) -> list[str]:
-    """Sentences of the Events about a server, of one reason."""
-    events = server.kube.list("Event")
-    return [
-        e["message"] for e in events if e["involvedObject"]["name"] == server.name and e["reason"] == reason
-    ]
+    """Waits for Events about a server, of one reason; their sentences."""
+
+    def found() -> list[str]:
+        return [
+            event["message"]
+            for event in server.kube.list("Event")
+            if event["involvedObject"]["name"] == server.name and event["reason"] == reason
+        ]
+
+    sentences: list[str] = eventually(f"an Event {reason}", found, timeouts.NOTICED)
+    return sentences
 
 
 def finalizers(server: Server) -> list[str]:

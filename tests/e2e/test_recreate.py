@@ -32,8 +32,12 @@ def test_a_server_made_again_takes_its_data_back(ns: Kube) -> None:
     volumes = {c["metadata"]["name"]: c["metadata"]["uid"] for c in ns.list("PersistentVolumeClaim")}
     assert set(volumes) == {names.postgres_data, names.artifact_store_data}
 
-    events = [e for e in ns.list("Event") if e["reason"] == "DataKept"]
-    assert [f'"{name}"' in events[0]["message"] for name in (*left, *volumes)] == 4 * [True]
+    (kept,) = eventually(
+        "it is told what was kept",
+        lambda: [event for event in ns.list("Event") if event["reason"] == "DataKept"],
+        timeouts.NOTICED,
+    )
+    assert [f'"{name}"' in kept["message"] for name in (*left, *volumes)] == 4 * [True]
 
     server.apply(small()).ready()
     after = server.generated()
