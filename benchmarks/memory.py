@@ -16,7 +16,7 @@ cg=$(find /sys/fs/cgroup -type d -name "*$1*" -path '*memory*' | head -n 1)
 cd "$cg" || exit 1
 end=$(($(date +%s) + 900))
 # ends by itself: nobody would tell it that whoever asked is gone
-while [ "$(date +%s)" -lt $end ]; do
+while [ -f memory.stat ] && [ "$(date +%s)" -lt $end ]; do
   if [ -f memory.usage_in_bytes ]; then
     echo "$(cat memory.usage_in_bytes) $(sed -n 's/^total_inactive_file //p' memory.stat)"
   else

@@ -35,8 +35,12 @@ LIMIT = 3000
 FORMAT = 1
 """Of the manifest."""
 
-PART, THOUSAND = 16 * 1024 * 1024, 1000
-"""S3 takes ten thousand parts of an upload. They grow by one PART with each thousand: enough for 860 GiB."""
+PART, THOUSAND = 8 * 1024 * 1024, 1000
+"""S3 takes ten thousand parts of an upload. They grow by one PART with each thousand: enough for 430 GiB. One part is
+what the memory holds of a dump."""
+
+CHUNK = 256 * 1024
+"""Bytes that are read at a time, at the most; a pipe holds less."""
 
 BEGUN, ENDED = 900, 60
 """Seconds: until pg_dump writes its first byte, for its image may have to be pulled; and until it says how it ended."""
@@ -133,7 +137,7 @@ class Dump:
                     raise Trouble("begin", f"pg_dump wrote nothing within {BEGUN} s")
             if events and events[0][1] & select.POLLIN:
                 self.begun = True
-                found += os.read(self.pipe, size - len(found))
+                found += os.read(self.pipe, min(CHUNK, size - len(found)))
             elif events:
                 break
         return found
@@ -207,6 +211,7 @@ class Store:
                 number = len(parts) + 1
                 stored = self.call("UploadPart", PartNumber=number, Body=piece, **begun)
                 parts.append({"PartNumber": number, "ETag": stored["ETag"]})
+                del piece  # or it would be held beside the next one
             dump.check()
             self.call("CompleteMultipartUpload", MultipartUpload={"Parts": parts}, **begun)
         except BaseException:
