@@ -74,4 +74,4 @@ def _read(answer: dict[str, Any]) -> Answer:
         return Answer(**answer)
     lost = tuple(LostRoot(**each) for each in roots["lost"])
     elsewhere = tuple(Elsewhere(**each) for each in roots["elsewhere"])
-    return Answer(**answer, roots=Roots(int(roots["looked"]), lost, elsewhere))
+    return Answer(**answer, roots=Roots(int(roots["looked"]), lost, elsewhere, int(roots.get("unasked", 0))))

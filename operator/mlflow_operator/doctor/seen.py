@@ -65,11 +65,15 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Roots:
-    """Where runs keep their artifacts: how many runs were `looked` at, and which of those are `lost`."""
+    """Where runs keep their artifacts: of how many experiments the youngest was `looked` at, and which are `lost`.
+
+    `unasked`: experiments for which there was no time, or no answer.
+    """
 
     looked: int
     lost: tuple[LostRoot, ...]
     elsewhere: tuple[Elsewhere, ...]
+    unasked: int = 0
 
 
 @dataclass(frozen=True)

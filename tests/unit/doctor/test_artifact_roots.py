@@ -22,11 +22,13 @@ def findings(roots: Roots | None) -> dict[str, Finding]:
 
 
 def test_artifacts_that_can_be_listed_are_well() -> None:
-    """It says at how many runs it looked; and without any run, nothing."""
+    """It says at how many it looked, and how many it left; and without any run, nothing."""
     assert findings(None) == {}
     (found,) = findings(WELL).values()
     assert (found.check, found.state) == ("artifact roots", State.WELL)
-    assert "youngest 20 runs" in found.found
+    assert found.found == "those of the youngest runs of 20 experiments can be listed"
+    (found,) = findings(replace(WELL, looked=1, unasked=7)).values()
+    assert "the youngest run of one experiment (7 more gave no answer in time)" in found.found
 
 
 def test_artifacts_that_are_gone_are_a_fault() -> None:

@@ -70,17 +70,31 @@ def test_what_the_operator_s_pod_prints_is_what_doctor_reads() -> None:
 
 @pytest.fixture
 async def tracking() -> AsyncIterator[str]:
-    """A server with runs, one of whose places is gone, and an experiment in another store."""
-    locations = {"1": "mlflow-artifacts:/1", "2": "s3://other/2"}
-    runs = {"a": "mlflow-artifacts:/1/a/artifacts", "b": "s3://other/2/b/artifacts"}
+    """A server with a page an experiment: one is well, one in another store that is gone, one has no runs, one is
+    deleted as it is asked for."""
+    locations = {
+        "1": "mlflow-artifacts:/1",
+        "2": "s3://other/2",
+        "3": "mlflow-artifacts:/3",
+        "4": "mlflow-artifacts:/4",
+    }
+    runs = {"1": "a", "2": "b"}
 
-    async def experiments(_: web.Request) -> web.Response:
-        found = [{"experiment_id": id_, "artifact_location": place} for id_, place in locations.items()]
-        return web.json_response({"experiments": found})
+    async def experiments(request: web.Request) -> web.Response:
+        ids = sorted(locations)
+        at = ids.index(request.query.get("page_token", "1"))
+        found = [{"experiment_id": ids[at], "artifact_location": locations[ids[at]]}]
+        following = {"next_page_token": ids[at + 1]} if at + 1 < len(ids) else {}
+        return web.json_response({"experiments": found, **following})
 
     async def search(request: web.Request) -> web.Response:
-        assert (await request.json())["experiment_ids"] == ["1", "2"]
-        found = [{"info": {"run_id": id_, "artifact_uri": place}} for id_, place in runs.items()]
+        asked = await request.json()
+        (experiment,) = asked["experiment_ids"]
+        assert (asked["max_results"], asked["order_by"]) == (1, ["attributes.start_time DESC"])
+        if experiment == "4":
+            return web.json_response({}, status=404)
+        place = f"{locations[experiment]}/{runs.get(experiment)}/artifacts"
+        found = [{"info": {"run_id": runs[experiment], "artifact_uri": place}}] if experiment in runs else []
         return web.json_response({"runs": found})
 
     async def listed(request: web.Request) -> web.Response:
@@ -101,6 +115,6 @@ async def test_runs_whose_artifacts_are_gone_are_found(tracking: str) -> None:
     """And what is found is the same in another process."""
     found = await reach.ask([tracking])
     assert found[tracking].roots == Roots(
-        2, (LostRoot("b", "s3://other/2/b/artifacts", "status 500"),), (Elsewhere("2", "s3://other/2"),)
+        2, (LostRoot("b", "s3://other/2/b/artifacts", "status 500"),), (Elsewhere("2", "s3://other/2"),), 1
     )
     assert reach.from_json(reach.as_json(found)) == found

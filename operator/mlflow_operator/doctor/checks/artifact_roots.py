@@ -13,7 +13,10 @@ def check(server: Server) -> Iterator[Finding]:
     if server.inside is None or isinstance(server.inside, Unseen) or server.inside.roots is None:
         return
     roots = server.inside.roots
-    looked = f"the youngest {roots.looked} runs" if roots.looked != 1 else "the youngest run"
+    several = f"the youngest runs of {roots.looked} experiments"
+    looked = several if roots.looked != 1 else "the youngest run of one experiment"
+    if roots.unasked:
+        looked += f" ({roots.unasked} more gave no answer in time)"
     if roots.lost:
         first = "; ".join(f"{each.run} ({each.place}): {each.why}" for each in roots.lost[:_TOLD])
         more = len(roots.lost) - _TOLD
@@ -27,9 +30,7 @@ def check(server: Server) -> Iterator[Finding]:
             f"deploy/{server.resource['metadata']['name']}. Whose bucket is gone needs a copy of it back.",
         )
     elif roots.looked:
-        yield Finding(
-            server.subject, "artifact roots", State.WELL, f"those of {looked} can be listed, others not asked"
-        )
+        yield Finding(server.subject, "artifact roots", State.WELL, f"those of {looked} can be listed")
     own = str(((server.resource.get("status") or {}).get("artifacts") or {}).get("uri") or "")
     foreign = [each for each in roots.elsewhere if not _within(each.location, own)]
     if foreign:
