@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 
 class Unusual(Exception):  # noqa: N818
-    """A field that MLflow's answers hold nowhere today; MLflow's own writer knows what to do."""
+    """A map, say, or one of protobuf's own messages, as traces have them: MLflow's own writer knows what to do."""
 
 
 _known = {}  # field -> its name, and what makes of its value what JSON knows; None where it is that already
