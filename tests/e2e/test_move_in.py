@@ -163,6 +163,9 @@ def test_a_plain_deployment_is_taken_over_and_could_be_given_back(
 
     lead_to(ns, NEW_SELECTOR, scientist, "the MLflowServer")
     ns.kubectl("scale", "deployment", OLD, "--replicas=0")
+    # until its pod is gone it answers on connections that were kept, and tells a client to fetch files by signed URLs,
+    # which the new one then does not give
+    ns.kubectl("wait", "--for=delete", "pod", "-l", f"app={OLD}", "--timeout=60s", within=70)
     ns.delete("Secret", STORES)
     scientist.finds(before)
     after = scientist.work("after")
