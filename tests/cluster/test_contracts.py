@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -206,7 +206,8 @@ def test_minio_serves_s3_and_its_console_as_any_user(start: Run, tmp_path: Path,
 def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
     start: Run, tmp_path: Path
 ) -> None:
-    """`server -s3 -s3.config`, as any user; its later options count; what was put is there after a stop."""
+    """`server -s3 -s3.config`, as any user; its later options count; what was put is there after a stop, and so are
+    users that were made meanwhile."""
     login = {"accessKey": "owner", "secretKey": "right-and-long"}
     users = {"identities": [{"name": "owner", "credentials": [login], "actions": ["Admin"]}]}
     (tmp_path / "users").mkdir()
@@ -233,6 +234,8 @@ def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
         "-s3.config=/users/s3.json",
         "-s3.ip.bind=0.0.0.0",
         "-s3.port=9000",
+        "-s3.iam=true",
+        "-s3.iam.readOnly=false",
     )
 
     def begun() -> str:
@@ -255,10 +258,15 @@ def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
     store.put_object(Bucket="kept", Key="a/b", Body=b"text")
     with pytest.raises(Exception, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
         _buckets(f"http://{address(first)}:9000", "owner", "wrong-and-long")
+    users_of = _client("iam", f"http://{address(first)}:9000", "owner", "right-and-long")
+    users_of.create_user(UserName="made")
     with pytest.raises(requests.ConnectionError):  # the filer would give everything to everybody
         requests.get(f"http://{address(first)}:8888/", timeout=2)
     docker("stop", "--time", "10", first)
-    again = _s3(f"http://{address(begun())}:9000", "owner", "right-and-long")
+    second = f"http://{address(begun())}:9000"
+    again = _s3(second, "owner", "right-and-long")
+    made = _client("iam", second, "owner", "right-and-long").list_users()["Users"]
+    assert "made" in [user["UserName"] for user in made]
     assert again.get_object(Bucket="kept", Key="a/b")["Body"].read() == b"text"
 
 
@@ -276,10 +284,14 @@ def _buckets(endpoint: str, user: str, password: str) -> list[Any]:
 
 
 def _s3(endpoint: str, user: str, password: str) -> Any:
+    return _client("s3", endpoint, user, password)
+
+
+def _client(service: Literal["s3", "iam"], endpoint: str, user: str, password: str) -> Any:
     import boto3  # noqa: PLC0415  half a second that the other tests need not wait for
 
     return boto3.client(
-        "s3",
+        service,
         endpoint_url=endpoint,
         aws_access_key_id=user,
         aws_secret_access_key=password,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -157,6 +158,17 @@ class Server:
         found: Object = eventually(f"a new {component} pod of {self.name} is ready", new, within)
         return found
 
+    def rotate(self) -> None:
+        """Asks for new credentials, and waits until that was carried out, old ones shut out included."""
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        self.change(rotateCredentialsAt=now)
+
+        def over() -> bool:
+            said = self.conditions().get("CredentialsReady", {})
+            return bool(self.status.get("credentialsRotatedAt") == now and said.get("reason") == "Ready")
+
+        eventually("credentials are replaced", over, timeouts.ROLLED)
+
     def generated(self) -> dict[str, str]:
         """Every secret value that was made for it, by what it is."""
         database = decoded(self.kube.need("Secret", self.names.database_secret))
@@ -165,8 +177,10 @@ class Server:
         return {
             "database password": database["password"],
             "database URI": database["uri"],
-            "artifact key": artifacts["accessKeyID"],
-            "artifact secret": artifacts["secretAccessKey"],
+            "root key": artifacts["accessKeyID"],
+            "root secret": artifacts["secretAccessKey"],
+            "artifact key": artifacts["serverAccessKeyID"],
+            "artifact secret": artifacts["serverSecretAccessKey"],
             **{f"server {key}": value for key, value in server.items()},
         }
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError
@@ -10,6 +9,7 @@ from botocore.exceptions import ClientError
 from mlflow_operator.core import labels
 from mlflow_operator.core.credentials import decoded
 from tests.e2e import release, timeouts
+from tests.e2e.inside import opens as opens_own_store
 from tests.e2e.kube import Kube, Object
 from tests.e2e.platform import Platform, make_admin
 from tests.e2e.scientist import Scientist
@@ -27,23 +27,6 @@ DEFINITION = "mlflowservers.mlflow-operator.dev"
 def values(kube: Kube, name: str) -> dict[str, str]:
     """What a Secret says."""
     return decoded(kube.need("Secret", name))
-
-
-def rotate(server: Server) -> str:
-    """Asks for new credentials; returns the time that is asked for."""
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    server.change(rotateCredentialsAt=now)
-    return now
-
-
-def rotated(server: Server, when: str) -> None:
-    """Waits until that was carried out, old ones shut out included."""
-
-    def over() -> bool:
-        said = server.conditions().get("CredentialsReady", {})
-        return bool(server.status.get("credentialsRotatedAt") == when and said.get("reason") == "Ready")
-
-    eventually("credentials are replaced", over, timeouts.ROLLED)
 
 
 def ends(what: str, gone: Callable[[], object], since: float) -> None:
@@ -120,7 +103,7 @@ def test_shared_stores_rotate_without_a_failed_request_and_are_left_clean(
 
     assert opens(platform, old[1], ns.namespace)
     with Steady(server.url, monkeypatch) as clients:
-        rotated(server, rotate(server))
+        server.rotate()
     assert clients.errors == []
     assert clients.done > 50
     new = values(ns, server.names.database_secret), values(ns, server.names.artifacts_secret)
@@ -158,11 +141,17 @@ def test_a_namespace_goes_with_the_servers_in_it(
     server = Server(ns).apply(small(deletionPolicy="Delete")).ready()
     scientist = Scientist(server.url)
     work = scientist.work()
+    old = server.generated()
+    assert opens_own_store(server, server, old["artifact key"], old["artifact secret"])
     with Steady(server.url, monkeypatch) as clients:
-        rotated(server, rotate(server))
+        server.rotate()
     assert clients.errors == []
     scientist.finds(work)
     assert values(ns, server.names.database_secret)["username"] == "mlflow_a"
+    new = server.generated()
+    assert not opens_own_store(server, server, old["artifact key"], old["artifact secret"])
+    assert opens_own_store(server, server, new["artifact key"], new["artifact secret"])
+    assert new["root key"] == old["root key"]
 
     other = Server(ns, "other").apply(
         small(deletionPolicy="Delete", database=platform.provision(), replicas=0)

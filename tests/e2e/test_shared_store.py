@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from mlflow_operator.core.credentials import decoded
 from mlflow_operator.providers import minio_admin
-from mlflow_operator.providers.minio_api import AccessKey, Admin, Answer, Call, call
+from mlflow_operator.providers.minio_api import Answer, Call, call
+from mlflow_operator.providers.signed import AccessKey, Admin
 from tests.e2e.faults import Faults
 from tests.e2e.kube import Kube, Object
 from tests.e2e.platform import STORE_ADMIN, Platform

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from mlflow_operator.providers.minio_api import AccessKey, Admin
 from mlflow_operator.providers.s3 import Bucket
+from mlflow_operator.providers.signed import AccessKey, Admin
 from tests.e2e.certificates import Authority
 
 if TYPE_CHECKING:

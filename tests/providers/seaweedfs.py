@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from mlflow_operator.providers.minio_api import AccessKey
+from mlflow_operator.providers.signed import AccessKey
 from tests.providers import minio
 from tests.providers.minio import Store
 
@@ -22,7 +22,8 @@ def start(image: str) -> Store:
     sizes = ("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.peers=none")
     container = minio.docker(
         *("create", "-p", "127.0.0.1::8333", image, "server", "-dir=/tmp", *sizes),
-        *("-s3", "-s3.config=/users.json", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"),
+        *("-s3", "-s3.config=/users.json", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-s3.iam=true", "-s3.iam.readOnly=false"),
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "users.json")

@@ -11,10 +11,11 @@ import pytest
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady
-from mlflow_operator.providers import minio_api, postgres_session, s3
-from mlflow_operator.providers.minio_api import Admin, Call
+from mlflow_operator.providers import minio_api, postgres_session, s3, signed
+from mlflow_operator.providers.minio_api import Call
 from mlflow_operator.providers.postgres import inspect
 from mlflow_operator.providers.s3 import ObjectStores
+from mlflow_operator.providers.signed import Admin
 from tests.e2e.toxics import Way
 from tests.providers.between import toxiproxy
 from tests.providers.conftest import PINS
@@ -60,7 +61,7 @@ def line(both: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     monkeypatch.setattr(postgres_session, "_CONNECT_SECONDS", LIMIT)
     monkeypatch.setattr(s3, "_CONNECT_SECONDS", LIMIT)
     monkeypatch.setattr(s3, "_READ_SECONDS", LIMIT)
-    monkeypatch.setattr(minio_api, "_LIMIT", minio_api._LIMIT.__class__(total=LIMIT))
+    monkeypatch.setattr(signed, "_LIMIT", signed._LIMIT.__class__(total=LIMIT))
     yield both
     both.base.mended()
     both.files.mended()

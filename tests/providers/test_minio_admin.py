@@ -15,7 +15,8 @@ from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import BucketCreation, ObjectStore, Owner
 from mlflow_operator.providers.minio_admin import admit, remove_policy, revoke
-from mlflow_operator.providers.minio_api import AccessKey, Call, call
+from mlflow_operator.providers.minio_api import Call, call
+from mlflow_operator.providers.signed import AccessKey
 from tests.providers.minio import ADMIN_FIELD, ROOT, Store
 
 _numbers = itertools.count(1)

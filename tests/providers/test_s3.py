@@ -15,8 +15,9 @@ from mlflow_operator.core.faults import Fault, UserMistake
 from mlflow_operator.core.server import BucketCreation, BucketSettings, ObjectStore, Owner
 from mlflow_operator.providers import bucket_contents
 from mlflow_operator.providers.minio_admin import admit
-from mlflow_operator.providers.minio_api import AccessKey, Call, call
+from mlflow_operator.providers.minio_api import Call, call
 from mlflow_operator.providers.s3 import Bucket, ObjectStores
+from mlflow_operator.providers.signed import AccessKey
 from tests.e2e.certificates import Authority, authority
 from tests.providers.minio import FIELD, KMS_KEY, Store
 

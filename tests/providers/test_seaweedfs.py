@@ -1,19 +1,22 @@
 """A store that is no MinIO: what works there as well, and what is told where it does not."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from mlflow_operator.core import bucket_rules
+from mlflow_operator.core import bucket_rules, store_policy
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.server import BucketCreation, BucketSettings, ObjectStore, Owner
+from mlflow_operator.providers import seaweedfs_admin
 from mlflow_operator.providers.minio_admin import admit
-from mlflow_operator.providers.minio_api import AccessKey
 from mlflow_operator.providers.s3 import Bucket, ObjectStores
-from tests.providers.minio import Store
+from mlflow_operator.providers.signed import AccessKey
+from tests.providers.minio import ROOT, Store
 from tests.providers.seaweedfs import OWNER, STRANGER
 
 RULE = bucket_rules.rule_id(Owner("tracking", "team-a", "uid"))
@@ -74,7 +77,87 @@ async def test_a_prefix_is_emptied_with_all_versions_and_nothing_beside_it(
     }
 
 
-async def test_it_makes_no_users_and_says_so(weed: Store) -> None:
+def place(bucket: Bucket) -> ObjectStore:
+    """The bucket as a server's own."""
+    return ObjectStore(
+        bucket.endpoint, "us-east-1", bucket.name, "", "path", BucketCreation.IF_MISSING, None, None, None
+    )
+
+
+def as_user(bucket: Bucket, key: AccessKey) -> Bucket:
+    """All of the bucket, by another key."""
+    return replace(bucket, access_key=key.id, secret_key=key.secret, prefix="")
+
+
+async def test_a_servers_own_user_gets_into_its_bucket_and_nowhere_else(
+    weed: Store, stores: ObjectStores, bucket: Bucket
+) -> None:
+    """All that MLflow does works, and nothing that makes or takes away buckets, or users."""
+    user, key = f"mlflow-operator.team.{bucket.name}", AccessKey(f"KEY{next(_numbers)}", "secret-of-a-server")
+    await seaweedfs_admin.admit(weed.admin(OWNER), key, user, store_policy.in_seaweedfs(place(bucket)))
+    assert await stores.ensure(as_user(bucket, key), create=False) is False
+    await stores.prove(as_user(bucket, key))
+    client = weed.client(key)
+    client.put_object(Bucket=bucket.name, Key="a/b", Body=b"x")
+    parts = client.create_multipart_upload(Bucket=bucket.name, Key="big")["UploadId"]
+    part: Any = {"Bucket": bucket.name, "Key": "big", "UploadId": parts}
+    client.upload_part(**part, PartNumber=1, Body=b"y")
+    assert len(client.list_parts(**part)["Parts"]) == 1
+    client.abort_multipart_upload(**part)
+    client.delete_object(Bucket=bucket.name, Key="a/b")
+    other = weed.bucket(f"models-{next(_numbers)}", "", OWNER)
+    assert await stores.ensure(other, create=True)
+    too_much: list[Callable[[], object]] = [
+        lambda: client.list_objects_v2(Bucket=other.name),
+        lambda: client.put_object(Bucket=other.name, Key="a", Body=b"x"),
+        lambda: client.create_bucket(Bucket=f"models-{next(_numbers)}"),
+        lambda: client.delete_bucket(Bucket=bucket.name),
+    ]
+    for refused in too_much:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            refused()
+    with pytest.raises(UserMistake):
+        await seaweedfs_admin.admit(weed.admin(key), key, user, store_policy.in_seaweedfs(place(other)))
+
+
+async def test_a_key_is_replaced_while_the_other_one_is_in_use(
+    weed: Store, stores: ObjectStores, bucket: Bucket
+) -> None:
+    """Both open it meanwhile; each step can be done twice; a secret that was wrong is put right."""
+    admin, user = weed.admin(OWNER), f"mlflow-operator.team.{bucket.name}"
+    policy = store_policy.in_seaweedfs(place(bucket))
+    old, new = (AccessKey(f"KEY{next(_numbers)}", f"secret-{next(_numbers)}-of-a-server") for _ in range(2))
+    assert not await seaweedfs_admin.knows(admin, old.id, user)
+    await seaweedfs_admin.admit(admin, AccessKey(old.id, "another-secret"), user, policy)
+    for key in (old, old, new, new):
+        await seaweedfs_admin.admit(admin, key, user, policy)
+    for key in (old, new):
+        assert await seaweedfs_admin.knows(admin, key.id, user)
+        await stores.ensure(as_user(bucket, key), create=False)
+    for _ in range(2):
+        await seaweedfs_admin.revoke(admin, old.id, user)
+    assert not await seaweedfs_admin.knows(admin, old.id, user)
+    with pytest.raises(UserMistake):
+        await stores.ensure(as_user(bucket, old), create=False)
+    await stores.ensure(as_user(bucket, new), create=False)
+
+
+async def test_a_root_key_that_is_refused_is_told(weed: Store, bucket: Bucket) -> None:
+    for wrong in (AccessKey(OWNER.id, "another-secret"), AccessKey("NOBODY", "another-secret"), STRANGER):
+        with pytest.raises(UserMistake) as told:
+            await seaweedfs_admin.knows(weed.admin(wrong), "KEY", "user")
+        assert told.value.reason is Reason.PROVISIONING_DENIED
+        assert "refuses the root key in" in told.value.message
+
+
+async def test_what_makes_no_users_is_told(minio: Store) -> None:
+    """Another program in its place."""
+    with pytest.raises(UserMistake) as told:
+        await seaweedfs_admin.knows(minio.admin(ROOT), "KEY", "user")
+    assert told.value.reason is Reason.PROVISIONING_DENIED
+
+
+async def test_it_has_no_admin_api_of_minio_and_says_so(weed: Store) -> None:
     with pytest.raises(UserMistake) as told:
         await admit(weed.admin(OWNER), AccessKey("USER", "secret-of-user"), "mlflow-operator.team.a", {})
     assert told.value.reason is Reason.PROVISIONING_DENIED

@@ -13,6 +13,12 @@ from mlflow_operator.core.server import Artifacts, Engine, ObjectStore, Owner
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
 
+STORE_KEY = "accessKeyID", "secretAccessKey"
+"""Keys of the Secret `<name>-artifacts`: the root key of an embedded store, or the server's own of a shared one."""
+
+OWN_KEY = "serverAccessKeyID", "serverSecretAccessKey"
+"""Keys there of what the server itself opens an embedded store with."""
+
 
 def database_secret(owner: Owner, connection: Connection) -> Object:
     """Credentials of a database that was made for the server, with all that a person needs to connect."""
@@ -31,19 +37,21 @@ def database_values(connection: Connection) -> dict[str, str]:
     }
 
 
-def artifacts_secret(owner: Owner, store: ObjectStore, access_key: str, secret_key: str) -> Object:
+def artifacts_secret(owner: Owner, store: ObjectStore, keys: dict[str, str]) -> Object:
     """Credentials of the embedded artifact store, or of the server's own user of a shared one, with all that a person
-    needs to connect."""
+    needs to connect. `keys` are those under STORE_KEY, and OWN_KEY where the store is embedded."""
     return _secret(
         owner,
         owner.names.artifacts_secret,
         labels.ARTIFACT_STORE_POD,
-        {
-            "accessKeyID": access_key,
-            "secretAccessKey": secret_key,
-            **_place(store),
-        },
+        {**keys, **_place(store)},
     )
+
+
+def access_key(word: str, other: str) -> tuple[str, str]:
+    """Two random words, url-safe and some 30 characters long, as the two parts of a key that every store takes:
+    SeaweedFS wants nothing but letters and digits in the first, MinIO at most 20 characters."""
+    return "".join(filter(str.isalnum, word))[:20], other
 
 
 def artifacts_moved(values: dict[str, str], store: ObjectStore) -> list[Object]:
@@ -74,12 +82,12 @@ def server_secret(owner: Owner, uri: str, rollout_key: str, **more: str) -> Obje
     )
 
 
-def store_users(artifacts: Artifacts, access_key: str | None, secret_key: str | None) -> dict[str, str]:
-    """What the embedded store itself reads of its keys, where it does not take them from their own Secret."""
+def store_users(artifacts: Artifacts, access_key: str, secret_key: str) -> dict[str, str]:
+    """What the embedded store itself reads of its root key, where it does not take them from their own Secret."""
     embedded = artifacts.embedded
     if embedded is None or embedded.engine is not Engine.SEAWEEDFS:
         return {}
-    return {seaweedfs.CONFIG_KEY: seaweedfs.config(access_key or "", secret_key or "")}
+    return {seaweedfs.CONFIG_KEY: seaweedfs.config(access_key, secret_key)}
 
 
 def decoded(secret: Object) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from mlflow_operator.core import pods
 from mlflow_operator.core.objects import Object
-from mlflow_operator.core.server import EmbeddedArtifactStore, Owner, SecretKey
+from mlflow_operator.core.server import EmbeddedArtifactStore, Owner
 
 USER = 10001
 GRACE_SECONDS = 30
@@ -10,14 +10,13 @@ GRACE_SECONDS = 30
 
 def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
     """The store's container; `port` is MinIO's own default."""
-    secret = owner.names.artifacts_secret
     return {
         "name": "minio",
         "image": store.image,
         "args": ["server", "/data"],
         "env": [
-            pods.from_secret("MINIO_ROOT_USER", SecretKey(secret, "accessKeyID", "")),
-            pods.from_secret("MINIO_ROOT_PASSWORD", SecretKey(secret, "secretAccessKey", "")),
+            pods.from_secret("MINIO_ROOT_USER", store.root.access_key),
+            pods.from_secret("MINIO_ROOT_PASSWORD", store.root.secret_key),
             # the store talks to its server alone
             pods.value("MINIO_BROWSER", "off"),
             pods.value("MINIO_UPDATE", "off"),

@@ -15,7 +15,7 @@ from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.api.restore import RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
-from mlflow_operator.core import artifact_store, cloudnativepg, hosts, provisioning, sizing
+from mlflow_operator.core import artifact_store, cloudnativepg, credentials, hosts, provisioning, sizing
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import (
     Access,
@@ -208,7 +208,11 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
     if spec.external:
         return Artifacts(ForeignStore(spec.external.uri), None, access)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
-    engine, secret = Engine(embedded.engine.value), owner.names.artifacts_secret
+    engine, field = Engine(embedded.engine.value), "spec.artifacts.embedded"
+    own, root = (
+        [SecretKey(owner.names.artifacts_secret, key, field) for key in pair]
+        for pair in (credentials.OWN_KEY, credentials.STORE_KEY)
+    )
     image = images.minio if engine is Engine.MINIO else images.seaweedfs
     return Artifacts(
         store=ObjectStore(
@@ -218,8 +222,8 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
             prefix="",
             addressing_style="path",
             creation=BucketCreation.IF_MISSING,
-            access_key=SecretKey(secret, "accessKeyID", "spec.artifacts.embedded"),
-            secret_key=SecretKey(secret, "secretAccessKey", "spec.artifacts.embedded"),
+            access_key=own[0],
+            secret_key=own[1],
             ca=None,
         ),
         embedded=EmbeddedArtifactStore(
@@ -227,6 +231,7 @@ def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> A
             image=embedded.image or image,
             volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
             resources=_manifest(embedded.resources) or sizing.artifact_store(),
+            root=StoreAdmin(*root),
         ),
         access=access,
     )
@@ -317,8 +322,8 @@ def _s3_keys(
     if admin:
         at, secret = f"{field}.adminSecretRef", owner.names.artifacts_secret
         return (
-            SecretKey(secret, "accessKeyID", at),
-            SecretKey(secret, "secretAccessKey", at),
+            SecretKey(secret, credentials.STORE_KEY[0], at),
+            SecretKey(secret, credentials.STORE_KEY[1], at),
             StoreAdmin(
                 SecretKey(admin.name, admin.access_key_id_key, at, admin.namespace),
                 SecretKey(admin.name, admin.secret_access_key_key, at, admin.namespace),

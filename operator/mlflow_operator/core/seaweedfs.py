@@ -53,7 +53,9 @@ def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
             f"-s3.port={port}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            "-s3.iam=false",
+            # users beside the one of the config, kept on the volume: the server's own is one
+            "-s3.iam=true",
+            "-s3.iam.readOnly=false",
             "-s3.allowDeleteBucketNotEmpty=false",
         ],
         "env": _memory(store.resources),

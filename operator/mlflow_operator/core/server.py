@@ -143,7 +143,7 @@ class BucketCreation(StrEnum):
 
 @dataclass(frozen=True)
 class StoreAdmin:
-    """A key of a MinIO's administrator, by which the server gets one of its own."""
+    """A key of a store's administrator, by which the server gets one of its own."""
 
     access_key: SecretKey
     secret_key: SecretKey
@@ -213,12 +213,13 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class EmbeddedArtifactStore:
-    """A store of the server's own."""
+    """A store of the server's own. Its `root` key may do everything there, and is not the server's."""
 
     engine: Engine
     image: str
     volume: Volume
     resources: Object
+    root: StoreAdmin
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,18 @@ def policy(store: ObjectStore, *more: ObjectStore) -> Object:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def in_seaweedfs(store: ObjectStore) -> Object:
+    """The same for the whole of `store.bucket`, in SeaweedFS' words: it knows no denials, nor all of the names."""
+    actions = sorted({*_OBJECT_ACTIONS, "s3:ListParts"} - {"s3:ListMultipartUploadParts"})
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [f"{_ARN}{store.bucket}"]},
+            {"Effect": "Allow", "Action": actions, "Resource": [f"{_ARN}{store.bucket}/*"]},
+        ],
+    }
+
+
 def _statements(store: ObjectStore) -> list[Object]:
     bucket, under = f"{_ARN}{store.bucket}", f"{store.prefix}/*" if store.prefix else "*"
     listing: Object = {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]}

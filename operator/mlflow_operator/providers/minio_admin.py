@@ -10,9 +10,8 @@ import json
 from mlflow_operator.core import store_policy
 from mlflow_operator.core.objects import Object
 from mlflow_operator.providers import minio_faults
-from mlflow_operator.providers.minio_api import AccessKey, Admin, Answer, Call, call, sealed
-
-__all__ = ["AccessKey", "Admin", "admit", "remove_policy", "revoke"]
+from mlflow_operator.providers.minio_api import Answer, Call, call, sealed
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
 _MARK = "mlflow-operator.dev: made for "

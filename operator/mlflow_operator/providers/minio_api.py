@@ -5,51 +5,18 @@ what the whole operator uses. The server takes PBKDF2 as well, which costs nothi
 needed, on the event loop, with time-outs for all of them.
 """
 
-import functools
 import hashlib
 import json
 import os
-import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import aiohttp
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-from botocore.httpsession import get_cert_path
-from yarl import URL
+from mlflow_operator.providers.signed import AccessKey, Admin, Request, send
 
-from mlflow_operator.providers import s3_faults
-
-_LIMIT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
 _ROUNDS = 8192
 _PBKDF2_AES_GCM = b"\x02"
 _LAST = b"\x80"
-_LONGEST = 2**23
-"""Bytes of an answer; a thousand policies take less than one MiB."""
-
-
-@dataclass(frozen=True)
-class AccessKey:
-    """What a user of a store signs with."""
-
-    id: str
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Admin:
-    """A key that may make users and policies, and the store it does. `ca_path` None means the public authorities.
-
-    `field` is where the spec names the key's Secret.
-    """
-
-    endpoint: str
-    key: AccessKey = field(repr=False)
-    ca_path: str | None
-    field: str
 
 
 @dataclass(frozen=True)
@@ -81,29 +48,8 @@ async def call(admin: Admin, asked: Call, signed_by: AccessKey | None = None) ->
 
     Raises UserMistake or NotReady where nothing answers.
     """
-    query = urlencode(asked.query, quote_via=quote)
-    url = f"{admin.endpoint}/minio/admin/v3/{asked.command}?{query}"
-    headers = _signed(asked, url, signed_by or admin.key)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=_LIMIT, trust_env=True) as session,
-            session.request(
-                asked.method,
-                URL(url, encoded=True),
-                data=asked.body or None,
-                headers=headers,
-                ssl=_trust(admin.ca_path) if admin.endpoint.startswith("https") else True,
-                allow_redirects=False,
-            ) as response,
-        ):
-            text = bytearray()
-            async for part in response.content.iter_any():
-                text += part
-                if len(text) > _LONGEST:
-                    break
-            return _answer(response.status, bytes(text))
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise s3_faults.unreachable(error, admin.endpoint) from None
+    path = f"/minio/admin/v3/{asked.command}?{urlencode(asked.query, quote_via=quote)}"
+    return _answer(*await send(admin, Request(asked.method, path, "s3", asked.body), signed_by))
 
 
 def sealed(content: dict[str, Any], secret: str) -> bytes:
@@ -121,13 +67,6 @@ def sealed(content: dict[str, Any], secret: str) -> bytes:
     return salt + _PBKDF2_AES_GCM + nonce + chunk
 
 
-def _signed(asked: Call, url: str, key: AccessKey) -> dict[str, str]:
-    digest = {"X-Amz-Content-SHA256": hashlib.sha256(asked.body).hexdigest()}
-    request = AWSRequest(asked.method, url, digest, data=asked.body)
-    SigV4Auth(Credentials(key.id, key.secret), "s3", "us-east-1").add_auth(request)
-    return dict(request.headers.items())
-
-
 def _answer(status: int, text: bytes) -> Answer:
     try:
         content = json.loads(text) if text else None
@@ -135,9 +74,3 @@ def _answer(status: int, text: bytes) -> Answer:
         content = None
     code = content.get("Code", "") if status >= 300 and isinstance(content, dict) else ""
     return Answer(status, str(code), content)
-
-
-@functools.lru_cache(8)
-def _trust(ca_path: str | None) -> ssl.SSLContext:
-    """Each takes some milliseconds to read, and most servers of a cluster trust the same."""
-    return ssl.create_default_context(cafile=ca_path or get_cert_path(True))

@@ -3,7 +3,8 @@
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.providers import s3_faults
-from mlflow_operator.providers.minio_api import Admin, Answer
+from mlflow_operator.providers.minio_api import Answer
+from mlflow_operator.providers.signed import Admin
 
 
 def refused(admin: Admin, answer: Answer) -> Fault:
@@ -16,18 +17,18 @@ def refused(admin: Admin, answer: Answer) -> Fault:
         return UserMistake(
             Reason.PROVISIONING_DENIED,
             f"The store at {place} does not know the administrator's access key, or has disabled it, so that the "
-            f"server's own can't be seen to. Put the right one into the Secret that {admin.field} names.",
+            f"server's own can't be seen to. Put the right one into {admin.kept}.",
         )
     if answer.code == "SignatureDoesNotMatch":
         return UserMistake(
             Reason.PROVISIONING_DENIED,
             f"The store at {place} refuses the administrator's secret key, so that the server's own can't be seen to. "
-            f"Put the right one into the Secret that {admin.field} names.",
+            f"Put the right one into {admin.kept}.",
         )
     if answer.code in {"AccessDenied", "XMinioIAMActionNotAllowed"}:
         return UserMistake(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} lets the key in the Secret that {admin.field} names make no users and policies. "
+            f"The store at {place} lets the key in {admin.kept} make no users and policies. "
             "Allow it admin:CreateUser, GetUser, DeleteUser, CreatePolicy, GetPolicy, DeletePolicy, ListUserPolicies "
             "and AttachUserOrGroupPolicy, or name another key.",
         )

@@ -11,7 +11,7 @@ from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.providers import minio_admin
-from mlflow_operator.providers.minio_api import AccessKey, Admin
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 from .world import EXTERNAL, URI, Store, World
 
@@ -90,8 +90,6 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """A server with a key of its own, Ready and at rest."""
     made = World(monkeypatch, SPEC)
     made.store = Shared()
-    monkeypatch.setattr(minio_admin, "admit", made.store.admit)
-    monkeypatch.setattr(minio_admin, "revoke", made.store.revoke)
     monkeypatch.setattr(minio_admin, "remove_policy", made.store.remove_policy)
     made.put_secret("db", uri=URI.format(host="one"))
     made.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
@@ -213,7 +211,6 @@ async def test_no_key_is_made_for_a_bucket_that_the_administrator_itself_may_not
     """So that a platform can say by its administrator's own rights which buckets tenants may ask for."""
     made = World(monkeypatch, {**SPEC, "artifacts": {"s3": {**S3, "bucket": "payroll"}}})
     made.store = store = Shared()
-    monkeypatch.setattr(minio_admin, "admit", store.admit)
     store.closed = {"payroll"}
     made.put_secret("db", uri=URI.format(host="one"))
     made.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")

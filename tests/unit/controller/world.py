@@ -25,7 +25,9 @@ from mlflow_operator.core.faults import Fault, NotReady, UserMistake
 from mlflow_operator.core.kinds import Kind
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED, Images
+from mlflow_operator.providers import minio_admin, seaweedfs_admin
 from mlflow_operator.providers.postgres import DatabaseState
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 from .conftest import FakeCluster
 
@@ -112,7 +114,7 @@ class Events:
 
 @dataclass
 class Store:
-    """An object store that is there."""
+    """An object store that is there, and lets everybody in."""
 
     fault: Fault | None = None
     asked: list[Any] = field(default_factory=list)
@@ -132,6 +134,16 @@ class Store:
         """Notes what is asked for."""
         self.managed.append((bucket, settings, rule))
 
+    def knows(self, access_key_id: str) -> bool:
+        """Whether there is such a key."""
+        return True
+
+    async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+        """As a provider of users does: fine."""
+
+    async def revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+        """As a provider of users does: fine."""
+
 
 class World:
     """One MLflowServer `team/a` and all around it. Time stands still unless `now` is changed."""
@@ -150,6 +162,10 @@ class World:
         self._words, self._uids = itertools.count(1), itertools.count(1)
         self.services: dict[str, str] = {}
         monkeypatch.setattr(database, "inspect", self.inspect)
+        for provider in (minio_admin, seaweedfs_admin):
+            monkeypatch.setattr(provider, "admit", self._admit)
+            monkeypatch.setattr(provider, "revoke", self._revoke)
+        monkeypatch.setattr(seaweedfs_admin, "knows", self._knows)
         monkeypatch.setattr(providers.names, "completed", self._completed)
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.make(spec)
@@ -309,6 +325,15 @@ class World:
             comment_of_tables=noted,
             major=self.major,
         )
+
+    async def _knows(self, admin: Admin, access_key_id: str, name: str) -> bool:
+        return self.store.knows(access_key_id)
+
+    async def _admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+        await self.store.admit(admin, user, name, policy)
+
+    async def _revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+        await self.store.revoke(admin, access_key_id, name)
 
     async def _completed(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
         assert (namespace, domain) == (NAMESPACE, "cluster.local")

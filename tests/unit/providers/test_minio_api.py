@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.faults import NotReady, UserMistake
-from mlflow_operator.providers.minio_admin import AccessKey, Admin, admit
+from mlflow_operator.providers.minio_admin import admit
 from mlflow_operator.providers.minio_api import sealed
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 USER = AccessKey("USERKEY", "a-secret-of-its-own")
 Store = Callable[[int, bytes], Awaitable[Admin]]

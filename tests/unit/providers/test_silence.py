@@ -14,9 +14,10 @@ import pytest
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.faults import NotReady
-from mlflow_operator.providers import minio_api, postgres_session, s3
-from mlflow_operator.providers.minio_api import AccessKey, Admin, Call
+from mlflow_operator.providers import minio_api, postgres_session, s3, signed
+from mlflow_operator.providers.minio_api import Call
 from mlflow_operator.providers.s3 import Bucket, ObjectStores
+from mlflow_operator.providers.signed import AccessKey, Admin
 from mlflow_operator.providers.turns import Threads
 from tests.unit.providers.silence import (
     Line,
@@ -55,7 +56,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "_CONNECT_SECONDS", SHORT)
     monkeypatch.setattr(s3, "_READ_SECONDS", SHORT)
     monkeypatch.setattr(s3, "_CALL_SECONDS", 2 * SHORT)
-    monkeypatch.setattr(minio_api, "_LIMIT", minio_api._LIMIT.__class__(total=2 * SHORT, sock_read=SHORT))
+    monkeypatch.setattr(signed, "_LIMIT", signed._LIMIT.__class__(total=2 * SHORT, sock_read=SHORT))
 
 
 async def ask_database(port: int) -> NotReady:
@@ -91,7 +92,7 @@ def test_no_other_way_leads_out() -> None:
     """What is held to its time-outs here is all that speaks to stores; another way out belongs here, too."""
     modules = Path(postgres_session.__file__).parent.glob("*.py")
     found = {path.stem for path in modules if WAYS_OUT.search(path.read_text())}
-    assert found == {"minio_api", "postgres_session", "s3"}
+    assert found == {"postgres_session", "s3", "signed"}
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,12 +1,11 @@
 """The artifact store: runs where it is ours, is reached, and has the bucket."""
 
-from mlflow_operator.controller.steps import bucket, stores
+from mlflow_operator.controller.steps import bucket, own_store, stores
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.step import Outcome, Work, step, suspended, waits
 from mlflow_operator.core import artifact_store, labels
 from mlflow_operator.core.conditions import ConditionType, ready
 from mlflow_operator.core.faults import Fault
-from mlflow_operator.providers.minio_api import AccessKey
 
 _TYPE = ConditionType.ARTIFACT_STORE
 _IDENTITY = "The server's own identity opens the bucket; the operator has none to check it with."
@@ -34,19 +33,16 @@ async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
     if not up:
         volume = work.server.names.artifact_store_data
         return await stores.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume)
-    store, key = artifacts.s3, _key(credentials)
-    if store is None or key is None:
+    store, keys = artifacts.s3, credentials.store
+    if store is None or keys.own is None:
         return Outcome(ready(_TYPE, _FOREIGN if store is None else _IDENTITY))
     try:
-        note += await bucket.see_to(work, store, key, credentials.store_ca)
+        if artifacts.embedded and keys.root:
+            await own_store.see_to(work, artifacts.embedded, store, keys.own, keys.root)
+        else:
+            note += await bucket.see_to(work, store, keys.own, credentials.store_ca)
     except Fault as fault:
         if not artifacts.embedded:
             raise
         return stores.just_up(_TYPE, fault, work.settled)
     return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
-
-
-def _key(credentials: Credentials) -> AccessKey | None:
-    if credentials.access_key is None or credentials.secret_key is None:
-        return None
-    return AccessKey(credentials.access_key, credentials.secret_key)

@@ -14,7 +14,7 @@ from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Backup, BucketCreation, Server
 from mlflow_operator.providers import s3_faults
-from mlflow_operator.providers.minio_api import AccessKey
+from mlflow_operator.providers.signed import AccessKey
 
 _TYPE = ConditionType.BACKUP
 

@@ -6,12 +6,12 @@ from mlflow_operator.controller.steps import store_place
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.core import bucket_rules, diagnosis, kinds, labels, places, provisioning, store_policy
 from mlflow_operator.core.conditions import Reason
-from mlflow_operator.core.faults import Fault, UserMistake
+from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import BucketCreation, ObjectStore, StoreAdmin
 from mlflow_operator.providers import minio_admin
-from mlflow_operator.providers.minio_api import AccessKey
 from mlflow_operator.providers.s3 import Bucket
+from mlflow_operator.providers.signed import AccessKey
 
 
 async def see_to(work: Work, store: ObjectStore, key: AccessKey, ca: str | None) -> str:
@@ -30,7 +30,7 @@ async def see_to(work: Work, store: ObjectStore, key: AccessKey, ca: str | None)
 
 async def _provisioned(work: Work, store: ObjectStore, admin: StoreAdmin, bucket: Bucket) -> str:
     """A server whose key works goes on with it, whatever has become of the administrator's."""
-    works = await _opens(work, bucket)
+    works = await store_place.opens(work, bucket)
     try:
         await _provision(work, store, admin, bucket, works=works)
     except Fault as fault:
@@ -41,14 +41,6 @@ async def _provisioned(work: Work, store: ObjectStore, admin: StoreAdmin, bucket
         await work.out.stores.ensure(bucket, create=False)
     await work.out.stores.prove(bucket)
     return ""
-
-
-async def _opens(work: Work, bucket: Bucket) -> bool:
-    try:
-        await work.out.stores.ensure(bucket, create=False)
-    except UserMistake:
-        return False
-    return True
 
 
 async def _provision(

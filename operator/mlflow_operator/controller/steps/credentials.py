@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from mlflow_operator.controller.steps import login
 from mlflow_operator.controller.steps.step import Outcome, Work, step
-from mlflow_operator.controller.steps.store_keys import store_keys
+from mlflow_operator.controller.steps.store_keys import StoreKeys, store_keys
 from mlflow_operator.core import credentials as secrets
 from mlflow_operator.core import kinds, mlflow, places, pods
 from mlflow_operator.core.conditions import ConditionType, ready
@@ -21,21 +21,21 @@ _SHORTEST_SECRET = 5
 class Credentials:
     """What opens the database and the artifact store. `connection` is as the operator uses it.
 
-    `rollout_key` makes the values in annotations unguessable. Store keys are None with workload identity. `arrived` is
-    there while the pods are on another database: their Secret as it shall be once they may move.
+    `rollout_key` makes the values in annotations unguessable. `store` is without a key with workload identity.
+    `arrived` is there while the pods are on another database: their Secret as it shall be once they may move.
     """
 
     connection: Connection
     database_ca: str | None
-    access_key: str | None
-    secret_key: str | None
+    store: StoreKeys
     store_ca: str | None
     rollout_key: bytes
     arrived: Object | None = None
 
     def hidden_in(self, message: str) -> str:
         """`message` with every password and key blotted out: a crashing container may print what it was given."""
-        values = (self.connection.password, self.secret_key or "", self.rollout_key.decode())
+        keys = [key.secret for key in (self.store.own, self.store.root) if key]
+        values = (self.connection.password, *keys, self.rollout_key.decode())
         for value in (spelling for each in values for spelling in (each, quote(each, safe=""))):
             if len(value) >= _SHORTEST_SECRET:
                 message = message.replace(value, "•••")
@@ -50,15 +50,16 @@ class Credentials:
 async def run(work: Work, allow_storage_change: bool) -> Outcome[Credentials]:
     """Sees to it that every credential exists, and that the pods' own Secret says what they say."""
     connection = await login.connection(work, allow_storage_change)
-    access_key, secret_key = await store_keys(work)
+    keys = await store_keys(work)
     database_ca = await work.read.optional(work.server.database_ca)
     store = work.server.artifacts.s3
     store_ca = await work.read.optional(store.ca) if store else None
-    users = secrets.store_users(work.server.artifacts, access_key, secret_key)
+    root = keys.root
+    users = secrets.store_users(work.server.artifacts, root.id, root.secret) if root else {}
     rollout_key, arrived = await _pods_secret(work, connection, users)
     return Outcome(
         ready(ConditionType.CREDENTIALS, "Every credential is there."),
-        Credentials(connection, database_ca, access_key, secret_key, store_ca, rollout_key.encode(), arrived),
+        Credentials(connection, database_ca, keys, store_ca, rollout_key.encode(), arrived),
     )
 
 

@@ -15,8 +15,8 @@ from mlflow_operator.core.faults import Fault
 from mlflow_operator.core.kept import Removal
 from mlflow_operator.core.server import EmbeddedDatabase, ObjectStore, ProvisionedDatabase, StoreAdmin
 from mlflow_operator.providers import minio_admin, postgres_admin, trust
-from mlflow_operator.providers.minio_api import AccessKey, Admin
 from mlflow_operator.providers.s3 import Bucket
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 _SHARE = 30.0
 """Seconds of deleting files at a time; then others have their turn, and the condition says that it goes on."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.controller.steps import bucket, provisioned, store_place
+from mlflow_operator.controller.steps import bucket, own_store, provisioned, store_place
 from mlflow_operator.controller.steps.credentials import Credentials
 from mlflow_operator.controller.steps.database import as_pods_see_it
 from mlflow_operator.controller.steps.step import Work
@@ -15,7 +15,7 @@ from mlflow_operator.core.provisioning import Login, Plan
 from mlflow_operator.core.rotation import Pair, Stage, Values
 from mlflow_operator.core.server import EmbeddedDatabase, ProvisionedDatabase
 from mlflow_operator.providers import minio_admin, postgres_admin, postgres_logins, trust
-from mlflow_operator.providers.minio_api import AccessKey, Admin
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def of(work: Work, credentials: Credentials) -> list[Credential]:
         _provisioned_database(work, database, credentials)
         if isinstance(database, ProvisionedDatabase)
         else None,
-        _store_key(work, credentials),
+        _shared_store(work, credentials),
+        _embedded_store(work, credentials),
     )
     return [each for each in found if each]
 
@@ -104,17 +105,17 @@ def _provisioned_database(
     return Credential(secret, pair, _taking_turns(work, database.role), let_in, shut_out)
 
 
-def _store_key(work: Work, credentials: Credentials) -> Credential | None:
+def _shared_store(work: Work, credentials: Credentials) -> Credential | None:
     """The key of a server's own user of a shared store."""
     store, owner = work.server.artifacts.s3, work.server.owner
     secret = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
     if store is None or store.admin is None or secret is None:
         return None
-    admin, pair = store.admin, Pair("accessKeyID", "secretAccessKey")
+    admin, pair = store.admin, Pair(*secrets.STORE_KEY)
     name, policy = store_policy.name(owner), bucket.policy(work, store)
 
     async def master() -> Admin:
-        key = AccessKey(credentials.access_key or "", credentials.secret_key or "")
+        key = credentials.store.own or AccessKey("", "")
         seen = await store_place.bucket(work, store, key, credentials.store_ca)
         return (await store_place.administered(work, admin, seen))[1]
 
@@ -125,10 +126,29 @@ def _store_key(work: Work, credentials: Credentials) -> Credential | None:
     async def shut_out(values: Values) -> None:
         await minio_admin.revoke(await master(), values[pair.previous], name)
 
-    def following(_: Values) -> tuple[str, str]:
-        return work.out.password()[:20], work.out.password()
+    return Credential(secret, pair, _another_key(work), let_in, shut_out)
 
-    return Credential(secret, pair, following, let_in, shut_out)
+
+def _embedded_store(work: Work, credentials: Credentials) -> Credential | None:
+    """The key of a server's own user of its embedded store."""
+    store, embedded = work.server.artifacts.s3, work.server.artifacts.embedded
+    secret = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
+    root, pair = credentials.store.root, Pair(*secrets.OWN_KEY)
+    if store is None or embedded is None or root is None or secret is None:
+        return None
+
+    async def let_in(values: Values) -> None:
+        key = AccessKey(values[pair.next_who], values[pair.next_word])
+        await own_store.admit(work, embedded, store, root, key)
+
+    async def shut_out(values: Values) -> None:
+        await own_store.revoke(work, embedded, store, root, values[pair.previous])
+
+    return Credential(secret, pair, _another_key(work), let_in, shut_out)
+
+
+def _another_key(work: Work) -> Callable[[Values], tuple[str, str]]:
+    return lambda _: secrets.access_key(work.out.password(), work.out.password())
 
 
 def _taking_turns(work: Work, owner: str) -> Callable[[Values], tuple[str, str]]:

@@ -83,7 +83,8 @@ async def _run_pods(
 
 async def _serve(work: Work, credentials: Credentials, version: str | None) -> Outcome[Serving]:
     if client.has_secret(work.server) or work.seen.get(kinds.SECRET, work.server.names.client):
-        await work.ensure(client.secret(work.server, credentials.access_key, credentials.secret_key))
+        own = credentials.store.own
+        await work.ensure(client.secret(work.server, own.id if own else None, own.secret if own else None))
     if plugins.wanted(work.server.artifacts):
         await work.ensure(plugins.config_map(work.server))
     inputs = await _inputs(work, credentials.rollout_key, deployment.deployment(work.server, ""))

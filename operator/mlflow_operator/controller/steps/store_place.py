@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from mlflow_operator.controller.steps.step import Work
 from mlflow_operator.controller.steps.store_keys import whole
+from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.server import ObjectStore, StoreAdmin
 from mlflow_operator.providers import names, trust
-from mlflow_operator.providers.minio_api import AccessKey, Admin
 from mlflow_operator.providers.s3 import Bucket
+from mlflow_operator.providers.signed import AccessKey, Admin
 
 
 async def bucket(work: Work, store: ObjectStore, key: AccessKey, ca: str | None) -> Bucket:
@@ -37,4 +38,13 @@ async def administered(work: Work, admin: StoreAdmin, seen: Bucket) -> tuple[Buc
     key = AccessKey(await whole(work, admin.access_key), await whole(work, admin.secret_key))
     field = admin.access_key.field
     mine = replace(seen, access_key=key.id, secret_key=key.secret, field=field)
-    return mine, Admin(seen.endpoint or "", key, seen.ca_path, field)
+    return mine, Admin(seen.endpoint or "", key, seen.ca_path, f"the Secret that {field} names")
+
+
+async def opens(work: Work, bucket: Bucket) -> bool:
+    """Whether its key opens the bucket; NotReady where nobody can tell."""
+    try:
+        await work.out.stores.ensure(bucket, create=False)
+    except UserMistake:
+        return False
+    return True
