@@ -43,6 +43,23 @@ def uri(instance: Instance, name: str) -> str:
     return f"postgresql+psycopg2://{name}:{QUOTED}@{instance.host}:{instance.port}/{name}?connect_timeout=10"
 
 
+USERS = """
+import os
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+users = SqlAlchemyStore()
+users.init_db(os.environ["MLFLOW_BACKEND_STORE_URI"])
+{}
+"""
+"""MLflow's own way to the users of its basic-auth, in the database that holds all else."""
+
+
+def of_users(given: dict[str, str], program: str) -> str:
+    """What MLflow says of its users, or does with them."""
+    code, _, said = run(MLFLOW, USERS.format(program), given)
+    assert code == 0, said
+    return said.strip().rpartition("\n")[2]
+
+
 def rows(instance: Instance, name: str) -> list[tuple[Any, ...]]:
     """What tells one content from another."""
     counted = "SELECT count(*), md5(string_agg(value, ',' ORDER BY run_uuid, key)) FROM params"
@@ -80,6 +97,7 @@ def backup(instance: Instance, store: Store) -> Backup:
     given = {"MLFLOW_BACKEND_STORE_URI": uri(instance, name)}
     code, _, said = run(MLFLOW, payload.MIGRATE, given)
     assert code == 0, said
+    of_users(given, "users.create_user('scientist', 'a long password', is_admin=True)")
     instance.query("INSERT INTO runs (run_uuid, experiment_id) SELECT 'r', NULL", database=name)
     odd = r"E'\\.\nSET transaction_timeout = 0;\n\\q\n'' $$ ü'"
     made = f"SELECT 'r', 'k' || i, i || {odd} || md5(i::text) FROM generate_series(1, {ROWS}) AS i"  # noqa: S608
@@ -210,6 +228,11 @@ def test_the_newest_backup_is_put_back_whole(
     # a server of this version finds nothing to migrate
     assert run(MLFLOW, payload.MIGRATE, {"MLFLOW_BACKEND_STORE_URI": uri(instance, pod.name)})[0] == 0
     assert rows(instance, pod.name) == backup.content
+    whose = {"MLFLOW_BACKEND_STORE_URI": uri(instance, pod.name)}
+    known = (
+        "print([users.authenticate_user('scientist', word) for word in ('a long password', 'another one')])"
+    )
+    assert of_users(whose, known) == "[True, False]"
 
     again = pod.run()
     assert again.kind == "tables", "a second restore would mix two histories"

@@ -29,6 +29,12 @@ TIMEOUTS = (
 )
 """What could end the transaction that holds the lock, or the wait for it. The last one is new in Postgres 17."""
 
+USERS = """
+    SELECT to_regclass('alembic_version_auth') IS NOT NULL
+        OR to_regclass('users') IS NOT NULL AND to_regclass('experiment_permissions') IS NOT NULL
+"""
+"""Whether a server with MLflow's basic-auth has kept its users here; before 3.6 without a revision of their own."""
+
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 
 
@@ -36,6 +42,18 @@ def first_tables():
     """Those that MLflow had before it had migrations: releases up to 2.22 at least take them for granted."""
     engine = create_engine(uri)
     Base.metadata.create_all(engine)
+    engine.dispose()
+
+
+def tables_of_users():
+    """`mlflow db upgrade` leaves them to the servers, of which all but one die when several start at once."""
+    try:
+        from mlflow.server.auth.db.utils import migrate
+    except ImportError as error:
+        print(f"the tables of users stay as they are, for this image has no basic-auth: {error}", flush=True)
+        return
+    engine = create_engine(uri)
+    migrate(engine, "head")
     engine.dispose()
 
 
@@ -53,6 +71,10 @@ with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as ses
     asked.execute("SELECT to_regclass('alembic_version')")
     empty = asked.fetchone()[0] is None
     try:
+        asked.execute(USERS)
+        if asked.fetchone()[0]:
+            # first: where it fails nothing has moved that the servers of before read
+            tables_of_users()
         if empty:
             first_tables()
         commands(["upgrade", uri], standalone_mode=False)
