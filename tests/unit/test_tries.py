@@ -1,0 +1,55 @@
+"""Which failures of the end-to-end tests count at once, and which are tried once more."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.e2e import run
+
+FAILED, BROKEN = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("codes", "failures", "ends", "tries"),
+    [
+        ([0], 0, 0, 1),
+        ([FAILED, 0], 1, 0, 2),
+        ([FAILED, 0], run.FEW, 0, 2),
+        ([FAILED, FAILED], 1, FAILED, 2),
+        ([FAILED], run.FEW + 1, FAILED, 1),
+        ([FAILED], 0, FAILED, 1),
+        ([BROKEN], 1, BROKEN, 1),
+    ],
+    ids=["none", "one", "few", "again", "many", "nobody knows which", "pytest itself"],
+)
+def test_a_few_failures_are_tried_once_more_alone_and_named(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    codes: list[int],
+    failures: int,
+    ends: int,
+    tries: int,
+) -> None:
+    """What fails again is red, and so is what has many victims; one that passes then is named all the same."""
+    names = [f"tests/e2e/test_it.py::test_{n}" for n in range(failures)]
+    asked: list[list[str]] = []
+
+    def pretended(cache: Path, arguments: list[str]) -> int:
+        asked.append(arguments)
+        (cache / "v" / "cache").mkdir(parents=True, exist_ok=True)
+        if failures:
+            (cache / "v" / "cache" / "lastfailed").write_text(json.dumps(dict.fromkeys(names, True)))
+        return codes[len(asked) - 1]
+
+    monkeypatch.setattr(run, "_pytest", pretended)
+    kube: Any = SimpleNamespace(settings=SimpleNamespace(root=tmp_path))
+    assert run._part(kube, "many", ["-n", "2", "tests/e2e"]) == ends
+    assert asked == [["-n", "2", "tests/e2e"], names][:tries]
+    unsteady = capsys.readouterr().out.partition("UNSTEADY")[2]
+    assert [line for line in unsteady.split("\n") if "::" in line] == (
+        names if ends == 0 and tries > 1 else []
+    )
