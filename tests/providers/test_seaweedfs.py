@@ -150,10 +150,10 @@ async def test_a_root_key_that_is_refused_is_told(weed: Store, bucket: Bucket) -
         assert "refuses the root key in" in told.value.message
 
 
-async def test_what_makes_no_users_is_told(minio: Store) -> None:
+async def test_what_makes_no_users_is_told(store: Store) -> None:
     """Another program in its place."""
     with pytest.raises(UserMistake) as told:
-        await seaweedfs_admin.knows(minio.admin(ROOT), "KEY", "user")
+        await seaweedfs_admin.knows(store.admin(ROOT), "KEY", "user")
     assert told.value.reason is Reason.PROVISIONING_DENIED
 
 

@@ -17,6 +17,8 @@ from mlflow_operator.providers.signed import AccessKey, Admin, Request, send
 
 _VERSION = "2010-05-08"
 _THERE_ALREADY = "EntityAlreadyExists"
+_OTHERS = {"MissingParameter", "NotImplemented"}
+"""What stores answer that take the question for another one: MinIO, for its STS."""
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -82,7 +84,7 @@ def _refused(admin: Admin, answer: _Answer) -> Fault:
             Reason.PROVISIONING_DENIED,
             f"The store at {place} refuses the root key in {admin.kept}, so that the server's own can't be seen to.",
         )
-    if answer.status in {404, 405, 501}:
+    if answer.status in {404, 405, 501} or answer.code in _OTHERS:
         return UserMistake(
             Reason.PROVISIONING_DENIED,
             f"What answers at {place} makes no users: it is no SeaweedFS of version 4 or later. Name one in "
