@@ -48,12 +48,19 @@ def first_tables():
 def tables_of_users():
     """`mlflow db upgrade` leaves them to the servers, of which all but one die when several start at once."""
     try:
-        from mlflow.server.auth.db.utils import migrate
+        from mlflow.server.auth.db import utils
     except ImportError as error:
         print(f"the tables of users stay as they are, for this image has no basic-auth: {error}", flush=True)
         return
+    if not hasattr(utils, "_is_legacy_database"):
+        # before 3.6 it would take the revision of all other tables for theirs
+        print(
+            "the tables of users stay as they are, for this MLflow does not count them by themselves",
+            flush=True,
+        )
+        return
     engine = create_engine(uri)
-    migrate(engine, "head")
+    utils.migrate(engine, "head")
     engine.dispose()
 
 
