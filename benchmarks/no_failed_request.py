@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import mlflow
-from kubernetes import client, config
 from mlflow.entities import Metric
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
@@ -118,10 +117,7 @@ def _secret(server: Server, before: set[str]) -> set[str]:
 def _drain(server: Server, before: set[str]) -> set[str]:
     del before
     pod = server.pods("server")[0]["metadata"]
-    api = client.PolicyV1Api(config.new_client_from_config(str(server.kube.settings.kubeconfig)))
-    meta = client.V1ObjectMeta(name=pod["name"], namespace=pod["namespace"])
-    core = client.CoreV1Api(api.api_client)
-    core.create_namespaced_pod_eviction(pod["name"], pod["namespace"], client.V1Eviction(metadata=meta))
+    server.kube.evict(pod["name"])
     return {pod["uid"]}
 
 

@@ -1,5 +1,6 @@
 """The test cluster as tests use it: kubectl for what people do with kubectl, a client for fast polling."""
 
+import json
 import math
 import os
 import subprocess
@@ -144,6 +145,13 @@ class Kube:
         """Deletes and does not wait. `grace` 0 is force: nothing is asked to end in order."""
         options = {} if grace is None else {"body": client.V1DeleteOptions(grace_period_seconds=grace)}
         self._resource(kind).delete(name=name, namespace=self.namespace, **options)
+
+    def evict(self, pod: str) -> None:
+        """Asks a pod to leave its node, as `kubectl drain` does."""
+        meta = {"name": pod, "namespace": self.namespace}
+        asked = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(asked))
 
     def within(self, namespace: str) -> "Kube":
         """The same cluster, another namespace."""

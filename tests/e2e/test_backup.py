@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 
 import requests
 
@@ -35,6 +36,7 @@ def test_a_backup_is_made_or_it_is_told_why_not(ns: Kube, platform: Platform) ->
 
     nothing_moves_without_one(faults, platform, database)
     a_good_one_is_whole_and_told(server, platform)
+    a_drained_one_begins_anew(server)
     clients_get_at_none(server, platform)
 
 
@@ -105,6 +107,28 @@ def a_good_one_is_whole_and_told(server: Server, platform: Platform) -> None:
     assert (manifest["mlflowVersion"], manifest["schemaRevision"]) == (TESTED, SCHEMA_HEADS[TESTED])
 
 
+def a_drained_one_begins_anew(server: Server) -> None:
+    """A node that is emptied for an upgrade costs no backup."""
+    made = by_hand(server, "drained", lambda: evict_pod_of(server, "drained"))
+    job = server.kube.need("Job", "drained")
+    assert job["status"]["succeeded"] == 1
+    assert not job["status"].get("failed")
+    assert "lastFailureTime" not in made or made["lastFailureTime"] < job["metadata"]["creationTimestamp"]
+
+
+def evict_pod_of(server: Server, job: str) -> None:
+    """The first that it makes; waits for the one that follows."""
+    kube, pods = server.kube, {"batch.kubernetes.io/job-name": job}
+    (first,) = eventually("the backup has a pod", lambda: kube.list("Pod", pods), timeouts.SETTLED)
+    kube.evict(first["metadata"]["name"])
+    old = first["metadata"]["uid"]
+    eventually(
+        "another pod follows",
+        lambda: {pod["metadata"]["uid"] for pod in kube.list("Pod", pods)} - {old},
+        timeouts.ROLLED,
+    )
+
+
 def clients_get_at_none(server: Server, platform: Platform) -> None:
     """Of those in the artifact store, where they go without `s3`, by a key that opens no more than its prefix."""
     server.change(backup={"s3": None})
@@ -123,7 +147,7 @@ def clients_get_at_none(server: Server, platform: Platform) -> None:
     assert json.loads(content)["id"] == made["lastID"]
 
 
-def by_hand(server: Server, name: str) -> Object:
+def by_hand(server: Server, name: str, meanwhile: Callable[[], None] = lambda: None) -> Object:
     """Makes a backup as a person does, of the CronJob as the spec has it now; gives `status.backup` after it."""
     kube, before = server.kube, server.status.get("backup") or {}
 
@@ -139,6 +163,7 @@ def by_hand(server: Server, name: str) -> Object:
 
     eventually("the CronJob is as the spec asks", up_to_date, timeouts.SETTLED)
     kube.kubectl("create", "job", "--from=cronjob/tracking-backup", name)
+    meanwhile()
     eventually(
         f"Job {name} is told of",
         lambda: (server.status.get("backup") or {}).get("lastID") != before.get("lastID"),

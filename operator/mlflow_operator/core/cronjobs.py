@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mlflow_operator.core.jobs import one_try
 from mlflow_operator.core.objects import Object
 
 
@@ -35,12 +36,7 @@ def cronjob(meta: Object, timing: Timing, seconds: int, template: Object) -> Obj
             "failedJobsHistoryLimit": 2,
             "jobTemplate": {
                 "metadata": {"labels": meta["labels"]},
-                "spec": {
-                    "backoffLimit": 0,
-                    "podReplacementPolicy": "Failed",
-                    "activeDeadlineSeconds": seconds,
-                    "template": template,
-                },
+                "spec": one_try(seconds, template),
             },
         },
     }

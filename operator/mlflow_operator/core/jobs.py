@@ -61,25 +61,25 @@ def _digest(server: Server, template: Object, database_state: str) -> str:
 
 def job(meta: Object, seconds: int, template: Object) -> Object:
     """One try, of `seconds` at most; `meta` as `core.meta` makes it."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": one_try(seconds, template)}
+
+
+def one_try(seconds: int, template: Object) -> Object:
+    """A Job's spec: the pod of `template` once, for `seconds` at most."""
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": meta,
-        "spec": {
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            # a node that is drained is no verdict: the pod is made again
-            "podFailurePolicy": {
-                "rules": [
-                    {
-                        "action": "Ignore",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    }
-                ]
-            },
-            "activeDeadlineSeconds": seconds,
-            "template": template,
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        # a node that is drained is no verdict: the pod is made again
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "Ignore",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                }
+            ]
         },
+        "activeDeadlineSeconds": seconds,
+        "template": template,
     }
 
 

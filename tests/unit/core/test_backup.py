@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlflow_operator.core import backup, backup_answer, backup_record
+from mlflow_operator.core import backup, backup_answer, backup_record, garbage
 from mlflow_operator.core.backup_answer import Answer
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Backup, Server
@@ -104,6 +104,19 @@ def test_a_backup_before_a_migration_is_another_one_for_another_target_or_state(
     }
     assert len(names) == 3
     assert all(name.startswith("a-backup-") for name in names)
+
+
+def test_who_is_drained_from_a_node_begins_anew() -> None:
+    """It is no verdict on the work, and that of tonight shall not wait for tomorrow."""
+    found, cleaned = wanted(), server({"garbageCollection": {}})
+    assert cleaned.garbage_collection
+    for job in (
+        backup.cronjob(*found)["spec"]["jobTemplate"],
+        backup.before_migration(*found, "a", "1"),
+        garbage.cronjob(cleaned, cleaned.garbage_collection, paused=False)["spec"]["jobTemplate"],
+    ):
+        (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+        assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
 
 
 MADE = {
