@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +17,7 @@ from psycopg.sql import SQL, Composed
 from mlflow_operator.core import provisioning
 from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.database_uri import Connection
-from mlflow_operator.core.faults import UserMistake
+from mlflow_operator.core.faults import NotReady, UserMistake
 from mlflow_operator.core.provisioning import Login, Plan
 from mlflow_operator.core.server import Owner
 from mlflow_operator.providers import postgres_admin
@@ -390,6 +391,50 @@ def test_hostile_names_are_names_and_nothing_more(
     finally:
         asyncio.run(drop(admin, None, plan, FIELD))
     assert (instance.roles(), instance.databases()) == (roles, databases)
+
+
+DIRTY = """
+CREATE TABLE public.dirty (n int) WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+INSERT INTO public.dirty SELECT generate_series(1, 300000);
+DELETE FROM public.dirty;
+"""
+"""Work for Postgres' own autovacuum that takes minutes."""
+
+
+async def test_postgres_own_work_keeps_no_database_from_going(
+    instance: Instance, admin: Connection, plan: Plan
+) -> None:
+    """No user's session may be ended to make room but those of its own; autovacuum belongs to nobody."""
+    await provision(admin, None, plan, login_of(plan), FIELD)
+    instance.query(DIRTY, database=plan.database)
+    instance.query("ALTER SYSTEM SET autovacuum_naptime = 1")
+    instance.query("SELECT pg_reload_conf()")
+    try:
+        deadline = time.monotonic() + 90
+        working = (
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = %s"
+        )
+        while instance.query(working, [plan.database]) == [(0,)]:
+            assert time.monotonic() < deadline, "autovacuum never came"
+            await asyncio.sleep(0.1)
+        await drop(admin, None, plan, FIELD)
+    finally:
+        instance.query("ALTER SYSTEM RESET autovacuum_naptime")
+        instance.query("SELECT pg_reload_conf()")
+    assert plan.database not in instance.databases()
+
+
+async def test_a_stranger_in_the_database_is_waited_for_and_told(
+    instance: Instance, admin: Connection, plan: Plan
+) -> None:
+    """An administrator of the platform who looks at it, say: that session is not ours to end."""
+    await provision(admin, None, plan, login_of(plan), FIELD)
+    with closing(instance.session(plan.database)), pytest.raises(NotReady) as told:
+        await drop(admin, None, plan, FIELD)
+    assert f'The database "{plan.database}"' in told.value.message
+    assert "is not dropped while other users are connected" in told.value.message
+    assert plan.database in instance.databases()
 
 
 def test_no_password_stands_in_the_log_of_the_database(instance: Instance) -> None:

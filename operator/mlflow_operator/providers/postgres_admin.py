@@ -182,13 +182,19 @@ class _Administration:
         await self.act_as(plan.role)
         async with self.acting_as(plan.role):
             try:
-                await self.do(statements.drop_database(plan.database))
-            except (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
-                raise NotReady(
-                    Reason.PROVISIONING_DENIED,
-                    f'The database "{plan.database}" at {self.place} is not dropped while other users are connected '
-                    "to it. End their sessions.",
-                ) from None
+                await self.do(statements.drop_database(plan.database, force=True))
+            except psycopg.errors.InsufficientPrivilege:
+                await self._drop_idle(plan)
+
+    async def _drop_idle(self, plan: Plan) -> None:
+        try:
+            await self.do(statements.drop_database(plan.database, force=False))
+        except psycopg.errors.ObjectInUse:
+            raise NotReady(
+                Reason.PROVISIONING_DENIED,
+                f'The database "{plan.database}" at {self.place} is not dropped while other users are connected '
+                "to it. End their sessions.",
+            ) from None
 
     async def drop_role(self, name: str) -> None:
         try:

@@ -136,9 +136,11 @@ def take_rights(name: str) -> Composed:
     return SQL("DROP OWNED BY {}").format(Identifier(name))
 
 
-def drop_database(database: str) -> Composed:
-    """With all that is in it, whoever of its own is connected."""
-    return SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database))
+def drop_database(database: str, *, force: bool) -> Composed:
+    """With all that is in it. `force` ends the sessions of its own users, and is refused if there are others, Postgres'
+    own autovacuum among them; without it Postgres sends that one away by itself, and nobody else."""
+    forced = SQL(" WITH (FORCE)") if force else SQL("")
+    return SQL("DROP DATABASE IF EXISTS {}{}").format(Identifier(database), forced)
 
 
 def drop_role(role: str) -> Composed:

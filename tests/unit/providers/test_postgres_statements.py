@@ -33,8 +33,12 @@ SHAPES: dict[str, tuple[Callable[[str, str], Composed], str]] = {
     "mark_database": (statements.mark_database, f"COMMENT ON DATABASE {IDENTIFIER} IS {LITERAL}"),
     "hand_over": (statements.hand_over, f"REASSIGN OWNED BY {IDENTIFIER} TO {IDENTIFIER}"),
     "drop_database": (
-        lambda a, _: statements.drop_database(a),
+        lambda a, _: statements.drop_database(a, force=True),
         f"DROP DATABASE IF EXISTS {IDENTIFIER} WITH \\(FORCE\\)",
+    ),
+    "drop_idle_database": (
+        lambda a, _: statements.drop_database(a, force=False),
+        f"DROP DATABASE IF EXISTS {IDENTIFIER}",
     ),
     "drop_role": (lambda a, _: statements.drop_role(a), f"DROP ROLE IF EXISTS {IDENTIFIER}"),
 }
