@@ -110,8 +110,12 @@ def a_good_one_is_whole_and_told(server: Server, platform: Platform) -> None:
 def a_drained_one_begins_anew(server: Server) -> None:
     """A node that is emptied for an upgrade costs no backup."""
     made = by_hand(server, "drained", lambda: evict_pod_of(server, "drained"))
-    job = server.kube.need("Job", "drained")
-    assert job["status"]["succeeded"] == 1
+
+    def counted() -> Object | None:
+        job = server.kube.need("Job", "drained")
+        return job if job["status"].get("succeeded") else None
+
+    job = eventually("the Job is complete", counted, timeouts.SETTLED)
     assert not job["status"].get("failed")
     assert "lastFailureTime" not in made or made["lastFailureTime"] < job["metadata"]["creationTimestamp"]
 
