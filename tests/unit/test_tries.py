@@ -38,8 +38,9 @@ def test_a_few_failures_are_tried_once_more_alone_and_named(  # noqa: PLR0917
     names = [f"tests/e2e/test_it.py::test_{n}" for n in range(failures)]
     asked: list[list[str]] = []
 
-    def pretended(cache: Path, arguments: list[str]) -> int:
+    def pretended(cache: Path, arguments: list[str], *, in_time: bool = True) -> int:
         asked.append(arguments)
+        assert in_time is (len(asked) == 1), "a second try is never left out"
         (cache / "v" / "cache").mkdir(parents=True, exist_ok=True)
         if failures:
             (cache / "v" / "cache" / "lastfailed").write_text(json.dumps(dict.fromkeys(names, True)))
@@ -53,3 +54,31 @@ def test_a_few_failures_are_tried_once_more_alone_and_named(  # noqa: PLR0917
     assert [line for line in unsteady.split("\n") if "::" in line] == (
         names if ends == 0 and tries > 1 else []
     )
+
+
+def test_no_test_is_begun_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was begun goes on; a session of its own has all the time in the world."""
+    monkeypatch.delenv(run.UNTIL, raising=False)
+    assert not run.out_of_time()
+    monkeypatch.setenv(run.UNTIL, "1")
+    assert run.out_of_time()
+    monkeypatch.setenv(run.UNTIL, "99999999999")
+    assert not run.out_of_time()
+
+
+@pytest.mark.parametrize("seconds", ["1", "99999999999"])
+def test_a_second_try_knows_of_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    """Else a failure would be skipped, and so be green."""
+    monkeypatch.setenv(run.UNTIL, seconds)
+    given: list[dict[str, str]] = []
+
+    def ran(command: list[str], env: dict[str, str], check: bool) -> Any:
+        given.append(env)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("subprocess.run", ran)
+    run._pytest(tmp_path, ["x"])
+    run._pytest(tmp_path, ["x"], in_time=False)
+    assert [run.UNTIL in env for env in given] == [True, False]
