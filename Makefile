@@ -33,7 +33,7 @@ chart: venv ## both charts, and the manifests
 	@$(CLUSTER) chart-tools
 	$(PYTEST) -n 2 tests/chart
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
-	$(PYTEST) -n 2 --dist loadfile tests/cluster tests/providers
+	$(PYTEST) tests/cluster tests/providers
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTHON) -m tests.e2e --durations=15
 bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)
