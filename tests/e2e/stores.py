@@ -102,7 +102,7 @@ def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str =
                 {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
                 {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
             ],
-            # its first start listens to nobody; and to start a program each second takes a tenth of a processor
+            # its first start listens to nobody, so this is enough, and no program has to be started each second
             "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
         },
         {"/var/lib/postgresql/data": 999, "/var/run/postgresql": 999},
