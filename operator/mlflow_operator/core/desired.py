@@ -53,13 +53,11 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
         found.append(credentials.database_secret(owner, connection))
     store = server.artifacts.s3
     if store and (server.artifacts.embedded or store.admin):
-        # the same twice: nobody but the operator makes the server a user of its own
-        pairs = [credentials.STORE_KEY] + ([credentials.OWN_KEY] if server.artifacts.embedded else [])
-        keys = {
-            k: v
-            for pair in pairs
-            for k, v in zip(pair, (generated.access_key, generated.secret_key), strict=True)
-        }
+        pair = generated.access_key, generated.secret_key
+        keys = dict(zip(credentials.STORE_KEY, pair, strict=True))
+        if server.artifacts.embedded:
+            # the same again: nobody but the operator makes the server a user of its own
+            keys |= zip(credentials.OWN_KEY, pair, strict=True)
         found.append(credentials.artifacts_secret(owner, store, keys))
     if client.has_secret(server):
         found.append(client.secret(server, generated.access_key, generated.secret_key))

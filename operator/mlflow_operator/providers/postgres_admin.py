@@ -183,7 +183,7 @@ class _Administration:
         async with self.acting_as(plan.role):
             try:
                 await self.do(statements.drop_database(plan.database, force=True))
-            except psycopg.errors.InsufficientPrivilege:
+            except (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
                 await self._drop_idle(plan)
 
     async def _drop_idle(self, plan: Plan) -> None:
