@@ -94,7 +94,9 @@ def _direct(server: Server) -> bool:
 
 
 def _command(server: Server) -> list[str]:
-    return ["mlflow", "server", *(("--app-name", plugins.DIRECT_APP) if _direct(server) else ())]
+    if not _direct(server):
+        return ["mlflow", "server"]
+    return ["python3", "-m", plugins.SERVE, "server", "--app-name", plugins.DIRECT_APP]
 
 
 def _drain(server: Server) -> list[str]:

@@ -18,6 +18,9 @@ PUBLIC_ADDRESS = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
 DIRECT_APP = "mlflow-operator-direct"
 """What `mlflow server --app-name` calls the application that takes the tracking API straight to its handlers."""
 
+SERVE = "mlflow_operator_tracking.serve"
+"""The module that does what the command `mlflow` does, and keeps no second copy of MLflow."""
+
 DRAINING = ".mlflow-operator-draining"
 """The file below HOME that tells that application to part from its clients."""
 
@@ -43,6 +46,7 @@ _PROXIED = {
     ),
     "direct.py": ("mlflow_operator_tracking/direct.py", payload.DIRECT),
     "answers.py": ("mlflow_operator_tracking/answers.py", payload.ANSWERS),
+    "serve.py": ("mlflow_operator_tracking/serve.py", payload.SERVE),
     **_distribution(
         "direct", "mlflow.app", f"{DIRECT_APP} = mlflow_operator_tracking.direct:app", _OF_DIRECT
     ),
