@@ -1,6 +1,6 @@
 """The server: Deployment, Service, and a PodDisruptionBudget from two replicas on."""
 
-from mlflow_operator.core import labels, mlflow, plugins, pods, versions
+from mlflow_operator.core import labels, mlflow, plugins, pods
 from mlflow_operator.core.meta import metadata
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Server
@@ -88,20 +88,15 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
     return pod
 
 
-def _direct(server: Server) -> bool:
-    # the application lies among the plugins for proxied artifacts
-    return server.official and server.artifacts.proxied and server.version in versions.DIRECT
-
-
 def _command(server: Server) -> list[str]:
-    if not _direct(server):
+    if not server.direct:
         return ["mlflow", "server"]
     return ["python3", "-m", plugins.SERVE, "server", "--app-name", plugins.DIRECT_APP]
 
 
 def _drain(server: Server) -> list[str]:
     wait = ["sleep", str(_DRAIN_SECONDS)]
-    if not _direct(server):
+    if not server.direct:
         return wait
     return ["sh", "-c", f'touch "$HOME/{plugins.DRAINING}"; exec {" ".join(wait)}']
 

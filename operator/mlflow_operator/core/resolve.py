@@ -43,7 +43,7 @@ from mlflow_operator.core.server import (
     TLSMode,
     Volume,
 )
-from mlflow_operator.core.versions import TESTED, Images
+from mlflow_operator.core.versions import DIRECT, TESTED, Images
 
 EMBEDDED_BUCKET = "mlflow"
 _TLS = {
@@ -85,23 +85,27 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
     owner = Owner(meta.name, meta.namespace, meta.uid)
     version = spec.version or resource.status.version or TESTED
     jobs = spec.job_execution.value == "Enabled"
-    official = around.images.server(version)
+    image = around.images.server(version)
+    official = not spec.image or spec.image == image
     names = hosts.service_names(owner.names.service, owner.namespace, around.cluster_domain)
     database = _database(owner, spec.database, around.images)
     artifacts = _artifacts(owner, spec.artifacts, around.images)
+    # the application lies among the plugins for proxied artifacts
+    direct = official and artifacts.proxied and version in DIRECT
     return Server(
         owner=owner,
         version=version,
-        image=spec.image or official,
-        official=not spec.image or spec.image == official,
-        version_named=bool(spec.version) or not spec.image or spec.image == official,
+        image=spec.image or image,
+        official=official,
+        version_named=bool(spec.version) or official,
+        direct=direct,
         pull_policy=spec.image_pull_policy.value,
         replicas=0 if spec.suspend else spec.replicas,
         suspended=spec.suspend,
         workers=spec.workers,
         job_execution=jobs,
         hosts=hosts.allowed(names, [*(spec.allowed_hosts or ()), *around.addresses], around.node_ports),
-        resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs),
+        resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs, waits=not direct),
         env=_manifests(spec.env),
         env_from=_manifests(spec.env_from),
         volume_mounts=_manifests(spec.volume_mounts),

@@ -311,6 +311,7 @@ class Server:
 
     `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
     `version_named`: the image has to hold just this version, for the spec names it or the image is its official one.
+    `direct`: its tracking API is taken straight to its handlers, by a process that is MLflow's own command as well.
     `stops_to_migrate`: servers stop before the tables move under them. `backs_up_first`: and a backup is made before.
     """
 
@@ -319,6 +320,7 @@ class Server:
     image: str
     official: bool
     version_named: bool
+    direct: bool
     pull_policy: str
     replicas: int
     suspended: bool

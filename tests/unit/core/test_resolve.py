@@ -50,13 +50,17 @@ def test_suspended_means_no_replica() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 @pytest.mark.parametrize("jobs", [False, True])
-def test_default_memory_holds_the_workers(workers: int, jobs: bool) -> None:
+@pytest.mark.parametrize("image", [{}, {"image": "own:1", "version": "3.17.2"}], ids=["official", "own"])
+def test_default_memory_holds_the_workers(workers: int, jobs: bool, image: Object) -> None:
     """What MLflow was measured to need at rest fits the request, and twice the growth fits the limit."""
-    measured_mb = {1: 421, 2: 617, 4: 964, 8: 964 + 4 * 174}[workers] + (1310 if jobs else 0)
-    spec: Object = {"workers": workers, "jobExecution": "Enabled" if jobs else "Disabled"}
+    waits = {1: 421, 2: 617, 4: 964, 8: 964 + 4 * 174}[workers] + (1310 if jobs else 0)
+    serves = {1: 191, 2: 405, 4: 786, 8: 786 + 4 * 191}[workers]
+    measured_mb = waits if jobs or image else serves
+    spec: Object = {"workers": workers, "jobExecution": "Enabled" if jobs else "Disabled", **image}
     resources = server(spec).resources
     assert quantity.compare(resources["requests"]["memory"], f"{measured_mb}M") >= 0
-    assert quantity.compare(resources["limits"]["memory"], f"{int(measured_mb * 1.5)}M") >= 0
+    assert quantity.compare(resources["requests"]["memory"], f"{int(measured_mb * 1.5)}M") < 0
+    assert quantity.compare(resources["limits"]["memory"], f"{int(waits * 1.5)}M") >= 0
 
 
 def test_asked_resources_win() -> None:

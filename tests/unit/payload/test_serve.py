@@ -1,11 +1,12 @@
 """The server in the process of MLflow's command: only where it makes no difference but the second copy."""
 
+import json
 import os
+import subprocess
 import sys
 from typing import Any
 
 import pytest
-from mlflow import server
 
 from mlflow_operator.payload import serve
 
@@ -35,7 +36,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(serve.uvicorn, "main", lambda args, standalone_mode: found.append(args))
     monkeypatch.setattr(os, "execve", replaced)
-    monkeypatch.setattr(os, "environ", {"HOME": "/", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    monkeypatch.setattr(os, "environ", {"HOME": "/"})
     return found
 
 
@@ -91,24 +92,31 @@ def test_what_mlflow_has_to_wait_for_it_starts_itself(served: list[list[str]]) -
     assert not served
 
 
-def test_the_pinned_mlflow_is_served_in_place(
-    served: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it tells its server is all known here: else each server would quietly hold two copies again."""
-    monkeypatch.setattr(server, "_exec_cmd", serve.taking_its_place(spawn))
-    with pytest.raises(SystemExit):
-        server._run_server(
-            file_store_path="sqlite://",
-            registry_store_uri="sqlite://",
-            default_artifact_root="mlflow-artifacts:/",
-            serve_artifacts=True,
-            artifacts_only=False,
-            artifacts_destination="s3://bucket",
-            host="127.0.0.1",
-            port=5000,
-            workers=1,
-            uvicorn_opts="--timeout-graceful-shutdown 30",
-        )
-    (arguments,) = served
-    assert arguments[-1] == "mlflow.server.fastapi_app:app"
-    assert os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] == "s3://bucket"
+SERVED = """
+import json, os
+from mlflow_operator.payload import serve
+from mlflow import server
+
+serve.uvicorn.main = lambda args, standalone_mode: print(json.dumps([args[-1], dict(os.environ)]))
+server._exec_cmd = serve.taking_its_place(server._exec_cmd)
+server._run_server(
+    file_store_path="sqlite://", registry_store_uri="sqlite://", default_artifact_root="mlflow-artifacts:/",
+    serve_artifacts=True, artifacts_only=False, artifacts_destination="s3://bucket",
+    host="127.0.0.1", port=5000, workers=1, uvicorn_opts="--timeout-graceful-shutdown 30",
+)
+"""
+
+
+def test_the_pinned_mlflow_is_served_in_place() -> None:
+    """What it tells its server is all known here: else each server would quietly hold two copies again.
+
+    In a process of its own: MLflow's server looks at its surroundings when it is imported, once.
+    """
+    given = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED], env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    application, told = json.loads(done.stdout)
+    assert application == "mlflow.server.fastapi_app:app"
+    assert told["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] == "s3://bucket"
