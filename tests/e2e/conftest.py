@@ -47,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begins no more where the run is out of time; those that look at all of it always run."""
     if run.out_of_time() and not item.get_closest_marker("last"):
+        run.leave_out(item.nodeid)
         pytest.skip(f"left out: the run is out of time. {run.LONGER}")
 
 

@@ -82,3 +82,28 @@ def test_a_second_try_knows_of_no_limit(
     run._pytest(tmp_path, ["x"])
     run._pytest(tmp_path, ["x"], in_time=False)
     assert [run.UNTIL in env for env in given] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, 1000 + 60 * run.MINUTES),
+        ({run.BEGAN: "400"}, 400 + 60 * run.MINUTES),
+        ({run.BEGAN: "400", "MLFLOW_OPERATOR_E2E_MINUTES": "600"}, 400 + 36000),
+    ],
+    ids=["by themselves", "after the other tests", "as long as asked"],
+)
+def test_the_time_is_that_of_all_tests_together(environment: dict[str, str], seconds: float) -> None:
+    """A machine that had to build everything first is not to find out in the end that there was no time."""
+    assert run.ends(environment, 1000) == seconds
+
+
+def test_what_is_left_out_is_noted_for_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whichever process it was."""
+    monkeypatch.setattr(run, "LEFT_OUT", tmp_path / "out" / "left-out")
+    run.leave_out("tests/e2e/test_it.py::test_one")
+    run.leave_out("tests/e2e/test_it.py::test_two")
+    assert run.LEFT_OUT.read_text().split() == [
+        "tests/e2e/test_it.py::test_one",
+        "tests/e2e/test_it.py::test_two",
+    ]
