@@ -3,6 +3,8 @@ CACHE := $(or $(MLFLOW_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ml
 export MLFLOW_OPERATOR_CACHE := $(CACHE)
 export KUBECONFIG := $(CACHE)/kubeconfig
 export PATH := $(CACHE)/bin:$(PATH)
+# Where it is set, each of the tests' many programs would compile MLflow anew, for six seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The system's Python does: making the cluster needs nothing but the standard library.
 CLUSTER := python3 -m tests.cluster
