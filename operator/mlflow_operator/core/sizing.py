@@ -1,7 +1,7 @@
 """Memory and CPU that fit the number of workers, so that the defaults never meet the OOM killer.
 
 MLflow 3.17.2 with job execution off takes 421, 617 and 964 MB with 1, 2 and 4 workers (proportional set size, at
-rest), and 191, 405 and 786 MB where none of its processes only waits for another; job execution adds eight processes
+rest), and 204, 405 and 786 MB where none of its processes only waits for another; job execution adds eight processes
 and about 1.3 GB. Requests stand a little above rest; limits leave room for uploads in flight, the same either way.
 There is no CPU limit: throttling at start costs more than it saves.
 """
