@@ -143,7 +143,9 @@ def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start
         assert answer == want, question
     seen = processes(ours)
     assert len(seen) == PROCESSES[workers], seen
-    assert (plugins.SERVE in seen[0]) == (workers == "1"), "the one that checked serves, or has become uvicorn"
+    assert (plugins.SERVE in seen[0]) == (workers == "1"), (
+        "the one that checked serves, or has become uvicorn"
+    )
     docker("stop", "--time", "20", ours)
     assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "0"
 
