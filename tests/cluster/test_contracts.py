@@ -5,7 +5,6 @@ pulled, the published image itself where it can. So the list is held to both.
 """
 
 import json
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ import pytest
 import requests
 
 from tests.cluster import network, settings
+from tests.containers import docker
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW, POSTGRES, MINIO = PINS["IMAGE_MLFLOW"], PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]
@@ -30,15 +30,6 @@ READY = 60
 RIGHT = "right"
 
 Run = Callable[..., str]
-
-
-def docker(*argv: str, check: bool = True) -> str:
-    """What a docker command prints on both channels."""
-    done = subprocess.run(
-        ("docker", *argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done.stdout.strip()
 
 
 def config(reference: str) -> dict[str, Any]:

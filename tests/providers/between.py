@@ -10,8 +10,8 @@ import psycopg
 import requests
 
 from mlflow_operator.core.database_uri import Connection
+from tests.containers import docker
 from tests.e2e.toxics import API, DATABASE, STORE, Way
-from tests.providers.minio import docker
 
 START_SECONDS = 60
 POOLER = {

@@ -3,7 +3,6 @@
 import base64
 import secrets
 import ssl
-import subprocess
 import tempfile
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from botocore.config import Config
 
 from mlflow_operator.providers.s3 import Bucket
 from mlflow_operator.providers.signed import AccessKey, Admin
+from tests.containers import docker
 from tests.e2e.certificates import Authority
 
 if TYPE_CHECKING:
@@ -121,12 +121,3 @@ def _until_it_answers(store: Store, path: str) -> None:
         except OSError:
             assert time.monotonic() < deadline, docker("logs", store.container)
             time.sleep(0.2)
-
-
-def docker(*argv: str) -> str:
-    """What docker prints."""
-    done = subprocess.run(
-        ("docker", *argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.strip()

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from mlflow_operator.providers.signed import AccessKey
+from tests.containers import docker
 from tests.providers import minio
 from tests.providers.minio import Store
 
@@ -20,7 +21,7 @@ def start(image: str) -> Store:
         for key, actions in ((OWNER, ["Admin"]), (STRANGER, strange))
     ]
     sizes = ("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.peers=none")
-    container = minio.docker(
+    container = docker(
         *("create", "-p", "127.0.0.1::8333", image, "server", "-dir=/tmp", *sizes),
         *("-s3", "-s3.config=/users.json", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         *("-s3.iam=true", "-s3.iam.readOnly=false"),
@@ -29,5 +30,5 @@ def start(image: str) -> Store:
         file = Path(folder, "users.json")
         file.write_text(json.dumps({"identities": users}))
         file.chmod(0o644)
-        minio.docker("cp", str(file), f"{container}:/users.json")
+        docker("cp", str(file), f"{container}:/users.json")
     return minio.started(container, 8333, "http", "/healthz")

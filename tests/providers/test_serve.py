@@ -1,15 +1,15 @@
 """A server with one copy of MLflow less is the server that MLflow's own command starts, in MLflow's own image."""
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mlflow_operator.core import plugins
+from mlflow_operator.core import deployment, plugins
 from tests.cluster import settings
+from tests.containers import docker
 from tests.unit.core.support import server
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
@@ -58,7 +58,7 @@ QUESTIONS: list[tuple[str, str, dict[str, str], str]] = [
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Runs a server as in a pod; gives the container's name once it answers."""
-    made = server({})
+    made = server()
     contents = plugins.config_map(made)["data"]
     for item in plugins.volume(made)["configMap"]["items"]:
         file = tmp_path / item["path"]
@@ -67,7 +67,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     tmp_path.chmod(0o755)
     started: list[str] = []
 
-    def run(*command: str, workers: str, more: tuple[str, ...] = ()) -> str:
+    def run(*argv: str, workers: str, more: tuple[str, ...] = ()) -> str:
         given = {
             "HOME": "/tmp",
             "PYTHONPATH": "/plugins",
@@ -86,7 +86,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         env = [part for name, value in given.items() for part in ("-e", f"{name}={value}")]
         name = docker(
             "run", "-d", "--network", "none", "--user", "10001:10001", "--read-only", "--tmpfs", "/tmp",
-            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *more, MLFLOW, *command,
+            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *more, MLFLOW, *argv,
         )  # fmt: skip
         started.append(name)
         deadline = time.monotonic() + READY
@@ -104,18 +104,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         docker("rm", "-f", "-v", name)
 
 
-def docker(*argv: str, stdin: str = "") -> str:
-    """What it prints on both channels."""
-    done = subprocess.run(
-        ["docker", *argv],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert not done.returncode, done.stdout
-    return done.stdout.strip()
+def command() -> list[str]:
+    """A pod's."""
+    pod = deployment.deployment(server(), "")["spec"]["template"]["spec"]
+    return [*pod["containers"][0]["command"]]
 
 
 def asked(name: str, questions: list[tuple[str, str, dict[str, str], str]]) -> list[list[object]]:
@@ -134,8 +126,7 @@ def processes(name: str) -> list[str]:
 @pytest.mark.parametrize("workers", PROCESSES)
 def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start, workers: str) -> None:
     """Hosts and origins that it does not know are refused by both; no process waits for another."""
-    serve = ("python3", "-m", plugins.SERVE, "server", "--app-name", plugins.DIRECT_APP)
-    ours = start(*serve, workers=workers)
+    ours = start(*command(), workers=workers)
     mlflows = start("mlflow", "server", "--app-name", plugins.DIRECT_APP, workers=workers)
     answers, wanted = asked(ours, QUESTIONS), asked(mlflows, QUESTIONS)
     assert [status for status, *_ in wanted].count(403) >= 2
@@ -152,8 +143,7 @@ def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start
 
 def test_metrics_are_there_where_they_are_asked_for(start: Start) -> None:
     """MLflow begins to count while it is imported."""
-    serve = ("python3", "-m", plugins.SERVE, "server", "--app-name", plugins.DIRECT_APP)
-    counting = start(*serve, workers="1", more=("-e", "MLFLOW_EXPOSE_PROMETHEUS=/tmp/metrics"))
+    counting = start(*command(), workers="1", more=("-e", "MLFLOW_EXPOSE_PROMETHEUS=/tmp/metrics"))
     status, _, text = asked(counting, [("GET", "/metrics", OURS, "")])[0]
     assert status == 200
     assert "mlflow_exporter_info" in str(text)
