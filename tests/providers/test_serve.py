@@ -1,6 +1,7 @@
-"""A server with one copy of MLflow less is the server that MLflow's own command starts, in MLflow's own image."""
+"""A server with MLflow imported once is the server that MLflow's own command starts, in MLflow's own image."""
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ from tests.unit.core.support import server
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW = PINS["IMAGE_MLFLOW"]
 READY = 120
-PROCESSES = {"1": 1, "2": 4}
-"""By workers: the one that serves; else uvicorn's, its tracker of what they share, and the workers."""
+PROCESSES = {"1": 1, "2": 3}
+"""By workers: the one that serves; else the one that keeps the workers, and these."""
 
 Start = Callable[..., str]
 
@@ -33,6 +34,11 @@ for method, path, headers, body in json.load(sys.stdin):
     known = {name.lower(): value for name, value in said.getheaders() if name.lower() not in ("date", "server")}
     answers.append([said.status, known, said.read().decode(errors="replace")])
 print(json.dumps(answers))
+"""
+
+KILL_ONE = """
+import os, pathlib, signal
+os.kill(int(pathlib.Path("/proc/1/task/1/children").read_text().split()[-1]), signal.SIGKILL)
 """
 
 OURS, STRANGE = {"Host": "tracking"}, {"Host": "evil.example"}
@@ -81,7 +87,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "MLFLOW_SERVER_ALLOWED_HOSTS": "tracking",
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "http://tracking",
             "MLFLOW_UVICORN_OPTS": "--timeout-graceful-shutdown 5",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
         }
         env = [part for name, value in given.items() for part in ("-e", f"{name}={value}")]
         name = docker(
@@ -95,8 +100,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 if asked(name, QUESTIONS[:1])[0][0] == 200:
                     return name
             except AssertionError:
-                if time.monotonic() > deadline:
-                    pytest.fail(docker("logs", name))
+                state = docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name)
+                if not state.startswith("running") or time.monotonic() > deadline:
+                    pytest.fail(f"{state}\n{docker('logs', name)}")
             time.sleep(0.5)
 
     yield run
@@ -123,6 +129,12 @@ def processes(name: str) -> list[str]:
     return docker("top", name, "-eo", "pid,args").splitlines()[1:]
 
 
+def listens(name: str) -> bool:
+    """Whether the first process has a handler for SIGTERM."""
+    caught = docker("exec", name, "grep", "SigCgt", "/proc/1/status").split()[1]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.parametrize("workers", PROCESSES)
 def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start, workers: str) -> None:
     """Hosts and origins that it does not know are refused by both; no process waits for another."""
@@ -134,11 +146,40 @@ def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start
         assert answer == want, question
     seen = processes(ours)
     assert len(seen) == PROCESSES[workers], seen
-    assert (plugins.SERVE in seen[0]) == (workers == "1"), (
-        "the one that checked serves, or has become uvicorn"
-    )
+    assert all(plugins.SERVE in each for each in seen), "each has all that the first one imported"
     docker("stop", "--time", "20", ours)
     assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "0"
+
+
+def test_a_worker_that_dies_is_followed_by_another(start: Start) -> None:
+    """A new copy of the process that never served, while the other worker answers."""
+    ours = start(*command(), workers="2")
+    before = {line.split()[0] for line in processes(ours)}
+    docker("exec", ours, "python3", "-c", KILL_ONE)
+    deadline = time.monotonic() + READY
+    while len(after := {line.split()[0] for line in processes(ours)}) < len(before) or after == before:
+        assert time.monotonic() < deadline, docker("logs", ours)
+    assert len(after & before) == len(before) - 1
+    for answer, want in zip(asked(ours, QUESTIONS * 4), asked(ours, QUESTIONS) * 4, strict=True):
+        assert answer == want
+
+
+def test_while_it_starts_it_ends_when_asked(start: Start) -> None:
+    """The first process of a container would otherwise be deaf until uvicorn listens to signals."""
+    ours = start(*command(), workers="2")
+    docker("restart", ours)
+    deadline = time.monotonic() + READY
+    while not listens(ours):
+        assert time.monotonic() < deadline
+    docker("stop", "--time", "20", ours)
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "143"
+
+
+def test_a_database_it_can_not_use_ends_it_with_what_mlflow_says(start: Start) -> None:
+    """Exit code and last words are those of MLflow's command."""
+    broken = ("-e", "MLFLOW_BACKEND_STORE_URI=sqlite:////nowhere/mlflow.db")
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)^exited 1\n.*Error initializing backend store"):
+        start(*command(), workers="2", more=broken)
 
 
 def test_metrics_are_there_where_they_are_asked_for(start: Start) -> None:

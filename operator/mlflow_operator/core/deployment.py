@@ -113,7 +113,7 @@ def _container(server: Server) -> Object:
         "envFrom": list(server.env_from),
         "resources": server.resources,
         "securityContext": pods.CONTAINER_SECURITY,
-        # MLflow is imported once or twice until it answers; on a busy node that takes many seconds
+        # MLflow is imported until it answers; on a busy node that takes many seconds
         "startupProbe": pods.http_probe("/health", "http", 1, 300),
         "readinessProbe": pods.http_probe("/health", "http", 5, 3),
         "livenessProbe": pods.http_probe("/health", "http", 15, 8, 10),

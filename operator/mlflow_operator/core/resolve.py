@@ -105,7 +105,7 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         workers=spec.workers,
         job_execution=jobs,
         hosts=hosts.allowed(names, [*(spec.allowed_hosts or ()), *around.addresses], around.node_ports),
-        resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs, waits=not direct),
+        resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs, once=direct),
         env=_manifests(spec.env),
         env_from=_manifests(spec.env_from),
         volume_mounts=_manifests(spec.volume_mounts),

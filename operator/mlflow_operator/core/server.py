@@ -311,7 +311,7 @@ class Server:
 
     `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
     `version_named`: the image has to hold just this version, for the spec names it or the image is its official one.
-    `direct`: its tracking API is taken straight to its handlers, by a process that is MLflow's own command as well.
+    `direct`: its tracking API is taken straight to its handlers, by a process that imports MLflow once for all workers.
     `stops_to_migrate`: servers stop before the tables move under them. `backs_up_first`: and a backup is made before.
     """
 

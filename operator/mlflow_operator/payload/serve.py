@@ -1,19 +1,34 @@
-"""`mlflow server` with one copy of MLflow less.
+"""`mlflow server` with one copy of MLflow.
 
 MLflow's command imports MLflow, checks its options and the database, starts uvicorn as another process, which imports
-it all again, and from then on waits for its end. Here one worker serves in the very process that has checked, half of
-a start and of the memory; and where there are more, uvicorn's supervisor takes the place of what would but wait.
+it all again, in each worker, and from then on waits for its end. Here it is imported once. A child checks, says what
+MLflow would start, and takes what it opened with it; this process, which never connected to anything, serves, or has
+as many workers as were asked for, which are copies of it and share what they do not change.
 """
 
+import gc
+import importlib
+import json
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+import warnings
 
 # Before MLflow: what it finds imported tells it that it is to serve, and so to check hosts and origins.
 from uvicorn.main import main as uvicorn
 
+try:
+    from uvicorn import _subprocess as workers
+except ImportError:
+    workers = None
+
+MLFLOW = [sys.executable, "-m", "mlflow"]
 UVICORN = [sys.executable, "-m", "uvicorn"]
 WAITED_FOR = {"capture_output": False, "synchronous": False}  # as MLflow starts its server, and nothing else
 JOBS = "_MLFLOW_HUEY_STORAGE_PATH"  # with it MLflow has a second process to start and to wait for
+TERMINATED = 128 + signal.SIGTERM
 
 READ_LATE = {
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
@@ -32,31 +47,85 @@ READ_LATE = {
 """What MLflow tells its server and reads when it is asked something. The rest it reads on import, which is over."""
 
 
-def taking_its_place(spawn):
-    """`spawn`, MLflow's own way to start a process, unless what it shall start is the server."""
+def telling(whom):
+    """In the place of MLflow's own way to start a process: tells `whom`, a file descriptor, what would be started.
+
+    Whatever MLflow would have to wait for it has to start itself, and so to begin anew, in the place of both.
+    """
 
     def start(command, *, extra_env=None, **how):
         told = extra_env or {}
-        if command[:3] != UVICORN or how != WAITED_FOR or JOBS in told:
-            return spawn(command, extra_env=extra_env, **how)
-        options = uvicorn.make_context("uvicorn", command[3:]).params
-        if options["workers"] == 1 and not options["reload"] and told.keys() <= READ_LATE:
-            os.environ.update(told)
-            sys.exit(uvicorn.main(command[3:], standalone_mode=False))
-        os.execve(sys.executable, command, {**os.environ, **told})  # noqa: S606 - MLflow does the same
-        return None  # never
+        plain = command[:3] == UVICORN and how == WAITED_FOR and JOBS not in told
+        with os.fdopen(whom, "w") as parent:
+            json.dump([command, told, dict(os.environ)] if plain else [None, None, None], parent)
+        sys.exit(0)
 
     return start
 
 
+def checked(run, server):
+    """What MLflow would start as its server: the command, what it is told, and the environment of both.
+
+    None if it is none of ours. `run` is its command, and `server` the module that starts it; it ends with a code of
+    its own if it finds anything wrong, and so does this process.
+    """
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # the other threads are those of numpy and pyarrow, whose libraries are prepared for it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        os.close(reader)
+        server._exec_cmd = telling(writer)
+        run()
+        sys.exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        text = said.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code or not text:
+        sys.exit(code if code >= 0 else 128 - code)
+    command, told, environment = json.loads(text)
+    return command and (command, told, environment)
+
+
+def serve(command, told, environment):
+    """Does what `command`, one of uvicorn, would do in another process."""
+    options = uvicorn.make_context("uvicorn", command[3:]).params
+    known = told.keys() <= READ_LATE and not options["reload"]
+    several = options["workers"] > 1
+    if not known or (several and not can_be_copied()):
+        os.execve(sys.executable, command, {**environment, **told})  # noqa: S606 - MLflow does the same
+    os.environ.update({**environment, **told})
+    if several:
+        for name in ("mlflow.server.fastapi_app", options["app"].partition(":")[0]):
+            importlib.import_module(name)
+        # nothing of it is looked at again, and so copied, by the collector of a worker
+        gc.collect()
+        gc.freeze()
+        workers.spawn = multiprocessing.get_context("fork")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.exit(uvicorn.main(command[3:], standalone_mode=False))
+
+
+def can_be_copied():
+    """Whether uvicorn starts its workers as we know it, and no other thread could hold a lock that stays held."""
+    return hasattr(workers, "spawn") and threading.active_count() == 1
+
+
 def main():
     """What `mlflow` does with the same arguments."""
+    # the first process of a container is deaf to what it does not handle, and a pod that starts may have to go, too
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     from mlflow import server
     from mlflow.cli import cli
 
-    if hasattr(server, "_exec_cmd"):
-        server._exec_cmd = taking_its_place(server._exec_cmd)
-    cli(prog_name="mlflow")
+    if not hasattr(server, "_exec_cmd"):
+        cli(prog_name="mlflow")
+    found = checked(lambda: cli(prog_name="mlflow"), server)
+    if not found:
+        os.execv(sys.executable, [*MLFLOW, *sys.argv[1:]])  # noqa: S606
+    serve(*found)
 
 
 if __name__ == "__main__":

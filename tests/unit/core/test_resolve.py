@@ -54,7 +54,7 @@ def test_suspended_means_no_replica() -> None:
 def test_default_memory_holds_the_workers(workers: int, jobs: bool, image: Object) -> None:
     """What MLflow was measured to need at rest fits the request, and twice the growth fits the limit."""
     waits = {1: 421, 2: 617, 4: 964, 8: 964 + 4 * 174}[workers] + (1310 if jobs else 0)
-    serves = {1: 191, 2: 405, 4: 786, 8: 786 + 4 * 191}[workers]
+    serves = {1: 217, 2: 336, 4: 396, 8: 396 + 4 * 60}[workers]
     measured_mb = waits if jobs or image else serves
     spec: Object = {"workers": workers, "jobExecution": "Enabled" if jobs else "Disabled", **image}
     resources = server(spec).resources
