@@ -71,7 +71,7 @@ def checked(run, server):
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # the other threads are those of numpy and pyarrow, whose libraries are prepared for it
+        # the other threads are those of libraries, which are prepared for it
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
@@ -92,25 +92,30 @@ def checked(run, server):
 def serve(command, told, environment):
     """Does what `command`, one of uvicorn, would do in another process."""
     options = uvicorn.make_context("uvicorn", command[3:]).params
-    known = told.keys() <= READ_LATE and not options["reload"]
-    several = options["workers"] > 1
-    if not known or (several and not can_be_copied()):
-        os.execve(sys.executable, command, {**environment, **told})  # noqa: S606 - MLflow does the same
-    os.environ.update({**environment, **told})
-    if several:
+    everything = {**environment, **told}
+    if told.keys() <= READ_LATE and not options["reload"]:
+        os.environ.update(everything)
         for name in ("mlflow.server.fastapi_app", options["app"].partition(":")[0]):
             importlib.import_module(name)
-        # nothing of it is looked at again, and so copied, by the collector of a worker
-        gc.collect()
-        gc.freeze()
-        workers.spawn = multiprocessing.get_context("fork")
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.exit(uvicorn.main(command[3:], standalone_mode=False))
+        if options["workers"] == 1 or workers_are_copies():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.exit(uvicorn.main(command[3:], standalone_mode=False))
+    os.execve(sys.executable, command, everything)  # noqa: S606 - MLflow does the same
 
 
-def can_be_copied():
-    """Whether uvicorn starts its workers as we know it, and no other thread could hold a lock that stays held."""
-    return hasattr(workers, "spawn") and threading.active_count() == 1
+def workers_are_copies():
+    """Has uvicorn copy this process for each worker; False, and nothing done, where that is not safe.
+
+    It is not if another thread of Python's might hold a lock, which in a copy nobody would give back, or if uvicorn
+    does not start its workers as we know it. Threads of numpy's and pyarrow's libraries are prepared for it.
+    """
+    if threading.active_count() > 1 or not hasattr(workers, "spawn"):
+        return False
+    # what is there now no worker's collector looks at, which would have each get a copy of its own
+    gc.collect()
+    gc.freeze()
+    workers.spawn = multiprocessing.get_context("fork")
+    return True
 
 
 def main():
