@@ -31,13 +31,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "alone: no other test may run meanwhile; restarts_operator means this, too"
     )
+    config.addinivalue_line(
+        "markers", "long: begins before the others, lest it be the last one, alone, for minutes"
+    )
     config.addinivalue_line("markers", "last: looks at the whole run, after all other tests")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the last ones last, and leaves the order of all others."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """Puts files with long ones first and the last ones last, and leaves the order of all others."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: (item.get_closest_marker("last") is not None, item.path not in long))
     for item in items:
         if item.get_closest_marker("restarts_operator"):
             item.add_marker(pytest.mark.alone)

@@ -115,7 +115,9 @@ def main(arguments: list[str]) -> int:
         os.environ[SINCE] = now()
         os.environ[UNTIL] = str(ends(os.environ, time.time()))
         codes = [_part(kube, "alone", ["-m", "alone and not last", *where])]
-        many = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", "not alone and not last"]
+        # files in the order of `pytest_collection_modifyitems`, not by the number of their tests
+        dealt = ["-n", str(AT_ONCE), "--dist", "loadfile", "--no-loadscope-reorder"]
+        many = [*dealt, "-m", "not alone and not last"]
         with nullcontext() if named else _earlier_versions(kube):
             codes.append(_part(kube, "many", [*many, *where]))
         codes.append(pytest.main(["-m", "last", *where, *(LAST if named else ())]))

@@ -206,6 +206,7 @@ def merge(target: Object, change: Object) -> None:
             target[key] = value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_works_and_once_more_is_no_work(
     example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube]

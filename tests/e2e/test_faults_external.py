@@ -38,6 +38,7 @@ def tuning(**values: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tuning"}, "data": values}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_fault_of_a_dependency_is_named_once_and_mended_where_it_arose(
     ns: Kube, other_ns: Kube

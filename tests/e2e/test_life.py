@@ -82,6 +82,7 @@ def definition(kube: Kube) -> bool:
     return bool(kube.kubectl("get", "crd", DEFINITION, "--ignore-not-found", "-o", "name"))
 
 
+@pytest.mark.long
 def test_shared_stores_rotate_without_a_failed_request_and_are_left_clean(
     ns: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def fails_first(platform: Platform, server: Server, version: str) -> None:
     server.kube.run(*command.split())
 
 
+@pytest.mark.long
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     platform: Platform, ns: Kube, earlier: dict[str, str]
 ) -> None:

@@ -66,6 +66,7 @@ def page(bench: Workbench) -> Iterator[Page]:
         yield window
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_it_works_from_outside(bench: Workbench, program: str) -> None:
     """With the plain client and the server's URL; the program itself checks that all came back."""
