@@ -96,8 +96,13 @@ def value(variable: str, text: str) -> Object:
 
 def http_probe(path: str, port: str, period: int, failures: int, timeout: int = 5) -> Object:
     """An HTTP probe; `period` and `timeout` in seconds."""
+    return probe({"httpGet": {"path": path, "port": port}}, period, failures, timeout)
+
+
+def probe(how: Object, period: int, failures: int, timeout: int = 5) -> Object:
+    """A probe of any kind: `how` says what is asked; `period` and `timeout` in seconds."""
     return {
-        "httpGet": {"path": path, "port": port},
+        **how,
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": timeout,

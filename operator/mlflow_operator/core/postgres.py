@@ -59,10 +59,10 @@ def _container(owner: Owner, database: EmbeddedDatabase) -> Object:
         ],
         "resources": database.resources,
         # crash recovery after a lost node can take long; killing it would start it all over again
-        "startupProbe": {"exec": {"command": ready}, **_often(period=1, failures=600)},
+        "startupProbe": pods.probe({"exec": {"command": ready}}, 1, 600),
         # by then it listens to nobody it would refuse, and to start a program in a container, for as long as the
         # database lives, takes a hundred times what a connection does
-        "readinessProbe": {"tcpSocket": {"port": "postgres"}, **_often(period=5, failures=3)},
+        "readinessProbe": pods.probe({"tcpSocket": {"port": "postgres"}}, 5, 3),
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA},
             {"name": "run", "mountPath": "/var/run/postgresql"},
@@ -70,7 +70,3 @@ def _container(owner: Owner, database: EmbeddedDatabase) -> Object:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount
         ],
     }
-
-
-def _often(period: int, failures: int) -> Object:
-    return {"periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 5}

@@ -57,7 +57,7 @@ def telling(whom):
         told = extra_env or {}
         plain = command[:3] == UVICORN and how == WAITED_FOR and JOBS not in told
         with os.fdopen(whom, "w") as parent:
-            json.dump([command, told, dict(os.environ)] if plain else [None, None, None], parent)
+            json.dump([command, told, dict(os.environ)] if plain else None, parent)
         sys.exit(0)
 
     return start
@@ -85,8 +85,7 @@ def checked(run, server):
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code or not text:
         sys.exit(code if code >= 0 else 128 - code)
-    command, told, environment = json.loads(text)
-    return command and (command, told, environment)
+    return json.loads(text)
 
 
 def serve(command, told, environment):
