@@ -54,7 +54,7 @@ after ten seconds it is better to give the worker to another MLflowServer."""
 
 CONNECTIONS = 12
 """Requests at a time; more wait for their turn. The API server answers in milliseconds, so more make nothing faster,
-but each connection keeps some 300 KiB (asyncio's TLS reads into 256), and all workers together would ask for 70."""
+but each connection keeps some 100 KiB or more (what TLS reads into), and all workers together would ask for 70."""
 
 PAGE = 500
 """Objects per answer of a list."""

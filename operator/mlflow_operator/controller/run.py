@@ -5,6 +5,7 @@ import logging
 import secrets
 import signal
 import socket
+from asyncio import sslproto
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ _PASSWORD_BYTES = 24
 _LOOKUPS = 64
 """Threads in which names are resolved. While a company's DNS is silent each of its names holds one for most of a
 minute. Python's own choice on two cores is six, and the cluster's own names would wait for those."""
+
+_TLS_BUFFER = 64 * 1024
+"""Bytes. asyncio keeps one for each connection it has open with TLS, a quarter of a MiB by default, and there are some
+25 to the API server: one a kind that is watched, and a dozen to ask with. Read at a time is seldom as much."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ async def run(settings: Settings) -> None:
     the lease has been given back.
     """
     metrics = Metrics()
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
     cluster = await Cluster.connect(metrics)
     # of its own, so that the lease is never renewed too late behind requests that an ailing API server sits on

@@ -21,6 +21,7 @@ from mlflow_operator.core.faults import UserMistake
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import BucketSettings
 from mlflow_operator.providers import aws_data, bucket_contents, bucket_settings, s3_faults
+from mlflow_operator.providers.kept import Kept
 from mlflow_operator.providers.turns import Threads
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CONNECT_SECONDS, _READ_SECONDS, _CLIENTS, _PROVED = 5, 10, 64, 1024
+_UNUSED_SECONDS = 300
+"""After which a client is let go: each holds 0.2 MiB, and every store of a server that is still there is asked once a
+minute."""
 _THREADS, _A_STORE = 32, 4
 """In all, and at most at one store, so that one that is silent leaves threads to the others."""
 
@@ -74,7 +78,7 @@ class ObjectStores:
 
     def __init__(self) -> None:
         self._threads = Threads(_THREADS, _A_STORE, "s3")
-        self._clients: OrderedDict[Bucket, S3Client] = OrderedDict()
+        self._clients: Kept[Bucket, S3Client] = Kept(_CLIENTS, _UNUSED_SECONDS)
         self._proved: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
@@ -133,32 +137,27 @@ class ObjectStores:
 
     def _client(self, bucket: Bucket) -> "S3Client":
         # one for all that a key opens: an administrator's is the same for every server
-        key = replace(bucket, name="", prefix="", field="")
-        with self._lock:
-            if key in self._clients:
-                self._clients.move_to_end(key)
-                return self._clients[key]
-            self._session = self._session or aws_data.session()
-            client = self._session.client(
-                "s3",
-                endpoint_url=bucket.endpoint,
-                region_name=bucket.region,
-                aws_access_key_id=bucket.access_key,
-                aws_secret_access_key=bucket.secret_key,
-                verify=bucket.ca_path,
-                config=Config(
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_READ_SECONDS,
-                    retries={"total_max_attempts": 1},
-                    max_pool_connections=1,
-                    s3={"addressing_style": _style(bucket.addressing_style)},
-                ),
-            )
-            bucket_settings.watch(client)
-            self._clients[key] = client
-            if len(self._clients) > _CLIENTS:
-                self._clients.popitem(last=False)
-            return client
+        return self._clients.get(replace(bucket, name="", prefix="", field=""), partial(self._made, bucket))
+
+    def _made(self, bucket: Bucket) -> "S3Client":
+        self._session = self._session or aws_data.session()
+        client = self._session.client(
+            "s3",
+            endpoint_url=bucket.endpoint,
+            region_name=bucket.region,
+            aws_access_key_id=bucket.access_key,
+            aws_secret_access_key=bucket.secret_key,
+            verify=bucket.ca_path,
+            config=Config(
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=1,
+                s3={"addressing_style": _style(bucket.addressing_style)},
+            ),
+        )
+        bucket_settings.watch(client)
+        return client
 
     def _ensure(self, bucket: Bucket, create: bool) -> bool:
         with _Speaking(bucket, "s3:ListBucket") as speaking:
