@@ -4,17 +4,21 @@ import json
 import math
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import yaml
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError
+from urllib3.exceptions import HTTPError
 
 from tests.cluster import node, settings
 from tests.cluster.shell import Shell
+from tests.e2e import timeouts
 
 Object = dict[str, Any]
 
@@ -134,6 +138,15 @@ class Kube:
         ):
             if event["type"] != "DELETED":
                 yield event["raw_object"]
+
+    def changed(self, of: Object, seconds: float) -> None:
+        """Waits until an object is not in the state `of` any more, for so many seconds at most: to be asked every
+        moment how each of them is would cost the API server as much as to run them."""
+        try:
+            next(self.changes(of, seconds), None)
+        except (HTTPError, ApiException):
+            # it is too long ago for the API server to know, or nobody is there who would
+            time.sleep(timeouts.POLL)
 
     def patch(self, kind: str, name: str, change: Object) -> None:
         """A JSON merge patch."""

@@ -75,9 +75,9 @@ class Server:
         """Its status."""
         return self.live().get("status") or {}
 
-    def conditions(self) -> dict[str, Object]:
-        """By type; empty while they speak of an older spec."""
-        live = self.live()
+    def conditions(self, live: Object | None = None) -> dict[str, Object]:
+        """By type; empty while they speak of an older spec. `live` where it is at hand."""
+        live = live or self.live()
         status = live.get("status") or {}
         if status.get("observedGeneration") != live["metadata"]["generation"]:
             return {}
@@ -89,7 +89,8 @@ class Server:
         """Waits for a condition; returns it. The error shows all conditions as they were at the end."""
         deadline = time.monotonic() + within
         while True:
-            conditions = self.conditions()
+            live = self.live()
+            conditions = self.conditions(live)
             found = conditions.get(kind)
             if found and found["status"] == status and reason in (None, found["reason"]):
                 return found
@@ -101,7 +102,7 @@ class Server:
                 raise AssertionError(
                     f"{self.name}: {kind}={status} ({reason or 'any reason'}) not within {within:.0f} s:\n{seen}"
                 )
-            time.sleep(timeouts.POLL)
+            self.kube.changed(live, min(deadline - time.monotonic(), timeouts.SETTLED))
 
     def ready(self, within: float = timeouts.READY) -> "Server":
         """Waits until it is Ready and its Service answers."""
