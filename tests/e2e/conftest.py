@@ -39,12 +39,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files with long ones first and the last ones last, and leaves the order of all others."""
-    long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: (item.get_closest_marker("last") is not None, item.path not in long))
+    """Puts files with long ones first and the last ones last, and leaves the order of all others.
+
+    Of those that run one by one, what needs images of earlier versions waits until these had time to be made.
+    """
     for item in items:
         if item.get_closest_marker("restarts_operator"):
             item.add_marker(pytest.mark.alone)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        waits = item.get_closest_marker("alone") is not None and "earlier" in getattr(
+            item, "fixturenames", ()
+        )
+        return (item.get_closest_marker("last") is not None, waits, item.path not in long)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)

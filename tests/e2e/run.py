@@ -114,12 +114,14 @@ def main(arguments: list[str]) -> int:
         release.install(kube)
         os.environ[SINCE] = now()
         os.environ[UNTIL] = str(ends(os.environ, time.time()))
-        codes = [_part(kube, "alone", ["-m", "alone and not last", *where])]
         # files in the order of `pytest_collection_modifyitems`, not by the number of their tests
         dealt = ["-n", str(AT_ONCE), "--dist", "loadfile", "--no-loadscope-reorder"]
         many = [*dealt, "-m", "not alone and not last"]
         with nullcontext() if named else _earlier_versions(kube):
-            codes.append(_part(kube, "many", [*many, *where]))
+            codes = [
+                _part(kube, "alone", ["-m", "alone and not last", *where]),
+                _part(kube, "many", [*many, *where]),
+            ]
         codes.append(pytest.main(["-m", "last", *where, *(LAST if named else ())]))
     finally:
         _record.stop()
@@ -131,7 +133,7 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def _earlier_versions(kube: Kube) -> Iterator[None]:
-    """Has the images of earlier versions made beside the first tests: those that need them come late.
+    """Has the images of earlier versions made beside the first tests, which leave a processor idle now and then.
 
     Whoever needs them asks once more, waits for this to end, and hears what went wrong.
     """
