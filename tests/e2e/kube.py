@@ -134,14 +134,15 @@ class Kube:
             namespace=self.namespace,
             name=meta["name"],
             resource_version=meta["resourceVersion"],
-            timeout=math.ceil(seconds),
+            # to the API server 0 is no limit
+            timeout=max(1, math.ceil(seconds)),
         ):
             if event["type"] != "DELETED":
                 yield event["raw_object"]
 
     def changed(self, of: Object, seconds: float) -> None:
-        """Waits until an object is not in the state `of` any more, for so many seconds at most: to be asked every
-        moment how each of them is would cost the API server as much as to run them."""
+        """Waits until an object is not in the state `of` any more, for so many seconds at most. To ask every moment
+        was every sixth request that the API server answered while a server started."""
         try:
             next(self.changes(of, seconds), None)
         except (HTTPError, ApiException):

@@ -102,7 +102,7 @@ class Server:
                 raise AssertionError(
                     f"{self.name}: {kind}={status} ({reason or 'any reason'}) not within {within:.0f} s:\n{seen}"
                 )
-            self.kube.changed(live, min(deadline - time.monotonic(), timeouts.SETTLED))
+            self.kube.changed(live, deadline - time.monotonic())
 
     def ready(self, within: float = timeouts.READY) -> "Server":
         """Waits until it is Ready and its Service answers."""
