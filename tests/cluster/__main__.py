@@ -1,4 +1,4 @@
-"""`python3 -m tests.cluster COMMAND`: what the Makefile calls."""
+"""`python3 -m tests.cluster COMMAND`: the commands that the Makefile calls."""
 
 import argparse
 import fcntl
@@ -6,44 +6,51 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from . import debian, engine, network, node, operator_image, plan, registry, standins
-from .progress import Step, walk
+from .progress import Step, run_steps
 from .settings import CLUSTER, Settings, load
 from .shell import Failed, Shell
 
 
 class Session:
-    """One run of a command: its settings, its shell and when it began."""
+    """One run of a command: its settings, its shell, and when it began."""
 
     def __init__(self, s: Settings, sh: Shell) -> None:
         self.s, self.sh, self.begin = s, sh, time.monotonic()
 
-    def walk(self, steps: Iterable[Step]) -> bool:
-        """Walk the steps; whether all are done."""
-        return walk(steps, self.sh, self.s.cache / "logs", self.begin)
+    def run(self, steps: Iterable[Step]) -> bool:
+        """Run the steps; whether all are done."""
+        return run_steps(list(steps), self.sh, self.s.cache / "logs", self.begin)
 
     @property
-    def seconds(self) -> str:
-        """How long it has taken so far."""
-        return f"{time.monotonic() - self.begin:.0f} s"
+    def elapsed(self) -> str:
+        """How long the run has taken so far, as in `4 min 5 s`."""
+        minutes, seconds = divmod(round(time.monotonic() - self.begin), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def up(run: Session) -> int:
-    """bring the cluster up, whatever of it is missing"""
+    """bring the cluster up, with the images and the Python environment that make demo needs"""
+    return _up(run, [])
+
+
+def demo(run: Session) -> int:
+    """the same, and install the operator meanwhile"""
+    return _up(run, plan.demo(run.s))
+
+
+def _up(run: Session, more: Iterable[Step]) -> int:
     s, sh = run.s, run.sh
-    if not run.walk(plan.host(s, sh)):
+    # Choosing between published images and stand-ins needs neither docker nor a compiler.
+    build, reason = plan.choose(s, sh)
+    print(reason, flush=True)
+    if not run.run([*plan.host(s), *plan.up(s, sh, build=build), *more]):
         return 1
-    build, why = plan.choose(s, sh)
-    print(why, flush=True)
-    images = plan.built(s, sh) if build else plan.pulled(s, sh)
-    if not (
-        run.walk(plan.host_tools(s, sh, build)) and run.walk(images) and run.walk(plan.cluster(s, sh, build))
-    ):
-        return 1
-    print(f"\nCluster {CLUSTER} is up ({run.seconds}). Your own kubectl context is as it was.")
+    print(f"\nCluster {CLUSTER} is up ({run.elapsed} in total). Your own kubectl context is unchanged.")
     print(f"  export KUBECONFIG={s.kubeconfig}")
     print(f"  export PATH={s.bin}:$PATH")
     print(f"  NodePorts answer at {node.address(sh)} from this machine.")
@@ -51,91 +58,109 @@ def up(run: Session) -> int:
 
 
 def images(run: Session) -> int:
-    """build the operator's image from this checkout and have the node hold it; prints its reference"""
-    if not run.walk([plan.operator(run.s, run.sh)]):
+    """build the operator's image from this checkout and have the node pull it; prints its reference"""
+    if not run.run(plan.operator(run.s)):
         return 1
     print(operator_image.reference(run.s, run.sh))
     return 0
 
 
-def earlier(run: Session) -> int:
-    """have the registry hold the MLflow versions that tests upgrade from"""
+def test_images(run: Session) -> int:
+    """build or pull the images that only tests use"""
     build, _ = plan.choose(run.s, run.sh)
-    return 0 if run.walk(plan.earlier(run.s, run.sh, build)) else 1
+    return 0 if run.run(plan.test_images(run.s, run.sh, build=build)) else 1
+
+
+def docker_images(run: Session) -> int:
+    """copy the images that tests run outside the cluster into docker"""
+    return 0 if run.run(plan.docker_images(run.s)) else 1
 
 
 def python(run: Session) -> int:
-    """make the project's Python environment what uv.lock says"""
-    return 0 if run.walk(plan.python(run.s, run.sh)) else 1
+    """install the packages of uv.lock into .venv"""
+    steps = [*plan.toolchain(run.s, run.sh), *plan.python_environment(run.s)]
+    return 0 if run.run([step for step in steps if step.name in {plan.UV, plan.ENVIRONMENT}]) else 1
 
 
-def chart_tools(run: Session) -> int:
-    """build what only the chart's tests need"""
-    return 0 if run.walk(plan.chart_tools(run.s, run.sh)) else 1
+def control_plane(run: Session) -> int:
+    """build etcd and the programs of the control plane, for tests without a cluster"""
+    return 0 if run.run(plan.control_plane(run.s, run.sh)) else 1
 
 
-def bench_tools(run: Session) -> int:
-    """build what only the benchmarks need"""
-    return 0 if run.walk(plan.bench_tools(run.s, run.sh)) else 1
+def test_tools(run: Session) -> int:
+    """build the programs that only tests and benchmarks use"""
+    return 0 if run.run(plan.test_tools(run.s, run.sh)) else 1
 
 
 def down(run: Session) -> int:
-    """take away what `up` made on this machine, and nothing else; the cache stays"""
+    """remove what `up` created on this machine, and nothing else; the cache stays"""
     s, sh = run.s, run.sh
     if sh.ok("docker", "--version"):
         if not engine.answers(sh):
-            engine.start(s, sh)  # it holds what is to go
+            engine.start(s, sh)  # it holds what is to be removed
         node.delete(sh)
-        registry.remove(sh)
+        registry.remove(s, sh)
         network.remove(sh)
         for reference in operator_image.all_references(s, sh):
             sh.ok("docker", "rmi", reference, timeout=120)
         standins.remove_all(s, sh)
     engine.stop(s, sh)
     s.kubeconfig.unlink(missing_ok=True)
-    print("The cluster, its registry, its network and the images built here are gone.")
-    print(f"{s.cache} stays, for the next time: make clean-cache removes it.")
+    print(
+        "Removed the cluster, its registry, its network, and docker's copies of the images that were built here."
+    )
+    print(f"{s.cache} is kept for the next time; make clean-cache removes it.")
     return 0
 
 
 def clean_cache(run: Session) -> int:
-    """remove the cache: what was built is then built again"""
+    """remove the cache: the next run builds everything again"""
     if engine.answers(run.sh) and run.sh.ok("docker", "container", "inspect", node.CONTAINER):
         print("The cluster still needs the cache. Run make clean first.")
         return 1
     engine.stop(run.s, run.sh)
     shutil.rmtree(run.s.cache, ignore_errors=True)
-    print(f"{run.s.cache} is gone.")
+    print(f"Removed {run.s.cache}.")
     return 0
 
 
+@dataclass(frozen=True)
+class Command:
+    """What a command calls, and the lock it holds: commands with the same lock wait for each other."""
+
+    call: Callable[[Session], int]
+    lock: str = "lock"
+
+
 COMMANDS = {
-    "up": up,
-    "images": images,
-    "earlier": earlier,
-    "python": python,
-    "chart-tools": chart_tools,
-    "bench-tools": bench_tools,
-    "down": down,
-    "clean-cache": clean_cache,
+    "up": Command(up),
+    "demo": Command(demo),
+    "images": Command(images),
+    "test-images": Command(test_images, "lock-test-images"),
+    "docker-images": Command(docker_images),
+    "python": Command(python),
+    "control-plane": Command(control_plane),
+    "test-tools": Command(test_tools, "lock-test-tools"),
+    "down": Command(down),
+    "clean-cache": Command(clean_cache),
 }
 
 
 @contextmanager
-def alone(s: Settings) -> Iterator[int]:
-    """Hold the machine's one lock: two runs at once would build the same things over each other."""
+def locked(s: Settings, name: str) -> Iterator[int]:
+    """Hold a lock of this machine, so that two runs do not build the same things at once."""
     s.cache.mkdir(parents=True, exist_ok=True)
-    with (s.cache / "lock").open("w") as lock:
+    with (s.cache / name).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another run is at work on the cluster; waiting for it to end.", flush=True)
+            print("Waiting for another run of the same kind to finish.", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
 
 
 def _authorities() -> dict[str, str]:
-    """pip and uv bring their own list of authorities; the machine's may hold more."""
+    """pip and uv have their own list of certificate authorities; the machine may trust more."""
     bundle = str(debian.AUTHORITIES)
     return (
         {n: os.environ.get(n, bundle) for n in ("SSL_CERT_FILE", "PIP_CERT")}
@@ -145,27 +170,28 @@ def _authorities() -> dict[str, str]:
 
 
 def main() -> int:
-    """Exit code 0 when all is as asked, 1 when a step failed, 2 for a wrong call."""
+    """Exit code 0 on success, 1 if a step failed, 2 for a wrong call, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description="The test cluster.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.__doc__)
-    asked = parser.parse_args()
+        commands.add_parser(name, help=command.call.__doc__)
+    arguments = parser.parse_args()
     try:
         s = load()
-    except ValueError as mistake:
-        print(mistake)
+    except ValueError as error:
+        print(error)
         return 2
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
-    with alone(s) as sh.lock:
+    command = COMMANDS[arguments.command]
+    with locked(s, command.lock) as sh.lock:
         try:
-            return COMMANDS[asked.command](Session(s, sh))
-        except Failed as fault:
-            print(f"\n{fault}. {fault.hint}")
+            return command.call(Session(s, sh))
+        except Failed as failure:
+            print(f"\n{failure}. {failure.hint}")
             return 1
         except KeyboardInterrupt:
-            print("\nStopped. Run the same command again to go on: what is finished stays.")
+            print("\nStopped. Run the same command again to continue: finished steps are kept.")
             return 130
 
 

@@ -1,65 +1,81 @@
-"""Base images made from Debian's own archive, in place of debian:<suite>-slim."""
+"""Base images made from Debian's archive. They stand in for debian:<suite>-slim."""
 
+import hashlib
 import os
 import re
-import shutil
+import tempfile
 from pathlib import Path
 
 from .settings import Settings
 from .shell import Failed, Shell
 
-# Every image that is built here carries it, and tells by it what it was made from; no published one does.
 LABEL = "mlflow-operator.dev/stand-in"
-# The machine may reach the package registries through a certificate authority of its own.
+"""Label of every image that is built here; its value identifies what the image was built from."""
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""The host's certificate authorities. It may reach the package indexes through an authority of its own."""
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-LEFT_OUT = (
-    "var/cache/apt/archives",
-    "var/lib/apt/lists",
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/locale",
-)
+EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
 def reference(suite: str) -> str:
-    """The name under which Dockerfiles use the base."""
+    """The name under which Dockerfiles use the base image."""
     return f"debian:{suite}-slim"
 
 
-def make(s: Settings, sh: Shell, suite: str) -> None:
-    """Debootstrap `suite` once into the cache, and load it into docker."""
-    tar = s.cache / f"debian-{suite}.tar"
-    if not tar.exists():
-        if os.geteuid() != 0:
-            raise Failed(
-                "no image registry answers, and only root can build images from Debian packages",
-                "Run as root, or where docker.io, ghcr.io and quay.io are reached.",
-            )
-        root = s.cache / f"debian-{suite}"
-        _remove(sh, root)
-        archive, security = _archives(sh)
-        sh.run("debootstrap", "--variant=minbase", "--include=ca-certificates", suite, root, archive)
-        _finish(root, suite, archive, security)
-        part = tar.with_suffix(".part")
-        sh.run("tar", "-C", root, "-cf", part, ".")
-        part.rename(tar)
-        _remove(sh, root)
-    sh.run("docker", "import", "--change", f"LABEL {LABEL}=debian", tar, reference(suite))
+def fingerprint(suite: str) -> str:
+    """What the base image is made from: the suite, and the host's own certificate authorities."""
+    return hashlib.sha256(f"{suite} {EXCLUDED} {''.join(_own_authorities())}".encode()).hexdigest()[:16]
 
 
-def _remove(sh: Shell, root: Path) -> None:
-    """Remove a root, without walking into what a debootstrap that was killed left mounted in it."""
-    for inside in ("proc", "sys", "dev/pts", "dev"):
-        if (root / inside).is_mount():
-            sh.run("umount", "-l", root / inside)
-    if root.exists():
-        shutil.rmtree(root)
+def archive(s: Settings, suite: str) -> Path:
+    """The file in the cache with the base image's files."""
+    return s.cache / f"debian-{suite}-{fingerprint(suite)}.tar"
+
+
+def bootstrap(s: Settings, sh: Shell, suite: str) -> None:
+    """Install a minimal Debian into a tar file in the cache."""
+    if os.geteuid() != 0:
+        raise Failed(
+            "no image registry answers, and only root can build images from Debian packages",
+            "Run as root, or where docker.io, ghcr.io and quay.io are reached.",
+        )
+    tar = archive(s, suite)
+    partial = tar.with_suffix(".part.tar")
+    primary, security = _archives(sh)
+    sources = [f"deb {primary} {suite} main", f"deb {primary} {suite}-updates main"]
+    if security:
+        sources.append(f"deb {security} {suite}-security main")
+    with tempfile.TemporaryDirectory() as folder:
+        trust = _trust_hooks(Path(folder))
+        sh.run(
+            "mmdebstrap", "--variant=minbase", "--mode=root", "--include=ca-certificates", *trust,
+            *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED), suite, partial, *sources,
+        )  # fmt: skip
+    partial.rename(tar)
+
+
+def _trust_hooks(folder: Path) -> list[str]:
+    """Options that add the host's own authorities where update-ca-certificates, which packages run, looks for them."""
+    for number, certificate in enumerate(_own_authorities()):
+        (folder / f"host-{number}.crt").write_text(f"{certificate}\n")
+    files = sorted(folder.glob("*.crt"))
+    if not files:
+        return []
+    return [
+        f"--customize-hook=copy-in {' '.join(map(str, files))} /usr/local/share/ca-certificates",
+        '--customize-hook=chroot "$1" update-ca-certificates',
+    ]
+
+
+def load(s: Settings, sh: Shell, suite: str) -> None:
+    """Have docker hold the base image."""
+    label = f"LABEL {LABEL}={fingerprint(suite)}"
+    sh.run("docker", "import", "--change", label, archive(s, suite), reference(suite))
 
 
 def _archives(sh: Shell) -> tuple[str, str | None]:
-    """Where this machine has its own packages from, a mirror perhaps; and the same for security updates."""
-    asked = (
+    """Where this machine gets its own Debian packages from, perhaps a mirror, and its security updates."""
+    query = (
         "apt-get",
         "indextargets",
         "--format",
@@ -67,37 +83,26 @@ def _archives(sh: Shell) -> tuple[str, str | None]:
         "Origin: Debian",
         "Created-By: Packages",
     )
-    answer = sh.out(*asked)
-    if not answer.strip():  # no lists: as on a machine that was just set up
-        sh.run("apt-get", "update", "-qq")
-        answer = sh.out(*asked)
+    answer = sh.out(*query)
+    if not answer.strip():  # a new machine has no package lists
+        sh.run("apt-get", "update", "-qq", cancellable=False)
+        answer = sh.out(*query)
     found = dict(line.split() for line in reversed(answer.splitlines()) if line)
     if "Debian" not in found:
         raise Failed(
-            "apt knows no Debian archive", "Name one in /etc/apt/sources.list, then run make cluster again."
+            "apt knows no Debian archive", "Add one to /etc/apt/sources.list, then run make cluster again."
         )
     return found["Debian"], found.get("Debian-Security")
 
 
-def _finish(root: Path, suite: str, archive: str, security: str | None) -> None:
-    for left_out in LEFT_OUT:
-        shutil.rmtree(root / left_out, ignore_errors=True)
-        (root / left_out).mkdir()
-    _trust_what_the_host_trusts(root)
-    sources = [f"deb {archive} {suite} main", f"deb {archive} {suite}-updates main"]
-    if security:
-        sources.append(f"deb {security} {suite}-security main")
-    (root / "etc/apt/sources.list").write_text("\n".join([*sources, ""]))
-
-
-def _trust_what_the_host_trusts(root: Path) -> None:
-    """Give the image the authorities that the machine has beyond Debian's own, if there are any."""
+def _own_authorities() -> list[str]:
+    """Certificates that the host trusts in addition to those of Debian's package `ca-certificates`."""
     if not AUTHORITIES.exists():
-        return
-    bundle = root / AUTHORITIES.relative_to("/")
-    known = bundle.read_text()
-    extra = [one for one in CERTIFICATE.findall(AUTHORITIES.read_text()) if one not in known]
-    for number, certificate in enumerate(extra):
-        # Where update-ca-certificates looks, which packages run whenever they like.
-        (root / f"usr/local/share/ca-certificates/host-{number}.crt").write_text(f"{certificate}\n")
-    bundle.write_text("\n".join([known.rstrip(), *extra, ""]))
+        return []
+    known = _distributed()
+    return [one for one in CERTIFICATE.findall(AUTHORITIES.read_text()) if one.strip() not in known]
+
+
+def _distributed() -> set[str]:
+    folder = Path("/usr/share/ca-certificates")
+    return {path.read_text(errors="replace").strip() for path in folder.rglob("*.crt")}

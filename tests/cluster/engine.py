@@ -1,4 +1,4 @@
-"""The docker engine: the one that runs, or one that is started here and outlives the command."""
+"""The docker engine: the running one, or one that is started here and outlives the command."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from .shell import Failed, Shell
 
 START_SECONDS = 60
 CAP_SYS_RESOURCE = 24
-# A range that is set aside for tests (RFC 2544), so that it hides no network the machine talks to.
+# A range reserved for tests (RFC 2544), so it hides no network that the machine uses.
 BRIDGE_ADDRESS = "198.18.0.1/24"
 HERE = Path(__file__).parent
 
@@ -22,7 +22,7 @@ def answers(sh: Shell) -> bool:
 
 
 def start(s: Settings, sh: Shell) -> None:
-    """Start the engine: by systemd where it rules, else as a process of its own session."""
+    """Start the engine: through systemd where it runs, otherwise as a process in a session of its own."""
     if os.geteuid() != 0:
         raise Failed(
             "no docker engine answers, and only root can start one",
@@ -32,7 +32,7 @@ def start(s: Settings, sh: Shell) -> None:
     if Path("/run/systemd/system").exists():
         sh.run("systemctl", "start", "docker")
     else:
-        Path("/var/run/docker.pid").unlink(missing_ok=True)  # left by an engine that was killed
+        Path("/var/run/docker.pid").unlink(missing_ok=True)  # a killed engine leaves it behind
         argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime(s)]
         _pid_file(s).write_text(str(sh.spawn(argv, log)))
     deadline = time.monotonic() + START_SECONDS
@@ -40,14 +40,12 @@ def start(s: Settings, sh: Shell) -> None:
         ended = _pid_file(s).exists() and _running(s) is None
         if ended or time.monotonic() > deadline:
             sh.note(log.read_text() if log.exists() else "")
-            raise Failed(
-                "the docker engine " + ("ended again" if ended else "does not answer"), f"Look in {log}."
-            )
+            raise Failed("the docker engine " + ("exited" if ended else "does not answer"), f"Look at {log}.")
         time.sleep(0.2)
 
 
 def stop(s: Settings, sh: Shell) -> bool:
-    """Stop the engine if it is one that `start` made. Returns whether it did."""
+    """Stop the engine if `start` started it. Returns whether it did."""
     pid = _running(s)
     if pid is None:
         return False
@@ -73,11 +71,11 @@ def _pid_file(s: Settings) -> Path:
 
 
 def _runtime(s: Settings) -> list[str]:
-    """A container host may itself lack a right that docker asks for; then a shim asks runc for less."""
+    """Where the machine itself lacks a capability that docker requests, a shim removes it from the request."""
     status = Path("/proc/self/status").read_text()
     bounding = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
     if bounding >> CAP_SYS_RESOURCE & 1:
         return []
-    # A copy: the engine must outlive this checkout.
+    # A copy, because the engine can outlive this checkout.
     shim = shutil.copy(HERE / "runc-fit", s.cache)
     return ["--add-runtime", f"fit={shim}", "--default-runtime", "fit"]

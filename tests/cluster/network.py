@@ -1,4 +1,4 @@
-"""The docker network of the cluster, from which nothing leaves this machine."""
+"""The docker network of the cluster. No traffic leaves this machine from it."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from .tools import SBIN
 
 NAME = CLUSTER
 BRIDGE = "br-mlflow-op"
-# Only the cluster's containers, never the user's own: the rule names our bridge. It refuses rather than
-# drops: pods that ask for a Service before kube-proxy knows it would else hang for 30 s.
+# The rule names our bridge, so it never concerns the user's own containers. It rejects rather than drops packets:
+# otherwise a pod that connects to a Service before kube-proxy knows it would hang for 30 s.
 RULE = ("DOCKER-USER", "-i", BRIDGE, "!", "-o", BRIDGE, "-m", "comment", "--comment", CLUSTER, "-j", "REJECT")
 OPTIONS = (
     f"com.docker.network.bridge.name={BRIDGE}",
@@ -19,8 +19,8 @@ OPTIONS = (
 )
 
 
-def there(sh: Shell) -> bool:
-    """Whether the network stands and is closed."""
+def is_current(sh: Shell) -> bool:
+    """Whether the network exists and traffic cannot leave it."""
     return exists(sh) and (not _may_close(sh) or sh.ok(_iptables(), "-C", *RULE))
 
 
@@ -29,11 +29,11 @@ def exists(sh: Shell) -> bool:
     return sh.ok("docker", "network", "inspect", NAME)
 
 
-def make(sh: Shell) -> None:
-    """Create the network in the first free range, and close it.
+def ensure(sh: Shell) -> None:
+    """Create the network in the first free range, and keep traffic inside it.
 
-    An `--internal` network would also hide the API port that kind publishes on loopback: instead there is
-    no masquerade, and, where this user may say so, the kernel refuses what would leave the bridge.
+    An `--internal` network would also hide the API port that kind publishes on loopback. Instead masquerading is off,
+    and, where this user has the permission, the kernel rejects packets that would leave the bridge.
     """
     if not exists(sh):
         for third in range(5, 30):
@@ -50,7 +50,7 @@ def make(sh: Shell) -> None:
 
 
 def remove(sh: Shell) -> None:
-    """Take the network and its rule away."""
+    """Remove the network and its rule."""
     if exists(sh):
         sh.run("docker", "network", "rm", NAME)
     while _may_close(sh) and sh.ok(_iptables(), "-C", *RULE):
@@ -64,7 +64,7 @@ def address(sh: Shell, last: int) -> str:
 
 
 def _may_close(sh: Shell) -> bool:
-    """Only root may, and only an engine on iptables has the chain; else the missing masquerade must do."""
+    """Only root can add the rule, and only with an engine that uses iptables. Elsewhere masquerading is just off."""
     return os.geteuid() == 0 and bool(_iptables()) and sh.ok(_iptables(), "-n", "-L", RULE[0])
 
 

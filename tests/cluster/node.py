@@ -1,8 +1,10 @@
-"""The kind cluster: made, found again, taken up after a stop, made anew when it is beyond that."""
+"""The kind cluster: created, found again, started after a stop, and created again when it cannot be used."""
 
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import network, registry
@@ -10,8 +12,9 @@ from .settings import CLUSTER, ROOT, Settings
 from .shell import Failed, Shell
 
 CONTAINER = f"{CLUSTER}-control-plane"
-# Inside the node, so that it goes with it: a creation that was killed leaves none.
 MARK = "/kind/mlflow-operator"
+"""A file on the node with the fingerprint of what it was created from. It is written last, so a node whose creation was
+interrupted has none."""
 RESUME_SECONDS = 120
 SETTLE = "120s"
 SERVICES = (
@@ -20,41 +23,43 @@ SERVICES = (
 )
 CREATE_WAIT = "150s"
 MOUNTS = ROOT / "tests" / "cluster" / "mounts"
+PULLS = 2
+"""Images that the node pulls at a time."""
 
 
-def there(s: Settings, sh: Shell) -> bool:
-    """Whether the cluster is whole, is the one that is wanted, and answers."""
-    return _whole(s, sh) and _ready(s, sh)
+def is_current(s: Settings, sh: Shell) -> bool:
+    """Whether the cluster is complete, was created from these files, and answers."""
+    return _complete(s, sh) and _ready(s, sh)
 
 
-def make(s: Settings, sh: Shell) -> None:
-    """Take the cluster up where it stopped, or make it anew."""
+def ensure(s: Settings, sh: Shell) -> None:
+    """Start the stopped cluster, or create it."""
     if sh.ok("docker", "container", "inspect", CONTAINER):
-        if sh.ok("docker", "start", CONTAINER) and _whole(s, sh):
+        if sh.ok("docker", "start", CONTAINER) and _complete(s, sh):
             deadline = time.monotonic() + RESUME_SECONDS
             while time.monotonic() < deadline:
                 if _export(s, sh) and _ready(s, sh):
                     return
                 time.sleep(0.5)
-        print("(beyond repair or out of date: made anew)", end=" ", flush=True)
+        sh.note("The existing cluster is incomplete or outdated. Creating it again.\n")
         delete(sh)
     _create(s, sh)
 
 
 def delete(sh: Shell) -> None:
-    """Take the node and its volume away, in whatever state they are."""
+    """Remove the node and its volume, in whatever state they are."""
     if sh.ok("docker", "container", "inspect", CONTAINER):
         sh.run("docker", "rm", "-f", "-v", CONTAINER)
 
 
 def address(sh: Shell) -> str:
-    """Where NodePorts answer."""
+    """The address at which NodePorts answer."""
     form = f'{{{{(index .NetworkSettings.Networks "{network.NAME}").IPAddress}}}}'
     return sh.out("docker", "inspect", "-f", form, CONTAINER)
 
 
 def serves(s: Settings, sh: Shell) -> bool:
-    """Whether names resolve and volumes are made: both restart for a while when the node has."""
+    """Whether DNS and the volume provisioner are available. Both restart when the node does."""
     ready = "jsonpath={.status.readyReplicas}/{.status.updatedReplicas}"
     return all(sh.ask(*_kubectl(s), "get", *which, "-o", ready) == "1/1" for which in SERVICES)
 
@@ -65,45 +70,60 @@ def settle(s: Settings, sh: Shell) -> None:
         sh.run(*_kubectl(s), "rollout", "status", *which, f"--timeout={SETTLE}")
 
 
-def missing_images(sh: Shell, references: list[str]) -> list[str]:
-    """Those that the node does not hold as the registry has them now."""
-    held = dict(
-        line.split()[:3:2]
-        for line in sh.out("docker", "exec", CONTAINER, "ctr", "-n", "k8s.io", "images", "ls").splitlines()
-    )
+def missing_images(sh: Shell, references: Iterable[str]) -> list[str]:
+    """Those that the node does not hold in the version that the registry has."""
+    listed = sh.ask("docker", "exec", CONTAINER, "ctr", "-n", "k8s.io", "images", "ls")
+    held = dict(line.split()[:3:2] for line in (listed or "").splitlines())
     return [ref for ref in references if held.get(ref) is None or held[ref] != registry.digest(sh, ref)]
 
 
-def pull_images(sh: Shell, references: list[str]) -> None:
-    """Have the node pull now what a pod would otherwise wait for."""
-    for reference in references:
-        pull = ("ctr", "-n", "k8s.io", "images", "pull", "--hosts-dir", "/etc/containerd/certs.d", reference)
-        sh.run("docker", "exec", CONTAINER, *pull)
+def pull_images(sh: Shell, references: Iterable[str]) -> None:
+    """Have the node pull images before a pod waits for them."""
+
+    def pull(reference: str) -> None:
+        command = (
+            "ctr",
+            "-n",
+            "k8s.io",
+            "images",
+            "pull",
+            "--hosts-dir",
+            "/etc/containerd/certs.d",
+            reference,
+        )
+        sh.run("docker", "exec", CONTAINER, *command)
+
+    with ThreadPoolExecutor(PULLS) as pool:
+        list(pool.map(pull, references))
 
 
 def _create(s: Settings, sh: Shell) -> None:
-    # The node keeps what is mounted for life, and a checkout may go before it. kind takes the paths in its config from
-    # where it stands.
-    stand = s.cache / "node"
-    shutil.rmtree(stand, ignore_errors=True)
-    shutil.copytree(MOUNTS, stand / MOUNTS.relative_to(ROOT))
+    # The node keeps its mounts for life and a checkout can be removed before it, so a copy is mounted. kind resolves
+    # the paths in its config relative to its working directory.
+    folder = s.cache / "node"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(MOUNTS, folder / MOUNTS.relative_to(ROOT))
     sh.run(
         "kind", "create", "cluster", "--name", CLUSTER, "--config", ROOT / "kind-config.yaml",
         "--image", s.pins["IMAGE_NODE"], "--kubeconfig", s.kubeconfig, "--wait", CREATE_WAIT, "--retain",
-        cwd=stand, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": network.NAME},
+        cwd=folder, env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": network.NAME},
     )  # fmt: skip
     kubectl = (*_kubectl(s), "-n", "kube-system")
     sh.run(*kubectl, "apply", "--server-side", "--force-conflicts", "-f", MOUNTS / "coredns.yaml")
-    # One node needs one, and its requests are better spent on what is tested.
+    # One node needs one replica; the tests need what the second one requests.
     sh.run(*kubectl, "scale", "deployment/coredns", "--replicas=1")
     sh.run(*kubectl, "rollout", "restart", "deployment/coredns")
     if not _ready(s, sh):
-        raise Failed("the cluster was made and is not ready", f"docker logs {CONTAINER}; then run it again.")
+        raise Failed(
+            "the cluster was created and is not ready",
+            f"docker logs {CONTAINER}; then run the command again.",
+        )
     sh.run("docker", "exec", CONTAINER, "sh", "-c", f"echo {_fingerprint(s, sh)} >{MARK}")
 
 
-def _whole(s: Settings, sh: Shell) -> bool:
-    return sh.ask("docker", "exec", CONTAINER, "cat", MARK) == _fingerprint(s, sh)
+def _complete(s: Settings, sh: Shell) -> bool:
+    mark = sh.ask("docker", "exec", CONTAINER, "cat", MARK)
+    return mark is not None and mark == _fingerprint(s, sh)
 
 
 def _export(s: Settings, sh: Shell) -> bool:

@@ -1,6 +1,14 @@
-"""What `make cluster` makes sure of, in order. Each step asks first whether it is needed."""
+"""The steps of each command: what is checked, what is done if it is missing, and what must be done before.
 
-from collections.abc import Iterator
+    host packages -> docker engine -> network -> local registry
+    uv -> Go -> compile the node -> node image -> kind cluster -> images on the node
+                        |
+                        -> compile MinIO -> MinIO image
+
+Everything else (Debian base images, images, the Python environment) runs next to the compiler.
+"""
+
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from . import (
@@ -16,181 +24,348 @@ from . import (
     standins,
     tools,
 )
+from .golang import Module
 from .progress import Step
 from .settings import Settings
 from .shell import Failed, Shell
+from .standins import StandIn
 
-IN_CLUSTER = (
-    "IMAGE_MLFLOW",
-    "IMAGE_POSTGRES",
-    "IMAGE_MINIO",
-    "IMAGE_SEAWEEDFS",
-    "IMAGE_BUSYBOX",
-    "IMAGE_TOXIPROXY",
+DEMO_IMAGES = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX")
+"""What `make demo` runs on the node besides the operator. All other images are built while the first tests run."""
+TEST_IMAGES = ("IMAGE_SEAWEEDFS", "IMAGE_TOXIPROXY")
+HOST_IMAGES = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
+
+PACKAGES, ENGINE, NETWORK, REGISTRY = "host packages", "docker engine", "docker network", "local registry"
+UV, GO, CLIENTS, ENVIRONMENT = "uv", "Go", "kubectl and helm", "Python environment"
+COMPILE_NODE = "compile Kubernetes, etcd and CoreDNS"
+DOWNLOAD_MINIO, COMPILE_MINIO, COMPILE_TOXIPROXY = (
+    "download MinIO's dependencies",
+    "compile MinIO",
+    "compile Toxiproxy",
 )
-ON_HOST = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
+CLUSTER, SERVICES = "kind cluster", "DNS and volumes"
+OPERATOR, OPERATOR_ON_NODE = "operator image", "operator image on the node"
+LOCAL = (PACKAGES, ENGINE, NETWORK)
 
 
-def host(s: Settings, sh: Shell) -> Iterator[Step]:
-    """A docker engine, and a network that nothing leaves."""
+def host(s: Settings) -> Iterator[Step]:
+    """A docker engine, and a network that no traffic leaves."""
 
-    def missing() -> list[str]:
-        return tools.missing_engine_packages(engine.answers(sh))
+    def missing(sh: Shell) -> list[str]:
+        build = s.images != "pull" and golang.supported()
+        return tools.missing_packages(engine_answers=engine.answers(sh), build=build)
 
-    yield Step("host packages", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
-    yield Step("docker engine", lambda: engine.answers(sh), lambda: engine.start(s, sh))
-    yield Step("docker network", lambda: network.there(sh), lambda: network.make(sh))
+    yield Step(
+        PACKAGES,
+        lambda sh: not missing(sh),
+        lambda sh: tools.install_packages(sh, missing(sh)),
+    )
+    yield Step(ENGINE, engine.answers, partial(engine.start, s), (PACKAGES,))
+    yield Step(NETWORK, network.is_current, network.ensure, (ENGINE,))
 
 
 def choose(s: Settings, sh: Shell) -> tuple[bool, str]:
-    """Whether images are built here rather than pulled, and the sentence that says why."""
+    """Whether images are built here rather than pulled, and a sentence that gives the reason."""
     if s.images != "auto":
         return s.images == "build", f"Images: {s.images}, as IMAGES says."
-    references = [s.pins[name] for name in (*IN_CLUSTER, *ON_HOST)]
+    references = [s.pins[name] for name in (*DEMO_IMAGES, *HOST_IMAGES)]
     if all(standins.is_published(sh, reference) for reference in references):
-        return False, "Images: published ones, all here already."
-    if all(standins.is_stand_in(sh, reference) for reference in references):
-        return True, "Images: stand-ins built here earlier (IMAGES=pull replaces them by the published ones)."
-    silent = published.silent_hosts(references)
-    if silent:
-        what = "does not answer" if len(silent) == 1 else "do not answer"
-        return True, f"Images: built here, for {', '.join(silent)} {what} (IMAGES=pull forces pulling)."
+        return False, "Images: published, already here."
+    if (registry.data(s) / "docker").exists() and standins.is_stand_in(sh, s.pins["IMAGE_NODE"]):
+        return True, "Images: built here earlier (IMAGES=pull replaces them by the published ones)."
+    unreachable = published.silent_hosts(references)
+    if unreachable:
+        verb = "does not answer" if len(unreachable) == 1 else "do not answer"
+        return (
+            True,
+            f"Images: built here because {', '.join(unreachable)} {verb} (IMAGES=pull forces pulling).",
+        )
     return False, "Images: published ones are pulled (IMAGES=build forces building)."
 
 
-def host_tools(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
-    """Programs on the host. Go builds them: it is one small download where it is missing."""
+def up(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
+    """The cluster with what `make demo` needs."""
     if build and not golang.supported():
         raise Failed("images can be built here for x86-64 only", "Use a machine that reaches the registries.")
-    yield from _compilers(s, sh, build)
-    for name in ("kind", "helm"):
-        yield _tool(s, sh, name)
-
-
-def chart_tools(s: Settings, sh: Shell) -> Iterator[Step]:
-    """What the chart's tests need, and no cluster."""
-    yield from _compilers(s, sh, build=False)
-    for name in ("helm", "kubeconform", "helm-docs", "helm-unittest"):
-        yield _tool(s, sh, name)
-
-
-def bench_tools(s: Settings, sh: Shell) -> Iterator[Step]:
-    """What only the benchmarks need."""
-    yield from _compilers(s, sh, build=False)
-    yield _tool(s, sh, "kwok")
-
-
-def python(s: Settings, sh: Shell) -> Iterator[Step]:
-    """The project's own virtual environment, as uv.lock says."""
-    yield from _uv(s, sh, build=False)
-    yield Step("Python environment", lambda: tools.is_synced(s, sh), lambda: tools.sync(s, sh))
-
-
-def pulled(s: Settings, sh: Shell) -> Iterator[Step]:
-    """Published images, into docker: nothing else may reach past this machine."""
-    for reference in (s.pins[name] for name in (*ON_HOST, *IN_CLUSTER)):
+    yield from toolchain(s, sh)
+    yield from python_environment(s)
+    if build:
+        yield from _built(s)
+    else:
+        yield _program(s, "compile kind", programs.node(s.pins), ("kind",), (GO,), link=True)
+        yield from _pulled(s, (*HOST_IMAGES, *DEMO_IMAGES))
         yield Step(
-            f"pull {reference.rsplit('/', 1)[1]}",
-            partial(standins.is_published, sh, reference),
-            partial(sh.run, "docker", "pull", "-q", reference),
-            "Run it again, or with IMAGES=build to build a stand-in.",
+            REGISTRY, registry.running, partial(registry.start, s), (*LOCAL, _pull_name(s, "IMAGE_REGISTRY"))
         )
+    yield from _cluster(s, build=build)
 
 
-def built(s: Settings, sh: Shell) -> Iterator[Step]:
-    """Stand-ins for all of them."""
-    for suite in (s.pins["DEBIAN"], s.pins["DEBIAN_NODE"]):
-        yield Step(
-            f"Debian {suite}",
-            partial(sh.ok, "docker", "image", "inspect", debian.reference(suite)),
-            partial(debian.make, s, sh, suite),
-        )
-    for name, module in programs.contents(s.pins).items():
-        yield Step(
-            f"compile {name}",
-            partial(module.built, s),
-            partial(golang.build, s, sh, module),
-        )
-    for image in standins.all_images(s, sh):
-        yield Step(
-            f"build {image.reference.rsplit('/', 1)[1]}",
-            partial(standins.there, s, sh, image),
-            partial(standins.build, s, sh, image),
-        )
-
-
-def cluster(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
-    """The registry with all images in it, the node, and the operator's image."""
-    yield Step("kubectl", lambda: tools.has_kubectl(s), lambda: tools.make_kubectl(s, sh))
-    yield Step("local registry", lambda: registry.running(sh), lambda: registry.start(s, sh))
-    own = list(standins.own(s, sh))
-    for image in own:
-        yield Step(
-            f"build {image.reference.rsplit('/', 1)[1]}",
-            partial(standins.there, s, sh, image),
-            partial(standins.build, s, sh, image),
-        )
-    workload = [*(s.pins[name] for name in IN_CLUSTER), *(image.reference for image in own)]
-    control_plane = [image.reference for image in standins.control_plane(s, sh)] if build else []
-    for reference in [*control_plane, *workload]:
-        yield Step(
-            f"push {reference.rsplit('/', 1)[1]}",
-            partial(registry.holds, sh, reference),
-            partial(registry.push, sh, reference),
-        )
-    yield Step("kind cluster", lambda: node.there(s, sh), lambda: node.make(s, sh))
+def demo(s: Settings) -> Iterator[Step]:
+    """The operator, installed as the README describes, while the artifact store is still being built."""
+    command = (s.root / ".venv" / "bin" / "python", "-m", "tests.demo", "install")
     yield Step(
-        "images on the node",
-        lambda: not node.missing_images(sh, workload),
-        lambda: node.pull_images(sh, node.missing_images(sh, workload)),
+        "install the operator",
+        lambda _: False,
+        lambda sh: sh.run(*command, cwd=s.root, env={"KUBECONFIG": str(s.kubeconfig)}),
+        (ENVIRONMENT, SERVICES, OPERATOR_ON_NODE),
     )
-    yield Step("names and volumes", partial(node.serves, s, sh), partial(node.settle, s, sh))
-    yield operator(s, sh)
 
 
-def earlier(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
-    """Servers of earlier versions, in the registry: the node pulls what a test runs."""
+def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
+    """uv, Go, kubectl and helm. A Go that is already here need not wait for uv, from whose index it would come."""
+    packages = (PACKAGES,) if tools.missing_python_packages() else ()
+    yield Step(
+        UV,
+        lambda _: not tools.missing_python_packages() and tools.has_venv(s),
+        partial(_install_uv, s),
+        packages,
+    )
+    go = () if golang.toolchain(s, sh) else (UV,)
+    yield Step(GO, lambda sh: golang.toolchain(s, sh) is not None, partial(golang.install, s), go)
+    yield Step(CLIENTS, lambda _: tools.has_clients(s), partial(tools.install_clients, s), (UV,))
+
+
+def python_environment(s: Settings) -> Iterator[Step]:
+    """The project's own virtual environment, as uv.lock describes it."""
+    yield Step(ENVIRONMENT, partial(tools.is_synced, s), partial(tools.sync, s), (UV,))
+
+
+def control_plane(s: Settings, sh: Shell) -> Iterator[Step]:
+    """etcd and the control plane's programs on PATH, for tests without a cluster."""
+    yield from toolchain(s, sh)
+    yield _compile_node(s)
+
+
+def test_tools(s: Settings, sh: Shell) -> Iterator[Step]:
+    """Programs that only tests and benchmarks use."""
+    yield from toolchain(s, sh)
+    names = (*programs.CHARTS, *programs.SIMULATION)
+    yield _program(s, "compile the tests' tools", programs.node(s.pins), names, (GO,), link=True)
+
+
+def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
+    """Images that only tests use, in the registry, from which the node pulls what a test runs, and in docker."""
+    if build:
+        yield _program(s, COMPILE_TOXIPROXY, programs.toxiproxy(), ("toxiproxy",), (GO,), link=False)
+        yield _image(s, standins.toxiproxy(s), COMPILE_TOXIPROXY)
+        yield _image(s, standins.seaweedfs(s))
+        yield from (_in_docker(s, image) for image in (standins.toxiproxy(s), standins.seaweedfs(s)))
+    else:
+        yield from (_pull(s, s.pins[name]) for name in TEST_IMAGES)
+    for image in (standins.pgbouncer(s), standins.client(s, sh)):
+        yield _image(s, image)
+        yield _in_docker(s, image)
     official = s.pins["IMAGE_MLFLOW"].partition(":")[0] + ":"
-    for image in standins.earlier(s):
-        name = image.reference.rsplit("/", 1)[1]
+    for image in standins.earlier_mlflow(s):
         if image.reference.startswith(official) and not build:
-            pull = partial(sh.run, "docker", "pull", "-q", image.reference)
-            yield Step(f"pull {name}", partial(standins.is_published, sh, image.reference), pull)
+            yield _pull(s, image.reference)
         else:
-            yield Step(
-                f"build {name}",
-                partial(standins.there, s, sh, image),
-                partial(standins.build, s, sh, image),
-            )
-        yield Step(
-            f"push {name}",
-            partial(registry.holds, sh, image.reference),
-            partial(registry.push, sh, image.reference),
-        )
+            yield _image(s, image)
 
 
-def operator(s: Settings, sh: Shell) -> Step:
-    """Docker itself knows best whether the operator's image is up to date."""
-    return Step(
-        "operator image",
-        lambda: False,
-        lambda: operator_image.make(s, sh, host_network=standins.is_stand_in(sh, s.pins["IMAGE_PYTHON"])),
-        "If the cluster is not up: make cluster.",
+def docker_images(s: Settings) -> Iterator[Step]:
+    """Copies in docker of the images that tests run there, outside the cluster."""
+    makers = (
+        standins.busybox,
+        standins.minio,
+        standins.mlflow,
+        standins.postgres,
+        standins.python,
+        standins.registry_image,
+    )
+    yield from (_in_docker(s, make(s)) for make in makers)
+
+
+def operator(s: Settings) -> Iterator[Step]:
+    """The operator's image in the registry and on the node."""
+    hint = "If the cluster is not up: make cluster."
+    yield Step(OPERATOR, partial(operator_image.in_registry, s), partial(operator_image.build, s), (), hint)
+    yield Step(
+        OPERATOR_ON_NODE,
+        partial(operator_image.is_current, s),
+        partial(operator_image.pull, s),
+        (OPERATOR,),
+        hint,
     )
 
 
-def _uv(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
-    def missing() -> list[str]:
-        return tools.missing_packages(build=build)
+def _built(s: Settings) -> Iterator[Step]:
+    """Stand-ins for every image that the demo needs, in the local registry."""
+    trixie, bookworm = s.pins["DEBIAN"], s.pins["DEBIAN_NODE"]
+    for suite in (trixie, bookworm):
+        yield _debian(s, suite)
+    yield from _registry(s, trixie)
+    yield _compile_node(s)
+    minio = standins.minio(s)
+    yield Step(
+        DOWNLOAD_MINIO,
+        lambda _: programs.minio().built(s, ("minio",)),
+        lambda sh: golang.download(s, sh, programs.minio(), ("minio",)),
+        (GO,),
+    )
+    # Both compilations use both cores, so the second one waits for the first.
+    needs = (DOWNLOAD_MINIO, COMPILE_NODE)
+    yield _program(s, COMPILE_MINIO, programs.minio(), ("minio",), needs, link=False)
+    yield _image(s, standins.busybox(s), _debian_name(trixie))
+    yield _image(s, standins.postgres(s), _debian_name(trixie))
+    yield _image(s, standins.python(s), _debian_name(trixie))
+    yield _image(s, standins.mlflow(s), f"build {standins.python(s).name}")
+    yield _image(s, standins.node_base(s), _debian_name(bookworm))
+    for image in standins.control_plane(s):
+        yield _image(s, image, COMPILE_NODE, f"build {standins.node_base(s).name}")
+    yield _image(s, standins.node(s), COMPILE_NODE, CLIENTS, f"build {standins.node_base(s).name}")
+    yield _image(s, standins.store_base(s), _debian_name(trixie))
+    yield _image(s, minio, COMPILE_MINIO, f"build {standins.store_base(s).name}")
 
-    yield Step("packages to build with", lambda: not missing(), lambda: tools.install_packages(sh, missing()))
-    yield Step("uv", lambda: tools.has_venv(s), lambda: tools.make_venv(s, sh))
+
+def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:
+    """The node, its images, and the operator's image."""
+    if build:
+        created_from = [f"build {standins.node(s).name}"]
+        created_from += [f"build {image.name}" for image in standins.control_plane(s)]
+    else:
+        created_from = ["compile kind", _pull_name(s, "IMAGE_NODE")]
+
+    def ensure(sh: Shell) -> None:
+        if build:
+            standins.load(s, sh, standins.node(s))
+        node.ensure(s, sh)
+
+    yield Step(
+        CLUSTER,
+        partial(node.is_current, s),
+        ensure,
+        (*LOCAL, REGISTRY, COMPILE_NODE, CLIENTS, *created_from),
+        "Run the command again; `make clean` first creates the cluster from scratch.",
+    )
+    yield Step(SERVICES, partial(node.serves, s), partial(node.settle, s), (CLUSTER,))
+    python = f"build {standins.python(s).name}" if build else _pull_name(s, "IMAGE_PYTHON")
+    image, on_node = operator(s)
+    yield Step(image.name, image.done, image.run, (*LOCAL, REGISTRY, python))
+    yield Step(on_node.name, on_node.done, on_node.run, (CLUSTER, OPERATOR))
+    for name in DEMO_IMAGES:
+        reference = s.pins[name]
+        yield _on_node(reference, f"build {reference.rsplit('/', 1)[1]}" if build else _pull_name(s, name))
 
 
-def _compilers(s: Settings, sh: Shell, build: bool) -> Iterator[Step]:
-    yield from _uv(s, sh, build)
-    yield Step("Go", lambda: golang.toolchain(s, sh) is not None, lambda: golang.install(s, sh))
+def _debian(s: Settings, suite: str) -> Step:
+    return Step(
+        _debian_name(suite),
+        lambda _: debian.archive(s, suite).exists(),
+        lambda sh: debian.bootstrap(s, sh, suite),
+        (PACKAGES,),
+    )
 
 
-def _tool(s: Settings, sh: Shell, name: str) -> Step:
-    return Step(name, lambda: tools.has(s, name), lambda: tools.make(s, sh, name))
+def _debian_name(suite: str) -> str:
+    return f"install Debian {suite}"
+
+
+def _registry(s: Settings, suite: str) -> Iterator[Step]:
+    image = standins.registry_image(s)
+
+    def load(sh: Shell) -> None:
+        saved = s.cache / f"registry-{image.fingerprint(s)}.tar"
+        if not saved.exists():
+            standins.build_in_docker(s, sh, image)
+            unfinished = saved.with_suffix(".part")
+            sh.run("docker", "save", "-o", unfinished, image.reference)
+            unfinished.rename(saved)
+        sh.run("docker", "load", "-i", saved)
+
+    name = f"build {image.name}"
+    needs = (*LOCAL, _debian_name(suite))
+    yield Step(name, lambda sh: standins.in_docker(s, sh, image), load, needs)
+    yield Step(REGISTRY, registry.running, partial(registry.start, s), (NETWORK, name))
+
+
+def _compile_node(s: Settings) -> Step:
+    module = programs.node(s.pins)
+
+    def compile_all(sh: Shell) -> None:
+        golang.build(s, sh, module, programs.NODE)
+        tools.make(s, sh, module, ("kind",))
+        tools.link_kubernetes(s)
+
+    def done(_: Shell) -> bool:
+        return module.built(s, programs.NODE) and tools.has(s, module, ("kind",)) and tools.has_kubernetes(s)
+
+    return Step(COMPILE_NODE, done, compile_all, (GO,))
+
+
+def _program(
+    s: Settings, name: str, module: Module, names: Iterable[str], needs: tuple[str, ...], *, link: bool
+) -> Step:
+    """`link` puts the programs on PATH."""
+    wanted = tuple(names)
+    if link:
+        return Step(
+            name,
+            lambda _: tools.has(s, module, wanted),
+            lambda sh: tools.make(s, sh, module, wanted),
+            needs,
+        )
+    return Step(
+        name,
+        lambda _: module.built(s, wanted),
+        lambda sh: golang.build(s, sh, module, wanted),
+        needs,
+    )
+
+
+def _image(s: Settings, image: StandIn, *needs: str) -> Step:
+    return Step(
+        f"build {image.name}",
+        lambda sh: standins.is_current(s, sh, image),
+        lambda sh: standins.build(s, sh, image),
+        (*LOCAL, REGISTRY, *needs),
+    )
+
+
+def _in_docker(s: Settings, image: StandIn) -> Step:
+    return Step(
+        f"{image.name} in docker",
+        lambda sh: standins.in_docker(s, sh, image),
+        lambda sh: standins.load(s, sh, image),
+        (f"build {image.name}",),
+    )
+
+
+def _on_node(reference: str, made: str) -> Step:
+    return Step(
+        f"{reference.rsplit('/', 1)[1]} on the node",
+        lambda sh: not node.missing_images(sh, [reference]),
+        lambda sh: node.pull_images(sh, [reference]),
+        (CLUSTER, made),
+    )
+
+
+def _pulled(s: Settings, names: Iterable[str]) -> Iterator[Step]:
+    """Published images. Only docker downloads; the node asks the local registry."""
+    for name in names:
+        yield _pull(s, s.pins[name], to_registry=name not in HOST_IMAGES)
+
+
+def _pull(s: Settings, reference: str, *, to_registry: bool = True) -> Step:
+    def done(sh: Shell) -> bool:
+        return standins.is_published(sh, reference) and (not to_registry or registry.holds(sh, reference))
+
+    def pull(sh: Shell) -> None:
+        sh.run("docker", "pull", "-q", reference)
+        if to_registry:
+            registry.push(s, sh, reference)
+
+    needs = (*LOCAL, REGISTRY) if to_registry else LOCAL
+    hint = "Run it again, or with IMAGES=build to build a stand-in."
+    return Step(f"pull {reference.rsplit('/', 1)[1]}", done, pull, needs, hint)
+
+
+def _pull_name(s: Settings, name: str) -> str:
+    return f"pull {s.pins[name].rsplit('/', 1)[1]}"
+
+
+def _install_uv(s: Settings, sh: Shell) -> None:
+    missing = tools.missing_python_packages()
+    if missing:
+        tools.install_packages(sh, missing)
+    tools.make_venv(s, sh)

@@ -1,10 +1,21 @@
-"""The local registry: the node asks it first for every image, so that only changed layers ever move."""
+"""The local registry, which the node asks for every image under its real reference.
+
+Its data are in the cache, so images survive `make clean`. Layers are stored without compression: they never cross a
+network, and compressing and decompressing them took longer than anything else that is done to an image.
+"""
 
 import hashlib
 import json
+import shutil
+import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import IO, Any
 
 from . import network
 from .settings import CLUSTER, Settings
@@ -12,9 +23,15 @@ from .shell import Failed, Shell
 
 NAME = f"{CLUSTER}-registry"
 PORT = 5000
-# Fixed and far from the others: the node must get the same address again when containers restart.
 LAST_OCTET = 250
+"""Fixed, and far from the addresses of other containers: the node must find the registry there after a restart."""
 ANSWER_SECONDS = 30
+REQUEST_SECONDS = 5
+UPLOAD_SECONDS = 300
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+NO_ANSWER = "the local registry does not answer"
 
 
 def running(sh: Shell) -> bool:
@@ -23,66 +40,174 @@ def running(sh: Shell) -> bool:
 
 
 def start(s: Settings, sh: Shell) -> None:
-    """Start the registry, or make it. Its data are in a docker volume of the same name."""
+    """Start the registry, or create it."""
     if not sh.ok("docker", "start", NAME):
         if sh.ok("docker", "container", "inspect", NAME):
             sh.run("docker", "rm", "-f", NAME)
-        # On loopback docker trusts a registry without TLS, so its own settings stay as they are.
+        data(s).mkdir(parents=True, exist_ok=True)
+        # docker trusts a registry without TLS on loopback, so the engine's own settings stay as they are.
         sh.run(
             "docker", "run", "-d", "--name", NAME, "--restart", "unless-stopped",
             "--network", network.NAME, "--ip", network.address(sh, LAST_OCTET), "-p", f"127.0.0.1::{PORT}",
-            "-v", f"{NAME}:/var/lib/registry", s.pins["IMAGE_REGISTRY"],
+            "-v", f"{data(s)}:/var/lib/registry", s.pins["IMAGE_REGISTRY"],
         )  # fmt: skip
     deadline = time.monotonic() + ANSWER_SECONDS
     while not _answers(sh):
         if time.monotonic() > deadline:
-            raise Failed(
-                f"the local registry does not answer after {ANSWER_SECONDS} s", f"docker logs {NAME}"
-            )
+            raise Failed(f"{NO_ANSWER} after {ANSWER_SECONDS} s", f"docker logs {NAME}")
         time.sleep(0.1)
 
 
-def remove(sh: Shell) -> None:
-    """Take the registry and its data away."""
+def remove(s: Settings, sh: Shell) -> None:
+    """Remove the container. Images stay in the cache, except older builds of the operator's image."""
+    if running(sh):
+        tags = _tags(s, s.pins["IMAGE_OPERATOR"])
+        builds = sorted(tags.glob("*-dev.*"), key=lambda tag: tag.stat().st_mtime)
+        for build in builds[:-1]:
+            shutil.rmtree(build, ignore_errors=True)
+        collect = ("garbage-collect", "--delete-untagged", "/etc/docker/registry/config.yml")
+        sh.ok("docker", "exec", NAME, "docker-registry", *collect, timeout=120)
     if sh.ok("docker", "container", "inspect", NAME):
         sh.run("docker", "rm", "-f", "-v", NAME)
-    if sh.ok("docker", "volume", "inspect", NAME):
-        sh.run("docker", "volume", "rm", NAME)
+
+
+def data(s: Settings) -> Path:
+    """The folder with the registry's data."""
+    return s.cache / "registry"
 
 
 def repository(reference: str) -> tuple[str, str]:
-    """`ghcr.io/mlflow/mlflow:v3` -> (`mlflow/mlflow`, `v3`): what a mirror is asked for."""
+    """`ghcr.io/mlflow/mlflow:v3` -> (`mlflow/mlflow`, `v3`): what containerd asks a mirror for."""
     path, tag = reference.rsplit(":", 1)
     return path.split("/", 1)[1], tag
 
 
+def labels(sh: Shell, reference: str) -> Mapping[str, str] | None:
+    """The labels of the image that the registry holds under `reference`; None if it holds none."""
+    config = _config(sh, reference)
+    if config is None:
+        return None
+    path, _ = repository(reference)
+    blob = _get(sh, f"/v2/{path}/blobs/{config}")
+    if blob is None:
+        return None
+    found: Mapping[str, str] | None = json.loads(blob)["config"].get("Labels")
+    return found or {}
+
+
 def holds(sh: Shell, reference: str) -> bool:
     """Whether the registry holds exactly the image that docker has under `reference`."""
-    path, tag = repository(reference)
-    manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
-    if not manifest:
-        return False
-    local = sh.out("docker", "image", "inspect", "-f", "{{.Id}}", reference)
-    # Which of the two docker calls an image by depends on where it keeps images.
-    return local in (json.loads(manifest).get("config", {}).get("digest"), _sha256(manifest))
+    return _config(sh, reference) == sh.out("docker", "image", "inspect", "-f", "{{.Id}}", reference)
 
 
 def digest(sh: Shell, reference: str) -> str:
-    """The digest under which the registry has `reference`; empty if it has none."""
+    """The digest under which the registry holds `reference`; empty if it holds none."""
     path, tag = repository(reference)
     manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
     return _sha256(manifest) if manifest else ""
 
 
-def push(sh: Shell, reference: str) -> None:
-    """Push docker's image `reference` to where the node will look for it."""
-    path, tag = repository(reference)
-    here = f"{_host(sh)}/{path}:{tag}"
-    sh.run("docker", "tag", reference, here)
+def push(s: Settings, sh: Shell, reference: str, *more: str) -> None:
+    """Copy docker's image `reference` into the registry, under that reference and under `more`.
+
+    `docker push` compresses each layer. This writes layers as they are, under the digests that the image's own
+    configuration lists, and skips those that the registry has already.
+    """
     try:
-        sh.run("docker", "push", "-q", here)
-    finally:
-        sh.run("docker", "rmi", "--no-prune", here)
+        connection = HTTPConnection(_host(sh), timeout=UPLOAD_SECONDS)
+        with tempfile.TemporaryDirectory(dir=s.cache) as folder:
+            saved = Path(folder) / "image.tar"
+            sh.run("docker", "save", "-o", saved, reference)
+            with tarfile.open(saved) as archive:
+                for name in (reference, *more):
+                    _upload(connection, archive, name, repository(reference)[0])
+    except OSError as error:
+        raise Failed(f"{NO_ANSWER}: {error}", f"docker logs {NAME}") from error
+
+
+def pull(sh: Shell, reference: str) -> None:
+    """Have docker hold the registry's image `reference`."""
+    path, tag = repository(reference)
+    local = f"{_host(sh)}/{path}:{tag}"
+    sh.run("docker", "pull", "-q", local)
+    sh.run("docker", "tag", local, reference)
+    sh.run("docker", "rmi", "--no-prune", local)
+
+
+def _upload(connection: HTTPConnection, archive: tarfile.TarFile, reference: str, source: str) -> None:
+    """Write one manifest and what it lists. Layers that the repository `source` has are not sent again."""
+    path, tag = repository(reference)
+    (listed,) = json.load(_member(archive, "manifest.json"))
+    config = _member(archive, listed["Config"]).read()
+    digests = json.loads(config)["rootfs"]["diff_ids"]
+    layers = []
+    for name, layer in zip(listed["Layers"], digests, strict=True):
+        size = archive.getmember(name).size
+        if not _mounted(connection, path, layer, source):
+            _blob(connection, path, layer, _member(archive, name), size)
+        layers.append({"mediaType": LAYER, "size": size, "digest": layer})
+    _blob(connection, path, _sha256(config), config, len(config))
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "size": len(config), "digest": _sha256(config)},
+        "layers": layers,
+    }
+    body = json.dumps(manifest).encode()
+    _ask(connection, "PUT", f"/v2/{path}/manifests/{tag}", body, {"Content-Type": MANIFEST}, expect=201)
+
+
+def _mounted(connection: HTTPConnection, path: str, digest: str, source: str) -> bool:
+    """Whether the repository has the blob, if need be by a link to that of another repository."""
+    if _ask(connection, "HEAD", f"/v2/{path}/blobs/{digest}").status == 200:
+        return True
+    if path == source:
+        return False
+    linked = _ask(connection, "POST", f"/v2/{path}/blobs/uploads/?mount={digest}&from={source}")
+    return bool(linked.status == 201)
+
+
+def _blob(connection: HTTPConnection, path: str, digest: str, body: IO[bytes] | bytes, size: int) -> None:
+    location = _ask(connection, "POST", f"/v2/{path}/blobs/uploads/", expect=202).headers["Location"]
+    target = location.split("/", 3)[3] if "://" in location else location.lstrip("/")
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    separator = "&" if "?" in target else "?"
+    _ask(connection, "PUT", f"/{target}{separator}digest={digest}", body, headers, expect=201)
+
+
+def _ask(
+    connection: HTTPConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    expect: int | None = None,
+) -> Any:
+    connection.request(method, path, body, dict(headers or {}))
+    answer = connection.getresponse()
+    text = answer.read()
+    if expect is not None and answer.status != expect:
+        raise Failed(f"the local registry answers {answer.status} to {method} {path}: {text[:300]!r}")
+    return answer
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = archive.extractfile(name)
+    if found is None:
+        raise Failed(f"`docker save` wrote no {name}")
+    return found
+
+
+def _tags(s: Settings, repository_name: str) -> Path:
+    path = repository_name.split("/", 1)[1]
+    return data(s) / "docker" / "registry" / "v2" / "repositories" / path / "_manifests" / "tags"
+
+
+def _config(sh: Shell, reference: str) -> str | None:
+    path, tag = repository(reference)
+    manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
+    return str(json.loads(manifest)["config"]["digest"]) if manifest else None
 
 
 def _sha256(content: bytes) -> str:
@@ -98,12 +223,11 @@ def _answers(sh: Shell) -> bool:
 
 
 def _get(sh: Shell, path: str) -> bytes | None:
-    """The body of a GET, or None if there is none: no registry, no such image."""
+    """The body of a GET, or None: no registry, or no such image."""
     try:
-        accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
-        request = urllib.request.Request(f"http://{_host(sh)}{path}", headers=accept)
+        request = urllib.request.Request(f"http://{_host(sh)}{path}", headers={"Accept": MANIFEST})
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(request, timeout=5) as answer:
+        with direct.open(request, timeout=REQUEST_SECONDS) as answer:
             body: bytes = answer.read()
             return body
     except (OSError, Failed):

@@ -1,18 +1,27 @@
-"""Runs commands, with all they print in the log of the step that started them."""
+"""Runs commands. The output of a step's commands goes to the step's own log file."""
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TERMINATE_SECONDS = 10
+"""How long a command has to exit after SIGTERM before it is killed."""
+
 
 class Failed(Exception):  # noqa: N818  a step failed: that is what it says
-    """A step cannot go on. `hint` says what the user can do about it."""
+    """A step cannot continue. `hint` tells the user what to do."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint
+
+
+class Cancelled(Exception):  # noqa: N818  not an error: another step failed
+    """The command was stopped because another step failed, or because the user pressed Ctrl-C."""
 
 
 Argument = str | Path
@@ -20,39 +29,53 @@ Argument = str | Path
 
 @dataclass
 class Shell:
-    """Starts commands with `env` on top of the caller's environment and appends their output to `log`.
+    """Runs commands with `env` on top of the caller's environment and appends their output to `log`.
 
-    Commands keep the file `lock` open: when this process is killed, what it started holds the lock on.
+    Commands inherit the file descriptor `lock`: if this process is killed, its children keep the lock until they exit.
+    `cancel` stops running commands, and makes every further one fail with Cancelled.
     """
 
     log: Path
     env: dict[str, str] = field(default_factory=dict)
     lock: int | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, *argv: Argument, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        """Run to the end. Raises Failed, naming the command, when it exits with anything but 0."""
+    def run(
+        self,
+        *argv: Argument,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        cancellable: bool = True,
+    ) -> None:
+        """Run to the end. Raises Failed, naming the command, if the exit code is not 0, and Cancelled.
+
+        A command that leaves a broken state behind when it is interrupted is not `cancellable`.
+        """
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n")
             log.flush()
-            code = subprocess.run(
+            if self.cancel.is_set():
+                raise Cancelled
+            process = subprocess.Popen(
                 argv,
                 cwd=cwd,
                 env=self._env(env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                check=False,
+                start_new_session=True,
                 pass_fds=[] if self.lock is None else [self.lock],
-            ).returncode
+            )
+            code = self._wait(process, cancellable=cancellable)
         if code:
-            raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` ended with exit code {code}")
+            raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` exited with code {code}")
 
     def ok(self, *argv: Argument, timeout: float = 20) -> bool:
-        """Whether a command ends with exit code 0; a missing program or a time-out means no."""
+        """Whether a command exits with code 0. A missing program and a timeout count as no."""
         return self.ask(*argv, timeout=timeout) is not None
 
     def ask(self, *argv: Argument, timeout: float = 20) -> str | None:
-        """What a command prints, stripped; None where `ok` would say no."""
+        """The command's standard output, stripped; None where `ok` is False."""
         try:
             done = subprocess.run(
                 argv, env=self._env(None), capture_output=True, text=True, check=False, timeout=timeout
@@ -62,14 +85,14 @@ class Shell:
         return None if done.returncode else done.stdout.strip()
 
     def out(self, *argv: Argument) -> str:
-        """What a command prints, stripped. Raises Failed with its stderr when it fails."""
+        """The command's standard output, stripped. Raises Failed with its standard error."""
         done = subprocess.run(argv, env=self._env(None), capture_output=True, text=True, check=False)
         if done.returncode:
             raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` failed: {done.stderr.strip()}")
         return done.stdout.strip()
 
     def spawn(self, argv: Sequence[Argument], log: Path) -> int:
-        """Start a daemon that outlives this process; returns its process id."""
+        """Start a daemon that outlives this process. Returns its process ID."""
         with log.open("a") as out:
             return subprocess.Popen(
                 argv,
@@ -81,9 +104,25 @@ class Shell:
             ).pid
 
     def note(self, text: str) -> None:
-        """Add to the log what another program wrote elsewhere."""
+        """Append the output of another program to the log."""
         with self.log.open("a") as log:
             log.write(text)
+
+    def _wait(self, process: "subprocess.Popen[bytes]", *, cancellable: bool) -> int:
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if not (cancellable and self.cancel.is_set()):
+                    continue
+            # The command leads a process group of its own, so its children stop with it.
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=TERMINATE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            raise Cancelled
 
     def _env(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, **self.env, **(extra or {})}

@@ -1,167 +1,242 @@
-"""Images built here under the published references, from Debian packages, Go modules and PyPI."""
+"""Images built here under the published references, from Debian packages, Go modules and PyPI.
+
+The local registry keeps them. An image is up to date if its label in the registry matches what it would be built from.
+"""
 
 import hashlib
 import os
 import shutil
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import debian, programs
+from . import debian, programs, registry, tools
 from .debian import LABEL
 from .settings import Settings
 from .shell import Shell
 
 FOLDERS = Path(__file__).parent / "images"
+EARLIER_MLFLOW = ("IMAGE_MLFLOW_2_22", "IMAGE_MLFLOW_3_14", "IMAGE_MLFLOW_3_16")
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """An image: its Dockerfile's folder, or lines for one static program, and what goes in beside it."""
+    """An image: the folder of its Dockerfile, and what is copied into the build context.
+
+    `also` lists further references of the same image. `bases` are the images of its FROM lines that are built
+    here, too.
+    """
 
     reference: str
-    folder: str = ""
-    lines: tuple[str, ...] = ()
-    # Path inside the build context -> program on the host.
+    folder: str
     files: Mapping[str, Path] = field(default_factory=dict)
+    """Path in the build context -> file in the cache, whose path there identifies its content."""
     arguments: Mapping[str, str] = field(default_factory=dict)
-    base: str = ""
+    bases: "tuple[StandIn, ...]" = ()
+    also: tuple[str, ...] = ()
 
-    def dockerfile(self) -> str:
-        """The Dockerfile's text."""
-        if self.folder:
-            return (FOLDERS / self.folder / "Dockerfile").read_text()
-        return "\n".join(("FROM scratch", "COPY root /", *self.lines, ""))
+    @property
+    def name(self) -> str:
+        """The last part of the reference, without registry and path."""
+        return self.reference.rsplit("/", 1)[1]
 
+    @property
+    def dockerfile(self) -> Path:
+        """The Dockerfile."""
+        return FOLDERS / self.folder / "Dockerfile"
 
-def all_images(s: Settings, sh: Shell) -> Iterator[StandIn]:
-    """Every stand-in, each after the one it stands on. The programs inside must have been built."""
-    modules = programs.contents(s.pins)
-    trixie = debian.reference(s.pins["DEBIAN"])
-    yield StandIn(s.pins["IMAGE_REGISTRY"], "registry", base=trixie)
-    yield StandIn(s.pins["IMAGE_BUSYBOX"], "busybox", base=trixie)
-    yield StandIn(s.pins["IMAGE_POSTGRES"], "postgres", base=trixie)
-    yield StandIn(s.pins["IMAGE_PYTHON"], "python", base=trixie)
-    yield StandIn(s.pins["IMAGE_MLFLOW"], "mlflow", base=s.pins["IMAGE_PYTHON"])
-    minio = {"minio": modules["MinIO"].program(s, "minio")}
-    yield StandIn(s.pins["IMAGE_MINIO"], "minio", files=minio, base=trixie)
-    yield StandIn(s.pins["IMAGE_SEAWEEDFS"], "seaweedfs", base=trixie)
-    lines = ("EXPOSE 8474", 'ENTRYPOINT ["/toxiproxy"]', 'CMD ["-host=0.0.0.0"]')
-    yield _single(s.pins["IMAGE_TOXIPROXY"], "toxiproxy", modules["Toxiproxy"].program(s, "server"), *lines)
-    yield _node(s, sh)
-    yield from control_plane(s, sh)
+    def suite(self, s: Settings) -> str:
+        """The Debian release that it is built on, if it has no other base."""
+        return s.pins["DEBIAN_NODE" if self.folder == "node-base" else "DEBIAN"]
 
+    def build_arguments(self, s: Settings) -> dict[str, str]:
+        """Values of the Dockerfile's ARG lines."""
+        known = {**s.pins, **self.arguments}
+        lines = self.dockerfile.read_text().splitlines()
+        return {name: known[name] for name in (line.split()[1] for line in lines if line.startswith("ARG "))}
 
-def control_plane(s: Settings, sh: Shell) -> Iterator[StandIn]:
-    """What runs on the node to make it a cluster: kubeadm's own list, and the volume provisioner."""
-    modules = programs.contents(s.pins)
-    for reference in _kubeadm_images(s, sh):
-        name: str = reference.rsplit("/", 1)[1].split(":")[0]
-        match name:
-            case "kube-proxy":
-                files: dict[str, Path] = {name: modules["Kubernetes"].program(s, name)}
-                yield StandIn(reference, name, files=files, base=debian.reference(s.pins["DEBIAN_NODE"]))
-            case "pause":
-                pause = modules["pause"].program(s, name)
-                yield _single(reference, "pause", pause, 'ENTRYPOINT ["/pause"]', "USER 65535:65535")
-            case "coredns":
-                yield _single(
-                    reference, "coredns", modules["CoreDNS"].program(s, name), 'ENTRYPOINT ["/coredns"]'
-                )
-            case "etcd":
-                yield _single(reference, "usr/local/bin/etcd", modules["etcd"].program(s, name))
-            case _:
-                yield _single(reference, f"usr/local/bin/{name}", modules["Kubernetes"].program(s, name))
-    name = "local-path-provisioner"
-    yield _single(_volumes(s), f"usr/bin/{name}", modules[name].program(s, name))
+    def fingerprint(self, s: Settings) -> str:
+        """What the image is built from, as the value of its label."""
+        bases = [base.fingerprint(s) for base in self.bases] or [debian.fingerprint(self.suite(s))]
+        seen = hashlib.sha256("".join(bases).encode())
+        seen.update(repr(sorted(self.build_arguments(s).items())).encode())
+        files = sorted((inside, str(path.relative_to(s.cache))) for inside, path in self.files.items())
+        seen.update(repr(files).encode())
+        for path in sorted(path for path in self.dockerfile.parent.rglob("*") if path.is_file()):
+            seen.update(f"{path.relative_to(FOLDERS)} {path.stat().st_mode}".encode() + path.read_bytes())
+        return seen.hexdigest()[:16]
 
 
-def own(s: Settings, sh: Shell) -> Iterator[StandIn]:
-    """Images that stand in for nobody's, for tests alone: built here in any case, on what was built or pulled."""
-    yield _client(s, sh)
-    yield StandIn(s.pins["IMAGE_PGBOUNCER"], "pgbouncer", base=s.pins["IMAGE_PYTHON"])
+_LOADING = threading.Lock()
+"""Images are built side by side; two of them on the same base must not load it twice."""
 
 
-def earlier(s: Settings) -> Iterator[StandIn]:
-    """MLflow as it was: servers to upgrade from. Built or pulled when a test asks for them."""
-    for name in ("IMAGE_MLFLOW_2_22", "IMAGE_MLFLOW_3_14", "IMAGE_MLFLOW_3_16"):
-        reference = s.pins[name]
-        version = reference.rpartition(":v")[2].removesuffix("-full")
-        yield StandIn(
-            reference, "mlflow-earlier", arguments={"VERSION": version}, base=s.pins["IMAGE_PYTHON"]
-        )
+def registry_image(s: Settings) -> StandIn:
+    """The registry itself: the only image that cannot come from the registry."""
+    return StandIn(s.pins["IMAGE_REGISTRY"], "registry")
 
 
-def _client(s: Settings, sh: Shell) -> StandIn:
-    """A data scientist's image, for pods that train: MLflow's, and what the programs in tests/workflows use beside it.
+def python(s: Settings) -> StandIn:
+    """The base of MLflow's and the operator's image."""
+    return StandIn(s.pins["IMAGE_PYTHON"], "python")
 
-    Teams make such images themselves.
+
+def mlflow(s: Settings) -> StandIn:
+    """The server."""
+    arguments = {"VERSION": s.pins["MLFLOW"], "PACKAGES": "all"}
+    return StandIn(s.pins["IMAGE_MLFLOW"], "mlflow", arguments=arguments, bases=(python(s),))
+
+
+def busybox(s: Settings) -> StandIn:
+    """The helper of the volume provisioner."""
+    return StandIn(s.pins["IMAGE_BUSYBOX"], "busybox")
+
+
+def postgres(s: Settings) -> StandIn:
+    """The embedded database."""
+    return StandIn(s.pins["IMAGE_POSTGRES"], "postgres")
+
+
+def store_base(s: Settings) -> StandIn:
+    """The Debian packages of both object stores: an image of their own, built while the programs are compiled."""
+    return StandIn("mlflow-operator.dev/store-base:test", "store-base")
+
+
+def minio(s: Settings) -> StandIn:
+    """The embedded artifact store."""
+    program = programs.minio().program(s, "minio")
+    return StandIn(s.pins["IMAGE_MINIO"], "minio", {"minio": program}, bases=(store_base(s),))
+
+
+def node_base(s: Settings) -> StandIn:
+    """The node's Debian packages: an image of their own, built while its programs are compiled."""
+    return StandIn("mlflow-operator.dev/node-base:test", "node-base")
+
+
+def node(s: Settings) -> StandIn:
+    """The node: the base with kubelet, kubeadm and kubectl."""
+    files = {"kubernetes": programs.node(s.pins).program(s, "kubernetes"), "kubectl": tools.kubectl(s)}
+    arguments = {"IMAGE_PAUSE": s.pins["IMAGE_PAUSE"], "IMAGE_LOCAL_PATH": s.pins["IMAGE_LOCAL_PATH"]}
+    return StandIn(s.pins["IMAGE_NODE"], "node", files, arguments, (node_base(s),))
+
+
+def control_plane(s: Settings) -> Iterator[StandIn]:
+    """What kubeadm and kind start on the node."""
+    module = programs.node(s.pins)
+    names = [
+        s.pins[f"IMAGE_{name.replace('-', '_').upper()}"] for name in (*programs.CONTROL_PLANE, "kube-proxy")
+    ]
+    kubernetes = {"kubernetes": module.program(s, "kubernetes")}
+    yield StandIn(names[0], "control-plane", kubernetes, bases=(node_base(s),), also=tuple(names[1:]))
+    for pin, program in (("ETCD", "etcd"), ("COREDNS", "coredns"), ("PAUSE", "pause")):
+        yield StandIn(s.pins[f"IMAGE_{pin}"], program, {program: module.program(s, program)})
+    volumes = "local-path-provisioner"
+    yield StandIn(s.pins["IMAGE_LOCAL_PATH"], volumes, {volumes: module.program(s, volumes)})
+
+
+def toxiproxy(s: Settings) -> StandIn:
+    """The proxy that delays and drops connections."""
+    program = programs.toxiproxy().program(s, "toxiproxy")
+    return StandIn(s.pins["IMAGE_TOXIPROXY"], "toxiproxy", {"toxiproxy": program})
+
+
+def seaweedfs(s: Settings) -> StandIn:
+    """The other embedded artifact store."""
+    return StandIn(s.pins["IMAGE_SEAWEEDFS"], "seaweedfs", bases=(store_base(s), python(s)))
+
+
+def pgbouncer(s: Settings) -> StandIn:
+    """Debian's connection pooler. Its project publishes no image, so it is always built here."""
+    return StandIn(s.pins["IMAGE_PGBOUNCER"], "pgbouncer", bases=(python(s),))
+
+
+def client(s: Settings, sh: Shell) -> StandIn:
+    """A data scientist's image for pods that train: MLflow's, and the packages of tests/workflows.
+
+    Teams make such images themselves, so it is always built here.
     """
     project = tomllib.loads((s.root / "pyproject.toml").read_text())
     wanted = {str(line) for line in project["dependency-groups"]["workflows"]}
     export = ("--frozen", "--only-group", "workflows", "--no-hashes", "--no-annotate", "--no-header", "-q")
     locked = sh.out("uv", "export", *export, "--project", s.root).splitlines()
-    # what they need in turn is in MLflow's image, at the versions that MLflow was built with
+    # MLflow's image already has the dependencies of these packages, at the versions that MLflow was built with.
     packages = "\n".join(line for line in locked if line.split("==")[0] in wanted)
-    return StandIn(
-        s.pins["IMAGE_CLIENT"], "client", arguments={"PACKAGES": packages}, base=s.pins["IMAGE_MLFLOW"]
-    )
+    return StandIn(s.pins["IMAGE_CLIENT"], "client", arguments={"PACKAGES": packages}, bases=(mlflow(s),))
 
 
-def _node(s: Settings, sh: Shell) -> StandIn:
-    kubernetes = programs.contents(s.pins)["Kubernetes"]
-    pause = next(image for image in _kubeadm_images(s, sh) if "/pause:" in image)
-    return StandIn(
-        s.pins["IMAGE_NODE"],
-        "node",
-        files={name: kubernetes.program(s, name) for name in ("kubelet", "kubeadm", "kubectl")},
-        arguments={"IMAGE_PAUSE": pause, "IMAGE_LOCAL_PATH": _volumes(s)},
-        base=debian.reference(s.pins["DEBIAN_NODE"]),
-    )
+def earlier_mlflow(s: Settings) -> Iterator[StandIn]:
+    """The MLflow versions that tests upgrade from."""
+    for name in EARLIER_MLFLOW:
+        reference = s.pins[name]
+        version = reference.rpartition(":v")[2].removesuffix("-full")
+        arguments = {"VERSION": version, "PACKAGES": "server"}
+        yield StandIn(reference, "mlflow", arguments=arguments, bases=(python(s),))
 
 
-def _kubeadm_images(s: Settings, sh: Shell) -> list[str]:
-    kubeadm = programs.contents(s.pins)["Kubernetes"].program(s, "kubeadm")
-    version = ("--kubernetes-version", f"v{s.pins['KUBERNETES']}")
-    return sh.out(kubeadm, "config", "images", "list", *version).splitlines()
+def is_current(s: Settings, sh: Shell, image: StandIn) -> bool:
+    """Whether the registry holds the image, built from exactly this, or a published one where that will do."""
+    return all(_current(s, sh, image, reference) for reference in (image.reference, *image.also))
 
 
-def _volumes(s: Settings) -> str:
-    return f"docker.io/rancher/local-path-provisioner:v{s.pins['LOCAL_PATH_PROVISIONER']}"
-
-
-def there(s: Settings, sh: Shell, image: StandIn) -> bool:
-    """Whether docker holds the image, built from exactly this, or the published one where that will do."""
-    label = _label(sh, image.reference)
-    return label == _fingerprint(s, sh, image) or (label == "" and s.images != "build")
+def _current(s: Settings, sh: Shell, image: StandIn, reference: str) -> bool:
+    labels = registry.labels(sh, reference)
+    if labels is None:
+        return False
+    return labels.get(LABEL) == image.fingerprint(s) or (LABEL not in labels and s.images != "build")
 
 
 def build(s: Settings, sh: Shell, image: StandIn) -> None:
-    """Build the image and give it its published reference."""
+    """Build the image and store it in the registry under its published references."""
+    build_in_docker(s, sh, image)
+    registry.push(s, sh, image.reference, *image.also)
+
+
+def build_in_docker(s: Settings, sh: Shell, image: StandIn) -> None:
+    """Build the image. docker holds it afterwards."""
+    for base in image.bases:
+        load(s, sh, base)
+    if not image.bases:
+        _load_debian(s, sh, image.suite(s))
     context = s.cache / "build" / hashlib.sha256(image.reference.encode()).hexdigest()[:12]
     shutil.rmtree(context, ignore_errors=True)
-    if image.folder:
-        shutil.copytree(FOLDERS / image.folder, context)
-    for inside, program in image.files.items():
-        target = context / inside
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(program, target)
-    (context / "Dockerfile").write_text(image.dockerfile())
+    shutil.copytree(image.dockerfile.parent, context)
+    for inside, path in image.files.items():
+        os.link(path, context / inside)
     before = _identity(sh, image.reference)
-    arguments = [part for k, v in _arguments(s, image).items() for part in ("--build-arg", f"{k}={v}")]
-    label = f"{LABEL}={_fingerprint(s, sh, image)}"
-    # The package registries are reached as the machine reaches them.
-    network = ("--network", "host")
-    sh.run("docker", "build", "-q", *network, *arguments, "--label", label, "-t", image.reference, context)
+    arguments = [part for k, v in image.build_arguments(s).items() for part in ("--build-arg", f"{k}={v}")]
+    label = f"{LABEL}={image.fingerprint(s)}"
+    # The build reaches the package indexes as the host does.
+    options = ("-q", "--network", "host", *arguments, "--label", label, "-t", image.reference)
+    sh.run("docker", "build", *options, context)
     shutil.rmtree(context)
     if before not in ("", _identity(sh, image.reference)):
         sh.ok("docker", "rmi", before, timeout=120)
 
 
+def in_docker(s: Settings, sh: Shell, image: StandIn) -> bool:
+    """Whether docker holds the image, built from exactly this, or a published one where that will do."""
+    label = _label(sh, image.reference)
+    return label == image.fingerprint(s) or (label == "" and s.images != "build")
+
+
+def load(s: Settings, sh: Shell, image: StandIn) -> None:
+    """Have docker hold the registry's image, to build on it or to run it outside the cluster."""
+    with _LOADING:
+        if not in_docker(s, sh, image):
+            registry.pull(sh, image.reference)
+
+
+def _load_debian(s: Settings, sh: Shell, suite: str) -> None:
+    with _LOADING:
+        if _label(sh, debian.reference(suite)) != debian.fingerprint(suite):
+            debian.load(s, sh, suite)
+
+
 def is_stand_in(sh: Shell, reference: str) -> bool:
-    """Whether docker holds an image of that name that was built here."""
-    return bool(_label(sh, reference))
+    """Whether docker or the registry holds an image of that name that was built here."""
+    return bool(_label(sh, reference)) or LABEL in (registry.labels(sh, reference) or {})
 
 
 def is_published(sh: Shell, reference: str) -> bool:
@@ -170,15 +245,15 @@ def is_published(sh: Shell, reference: str) -> bool:
 
 
 def remove_all(s: Settings, sh: Shell) -> None:
-    """Remove what was built here, and no image that someone else built on top of it."""
+    """Remove docker's copies of what was built here, and no image that someone else built on top of them."""
     ours = {
         _familiar(reference.split(":")[0]) for name, reference in s.pins.items() if name.startswith("IMAGE_")
     }
-    ours |= {_familiar(_volumes(s).split(":")[0]), "debian", "<none>"}
+    ours |= {base(s).reference.split(":")[0] for base in (node_base, store_base)} | {"debian", "<none>"}
     form = "{{.Repository}} {{.Tag}} {{.ID}}"
     listed = sh.out("docker", "images", "--filter", f"label={LABEL}", "--format", form).splitlines()
     for repository, tag, identity in (line.split() for line in listed):
-        if repository in ours or repository.startswith("registry.k8s.io/"):
+        if repository in ours:
             sh.ok("docker", "rmi", identity if tag == "<none>" else f"{repository}:{tag}", timeout=120)
 
 
@@ -191,33 +266,5 @@ def _identity(sh: Shell, reference: str) -> str:
     return sh.ask("docker", "image", "inspect", "-f", "{{.Id}}", reference) or ""
 
 
-def _single(reference: str, inside: str, program: Path, *lines: str) -> StandIn:
-    path = "ENV PATH=/usr/local/bin:/usr/bin:/bin"
-    return StandIn(reference, lines=(path, *lines), files={f"root/{inside}": program})
-
-
 def _label(sh: Shell, reference: str) -> str | None:
     return sh.ask("docker", "image", "inspect", "-f", f'{{{{index .Config.Labels "{LABEL}"}}}}', reference)
-
-
-def _arguments(s: Settings, image: StandIn) -> dict[str, str]:
-    known = {**s.pins, **image.arguments}
-    lines = image.dockerfile().splitlines()
-    return {name: known[name] for name in (line.split()[1] for line in lines if line.startswith("ARG "))}
-
-
-def _fingerprint(s: Settings, sh: Shell, image: StandIn) -> str:
-    seen = hashlib.sha256(image.dockerfile().encode())
-    seen.update(repr(sorted(_arguments(s, image).items())).encode())
-    seen.update(
-        repr(
-            sorted((inside, str(program.parent.parent.name)) for inside, program in image.files.items())
-        ).encode()
-    )
-    if image.folder:
-        for path in sorted((FOLDERS / image.folder).rglob("*")):
-            if path.is_file():
-                seen.update(f"{path.relative_to(FOLDERS)} {path.stat().st_mode}".encode() + path.read_bytes())
-    if image.base:
-        seen.update(_identity(sh, image.base).encode())
-    return seen.hexdigest()[:16]

@@ -1,6 +1,8 @@
 """A version is said once; where another file must say it too, both say the same."""
 
 import re
+import subprocess
+from pathlib import Path
 
 from mlflow_operator.core.versions import Images
 from tests.cluster import golang, programs, registry, settings
@@ -16,7 +18,7 @@ def test_every_reference_names_its_registry_and_a_tag() -> None:
 
 
 def test_the_node_runs_the_kubernetes_that_is_built_for_it() -> None:
-    """kind's image by its tag, the stand-in by its pin."""
+    """The tag of kind's image, and the pin of the stand-in."""
     assert PINS["IMAGE_NODE"].endswith(f":v{PINS['KUBERNETES']}")
 
 
@@ -56,11 +58,40 @@ def test_a_program_is_called_after_its_package_not_its_major_version() -> None:
     assert golang.package_name("k8s.io/kubernetes/cmd/kubelet") == "kubelet"
 
 
-def test_what_is_built_another_way_is_built_again() -> None:
-    """A change of version, flags or source leads to another folder in the cache."""
-    s = settings.load({"HOME": "/nowhere"})
-    modules = {**programs.tools(PINS), **programs.contents(PINS)}
-    newer = programs.contents({**PINS, "ETCD": "0.0.1"})
-    assert len({module.home(s) for module in modules.values()}) == len(modules)
-    assert newer["etcd"].home(s) != modules["etcd"].home(s)
-    assert newer["MinIO"].home(s) == modules["MinIO"].home(s)
+def test_program_built_another_way_gets_another_folder(tmp_path: Path) -> None:
+    """A change of flags or of a pinned version leads to another folder in the cache."""
+    s = settings.load({"HOME": str(tmp_path)})
+    older = programs.node({**PINS, "KUBERNETES": "1.34.3"})
+    assert older.home(s) != programs.node(PINS).home(s)
+    assert programs.minio().home(s) != programs.toxiproxy().home(s)
+
+
+def test_go_modules_pin_the_versions_that_references_name() -> None:
+    """go.mod decides what is compiled; versions.env names the images."""
+    node, kubernetes = programs.node(PINS), PINS["KUBERNETES"]
+    assert node.version("k8s.io/kubernetes") == kubernetes
+    for name in (*programs.CONTROL_PLANE, "kube-proxy"):
+        assert PINS[f"IMAGE_{name.replace('-', '_').upper()}"].endswith(f"/{name}:v{kubernetes}")
+    volumes = node.version("github.com/rancher/local-path-provisioner")
+    assert PINS["IMAGE_LOCAL_PATH"].endswith(f":v{volumes}")
+    proxy = programs.toxiproxy().version("github.com/Shopify/toxiproxy/v2")
+    assert PINS["IMAGE_TOXIPROXY"].endswith(f":{proxy}")
+
+
+def test_images_of_the_control_plane_are_those_that_kubeadm_starts() -> None:
+    """As the built kubeadm lists them."""
+    kubeadm = programs.node(PINS).program(settings.load(), "kubernetes")
+    listed = subprocess.run(
+        ["kubeadm", "config", "images", "list", "--kubernetes-version", f"v{PINS['KUBERNETES']}"],
+        executable=kubeadm, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    names = (
+        "KUBE_APISERVER",
+        "KUBE_CONTROLLER_MANAGER",
+        "KUBE_SCHEDULER",
+        "KUBE_PROXY",
+        "COREDNS",
+        "PAUSE",
+        "ETCD",
+    )
+    assert set(listed.stdout.split()) == {PINS[f"IMAGE_{name}"] for name in names}

@@ -1,0 +1,78 @@
+"""Installs one release of MLflow and its drivers: `install.py VERSION all|server`."""
+
+import importlib
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+from pip._vendor.packaging.requirements import Requirement
+
+CLIENT_ONLY = {"matplotlib", "pyarrow", "scikit-learn", "scipy", "skops", "docker", "huey"}
+"""Half a gigabyte that only clients' code and the server's background jobs import."""
+
+IMPORTED = (
+    "boto3",
+    "gunicorn.app.wsgiapp",
+    "mlflow.cli",
+    "mlflow.db",
+    "mlflow.server",
+    "mlflow.server.fastapi_app",
+    "psycopg",
+    "psycopg2",
+    "sqlalchemy.dialects.postgresql",
+    "uvicorn.main",
+)
+"""Modules of a server and of a migration. Which of the two web servers a release uses depends on its version."""
+
+DRIVERS = ("psycopg[binary]", "psycopg2-binary", "boto3", "prometheus-flask-exporter", "Flask-WTF<2")
+
+
+def install(*requirements: str) -> None:
+    """Install next to Debian's own packages, which are left as they are."""
+    options = ("-q", "--system", "--break-system-packages", "--no-cache")
+    authorities = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+    subprocess.run(
+        ["uv", "pip", "install", *options, *requirements], check=True, env={**os.environ, **authorities}
+    )
+
+
+def compile_imported() -> None:
+    """Import the modules once. This keeps the bytecode of what a server uses, a sixth of all, and halves its start."""
+    importlib.invalidate_caches()
+    for name in IMPORTED:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            print(f"not in this release: {error}")
+
+
+def server_requirements(packages: list[str]) -> list[str]:
+    """The requirements of these installed packages without CLIENT_ONLY."""
+    requirements = [Requirement(line) for name in packages for line in metadata.requires(name) or ()]
+    return [
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in requirements
+        if requirement.name not in {*CLIENT_ONLY, *packages}
+        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+    ]
+
+
+def main(version: str, packages: str) -> None:
+    """Install. MLflow's packages are released together, so all get the same version; there are three from 3.0 on."""
+    major = int(version.split(".", maxsplit=1)[0])
+    names = ["mlflow", "mlflow-skinny", *(["mlflow-tracing"] if major > 2 else [])]
+    pinned = [f"{name}=={version}" for name in names]
+    # MLflow 2 does not start with SQLAlchemy 2.1.
+    limits = ["sqlalchemy<2.1"] if major == 2 else []
+    if packages == "all":
+        install(*pinned, *limits, *DRIVERS)
+    else:
+        install("--no-deps", *pinned)
+        importlib.invalidate_caches()
+        install(*server_requirements(names), *limits, *DRIVERS)
+    compile_imported()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,60 @@
+"""Recognises common causes in the log of a failed step: a full disk, an unreachable package index or registry."""
+
+import re
+from dataclasses import dataclass
+
+TAIL_CHARACTERS = 20_000
+"""The cause is near the end; a compiler's log can hold megabytes."""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    pattern: re.Pattern[str]
+    sentence: str
+
+    def describe(self, text: str) -> str | None:
+        found = self.pattern.search(text)
+        return self.sentence.format(*found.groups()) if found else None
+
+
+def _problem(pattern: str, sentence: str) -> _Problem:
+    return _Problem(re.compile(pattern, re.IGNORECASE), sentence)
+
+
+CONTINUE = "then run the same command again: finished steps are kept."
+KNOWN = (
+    _problem(
+        r"no space left on device|disk quota exceeded|not enough free space",
+        f"The disk is full. Free at least 15 GB (make clean-cache frees the cache), {CONTINUE}",
+    ),
+    _problem(
+        r"local registry does not answer",
+        f"The local registry does not answer. Look at `docker logs mlflow-operator-registry`, {CONTINUE}",
+    ),
+    _problem(
+        r"cannot connect to the docker daemon",
+        f"The docker engine does not answer. Look at logs/dockerd.log in the cache, {CONTINUE}",
+    ),
+    *(
+        _problem(
+            pattern,
+            f"A package index cannot be reached ({{0}}). Check the network, {CONTINUE}",
+        )
+        for pattern in (
+            r"could not resolve (?:host: )?'?([\w.-]+)",
+            r"lookup ([\w.-]+).*?(?:no such host|server misbehaving)",
+            r"failed to fetch \w+://([\w.-]+)",
+            r"host='([\w.-]+)', port=\d+\).*(?:max retries|timed out)",
+            r"error sending request for url \(\w+://([\w.-]+)",
+            r"dial tcp (\S+): (?:connect|i/o)",
+            r"(network is unreachable|temporary failure in name resolution)",
+        )
+    ),
+)
+
+
+def diagnose(text: str) -> str | None:
+    """One line that names the problem and the next action, for a log that shows a known one; otherwise None."""
+    tail = text[-TAIL_CHARACTERS:]
+    described = (problem.describe(tail) for problem in KNOWN)
+    return next((sentence for sentence in described if sentence), None)
