@@ -1,7 +1,9 @@
 """Recognises common causes in the log of a failed step: a full disk, an unreachable package index or registry."""
 
 import re
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 TAIL_CHARACTERS = 20_000
 """The cause is near the end; a compiler's log can hold megabytes."""
@@ -21,11 +23,15 @@ def _problem(pattern: str, sentence: str) -> _Problem:
     return _Problem(re.compile(pattern, re.IGNORECASE), sentence)
 
 
+DISK_FULL = "The disk is full. Free at least 15 GB (make clean-cache frees the cache), "
+MINIMUM_FREE_BYTES = 50 * 2**20
+"""Below this a program fails, and many do not name the reason."""
+
 CONTINUE = "then run the same command again: finished steps are kept."
 KNOWN = (
     _problem(
         r"no space left on device|disk quota exceeded|not enough free space",
-        f"The disk is full. Free at least 15 GB (make clean-cache frees the cache), {CONTINUE}",
+        f"{DISK_FULL}{CONTINUE}",
     ),
     _problem(
         r"local registry does not answer",
@@ -47,10 +53,17 @@ KNOWN = (
             r"host='([\w.-]+)', port=\d+\).*(?:max retries|timed out)",
             r"error sending request for url \(\w+://([\w.-]+)",
             r"dial tcp (\S+): (?:connect|i/o)",
+            r"no matching distribution found for (\S+)",
             r"(network is unreachable|temporary failure in name resolution)",
         )
     ),
 )
+
+
+def full_disk(*folders: Path) -> str | None:
+    """The same line if one of these folders has no space left; otherwise None."""
+    free = [shutil.disk_usage(folder).free for folder in folders if folder.exists()]
+    return f"{DISK_FULL}{CONTINUE}" if any(space < MINIMUM_FREE_BYTES for space in free) else None
 
 
 def diagnose(text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,6 +19,8 @@ PARALLEL = 6
 REMIND_SECONDS = 30
 """How often a step that is still running prints its elapsed time where the output is not a terminal."""
 REDRAW_SECONDS = 0.5
+WRITTEN = (Path(tempfile.gettempdir()), Path("/var/lib/docker"))
+"""Folders besides the cache that steps write to."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -160,7 +163,7 @@ def _took(seconds: float | None, begin: float) -> str:
 
 def _explain(failure: Failed, step: Step, log: Path, out: TextIO) -> None:
     text = COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
-    known = problems.diagnose(f"{text}\n{failure}")
+    known = problems.full_disk(log.parent, *WRITTEN) or problems.diagnose(f"{text}\n{failure}")
     if known is not None:
         print(f"\n{step.name}: {known}\nLog: {log}", file=out, flush=True)
         return

@@ -127,6 +127,7 @@ def test_steps_that_wait_for_each_other_are_an_error(sh: Shell, tmp_path: Path) 
             "W: Failed to fetch http://deb.test/debian/dists/x  Temporary failure",
             "cannot be reached (deb.test)",
         ),
+        ("ERROR: No matching distribution found for uv==9.9.9", "cannot be reached (uv==9.9.9)"),
         ("the local registry does not answer: [Errno 111]", "docker logs mlflow-operator-registry"),
     ],
 )
