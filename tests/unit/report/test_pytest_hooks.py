@@ -1,0 +1,152 @@
+"""What the root conftest adds to pytest, in a pytest of its own: records of tests, and the marker long_running."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.report import records
+from tests.report.records import FAILED, PASSED, SKIPPED
+
+SUITE = """
+import os
+import subprocess
+import sys
+import time
+import pytest
+from tests.report import servers
+
+def test_passes():
+    servers.count(2)
+
+def test_computes():
+    begin = time.process_time()
+    while time.process_time() < begin + 0.1:
+        pass
+
+def test_has_a_child_process_that_computes():
+    code = "import time\\nwhile time.process_time() < 0.1: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+def test_fails():
+    assert False
+
+@pytest.mark.skip(reason="needs root")
+def test_skipped():
+    pass
+
+@pytest.fixture
+def broken():
+    yield
+    raise ValueError
+
+def test_teardown_fails(broken):
+    pass
+
+@pytest.mark.long_running(reason="takes minutes")
+def test_long():
+    pass
+"""
+
+
+def run(folder: Path, source: str, *arguments: str, recorded: bool = True) -> tuple[int, str]:
+    """Exit code and output of pytest with the root conftest on one file."""
+    (folder / "test_it.py").write_text(source)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env.pop(records.TIER_FOLDER, None)
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the other plugins take a second to import
+    if recorded:
+        env[records.TIER_FOLDER] = str(folder / "records" / "unit")
+    options = ("-p", "tests.conftest", "-p", "no:cacheprovider", "--strict-markers")
+    xdist = ("-p", "xdist") if "-n" in arguments else ()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *xdist, f"--rootdir={folder}", str(folder), *arguments],
+        cwd=records.ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two workers"])
+def test_every_test_is_recorded_once_with_outcome_and_figures(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    code, said = run(tmp_path, SUITE, *arguments)
+    found = {test.test.split("::")[1]: test for test in records.tests(tmp_path / "records", "unit")}
+    assert code == 1, said
+    assert {name: test.outcome for name, test in found.items()} == {
+        "test_passes": PASSED,
+        "test_computes": PASSED,
+        "test_has_a_child_process_that_computes": PASSED,
+        "test_fails": FAILED,
+        "test_skipped": SKIPPED,
+        "test_teardown_fails": FAILED,
+    }
+    assert found["test_skipped"].reason == "needs root"
+    assert {name for name, test in found.items() if test.servers} == {"test_passes"}
+    assert found["test_passes"].servers == 2
+    assert found["test_computes"].own_cpu > 0.09
+    assert found["test_has_a_child_process_that_computes"].own_cpu > 0.09
+    workers = {test.worker for test in found.values()}
+    assert workers == ({"gw0", "gw1"} if arguments else {"main"})
+    assert len(list((tmp_path / "records" / "unit").iterdir())) == 1
+
+
+def test_file_that_cannot_be_imported_is_recorded_as_failed(tmp_path: Path) -> None:
+    run(tmp_path, "import nothing_of_this_name", "-n", "2")
+    assert [test.outcome for test in records.tests(tmp_path / "records", "unit")] == [FAILED]
+
+
+def test_crash_of_a_worker_is_recorded_as_failed(tmp_path: Path) -> None:
+    run(tmp_path, "import os\n\ndef test_crashes():\n    os._exit(1)\n", "-n", "1")
+    assert [test.outcome for test in records.tests(tmp_path / "records", "unit")] == [FAILED]
+
+
+def test_nothing_is_recorded_outside_of_a_tier(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "def test_passes():\n    pass\n", recorded=False)
+    assert code == 0, said
+    assert not (tmp_path / "records").exists()
+
+
+def test_long_running_tests_run_with_all_only(tmp_path: Path) -> None:
+    code, said = run(tmp_path, SUITE, "-k", "long or passes", "--all")
+    assert code == 0, said
+    assert "2 passed, 5 deselected" in said
+    code, said = run(tmp_path, SUITE, "-k", "long or passes")
+    assert code == 0, said
+    assert "1 passed, 6 deselected" in said
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all", "-n", "2")], ids=["default", "all in two workers"])
+def test_long_running_without_a_reason_is_an_error_that_names_the_test(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    source = """
+import pytest
+
+def test_other():
+    pass
+
+@pytest.mark.long_running
+def test_bare():
+    pass
+
+@pytest.mark.long_running(reason=" ")
+def test_empty():
+    pass
+
+@pytest.mark.long_running("takes minutes")
+def test_without_the_name():
+    pass
+"""
+    code, said = run(tmp_path, source, *arguments)
+    assert code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+    for name in ("test_bare", "test_empty", "test_without_the_name"):
+        assert f"test_it.py::{name} needs a reason" in said
+    assert "test_other" not in said
+    assert "passed" not in said
