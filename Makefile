@@ -21,9 +21,26 @@ images: ## build the operator's image from this checkout and have the cluster pu
 demo: ## operator, a server, a model trained, registered and loaded back
 	@$(CLUSTER) demo
 	@tests/demo/run
-# when it began: the last part of it leaves out, and names, what a slow machine has no time for
-test: export MLFLOW_OPERATOR_TEST_BEGAN := $(shell date +%s)
-test: lint unit chart cluster contracts e2e ## everything, in the order in which it fails fastest
+test: venv ## every tier once, without long-running tests; stops at the first that fails; prints a report
+	$(call run-tiers,test,)
+test-all: venv ## the same with long-running tests
+	$(call run-tiers,test-all,ALL=--all)
+
+REPORT := python3 -m tests.report
+# What make already did for `test` is not repeated by each tier; e2e and contracts find the cluster that `cluster` checked.
+TIER = $(REPORT) tier $(1) -- $(MAKE) --no-print-directory --old-file=venv $(2)
+# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest.
+define run-tiers
+	@$(REPORT) begin $(1); trap '$(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
+	$(call TIER,lint,lint); \
+	$(call TIER,unit,unit $(2)); \
+	$(call TIER,chart,chart $(2)); \
+	$(call TIER,apiserver,apiserver $(2)); \
+	$(call TIER,operator,operator $(2)); \
+	$(call TIER,cluster,cluster); \
+	$(call TIER,contracts,--old-file=cluster contracts $(2)); \
+	$(call TIER,kind,--old-file=cluster e2e $(2))
+endef
 
 venv: ## the project's Python environment, as locked
 	@$(CLUSTER) python
@@ -32,15 +49,24 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+# ALL=--all adds the long-running tests to each of the following.
 unit: venv ## tests that need no cluster
-	$(PYTEST) -n 2 tests/unit
+	$(PYTEST) -n 2 --dist loadgroup tests/unit $(ALL)
 chart: venv ## both charts, and the manifests
 	@$(CLUSTER) test-tools
-	$(PYTEST) -n 2 tests/chart
+	$(PYTEST) -n 2 tests/chart $(ALL)
+apiserver: venv ## tests against etcd and kube-apiserver alone
+	@$(CLUSTER) control-plane
+	$(PYTEST) tests/apiserver $(ALL)
+operator: venv ## the operator against that API server, with simulated pods
+	@$(CLUSTER) control-plane
+	@$(CLUSTER) test-tools
+	$(PYTEST) tests/integration $(ALL)
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
-	$(PYTEST) -n 2 --dist loadfile tests/cluster tests/providers
+	@$(CLUSTER) docker-images
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)
 e2e: cluster venv ## real servers on the test cluster
-	$(PYTHON) -m tests.e2e --durations=40
+	$(PYTHON) -m tests.e2e $(ALL)
 bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)
 	@$(CLUSTER) test-tools
 	@$(PYTHON) -m benchmarks take $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -59,5 +85,5 @@ clean: ## remove the cluster and everything that was created for it, except the 
 clean-cache: ## remove the cache: the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test venv lint unit chart contracts e2e picture bench bench-docs generate clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint unit chart apiserver operator contracts e2e picture bench bench-docs generate clean clean-cache
 .DEFAULT_GOAL := help
