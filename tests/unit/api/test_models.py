@@ -4,11 +4,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from mlflow_operator.api import InvalidResource, MLflowServer, parse
 from mlflow_operator.api.quantities import amount, is_quantity
@@ -16,6 +16,7 @@ from tests.server_values import resource
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*.yaml"))
 STRICT = resource()
+VALIDATOR = Draft202012Validator(STRICT)
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z0-9]", fullmatch=True)
 sizes = st.builds("{}{}".format, st.integers(2, 999), st.sampled_from(["Mi", "Gi", "Ti", "M", "G"]))
@@ -68,6 +69,11 @@ specs = optional(
 )
 
 
+def test_schema_is_valid() -> None:
+    """Else the tests below hold nothing."""
+    Draft202012Validator.check_schema(STRICT)
+
+
 def server(spec: dict[str, Any]) -> MLflowServer:
     """The resource with this spec."""
     return parse({"metadata": {"name": "a"}, "spec": spec})
@@ -95,7 +101,7 @@ def test_what_is_written_comes_back(spec: dict[str, Any]) -> None:
 @settings(max_examples=100, deadline=None)
 def test_what_a_model_takes_fits_the_schema(spec: dict[str, Any]) -> None:
     """The schema in the CRD and the models are one thing said twice."""
-    jsonschema.validate({"spec": spec}, STRICT)
+    VALIDATOR.validate({"spec": spec})
 
 
 @given(
@@ -116,7 +122,7 @@ def test_every_example_is_read_and_fits_the_schema(path: Path) -> None:
     found = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "MLflowServer"]
     assert found
     for document in found:
-        jsonschema.validate(document, STRICT)
+        VALIDATOR.validate(document)
         parse(document)
 
 

@@ -16,8 +16,9 @@ from mlflow_operator.core.strangers import corrections
 from mlflow_operator.core.versions import Images
 from tests.unit.api.specs import specs
 
+from .kubernetes_schemas import valid
 from .support import resource
-from .test_objects import GENERATED, valid
+from .test_objects import GENERATED
 
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -9,8 +9,9 @@ from mlflow_operator.core.backup_answer import Answer
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Backup, Server
 
+from .kubernetes_schemas import valid
 from .support import env, server
-from .test_objects import EXTERNAL, VERSIONS, valid
+from .test_objects import EXTERNAL, VERSIONS
 
 OWN = {
     "endpoint": "https://vault:9000",

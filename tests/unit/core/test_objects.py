@@ -1,10 +1,8 @@
 """The objects of a server: valid for every supported Kubernetes, restricted, and wired to each other."""
 
 import json
-import warnings
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -13,6 +11,7 @@ from mlflow_operator.core.credentials import decoded, server_secret
 from mlflow_operator.core.database_uri import Connection
 from mlflow_operator.core.objects import Object
 
+from .kubernetes_schemas import valid
 from .snapshots import EXAMPLES, RECORDS, objects, text
 from .support import env, pod_specs, server
 
@@ -46,13 +45,6 @@ def everything(spec: Object | None = None) -> list[Object]:
     """All objects for a spec, Secrets included."""
     found = server(spec)
     return [*desired.secrets(found, GENERATED), *desired.objects(found)]
-
-
-def valid(obj: Object, version: str) -> None:
-    """Raises unless the object fits the schema of that Kubernetes version, unknown fields included."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kubernetes_validate.validate(obj, version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

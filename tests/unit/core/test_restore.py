@@ -11,8 +11,9 @@ from mlflow_operator.core.conditions import Reason
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.server import Restore, Server
 
+from .kubernetes_schemas import valid
 from .support import env, server
-from .test_objects import EXTERNAL, VERSIONS, valid
+from .test_objects import EXTERNAL, VERSIONS
 
 ELSEWHERE = {"bucket": "vault", "prefix": "all", "credentialsSecretRef": {"name": "v"}}
 

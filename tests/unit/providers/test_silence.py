@@ -155,7 +155,7 @@ async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
         nonlocal beats
         while True:
             beats += 1
-            await asyncio.sleep(SHORT / 30)
+            await asyncio.sleep(0)
 
     beating = asyncio.create_task(heart())
     async with listening(line) as port:
@@ -167,8 +167,8 @@ async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
     assert "hunter2" not in told.message
     # Postgres' protocol has no such answer, so nobody waits for the rest of it
     at_once = line is torn or (line is dripping and ask is ask_database)
-    # a loop that stood still has one; how many others there are, a busy machine decides
-    assert at_once or beats > 2
+    # a loop that is blocked meanwhile turns a few times; one that is free turns all the time
+    assert at_once or beats > 100
 
 
 @pytest.mark.usefixtures("impatient")
