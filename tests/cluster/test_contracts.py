@@ -194,6 +194,7 @@ def test_minio_serves_s3_and_its_console_as_any_user(start: Run, tmp_path: Path,
         _buckets(f"{where}:9000", user, "wrong-and-long")
 
 
+@pytest.mark.usefixtures("test_images")
 def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
     start: Run, tmp_path: Path
 ) -> None:
@@ -261,6 +262,7 @@ def test_seaweedfs_serves_s3_to_the_users_of_its_config_and_keeps_its_data(
     assert again.get_object(Bucket="kept", Key="a/b")["Body"].read() == b"text"
 
 
+@pytest.mark.usefixtures("test_images")
 def test_seaweedfs_is_the_pinned_version_with_curl_inside() -> None:
     """Its user is its entrypoint's matter, and /data is its volume."""
     assert f" {PINS['SEAWEEDFS']} " in shell(SEAWEEDFS, "weed version; command -v curl")
@@ -332,6 +334,7 @@ def test_registry_serves_at_5000_from_its_volume() -> None:
     assert "/var/lib/registry" in config(REGISTRY)["Volumes"]
 
 
+@pytest.mark.usefixtures("test_images")
 def test_toxiproxy_passes_on_what_it_is_told_to_as_any_user(start: Run) -> None:
     """Its program is the entrypoint, its API answers everybody at 8474; a proxy passes bytes, and can be cut off."""
     assert f":{PINS['TOXIPROXY']}" in TOXIPROXY
@@ -354,6 +357,7 @@ def test_toxiproxy_passes_on_what_it_is_told_to_as_any_user(start: Run) -> None:
         requests.get(f"{where}:9000/version", timeout=5)
 
 
+@pytest.mark.usefixtures("test_images")
 def test_pgbouncer_runs_by_its_file_as_any_user(start: Run, tmp_path: Path) -> None:
     """/etc/pgbouncer/pgbouncer.ini, wherever it listens; its console tells the settings it took from there."""
     settings_of_it = ["[pgbouncer]", "listen_addr = *", "listen_port = 6432", "pool_mode = transaction"]

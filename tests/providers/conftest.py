@@ -53,7 +53,7 @@ def secure_store(company: Authority) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def weed() -> Iterator[Store]:
+def weed(test_images: None) -> Iterator[Store]:
     """A SeaweedFS."""
     found = seaweedfs.start(PINS["IMAGE_SEAWEEDFS"])
     yield found

@@ -258,12 +258,19 @@ def test_an_image_without_pg_dump_is_told(pod: Pod) -> None:
     assert not pod.files()
 
 
+RARE = pytest.mark.long_running(
+    reason="the same answer for another fault of the store; each takes two containers"
+)
+
+
 @pytest.mark.parametrize(
     ("changed", "kind", "said"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "store", "SignatureDoesNotMatch"),
-        ({"BACKUP_DESTINATION": "s3://nobodys"}, "store", "NoSuchBucket"),
-        ({"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "store", "Could not connect"),
+        pytest.param({"BACKUP_DESTINATION": "s3://nobodys"}, "store", "NoSuchBucket", marks=RARE),
+        pytest.param(
+            {"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "store", "Could not connect", marks=RARE
+        ),
         ({"MLFLOW_BACKEND_STORE_URI": "postgresql://u:p@127.0.0.1:9/db"}, "database", "refused"),
     ],
 )

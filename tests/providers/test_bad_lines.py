@@ -22,6 +22,10 @@ from tests.providers.conftest import PINS
 from tests.providers.minio import ROOT, Store
 from tests.providers.postgres import Instance
 
+pytestmark = pytest.mark.long_running(
+    reason="each waits for time-outs; tests/unit/providers/test_silence.py holds the same sentences to sockets"
+)
+
 FIELD = "spec.database.external.host"
 SILENT, TORN = "does not answer in time", "can't be reached"
 SLOW_MS, LIMIT = 4000, 2.0
@@ -45,7 +49,7 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def both(instance: Instance, store: Store) -> Iterator[Line]:
+def both(instance: Instance, store: Store, test_images: None) -> Iterator[Line]:
     """By one Toxiproxy."""
     if not instance.container:
         pytest.skip("the Postgres is none of ours, so nothing can be put before it")

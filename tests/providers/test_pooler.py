@@ -20,7 +20,7 @@ FIELD = "spec.database.external.host"
 
 
 @pytest.fixture(scope="module")
-def pooled(instance: Instance) -> Iterator[Connection]:
+def pooled(instance: Instance, test_images: None) -> Iterator[Connection]:
     """A database of a user's own, by the pooler."""
     if not instance.container:
         pytest.skip("the Postgres is none of ours, so no pooler can be put before it")

@@ -135,7 +135,18 @@ def listens(name: str) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-@pytest.mark.parametrize("workers", PROCESSES)
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(
+            "1",
+            marks=pytest.mark.long_running(
+                reason="two more servers; the kind tier runs them with one worker"
+            ),
+        ),
+        "2",
+    ],
+)
 def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start, workers: str) -> None:
     """Hosts and origins that it does not know are refused by both; no process waits for another."""
     ours = start(*command(), workers=workers)
@@ -151,6 +162,7 @@ def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start
     assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "0"
 
 
+@pytest.mark.long_running(reason="a crash of one process of a server that goes on to answer")
 def test_a_worker_that_dies_is_followed_by_another(start: Start) -> None:
     """A new copy of the process that never served, while the other worker answers."""
     ours = start(*command(), workers="2")
