@@ -10,9 +10,9 @@ from tests.report import plugin
 LONG_RUNNING = "long_running"
 _USAGE = f"{LONG_RUNNING}(reason=...)"
 
-MAKE_TEST_IMAGES: tuple[str, ...] = ()
-"""Command that ends with exit code 0 once docker and the registry hold the images that only tests use: Toxiproxy,
-PgBouncer, SeaweedFS and others. Empty: `make cluster` has made them already."""
+MAKE_TEST_IMAGES = ("python3", "-m", "tests.cluster", "test-images")
+"""Command that exits with code 0 once docker and the registry hold the images that only tests use: Toxiproxy,
+PgBouncer, SeaweedFS and others. If another process is building them, it waits for that."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,9 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def test_images() -> None:
     """Waits for the images that only tests use. They are built while other tests run, so these tests come last."""
-    if MAKE_TEST_IMAGES:
-        done = subprocess.run(MAKE_TEST_IMAGES, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(MAKE_TEST_IMAGES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _explained(item: pytest.Item) -> bool:
