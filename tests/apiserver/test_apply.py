@@ -1,0 +1,188 @@
+"""Server-side apply as the operator does it, for each kind that it owns: nothing is written at rest, and changes that
+other clients make to the operator's fields are detected and reverted.
+"""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from mlflow_operator import api
+from mlflow_operator.controller.apply import ensure
+from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.controller.metrics import Metrics
+from mlflow_operator.controller.observe import OWNED
+from mlflow_operator.controller.repairs import Repairs
+from mlflow_operator.core import compare, desired, kinds
+from mlflow_operator.core.kinds import Kind
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.resolve import Surroundings, resolve
+from mlflow_operator.core.strangers import corrections
+from mlflow_operator.core.versions import Images
+from tests.apiserver.client import Client
+from tests.apiserver.control_plane import ControlPlane
+
+SPEC: Object = {
+    "replicas": 2,
+    "backup": {"schedule": "0 3 * * *"},
+    "garbageCollection": {"schedule": "0 4 * * 0", "olderThan": "720h"},
+}
+"""A spec for which the operator creates at least one object of each kind."""
+
+GENERATED = desired.Generated("user", "p", "a" * 20, "s" * 40, "r")
+
+APPLIED = tuple(kind for kind in OWNED if kind not in {kinds.POD, kinds.PVC, kinds.JOB})
+"""Kinds whose objects the operator keeps as desired. Pods are created by others. Volumes and Jobs are created once."""
+
+CHANGES: dict[Kind, tuple[Object, Callable[[Object], object]]] = {
+    kinds.DEPLOYMENT: ({"spec": {"replicas": 7}}, lambda it: it["spec"]["replicas"]),
+    kinds.STATEFULSET: ({"spec": {"replicas": 0}}, lambda it: it["spec"]["replicas"]),
+    kinds.SERVICE: ({"spec": {"type": "NodePort"}}, lambda it: it["spec"]["type"]),
+    kinds.CONFIGMAP: (
+        {"data": {"MLFLOW_TRACKING_URI": "http://other"}},
+        lambda it: it["data"]["MLFLOW_TRACKING_URI"],
+    ),
+    kinds.SECRET: ({"data": {"backend-store-uri": "b3RoZXI="}}, lambda it: it["data"]["backend-store-uri"]),
+    kinds.CRONJOB: ({"spec": {"schedule": "* * * * *"}}, lambda it: it["spec"]["schedule"]),
+    kinds.PDB: ({"spec": {"maxUnavailable": "90%"}}, lambda it: it["spec"]["maxUnavailable"]),
+}
+"""What another client changes in an object of each kind, and the changed value."""
+
+ADDITIONS: dict[Kind, list[Object]] = {
+    kinds.DEPLOYMENT: [
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/env/-",
+            "value": {"name": "ADDED", "value": "1"},
+        }
+    ],
+    kinds.STATEFULSET: [
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/env/-",
+            "value": {"name": "ADDED", "value": "1"},
+        }
+    ],
+    kinds.SERVICE: [{"op": "add", "path": "/spec/selector/added", "value": "1"}],
+    kinds.CONFIGMAP: [{"op": "add", "path": "/data/added", "value": "1"}],
+    kinds.SECRET: [{"op": "add", "path": "/data/added", "value": "MQ=="}],
+}
+"""JSON patches that add what changes how pods run: server-side apply alone would keep it."""
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+    """The operator's own client."""
+    connected = await Cluster.connect(Metrics(), str(control_plane.kubeconfig))
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture(scope="module")
+def owner(admin: Client, namespace: str) -> Object:
+    """A stored MLflowServer."""
+    body = {
+        "apiVersion": api.API_VERSION,
+        "kind": api.KIND,
+        "metadata": {"name": "owner", "namespace": namespace},
+        "spec": SPEC,
+    }
+    return admin.create(kinds.MLFLOWSERVER, body)
+
+
+@pytest.fixture(scope="module")
+def objects(owner: Object) -> dict[Kind, Object]:
+    """One desired object of each kind."""
+    server = resolve(api.parse(owner), Surroundings(Images()))
+    chosen = {kinds.SECRET: server.names.server_secret, kinds.CONFIGMAP: server.names.client}
+    found: dict[Kind, Object] = {}
+    for obj in [*desired.objects(server), *desired.secrets(server, GENERATED)]:
+        kind = kinds.of(obj)
+        if chosen.get(kind, obj["metadata"]["name"]) == obj["metadata"]["name"]:
+            found.setdefault(kind, obj)
+    return found
+
+
+async def observe(cluster: Cluster, obj: Object) -> Object:
+    """The object as it is stored."""
+    found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
+    assert found
+    return found
+
+
+async def applied(cluster: Cluster, obj: Object, owner: Object) -> Object:
+    """Delete the object if an earlier test left it, let the operator create it, and return it as it is stored."""
+    found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
+    if found:
+        await cluster.delete(found)
+    await ensure(cluster, obj, None, owner)
+    return await observe(cluster, obj)
+
+
+def test_spec_covers_every_applied_kind(objects: dict[Kind, Object]) -> None:
+    """A kind that the operator starts to own needs a row in the tables above."""
+    assert set(objects) >= set(APPLIED)
+    assert set(CHANGES) == set(APPLIED)
+
+
+@pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
+async def test_second_apply_writes_nothing(
+    cluster: Cluster, owner: Object, objects: dict[Kind, Object], kind: Kind
+) -> None:
+    """The comparison finds no difference in what the API server stored, defaults included."""
+    obj = objects[kind]
+    stored = await applied(cluster, obj, owner)
+    assert compare.drift(obj, stored) == []
+    assert corrections(obj, stored) == []
+    assert await ensure(cluster, obj, stored, owner) is None
+    assert await observe(cluster, obj) == stored
+
+
+@pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
+async def test_changed_field_is_reverted(
+    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+) -> None:
+    """Another client changes a field that the operator sets."""
+    obj, (change, value) = objects[kind], CHANGES[kind]
+    stored = await applied(cluster, obj, owner)
+    changed = admin.merge(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], change)
+    assert value(changed) != value(stored)
+    assert compare.drift(obj, changed)
+    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    repaired = await observe(cluster, obj)
+    assert value(repaired) == value(stored)
+    assert await ensure(cluster, obj, repaired, owner) is None
+
+
+@pytest.mark.parametrize("kind", ADDITIONS, ids=lambda kind: kind.kind)
+async def test_added_entry_is_removed(
+    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+) -> None:
+    """Another client adds an entry that the operator never set."""
+    obj = objects[kind]
+    stored = await applied(cluster, obj, owner)
+    changed = admin.json_patch(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], ADDITIONS[kind])
+    assert corrections(obj, changed)
+    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    repaired = await observe(cluster, obj)
+    assert _meaning(repaired) == _meaning(stored)
+    assert await ensure(cluster, obj, repaired, owner) is None
+
+
+@pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
+async def test_removed_labels_are_restored(
+    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+) -> None:
+    """Without its labels the operator would no longer find the object. Its owner reference is kept."""
+    obj = objects[kind]
+    stored = await applied(cluster, obj, owner)
+    meta = obj["metadata"]
+    changed = admin.merge(kind, meta["namespace"], meta["name"], {"metadata": {"labels": None}})
+    assert not changed["metadata"].get("labels")
+    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    repaired = await observe(cluster, obj)
+    for field in ("labels", "ownerReferences"):
+        assert repaired["metadata"][field] == stored["metadata"][field]
+
+
+def _meaning(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key not in {"metadata", "status"}}

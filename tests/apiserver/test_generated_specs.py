@@ -1,0 +1,128 @@
+"""Random specs, drawn from the CRD: the models and the API server agree on which are valid, and the API server stores
+every object that the operator builds from a valid one without changing it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from secrets import token_hex
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from mlflow_operator import api
+from mlflow_operator.controller.cluster import Cluster
+from mlflow_operator.controller.metrics import Metrics
+from mlflow_operator.core import compare, desired, kinds
+from mlflow_operator.core.objects import Object
+from mlflow_operator.core.resolve import Surroundings, resolve
+from mlflow_operator.core.strangers import corrections
+from mlflow_operator.core.versions import Images
+from tests.apiserver.client import ApiError, Client
+from tests.apiserver.control_plane import ControlPlane
+from tests.unit.api.specs import specs
+
+GENERATED = desired.Generated("user", *(token_hex(12) for _ in range(4)))
+
+# The same specs in every run: a change that breaks one of them must not fail by chance.
+DRAWN = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[*HealthCheck],
+)
+
+
+@pytest.fixture(scope="module")
+def rejection(admin: Client, namespace: str) -> Callable[[Object], str]:
+    """Sends a new resource as a dry run; returns the API server's message, or "" if it accepts it."""
+
+    def send(body: Object) -> str:
+        try:
+            admin.request("POST", kinds.MLFLOWSERVER.path(namespace), body, dryRun="All")
+        except ApiError as error:
+            if error.status != 422:
+                raise
+            return str(error)
+        return ""
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all examples: the client's connections belong to it."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def cluster(control_plane: ControlPlane, runner: asyncio.Runner) -> Iterator[Cluster]:
+    """The operator's own client."""
+    connected = runner.run(Cluster.connect(Metrics(), str(control_plane.kubeconfig)))
+    yield connected
+    runner.run(connected.close())
+
+
+def resource(spec: Object, namespace: str, name: str) -> Object:
+    """An MLflowServer."""
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": meta, "spec": spec}
+
+
+def objects(resource: Object) -> list[Object]:
+    """Every object that the operator builds for a resource, without an owner reference."""
+    server = resolve(api.parse(resource), Surroundings(Images()))
+    return [*desired.secrets(server, GENERATED), *desired.objects(server)]
+
+
+def test_models_and_api_server_reject_the_same_specs(
+    rejection: Callable[[Object], str], namespace: str
+) -> None:
+    """`render`, and an operator that is newer than the CRD, say what the API server says."""
+
+    @settings(DRAWN, max_examples=120)
+    @given(specs(odd=15))
+    def agree(spec: Object) -> None:
+        body, ours = resource(spec, namespace, "any"), ""
+        try:
+            objects(body)
+        except api.InvalidResource as error:
+            ours = str(error)
+        theirs = rejection(body)
+        assert bool(ours) == bool(theirs), f"the models: {ours or 'fine'}\nthe API server: {theirs or 'fine'}"
+
+    agree()
+
+
+def test_objects_of_valid_specs_are_applied_once(
+    rejection: Callable[[Object], str], cluster: Cluster, runner: asyncio.Runner, namespace: str
+) -> None:
+    """The API server accepts every object, and after that neither it nor the operator's comparison finds a change."""
+    accepted = 0
+
+    @settings(DRAWN, max_examples=24)
+    @given(specs(odd=0))
+    def apply_once(spec: Object) -> None:
+        nonlocal accepted
+        body = resource(spec, namespace, f"any-{accepted}")
+        if rejection(body):
+            return
+        accepted += 1
+        for obj in objects(body):
+            runner.run(_apply_twice(cluster, obj))
+
+    apply_once()
+    assert accepted >= 5
+
+
+async def _apply_twice(cluster: Cluster, obj: Object) -> None:
+    await cluster.apply(obj)
+    observed = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
+    assert observed
+    assert (compare.drift(obj, observed), corrections(obj, observed)) == ([], [])
+    again = await cluster.apply(obj)
+    for answer in (observed, again):
+        # The API server rewrites the managed fields of some kinds (PersistentVolumeClaim) even if nothing changes.
+        del answer["metadata"]["resourceVersion"], answer["metadata"]["managedFields"]
+    assert again == observed

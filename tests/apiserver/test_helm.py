@@ -1,0 +1,49 @@
+"""`helm install` of the chart mlflow-server against the API server."""
+
+import subprocess
+
+import pytest
+import yaml
+
+from mlflow_operator.core import kinds
+from mlflow_operator.core.objects import Object
+from tests.apiserver.client import Client
+from tests.apiserver.control_plane import ControlPlane
+from tests.apiserver.processes import find
+from tests.generate import SERVER_CHART
+
+
+def install(control_plane: ControlPlane, namespace: str, values: Object) -> subprocess.CompletedProcess[str]:
+    """Install a release called `tracking` without waiting for anything."""
+    argv = [find("helm"), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
+    return subprocess.run(
+        [*argv, "install", "tracking", str(SERVER_CHART), "-f", "-"],
+        input=yaml.safe_dump(values),
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_helm_shows_what_the_crd_rejects(control_plane: ControlPlane, admin: Client, namespace: str) -> None:
+    """The API server's own sentence, with what to do, where the schema of the values cannot see it."""
+    external = {"host": "db", "credentialsSecretRef": {"name": "db"}}
+    rejected = install(control_plane, namespace, {"database": {"embedded": {}, "external": external}})
+    assert rejected.returncode
+    assert "spec.database takes at most one of embedded, external" in rejected.stderr
+    assert admin.get(kinds.MLFLOWSERVER, namespace, "tracking") is None
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"database": {"embedded": {"storage": {"size": "50Gi"}}}}], ids=["default", "sized"]
+)
+def test_helm_installs_a_server(control_plane: ControlPlane, admin: Client, values: Object) -> None:
+    """The release's MLflowServer is stored, and the notes name it."""
+    namespace = f"helm-{'sized' if values else 'default'}"
+    admin.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    installed = install(control_plane, namespace, values)
+    assert installed.returncode == 0, installed.stderr
+    assert "mlflowserver/tracking" in installed.stdout
+    stored = admin.need(kinds.MLFLOWSERVER, namespace, "tracking")
+    assert stored["spec"].get("database") == values.get("database")

@@ -1,0 +1,166 @@
+"""RBAC: what the chart's roles allow the operator's service account, asked of the API server by SubjectAccessReview.
+
+tests/chart/test_permissions.py compares the text of the roles. Here the API server evaluates roles and bindings.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import pytest
+
+from mlflow_operator.core.objects import Object
+from tests.apiserver import chart_rbac
+from tests.apiserver.client import Client
+from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
+from tests.chart.rendering import RELEASE, Values
+from tests.chart.test_permissions import ANYWHERE, AT_HOME, MAY
+
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+OTHER_RESOURCES = {
+    ("", "nodes"),
+    ("", "serviceaccounts"),
+    ("", "pods/exec"),
+    ("", "serviceaccounts/token"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+}
+"""Resources that no rule of the chart names, and that would let the operator act as somebody else."""
+
+Permission = tuple[str, str, str]
+Allowed = Mapping[tuple[str, str], tuple[str, ...]]
+
+SERVICE_ACCOUNT = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
+GROUPS = ["system:serviceaccounts", f"system:serviceaccounts:{OPERATOR_NAMESPACE}", "system:authenticated"]
+
+REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+
+class Rbac:
+    """Installs the roles and bindings of one rendering of the chart, and asks what they allow."""
+
+    def __init__(self, admin: Client) -> None:
+        self._admin = admin
+        self._installed: list[str] = []
+
+    def install(self, values: Values) -> None:
+        """Create the chart's roles and bindings."""
+        self._installed += chart_rbac.install(self._admin, values)
+
+    def uninstall(self) -> None:
+        """Delete them."""
+        for path in self._installed:
+            self._admin.request("DELETE", path)
+
+    def allows(self, permission: Permission, namespace: str, name: str = "", user: str = "") -> bool:
+        """Whether a user without groups may do this; by default the operator's service account."""
+        group, resource, verb = permission
+        plural, _, subresource = resource.partition("/")
+        attributes = {
+            "group": group,
+            "resource": plural,
+            "subresource": subresource,
+            "verb": verb,
+            "namespace": namespace,
+            "name": name,
+        }
+        who: Object = {"user": user} if user else {"user": SERVICE_ACCOUNT, "groups": GROUPS}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {**who, "resourceAttributes": attributes},
+        }
+        return bool(self._admin.request("POST", REVIEW, review)["status"]["allowed"])
+
+    def verbs(self, group: str, resource: str, namespace: str, name: str = "", user: str = "") -> set[str]:
+        """The verbs that are allowed for one resource, or for one object."""
+        return {verb for verb in VERBS if self.allows((group, resource, verb), namespace, name, user)}
+
+    def allowed(self, namespace: str, name: str = "") -> set[Permission]:
+        """Everything that the operator's service account may do with the resources of these tests."""
+        resources = {*MAY, *ANYWHERE, *AT_HOME, *OTHER_RESOURCES}
+        return {
+            (*resource, verb)
+            for resource, verb in product(resources, VERBS)
+            if self.allows((*resource, verb), namespace, name)
+        }
+
+
+@pytest.fixture
+def rbac(admin: Client) -> Iterator[Rbac]:
+    """No role of the chart is installed before the test, and none remains after it."""
+    installed = Rbac(admin)
+    yield installed
+    installed.uninstall()
+
+
+def _permissions(*tables: Allowed) -> set[Permission]:
+    return {(*resource, verb) for table in tables for resource, verbs in table.items() for verb in verbs}
+
+
+def test_cluster_wide_operator_has_its_permissions_in_every_namespace_and_no_others(rbac: Rbac) -> None:
+    """Also in a namespace that was created after the installation."""
+    rbac.install({})
+    assert rbac.allowed("some-namespace") == _permissions(MAY, ANYWHERE)
+
+
+def test_namespaced_operator_has_its_permissions_in_its_namespaces_and_none_elsewhere(rbac: Rbac) -> None:
+    """With `watchNamespaces`, nothing is granted in other namespaces or for the cluster."""
+    rbac.install({"watchNamespaces": ["team-a", "team-b"]})
+    assert rbac.allowed("team-a") == rbac.allowed("team-b") == _permissions(MAY)
+    assert rbac.allowed("team-c") == set()
+    assert rbac.allowed("") == set()
+
+
+def test_operator_without_deletion_rights_cannot_delete_data(rbac: Rbac) -> None:
+    """`deletion.allowed: false`: Secrets and volumes cannot be deleted, whatever an MLflowServer says."""
+    rbac.install({"deletion": {"allowed": False}})
+    data = {("", "secrets", "delete"), ("", "persistentvolumeclaims", "delete")}
+    assert rbac.allowed("some-namespace") == _permissions(MAY, ANYWHERE) - data
+
+
+def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
+    """Leases of other controllers cannot be taken over, and Leases of other namespaces cannot be read."""
+    rbac.install({})
+    lease = "coordination.k8s.io", "leases"
+    assert rbac.verbs(*lease, OPERATOR_NAMESPACE, RELEASE) == {"create", "get", "update"}
+    assert rbac.verbs(*lease, OPERATOR_NAMESPACE, "another-controller") == {"create"}
+    assert rbac.verbs(*lease, "some-namespace", RELEASE) == set()
+
+
+def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac) -> None:
+    """`adminSecrets`: no other Secret of that namespace, no list, no write."""
+    rbac.install({"watchNamespaces": ["team-a"], "adminSecrets": {"platform": ["postgres-admin"]}})
+    assert rbac.verbs("", "secrets", "platform", "postgres-admin") == {"get"}
+    assert rbac.verbs("", "secrets", "platform", "another") == set()
+    assert rbac.verbs("", "secrets", "platform") == set()
+    assert rbac.allowed("platform", "postgres-admin") == {("", "secrets", "get")}
+
+
+@pytest.mark.parametrize(
+    ("role", "writes"),
+    [
+        ("mlflow-operator-edit", {"create", "update", "patch", "delete", "deletecollection"}),
+        ("mlflow-operator-view", set()),
+    ],
+)
+def test_user_roles_grant_mlflowservers_and_never_their_status(
+    rbac: Rbac, admin: Client, namespace: str, role: str, writes: set[str]
+) -> None:
+    """The roles that the chart adds to `edit` and `view`, bound to a user in one namespace."""
+    rbac.install({})
+    user = f"user-of-{role}"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    admin.request("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+
+    def verbs(resource: str, within: str) -> set[str]:
+        return rbac.verbs("mlflow-operator.dev", resource, within, user=user)
+
+    assert verbs("mlflowservers", namespace) == {"get", "list", "watch"} | writes
+    assert verbs("mlflowservers/scale", namespace) == ({"get", "update", "patch"} if writes else set())
+    assert verbs("mlflowservers/status", namespace) == set()
+    assert verbs("mlflowservers/finalizers", namespace) == set()
+    assert verbs("mlflowservers", "another-namespace") == set()
