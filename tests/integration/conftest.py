@@ -1,0 +1,165 @@
+"""Fixtures: a cluster with simulated pods and a Postgres per pytest worker, one operator, a namespace per test."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mlflow_operator.core import kinds
+from mlflow_operator.core.objects import Object
+from tests.apiserver import chart_rbac
+from tests.apiserver.client import Client
+from tests.apiserver.processes import Missing, find
+from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
+from tests.chart.rendering import Values, render
+from tests.integration.cluster import Cluster
+from tests.integration.operator import Operator
+from tests.integration.postgres import Postgres
+from tests.integration.postgres import find as postgres_program
+from tests.integration.server import Server, eventually, external
+
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
+
+
+def pytest_configure() -> None:
+    """Ends the run with one sentence if a program is missing."""
+    try:
+        for program in PROGRAMS:
+            find(program)
+        postgres_program("postgres")
+    except Missing as missing:
+        raise pytest.UsageError(str(missing)) from None
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Control plane and simulated node, with the chart's roles for the operator."""
+    running = Cluster(tmp_path_factory.mktemp("cluster"))
+    chart_rbac.install(running.client, {}, ("Role", "Binding", "ServiceAccount"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres on loopback."""
+    running = Postgres()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def admin(cluster: Cluster) -> Client:
+    """A client with all rights."""
+    return cluster.client
+
+
+@dataclass
+class Operators:
+    """Starts operators as the chart installs them. `default` is the one that most tests share."""
+
+    cluster: Cluster
+    folder: Path
+    default: Operator | None = None
+    started: list[Operator] = field(default_factory=list)
+
+    def start(self, values: Values | None = None) -> Operator:
+        """Start an operator with the arguments and the service account of the chart, rendered with these values.
+
+        Roles and service account must be installed.
+        """
+        (deployment,) = (obj for obj in render(values) if obj["kind"] == "Deployment")
+        pod = deployment["spec"]["template"]["spec"]
+        number = len(self.started)
+        kubeconfig = self.cluster.control_plane.write_kubeconfig(
+            self.folder / f"kubeconfig-{number}", self._token(pod["serviceAccountName"])
+        )
+        log = self.folder / f"operator-{number}.log"
+        operator = Operator(pod["containers"][0]["args"], kubeconfig, log, OPERATOR_NAMESPACE)
+        self.started.append(operator)
+        return operator
+
+    def start_default(self) -> Operator:
+        """The shared operator; started if it does not run."""
+        if self.default is None:
+            self.default = self.start()
+        return self.default
+
+    def stop_all(self) -> None:
+        """Stop every operator that still runs; they give their Lease back."""
+        self.default = None
+        for operator in self.started:
+            operator.process.stop()
+
+    def kill_all(self) -> None:
+        """End every operator without waiting for it to give its Lease back."""
+        for operator in self.started:
+            operator.process.kill()
+
+    def _token(self, service_account: str) -> str:
+        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/{service_account}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return str(self.cluster.client.request("POST", path, request)["status"]["token"])
+
+
+@pytest.fixture(scope="session")
+def _operators(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
+    running = Operators(cluster, tmp_path_factory.mktemp("operators"))
+    yield running
+    running.kill_all()
+
+
+@pytest.fixture
+def operator(_operators: Operators) -> Iterator[Operator]:
+    """The shared operator, which leads. After the test it still runs and has logged no error."""
+    running = _operators.start_default()
+    eventually("the operator leads", running.leads)
+    before, logged = len(running.complaints()), len(running.process.lines())
+    yield running
+    # pytest shows this if the test failed.
+    print("Log of the operator:", *running.process.lines()[logged:], sep="\n")
+    assert running.process.returncode is None, running.process.tail()
+    assert running.complaints()[before:] == []
+
+
+@pytest.fixture
+def operators(_operators: Operators) -> Iterator[Operators]:
+    """No operator runs: the test starts its own, which are stopped afterwards."""
+    _operators.stop_all()
+    yield _operators
+    _operators.stop_all()
+
+
+@pytest.fixture
+def namespace(admin: Client) -> Iterator[str]:
+    """A namespace of the test's own, under restricted Pod Security."""
+    yield from _namespace(admin)
+
+
+@pytest.fixture
+def other_namespace(admin: Client) -> Iterator[str]:
+    """A second one."""
+    yield from _namespace(admin)
+
+
+def _namespace(client: Client) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    client.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    yield name
+    if client.get(kinds.NAMESPACE, None, name):
+        client.delete(kinds.NAMESPACE, None, name)
+
+
+@pytest.fixture
+def spec(admin: Client, namespace: str, postgres: Postgres) -> Object:
+    """A spec that becomes Ready in the test's namespace."""
+    return external(admin, namespace, postgres)
+
+
+@pytest.fixture
+def server(operator: Operator, admin: Client, namespace: str, spec: Object) -> Server:
+    """A server that is Ready."""
+    return Server(admin, namespace).apply(spec).ready()

@@ -1,0 +1,157 @@
+"""kwok plays the kubelet of one node: pods are Running and Ready at once, and gone at once when they are deleted."""
+
+from pathlib import Path
+
+import yaml
+
+from mlflow_operator.core.objects import Object
+from tests.apiserver.processes import Process, find
+
+NODE = "simulated"
+ANNOTATION = "kwok.x-k8s.io/node"
+
+UNAVAILABLE_IMAGES = (
+    "mirror.test:5000/team/mlflow:typo",
+    "mirror.test:5000/team/mlflow:v3.17.2-full",
+    "mirror.test:5000/team/postgres:17",
+)
+"""Images that the simulated node cannot pull."""
+
+_NODE_READY = """
+conditions:
+- type: Ready
+  status: "True"
+  reason: Simulated
+  message: simulated by kwok
+  lastHeartbeatTime: {{ Now | Quote }}
+  lastTransitionTime: {{ Now | Quote }}
+addresses:
+- type: InternalIP
+  address: {{ NodeIP | Quote }}
+"""
+_POD_RUNNING = """
+phase: Running
+startTime: {{ Now | Quote }}
+podIP: {{ PodIPWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace | Quote }}
+conditions:
+{{ range $kind := list "Initialized" "ContainersReady" "Ready" }}
+- type: {{ $kind }}
+  status: "True"
+  lastTransitionTime: {{ Now | Quote }}
+{{ end }}
+containerStatuses:
+{{ range .spec.containers }}
+- name: {{ .name | Quote }}
+  image: {{ .image | Quote }}
+  imageID: ""
+  ready: true
+  started: true
+  restartCount: 0
+  state: {running: {startedAt: {{ Now | Quote }}}}
+{{ end }}
+"""
+_IMAGE_PULL_FAILED = """
+phase: Pending
+startTime: {{ Now | Quote }}
+conditions:
+- type: Ready
+  status: "False"
+  reason: ContainersNotReady
+  lastTransitionTime: {{ Now | Quote }}
+containerStatuses:
+{{ range .spec.containers }}
+- name: {{ .name | Quote }}
+  image: {{ .image | Quote }}
+  imageID: ""
+  ready: false
+  started: false
+  restartCount: 0
+  state: {waiting: {reason: ImagePullBackOff, message: "not found"}}
+{{ end }}
+"""
+"""Status of a node and of pods, as kwok's templates."""
+
+_ROOM = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"}
+
+
+def start(kubeconfig: Path, folder: Path) -> Process:
+    """Start kwok."""
+    config = folder / "kwok.yaml"
+    config.write_text(yaml.safe_dump_all(_stages()))
+    argv = [
+        find("kwok"),
+        f"--config={config}",
+        f"--kubeconfig={kubeconfig}",
+        f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake",
+        "--node-lease-duration-seconds=40",
+    ]
+    return Process("kwok", argv, folder / "kwok.log")
+
+
+def node() -> Object:
+    """A node with room for everything."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": NODE,
+            "annotations": {ANNOTATION: "fake"},
+            "labels": {"kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux"},
+        },
+        "status": {"allocatable": _ROOM, "capacity": _ROOM},
+    }
+
+
+def _stages() -> list[Object]:
+    ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
+    waiting = ".status.containerStatuses.[].state.waiting.reason"
+    image, deletion = ".spec.containers.[].image", ".metadata.deletionTimestamp"
+    exists = _expression(deletion, "DoesNotExist")
+    return [
+        _stage("node-ready", "Node", [_expression(ready, "NotIn", "True")], {"statusTemplate": _NODE_READY}),
+        _stage(
+            "pod-running",
+            "Pod",
+            [
+                exists,
+                _expression(ready, "NotIn", "True"),
+                _expression(image, "NotIn", *UNAVAILABLE_IMAGES),
+            ],
+            {"statusTemplate": _POD_RUNNING},
+        ),
+        _stage(
+            "image-pull-failed",
+            "Pod",
+            [
+                exists,
+                _expression(waiting, "DoesNotExist"),
+                _expression(image, "In", *UNAVAILABLE_IMAGES),
+            ],
+            {"statusTemplate": _IMAGE_PULL_FAILED},
+        ),
+        # The Job controller's finalizer would keep the pod until the Job has counted it.
+        _stage(
+            "pod-gone",
+            "Pod",
+            [_expression(deletion, "Exists")],
+            {"finalizers": {"empty": True}, "delete": True},
+        ),
+    ]
+
+
+def _stage(name: str, kind: str, where: list[Object], then: Object) -> Object:
+    return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "Stage",
+        "metadata": {"name": name},
+        "spec": {
+            "resourceRef": {"apiGroup": "v1", "kind": kind},
+            "selector": {"matchExpressions": where},
+            "next": then,
+        },
+    }
+
+
+def _expression(key: str, operator: str, *values: str) -> Object:
+    found: Object = {"key": key, "operator": operator}
+    return found | ({"values": list(values)} if values else {})
