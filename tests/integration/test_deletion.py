@@ -143,9 +143,15 @@ def test_blocked_deletion_ends_at_the_owner_s_word(
 
 
 def test_namespace_goes_with_the_servers_in_it(operator: Operator, admin: Client, namespace: str) -> None:
-    """No finalizer keeps a namespace that is being deleted, with either policy."""
+    """No finalizer keeps a namespace that is being deleted, with either policy.
+
+    The servers are suspended: the namespace controller would wait for the grace period of their pods.
+    """
     for name, policy in (("stays", "Retain"), ("goes", "Delete")):
-        Server(admin, namespace, name).apply({"deletionPolicy": policy}).stores_run()
+        server = Server(admin, namespace, name).apply({"deletionPolicy": policy, "suspend": True})
+        server.until("Ready", "False", "Suspended")
+        assert finalizers(server) == ([labels.FINALIZER] if policy == "Delete" else [])
+        assert server.get(kinds.SECRET, server.names.database_secret)
     admin.delete(kinds.NAMESPACE, None, namespace)
     eventually("the namespace is gone", lambda: admin.get(kinds.NAMESPACE, None, namespace) is None)
 
