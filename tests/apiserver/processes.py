@@ -112,11 +112,11 @@ def search_path() -> str:
     return f"{settings.load().bin}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-def find(name: str) -> str:
+def find(name: str, make_target: str = "apiserver") -> str:
     """Path of a program. Missing names the make target that installs it."""
     found = shutil.which(name, path=search_path())
     if found is None:
-        raise Missing(f"{name} is not installed. Run: make cluster")
+        raise Missing(f"{name} is not installed. Run: make {make_target}")
     return found
 
 

@@ -27,7 +27,7 @@ def pytest_configure() -> None:
     """Ends the run with one sentence if a program is missing."""
     try:
         for program in PROGRAMS:
-            find(program)
+            find(program, "operator")
         postgres_program("postgres")
     except Missing as missing:
         raise pytest.UsageError(str(missing)) from None
