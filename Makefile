@@ -57,11 +57,11 @@ chart: venv ## both charts, and the manifests
 	$(PYTEST) -n 2 tests/chart $(ALL)
 apiserver: venv ## tests against etcd and kube-apiserver alone
 	@$(CLUSTER) control-plane
-	$(PYTEST) tests/apiserver $(ALL)
+	$(PYTEST) -n 2 tests/apiserver $(ALL)
 operator: venv ## the operator against that API server, with simulated pods
 	@$(CLUSTER) control-plane
 	@$(CLUSTER) test-tools
-	$(PYTEST) tests/integration $(ALL)
+	$(PYTEST) -n 2 --dist loadfile tests/integration $(ALL)
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	@$(CLUSTER) docker-images
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)

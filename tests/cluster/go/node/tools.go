@@ -10,5 +10,4 @@ import (
 	_ "github.com/yannh/kubeconform/cmd/kubeconform"
 	_ "go.etcd.io/etcd/server/v3"
 	_ "sigs.k8s.io/kind"
-	_ "sigs.k8s.io/kwok/cmd/kwok"
 )
