@@ -46,7 +46,10 @@ class Operator:
 
     def leads(self) -> bool:
         """Whether it says that it holds the Lease."""
-        return self.metrics().get("mlflow_operator_leader") == 1.0
+        try:
+            return self.metrics().get("mlflow_operator_leader") == 1.0
+        except requests.RequestException:
+            return False
 
     def records(self) -> list[dict[str, object]]:
         """Its log: one record per line. A line that is not JSON is the field `message` of a record with level ERROR."""
@@ -56,13 +59,13 @@ class Operator:
         """The messages of its log."""
         return [str(record.get("message")) for record in self.records()]
 
+    def errors(self) -> list[dict[str, object]]:
+        """Log records that report a fault of the operator itself."""
+        return [record for record in self.records() if str(record.get("level", "")).upper() in COMPLAINTS]
+
     def complaints(self) -> list[str]:
-        """Log lines that report a fault of the operator itself."""
-        return [
-            str(record.get("message"))
-            for record in self.records()
-            if str(record.get("level", "")).upper() in COMPLAINTS
-        ]
+        """Their messages."""
+        return [str(record.get("message")) for record in self.errors()]
 
     def _is_healthy(self) -> bool:
         try:
