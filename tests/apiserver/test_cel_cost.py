@@ -38,5 +38,6 @@ def test_rules_leave_room_for_more(admin: Client) -> None:
         admin.apply(kinds.DEFINITION, padded(100), dryRun="All")
     factor = re.search(r"entire OpenAPIv3 schema exceeds budget by factor of ([\d.]+)x", str(rejected.value))
     assert factor, rejected.value
-    print(f"\nThe CEL rules of the CRD cost {float(factor[1]) - 1:.1f} times the limit.")
+    used = float(factor[1]) - 1
+    print(f"\nThe CEL rules of the CRD cost {used:.0%} of the limit, to the nearest ten percent.")
     admin.apply(kinds.DEFINITION, padded(ENOUGH_PERCENT), dryRun="All")
