@@ -61,7 +61,7 @@ apiserver: venv ## tests against etcd and kube-apiserver alone
 operator: venv ## the operator against that API server, with simulated pods
 	@$(CLUSTER) control-plane
 	@$(CLUSTER) test-tools
-	$(PYTEST) -n 2 --dist loadfile tests/integration $(ALL)
+	$(PYTEST) -n 2 --dist worksteal tests/integration $(ALL)
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	@$(CLUSTER) docker-images
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)

