@@ -1,4 +1,4 @@
-"""What the operator wrote, as the API server saw it; and how many requests of any kind it made."""
+"""The operator's writes, from the audit log of the API server, and the number of all its requests."""
 
 import json
 import re
@@ -16,18 +16,18 @@ FLOW = "bench-mlflow-operator"
 
 
 def now() -> str:
-    """The moment, as the audit log writes it."""
+    """The current time, in the format of the audit log."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def writes(lines: Iterable[str], since: str, to: str) -> list[str]:
-    """Each write of the operator's account between two moments, dry runs too, leases left out."""
+    """Each write of the operator's account between two times, including dry runs, except those of Leases."""
     found = []
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # the log is cut where it was rotated
+            continue  # rotation cuts a line
         what = entry.get("objectRef") or {}
         if (
             entry.get("user", {}).get("username") == ACCOUNT
@@ -40,13 +40,13 @@ def writes(lines: Iterable[str], since: str, to: str) -> list[str]:
 
 
 def read(kube: Kube) -> list[str]:
-    """The lines that name the operator, of the present log and of those put aside."""
+    """The lines that name the operator, of the current log and the rotated ones."""
     return kube.node_command("sh", "-c", f"grep -h {ACCOUNT} {LOGS}/audit*.log || true").splitlines()
 
 
 @contextmanager
 def counted(kube: Kube) -> Iterator[None]:
-    """Has the API server count the operator's requests apart from all others, at the priority they have anyway."""
+    """Has the API server count the operator's requests separately; their priority stays the default."""
     kube.apply(_flow_schema())
     try:
         yield
@@ -83,12 +83,12 @@ def _flow_schema() -> Object:
 
 
 def requests(kube: Kube) -> float:
-    """How many requests the operator has made since its flow schema is there, reads and watches included."""
+    """Number of the operator's requests since its FlowSchema exists, including reads and watches."""
     return dispatched(kube.kubectl("get", "--raw", "/metrics").splitlines())
 
 
 def dispatched(lines: Iterable[str]) -> float:
-    """The API server's count for that flow schema."""
+    """The API server's count for that FlowSchema."""
     pattern = re.compile(
         rf'apiserver_flowcontrol_dispatched_requests_total\{{.*flow_schema="{FLOW}".*\}} ([\d.e+]+)'
     )

@@ -1,4 +1,4 @@
-"""MLflow's API in bare HTTP: a load generator must cost less than what it loads."""
+"""MLflow's API over plain HTTP: a load generator must use less CPU than the server."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ NICE = 10
 
 @dataclass
 class Api:
-    """A server reached at `address` (host, port); `host` is what requests name, for MLflow refuses strange ones."""
+    """A server at `address` (host, port); `host` is the Host header, because MLflow rejects unknown hosts."""
 
     address: tuple[str, int]
     host: str
@@ -23,7 +23,7 @@ class Api:
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
     def post(self, path: str, body: Body) -> tuple[int, bytes]:
-        """Status and text. Keeps its connection; OSError and HTTPException where there is no answer."""
+        """Status and body. Reuses its connection; raises OSError or HTTPException if there is no answer."""
         connection = self._connection or http.client.HTTPConnection(*self.address, timeout=self.seconds)
         self._connection = connection
         headers = {"Content-Type": "application/json", "Host": self.host}
@@ -37,7 +37,7 @@ class Api:
         return answer.status, text
 
     def must(self, path: str, body: Body) -> Body:
-        """The answer; RuntimeError if it is no 200."""
+        """The answer. Raises RuntimeError if its status is not 200."""
         status, text = self.post(path, body)
         if status != 200:
             raise RuntimeError(f"{path} answered {status}")
@@ -45,17 +45,17 @@ class Api:
         return answer
 
     def close(self) -> None:
-        """Forget the connection."""
+        """Close the connection."""
         if self._connection:
             self._connection.close()
         self._connection = None
 
     def another(self) -> "Api":
-        """The same server, a connection of its own."""
+        """The same server, with a new connection."""
         return Api(self.address, self.host, self.seconds)
 
     def first_run(self) -> bool:
-        """Whether a run could be made and a metric logged to it."""
+        """Whether a run could be created and a metric logged to it."""
         try:
             run = self.must("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]
             self.must(
@@ -70,7 +70,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Load:
-    """What `clients` at once got out of a server."""
+    """The requests that several clients sent at the same time."""
 
     done: int
     failed: int
@@ -78,20 +78,20 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests answered with 200, a second."""
+        """Requests per second that were answered with 200."""
         return self.done / self.seconds
 
 
 def load(api: Api, path: str, bodies: list[Body], seconds: float) -> Load:
-    """As many clients as `bodies`, each sending its own again and again over a connection it keeps.
+    """One client for each of `bodies`, which sends it repeatedly on one connection.
 
-    They are nice: on one machine with the servers they would else take from these what is measured.
+    The clients have a low priority: they share the CPU with the servers that are measured.
     """
     counts = [[0, 0] for _ in bodies]
     began = time.monotonic()
 
     def work(index: int) -> None:
-        # on Linux this is the thread's own
+        # on Linux the priority is that of the thread
         os.nice(NICE)
         own, body = api.another(), bodies[index]
         step = 0

@@ -1,4 +1,4 @@
-"""The picture: time, requests and memory over the number of servers."""
+"""The chart of time, requests and memory by number of servers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 
 @dataclass(frozen=True)
 class Point:
-    """What `servers` applied at once came to: seconds until all were Ready, requests until then, and the most memory
-    that the operator held, in MiB."""
+    """For `servers` applied at the same time: seconds until all were Ready, API requests until then, and the operator's
+    peak memory in MiB."""
 
     servers: int
     seconds: float
@@ -22,7 +22,7 @@ class Point:
 
 
 def draw(points: Sequence[Point], file: Path) -> None:
-    """Three small charts side by side, as SVG; the same points give the same file."""
+    """Draws three small charts side by side as SVG; the same points give the same file."""
     panels = (
         ("all Ready after, s", [point.seconds for point in points]),
         ("API requests a server", [point.requests / point.servers for point in points]),

@@ -1,4 +1,4 @@
-"""The working set of the operator's leader, or of any pod, as their node accounts for it."""
+"""The working set of the operator's leader, or of any pod, from the cgroups of the node."""
 
 import subprocess
 import threading
@@ -9,13 +9,13 @@ from tests.e2e import release
 from tests.e2e.kube import Kube
 
 MIB = 1024 * 1024
-# Both versions of cgroups; the working set is what kubectl top and the kubelet call so.
+# Both versions of cgroups. The working set is defined as in the kubelet and `kubectl top`.
 SAMPLE = """
 cg=$(find /sys/fs/cgroup -type d -name "*$1*" -path '*memory*' | head -n 1)
 [ -n "$cg" ] || cg=$(find /sys/fs/cgroup -type d -name "*$1*" | head -n 1)
 cd "$cg" || exit 1
 end=$(($(date +%s) + 900))
-# ends by itself: nobody would tell it that whoever asked is gone
+# it ends by itself: the end of `docker exec` does not reach it
 while [ -f memory.stat ] && [ "$(date +%s)" -lt $end ]; do
   if [ -f memory.usage_in_bytes ]; then
     echo "$(cat memory.usage_in_bytes) $(sed -n 's/^total_inactive_file //p' memory.stat)"
@@ -28,9 +28,9 @@ done
 
 
 class WorkingSet:
-    """Samples a container, or a whole pod, for as long as the context lasts; `samples` are in MiB.
+    """Samples a container or a pod for as long as the context lasts; `samples` are in MiB.
 
-    `group` is the container's id, or the pod's uid; None is the leader's container. `pause`: seconds between samples.
+    `group` is the id of the container or the uid of the pod; None means the leader's container. `pause` is in seconds.
     """
 
     def __init__(self, kube: Kube, group: str | None = None, pause: float = 1.0) -> None:
@@ -58,14 +58,14 @@ class WorkingSet:
 
     @property
     def peak(self) -> float:
-        """The highest, in MiB. RuntimeError: there was no sample."""
+        """The highest sample, in MiB. Raises RuntimeError if there is none."""
         if not self.samples:
-            raise RuntimeError("the node gave no sample of the operator's memory")
+            raise RuntimeError("there is no sample of the memory")
         return max(self.samples)
 
 
 def working_set(line: str) -> float | None:
-    """MiB out of `<usage> <inactive file>` in bytes; None for anything else."""
+    """MiB, from `<usage> <inactive file>` in bytes; None for any other line."""
     parts = line.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
         return None

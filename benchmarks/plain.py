@@ -1,4 +1,4 @@
-"""What people apply by hand: the manifests that ours are measured against. Pure."""
+"""Manifests that users apply by hand: the baselines of the figures. Pure."""
 
 import copy
 import json
@@ -16,15 +16,15 @@ HOME_ENV = [{"name": "HOME", "value": "/home/plain"}, {"name": "TMPDIR", "value"
 
 
 def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[Object]:
-    """What `render` prints, made so that it comes up when applied all at once: the migration waits for Postgres,
-    and the server for the migration."""
+    """What `render` prints, extended so that all of it can be applied at once: the migration waits for Postgres, and
+    the server for the migration."""
     objects = copy.deepcopy([*rendered])
     for obj in objects:
         if obj["kind"] not in {"Job", "Deployment"}:
             continue
         pod = obj["spec"]["template"]["spec"]
         container = pod["containers"][0]
-        # psql knows the URI without SQLAlchemy's driver
+        # psql accepts the URI only without SQLAlchemy's driver
         shell = 'uri="postgresql://${MLFLOW_BACKEND_STORE_URI#*://}"; '
         asked = (
             'until pg_isready -q -d "$uri"; do sleep 0.2; done'
@@ -46,7 +46,7 @@ def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[
 
 
 def door(name: str) -> Object:
-    """A NodePort of our own to a server's pods: `spec: {}` has none, and the clock runs outside the cluster."""
+    """A NodePort for a server's pods: the server of `spec: {}` has none, and the client runs outside the cluster."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -60,12 +60,12 @@ def door(name: str) -> Object:
 
 
 def migration(image: str, uri: str, name: str = "migration") -> Object:
-    """`mlflow db upgrade`, once."""
+    """A Job that runs `mlflow db upgrade`."""
     return job(name, image, ["sh", "-c", f'exec mlflow db upgrade "${URI}"'], {URI: uri})
 
 
 def job(name: str, image: str, command: list[str], values: Mapping[str, str]) -> Object:
-    """Some command, once, with these values in its environment."""
+    """A Job that runs a command with these environment variables."""
     env = [*HOME_ENV, *({"name": key, "value": value} for key, value in values.items())]
     return {
         "apiVersion": "batch/v1",
@@ -76,7 +76,7 @@ def job(name: str, image: str, command: list[str], values: Mapping[str, str]) ->
 
 
 def bare(image: str, uri: str, env: Sequence[Object]) -> Object:
-    """The least that serves well: two workers, no job execution, ready as soon as it answers."""
+    """The smallest useful Deployment: two workers, no job execution, ready as soon as it answers."""
     ours = [
         {"name": URI, "value": uri},
         {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
@@ -90,8 +90,8 @@ def bare(image: str, uri: str, env: Sequence[Object]) -> Object:
 
 
 def tutorial(image: str, uri: str, env: Sequence[Object], resources: Object) -> Object:
-    """The Deployment of a well-read tutorial: two replicas, the default number of workers, a bare `postgresql://`.
-    Job execution is off, for with it the pods are killed for their memory before they are ready."""
+    """The Deployment of a popular tutorial: two replicas, the default number of workers, a plain `postgresql://` URI.
+    Job execution is off: with it the pods are OOMKilled before they are ready."""
     command = [
         "mlflow", "server", "--backend-store-uri", uri, "--host", "0.0.0.0", "--port", str(PORT),
         "--allowed-hosts", "*",
@@ -110,7 +110,7 @@ def tutorial(image: str, uri: str, env: Sequence[Object], resources: Object) -> 
 
 
 def node_port(name: str) -> Object:
-    """The Service that makes a plain Deployment reachable from outside."""
+    """A Service by which a plain Deployment is reachable from outside the cluster."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -1,11 +1,12 @@
-"""A database as teams leave it after years: rows straight into MLflow's tables, a thousand times as fast as by its API.
+"""A database as teams have it after years: rows are inserted into MLflow's tables, a thousand times as fast as through
+its API.
 
-Only columns that every version since 2.22 has, so whichever version made the tables can be filled.
+Only columns that exist in every version since 2.22 are used, so that the schema of any version can be filled.
 """
 
 FULL_RUNS, QUICK_RUNS = 100_000, 10_000
 EXPERIMENTS, PARAMS, TAGS, METRICS, STEPS = 20, 5, 3, 3, 4
-"""A run has as many parameters, tags and metrics, and each metric as many values."""
+"""Parameters, tags and metrics of each run, and values of each metric."""
 
 _RUN = "md5('run ' || run)"
 _TIME = "1700000000000 + run * 1000::bigint"
@@ -18,9 +19,9 @@ def _each(what: str, count: int | str) -> str:
 
 
 def filled(runs: int) -> list[str]:
-    """What a superuser says to fill empty tables with so many runs.
+    """The statements by which a superuser fills empty tables with `runs` runs.
 
-    References are right by the way they are made: looking each of them up would take most of the time.
+    Foreign keys are valid by construction; checking each of them would take most of the time.
     """
     run = _each("run", runs)
     metric = _each("metric", METRICS)
@@ -47,5 +48,5 @@ def filled(runs: int) -> list[str]:
 
 
 def runs(quick: bool) -> int:
-    """How many there are to be."""
+    """Number of runs in a quick run and in a full one."""
     return QUICK_RUNS if quick else FULL_RUNS
