@@ -1,4 +1,7 @@
-"""Figures of the product, each beside what it is measured against, taken in one run: `make bench`.
+"""Benchmarks of the operator, each beside a baseline that is measured in the same run: `make bench`.
 
-A module a figure; `lab` is where they are taken, `rows` what comes out. Nothing here runs in `make test`.
+Each figure is one module. `lab` prepares the cluster and waits, `rows` holds the results. `make test` runs none of it.
 """
+
+BENCH_LABEL = "mlflow-operator.dev/bench"
+"""On every namespace that a benchmark creates."""
