@@ -1,5 +1,5 @@
-"""A database of 100,000 runs into a bucket and out of it again, beside pg_dump and pg_restore with a file between them;
-and what the pods' memory shows of ten times as many runs.
+"""Backup and restore of a database with 100,000 runs, beside pg_dump to a file and pg_restore of it; and the memory of
+the pods, beside that for a tenth of the runs.
 """
 
 from dataclasses import dataclass
@@ -7,23 +7,24 @@ from datetime import datetime
 from functools import partial
 
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small
+from tests.e2e.server import COMPONENT, LITTLE, SERVER_LABEL, Server, small
 
 from benchmarks import plain, stores, years
-from benchmarks.lab import Lab, until
+from benchmarks.capacity import Resources
+from benchmarks.lab import Lab
 from benchmarks.memory import WorkingSet
 from benchmarks.rows import Row, at_most
 from benchmarks.stores import Stores
 from benchmarks.upgrade import LONG, ROUNDS, template
-from mlflow_operator.core import labels
+from mlflow_operator.core import labels, sizing
 
 LIMIT = 1.2
 TENTH = 10
 NEVER = "0 0 29 2 *"
-"""A schedule that comes once in four years."""
+"""A schedule that is due once in four years."""
 
 PAUSE = 0.2
-"""Seconds between two looks at a pod's memory."""
+"""Seconds between two samples of a pod's memory."""
 
 SCRATCH = "scratch"
 FILE = f"/{SCRATCH}/dump"
@@ -31,31 +32,37 @@ FILE = f"/{SCRATCH}/dump"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a Job took: seconds, as Kubernetes tells them, and its pod's working set at the most, in MiB."""
+    """The seconds that a Job took, from its status, and the peak of its pod's working set in MiB."""
 
     seconds: float
     peak: float
+
+
+def peak_requests(_quick: bool) -> Resources:
+    """Of the shared stores, the server, and the restored server with both containers of its restore pod."""
+    job = Resources.of(sizing.backup()["requests"]) * 2 | Resources.of(sizing.migration()["requests"])
+    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * 2 + job
 
 
 def take(lab: Lab) -> list[Row]:
     """Four rows."""
     count = years.runs(lab.quick)
     image = lab.kube.settings.pins["IMAGE_MLFLOW"]
-    with lab.namespace("stores") as kube:
-        shared = stores.start(kube)
-        many = template(lab, shared, image, "many", count)
-        few = template(lab, shared, image, "few_runs", count // TENTH)
-        small_in, small_out = _ours(lab, shared, few)
-        ours = []
-        plainly = []
-        for turn in range(min(lab.rounds, ROUNDS)):
-            ours.append(_ours(lab, shared, many))
-            plainly.append(_plainly(lab, shared, many))
-            (up, down), (dumped, restored) = ours[-1], plainly[-1]
-            lab.say(
-                f"round {turn + 1}: in {up.seconds:.0f} s, out {down.seconds:.0f} s; "
-                f"plainly {dumped:.0f} s, {restored:.0f} s"
-            )
+    shared = lab.stores()
+    many = template(lab, shared, image, "many", count)
+    few = template(lab, shared, image, "few_runs", count // TENTH)
+    small_in, small_out = _ours(lab, shared, few)
+    ours = []
+    plainly = []
+    for turn in range(min(lab.rounds, ROUNDS)):
+        ours.append(_ours(lab, shared, many))
+        plainly.append(_plainly(lab, shared, many))
+        (up, down), (dumped, restored) = ours[-1], plainly[-1]
+        lab.say(
+            f"round {turn + 1}: backup {up.seconds:.0f} s, restore {down.seconds:.0f} s; "
+            f"pg_dump {dumped:.0f} s, pg_restore {restored:.0f} s"
+        )
+    shared.drop(many, few)
     name = f"{count} runs"
     rows = [
         at_most(
@@ -83,7 +90,7 @@ def take(lab: Lab) -> list[Row]:
 
 
 def _ours(lab: Lab, shared: Stores, database: str) -> tuple[Taken, Taken]:
-    """A backup as a person has one made, and a new server that begins with it."""
+    """A backup that a user starts from the CronJob, and a new server that is restored from it."""
     empty = "restored"
     shared.drop(empty)
     shared.database(empty)
@@ -91,21 +98,21 @@ def _ours(lab: Lab, shared: Stores, database: str) -> tuple[Taken, Taken]:
         with lab.namespace("backup") as kube:
             kube.apply(*shared.secrets())
             source = shared.spec(database)
-            server = Server(kube).apply(small(**source, backup={"schedule": NEVER})).ready(LONG)
-            until("there is a CronJob", lambda: kube.list("CronJob"), LONG)
+            server = lab.ready(Server(kube).apply(small(**source, backup={"schedule": NEVER})), LONG)
+            lab.until("the CronJob exists", lambda: kube.list("CronJob"), LONG)
             kube.kubectl("create", "job", "now", f"--from=cronjob/{server.names.backup}")
-            made = _taken(kube, server, labels.BACKUP_POD)
+            made = _taken(lab, kube, server, labels.BACKUP_POD)
             where = {"serverName": server.name, "s3": source["artifacts"]["s3"]}
             new = Server(kube, empty).apply(small(**shared.spec(empty), restoreFrom=where))
-            restored = _taken(kube, new, labels.RESTORE_POD)
-            new.ready(LONG)
+            restored = _taken(lab, kube, new, labels.RESTORE_POD)
+            lab.ready(new, LONG)
             return made, restored
     finally:
         shared.drop(empty)
 
 
-def _taken(kube: Kube, server: Server, component: str) -> Taken:
-    """Watches the one Job of a kind from its first pod to its good end."""
+def _taken(lab: Lab, kube: Kube, server: Server, component: str) -> Taken:
+    """Watches the only Job of a component from its first pod until it succeeds."""
     chosen = {SERVER_LABEL: server.name, COMPONENT: component}
 
     def pods() -> list[Object]:
@@ -117,23 +124,23 @@ def _taken(kube: Kube, server: Server, component: str) -> Taken:
             raise RuntimeError(kube.kubectl("logs", f"job/{name}", "--all-containers", "--tail=20"))
         return bool(state.get("completionTime"))
 
-    until(f"the {component} has a pod", pods, LONG)
+    lab.until(f"the {component} has a pod", pods, LONG)
     meta = pods()[0]["metadata"]
     (job,) = (ref["name"] for ref in meta["ownerReferences"] if ref["kind"] == "Job")
     with WorkingSet(kube, meta["uid"], PAUSE) as memory:
-        until(f"the {component} is done", partial(over, job), LONG)
+        lab.until(f"the Job of the {component} is complete", partial(over, job), LONG)
     return Taken(seconds(kube.need("Job", job)), memory.peak)
 
 
 def seconds(job: Object) -> float:
-    """From a Job's start to its end, as its status tells them: whole seconds."""
+    """Seconds from a Job's start to its completion, from its status: whole seconds."""
     ends = (datetime.fromisoformat(job["status"][key]) for key in ("startTime", "completionTime"))
     began, ended = ends
     return (ended - began).total_seconds()
 
 
 def _plainly(lab: Lab, shared: Stores, database: str) -> tuple[float, float]:
-    """The two programs, each as a Job, and a volume for the file between them. Seconds each took."""
+    """Seconds of pg_dump and of pg_restore, each as a Job, with a volume for the file."""
     empty = "plainly"
     shared.drop(empty)
     shared.database(empty)
@@ -143,14 +150,14 @@ def _plainly(lab: Lab, shared: Stores, database: str) -> tuple[float, float]:
             dump = f'exec pg_dump --format=custom --file={FILE} "${plain.URI}"'
             restore = f'exec pg_restore --no-owner --exit-on-error --dbname="${plain.URI}" {FILE}'
             return (
-                _one(kube, "dump", dump, shared.uri(database, "postgresql")),
-                _one(kube, "restore", restore, shared.uri(empty, "postgresql")),
+                _one(lab, kube, "dump", dump, shared.uri(database, "postgresql")),
+                _one(lab, kube, "restore", restore, shared.uri(empty, "postgresql")),
             )
     finally:
         shared.drop(empty)
 
 
-def _one(kube: Kube, name: str, script: str, uri: str) -> float:
+def _one(lab: Lab, kube: Kube, name: str, script: str, uri: str) -> float:
     made = plain.job(name, kube.settings.pins["IMAGE_POSTGRES"], ["sh", "-c", script], {plain.URI: uri})
     pod = made["spec"]["template"]["spec"]
     pod["containers"][0]["volumeMounts"].append({"name": SCRATCH, "mountPath": f"/{SCRATCH}"})
@@ -163,7 +170,7 @@ def _one(kube: Kube, name: str, script: str, uri: str) -> float:
             raise RuntimeError(kube.kubectl("logs", f"job/{name}", "--tail=20"))
         return bool(state.get("completionTime"))
 
-    until(f"{name} is done", over, LONG)
+    lab.until(f"the Job {name} is complete", over, LONG)
     return seconds(kube.need("Job", name))
 
 

@@ -1,4 +1,4 @@
-"""Somebody who asks a server all the time, and how long nobody answered."""
+"""A client that sends requests all the time, and the longest time without an answer."""
 
 import itertools
 import threading
@@ -7,20 +7,19 @@ from types import TracebackType
 
 import requests
 
-from benchmarks.lab import until
+from benchmarks.waits import ASKED, Waits
 
 PACE = 0.05
-"""Seconds between two requests: as exact as a gap is told."""
+"""Seconds between two requests: the precision of the measured gap."""
 
 REQUEST, LONG = 2.0, 300.0
-ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 class Caller:
-    """Asks a server again and again, each time by a connection of its own, for as long as the context lasts."""
+    """Sends requests to a server, each on a new connection, for as long as the context lasts."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url + ASKED
+    def __init__(self, waits: Waits, url: str) -> None:
+        self._waits, self._url = waits, url + ASKED
         self._answers: list[float] = []
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -43,17 +42,19 @@ class Caller:
             except requests.RequestException:
                 continue
 
-    def is_answered_again(self) -> None:
-        """Waits for an answer to a request that begins after this."""
+    def wait_answered(self) -> None:
+        """Waits for the answer to a request that is sent after this call."""
         asked = time.monotonic() + REQUEST
-        until("the server answers", lambda: bool(self._answers) and self._answers[-1] > asked, LONG)
+        self._waits.until(
+            "the server answers", lambda: bool(self._answers) and self._answers[-1] > asked, LONG
+        )
 
     @property
     def longest(self) -> float:
-        """Seconds between the two answers that lie farthest apart."""
+        """Seconds of the longest time between two consecutive answers."""
         return gap(self._answers)
 
 
 def gap(moments: list[float]) -> float:
-    """The longest time between one and the next. ValueError: there are fewer than two."""
+    """The longest time between two consecutive moments. Raises ValueError if there are fewer than two."""
     return max(later - earlier for earlier, later in itertools.pairwise(moments))

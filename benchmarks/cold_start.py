@@ -1,4 +1,4 @@
-"""From `spec: {}` applied until a first run is logged, beside the same objects applied by hand."""
+"""Time from `kubectl apply` of `spec: {}` until a first run is logged, beside the same objects applied by hand."""
 
 import subprocess
 import sys
@@ -11,17 +11,30 @@ from tests.e2e.kube import Kube, Object
 from tests.e2e.server import API_VERSION
 
 from benchmarks import plain
+from benchmarks.capacity import Resources
 from benchmarks.client import Api
-from benchmarks.lab import Lab, until
+from benchmarks.lab import Lab
 from benchmarks.rows import Row, at_most
+from mlflow_operator.core import sizing
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
 
 NAME = "tracking"
 LIMIT = 1.3
 
 
+def peak_requests(_quick: bool) -> Resources:
+    """Of the server and its embedded stores, and of the migration Job, which may still be terminating."""
+    parts = (
+        sizing.server(workers=2, job_execution=False, once=True),
+        sizing.postgres(),
+        sizing.artifact_store(),
+        sizing.migration(),
+    )
+    return sum((Resources.of(part["requests"]) for part in parts), Resources())
+
+
 def take(lab: Lab) -> list[Row]:
-    """One row; the two ways take turns."""
+    """One row; both ways alternate."""
     ours: list[float] = []
     against: list[float] = []
     for turn in range(lab.rounds):
@@ -34,7 +47,7 @@ def take(lab: Lab) -> list[Row]:
 
 
 def resource() -> Object:
-    """The smallest there is."""
+    """The smallest MLflowServer."""
     return {"apiVersion": API_VERSION, "kind": "MLflowServer", "metadata": {"name": NAME}, "spec": {}}
 
 
@@ -46,17 +59,17 @@ def _one(lab: Lab, made: Callable[[Kube], list[Object]]) -> float:
         objects = made(kube)
         began = time.monotonic()
         kube.apply(*objects)
-        return until("a first run is logged", api.first_run, timeouts.READY) - began
+        return lab.until("a first run is logged", api.first_run, timeouts.READY) - began
 
 
 def by_hand(kube: Kube) -> list[Object]:
-    """The same objects, each waiting for what it needs."""
-    return plain.waiting(rendered(kube), kube.settings.pins["IMAGE_POSTGRES"], SCHEMA_HEADS[TESTED])
+    """The same objects; each pod waits for what it depends on."""
+    return plain.waiting(rendered(kube.namespace), kube.settings.pins["IMAGE_POSTGRES"], SCHEMA_HEADS[TESTED])
 
 
-def rendered(kube: Kube) -> list[Object]:
-    """What `mlflow-operator render` prints of it."""
-    command = [sys.executable, "-m", "mlflow_operator.cli", "render", "-n", kube.namespace, "--with-secrets"]
+def rendered(namespace: str) -> list[Object]:
+    """The objects that `mlflow-operator render` prints for it."""
+    command = [sys.executable, "-m", "mlflow_operator.cli", "render", "-n", namespace, "--with-secrets"]
     done = subprocess.run(
         [*command, "-f", "-"],
         input=yaml.safe_dump(resource()),

@@ -1,4 +1,7 @@
-"""A node whose pods only pretend to run: the operator's own work on many servers, without their memory."""
+"""A node whose pods are simulated by kwok: the operator's work on many servers, without the memory of their pods.
+
+Uses features of kwok 0.7 only.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,9 +10,10 @@ from contextlib import contextmanager
 import yaml
 from tests.e2e.kube import Kube, Object
 
-from benchmarks.lab import until
+from benchmarks.waits import Waits
 
 NODE = "bench-pretending"
+BUILD = "python3 -m tests.cluster test-tools"
 MARK = "kwok.x-k8s.io/node"
 STAGE_API = "kwok.x-k8s.io/v1alpha1"
 READY = """
@@ -45,21 +49,25 @@ containerStatuses:
   state: {running: {startedAt: {{ Now | Quote }}}}
 {{ end }}
 """
-"""What becomes of a node and of a pod, at once; kwok's own language, a template of their status."""
+"""Templates of the status of a node and a pod, in kwok's syntax."""
 
 ROOM = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"}
 
 
 @contextmanager
-def pretending(kube: Kube) -> Iterator[None]:
-    """The node is there, and kwok answers for its pods, for as long as the context lasts."""
+def pretending(waits: Waits) -> Iterator[None]:
+    """Creates the node, and runs kwok, which simulates its pods, for as long as the context lasts."""
+    kube = waits.kube
+    program = kube.settings.bin / "kwok"
+    if not program.exists():
+        raise RuntimeError(f"{program} does not exist. To build it, run: {BUILD}")
     log = kube.settings.root / "out" / "bench" / "kwok.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     config = log.with_suffix(".yaml")
     config.write_text(yaml.safe_dump_all(stages()))
     kube.apply(node())
     argv = [
-        str(kube.settings.bin / "kwok"),
+        str(program),
         f"--config={config}",
         f"--kubeconfig={kube.settings.kubeconfig}",
         f"--manage-nodes-with-annotation-selector={MARK}=fake",
@@ -67,7 +75,7 @@ def pretending(kube: Kube) -> Iterator[None]:
     ]
     with log.open("w") as out, subprocess.Popen(argv, env=kube.env, stdout=out, stderr=out) as process:
         try:
-            until("the pretending node is ready", lambda: _ready(kube), 60)
+            waits.until("the simulated node is ready", lambda: _ready(kube), 60)
             yield
         finally:
             process.terminate()
@@ -75,7 +83,7 @@ def pretending(kube: Kube) -> Iterator[None]:
 
 
 def node() -> Object:
-    """Room for all, and tainted: what belongs on a real node stays there."""
+    """The node: large enough for all pods, and tainted, so that no other pods are scheduled on it."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -90,7 +98,7 @@ def node() -> Object:
 
 
 def stages() -> list[Object]:
-    """The life of a pretending node and of its pods: Ready and Running at once, gone when they are deleted."""
+    """Stages of the node and its pods: Ready and Running at once, and removed at once when they are deleted."""
     going = ".metadata.deletionTimestamp"
     ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
     return [
@@ -101,7 +109,7 @@ def stages() -> list[Object]:
             [_where(going, "DoesNotExist"), _where(ready, "NotIn", "True")],
             {"statusTemplate": RUNNING},
         ),
-        # a Job would have its pod wait until it has counted it
+        # pods of Jobs have a finalizer
         _stage("pod-gone", "Pod", [_where(going, "Exists")], {"finalizers": {"empty": True}, "delete": True}),
     ]
 
@@ -125,7 +133,7 @@ def _where(key: str, operator: str, *values: str) -> Object:
 
 
 def placement() -> Object:
-    """The part of an MLflowServer's spec that puts its pods there."""
+    """The part of an MLflowServer's spec by which its pods are scheduled on the simulated node."""
     toleration = {"key": MARK, "operator": "Exists", "effect": "NoSchedule"}
     return {"podTemplate": {"spec": {"nodeSelector": {"type": "kwok"}, "tolerations": [toleration]}}}
 

@@ -1,80 +1,135 @@
-"""Where figures are taken: the test cluster, with the operator of this checkout on it."""
+"""Prepares the test cluster for benchmarks: the operator of this checkout, namespaces, and the stores they share."""
 
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.cluster import operator_image
 from tests.e2e import release
-from tests.e2e.kube import Kube, Object
+from tests.e2e.kube import CommandError, Kube
+from tests.e2e.server import Server, small
 
-LABEL = "mlflow-operator.dev/bench"
-POLL = 0.05
+from benchmarks import BENCH_LABEL, namespaces, stores
+from benchmarks.waits import Waits
+
 GONE = 180.0
+INSTALLED = 150.0
+"""Helm itself gives up a little earlier."""
+
+OWN_STORES = "stores"
 
 
-class Lab:
-    """One run. `rounds` is how often a figure is taken that takes seconds; `quick` shortens those that take minutes."""
+class BusyError(Exception):
+    """Another run uses the cluster."""
+
+
+class Lab(Waits):
+    """One run. `rounds` is how often a figure is measured that takes seconds; `quick` shortens the longer ones.
+
+    A context: when it ends, the shared stores are deleted.
+    """
 
     def __init__(self, rounds: int, quick: bool) -> None:
-        self.kube = Kube()
+        super().__init__(Kube())
         self.rounds, self.quick = rounds, quick
-        self.begin = time.monotonic()
+        self._shared: stores.Stores | None = None
+        self._exit = ExitStack()
 
-    def say(self, text: str) -> None:
-        """A line of progress, with the seconds since the run began."""
-        print(f"{time.monotonic() - self.begin:7.1f} s  {text}", flush=True)
+    def __enter__(self) -> "Lab":
+        self._exit.enter_context(self._alone())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._exit.close()
 
     @property
     def out(self) -> Path:
-        """Where results are kept."""
-        return self.kube.settings.root / "out" / "bench"
+        """Folder of the results. Those of a quick run are kept apart: they never become the documented figures."""
+        folder = self.kube.settings.root / "out" / "bench"
+        return folder / "quick" if self.quick else folder
 
     def build(self) -> str:
-        """The operator's image, by its content."""
+        """The operator's image, identified by its content."""
         return operator_image.reference(self.kube.settings, self.kube.shell).rsplit(":", 1)[1]
 
     def install(self) -> None:
-        """The operator, by Helm; what an earlier run left behind goes first."""
+        """Deletes namespaces that an interrupted run left behind, and installs the operator with Helm."""
         self.kube.kubectl("get", "--raw", "/readyz", within=20)
-        self.kube.kubectl("delete", "namespaces", "-l", LABEL, "--ignore-not-found", within=GONE)
-        release.install(self.kube)
+        found = self.kube.kubectl("get", "namespaces", "-l", BENCH_LABEL, "-o", "name").split()
+        if found:
+            names = ", ".join(name.partition("/")[2] for name in found)
+            self.say(f"deleting namespaces of an interrupted run: {names}")
+            self.kube.kubectl("delete", *found, "--ignore-not-found", "--wait=false")
+            self.until("these namespaces are deleted", lambda: not self._labelled(), GONE, 0.5)
+        self.run("Helm has installed the operator", lambda: release.install(self.kube), INSTALLED)
+
+    def _labelled(self) -> str:
+        return self.kube.kubectl("get", "namespaces", "-l", BENCH_LABEL, "-o", "name")
 
     @contextmanager
-    def namespace(self, what: str, *, restricted: bool = True) -> Iterator[Kube]:
-        """A namespace of its own; gone, with every pod in it, when the context ends."""
-        name = f"bench-{what}-{uuid.uuid4().hex[:5]}"
-        labels = {LABEL: "true"} | (
-            {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
-        )
-        self.kube.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        )
+    def _alone(self) -> Iterator[None]:
+        """Holds the lock of all benchmarks on this cluster. Raises BusyError if another run holds it."""
+        with (self.kube.settings.cache / "bench.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    "Another run of the benchmarks uses this cluster. Wait until it ends."
+                ) from None
+            yield
+
+    @contextmanager
+    def namespace(
+        self, purpose: str, *, restricted: bool = True, wait_deleted: bool | None = None
+    ) -> Iterator[Kube]:
+        """A new namespace, which is deleted when the context ends.
+
+        `wait_deleted`: the context ends when all its pods are gone, so that they take no CPU from what is measured
+        next. By default true, except in a quick run.
+        """
+        name = namespaces.name(purpose)
+        self.kube.apply(namespaces.manifest(name, restricted))
+        self.namespaces.add(name)
+        wait = not self.quick if wait_deleted is None else wait_deleted
         try:
             yield self.kube.within(name)
-        finally:
-            # gone for good: what still ends would take its share of the next round's processor
-            self.kube.kubectl("delete", "namespace", name, f"--timeout={GONE:.0f}s", within=GONE + 10)
+        except Exception:
+            # the error that ended the figure is reported, not one of the clean-up
+            try:
+                self._delete(name, wait)
+            except (CommandError, TimeoutError) as error:
+                self.say(f"namespace {name} is not deleted: {error}")
+            raise
+        except BaseException:
+            self._delete(name, wait=False)
+            raise
+        else:
+            self._delete(name, wait)
 
+    def _delete(self, name: str, wait: bool) -> None:
+        self.namespaces.discard(name)
+        self.kube.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+        if wait:
+            self.until(f"namespace {name} is deleted", lambda: not self.kube.get("Namespace", name), GONE)
 
-def until(what: str, check: Callable[[], Any], within: float, poll: float = POLL) -> float:
-    """Waits for a true answer of `check` and returns the moment it came, on the monotonic clock."""
-    deadline = time.monotonic() + within
-    while not check():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {within:.0f} s: {what}")
-        time.sleep(poll)
-    return time.monotonic()
+    def stores(self) -> stores.Stores:
+        """The Postgres and the MinIO that all figures of a run share; started on first use."""
+        if self._shared and not self._shared.ready():
+            self.say("the shared stores are not ready any more: starting new ones")
+            self._shared = None
+        if self._shared is None:
+            kube = self._exit.enter_context(self.namespace(OWN_STORES))
+            self._shared = stores.start(self, kube)
+        return self._shared
 
-
-def is_ready(server: Object | None) -> bool:
-    """Whether an MLflowServer says so of the spec it has now."""
-    if server is None:
-        return False
-    status = server.get("status") or {}
-    return status.get("observedGeneration") == server["metadata"]["generation"] and any(
-        c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or []
-    )
+    def migrated_database(self) -> str:
+        """Name of a database with the current schema, to be copied. A real server creates it, once in a run."""
+        shared = self.stores()
+        if stores.TEMPLATE not in shared.databases:
+            # a database with connections cannot be copied, so the server's pods must be gone
+            with self.namespace("template", wait_deleted=True) as kube:
+                kube.apply(*shared.secrets())
+                spec = shared.spec(shared.database(stores.TEMPLATE))
+                self.ready(Server(kube).apply(small(**spec)))
+        return stores.TEMPLATE

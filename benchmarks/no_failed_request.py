@@ -1,4 +1,4 @@
-"""Metrics logged at a steady pace while the server is changed under them: how many requests fail."""
+"""Number of log-metric requests that fail while the server's pods are replaced."""
 
 import os
 import queue
@@ -11,37 +11,43 @@ import mlflow
 from mlflow.entities import Metric
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import Server, is_ready, small
+from tests.e2e.server import LITTLE, Server, is_ready, small
 
 from benchmarks import stores
-from benchmarks.lab import Lab, until
-from benchmarks.rows import Row, none_of, told
+from benchmarks.capacity import Resources
+from benchmarks.lab import Lab
+from benchmarks.rows import Row, none_of, reported
 
-REQUESTS, QUICK_REQUESTS = 10_000, 1_600
+REQUESTS, QUICK_REQUESTS = 10_000, 1_200
 A_SECOND = 20
 CLIENTS = 8
-"""Enough that the pace is kept while some wait for an answer."""
+"""Enough to keep the rate while some of them wait for an answer."""
 
 
 @dataclass
 class Sent:
-    """What became of the requests so far."""
+    """Outcome of the requests so far."""
 
     ok: int = 0
     errors: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
 
+def peak_requests(_quick: bool) -> Resources:
+    """Of the shared stores, two replicas, and the pods that replace them."""
+    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * 4
+
+
 def take(lab: Lab) -> list[Row]:
-    """One row that counts, and two that tell of it."""
+    """One row with a target, and two for information."""
     total = QUICK_REQUESTS if lab.quick else REQUESTS
     os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="30")
-    with lab.namespace("stores") as base, lab.namespace("steady") as kube:
-        shared = stores.start(base)
+    shared, template = lab.stores(), lab.migrated_database()
+    with lab.namespace("steady") as kube:
         kube.apply(*shared.secrets(), secret("first"))
-        shared.database("steady")
-        server = Server(kube).apply(spec(shared, "first")).ready()
-        until("both replicas are ready", lambda: len(_ready(server)) == 2, timeouts.ROLLED)
+        shared.database("steady", template)
+        server = lab.ready(Server(kube).apply(spec(shared, "first")))
+        lab.until("both replicas are ready", lambda: len(_ready(server)) == 2, timeouts.ROLLED)
         logged = mlflow.MlflowClient(tracking_uri=server.url)
         run = str(logged.create_run("0").info.run_id)
 
@@ -50,6 +56,7 @@ def take(lab: Lab) -> list[Row]:
         sender.start()
         try:
             _disturb(lab, server, sent, total)
+            lab.until(f"{total} requests are sent", lambda: not sender.is_alive(), total / A_SECOND + 60, 0.5)
         except BaseException:
             ends.set()
             raise
@@ -63,12 +70,12 @@ def take(lab: Lab) -> list[Row]:
                 f"failed of {total} log-metric requests while it is changed and drained", [len(sent.errors)]
             ),
             none_of("metrics that were answered and are not stored", [sent.ok - stored]),
-            told("slowest of these requests", [sent.slowest], "s"),
+            reported("slowest of these requests", [sent.slowest], "s"),
         ]
 
 
 def secret(value: str) -> Object:
-    """What the server reads besides."""
+    """A Secret from which the server reads an environment variable."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -78,7 +85,7 @@ def secret(value: str) -> Object:
 
 
 def spec(shared: stores.Stores, word: str) -> Object:
-    """Two replicas that read a variable and a Secret of their owner's."""
+    """Two replicas with an environment variable and a Secret of the user."""
     found = shared.spec("steady")
     return small(
         replicas=2,
@@ -89,13 +96,14 @@ def spec(shared: stores.Stores, word: str) -> Object:
 
 
 def _disturb(lab: Lab, server: Server, sent: Sent, total: int) -> None:
-    """A variable changes, a Secret changes, a pod is drained: each when the one before is over."""
+    """Changes a variable, changes a Secret and drains a pod; each when the change before it is complete."""
     for part, what in ((0.1, _variable), (0.4, _secret), (0.75, _drain)):
-        until("its turn comes", partial(_past, sent, part * total), total / A_SECOND + 60, 0.5)
+        count = int(part * total)
+        lab.until(f"{count} requests are sent", partial(_past, sent, count), total / A_SECOND + 60, 0.5)
         before = {pod["metadata"]["uid"] for pod in server.pods("server")}
         began = time.monotonic()
         away = what(server, before)
-        until("other pods serve", partial(_changed, server, away), timeouts.ROLLED, 0.2)
+        lab.until("other pods serve", partial(_changed, server, away), timeouts.ROLLED, 0.2)
         took = time.monotonic() - began
         lab.say(f"{what.__name__.strip('_')}: other pods after {took:.0f} s, {_count(sent)} sent")
 
@@ -130,7 +138,7 @@ def _ready(server: Server) -> list[Object]:
 
 
 def _all(kube: Kube) -> set[str]:
-    # those on their way out count: they still answer
+    # terminating pods count: they still answer
     return {pod["metadata"]["uid"] for pod in kube.list("Pod")}
 
 

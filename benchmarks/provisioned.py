@@ -1,63 +1,82 @@
-"""Fifty servers at once on one Postgres and one MinIO: how long until each has a database, a bucket's prefix and keys
-of its own, what that writes to the API server, and what the operator holds.
+"""Fifty servers at once on one Postgres and one MinIO: time until each has its own database, prefix and keys, API
+writes, API requests, and memory of the operator.
 
-Roles, databases, users and policies are real. The pods, those of the migrations too, only pretend to run, so it ends
-where a migration would begin.
+Roles, databases, users and policies are real. All pods are simulated, so each server stops before its migration.
 """
 
 import time
 
-from tests.e2e import platform as platforms
 from tests.e2e.kube import Kube, Object
-from tests.e2e.platform import DATABASE_ADMIN, STORE_ADMIN, permitting
 from tests.e2e.server import API_VERSION
 from tests.e2e.stores import secret
 
-from benchmarks import audit, kwok, scale, stores
-from benchmarks.lab import Lab, until
+from benchmarks import audit, kwok, namespaces, scale, stores
+from benchmarks.capacity import Resources
+from benchmarks.lab import Lab
 from benchmarks.memory import WorkingSet
-from benchmarks.rows import Row, told
+from benchmarks.rows import Row, reported
 
 COUNT, FEWER = 50, 10
 ALL_PROVISIONED = 600.0
 ADMIN, PASSWORD = "platform-admin", "an-admin-of-benchmarks"
+DATABASE_ADMIN, STORE_ADMIN = "postgres-admin", "minio-admin"
+"""Secrets of the administrators of both stores."""
+
+ALLOW = "mlflow-operator.dev/allow-namespaces"
+"""Annotation of a Secret that names the namespaces whose servers may use it."""
+
 STORES = ("DatabaseReady", "ArtifactStoreReady")
+
+
+def peak_requests(_quick: bool) -> Resources:
+    """Of the shared stores; the pods of the servers are simulated."""
+    return stores.REQUESTS
 
 
 def take(lab: Lab) -> list[Row]:
     """Four rows."""
     count = FEWER if lab.quick else COUNT
-    with lab.namespace("stores") as base:
-        shared = stores.start(base)
-        _administrators(shared)
-        with kwok.pretending(base), audit.counted(base):
-            scale.fresh_operator(lab.kube)
-            with lab.namespace("provisioned") as kube, WorkingSet(kube) as memory:
-                asked, since, began = audit.requests(kube), audit.now(), time.monotonic()
-                kube.apply(*(_server(shared, number) for number in range(count)))
-                what = f"{count} servers are provisioned"
-                seconds = until(what, lambda: _provisioned(kube) == count, ALL_PROVISIONED, 0.2) - began
-                written = len(audit.writes(audit.read(kube), since, audit.now()))
-                asked = audit.requests(kube) - asked
-                time.sleep(scale.AFTER_SECONDS)
-                made = _made(shared)
-    if made != count:
-        raise AssertionError(f"{count} servers share {made} databases")
+    shared = lab.stores()
+    _create_administrators(shared)
+    before = shared.existing_databases()
+    with kwok.pretending(lab), audit.counted(lab.kube):
+        scale.restart_operator(lab)
+        with lab.namespace("provisioned", wait_deleted=True) as kube, WorkingSet(kube) as memory:
+            asked, since, began = audit.requests(kube), audit.now(), time.monotonic()
+            kube.apply(*(_server(shared, number) for number in range(count)))
+            seconds = (
+                lab.until(
+                    f"{count} servers are provisioned",
+                    lambda: _provisioned(kube) == count,
+                    ALL_PROVISIONED,
+                    0.2,
+                    state=lambda: f"{_provisioned(kube)} are provisioned",
+                )
+                - began
+            )
+            written = len(audit.writes(audit.read(kube), since, audit.now()))
+            asked = audit.requests(kube) - asked
+            scale.sample_longer(lab)
+            created = shared.existing_databases() - before
+    shared.drop(*created)
+    if len(created) != count:
+        raise AssertionError(f"{count} servers have {len(created)} databases; each must have its own")
     name = f"{count} servers on one Postgres and one MinIO"
     return [
-        told(f"{name}: all provisioned after", [seconds], "s"),
-        told(f"{name}: API writes until then, a server", [written / count], ""),
-        told(f"{name}: API requests until then, a server", [asked / count], ""),
-        told(f"{name}: working set of the leader at most", [memory.peak], "MiB"),
+        reported(f"{name}: all provisioned after", [seconds], "s"),
+        reported(f"{name}: API writes until then, a server", [written / count], ""),
+        reported(f"{name}: API requests until then, a server", [asked / count], ""),
+        reported(f"{name}: working set of the leader at most", [memory.peak], "MiB"),
     ]
 
 
-def _administrators(shared: stores.Stores) -> None:
-    """Who makes roles and databases, and users and policies; servers of all benchmarks may use them."""
-    shared.query(platforms.admin_statement(ADMIN, PASSWORD))
-    keys = {"accessKeyID": shared.minio.access_key, "secretAccessKey": shared.minio.secret_key}
+def _create_administrators(shared: stores.Stores) -> None:
+    """A role that may create roles and databases, and the root key of MinIO, for servers of all benchmarks."""
+    shared.query(f"CREATE ROLE \"{ADMIN}\" LOGIN NOSUPERUSER CREATEROLE CREATEDB PASSWORD '{PASSWORD}'")
+    keys = {"accessKeyID": stores.ACCESS_KEY, "secretAccessKey": stores.SECRET_KEY}
     for own in (secret(DATABASE_ADMIN, username=ADMIN, password=PASSWORD), secret(STORE_ADMIN, **keys)):
-        shared.kube.apply(permitting(own, "bench-*"))
+        own["metadata"]["annotations"] = {ALLOW: f"{namespaces.PREFIX}*"}
+        shared.kube.apply(own)
 
 
 def _server(shared: stores.Stores, number: int) -> Object:
@@ -72,7 +91,7 @@ def _server(shared: stores.Stores, number: int) -> Object:
             },
             "artifacts": {
                 "s3": {
-                    "endpoint": shared.minio.endpoint,
+                    "endpoint": shared.endpoint,
                     "bucket": "shared",
                     "prefix": f"tracking-{number}",
                     "adminSecretRef": {"name": STORE_ADMIN, **there},
@@ -84,15 +103,9 @@ def _server(shared: stores.Stores, number: int) -> Object:
 
 
 def _provisioned(kube: Kube) -> int:
-    """How many servers' stores are there."""
+    """How many servers have a database and an artifact store."""
     return sum(
         {c["type"] for c in (server.get("status") or {}).get("conditions") or () if c["status"] == "True"}
         >= set(STORES)
         for server in kube.list("MLflowServer")
     )
-
-
-def _made(shared: stores.Stores) -> int:
-    """How many databases there are beside Postgres' own."""
-    own = "datistemplate OR datname IN ('postgres', 'mlflow')"
-    return int(str(shared.query(f"SELECT count(*) FROM pg_database WHERE NOT ({own})")))

@@ -1,7 +1,7 @@
-"""What is printed at the end, kept in files, and taken over into the docs."""
+"""Prints results, stores them in files, and inserts them into the docs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.rows import Row
@@ -11,7 +11,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """One row as words."""
+    """The cells of one row."""
     met = {None: "", True: "yes", False: "NO"}[row.met]
     return (row.figure, row.ours, row.against, row.ratio, row.wanted, met)
 
@@ -26,6 +26,12 @@ def text(rows: Sequence[Row]) -> str:
     )
 
 
+def durations(seconds: Mapping[str, float], total: float) -> str:
+    """How long each figure took, those that took longest first, and the whole run."""
+    lines = [f"{taken:7.0f} s  {name}" for name, taken in sorted(seconds.items(), key=lambda item: -item[1])]
+    return "\n".join([*lines, f"{total:7.0f} s  in total"])
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """A table for a page."""
     lines = [HEAD, ("---",) * len(HEAD), *map(cells, rows)]
@@ -33,14 +39,14 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def save(folder: Path, figure: str, build: str, rows: Sequence[Row]) -> None:
-    """Keeps one figure's rows; `build` says what they were taken of."""
+    """Stores the rows of one figure; `build` identifies the operator's image that they were measured with."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"build": build, "rows": [row.as_json() for row in rows]}
     (folder / f"{figure}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def load(folder: Path, figure: str, build: str | None = None) -> list[Row] | None:
-    """A figure's rows, None if there are none, or none of this build."""
+    """The stored rows of a figure; None if there are none, or if `build` is given and they are of another build."""
     file = folder / f"{figure}.json"
     if not file.exists():
         return None
@@ -51,7 +57,7 @@ def load(folder: Path, figure: str, build: str | None = None) -> list[Row] | Non
 
 
 def into(page: str, table: str) -> str:
-    """`page` with `table` between the marks. ValueError: it has no marks."""
+    """`page` with `table` between the marks. Raises ValueError if it has no marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

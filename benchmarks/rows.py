@@ -1,4 +1,4 @@
-"""What a figure comes to: one line of the table, with every sample it was made of."""
+"""The result of a figure: rows of the table, with all samples."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Row:
-    """One line. `ours`, `against` and `ratio` are as printed; `met` is None where nothing was promised."""
+    """One row. `ours`, `against` and `ratio` are printed as they are; `met` is None if there is no target."""
 
     figure: str
     ours: str
@@ -19,18 +19,18 @@ class Row:
     samples: dict[str, list[float]] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For the file of results."""
+        """For the file with the results."""
         return asdict(self)
 
 
 def spread(samples: Sequence[float], unit: str) -> str:
-    """The median, and how far the samples lie apart: `12.3 s (12.1-12.9)`."""
+    """The median, the minimum and the maximum: `12.3 s (12.1-12.9)`."""
     middle = f"{number(statistics.median(samples))} {unit}".rstrip()
     return middle if len(samples) < 2 else f"{middle} ({number(min(samples))}-{number(max(samples))})"
 
 
 def number(value: float) -> str:
-    """Three digits, as many as any of these figures deserves."""
+    """Three significant digits; integers as they are."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -39,14 +39,14 @@ def number(value: float) -> str:
 def at_most(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str = "s", what: str
 ) -> Row:
-    """Ours may take `limit` times as long as `what` does, by the medians."""
+    """The median of ours may be at most `limit` times that of `what`."""
     return _compared(figure, ours, against, unit=unit, what=what, sign="<=", limit=limit)
 
 
 def at_least(
     figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str, what: str
 ) -> Row:
-    """Ours must do `limit` times as much as `what` does, by the medians."""
+    """The median of ours must be at least `limit` times that of `what`."""
     return _compared(figure, ours, against, unit=unit, what=what, sign=">=", limit=limit)
 
 
@@ -62,17 +62,17 @@ def below(figure: str, ours: Sequence[float], limit: float, unit: str) -> Row:
 
 
 def none_of(figure: str, ours: Sequence[float]) -> Row:
-    """It must not happen at all."""
+    """The sum of all samples must be 0."""
     return Row(figure, number(sum(ours)), wanted="0", met=not any(ours), samples={"ours": [*ours]})
 
 
 def at_least_one(figure: str, count: int) -> Row:
-    """A control: had nothing been seen here, nothing could be seen anywhere."""
+    """A control: it shows that what is counted elsewhere can be seen at all."""
     return Row(figure, str(count), wanted=">= 1", met=count >= 1, samples={"ours": [float(count)]})
 
 
-def told(figure: str, samples: Sequence[float], unit: str) -> Row:
-    """A figure that nothing was promised of."""
+def reported(figure: str, samples: Sequence[float], unit: str) -> Row:
+    """A figure without a target."""
     return Row(figure, spread(samples, unit), samples={"ours": [*samples]})
 
 

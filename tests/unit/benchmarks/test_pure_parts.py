@@ -1,4 +1,4 @@
-"""What decides whether a figure is met, and what is read out of logs, without a cluster."""
+"""What decides whether a figure meets its target, and what is read from logs, without a cluster."""
 
 import json
 from pathlib import Path
@@ -23,14 +23,14 @@ def test_a_ratio_is_that_of_medians_and_may_just_reach_its_limit() -> None:
 
 
 def test_a_limit_holds_for_every_sample() -> None:
-    """`each under 1 s` is no median."""
+    """The median decides only where two samples are compared."""
     assert rows.below("drift", [0.2, 0.3, 1.1], 1, "s").met is False
     assert rows.none_of("failed", [0, 1]).met is False
     assert rows.at_least_one("control", 0).met is False
 
 
 def entry(**what: object) -> str:
-    """A line of the audit log, a write of the operator's unless it says otherwise."""
+    """A line of the audit log: a write of the operator unless `what` overrides it."""
     line = {
         "user": {"username": audit.ACCOUNT},
         "verb": "patch",
@@ -54,7 +54,7 @@ def entry(**what: object) -> str:
     ],
 )
 def test_every_write_of_the_operator_within_the_window_counts(line: str, counts: int) -> None:
-    """Dry runs do, leases and others' writes don't."""
+    """Dry runs count; Leases and writes of other accounts do not."""
     assert len(audit.writes([line], "2026-01-01T00:00:00Z", "2026-01-01T00:00:10")) == counts
 
 
@@ -66,14 +66,14 @@ def test_only_the_operators_requests_are_counted() -> None:
     )
 
 
-def test_the_page_cache_that_can_go_is_no_working_set() -> None:
-    """As the kubelet has it."""
+def test_the_working_set_excludes_inactive_page_cache() -> None:
+    """As in the kubelet."""
     assert working_set("104857600 52428800") == 50
     assert working_set("no such file") is None
 
 
 def test_what_is_applied_by_hand_waits_for_what_it_needs() -> None:
-    """The Job for Postgres, the server for the schema; what was rendered is left as it was."""
+    """The Job waits for Postgres, the server for the schema; the rendered objects are not changed."""
     uri = {"name": "MLFLOW_BACKEND_STORE_URI", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
     rendered = [
         {
@@ -88,9 +88,9 @@ def test_what_is_applied_by_hand_waits_for_what_it_needs() -> None:
     assert "initContainers" not in str(rendered)
 
 
-def test_results_come_back_for_the_build_they_were_taken_of(tmp_path: Path) -> None:
-    """Another build's figures are none of this one."""
-    found = [rows.told("requests", [1.0, 2.0, 3.0], "")]
+def test_results_are_loaded_only_for_the_build_they_were_measured_with(tmp_path: Path) -> None:
+    """RESUME=1 must not report figures of another build."""
+    found = [rows.reported("requests", [1.0, 2.0, 3.0], "")]
     report.save(tmp_path, "x", "one", found)
     assert report.load(tmp_path, "x", "one") == found
     assert report.load(tmp_path, "x") == found
@@ -98,8 +98,8 @@ def test_results_come_back_for_the_build_they_were_taken_of(tmp_path: Path) -> N
     assert report.load(tmp_path, "y") is None
 
 
-def test_the_table_takes_the_place_of_the_last_one() -> None:
-    """Whatever else the page says stays."""
+def test_a_new_table_replaces_the_previous_one() -> None:
+    """The rest of the page stays."""
     page = f"# Figures\n{report.BEGIN}\nold\n{report.END}\nmore\n"
     new = report.into(report.into(page, "first\n"), "second\n")
     assert "second" in new
@@ -110,22 +110,30 @@ def test_the_table_takes_the_place_of_the_last_one() -> None:
 
 
 def test_the_same_points_give_the_same_picture(tmp_path: Path) -> None:
-    """Or every run would change the repository."""
+    """Otherwise every run would change the repository."""
     points = [curve.Point(1, 2.0, 40, 70), curve.Point(10, 5.0, 400, 75)]
     for name in ("a.svg", "b.svg"):
         curve.draw(points, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-def test_nobody_answered_for_as_long_as_two_answers_lie_apart() -> None:
-    """The longest time counts, wherever it lies."""
+def test_the_gap_is_the_longest_time_between_two_answers() -> None:
+    """Wherever it is in the sequence."""
     assert gap([1.0, 1.5, 9.5, 10.0]) == 8.0
     with pytest.raises(ValueError, match="empty"):
         gap([1.0])
 
 
-def test_a_filled_database_has_as_many_runs_as_were_asked_for() -> None:
-    """Every table that grows with the runs is filled by their number."""
+def test_a_filled_database_has_the_requested_number_of_runs() -> None:
+    """The number of rows of each table follows from it."""
     tables = [each.split()[2] for each in years.filled(777) if "generate_series(1, 777) AS run" in each]
     assert tables == ["runs", "params", "tags", "metrics", "latest_metrics"]
     assert years.runs(quick=True) < years.runs(quick=False)
+
+
+def test_the_longest_steps_are_named_first_and_the_total_last() -> None:
+    """The table at the end says where the time goes."""
+    lines = report.durations({"short": 3.2, "long": 61.0, "other": 20.0}, 90.4).splitlines()
+    assert [line.split()[-1] for line in lines] == ["long", "other", "short", "total"]
+    assert lines[0].split() == ["61", "s", "long"]
+    assert lines[-1].split() == ["90", "s", "in", "total"]
