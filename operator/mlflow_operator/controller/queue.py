@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from mlflow_operator.controller.errors import Conflict, NotFound, Unavailable
+from mlflow_operator.controller.errors import Conflict, Forbidden, NotFound, Unavailable
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.schedule import Schedule
 
@@ -118,8 +118,9 @@ class Queue(Generic[K]):
         at_least = getattr(error, "retry_after", None) or 0.0
         pause = self._schedule.failed(key, _now(), at_least)
         self._metrics.reconciles.labels(result="error").inc()
-        if isinstance(error, Conflict | NotFound | Unavailable):
-            # Part of life (a namespace that just went, say), and the text says it all.
+        if isinstance(error, Conflict | Forbidden | NotFound | Unavailable):
+            # Expected: a namespace that was just deleted, or an API server that has not read all roles after a restart.
+            # The message names the request and the reason.
             logger.warning("%s; again in %.0f s", error, pause)
             return
         self._metrics.errors.labels(where="reconcile").inc()

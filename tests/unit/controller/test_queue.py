@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from mlflow_operator.controller.errors import Unavailable
+from mlflow_operator.controller.errors import ClusterError, Conflict, Forbidden, NotFound, Unavailable
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.queue import AT_ONCE, MOST, PATIENCE, Queue
 from mlflow_operator.controller.schedule import JITTER, RESYNC
@@ -183,6 +183,26 @@ def test_an_api_server_away_is_no_bug_and_gets_its_time(
     virtual(story())
     assert "Traceback" not in caplog.text
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+@pytest.mark.parametrize("error", [Conflict, Forbidden, NotFound, Unavailable])
+def test_error_of_the_api_server_is_a_warning_without_a_traceback(
+    virtual: Run, caplog: pytest.LogCaptureFixture, error: type[ClusterError]
+) -> None:
+    """The message names the request and the reason. After a restart the API server answers 403 for a moment."""
+
+    async def story() -> None:
+        async def handle(_: str) -> float:
+            raise error("patch Deployment a/b: refused")
+
+        queue = Queue(handle, Metrics())
+        queue.add("a")
+        await for_(queue, 1)
+
+    virtual(story())
+    assert "patch Deployment a/b: refused" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert "Traceback" not in caplog.text
 
 
 def test_something_cancelled_inside_does_not_end_the_worker(virtual: Run) -> None:
