@@ -24,6 +24,11 @@ class Authority:
         """The authority's own certificate."""
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
+    @property
+    def key_pem(self) -> str:
+        """The authority's private key."""
+        return _pem(self.key)
+
     def issue(self, *hosts: str) -> tuple[str, str]:
         """A certificate for these names and its key, both PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -60,6 +65,13 @@ def authority(name: str) -> Authority:
         .sign(key, hashes.SHA256())
     )
     return Authority(name, key, certificate)
+
+
+def load(name: str, certificate: str, key: str) -> Authority:
+    """An authority that was created before, from its certificate and its key, both PEM."""
+    loaded = serialization.load_pem_private_key(key.encode(), password=None)
+    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+    return Authority(name, loaded, x509.load_pem_x509_certificate(certificate.encode()))
 
 
 def _subject(name: str) -> x509.Name:

@@ -5,17 +5,18 @@ The cluster itself is `make cluster`'s work; without it, all of this fails with 
 
 import os
 import re
-import uuid
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]
 
-from tests.e2e import evidence, release, run, versions
+from tests.e2e import evidence, release, run, sharing, versions
 from tests.e2e import platform as platforms
-from tests.e2e.kube import TEST_LABEL, Kube
+from tests.e2e.kube import Kube, Object
 from tests.e2e.platform import Platform
 from tests.e2e.record import Record
 from tests.e2e.release import complaints
+from tests.e2e.scheduling import SHARED, GroupScheduling, group
 from tests.e2e.server import Server, restarts, small
 
 # a test should hear of a dead server at once, not after MLflow's own seven tries
@@ -26,43 +27,45 @@ OUTCOME = pytest.StashKey[pytest.TestReport]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers of this folder."""
-    config.addinivalue_line("markers", "restarts_operator: the operator's pod may come back, or be another")
-    config.addinivalue_line(
-        "markers", "alone: no other test may run meanwhile; restarts_operator means this, too"
-    )
-    config.addinivalue_line(
-        "markers", "long: begins before the others, lest it be the last one, alone, for minutes"
-    )
-    config.addinivalue_line("markers", "last: looks at the whole run, after all other tests")
+    """Registers the markers of this folder."""
+    for line in (
+        "restarts_operator: the operator's pod may restart or be replaced; implies `alone`",
+        "alone: no other test may run at the same time",
+        "start_early: takes minutes, so it starts before the others and does not end up last on one processor",
+        "second_images: needs an image of the second set, waits for that, and runs late",
+        "last: judges the whole run, after all other tests",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Keeps the tests of a group on one worker."""
+    return GroupScheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files with long ones first and the last ones last, and leaves the order of all others.
-
-    Of those that run one by one, what needs images of earlier versions waits until these had time to be made.
-    """
+    """Orders the tests: those that take long first, with all of their group, and those that need to wait last."""
     for item in items:
         if item.get_closest_marker("restarts_operator"):
             item.add_marker(pytest.mark.alone)
-    long = {item.path for item in items if item.get_closest_marker("long")}
+        if "shared" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("alone"):
+            assert _group(item) == SHARED, (
+                f'{item.path} uses the shared server: write GROUP = "{SHARED}" there'
+            )
+    groups = {_group(item) for item in items if item.get_closest_marker("start_early")} - {None}
 
     def place(item: pytest.Item) -> tuple[bool, bool, bool]:
-        waits = item.get_closest_marker("alone") is not None and "earlier" in getattr(
-            item, "fixturenames", ()
-        )
-        return (item.get_closest_marker("last") is not None, waits, item.path not in long)
+        early = item.get_closest_marker("start_early") is not None or _group(item) in groups
+        last, late = (item.get_closest_marker(name) is not None for name in ("last", "second_images"))
+        return (last, late, not early)
 
     items.sort(key=place)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begins no more where the run is out of time; those that look at all of it always run."""
-    if run.out_of_time() and not item.get_closest_marker("last"):
-        run.leave_out(item.nodeid)
-        pytest.skip(f"left out: the run is out of time. {run.LONGER}")
+def _group(item: pytest.Item) -> str | None:
+    return group(item.nodeid.partition("::")[0])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,16 +80,19 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def kube() -> Kube:
+def kube() -> Iterator[Kube]:
     """The cluster."""
     try:
         found = Kube()
         found.kubectl("get", "--raw", "/readyz", within=20)
     except Exception as error:
         pytest.exit(f"The test cluster does not answer. Run: make cluster\n{error}", returncode=1)
-    if not run.begun():
-        run.clear(found)
-    return found
+    if run.begun():
+        yield found
+        return
+    run.clear(found)
+    yield found
+    sharing.delete_shared(found)
 
 
 @pytest.fixture(scope="session")
@@ -124,17 +130,6 @@ def watched(kube: Kube, operator: str, record: Record, request: pytest.FixtureRe
         assert {pod["metadata"]["uid"]: restarts(pod) for pod in pods} == before, "the operator restarted"
 
 
-def _namespace(kube: Kube, prefix: str) -> Kube:
-    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", TEST_LABEL: "true"}
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    return kube.within(name)
-
-
-def _forget(kube: Kube) -> None:
-    kube.kubectl("delete", "namespace", kube.namespace, "--wait=false", "--ignore-not-found")
-
-
 def _keep_evidence(request: pytest.FixtureRequest, kube: Kube, since: str) -> None:
     report = request.node.stash.get(OUTCOME, None)
     if report is not None and report.failed:
@@ -145,19 +140,19 @@ def _keep_evidence(request: pytest.FixtureRequest, kube: Kube, since: str) -> No
 @pytest.fixture
 def ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of this test's own, under restricted Pod Security."""
-    own = _namespace(kube, "e2e")
+    own = sharing.create_namespace(kube, "e2e")
     yield own
     _keep_evidence(request, own, watched)
-    _forget(own)
+    sharing.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
 def other_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A second one."""
-    own = _namespace(kube, "e2e-other")
+    own = sharing.create_namespace(kube, "e2e-other")
     yield own
     _keep_evidence(request, own, watched)
-    _forget(own)
+    sharing.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
@@ -166,23 +161,21 @@ def more_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterato
     made: list[Kube] = []
 
     def make() -> Kube:
-        made.append(_namespace(kube, "e2e-more"))
+        made.append(sharing.create_namespace(kube, "e2e-more"))
         return made[-1]
 
     yield make
     for own in made:
         _keep_evidence(request, own, watched)
-    if made:
-        # all at once: a call each would take longer than the test
-        kube.kubectl("delete", "namespace", *(own.namespace for own in made), "--wait=false")
+    sharing.delete_namespaces(kube, *(own.namespace for own in made))
 
 
 @pytest.fixture(scope="module")
 def module_ns(kube: Kube, operator: str) -> Iterator[Kube]:
-    """A namespace for all tests of a module. Those ask for `evidence_of_module`, too."""
-    own = _namespace(kube, "e2e")
+    """A namespace for all tests of a module, which ask for `evidence_of_module`, too, and are one group."""
+    own = sharing.create_namespace(kube, "e2e")
     yield own
-    _forget(own)
+    sharing.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
@@ -193,34 +186,47 @@ def evidence_of_module(module_ns: Kube, watched: str, request: pytest.FixtureReq
 
 
 @pytest.fixture(scope="session")
-def _shared(kube: Kube, operator: str) -> Iterator[Server]:
-    own = _namespace(kube, "e2e-shared")
-    yield Server(own).apply(small())
-    _forget(own)
+def _shared(kube: Kube, operator: str) -> Server:
+    def create(own: Kube) -> Object:
+        Server(own).apply(small())
+        return {}
+
+    return Server(sharing.shared(kube, "shared", create)[0])
 
 
 @pytest.fixture
 def shared(_shared: Server, watched: str, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One small server, all embedded, for tests that leave it as they find it."""
+    """One small server with embedded stores, for tests that leave it as they find it."""
     yield _shared.ready()
     _keep_evidence(request, _shared.kube, watched)
 
 
 @pytest.fixture(scope="session")
-def _platform(kube: Kube, operator: str) -> Iterator[Platform]:
-    own = _namespace(kube, "e2e-platform")
-    yield platforms.start(own)
-    _forget(own)
-
-
-@pytest.fixture(scope="session")
-def earlier(kube: Kube) -> dict[str, str]:
-    """Images of earlier versions of MLflow, by version."""
-    return versions.images(kube)
+def _platform(kube: Kube, operator: str) -> Platform:
+    own, facts = sharing.shared(kube, "platform", lambda own: platforms.start(own).facts())
+    return platforms.connect(own, facts)
 
 
 @pytest.fixture
 def platform(_platform: Platform, watched: str, request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """One Postgres and one MinIO with their administrators, for tests that leave them as they find them."""
+    """One Postgres and one MinIO with their administrators, which several tests use at the same time."""
     yield _platform
     _keep_evidence(request, _platform.kube, watched)
+
+
+@pytest.fixture(scope="session")
+def _second_images(kube: Kube) -> None:
+    versions.ensure(kube)
+
+
+@pytest.fixture(autouse=True)
+def _images(request: pytest.FixtureRequest) -> None:
+    """Waits for the second image set where a test's marker says that it needs it."""
+    if request.node.get_closest_marker("second_images"):
+        request.getfixturevalue("_second_images")
+
+
+@pytest.fixture(scope="session")
+def earlier(kube: Kube) -> dict[str, str]:
+    """Images of earlier versions of MLflow, by version. Tests that use it are marked `second_images`."""
+    return versions.images(kube)

@@ -1,14 +1,16 @@
 """What a platform team runs for many servers: one Postgres and one MinIO, with an administrator for each.
 
-The Postgres' administrator may make roles and databases and is no superuser, as on a managed Postgres.
+The Postgres' administrator may make roles and databases and is no superuser, as on a managed Postgres. One database is
+a template: it holds MLflow's tables at the current revision, so a server on a copy of it needs no migration Job.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e import stores
+from tests.e2e import certificates, stores
 from tests.e2e.certificates import Authority, authority
 from tests.e2e.kube import Kube, Object
+from tests.e2e.server import Server, small
 from tests.e2e.stores import MinIO, Postgres, secret
 
 ALLOW = "mlflow-operator.dev/allow-namespaces"
@@ -23,6 +25,13 @@ STORE_ADMIN = "minio-admin"
 
 ADMIN_PASSWORD = "adm!n p@ss/w:rd?#[]&%2F+ \"'\\$x"
 """Unlike the superuser's, so that one is never taken for the other."""
+
+
+DATABASE_PASSWORD = "worker's own"
+"""Of the users that own a server's database."""
+
+TEMPLATE = "mlflow_template"
+"""The template database, and the role that owns its tables."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +72,58 @@ class Platform:
         return secret(name, **{"ca.crt": self.authority.pem})
 
     def make_database(self, name: str, password: str) -> None:
-        """A database and a role of the same name that owns it, for servers that are given both."""
-        quoted = password.replace("'", "''")
-        self.postgres.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'", "postgres")
+        """An empty database, and a role of the same name that owns it."""
+        self._make_role(name, password)
         self.postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE template0', "postgres")
 
-    def databases(self) -> set[str]:
-        """Every database but Postgres' own."""
-        found = self.postgres.query("SELECT datname FROM pg_database WHERE NOT datistemplate").splitlines()
-        return set(found) - {"postgres", "mlflow"}
+    def make_migrated_database(self, name: str, password: str) -> None:
+        """The same with MLflow's tables at the current revision, empty as after the migration Job."""
+        self._make_role(name, password)
+        self.postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE "{TEMPLATE}"', "postgres")
+        self.postgres.query(f'REASSIGN OWNED BY "{TEMPLATE}" TO "{name}"', name)
 
-    def roles(self) -> set[str]:
-        """Every role but Postgres' own, the superuser and the administrator."""
-        found = self.postgres.query("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").splitlines()
-        return set(found) - {self.postgres.user, self.admin}
+    def _make_role(self, name: str, password: str) -> None:
+        quoted = password.replace("'", "''")
+        self.postgres.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'", "postgres")
+
+    def stores(self, kube: Kube, name: str = "tracking", password: str = DATABASE_PASSWORD) -> Object:
+        """For a spec: a migrated database, and a bucket of the server's own whose key the operator makes.
+
+        The Secret with the database's user goes to the namespace of `kube` as `<name>-database`. All three have the
+        name of the namespace in theirs: no other test touches them.
+        """
+        database = f"{kube.namespace}-{name}".replace("-", "_")
+        self.make_migrated_database(database, password)
+        kube.apply(secret(f"{name}-database", username=database, password=password))
+        external = {
+            "host": self.postgres.host,
+            "databaseName": database,
+            "credentialsSecretRef": {"name": f"{name}-database"},
+        }
+        return {
+            "database": {"external": external},
+            "artifacts": self.bucket(f"{kube.namespace}-{name}"),
+        }
+
+    def databases(self, of: Kube) -> set[str]:
+        """Databases with the name of a namespace in theirs."""
+        return self._named("SELECT datname FROM pg_database", of)
+
+    def roles(self, of: Kube) -> set[str]:
+        """Roles with the name of a namespace in theirs, administrators left out."""
+        return self._named("SELECT rolname FROM pg_roles WHERE NOT rolcreaterole", of)
+
+    def _named(self, query: str, of: Kube) -> set[str]:
+        return {name for name in self.postgres.query(query).split() if of.namespace in name.replace("_", "-")}
+
+    def facts(self) -> Object:
+        """What another process needs to `connect`."""
+        postgres, minio, ours = self.postgres, self.minio, self.authority
+        return {
+            "postgres": [postgres.host, postgres.user, postgres.password],
+            "minio": [minio.endpoint, minio.access_key, minio.secret_key],
+            "authority": [ours.name, ours.pem, ours.key_pem],
+        }
 
 
 def permitting(obj: Object, namespaces: str | None) -> Object:
@@ -92,7 +139,41 @@ def start(kube: Kube) -> Platform:
     platform = Platform(kube, stores.postgres(kube, ours), stores.minio(kube, None), ours)
     make_admin(platform.postgres, platform.admin, platform.admin_password)
     kube.apply(platform.database_admin(DATABASE_ADMIN), platform.store_admin(STORE_ADMIN))
+    _make_template(platform)
     return platform
+
+
+def connect(kube: Kube, facts: Object) -> Platform:
+    """The platform that another process started in the namespace of `kube`."""
+    return Platform(
+        kube,
+        Postgres(kube, *facts["postgres"]),
+        MinIO(kube, *facts["minio"]),
+        certificates.load(*facts["authority"]),
+    )
+
+
+def _make_template(platform: Platform) -> None:
+    """The operator migrates it, for a server without pods."""
+    kube, query = platform.kube, platform.postgres.query
+    platform.make_database(TEMPLATE, TEMPLATE)
+    kube.apply(secret("template-database", username=TEMPLATE, password=TEMPLATE))
+    external = {
+        "host": platform.postgres.host,
+        "databaseName": TEMPLATE,
+        "credentialsSecretRef": {"name": "template-database"},
+    }
+    server = Server(kube, "template").apply(
+        small(replicas=0, database={"external": external}, artifacts=platform.bucket("template"))
+    )
+    server.until("SchemaReady")
+    server.delete()
+    # owned by the superuser, or REASSIGN OWNED in a copy would give the template away, too
+    query(f'ALTER DATABASE "{TEMPLATE}" OWNER TO "{platform.postgres.user}"', "postgres")
+    # a database can be copied only while nobody is connected to it
+    query(f'ALTER DATABASE "{TEMPLATE}" WITH ALLOW_CONNECTIONS false', "postgres")
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
+    query(ended.format(TEMPLATE), "postgres")
 
 
 def make_admin(postgres: Postgres, name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> None:

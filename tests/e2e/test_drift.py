@@ -6,6 +6,8 @@ from tests.e2e import timeouts
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server, eventually
 
+GROUP = "shared"
+
 
 def recreated(server: Server, name: str) -> bool:
     """Whether the StatefulSet exists and is not being deleted."""
