@@ -37,7 +37,7 @@ class Steady:
         self.patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         scientist = Scientist(self.url)
         run = scientist.run()
-        work = [self._metrics(run) for _ in range(CLIENTS)] + [self._files(scientist, run)]
+        work = [self._metrics(run, f"loss-{n}") for n in range(CLIENTS)] + [self._files(scientist, run)]
         self._threads = [threading.Thread(target=self._repeat, args=(each,)) for each in work]
         for thread in self._threads:
             thread.start()
@@ -51,9 +51,10 @@ class Steady:
             thread.join()
         print(f"{self.done} requests answered, {len(self.errors)} failed", *self.errors[:5], sep="\n")
 
-    def _metrics(self, run: str) -> Callable[[int], None]:
+    def _metrics(self, run: str, key: str) -> Callable[[int], None]:
+        """Each client has a key of its own: MLflow refuses the same value of the same key, step and millisecond."""
         client = mlflow.MlflowClient(tracking_uri=self.url)
-        return lambda step: client.log_metric(run, "loss", float(step), step=step)
+        return lambda step: client.log_metric(run, key, float(step), step=step)
 
     def _files(self, scientist: Scientist, run: str) -> Callable[[int], None]:
         def once(step: int) -> None:
