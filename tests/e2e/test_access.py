@@ -1,12 +1,14 @@
-"""Artifacts by all three ways, on a SeaweedFS that its server and its clients reach by different addresses."""
+"""Artifacts by each way of `spec.artifacts.access`; test_proxied tests the default one, through the server."""
 
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from mlflow_operator.core.credentials import decoded
 from tests.e2e import stores
 from tests.e2e.kube import Kube, Object
+from tests.e2e.platform import Platform
 from tests.e2e.scientist import MIB, Scientist, hosts_asked
 from tests.e2e.server import Server, small
 from tests.e2e.stores import MinIO, secret
@@ -17,12 +19,47 @@ LITTLE = SIZE // 3
 """How much more memory the server may have taken at its peak; what it writes to its disk is in memory, too."""
 
 
+def test_clients_reach_the_store_with_keys_or_by_signed_urls(ns: Kube, platform: Platform) -> None:
+    """Direct: with the keys that the server's Secret for clients holds. Presigned: with no key at all."""
+    minio = platform.minio
+    ns.apply(secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))
+    s3: Object = {
+        "endpoint": minio.endpoint,
+        "bucket": f"access-{ns.namespace}",
+        "addressingStyle": "Path",
+        "credentialsSecretRef": {"name": "minio"},
+    }
+    database = platform.stores(ns)["database"]
+    server = Server(ns).apply(small(database=database, artifacts={"access": "Direct", "s3": s3})).ready()
+    settings, keys = given(server)
+    trip = by_a_stranger(server, settings | keys, 8 * MIB)
+    assert trip.same
+    assert trip.uri.startswith(f"s3://{s3['bucket']}/")
+    with pytest.raises(TransferError, match="Unable to locate credentials"):
+        by_a_stranger(server, settings, MIB)
+
+    change(server, access="Presigned")
+    info = requests.get(f"{server.url}/api/3.0/mlflow/server-info", timeout=10).json()
+    assert info["multipart_downloads_enabled"] is True
+    scientist = Scientist(server.url)
+    run = scientist.run()
+    logged = scientist.upload(run, "file.bin", 8 * MIB)
+    with hosts_asked() as asked:
+        assert scientist.download(run, "file.bin") == logged
+    assert urlsplit(minio.endpoint).netloc in asked
+    scientist.finds(scientist.work())
+
+
+@pytest.mark.second_images
+@pytest.mark.long_running(
+    reason="moves 200 MiB each way; the test above tries the same ways with small files"
+)
 def test_files_go_each_way_and_none_through_the_servers_memory(
     ns: Kube, other_ns: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Direct with the keys that clients are given, by URLs signed for the public address, and through the server.
 
-    Three servers would take as long as all the rest, so one is changed from way to way.
+    On a SeaweedFS that its server and its clients reach by different addresses.
     """
     store = stores.seaweedfs(other_ns)
     ns.apply(secret("seaweedfs", accessKeyID=store.access_key, secretAccessKey=store.secret_key))

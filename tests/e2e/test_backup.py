@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 
+import pytest
 import requests
 
 from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
@@ -23,7 +24,10 @@ DONE = 120.0
 """Seconds until a Job of a small database has ended, its pod's start included."""
 
 
-def test_a_backup_is_made_or_it_is_told_why_not(ns: Kube, platform: Platform) -> None:
+@pytest.mark.long_running(
+    reason="four backups; test_embedded makes and restores one, tests/unit/controller/test_backup.py tests each reason"
+)
+def test_a_backup_is_made_or_the_reason_why_not_is_reported(ns: Kube, platform: Platform) -> None:
     """Whoever mends the cause named finds a backup; meanwhile tables do not move, and the server serves."""
     database = ns.namespace.replace("-", "_")
     server = backed_up(platform, ns, database)
@@ -47,7 +51,7 @@ def vault(secret_key: str) -> Object:
 
 def backed_up(platform: Platform, kube: Kube, database: str) -> Server:
     """A server on the platform, with backups by an image that can make none, to a bucket that its key does not open."""
-    platform.make_database(database, PASSWORD)
+    platform.make_migrated_database(database, PASSWORD)
     kube.apply(secret("database", username=database, password=PASSWORD), vault("wrong"))
     external = {
         "host": platform.postgres.host,

@@ -1,7 +1,7 @@
 """A database of CloudNativePG. Its operator is played by the test, in front of a real Postgres: the definition, the
 status and the Secrets are as it writes them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,8 +13,12 @@ from tests.e2e.platform import Platform
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server, small
 from tests.e2e.stores import secret
+from tests.e2e.test_examples import EXAMPLES, LONG_RUNNING, check
 
-CLUSTER, USER, PASSWORD = "pg", "cnpg-app", "aB3-generated"
+GROUP = "cloudnativepg"
+
+(EXAMPLE,) = (path for path in EXAMPLES if path.stem == "cloudnativepg")
+CLUSTER, DATABASE, PASSWORD = "pg", "cnpg-app", "aB3-generated"
 
 
 @pytest.fixture
@@ -26,8 +30,7 @@ def definition(kube: Kube) -> Iterator[Object]:
     kube.kubectl("delete", "customresourcedefinition", name, "--ignore-not-found")
 
 
-@pytest.mark.alone
-def test_a_server_waits_for_its_cluster_and_uses_what_it_makes(
+def test_a_server_waits_for_its_cloudnativepg_cluster_and_uses_its_database(
     ns: Kube, platform: Platform, definition: Object
 ) -> None:
     """From before CloudNativePG is installed; each thing that is missing is told, and nobody touches the resource."""
@@ -35,7 +38,7 @@ def test_a_server_waits_for_its_cluster_and_uses_what_it_makes(
     ns.apply(secret("keys", accessKeyID=platform.minio.access_key, secretAccessKey=platform.minio.secret_key))
     server = Server(ns).apply(
         small(
-            database={"cloudNativePG": {"clusterName": CLUSTER, "databaseName": "tracking"}},
+            database={"cloudNativePG": {"clusterName": CLUSTER, "databaseName": DATABASE}},
             artifacts={"s3": s3},
         )
     )
@@ -52,11 +55,9 @@ def test_a_server_waits_for_its_cluster_and_uses_what_it_makes(
         found["message"] == f'Waits for an instance of Cluster "{CLUSTER}" (it says: "Setting up primary").'
     )
 
-    query = platform.postgres.query
-    query(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{PASSWORD}'", "postgres")
-    query(f"CREATE DATABASE tracking OWNER \"{USER}\" ENCODING 'UTF8' TEMPLATE template0", "postgres")
+    platform.make_migrated_database(DATABASE, PASSWORD)
     ns.apply(
-        cloudnativepg.app_secret(CLUSTER, ns.namespace, "tracking", USER, PASSWORD),
+        cloudnativepg.app_secret(CLUSTER, ns.namespace, DATABASE, DATABASE, PASSWORD),
         platform.certificate(f"{CLUSTER}-ca"),
         cloudnativepg.service(CLUSTER, platform.postgres.host),
     )
@@ -67,12 +68,19 @@ def test_a_server_waits_for_its_cluster_and_uses_what_it_makes(
         "type": "CloudNativePG",
         "host": f"{CLUSTER}-rw",
         "port": 5432,
-        "name": "tracking",
+        "name": DATABASE,
     }
     verified = (
-        "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname = 'tracking'"
+        "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+        "WHERE datname = current_database() AND client_addr IS NOT NULL"
     )
-    assert query(verified, "postgres") == "t\n"
+    assert platform.postgres.query(verified, DATABASE) == "t\n"
     Scientist(server.url).work()
-    query("DROP DATABASE tracking WITH (FORCE)", "postgres")
-    query(f'DROP ROLE "{USER}"', "postgres")
+
+
+@LONG_RUNNING
+def test_the_example_is_idempotent(
+    ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube], platform: Platform, definition: Object
+) -> None:
+    """As every other one of test_examples; here, because no other test may have the CRD meanwhile."""
+    check(EXAMPLE, ns, other_ns, more_ns, platform)

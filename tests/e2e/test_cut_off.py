@@ -29,6 +29,11 @@ TURNS = ("create Job", "patch Deployment", "create Job", "apply Deployment")
 """Of an upgrade: the new image is asked, the servers stop, the tables move, servers of the new version start."""
 
 
+CRASH_TABLE = pytest.mark.long_running(
+    reason="minutes of operators that crash; tests/unit/controller crashes at each write of a simulated cluster"
+)
+
+
 @dataclass(frozen=True)
 class Mortals:
     """A pod in which operators live as long as a test says, while the real one is away."""
@@ -186,7 +191,8 @@ def counts(kube: Kube, expected: dict[str, int]) -> bool:
 
 
 @pytest.mark.restarts_operator
-def test_cut_off_after_any_write_the_next_one_reaches_ready(
+@CRASH_TABLE
+def test_first_reconcile_resumes_after_an_operator_crash_at_any_write(
     mortals: Mortals, elsewhere: Stores, more_ns: Callable[[], Kube]
 ) -> None:
     """For each N below the number of writes from `kubectl apply` until Ready, a server whose operator died there."""
@@ -211,7 +217,10 @@ def test_cut_off_after_any_write_the_next_one_reaches_ready(
 
 
 @pytest.mark.restarts_operator
-def test_ten_sigkills_at_random_moments_lose_nothing(mortals: Mortals, elsewhere: Stores, ns: Kube) -> None:
+@CRASH_TABLE
+def test_ten_operator_crashes_at_random_moments_lose_nothing(
+    mortals: Mortals, elsewhere: Stores, ns: Kube
+) -> None:
     """While a server is made and another one changed. SEED=<number> in the environment repeats what was printed."""
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
     print(f"SEED={seed}")
@@ -273,9 +282,9 @@ def running_once(server: Server, components: list[str]) -> bool:
 
 
 @pytest.mark.restarts_operator
-def test_killed_wherever_an_upgrade_turns_it_ends_well(
-    mortals: Mortals, ns: Kube, earlier: dict[str, str]
-) -> None:
+@pytest.mark.second_images
+@CRASH_TABLE
+def test_upgrade_resumes_after_operator_crash(mortals: Mortals, ns: Kube, earlier: dict[str, str]) -> None:
     """One upgrade, begun by one operator, taken up by four more: each dies with what it has just begun."""
     old = "3.16.1"
     server = Server(ns).apply(small(version=old, image=earlier[old]))

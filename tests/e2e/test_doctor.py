@@ -12,6 +12,8 @@ from tests.e2e import release
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import Server, small
 
+GROUP = "shared"
+
 OPERATOR = f"operator {release.NAMESPACE}/{release.RELEASE}"
 POD = ("exec", f"deploy/{release.RELEASE}", "--", "mlflow-operator", "doctor")
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 from mlflow_operator import api
 from mlflow_operator.controller.cluster import FIELD_MANAGER
@@ -21,11 +22,9 @@ from mlflow_operator.core.resolve import resolve, surroundings
 from mlflow_operator.core.versions import Images
 from tests import cloudnativepg
 from tests.e2e import stores, timeouts
-from tests.e2e.certificates import Authority, authority
 from tests.e2e.kube import TEST_LABEL, Kube, Object
-from tests.e2e.platform import make_admin
+from tests.e2e.platform import Platform, make_admin
 from tests.e2e.server import Server, eventually
-from tests.e2e.stores import secret
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -39,42 +38,55 @@ WHOLE_CLUSTER = ("Namespace", "PriorityClass")
 OWNED = (*APPLIED, "PersistentVolumeClaim", "Secret", "Job")
 LITTLE_CPU: Object = {"embedded": {"resources": {"requests": {"cpu": "50m"}}}}
 
-Fit = Callable[[Kube, Kube], tuple[dict[str, dict[str, str]], Object]]
-"""From the server's namespace and another one to the contents of Secrets by name, and a merge patch of the spec."""
+Fit = Callable[[Kube, Kube, Platform], tuple[dict[str, dict[str, str]], Object]]
+"""From the server's namespace, another one and the platform to the contents of Secrets by name, and a merge patch of
+the spec."""
 
 
-def external(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """The Postgres and the MinIO of the tests; the latter without TLS."""
-    postgres, minio = stores.postgres(other, authority("Nobody")), stores.minio(other, None)
+def database_of(ns: Kube, platform: Platform) -> str:
+    """A database on the platform for the example's server, owned by a user of the same name."""
+    name = ns.namespace.replace("-", "_")
+    platform.make_migrated_database(name, stores.PASSWORD)
+    return name
+
+
+def key_of(platform: Platform) -> dict[str, str]:
+    """The root key of the platform's MinIO."""
+    return {"accessKeyID": platform.minio.access_key, "secretAccessKey": platform.minio.secret_key}
+
+
+def external(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's Postgres and MinIO; the latter without TLS."""
+    name = database_of(ns, platform)
     secrets = {
-        "tracking-postgres": {"username": postgres.user, "password": postgres.password},
-        "tracking-s3": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key},
+        "tracking-postgres": {"username": name, "password": stores.PASSWORD},
+        "tracking-s3": key_of(platform),
     }
-    external = {"host": postgres.host}
-    return secrets, {"database": {"external": external}, "artifacts": {"s3": {"endpoint": minio.endpoint}}}
+    return secrets, {
+        "database": {"external": {"host": platform.postgres.host, "databaseName": name}},
+        "artifacts": {"s3": {"endpoint": platform.minio.endpoint}},
+    }
 
 
-def private(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """The same behind an authority of its own. Nobody makes the bucket here, so the server does."""
-    ours: Authority = authority("Company Root")
-    postgres, minio = stores.postgres(other, ours), stores.minio(other, ours)
-    login = f"{quote(postgres.user, safe='')}:{quote(postgres.password, safe='')}"
+def private(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's Postgres, and a MinIO with a certificate of the same authority. The server makes the bucket."""
+    name = database_of(ns, platform)
+    minio = stores.minio(other, platform.authority)
+    login = f"{name}:{quote(stores.PASSWORD, safe='')}"
     secrets = {
-        "company-ca": {"ca.crt": ours.pem},
-        "tracking-postgres": {"uri": f"postgresql://{login}@{postgres.host}:5432/mlflow"},
+        "company-ca": {"ca.crt": platform.authority.pem},
+        "tracking-postgres": {"uri": f"postgresql://{login}@{platform.postgres.host}:5432/{name}"},
         "tracking-s3": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key},
     }
     return secrets, {"artifacts": {"s3": {"endpoint": minio.endpoint, "bucketCreation": "IfMissing"}}}
 
 
-def presigned(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """A MinIO that clients outside the cluster reach, too."""
-    minio = stores.minio(other, None)
-    secrets = {"tracking-s3": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
-    return secrets, {"artifacts": {"s3": {"endpoint": minio.endpoint}}}
+def presigned(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's MinIO, which clients outside the cluster reach, too."""
+    return {"tracking-s3": key_of(platform)}, {"artifacts": {"s3": {"endpoint": platform.minio.endpoint}}}
 
 
-def direct(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+def direct(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """A SeaweedFS that its server reaches by its Service, and clients by a node port."""
     store = stores.seaweedfs(other)
     secrets = {"tracking-s3": {"accessKeyID": store.access_key, "secretAccessKey": store.secret_key}}
@@ -82,42 +94,38 @@ def direct(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     return secrets, {"artifacts": {"s3": {"endpoint": endpoint, "publicEndpoint": store.endpoint}}}
 
 
-def shared_minio(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """The MinIO of the tests, without TLS, and its administrator beside it."""
-    minio = stores.minio(other, None)
-    secrets = {"minio-admin": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
-    s3 = {"endpoint": minio.endpoint, "adminSecretRef": {"namespace": other.namespace}}
-    return secrets, {"artifacts": {"s3": s3}}
+def shared_minio(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's MinIO, without TLS, and a Secret of its administrator in another namespace."""
+    s3 = {"endpoint": platform.minio.endpoint, "adminSecretRef": {"namespace": other.namespace}}
+    return {"minio-admin": key_of(platform)}, {"artifacts": {"s3": s3}}
 
 
-def provisioned(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """The Postgres of the tests, and an administrator who is no superuser."""
-    postgres = stores.postgres(other, authority("Nobody"))
-    make_admin(postgres, "mlflow-admin", "secret")
+def provisioned(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's Postgres, and an administrator who is no superuser."""
+    make_admin(platform.postgres, "mlflow-admin", "secret")
     secrets = {"postgres-admin": {"username": "mlflow-admin", "password": "secret"}}
-    return secrets, {"database": {"provision": {"host": postgres.host}}}
+    return secrets, {"database": {"provision": {"host": platform.postgres.host}}}
 
 
-def cluster(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """CloudNativePG is not there: the test makes what it would, in front of the Postgres of the tests."""
-    ours, name = authority("CloudNativePG"), "tracking-pg"
-    postgres = stores.postgres(other, ours)
-    postgres.query("CREATE ROLE mlflow LOGIN PASSWORD 'secret'", "postgres")
-    postgres.query("ALTER DATABASE mlflow OWNER TO mlflow", "postgres")
+def cluster(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """CloudNativePG is not there: the test makes what it would, in front of the platform's Postgres."""
+    name = "tracking-pg"
+    platform.postgres.query("CREATE ROLE mlflow LOGIN PASSWORD 'secret'", "postgres")
+    platform.postgres.query("ALTER DATABASE mlflow OWNER TO mlflow", "postgres")
     ns.apply(cloudnativepg.DEFINITION)
     definition = cloudnativepg.DEFINITION["metadata"]["name"]
     ns.kubectl("wait", "--for=condition=Established", "crd", definition, "--timeout=60s")
     ns.apply(
         cloudnativepg.cluster(name),
         cloudnativepg.app_secret(name, ns.namespace, "mlflow", "mlflow", "secret"),
-        cloudnativepg.service(name, postgres.host),
-        secret(f"{name}-ca", **{"ca.crt": ours.pem}),
+        cloudnativepg.service(name, platform.postgres.host),
+        platform.certificate(f"{name}-ca"),
     )
     ns.kubectl(*cloudnativepg.report(name, healthy=True))
     return {}, {}
 
 
-def mirrored(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+def mirrored(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """There is no mirror: the images by their own names. The login need not exist where none is asked for."""
     pins = ns.settings.pins
     return {}, {
@@ -127,28 +135,26 @@ def mirrored(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
     }
 
 
-def production(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+def production(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """One node of two cores: both pods on it, and less of it reserved."""
     spread = {"podTemplate": {"spec": {"topologySpreadConstraints": None}}}
     return {}, {**spread, "database": LITTLE_CPU, "artifacts": LITTLE_CPU}
 
 
-def backup(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """A MinIO beside it for the backups."""
-    minio = stores.minio(other, None)
-    secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
-    return secrets, {"backup": {"s3": {"endpoint": minio.endpoint}}}
+def backup(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """The platform's MinIO for the backups."""
+    return {"tracking-backup": key_of(platform)}, {"backup": {"s3": {"endpoint": platform.minio.endpoint}}}
 
 
-def restore(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
-    """A MinIO beside it in which there is no backup yet: what it does with one, its own tests tell."""
+def restore(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """A MinIO in which there is no backup yet: what it does with one, its own tests tell."""
     minio = stores.minio(other, None)
     minio.client().create_bucket(Bucket="mlflow-backups")
     secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
     return secrets, {"restoreFrom": {"s3": {"endpoint": minio.endpoint}}}
 
 
-def team(ns: Kube, other: Kube) -> tuple[dict[str, dict[str, str]], Object]:
+def team(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """Two cores are less than its database asks for."""
     return {}, {"database": LITTLE_CPU}
 
@@ -169,8 +175,34 @@ FITS: dict[str, Fit] = {
 }
 """Examples that are not listed are applied to the letter."""
 
+REPRESENTATIVE = ("external-postgres-s3",)
+"""Examples that `make test` applies. tests/apiserver has the API server accept all of them."""
 
-def fitted(example: Path, ns: Kube, other: Kube, more: Callable[[], Kube]) -> list[Object]:
+LONG_RUNNING = pytest.mark.long_running(
+    reason="one of many examples; `make test` applies a representative one"
+)
+MARKS = {
+    "direct-artifacts": [pytest.mark.second_images],
+    "seaweedfs": [pytest.mark.second_images],
+}
+
+
+def cases() -> list[ParameterSet]:
+    """Each example with its marks."""
+    return [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=[*MARKS.get(path.stem, ()), *(() if path.stem in REPRESENTATIVE else (LONG_RUNNING,))],
+        )
+        for path in EXAMPLES
+        if path.stem != "cloudnativepg"  # it installs a CRD, as test_cloudnativepg does, which runs it
+    ]
+
+
+def fitted(
+    example: Path, ns: Kube, other: Kube, more: Callable[[], Kube], platform: Platform
+) -> list[Object]:
     """The documents of an example, for the namespaces of this test."""
     text = (
         example.read_text()
@@ -181,7 +213,7 @@ def fitted(example: Path, ns: Kube, other: Kube, more: Callable[[], Kube]) -> li
     if "ml-platform" in text:
         text = text.replace("ml-platform", more().namespace)
     documents = [document for document in yaml.safe_load_all(text) if document]
-    secrets, change = FITS[example.stem](ns, other) if example.stem in FITS else ({}, {})
+    secrets, change = FITS[example.stem](ns, other, platform) if example.stem in FITS else ({}, {})
     for document in documents:
         if document["kind"] == "Secret" and document["metadata"]["name"] in secrets:
             document["stringData"] = secrets.pop(document["metadata"]["name"])
@@ -206,13 +238,17 @@ def merge(target: Object, change: Object) -> None:
             target[key] = value
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_works_and_once_more_is_no_work(
-    example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube]
+@pytest.mark.parametrize("example", cases())
+def test_examples_are_idempotent(
+    example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube], platform: Platform
 ) -> None:
     """Ready; then nothing moves, the operator writes nothing, and all is as it would apply it."""
-    documents = fitted(example, ns, other_ns, more_ns)
+    check(example, ns, other_ns, more_ns, platform)
+
+
+def check(example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube], platform: Platform) -> None:
+    """Applies an example twice."""
+    documents = fitted(example, ns, other_ns, more_ns, platform)
     written = [document["metadata"] for document in documents if document["kind"] == api.KIND]
     server, *others = (Server(ns.within(meta["namespace"]), meta["name"]) for meta in written)
     try:

@@ -38,11 +38,12 @@ def tuning(**values: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tuning"}, "data": values}
 
 
-@pytest.mark.long
+@pytest.mark.start_early
 @pytest.mark.timeout(900)
-def test_every_fault_of_a_dependency_is_named_once_and_mended_where_it_arose(
-    ns: Kube, other_ns: Kube
-) -> None:
+@pytest.mark.long_running(
+    reason="minutes of waiting; tests/providers names the same faults on real stores, test_rotation tests a crash"
+)
+def test_each_fault_of_a_dependency_is_reported_once_and_recovered_from(ns: Kube, other_ns: Kube) -> None:
     """Names, Secrets, database, bucket, tables; then the same server while it serves."""
     postgres, minio = stores.postgres(other_ns, authority("Company Root")), stores.minio(other_ns, None)
     postgres.query(f"CREATE ROLE worker LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'")

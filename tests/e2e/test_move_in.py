@@ -133,11 +133,14 @@ def with_keys(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
         yield
 
 
-def test_a_plain_deployment_is_taken_over_and_could_be_given_back(
+@pytest.mark.long_running(
+    reason="two servers and a move back; test_rotation starts on a database that already has MLflow's tables"
+)
+def test_a_plain_deployment_moves_to_the_operator_and_back(
     ns: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs, models, files keep their URIs and clients their address; the tables don't move; and all of it goes back."""
-    platform.make_database(DATABASE, PASSWORD)
+    platform.make_migrated_database(DATABASE, PASSWORD)
     platform.minio.client().create_bucket(Bucket=BUCKET)
     ns.apply(*old_server(ns, platform))
     ns.kubectl("rollout", "status", f"deployment/{OLD}", "--timeout=180s", within=200)

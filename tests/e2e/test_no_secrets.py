@@ -7,6 +7,8 @@ from tests.e2e.record import Record
 from tests.e2e.scientist import Scientist
 from tests.e2e.server import Server
 
+GROUP = "shared"
+
 
 @pytest.mark.last
 def test_no_generated_secret_was_anywhere_but_in_secrets(shared: Server, record: Record) -> None:

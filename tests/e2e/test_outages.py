@@ -15,11 +15,18 @@ from tests.e2e.kube import Kube
 from tests.e2e.scientist import Scientist, Work
 from tests.e2e.server import Server, eventually, is_ready, restarts
 
+GROUP = "shared"
+
 OUTAGE = 90.0
 """Seconds without a packet: longer than a lease, a request and a silent watch last."""
 
 COUNTED = ("MLflowServer", "Deployment", "StatefulSet", "PodDisruptionBudget", "Job")
 """Kinds whose every change of the spec raises `metadata.generation`."""
+
+
+OUTAGE_TEST = pytest.mark.long_running(
+    reason="an outage of the operator or the API server: no other test can run"
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +79,7 @@ def mends(server: Server) -> None:
 
 
 @pytest.mark.restarts_operator
+@OUTAGE_TEST
 def test_the_api_server_restarts(shared: Server, work: Work) -> None:
     """The operator may lose its lease over that, and its process be started again."""
     with unmoved(shared, work):
@@ -79,6 +87,7 @@ def test_the_api_server_restarts(shared: Server, work: Work) -> None:
 
 
 @pytest.mark.restarts_operator
+@OUTAGE_TEST
 def test_no_packet_passes_between_operator_and_api_server(shared: Server, work: Work) -> None:
     """The operator ends, for another may be leading by now, comes back, and waits. Servers serve all the while."""
     kube = shared.kube.within(release.NAMESPACE)
@@ -104,6 +113,7 @@ def cut_at_once(before: str, after: str) -> bool:
 
 
 @pytest.mark.restarts_operator
+@OUTAGE_TEST
 def test_the_leader_is_killed_and_the_standby_goes_on(shared: Server, work: Work) -> None:
     """The dead one's lease runs out, unless its container comes back first; then it stands by in turn."""
     kube = shared.kube.within(release.NAMESPACE)
@@ -124,7 +134,7 @@ def test_the_leader_is_killed_and_the_standby_goes_on(shared: Server, work: Work
         eventually("one is left", lambda: len(release.pods(kube)) == 1, timeouts.GONE)
 
 
-def test_the_definition_is_applied_again(shared: Server, work: Work) -> None:
+def test_applying_the_crd_again_changes_no_server(shared: Server, work: Work) -> None:
     """By server-side apply, and by a replacement that takes Helm's labels away."""
     kube = shared.kube
     with unmoved(shared, work):
@@ -133,6 +143,7 @@ def test_the_definition_is_applied_again(shared: Server, work: Work) -> None:
 
 
 @pytest.mark.restarts_operator
+@OUTAGE_TEST
 def test_the_operator_is_upgraded_by_helm_and_rolled_back(shared: Server, work: Work) -> None:
     """Another image, so another pod; the old one gives its lease back on its way out."""
     kube = shared.kube

@@ -1,5 +1,7 @@
 """A PgBouncer between a server and its Postgres, which lends sessions by the transaction."""
 
+import pytest
+
 from tests.e2e import stores, timeouts
 from tests.e2e.kube import Kube
 from tests.e2e.platform import Platform
@@ -10,7 +12,11 @@ from tests.e2e.stores import secret
 NAME = "pooled_by"
 
 
-def test_a_server_lives_behind_a_pooler_that_lends_by_the_transaction(ns: Kube, platform: Platform) -> None:
+@pytest.mark.second_images
+@pytest.mark.long_running(
+    reason="needs PgBouncer's image; tests/providers/test_pooler.py tests migration and checks through one"
+)
+def test_a_server_works_behind_a_pgbouncer_in_transaction_mode(ns: Kube, platform: Platform) -> None:
     """Migrated, worked with, and nothing of the session is left behind in the pool; what goes wrong is told."""
     postgres, minio, password = platform.postgres, platform.minio, 'a "pooled" p@ss/w:rd'
     platform.make_database(NAME, password)
@@ -39,8 +45,13 @@ def test_a_server_lives_behind_a_pooler_that_lends_by_the_transaction(ns: Kube, 
     assert postgres.query(f"{who} AND client_addr IS NOT NULL", NAME).split() == [
         ns.need("Pod", "pgbouncer")["status"]["podIP"]
     ]
-    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-    eventually("no lock is left in the pool", lambda: postgres.query(locks).strip() == "0", timeouts.SETTLED)
+    locks = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+    eventually(
+        "no lock is left in the pool", lambda: postgres.query(locks, NAME).strip() == "0", timeouts.SETTLED
+    )
 
     ns.apply(secret("pooled", username=NAME, password="wrong"))
     server.look()

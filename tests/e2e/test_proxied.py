@@ -12,6 +12,8 @@ from tests.e2e.browser import browser
 from tests.e2e.scientist import KIB, MIB, Scientist, checksum, hosts_asked
 from tests.e2e.server import Server
 
+GROUP = "shared"
+
 
 def test_the_server_offers_no_way_around_itself(shared: Server) -> None:
     """A client of 3.15 and later takes presigned URLs whenever these flags say that it may."""
@@ -27,7 +29,17 @@ def test_the_store_is_out_of_reach_of_these_tests(shared: Server) -> None:
         socket.getaddrinfo(store, 9000)
 
 
-@pytest.mark.parametrize("size", [KIB, 64 * MIB, 600 * MIB], ids=["1KiB", "64MiB", "600MiB"])
+LARGE = pytest.mark.long_running(reason="600 MiB each way; in `make test` 64 MiB pass through the server")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(KIB, id="1KiB"),
+        pytest.param(64 * MIB, id="64MiB"),
+        pytest.param(600 * MIB, id="600MiB", marks=LARGE),
+    ],
+)
 def test_files_of_any_size_pass_through_the_server(shared: Server, size: int) -> None:
     """Up and down again, unchanged; every request goes to the server's own address."""
     scientist = Scientist(shared.url)

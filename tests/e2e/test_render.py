@@ -11,6 +11,8 @@ from kubernetes.utils.quantity import parse_quantity
 from tests.e2e.kube import Object
 from tests.e2e.server import Server
 
+GROUP = "shared"
+
 
 def missing(live: Any, wanted: Any, at: str = "") -> Iterator[str]:
     """Where `live` does not have what `wanted` asks for; what the API server fills in does not count."""

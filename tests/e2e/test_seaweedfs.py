@@ -10,7 +10,11 @@ from tests.e2e.server import LITTLE, Server, small
 from tests.e2e.steady import Steady
 
 
-def test_what_was_logged_outlives_the_stores_pod(ns: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.second_images
+@pytest.mark.long_running(
+    reason="needs SeaweedFS' image; tests/providers/test_seaweedfs.py tests its keys, test_embedded the same of MinIO"
+)
+def test_data_outlives_the_pod_of_an_embedded_seaweedfs(ns: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, files and a registered model; the pod is killed without a grace, and all of it is back. So is the server's
     own key, which is then replaced without a failed request."""
     embedded = {"engine": "SeaweedFS", "resources": LITTLE, "storage": {"size": "2Gi"}}

@@ -10,15 +10,23 @@ from tests.e2e.server import Server, eventually, small
 from tests.e2e.stores import secret
 from tests.e2e.toxics import Way
 
+GROUP = "shared"
+
 NAME, PASSWORD = "slow", "slow's own"
 MANY = 12
 """More than the operator begins to look at at a time."""
 
 
+@pytest.mark.second_images
 @pytest.mark.timeout(600)
-def test_silent_stores_are_told_and_hold_up_nobody(ns: Kube, platform: Platform, shared: Server) -> None:
+@pytest.mark.long_running(
+    reason="outages; needs Toxiproxy's image, as tests/providers/test_bad_lines.py does"
+)
+def test_silent_stores_are_reported_and_delay_no_other_server(
+    ns: Kube, platform: Platform, shared: Server
+) -> None:
     """One server on stores behind a bad line, then many beside it, and one elsewhere that notices nothing."""
-    platform.make_database(NAME, PASSWORD)
+    platform.make_migrated_database(NAME, PASSWORD)
     store = f"minio.{platform.kube.namespace}.svc:9000"
     base, files = toxics.start(ns, f"{platform.postgres.host}:5432", store)
     ns.apply(

@@ -1,4 +1,4 @@
-"""Changing a version: asked first, data kept, and back to where it was where it does not work out."""
+"""Upgrades from earlier versions of MLflow. test_new_image tests what needs no other schema."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +7,12 @@ import pytest
 import requests
 
 from mlflow_operator.core.versions import TESTED
-from tests.cluster import operator_image, registry
 from tests.e2e import timeouts
 from tests.e2e.earlier import finds, logged
 from tests.e2e.kube import Kube, Object
 from tests.e2e.platform import Platform
 from tests.e2e.scientist import Scientist
-from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, eventually, small
-from tests.e2e.steady import Steady
+from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small
 
 FROZEN = "the tables of this team are frozen"
 LONG = 2 * timeouts.READY
@@ -67,7 +65,11 @@ def fails_first(platform: Platform, server: Server, version: str) -> None:
     server.kube.run(*command.split())
 
 
-@pytest.mark.long
+@pytest.mark.start_early
+@pytest.mark.second_images
+@pytest.mark.long_running(
+    reason="three upgrades from earlier versions, whose images are a build of their own"
+)
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     platform: Platform, ns: Kube, earlier: dict[str, str]
 ) -> None:
@@ -101,6 +103,8 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     scientist.finds(scientist.work())
 
 
+@pytest.mark.second_images
+@pytest.mark.long_running(reason="an upgrade from an earlier version, whose image is a build of its own")
 def test_servers_of_before_may_go_on_while_their_tables_move(
     platform: Platform, ns: Kube, earlier: dict[str, str]
 ) -> None:
@@ -132,46 +136,3 @@ def test_servers_of_before_may_go_on_while_their_tables_move(
     assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == (version, TESTED, 0)
     assert told["fromRevision"] == before != told["toRevision"]
     finds(server, work)
-
-
-def test_an_image_that_can_not_take_over_leaves_the_server_untouched(
-    shared: Server, earlier: dict[str, str]
-) -> None:
-    """One without MLflow; one that does not know the tables. Each is told, and to undo the change is enough."""
-    pod = shared.pod()["metadata"]["uid"]
-    shared.change(image=operator_image.reference(shared.kube.settings, shared.kube.shell))
-    told = shared.until("UpgradeReady", "False", "PreflightFailed", within=timeouts.READY)
-    assert "lacks a Python package: " in told["message"]
-    assert f"version {TESTED} serves on" in told["message"]
-    shared.change(version="3.16.1", image=earlier["3.16.1"])
-    told = shared.until("UpgradeReady", "False", "SchemaNewerThanImage", within=timeouts.READY)
-    assert f"go back to version {TESTED}" in told["message"]
-    assert shared.conditions()["ServerAvailable"]["status"] == "True"
-    shared.answers()
-    shared.change(version=None, image=None)
-    shared.ready()
-    assert shared.pod()["metadata"]["uid"] == pod
-    eventually("no preflight is left", lambda: not jobs(shared, "preflight"), timeouts.NOTICED)
-    assert "upgrade" not in shared.status
-
-
-def test_where_the_tables_fit_no_request_fails(shared: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same version by another reference, pinned by its digest: asked, then rolled; and back."""
-    kube = shared.kube
-    tagged = kube.settings.pins["IMAGE_MLFLOW"]
-    pinned = f"{tagged.rpartition(':')[0]}@{registry.digest(kube.shell, tagged)}"
-    migrations = len(jobs(shared, "migration"))
-    old = shared.pod()
-    with Steady(shared.url, monkeypatch) as clients:
-        shared.change(image=pinned)
-        shared.replaced("server", old)
-        shared.ready()
-    assert clients.errors == []
-    assert clients.done > 50
-    assert image(shared) == pinned
-    told = shared.status["upgrade"]
-    assert (told["toRevision"], told["downtimeSeconds"]) == (told["fromRevision"], 0)
-    assert len(jobs(shared, "migration")) == migrations
-    shared.change(image=None)
-    shared.ready(timeouts.READY)
-    assert image(shared) == tagged

@@ -23,12 +23,18 @@ def programs() -> dict[str, Path]:
     return {file.name: file for folder in FOLDERS for file in folder.glob("[!_]*.py")}
 
 
+def all_names(service: str, namespace: str) -> list[str]:
+    """Every name under which DNS in the cluster knows a Service."""
+    full = f"{service}.{namespace}"
+    return [service, full, f"{full}.svc", f"{full}.svc.cluster.local"]
+
+
 class Workbench:
     """Runs programs against `server`, each at most once in each place."""
 
-    def __init__(self, server: Server, hidden: tuple[str, ...]) -> None:
-        """`hidden` are hosts that no client should need: in pods their names lead nowhere."""
-        self.server, self.kube, self.hidden = server, server.kube, hidden
+    def __init__(self, server: Server, hidden: tuple[str, ...], image: str) -> None:
+        """`hidden` are hosts that no client needs: in pods their names lead nowhere. `image` is that of the pods."""
+        self.server, self.kube, self.hidden, self.image = server, server.kube, hidden, image
         self.outside, self.in_pod = cache(self._outside), cache(self._in_pod)
         self.first: dict[str, datetime] = {}
 
@@ -123,7 +129,7 @@ class Workbench:
         """What docs/connect.md tells users to write, under restricted Pod Security."""
         container: Object = {
             "name": "train",
-            "image": self.kube.settings.pins["IMAGE_CLIENT"],
+            "image": self.image,
             "command": ["python", f"/programs/{name}.py"],
             "workingDir": "/tmp",
             "envFrom": [{"configMapRef": {"name": self.server.names.client}}],
