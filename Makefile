@@ -67,7 +67,7 @@ contracts: cluster venv ## the images used keep the promises of the published on
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTHON) -m tests.e2e $(ALL)
-bench: cluster venv ## every figure beside what it is measured against (ONLY=name, ROUNDS=5, QUICK=1, RESUME=1)
+bench: cluster venv ## measure every figure beside its baseline (ONLY="a b", ROUNDS=5, RESUME=1, QUICK=1: each one once)
 	@$(CLUSTER) test-tools
 	@$(PYTHON) -m benchmarks take $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(QUICK),--quick) $(if $(RESUME),--resume)

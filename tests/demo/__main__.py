@@ -43,7 +43,10 @@ class Demo:
         self.say(f"kubectl apply -f {EXAMPLE}")
         for applied in self.kube.kubectl("apply", "-f", EXAMPLE, "-o", "name").split():
             if applied.startswith("mlflowserver"):
-                return applied.split("/")[1]
+                name = applied.split("/")[1]
+                # A benchmark that was killed leaves it suspended.
+                self.kube.patch("MLflowServer", name, {"spec": {"suspend": False}})
+                return name
         raise Stuck(f"{EXAMPLE} holds no MLflowServer.")
 
     def wait_ready(self, name: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e import release, sharing, versions
 from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.record import Record
+from tests.report import records
 
 WORKERS = 2
 """Tests at a time. Each keeps up to two servers busy, and the start of a server takes a processor for seconds."""
@@ -47,8 +48,15 @@ def begun() -> str | None:
 
 
 def clear(kube: Kube) -> None:
-    """Removes what an earlier run left: its evidence, and namespaces if it was killed."""
-    shutil.rmtree(kube.settings.root / "out", ignore_errors=True)
+    """Removes what an earlier run left: its evidence, and namespaces if it was killed.
+
+    The records of the other tiers stay: the report at the end of `make test` needs them.
+    """
+    for path in (kube.settings.root / "out").glob("*"):
+        if path.is_dir() and path != records.FOLDER:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
     kube.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
 
 

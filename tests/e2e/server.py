@@ -11,6 +11,7 @@ from mlflow_operator.core.credentials import decoded
 from mlflow_operator.core.names import Names
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
+from tests.report import servers
 
 API_VERSION = "mlflow-operator.dev/v1alpha1"
 SERVER_LABEL = "mlflow-operator.dev/server"
@@ -45,6 +46,7 @@ class Server:
 
     def __init__(self, kube: Kube, name: str = "tracking") -> None:
         self.kube, self.name, self.names = kube, name, Names(name)
+        self._counted = False
 
     def apply(self, spec: Object | None = None) -> "Server":
         """`kubectl apply`; without a spec, the smallest that is useful: all embedded, all by default."""
@@ -56,6 +58,9 @@ class Server:
                 "spec": spec or {},
             }
         )
+        if not self._counted:
+            self._counted = True
+            servers.count()
         return self
 
     def change(self, **spec: Any) -> None:
