@@ -74,7 +74,7 @@ bench: cluster venv ## measure every figure beside its baseline (ONLY="a b", ROU
 bench-docs: venv ## put the last figures into docs/figures.md
 	@$(PYTHON) -m benchmarks docs
 picture: cluster venv ## take the picture in docs/ anew
-	$(PYTEST) tests/e2e/test_workflows.py -k compared
+	$(PYTEST) --all tests/e2e/test_workflows.py -k compared
 	cp out/compare.png docs/images/compare.png
 generate: venv ## write what is made from the sources: CRD, manifests, charts' values and READMEs
 	@$(CLUSTER) test-tools
