@@ -92,7 +92,7 @@ def test_added_environment_variable_is_removed(server: Server) -> None:
 
 
 def test_removed_label_is_restored(server: Server) -> None:
-    """Without its labels no watch would report the object again."""
+    """At once: the ownerReference names the server."""
     name = server.names.client
     labels = server.need(kinds.CONFIGMAP, name)["metadata"]["labels"]
     server.merge(kinds.CONFIGMAP, name, {"metadata": {"labels": {"mlflow-operator.dev/server": None}}})

@@ -55,8 +55,8 @@ def registry(add: Callable[[Key], None], gone: Callable[[Key, Object], None]) ->
             gone(key, {**_HEAD, **event["object"]})
         add(key)
 
-    async def owned(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        server = labels.get(SERVER)
+    async def owned(namespace: str | None, meta: Mapping[str, Any], **_: Any) -> None:
+        server = server_of(meta)
         if server:
             add((namespace or "", server))
 
@@ -67,13 +67,20 @@ def registry(add: Callable[[Key], None], gone: Callable[[Key, Object], None]) ->
     kopf.on.login(registry=handlers)(login)
     kopf.on.event(*_selector(kinds.MLFLOWSERVER), registry=handlers)(resource)
     for kind in OWNED:
-        kopf.on.event(
-            *_selector(kind), registry=handlers, id=f"owned-{kind.plural}", labels={SERVER: kopf.PRESENT}
-        )(owned)
+        kopf.on.event(*_selector(kind), registry=handlers, id=f"owned-{kind.plural}")(owned)
     return handlers
 
 
-SERVER = labels.SERVER
+def server_of(meta: Mapping[str, Any]) -> str | None:
+    """Name of the MLflowServer that an object belongs to, None if it belongs to none.
+
+    The label is on every owned object, data included. Where somebody removed it, the ownerReference still names the
+    server, so that the label is restored at once and not at the next resync.
+    """
+    labelled = (meta.get("labels") or {}).get(labels.SERVER)
+    references = meta.get("ownerReferences") or ()
+    owners = (one["name"] for one in references if one.get("kind") == kinds.MLFLOWSERVER.kind)
+    return labelled or next(owners, None)
 
 
 def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:

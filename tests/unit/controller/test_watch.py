@@ -46,6 +46,25 @@ def test_a_watch_that_fell_silent_is_begun_anew() -> None:
     assert 60 < watch.settings().watching.inactivity_timeout < 75
 
 
+OWNER = {"kind": "MLflowServer", "name": "tracking", "controller": True}
+
+
+@pytest.mark.parametrize(
+    ("meta", "server"),
+    [
+        ({"labels": {"mlflow-operator.dev/server": "tracking"}}, "tracking"),
+        ({"labels": {"app": "removed-by-somebody"}, "ownerReferences": [OWNER]}, "tracking"),
+        ({"ownerReferences": [{"kind": "ReplicaSet", "name": "tracking-5d4f"}]}, None),
+        ({}, None),
+    ],
+)
+def test_event_concerns_the_server_of_the_label_or_of_the_owner_reference(
+    meta: dict[str, object], server: str | None
+) -> None:
+    """An object whose label was removed is repaired at once, not at the next resync."""
+    assert watch.server_of(meta) == server
+
+
 @asynccontextmanager
 async def api_server(folder: Path, handle: Handler) -> AsyncIterator[dict[str, str]]:
     """One that answers everything by `handle`, here and in plain text; gives the environment that leads to it."""
