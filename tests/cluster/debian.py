@@ -15,6 +15,13 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """The host's certificate authorities. It may reach the package indexes through an authority of its own."""
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+OPTIONS = (
+    *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
+    # As in Debian's own images: an image that was interrupted is built again, so nothing has to reach the disk at once.
+    "--dpkgopt=force-unsafe-io",
+    '--aptopt=Acquire::Languages "none"',
+)
+"""Options that stay in force in the image: they also apply to packages that are installed on top of it."""
 
 
 def reference(suite: str) -> str:
@@ -24,7 +31,7 @@ def reference(suite: str) -> str:
 
 def fingerprint(suite: str) -> str:
     """What the base image is made from: the suite, and the host's own certificate authorities."""
-    return hashlib.sha256(f"{suite} {EXCLUDED} {''.join(_own_authorities())}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{suite} {OPTIONS} {''.join(_own_authorities())}".encode()).hexdigest()[:16]
 
 
 def archive(s: Settings, suite: str) -> Path:
@@ -48,8 +55,8 @@ def bootstrap(s: Settings, sh: Shell, suite: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trust = _trust_hooks(Path(folder))
         sh.run(
-            "mmdebstrap", "--variant=minbase", "--mode=root", "--include=ca-certificates", *trust,
-            *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED), suite, partial, *sources,
+            "mmdebstrap", "--variant=minbase", "--mode=root", "--include=ca-certificates", *OPTIONS, *trust,
+            suite, partial, *sources,
         )  # fmt: skip
     partial.rename(tar)
 
