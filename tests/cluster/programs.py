@@ -4,18 +4,8 @@ from collections.abc import Mapping
 
 from .golang import Module
 
-KUBERNETES = (
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-proxy",
-    "kube-scheduler",
-    "kubeadm",
-    "kubelet",
-)
-"""Names under which the one program `kubernetes` is started."""
-
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-"""Those that tests start on the host, without a node."""
+"""Names of the program `kubernetes` under which tests start it on the host, without a node."""
 
 NODE = ("kubernetes", "etcd", "coredns", "local-path-provisioner", "pause", "kind")
 CHARTS = ("helm-unittest", "helm-docs", "kubeconform")

@@ -170,7 +170,7 @@ def _make_template(platform: Platform) -> None:
     server.delete()
     # owned by the superuser, or REASSIGN OWNED in a copy would give the template away, too
     query(f'ALTER DATABASE "{TEMPLATE}" OWNER TO "{platform.postgres.user}"', "postgres")
-    # a database can be copied only while nobody is connected to it
+    # Postgres copies a database only while no session is connected to it
     query(f'ALTER DATABASE "{TEMPLATE}" WITH ALLOW_CONNECTIONS false', "postgres")
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
     query(ended.format(TEMPLATE), "postgres")

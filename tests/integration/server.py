@@ -67,7 +67,7 @@ class Server:
         self.client.merge(kinds.MLFLOWSERVER, self.namespace, self.name, {"spec": spec})
 
     def touch(self) -> None:
-        """Change an annotation that nobody reads, so that the operator reconciles."""
+        """Change an annotation without a meaning, so that the operator reconciles."""
         annotations = {"test/touched": str(time.monotonic_ns())}
         self.client.merge(
             kinds.MLFLOWSERVER, self.namespace, self.name, {"metadata": {"annotations": annotations}}
