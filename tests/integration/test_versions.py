@@ -79,9 +79,11 @@ def test_mistyped_first_image_can_be_corrected(
         jobs = [job for job in server.objects(kinds.JOB) if not job["metadata"].get("deletionTimestamp")]
         return [job["spec"]["template"]["spec"]["containers"][0]["image"] for job in jobs]
 
-    eventually(
-        "one Job is left, with another image", lambda: len(images()) == 1 and "typo" not in images()[0]
-    )
+    def is_replaced() -> bool:
+        found = images()
+        return len(found) == 1 and "typo" not in found[0]
+
+    eventually("one Job is left, with another image", is_replaced)
     # What the Job's pod would do.
     postgres.migrate(database)
     server.ready()

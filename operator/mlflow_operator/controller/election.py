@@ -102,6 +102,10 @@ class Election:
         """Whether the lease is surely held at this moment."""
         return self._left() > 0
 
+    def expires(self) -> float:
+        """Monotonic time from which another process may lead; infinity if this one does not. Safe in any thread."""
+        return self._renewed + self._times.lease if self._renewed > float("-inf") else float("inf")
+
     async def _acquire(self) -> None:
         try:
             while True:

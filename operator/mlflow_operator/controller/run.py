@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mlflow_operator.controller import farewell, health, watch
+from mlflow_operator.controller import farewell, health, lease_guard, watch
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.controller.election import Election
 from mlflow_operator.controller.errors import NamespaceTerminating
@@ -113,7 +113,8 @@ async def run(settings: Settings) -> None:
                 now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
             )
-            await election.run(lambda: _lead(out, settings))
+            with lease_guard.guarding(election.expires):
+                await election.run(lambda: _lead(out, settings))
     except asyncio.CancelledError:
         logger.info("told to stop")
     except watch.WatchLost as lost:
