@@ -1,5 +1,6 @@
 """kwok plays the kubelet of one node: pods are Running and Ready at once, and gone at once when they are deleted."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -77,58 +78,43 @@ _ROOM = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4
 def start(kubeconfig: Path, folder: Path) -> Process:
     """Start kwok."""
     config = folder / "kwok.yaml"
-    config.write_text(yaml.safe_dump_all(_stages()))
-    argv = [
-        find("kwok"),
+    argv = [find("kwok"), *arguments(config, kubeconfig, UNAVAILABLE_IMAGES)]
+    return Process("kwok", argv, folder / "kwok.log")
+
+
+def arguments(config: Path, kubeconfig: Path, unavailable_images: Collection[str] = ()) -> list[str]:
+    """kwok's command line. Writes its configuration to `config`."""
+    config.write_text(yaml.safe_dump_all(_stages(unavailable_images)))
+    return [
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
         f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake",
         "--node-lease-duration-seconds=40",
     ]
-    return Process("kwok", argv, folder / "kwok.log")
 
 
-def node() -> Object:
+def node(name: str = NODE, labels: Mapping[str, str] | None = None) -> Object:
     """A node with room for everything."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
-            "name": NODE,
+            "name": name,
             "annotations": {ANNOTATION: "fake"},
-            "labels": {"kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})},
         },
         "status": {"allocatable": _ROOM, "capacity": _ROOM},
     }
 
 
-def _stages() -> list[Object]:
+def _stages(unavailable_images: Collection[str]) -> list[Object]:
     ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
     waiting = ".status.containerStatuses.[].state.waiting.reason"
     image, deletion = ".spec.containers.[].image", ".metadata.deletionTimestamp"
     exists = _expression(deletion, "DoesNotExist")
-    return [
+    running = [exists, _expression(ready, "NotIn", "True")]
+    stages = [
         _stage("node-ready", "Node", [_expression(ready, "NotIn", "True")], {"statusTemplate": _NODE_READY}),
-        _stage(
-            "pod-running",
-            "Pod",
-            [
-                exists,
-                _expression(ready, "NotIn", "True"),
-                _expression(image, "NotIn", *UNAVAILABLE_IMAGES),
-            ],
-            {"statusTemplate": _POD_RUNNING},
-        ),
-        _stage(
-            "image-pull-failed",
-            "Pod",
-            [
-                exists,
-                _expression(waiting, "DoesNotExist"),
-                _expression(image, "In", *UNAVAILABLE_IMAGES),
-            ],
-            {"statusTemplate": _IMAGE_PULL_FAILED},
-        ),
         # The Job controller's finalizer would keep the pod until the Job has counted it.
         _stage(
             "pod-gone",
@@ -137,6 +123,15 @@ def _stages() -> list[Object]:
             {"finalizers": {"empty": True}, "delete": True},
         ),
     ]
+    if unavailable_images:
+        running.append(_expression(image, "NotIn", *unavailable_images))
+        failing = [
+            exists,
+            _expression(waiting, "DoesNotExist"),
+            _expression(image, "In", *unavailable_images),
+        ]
+        stages.append(_stage("image-pull-failed", "Pod", failing, {"statusTemplate": _IMAGE_PULL_FAILED}))
+    return [*stages, _stage("pod-running", "Pod", running, {"statusTemplate": _POD_RUNNING})]
 
 
 def _stage(name: str, kind: str, where: list[Object], then: Object) -> Object:
