@@ -197,7 +197,6 @@ def _built(s: Settings) -> Iterator[Step]:
         yield _debian(s, suite)
     yield from _registry(s, trixie)
     yield _compile_node(s)
-    minio = standins.minio(s)
     yield Step(
         DOWNLOAD_MINIO,
         lambda _: programs.minio().built(s, ("minio",)),
@@ -211,12 +210,10 @@ def _built(s: Settings) -> Iterator[Step]:
     yield _image(s, standins.postgres(s), _debian_name(trixie))
     yield _image(s, standins.python(s), _debian_name(trixie))
     yield _image(s, standins.mlflow(s), f"build {standins.python(s).name}")
-    yield _image(s, standins.node_base(s), _debian_name(bookworm))
     for image in standins.control_plane(s):
-        yield _image(s, image, COMPILE_NODE, f"build {standins.node_base(s).name}")
-    yield _image(s, standins.node(s), COMPILE_NODE, CLIENTS, f"build {standins.node_base(s).name}")
-    yield _image(s, standins.store_base(s), _debian_name(trixie))
-    yield _image(s, minio, COMPILE_MINIO, f"build {standins.store_base(s).name}")
+        yield _image(s, image, COMPILE_NODE, _debian_name(bookworm))
+    yield _image(s, standins.node(s), COMPILE_NODE, CLIENTS, _debian_name(bookworm))
+    yield _image(s, standins.minio(s), COMPILE_MINIO, _debian_name(trixie))
 
 
 def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:

@@ -27,6 +27,8 @@ LAST_OCTET = 250
 """Fixed, and far from the addresses of other containers: the node must find the registry there after a restart."""
 ANSWER_SECONDS = 30
 REQUEST_SECONDS = 5
+BLOCK = 1 << 20
+"""Bytes that are read from an image and sent at a time. Python's default is 16 KiB."""
 UPLOAD_SECONDS = 300
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -114,7 +116,7 @@ def push(s: Settings, sh: Shell, reference: str, *more: str) -> None:
     configuration lists, and skips those that the registry has already.
     """
     try:
-        connection = HTTPConnection(_host(sh), timeout=UPLOAD_SECONDS)
+        connection = HTTPConnection(_host(sh), timeout=UPLOAD_SECONDS, blocksize=BLOCK)
         with tempfile.TemporaryDirectory(dir=s.cache) as folder:
             saved = Path(folder) / "image.tar"
             sh.run("docker", "save", "-o", saved, reference)

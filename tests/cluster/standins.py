@@ -5,6 +5,7 @@ The local registry keeps them. An image is up to date if its label in the regist
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 import tomllib
@@ -47,9 +48,12 @@ class StandIn:
         """The Dockerfile."""
         return FOLDERS / self.folder / "Dockerfile"
 
-    def suite(self, s: Settings) -> str:
-        """The Debian release that it is built on, if it has no other base."""
-        return s.pins["DEBIAN_NODE" if self.folder == "node-base" else "DEBIAN"]
+    def suites(self, s: Settings) -> list[str]:
+        """The Debian releases in its FROM lines."""
+        names = re.findall(
+            rf"^FROM {debian.REPOSITORY}:\$\{{(\w+)\}}", self.dockerfile.read_text(), re.MULTILINE
+        )
+        return [s.pins[name] for name in names]
 
     def build_arguments(self, s: Settings) -> dict[str, str]:
         """Values of the Dockerfile's ARG lines."""
@@ -59,7 +63,8 @@ class StandIn:
 
     def fingerprint(self, s: Settings) -> str:
         """What the image is built from, as the value of its label."""
-        bases = [base.fingerprint(s) for base in self.bases] or [debian.fingerprint(self.suite(s))]
+        bases = [base.fingerprint(s) for base in self.bases]
+        bases += [debian.fingerprint(s, suite) for suite in self.suites(s)]
         seen = hashlib.sha256("".join(bases).encode())
         seen.update(repr(sorted(self.build_arguments(s).items())).encode())
         files = sorted((inside, str(path.relative_to(s.cache))) for inside, path in self.files.items())
@@ -99,27 +104,17 @@ def postgres(s: Settings) -> StandIn:
     return StandIn(s.pins["IMAGE_POSTGRES"], "postgres")
 
 
-def store_base(s: Settings) -> StandIn:
-    """The Debian packages of both object stores: an image of their own, built while the programs are compiled."""
-    return StandIn("mlflow-operator.dev/store-base:test", "store-base")
-
-
 def minio(s: Settings) -> StandIn:
     """The embedded artifact store."""
     program = programs.minio().program(s, "minio")
-    return StandIn(s.pins["IMAGE_MINIO"], "minio", {"minio": program}, bases=(store_base(s),))
-
-
-def node_base(s: Settings) -> StandIn:
-    """The node's Debian packages: an image of their own, built while its programs are compiled."""
-    return StandIn("mlflow-operator.dev/node-base:test", "node-base")
+    return StandIn(s.pins["IMAGE_MINIO"], "minio", {"minio": program})
 
 
 def node(s: Settings) -> StandIn:
-    """The node: the base with kubelet, kubeadm and kubectl."""
+    """The node: Debian with kubelet, kubeadm and kubectl."""
     files = {"kubernetes": programs.node(s.pins).program(s, "kubernetes"), "kubectl": tools.kubectl(s)}
     arguments = {"IMAGE_PAUSE": s.pins["IMAGE_PAUSE"], "IMAGE_LOCAL_PATH": s.pins["IMAGE_LOCAL_PATH"]}
-    return StandIn(s.pins["IMAGE_NODE"], "node", files, arguments, (node_base(s),))
+    return StandIn(s.pins["IMAGE_NODE"], "node", files, arguments)
 
 
 def control_plane(s: Settings) -> Iterator[StandIn]:
@@ -129,7 +124,7 @@ def control_plane(s: Settings) -> Iterator[StandIn]:
         s.pins[f"IMAGE_{name.replace('-', '_').upper()}"] for name in (*programs.CONTROL_PLANE, "kube-proxy")
     ]
     kubernetes = {"kubernetes": module.program(s, "kubernetes")}
-    yield StandIn(names[0], "control-plane", kubernetes, bases=(node_base(s),), also=tuple(names[1:]))
+    yield StandIn(names[0], "control-plane", kubernetes, also=tuple(names[1:]))
     for pin, program in (("ETCD", "etcd"), ("COREDNS", "coredns"), ("PAUSE", "pause")):
         yield StandIn(s.pins[f"IMAGE_{pin}"], program, {program: module.program(s, program)})
     volumes = "local-path-provisioner"
@@ -144,7 +139,7 @@ def toxiproxy(s: Settings) -> StandIn:
 
 def seaweedfs(s: Settings) -> StandIn:
     """The other embedded artifact store."""
-    return StandIn(s.pins["IMAGE_SEAWEEDFS"], "seaweedfs", bases=(store_base(s), python(s)))
+    return StandIn(s.pins["IMAGE_SEAWEEDFS"], "seaweedfs", bases=(python(s),))
 
 
 def pgbouncer(s: Settings) -> StandIn:
@@ -197,8 +192,8 @@ def build_in_docker(s: Settings, sh: Shell, image: StandIn) -> None:
     """Build the image. docker holds it afterwards."""
     for base in image.bases:
         load(s, sh, base)
-    if not image.bases:
-        _load_debian(s, sh, image.suite(s))
+    for suite in image.suites(s):
+        _load_debian(s, sh, suite)
     context = s.cache / "build" / hashlib.sha256(image.reference.encode()).hexdigest()[:12]
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(image.dockerfile.parent, context)
@@ -230,7 +225,7 @@ def load(s: Settings, sh: Shell, image: StandIn) -> None:
 
 def _load_debian(s: Settings, sh: Shell, suite: str) -> None:
     with _LOADING:
-        if _label(sh, debian.reference(suite)) != debian.fingerprint(suite):
+        if _label(sh, debian.reference(suite)) != debian.fingerprint(s, suite):
             debian.load(s, sh, suite)
 
 
@@ -249,7 +244,7 @@ def remove_all(s: Settings, sh: Shell) -> None:
     ours = {
         _familiar(reference.split(":")[0]) for name, reference in s.pins.items() if name.startswith("IMAGE_")
     }
-    ours |= {base(s).reference.split(":")[0] for base in (node_base, store_base)} | {"debian", "<none>"}
+    ours |= {debian.REPOSITORY, "<none>"}
     form = "{{.Repository}} {{.Tag}} {{.ID}}"
     listed = sh.out("docker", "images", "--filter", f"label={LABEL}", "--format", form).splitlines()
     for repository, tag, identity in (line.split() for line in listed):

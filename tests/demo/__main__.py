@@ -13,6 +13,7 @@ from tests.e2e.kube import CommandError, Kube, Object
 HERE = Path(__file__).parent
 EXAMPLE = "manifests/examples/mlflowserver.yaml"
 NAMESPACE = "mlflow-demo"
+SCRIPTS = ("iris.py", "churn.py")
 READY_WITHIN = 300.0
 TRAINING_WITHIN = 600.0
 
@@ -69,23 +70,32 @@ class Demo:
             f'MLflowServer "{name}" is not ready after {READY_WITHIN:.0f} s. The conditions above name the cause.'
         )
 
-    def train(self, script: str, url: str) -> None:
-        """Runs a data scientist's script on this machine, outside the cluster."""
+    def train(self, url: str) -> None:
+        """Runs two data scientists' scripts side by side on this machine, outside the cluster."""
+        running = [(script, self._start(script, url)) for script in SCRIPTS]
+        try:
+            for script, process in running:
+                out, errors = process.communicate(timeout=TRAINING_WITHIN)
+                self.say(f"{script}:")
+                for line in out.splitlines():
+                    self.say(f"  {line}")
+                if process.returncode:
+                    raise Stuck(f"{errors}\n{script} failed; its own words are above.")
+        finally:
+            for _, process in running:
+                process.kill()
+
+    def _start(self, script: str, url: str) -> "subprocess.Popen[str]":
         self.say(f"MLFLOW_TRACKING_URI={url} python tests/demo/{script}")
         quiet = {"MLFLOW_TRACKING_URI": url, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, str(HERE / script)],
             cwd=HERE,
             env={**os.environ, **quiet},
             text=True,
-            capture_output=True,
-            check=False,
-            timeout=TRAINING_WITHIN,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        for line in done.stdout.splitlines():
-            self.say(f"  {line}")
-        if done.returncode:
-            raise Stuck(f"{done.stderr}\n{script} failed; its own words are above.")
 
     def explain(self, why: object) -> None:
         """What a person would look at first."""
@@ -134,8 +144,7 @@ def main() -> int:
         demo.wait_ready(name)
         port = demo.kube.need("Service", name)["spec"]["ports"][0]["port"]
         with Forward(demo.kube, name, port) as forward:
-            for script in ("iris.py", "churn.py"):
-                demo.train(script, forward.url)
+            demo.train(forward.url)
     except (Stuck, AssertionError, TimeoutError, subprocess.TimeoutExpired) as why:
         demo.explain(why)
         return 1

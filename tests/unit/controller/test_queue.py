@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import pytest
 from mlflow_operator.controller.errors import ClusterError, Conflict, Forbidden, NotFound, Unavailable
 from mlflow_operator.controller.metrics import Metrics
 from mlflow_operator.controller.queue import AT_ONCE, MOST, PATIENCE, Queue
-from mlflow_operator.controller.schedule import JITTER, RESYNC
+from mlflow_operator.controller.schedule import JITTER, RESYNC, Schedule
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -46,8 +47,12 @@ def test_a_slow_key_holds_up_no_other(virtual: Run) -> None:
     virtual(story())
 
 
-def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run) -> None:
-    """Fifty that hang for half of each minute, on a database that answers nobody: the fifty-first hardly notices."""
+@pytest.mark.parametrize("seed", range(5))
+def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> None:
+    """Fifty that hang for half of each minute, on a database that answers nobody: the fifty-first hardly notices.
+
+    It waits for a free hand, and at most one more time if as many hang as there are hands.
+    """
 
     async def story() -> None:
         seen: list[float] = []
@@ -58,7 +63,7 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run) -> None:
             else:
                 await asyncio.sleep(30)
 
-        queue = Queue(handle, Metrics())
+        queue = Queue(handle, Metrics(), schedule=Schedule(random.Random(seed)))  # noqa: S311 - jitter
         for number in range(50):
             queue.add(f"hangs {number}")
         task = asyncio.create_task(queue.run())
@@ -69,7 +74,7 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run) -> None:
             await asyncio.sleep(7)
         task.cancel()
         assert len(seen) >= 100
-        assert max(seen) <= PATIENCE
+        assert max(seen) <= 2 * PATIENCE
 
     virtual(story())
 
