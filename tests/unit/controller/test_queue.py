@@ -63,7 +63,8 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> 
             else:
                 await asyncio.sleep(30)
 
-        queue = Queue(handle, Metrics(), schedule=Schedule(random.Random(seed)))  # noqa: S311 - jitter
+        schedule: Schedule[str] = Schedule(random.Random(seed))  # noqa: S311 - jitter needs no secrecy
+        queue = Queue(handle, Metrics(), schedule=schedule)
         for number in range(50):
             queue.add(f"hangs {number}")
         task = asyncio.create_task(queue.run())
