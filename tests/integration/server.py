@@ -32,16 +32,6 @@ def eventually(what: str, check: Callable[[], T | None], seconds: float = TIMEOU
         time.sleep(POLL_SECONDS)
 
 
-def waits(check: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `check` is true. False if it is not after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
-
-
 class Server:
     """The MLflowServer `name` in a namespace, and the objects that the operator creates for it."""
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mlflow_operator.controller import farewell, health, lease_guard, watch
+from mlflow_operator.controller import farewell, health, lease_guard, watch, watch_check
 from mlflow_operator.controller.cluster import Cluster
 from mlflow_operator.controller.election import Election
 from mlflow_operator.controller.errors import NamespaceTerminating
@@ -21,6 +21,7 @@ from mlflow_operator.controller.outside import Outside
 from mlflow_operator.controller.queue import Queue
 from mlflow_operator.controller.reconcile import Verdict, reconcile
 from mlflow_operator.controller.watch import Key
+from mlflow_operator.core import kinds
 from mlflow_operator.core.objects import Object
 from mlflow_operator.core.versions import Images
 from mlflow_operator.providers.s3 import ObjectStores
@@ -130,6 +131,11 @@ async def run(settings: Settings) -> None:
 async def _lead(out: Outside, settings: Settings) -> None:
     readiness = _Readiness(out.metrics)
     gone: dict[Key, Object] = {}
+    noticed: set[Key] = set()
+
+    def deleted(key: Key, last: Object) -> None:
+        noticed.discard(key)
+        gone[key] = last
 
     async def handle(key: Key) -> float | None:
         with about(*key):
@@ -150,14 +156,29 @@ async def _lead(out: Outside, settings: Settings) -> None:
     queue: Queue[Key] = Queue(handle, out.metrics)
     # kopf, as it ends, cancels every task that began after it: ours must not be among them
     working = asyncio.create_task(queue.run(), name="queue")
+    verifying = asyncio.create_task(
+        watch_check.verify(lambda: _servers(out.cluster, settings.namespaces), noticed), name="watch check"
+    )
     await asyncio.sleep(0)
-    watching = asyncio.create_task(watch.run(queue.add, gone.__setitem__, settings.namespaces), name="watch")
+    watching = asyncio.create_task(
+        watch.run(queue.add, noticed.add, deleted, settings.namespaces), name="watch"
+    )
+    tasks = (working, verifying, watching)
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (working, watching):
+        for task in tasks:
             task.cancel()
-        results = await asyncio.gather(working, watching, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+async def _servers(cluster: Cluster, namespaces: tuple[str, ...]) -> set[Key]:
+    """The keys of all MLflowServers."""
+    found: set[Key] = set()
+    for namespace in namespaces or (None,):
+        listed = await cluster.list(kinds.MLFLOWSERVER, namespace)
+        found |= {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in listed}
+    return found

@@ -42,10 +42,13 @@ class _Patience:
         return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
 
 
-def registry(add: Callable[[Key], None], gone: Callable[[Key, Object], None]) -> kopf.OperatorRegistry:
+def registry(
+    add: Callable[[Key], None], exists: Callable[[Key], None], gone: Callable[[Key, Object], None]
+) -> kopf.OperatorRegistry:
     """Handlers that call `add` with the key of the server that an event concerns.
 
-    `gone` is called first where the server was deleted, with its last state: nobody else knows it.
+    `exists` is called first for an event of the server itself, or `gone` if the server was deleted, with its last
+    state: nobody else knows it.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -53,6 +56,8 @@ def registry(add: Callable[[Key], None], gone: Callable[[Key, Object], None]) ->
         key = (namespace or "", name or "")
         if event.get("type") == "DELETED":
             gone(key, {**_HEAD, **event["object"]})
+        else:
+            exists(key)
         add(key)
 
     async def owned(namespace: str | None, meta: Mapping[str, Any], **_: Any) -> None:
@@ -100,16 +105,19 @@ def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
 
 
 async def run(
-    add: Callable[[Key], None], gone: Callable[[Key, Object], None], namespaces: Collection[str]
+    add: Callable[[Key], None],
+    exists: Callable[[Key], None],
+    gone: Callable[[Key, Object], None],
+    namespaces: Collection[str],
 ) -> None:
-    """Watches until the process is told to stop. `namespaces` empty: all of them.
+    """Watches until the process is told to stop. `namespaces` empty: all of them. The callbacks are `registry`'s.
 
     Rides out an API server that is away or answers with 5xx, however long. WatchLost: it answers something that
     waiting does not mend, or kopf does not wait for, such as a refusal of a credential that was just renewed.
     """
     try:
         await kopf.operator(
-            registry=registry(add, gone),
+            registry=registry(add, exists, gone),
             settings=settings(namespaces),
             # kopf would ask for the name of the user, and an arbitrary user id has none
             identity="mlflow-operator",  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ async def test_a_token_that_is_refused_ends_the_watching_in_order(
     async with api_server(tmp_path, refuse) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
         with pytest.raises(watch.WatchLost, match="LoginError"):
-            await watch.run(lambda key: None, lambda key, was: None, ())
+            await watch.run(lambda key: None, lambda key: None, lambda key, was: None, ())
 
 
 class Forgetful:
@@ -142,7 +142,9 @@ async def test_a_server_that_a_silent_watch_missed_is_found(
     found: asyncio.Future[watch.Key] = asyncio.get_running_loop().create_future()
     async with api_server(tmp_path, Forgetful().answer) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
-        watching = asyncio.create_task(watch.run(found.set_result, lambda key, was: None, ["team"]))
+        watching = asyncio.create_task(
+            watch.run(found.set_result, lambda key: None, lambda key, was: None, ["team"])
+        )
         async with asyncio.timeout(20):
             assert await found == ("team", "new")
         watching.cancel()
