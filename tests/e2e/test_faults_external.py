@@ -8,7 +8,7 @@ import pytest
 from tests.e2e import stores, timeouts
 from tests.e2e.certificates import authority
 from tests.e2e.faults import Faults
-from tests.e2e.kube import CommandError, Kube, Object
+from tests.e2e.kube import Kube, Object
 from tests.e2e.server import Server, eventually, small
 from tests.e2e.stores import MinIO, Postgres, secret
 
@@ -18,7 +18,7 @@ REFUSAL = "the tables of this team are frozen"
 
 
 def spec(postgres: Postgres, minio: MinIO) -> Object:
-    """A server on both stores that may make nothing in them by itself, tuned by a ConfigMap."""
+    """A server on both stores that may make nothing in them by itself."""
     return small(
         database={"external": {"host": postgres.host, "credentialsSecretRef": {"name": "team-database"}}},
         artifacts={
@@ -29,26 +29,17 @@ def spec(postgres: Postgres, minio: MinIO) -> Object:
                 "credentialsSecretRef": {"name": "team-keys"},
             }
         },
-        envFrom=[{"configMapRef": {"name": "tuning"}}],
     )
-
-
-def tuning(**values: str) -> Object:
-    """The ConfigMap that the server takes its environment from."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tuning"}, "data": values}
 
 
 @pytest.mark.start_early
 @pytest.mark.timeout(900)
-@pytest.mark.long_running(
-    reason="minutes of waiting; tests/providers names the same faults on real stores, test_rotation tests a crash"
-)
+@pytest.mark.long_running(reason="minutes of waiting; tests/providers names the same faults on real stores")
 def test_each_fault_of_a_dependency_is_reported_once_and_recovered_from(ns: Kube, other_ns: Kube) -> None:
     """Names, Secrets, database, bucket, tables; then the same server while it serves."""
     postgres, minio = stores.postgres(other_ns, authority("Company Root")), stores.minio(other_ns, None)
     postgres.query(f"CREATE ROLE worker LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'")
     postgres.answer(yes=False)
-    ns.apply(tuning(TUNED="yes"))
     namesake = Server(ns, "a").apply(small(suspend=True))
     eventually("the first server has its names", lambda: ns.get("Service", "a-postgres"), timeouts.SETTLED)
 
@@ -57,7 +48,6 @@ def test_each_fault_of_a_dependency_is_reported_once_and_recovered_from(ns: Kube
     _names_and_secrets(faults, namesake, minio)
     _stores(faults, postgres, minio)
     _tables(faults, postgres)
-    _crashes(faults)
     _database_goes_away(faults, postgres)
     assert server.live()["metadata"]["generation"] == 1, "somebody has touched the resource"
 
@@ -140,45 +130,6 @@ def _tables(faults: Faults, postgres: Postgres) -> None:
     ]
     assert reasons.count("MigrationFailed") == 1, "a further try that failed was news"
     assert "ServerCrashing" not in reasons
-
-
-def _crashes(faults: Faults) -> None:
-    """In the old pod's place none comes while the new one fails, so the server serves on."""
-    server, ns = faults.server, faults.server.kube
-    old = server.pod()["metadata"]["uid"]
-    ns.apply(tuning(PYTHONHASHSEED="nonsense"))
-    faults.told(
-        "ServerAvailable",
-        "ServerCrashing",
-        "exit code 1",
-        "Its last lines:",
-        "PYTHONHASHSEED must be",
-        within=timeouts.ROLLED,
-    )
-    # uvicorn takes this for all the requests that it shall ever answer, and ends as if all were well
-    ns.apply(tuning(UVICORN_LIMIT_MAX_REQUESTS="0"))
-    message = faults.told(
-        "ServerAvailable",
-        "ServerCrashing",
-        "exit code 0",
-        f"kubectl logs -n {ns.namespace}",
-        within=timeouts.ROLLED,
-    )
-    command = message.partition("kubectl ")[2].split()
-
-    def shown() -> bool:
-        try:
-            return "Maximum request limit of 0 exceeded" in ns.kubectl(*command)
-        except CommandError:
-            return False  # until the container has been started again there is no previous one
-
-    eventually(f"{command} shows why", shown, timeouts.SETTLED)
-    server.answers()
-    assert old in {pod["metadata"]["uid"] for pod in server.pods("server")}
-
-    ns.apply(tuning(TUNED="yes"))
-    faults.mended("ServerAvailable", within=timeouts.ROLLED)
-    server.ready()
 
 
 def _database_goes_away(faults: Faults, postgres: Postgres) -> None:
