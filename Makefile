@@ -18,7 +18,7 @@ cluster: ## bring up the test cluster, with the images that make demo needs (IMA
 	@$(CLUSTER) up
 images: ## build the operator's image from this checkout and have the cluster pull it
 	@$(CLUSTER) images
-demo: ## operator, a server, a model trained, registered and loaded back
+demo: ## operator, a server, two models trained, registered and loaded back
 	@$(CLUSTER) demo
 	@tests/demo/run
 test: venv ## every tier once, without long-running tests; stops at the first that fails; prints a report
@@ -49,7 +49,7 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-# ALL=--all adds the long-running tests to each of the following.
+# ALL=--all adds the long-running tests to unit, chart, apiserver, operator, contracts and e2e.
 unit: venv ## tests that need no cluster
 	$(PYTEST) -n 2 --dist loadgroup tests/unit $(ALL)
 chart: venv ## both charts, and the manifests

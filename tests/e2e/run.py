@@ -32,6 +32,8 @@ ALL = "--all"
 
 FOLDER = "tests/e2e"
 LAST = ["tests/e2e/test_no_secrets.py"]
+KEPT = (records.FOLDER.name, "bench")
+"""Folders in `out` that other commands read."""
 NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 
 _record: Record | None = None
@@ -50,10 +52,11 @@ def begun() -> str | None:
 def clear(kube: Kube) -> None:
     """Removes what an earlier run left: its evidence, and namespaces if it was killed.
 
-    The records of the other tiers stay: the report at the end of `make test` needs them.
+    The records of the other tiers stay, because the report at the end of `make test` needs them, and so do the samples
+    of benchmarks.
     """
     for path in (kube.settings.root / "out").glob("*"):
-        if path.is_dir() and path != records.FOLDER:
+        if path.is_dir() and path.name not in KEPT:
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file():
             path.unlink()

@@ -52,7 +52,7 @@ def test_clients_reach_the_store_with_keys_or_by_signed_urls(ns: Kube, platform:
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="moves 200 MiB each way; the test above tries the same ways with small files"
+    reason="moves 200 MiB each way; test_proxied sends 64 MiB, and the test above small files"
 )
 def test_files_go_each_way_and_none_through_the_servers_memory(
     ns: Kube, other_ns: Kube, monkeypatch: pytest.MonkeyPatch

@@ -101,7 +101,7 @@ def test_deleted_runs_and_old_traces_are_removed_with_their_files(ns: Kube, plat
 
 
 @pytest.mark.long_running(
-    reason="a second server for artifacts with s3:// URIs; the test above removes those behind the server"
+    reason="a second server; tests/unit/payload/test_collect.py removes artifacts with s3:// URIs"
 )
 def test_files_that_clients_wrote_into_the_store_are_removed_with_their_experiment(
     ns: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch

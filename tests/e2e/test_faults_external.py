@@ -34,7 +34,9 @@ def spec(postgres: Postgres, minio: MinIO) -> Object:
 
 @pytest.mark.start_early
 @pytest.mark.timeout(900)
-@pytest.mark.long_running(reason="minutes of waiting; tests/providers names the same faults on real stores")
+@pytest.mark.long_running(
+    reason="minutes of waiting; tests/providers and tests/integration/test_status.py name the same faults"
+)
 def test_each_fault_of_a_dependency_is_reported_once_and_recovered_from(ns: Kube, other_ns: Kube) -> None:
     """Names, Secrets, database, bucket, tables; then the same server while it serves."""
     postgres, minio = stores.postgres(other_ns, authority("Company Root")), stores.minio(other_ns, None)

@@ -1,4 +1,4 @@
-"""Images that cannot be pulled at a server's first start. test_upgrade tests a new image of a server that serves."""
+"""Images that cannot be pulled at a server's first start. test_new_image tests an image of a server that serves."""
 
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube

@@ -101,7 +101,9 @@ def test_a_server_moves_only_to_a_database_that_it_can_use(ns: Kube, platform: P
 
 @pytest.mark.last
 @pytest.mark.restarts_operator
-@pytest.mark.long_running(reason="every server of the cluster ends, so nothing can run beside it or after it")
+@pytest.mark.long_running(
+    reason="every server of the cluster ends; tests/integration/test_outages.py deletes the CRD of simulated pods"
+)
 def test_servers_end_by_their_deletion_policy_when_the_crd_is_deleted(kube: Kube, ns: Kube) -> None:
     """With their data or without; and the operator continues with the next CRD."""
     stays = Server(ns, "stays").apply(small(replicas=0))

@@ -25,7 +25,7 @@ COUNTED = ("MLflowServer", "Deployment", "StatefulSet", "PodDisruptionBudget", "
 
 
 OUTAGE_TEST = pytest.mark.long_running(
-    reason="an outage of the operator or the API server: no other test can run"
+    reason="nothing can run beside it; tests/integration/test_outages.py and test_election.py make the same outages"
 )
 
 

@@ -253,7 +253,7 @@ def test_deletion_waits_for_the_administrator_and_leaves_nothing_behind(
 
 
 @pytest.mark.long_running(
-    reason="takes minutes; tests/providers/test_postgres_admin.py checks each refusal against a real Postgres"
+    reason="takes minutes; tests/providers/test_postgres_admin.py and test_postgres_faults.py check each refusal"
 )
 def test_each_obstacle_to_a_database_is_reported_once(ns: Kube, other_ns: Kube, platform: Platform) -> None:
     """All of them are removed elsewhere, and the resource is never changed."""

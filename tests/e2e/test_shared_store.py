@@ -95,7 +95,7 @@ def _a_key_given_instead_is_no_other_place(server: Server) -> None:
 
 
 @pytest.mark.long_running(
-    reason="a minute of waiting; tests/providers/test_minio_admin.py names the same faults on a real MinIO"
+    reason="a minute of waiting; tests/providers/test_s3.py and test_provisioned_store.py name the same faults"
 )
 async def test_each_fault_of_a_shared_store_is_reported_with_a_remedy(ns: Kube, platform: Platform) -> None:
     """One server, whose owner tries one thing after the other; nothing but its spec changes."""

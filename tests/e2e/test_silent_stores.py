@@ -20,7 +20,7 @@ MANY = 12
 @pytest.mark.second_images
 @pytest.mark.timeout(600)
 @pytest.mark.long_running(
-    reason="outages; needs Toxiproxy's image, as tests/providers/test_bad_lines.py does"
+    reason="outages; tests/unit/providers/test_silence.py and test_queue hold the same promises to sockets and a clock"
 )
 def test_silent_stores_are_reported_and_delay_no_other_server(
     ns: Kube, platform: Platform, shared: Server

@@ -68,7 +68,7 @@ def fails_first(platform: Platform, server: Server, version: str) -> None:
 @pytest.mark.start_early
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="three upgrades from earlier versions, whose images are a build of their own"
+    reason="needs images of earlier versions; tests/unit/controller/test_upgrade.py plays the steps"
 )
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     platform: Platform, ns: Kube, earlier: dict[str, str]
@@ -104,7 +104,9 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
 
 
 @pytest.mark.second_images
-@pytest.mark.long_running(reason="an upgrade from an earlier version, whose image is a build of its own")
+@pytest.mark.long_running(
+    reason="needs an earlier version's image; tests/unit/controller/test_upgrade.py plays the steps"
+)
 def test_servers_of_before_may_go_on_while_their_tables_move(
     platform: Platform, ns: Kube, earlier: dict[str, str]
 ) -> None:

@@ -249,7 +249,7 @@ def flipped(dump: bytes) -> bytes:
 
 
 RARE = pytest.mark.long_running(
-    reason="one of many ways in which a backup is unfit; each takes two containers"
+    reason="two containers each; the other tests here restore from a backup that is unfit in another way"
 )
 
 

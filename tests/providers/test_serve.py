@@ -141,7 +141,7 @@ def listens(name: str) -> bool:
         pytest.param(
             "1",
             marks=pytest.mark.long_running(
-                reason="two more servers; the kind tier runs them with one worker"
+                reason="two more servers; tests/e2e has servers with one worker, and the other case here several"
             ),
         ),
         "2",
@@ -162,7 +162,7 @@ def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start
     assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "0"
 
 
-@pytest.mark.long_running(reason="a crash of one process of a server that goes on to answer")
+@pytest.mark.long_running(reason="a crash of one process; tests/e2e/test_embedded.py kills whole pods")
 def test_a_worker_that_dies_is_followed_by_another(start: Start) -> None:
     """A new copy of the process that never served, while the other worker answers."""
     ours = start(*command(), workers="2")
