@@ -1,11 +1,11 @@
 """Prepares the test cluster for benchmarks: the operator of this checkout, namespaces, and the stores they share."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.cluster import operator_image
+from tests.cluster import in_use, operator_image
+from tests.cluster.shell import Failed
 from tests.e2e import release
 from tests.e2e.kube import CommandError, Kube
 from tests.e2e.server import Server, small
@@ -69,14 +69,12 @@ class Lab(Waits):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Holds the lock of all benchmarks on this cluster. Raises BusyError if another run holds it."""
-        with (self.kube.settings.cache / "bench.lock").open("w") as lock:
+        """Holds the lock of all that use this cluster. Raises BusyError if another run holds it."""
+        with ExitStack() as claimed:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    "Another run of the benchmarks uses this cluster. Wait until it ends."
-                ) from None
+                claimed.enter_context(in_use.claim(self.kube.settings))
+            except Failed as failure:
+                raise BusyError(f"{failure}. {failure.hint}") from None
             yield
 
     @contextmanager

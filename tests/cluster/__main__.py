@@ -4,16 +4,20 @@ import argparse
 import fcntl
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import debian, engine, network, node, operator_image, plan, registry, standins
+from . import debian, engine, in_use, network, node, operator_image, plan, problems, registry, standins
 from .progress import Step, run_steps
 from .settings import CLUSTER, Settings, load
 from .shell import Failed, Shell
+
+LOCK, TEST_IMAGES_LOCK = "lock", "lock-test-images"
+LOCKS = (LOCK, TEST_IMAGES_LOCK, standins.LOCK, in_use.FILE)
 
 
 class Session:
@@ -48,7 +52,7 @@ def _up(run: Session, more: Iterable[Step]) -> int:
     # Choosing between published images and stand-ins needs neither docker nor a compiler.
     build, reason = plan.choose(s, sh)
     print(reason, flush=True)
-    if not run.run([*plan.host(s), *plan.up(s, sh, build=build), *more]):
+    if not run.run([*plan.host(s, build=build), *plan.up(s, sh, build=build), *more]):
         return 1
     print(f"\nCluster {CLUSTER} is up ({run.elapsed} in total). Your own kubectl context is unchanged.")
     print(f"  export KUBECONFIG={s.kubeconfig}")
@@ -98,7 +102,8 @@ def down(run: Session) -> int:
     if sh.ok("docker", "--version"):
         if not engine.answers(sh):
             engine.start(s, sh)  # it holds what is to be removed
-        node.delete(sh)
+        with in_use.claim(s):
+            node.delete(sh)
         registry.remove(s, sh)
         network.remove(sh)
         for reference in operator_image.all_references(s, sh):
@@ -115,12 +120,20 @@ def down(run: Session) -> int:
 
 def clean_cache(run: Session) -> int:
     """remove the cache: the next run builds everything again"""
-    if engine.answers(run.sh) and run.sh.ok("docker", "container", "inspect", node.CONTAINER):
-        print("The cluster still needs the cache. Run make clean first.")
+    s, sh = run.s, run.sh
+    containers = (node.CONTAINER, registry.NAME)
+    if engine.answers(sh) and any(sh.ok("docker", "container", "inspect", name) for name in containers):
+        print("The cluster or its registry still needs the cache. Run make clean first.")
         return 1
-    engine.stop(run.s, run.sh)
-    shutil.rmtree(run.s.cache, ignore_errors=True)
-    print(f"Removed {run.s.cache}.")
+    engine.stop(s, sh)
+    with locked(s, TEST_IMAGES_LOCK), in_use.claim(s):
+        # Whoever waits for a lock has its file open, so the files stay.
+        for path in s.cache.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in LOCKS:
+                path.unlink()
+    print(f"Removed everything in {s.cache}.")
     return 0
 
 
@@ -129,18 +142,18 @@ class Command:
     """What a command calls, and the lock it holds: commands with the same lock wait for each other."""
 
     call: Callable[[Session], int]
-    lock: str = "lock"
+    lock: str = LOCK
 
 
 COMMANDS = {
     "up": Command(up),
     "demo": Command(demo),
     "images": Command(images),
-    "test-images": Command(test_images, "lock-test-images"),
+    "test-images": Command(test_images, TEST_IMAGES_LOCK),
     "docker-images": Command(docker_images),
     "python": Command(python),
     "control-plane": Command(control_plane),
-    "test-tools": Command(test_tools, "lock-test-tools"),
+    "test-tools": Command(test_tools),
     "down": Command(down),
     "clean-cache": Command(clean_cache),
 }
@@ -169,6 +182,10 @@ def _authorities() -> dict[str, str]:
     )
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Exit code 0 on success, 1 if a step failed, 2 for a wrong call, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description="The test cluster.")
@@ -184,11 +201,17 @@ def main() -> int:
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
     command = COMMANDS[arguments.command]
+    # Whoever stops this run, its commands stop with it.
+    signal.signal(signal.SIGTERM, _interrupt)
+    sh.log.parent.mkdir(parents=True, exist_ok=True)
     with locked(s, command.lock) as sh.lock:
         try:
             return command.call(Session(s, sh))
         except Failed as failure:
             print(f"\n{failure}. {failure.hint}")
+            return 1
+        except OSError as error:
+            print(f"\n{problems.full_disk(s.cache) or error}")
             return 1
         except KeyboardInterrupt:
             print("\nStopped. Run the same command again to continue: finished steps are kept.")

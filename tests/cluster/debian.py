@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 from .settings import Settings
@@ -19,6 +20,8 @@ REPOSITORY = "mlflow-operator.dev/debian"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 """The host's certificate authorities. It may reach the package indexes through an authority of its own."""
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_UPDATING = threading.Lock()
+"""Both releases are installed side by side, and apt-get update does not wait for another one."""
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 NODE = (
     "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "curl", "dbus", "ethtool", "hostname",
@@ -115,6 +118,11 @@ def load(s: Settings, sh: Shell, suite: str) -> None:
 
 def _archives(sh: Shell) -> tuple[str, str | None]:
     """Where this machine gets its own Debian packages from, perhaps a mirror, and its security updates."""
+    with _UPDATING:
+        return _read_archives(sh)
+
+
+def _read_archives(sh: Shell) -> tuple[str, str | None]:
     query = (
         "apt-get",
         "indextargets",
@@ -130,7 +138,8 @@ def _archives(sh: Shell) -> tuple[str, str | None]:
     found = dict(line.split() for line in reversed(answer.splitlines()) if line)
     if "Debian" not in found:
         raise Failed(
-            "apt knows no Debian archive", "Add one to /etc/apt/sources.list, then run make cluster again."
+            "apt is configured without a Debian archive",
+            "Add one to /etc/apt/sources.list, then run make cluster again.",
         )
     return found["Debian"], found.get("Debian-Security")
 

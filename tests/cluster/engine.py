@@ -21,8 +21,19 @@ def answers(sh: Shell) -> bool:
     return sh.ok("docker", "version", "--format", "{{.Server.Version}}")
 
 
+def is_suitable(sh: Shell) -> bool:
+    """Whether an engine answers, with an image store from which layers can be read without compression."""
+    return answers(sh) and not _uses_containerd(sh)
+
+
 def start(s: Settings, sh: Shell) -> None:
     """Start the engine: through systemd where it runs, otherwise as a process in a session of its own."""
+    if answers(sh):
+        raise Failed(
+            "docker keeps its images in containerd, which this project does not support",
+            'Write {"features": {"containerd-snapshotter": false}} to /etc/docker/daemon.json, restart docker, and run '
+            "the same command again.",
+        )
     if os.geteuid() != 0:
         raise Failed(
             "no docker engine answers, and only root can start one",
@@ -32,6 +43,10 @@ def start(s: Settings, sh: Shell) -> None:
     if Path("/run/systemd/system").exists():
         sh.run("systemctl", "start", "docker")
     else:
+        if _is_dockerd(Path("/var/run/docker.pid")):
+            raise Failed(
+                "a docker engine runs and does not answer", "Stop it, and run the same command again."
+            )
         Path("/var/run/docker.pid").unlink(missing_ok=True)  # a killed engine leaves it behind
         argv = ["dockerd", "--bip", BRIDGE_ADDRESS, *_runtime(s)]
         _pid_file(s).write_text(str(sh.spawn(argv, log)))
@@ -56,9 +71,18 @@ def stop(s: Settings, sh: Shell) -> bool:
     return True
 
 
+def _uses_containerd(sh: Shell) -> bool:
+    return "io.containerd.snapshotter" in (sh.ask("docker", "info", "-f", "{{.DriverStatus}}") or "")
+
+
 def _running(s: Settings) -> int | None:
+    return _is_dockerd(_pid_file(s))
+
+
+def _is_dockerd(pid_file: Path) -> int | None:
+    """The process ID in the file, if that is a running dockerd."""
     try:
-        pid = int(_pid_file(s).read_text())
+        pid = int(pid_file.read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         dead = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (OSError, ValueError):

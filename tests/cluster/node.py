@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import network, registry
+from . import in_use, network, registry
 from .settings import CLUSTER, ROOT, Settings
 from .shell import Failed, Shell
 
@@ -42,7 +42,8 @@ def ensure(s: Settings, sh: Shell) -> None:
                     return
                 time.sleep(0.5)
         sh.note("The existing cluster is incomplete or outdated. Creating it again.\n")
-        delete(sh)
+        with in_use.claim(s):
+            delete(sh)
     _create(s, sh)
 
 
@@ -98,6 +99,8 @@ def pull_images(sh: Shell, references: Iterable[str]) -> None:
 
 
 def _create(s: Settings, sh: Shell) -> None:
+    # kind leaves it behind if it is killed, and then refuses to start. Our own lock keeps other runs away.
+    s.kubeconfig.with_name(f"{s.kubeconfig.name}.lock").unlink(missing_ok=True)
     # The node keeps its mounts for life and a checkout can be removed before it, so a copy is mounted. kind resolves
     # the paths in its config relative to its working directory.
     folder = s.cache / "node"

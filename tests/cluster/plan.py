@@ -48,11 +48,10 @@ OPERATOR, OPERATOR_ON_NODE = "operator image", "operator image on the node"
 LOCAL = (PACKAGES, ENGINE, NETWORK)
 
 
-def host(s: Settings) -> Iterator[Step]:
-    """A docker engine, and a network that no traffic leaves."""
+def host(s: Settings, *, build: bool) -> Iterator[Step]:
+    """A docker engine, and a network that no traffic leaves. `build`: whether images are built rather than pulled."""
 
     def missing(sh: Shell) -> list[str]:
-        build = s.images != "pull" and golang.supported()
         return tools.missing_packages(engine_answers=engine.answers(sh), build=build)
 
     yield Step(
@@ -60,7 +59,7 @@ def host(s: Settings) -> Iterator[Step]:
         lambda sh: not missing(sh),
         lambda sh: tools.install_packages(sh, missing(sh)),
     )
-    yield Step(ENGINE, engine.answers, partial(engine.start, s), (PACKAGES,))
+    yield Step(ENGINE, engine.is_suitable, partial(engine.start, s), (PACKAGES,))
     yield Step(NETWORK, network.is_current, network.ensure, (ENGINE,))
 
 

@@ -34,7 +34,7 @@ KNOWN = (
         f"{DISK_FULL}{CONTINUE}",
     ),
     _problem(
-        r"local registry does not answer",
+        r"local registry does not answer|lookup mlflow-operator-registry",
         f"The local registry does not answer. Look at `docker logs mlflow-operator-registry`, {CONTINUE}",
     ),
     _problem(
@@ -44,7 +44,7 @@ KNOWN = (
     *(
         _problem(
             pattern,
-            f"A package index cannot be reached ({{0}}). Check the network, {CONTINUE}",
+            f"A registry or package index cannot be reached ({{0}}). Check the network, {CONTINUE}",
         )
         for pattern in (
             r"could not resolve (?:host: )?'?([\w.-]+)",
@@ -53,6 +53,7 @@ KNOWN = (
             r"host='([\w.-]+)', port=\d+\).*(?:max retries|timed out)",
             r"error sending request for url \(\w+://([\w.-]+)",
             r"dial tcp (\S+): (?:connect|i/o)",
+            r"\w+://([\w.-]+)\S*: (?:context deadline exceeded|net/http: request canceled|.*Client\.Timeout exceeded)",
             r"no matching distribution found for (\S+)",
             r"(network is unreachable|temporary failure in name resolution)",
         )

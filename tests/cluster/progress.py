@@ -127,12 +127,15 @@ def _startable(waiting: Sequence[Step], known: set[str], finished: set[str], roo
 def _reach(step: Step, sh: Shell, logs: Path) -> float | None:
     """The seconds that the step took; None if there was nothing to do."""
     mine = replace(sh, log=_log(logs, step))
-    mine.log.touch()
-    if step.done(mine):
-        return None
-    started = time.monotonic()
-    mine.log.write_text("")
-    step.run(mine)
+    try:
+        mine.log.touch()
+        if step.done(mine):
+            return None
+        started = time.monotonic()
+        mine.log.write_text("")
+        step.run(mine)
+    except OSError as error:  # such as a full disk, or a program that is not installed
+        raise Failed(str(error)) from error
     return time.monotonic() - started
 
 
@@ -165,7 +168,10 @@ def _explain(failure: Failed, step: Step, log: Path, out: TextIO) -> None:
     text = COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
     known = problems.full_disk(log.parent, *WRITTEN) or problems.diagnose(f"{text}\n{failure}")
     if known is not None:
-        print(f"\n{step.name}: {known}\nLog: {log}", file=out, flush=True)
+        print(f"\n{step.name}: {known}\nLog: {log}", file=out)
+        if step.hint:
+            print(step.hint, file=out)
+        out.flush()
         return
     lines = text.splitlines()[-LAST_LINES:]
     print("".join(f"        | {line}\n" for line in lines), end="", file=out)

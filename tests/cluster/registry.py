@@ -8,7 +8,6 @@ import hashlib
 import json
 import shutil
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -117,12 +116,16 @@ def push(s: Settings, sh: Shell, reference: str, *more: str) -> None:
     """
     try:
         connection = HTTPConnection(_host(sh), timeout=UPLOAD_SECONDS, blocksize=BLOCK)
-        with tempfile.TemporaryDirectory(dir=s.cache) as folder:
-            saved = Path(folder) / "image.tar"
+        # A name of its own, so that the next try removes what an interrupted one has left.
+        saved = s.cache / "build" / f"{hashlib.sha256(reference.encode()).hexdigest()[:12]}.tar"
+        saved.parent.mkdir(exist_ok=True)
+        try:
             sh.run("docker", "save", "-o", saved, reference)
             with tarfile.open(saved) as archive:
                 for name in (reference, *more):
                     _upload(connection, archive, name, repository(reference)[0])
+        finally:
+            saved.unlink(missing_ok=True)
     except OSError as error:
         raise Failed(f"{NO_ANSWER}: {error}", f"docker logs {NAME}") from error
 
@@ -217,7 +220,10 @@ def _sha256(content: bytes) -> str:
 
 
 def _host(sh: Shell) -> str:
-    return sh.out("docker", "port", NAME, str(PORT)).splitlines()[0]
+    ports = sh.ask("docker", "port", NAME, str(PORT))
+    if not ports:
+        raise Failed(NO_ANSWER, f"docker logs {NAME}")
+    return ports.splitlines()[0]
 
 
 def _answers(sh: Shell) -> bool:

@@ -13,7 +13,7 @@ MODES = ("auto", "pull", "build")
 
 @dataclass(frozen=True)
 class Settings:
-    """The checkout, the cache, the pins, and how images are to be had (`auto`, `pull` or `build`)."""
+    """The checkout, the cache, the pins, and where images come from (`auto`, `pull` or `build`)."""
 
     root: Path
     cache: Path
@@ -46,8 +46,8 @@ def read_pins(path: Path) -> dict[str, str]:
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings for this checkout.
 
-    `MLFLOW_OPERATOR_CACHE` moves the cache (default `$XDG_CACHE_HOME/mlflow-operator`), `IMAGES` forces
-    how images are had. Raises ValueError for an IMAGES that is none of the three.
+    `MLFLOW_OPERATOR_CACHE` moves the cache (default `$XDG_CACHE_HOME/mlflow-operator`), `IMAGES` chooses
+    where images come from. Raises ValueError for an IMAGES that is none of the three.
     """
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     images = environ.get("IMAGES") or "auto"

@@ -3,13 +3,14 @@
 The local registry keeps them. An image is up to date if its label in the registry matches what it would be built from.
 """
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
-import threading
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,8 +75,8 @@ class StandIn:
         return seen.hexdigest()[:16]
 
 
-_LOADING = threading.Lock()
-"""Images are built side by side; two of them on the same base must not load it twice."""
+LOCK = "lock-loading"
+"""Images are built side by side, in several processes; two of them on the same base must not load it twice."""
 
 
 def registry_image(s: Settings) -> StandIn:
@@ -206,7 +207,8 @@ def build_in_docker(s: Settings, sh: Shell, image: StandIn) -> None:
     options = ("-q", "--network", "host", *arguments, "--label", label, "-t", image.reference)
     sh.run("docker", "build", *options, context)
     shutil.rmtree(context)
-    if before not in ("", _identity(sh, image.reference)):
+    # An image of the user's own, which may be the published one, stays.
+    if before not in ("", _identity(sh, image.reference)) and _label(sh, before):
         sh.ok("docker", "rmi", before, timeout=120)
 
 
@@ -218,15 +220,22 @@ def in_docker(s: Settings, sh: Shell, image: StandIn) -> bool:
 
 def load(s: Settings, sh: Shell, image: StandIn) -> None:
     """Have docker hold the registry's image, to build on it or to run it outside the cluster."""
-    with _LOADING:
+    with _loading(s):
         if not in_docker(s, sh, image):
             registry.pull(sh, image.reference)
 
 
 def _load_debian(s: Settings, sh: Shell, suite: str) -> None:
-    with _LOADING:
+    with _loading(s):
         if _label(sh, debian.reference(suite)) != debian.fingerprint(s, suite):
             debian.load(s, sh, suite)
+
+
+@contextmanager
+def _loading(s: Settings) -> Iterator[None]:
+    with (s.cache / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def is_stand_in(sh: Shell, reference: str) -> bool:

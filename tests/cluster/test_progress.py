@@ -46,6 +46,18 @@ def test_failed_step_prints_the_end_of_its_log_and_what_to_do(
     assert str(tmp_path / "logs" / "broken.log") in shown
 
 
+def test_error_of_the_system_is_explained_without_a_traceback(
+    sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a program that is not installed, or a disk that is full while the step writes a file."""
+    missing = Step("absent", _never, lambda sh: sh.run("no-such-program-of-ours"), hint="Install it.")
+    assert not run_steps([missing], sh, tmp_path / "logs", 0)
+    shown = capsys.readouterr().out
+    assert "No such file or directory: 'no-such-program-of-ours'" in shown
+    assert "Install it." in shown
+    assert "Traceback" not in shown
+
+
 def test_step_that_is_done_does_not_run(
     sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,13 +134,18 @@ def test_steps_that_wait_for_each_other_are_an_error(sh: Shell, tmp_path: Path) 
         ("write /tmp/go-build/x.a: no space left on device", "The disk is full."),
         ("curl: (6) Could not resolve host: pypi.test", "package index cannot be reached (pypi.test)"),
         ("dial tcp: lookup proxy.test on 1.1.1.1:53: no such host", "cannot be reached (proxy.test)"),
-        ("dial tcp 10.0.0.1:443: connect: connection refused", "A package index cannot be reached"),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", "package index cannot be reached"),
         (
             "W: Failed to fetch http://deb.test/debian/dists/x  Temporary failure",
             "cannot be reached (deb.test)",
         ),
         ("ERROR: No matching distribution found for uv==9.9.9", "cannot be reached (uv==9.9.9)"),
+        (
+            'Get "https://quay.test/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
+            "cannot be reached (quay.test)",
+        ),
         ("the local registry does not answer: [Errno 111]", "docker logs mlflow-operator-registry"),
+        ("dial tcp: lookup mlflow-operator-registry: no such host", "docker logs mlflow-operator-registry"),
     ],
 )
 def test_known_problem_is_one_line_with_the_next_action(log: str, words: str) -> None:

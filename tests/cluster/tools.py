@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import golang, programs
+from . import debian, golang, programs
 from .golang import Module
 from .settings import Settings
 from .shell import Failed, Shell
@@ -33,7 +33,9 @@ CLIENT_PROGRAMS = ("kubectl", "helm")
 def missing_packages(*, engine_answers: bool, build: bool) -> list[str]:
     """Debian packages that are not installed. Where a docker engine answers, its client is enough."""
     wanted = {**CLIENT, **({} if engine_answers else ENGINE), **(FILTER if os.geteuid() == 0 else {})}
-    return sorted([*_missing({**wanted, **(BUILD if build else {})}), *missing_python_packages()])
+    authorities = [] if debian.AUTHORITIES.exists() else ["ca-certificates"]
+    programs_missing = _missing({**wanted, **(BUILD if build else {})})
+    return sorted([*programs_missing, *authorities, *missing_python_packages()])
 
 
 def missing_python_packages() -> list[str]:
@@ -53,6 +55,9 @@ def install_packages(sh: Shell, packages: list[str]) -> None:
     free = replace(sh, lock=None)
     options = ("-yq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120")
     free.run("apt-get", "update", "-q", env=quiet, cancellable=False)
+    # From Debian 13 on the client is a package of its own.
+    if CLIENT["docker"] in packages and free.ok("apt-cache", "show", "--no-all-versions", "docker-cli"):
+        packages = [*packages, "docker-cli"]
     free.run("apt-get", "install", *options, *packages, env=quiet, cancellable=False)
 
 

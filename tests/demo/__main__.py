@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.cluster import in_use
 from tests.e2e import release
 from tests.e2e.forward import Forward
 from tests.e2e.kube import CommandError, Kube, Object
@@ -18,8 +19,8 @@ READY_WITHIN = 300.0
 TRAINING_WITHIN = 600.0
 
 
-class Stuck(Exception):  # noqa: N818  the demo can't go on: that is what it says
-    """The demo can't go on; the message says why and what to do."""
+class Stuck(Exception):  # noqa: N818  the name says what it means
+    """The demo cannot continue; the message gives the reason and the next action."""
 
 
 class Demo:
@@ -80,10 +81,11 @@ class Demo:
                 for line in out.splitlines():
                     self.say(f"  {line}")
                 if process.returncode:
-                    raise Stuck(f"{errors}\n{script} failed; its own words are above.")
+                    raise Stuck(f"{errors}\n{script} failed; its error is above.")
         finally:
             for _, process in running:
                 process.kill()
+                process.wait()
 
     def _start(self, script: str, url: str) -> "subprocess.Popen[str]":
         self.say(f"MLFLOW_TRACKING_URI={url} python tests/demo/{script}")
@@ -107,9 +109,9 @@ class Demo:
             except (CommandError, subprocess.TimeoutExpired) as fault:
                 print(fault, file=sys.stderr)
         print(
-            "\nWhat each reason means: docs/when-something-is-wrong.md. The operator's own words:\n"
+            "\nWhat each reason means: docs/when-something-is-wrong.md. The operator's log:\n"
             f"  kubectl -n {release.NAMESPACE} logs deployment/{release.RELEASE}\n"
-            "Then run make demo again: what is there stays.",
+            "Then run make demo again: what exists is kept.",
             file=sys.stderr,
         )
 
@@ -126,7 +128,7 @@ Done in {took:.0f} s. The server stays, with two experiments and the model "chur
     export KUBECONFIG={self.kube.settings.kubeconfig} PATH={self.kube.settings.bin}:$PATH
     kubectl -n {NAMESPACE} port-forward service/{name} 5000:{service}
     then http://localhost:5000 in a browser, or MLFLOW_TRACKING_URI=http://localhost:5000 for a script
-  Next: make test, or a server of your own: docs/connect.md. To take all of it away: make clean""")
+  Next: make test, or a server of your own: docs/connect.md. To remove everything: make clean""")
 
 
 def main() -> int:
@@ -137,19 +139,24 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 1
     try:
-        demo.install_operator()
-        if sys.argv[1:] == ["install"]:
-            return 0
-        name = demo.apply_server()
-        demo.wait_ready(name)
-        port = demo.kube.need("Service", name)["spec"]["ports"][0]["port"]
-        with Forward(demo.kube, name, port) as forward:
-            demo.train(forward.url)
+        with in_use.hold(demo.kube.settings, shared=True):
+            _run(demo)
     except (Stuck, AssertionError, TimeoutError, subprocess.TimeoutExpired) as why:
         demo.explain(why)
         return 1
-    demo.goodbye(name)
     return 0
+
+
+def _run(demo: Demo) -> None:
+    demo.install_operator()
+    if sys.argv[1:] == ["install"]:
+        return
+    name = demo.apply_server()
+    demo.wait_ready(name)
+    port = demo.kube.need("Service", name)["spec"]["ports"][0]["port"]
+    with Forward(demo.kube, name, port) as forward:
+        demo.train(forward.url)
+    demo.goodbye(name)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]
 
+from tests.cluster import in_use
 from tests.e2e import evidence, release, run, sharing, versions
 from tests.e2e import platform as platforms
 from tests.e2e.kube import Kube, Object
@@ -90,9 +91,11 @@ def kube() -> Iterator[Kube]:
     if run.begun():
         yield found
         return
-    run.clear(found)
-    yield found
-    sharing.delete_shared(found)
+    # Shared, because each worker of pytest-xdist is a session of its own.
+    with in_use.hold(found.settings, shared=True):
+        run.clear(found)
+        yield found
+        sharing.delete_shared(found)
 
 
 @pytest.fixture(scope="session")

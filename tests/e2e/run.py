@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import in_use
 from tests.e2e import release, sharing, versions
 from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.record import Record
@@ -73,10 +74,15 @@ def main(arguments: list[str]) -> int:
 
     Where `arguments` name files, only those run, and the tests that judge the whole run.
     """
-    global _record  # noqa: PLW0603 - the last part, in this process, reads it
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
     where = arguments if named else [FOLDER, *arguments]
     kube = Kube()
+    with in_use.hold(kube.settings):
+        return _run(kube, arguments, where, named=named)
+
+
+def _run(kube: Kube, arguments: list[str], where: list[str], *, named: bool) -> int:
+    global _record  # noqa: PLW0603 - the last part, in this process, reads it
     clear(kube)
     _record = Record(kube)
     _record.start()
