@@ -51,7 +51,7 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/lint-imports
 # ALL=--all adds the long-running tests to unit, chart, apiserver, operator, contracts and e2e.
 unit: venv ## tests that need no cluster
-	$(PYTEST) -n 2 --dist loadgroup tests/unit $(ALL)
+	$(PYTEST) -n 2 --dist loadfile tests/unit $(ALL)
 chart: venv ## both charts, and the manifests
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 tests/chart $(ALL)
@@ -64,6 +64,8 @@ operator: venv ## the operator against that API server, with simulated pods
 	$(PYTEST) -n 2 --dist worksteal tests/integration $(ALL)
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	@$(CLUSTER) docker-images
+	@# Tests that need an image of these wait for the same command.
+	@mkdir -p out; $(CLUSTER) test-images >out/test-images.log 2>&1 & images=$$!; trap 'kill $$images 2>/dev/null; wait' EXIT; \
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTHON) -m tests.e2e $(ALL)

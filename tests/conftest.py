@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def test_images() -> None:
-    """Waits for the images that only tests use. They are built while other tests run, so these tests come last."""
+    """Waits for the images that only tests use. `make contracts` builds them beside the first tests."""
     done = subprocess.run(MAKE_TEST_IMAGES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -20,9 +20,6 @@ from mlflow_operator import payload
 
 from .tiny_s3 import Bucket, tiny_s3
 
-# all in one process: the server that they share takes seconds to start
-pytestmark = pytest.mark.xdist_group("collect")
-
 DAY = 86400
 Collect = Callable[..., dict[str, Any]]
 
