@@ -1,19 +1,19 @@
-"""The operator dies at every point of a first reconcile, at random ones, and where an upgrade turns: the next one
-finishes what it began."""
+"""The operator dies at random moments, and where an upgrade turns: the next one finishes what it began.
+
+tests/integration/test_crashes.py has it die after every write of a first reconcile.
+"""
 
 import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from mlflow_operator.core.versions import TESTED
-from tests.cluster import operator_image
+from tests.cluster import operator_image, settings
 from tests.e2e import release, stores, timeouts
 from tests.e2e.certificates import authority
 from tests.e2e.earlier import finds, logged
@@ -23,7 +23,6 @@ from tests.e2e.server import COMPONENT, LITTLE, SERVER_LABEL, Server, eventually
 from tests.e2e.stores import SECURITY, MinIO, Postgres, secret
 
 PROGRAM = "mortal"
-AT_A_TIME = 3
 KILLS = 10
 TURNS = ("create Job", "patch Deployment", "create Job", "apply Deployment")
 """Of an upgrade: the new image is asked, the servers stop, the tables move, servers of the new version start."""
@@ -61,7 +60,7 @@ def mortals(kube: Kube, watched: str) -> Iterator[Mortals]:
     own = kube.within(release.NAMESPACE)
     own.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=0")
     eventually("the operator is gone", lambda: not release.pods(kube), timeouts.GONE)
-    program = Path(__file__).with_name(f"{PROGRAM}.py").read_text(encoding="utf-8")
+    program = (settings.ROOT / "tests" / "mortal.py").read_text(encoding="utf-8")
     own.apply(
         {
             "apiVersion": "v1",
@@ -166,54 +165,6 @@ class Stores:
 def elsewhere(other_ns: Kube) -> Stores:
     """Stores that are up before any operator lives."""
     return Stores(stores.postgres(other_ns, authority("Root")), stores.minio(other_ns, None))
-
-
-def census(kube: Kube) -> dict[str, int]:
-    """How many there are of each kind that a server is made of, pods on their way out left out."""
-    kinds = (
-        "Deployment",
-        "StatefulSet",
-        "Service",
-        "ConfigMap",
-        "Secret",
-        "PersistentVolumeClaim",
-        "Job",
-        "Pod",
-    )
-    return {
-        kind: sum("deletionTimestamp" not in found["metadata"] for found in kube.list(kind)) for kind in kinds
-    }
-
-
-def counts(kube: Kube, expected: dict[str, int]) -> bool:
-    """Whether these are all there are."""
-    return census(kube) == expected
-
-
-@pytest.mark.restarts_operator
-@CRASH_TABLE
-def test_first_reconcile_resumes_after_an_operator_crash_at_any_write(
-    mortals: Mortals, elsewhere: Stores, more_ns: Callable[[], Kube]
-) -> None:
-    """For each N below the number of writes from `kubectl apply` until Ready, a server whose operator died there."""
-    whole = elsewhere.server(more_ns(), "n0")
-    writes = mortals.live("writes", 0, whole.kube)
-    print("a first reconcile writes", *writes, sep="\n  ")
-    servers = [elsewhere.server(more_ns(), f"n{n}") for n in range(1, len(writes))]
-
-    def cut(n: int, server: Server) -> None:
-        written = mortals.live("writes", n, server.kube)
-        # how often the status moves while pods start differs from one time to the next
-        assert len(written) == n or len(written) >= len(writes) - 2, written
-
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(cut, range(1, len(writes)), servers))
-    back(mortals.kube)
-    expected = census(whole.ready().kube)
-    for server in servers:
-        server.ready()
-        same = partial(counts, server.kube, expected)
-        eventually(f"{server.name} is made of {expected}", same, timeouts.SETTLED)
 
 
 @pytest.mark.restarts_operator

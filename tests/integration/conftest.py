@@ -68,16 +68,20 @@ class Operators:
 
         Roles and service account must be installed.
         """
-        (deployment,) = (obj for obj in render(values) if obj["kind"] == "Deployment")
-        pod = deployment["spec"]["template"]["spec"]
-        number = len(self.started)
-        kubeconfig = self.cluster.control_plane.write_kubeconfig(
-            self.folder / f"kubeconfig-{number}", self._token(pod["serviceAccountName"])
-        )
-        log = self.folder / f"operator-{number}.log"
-        operator = Operator(pod["containers"][0]["args"], kubeconfig, log, OPERATOR_NAMESPACE)
+        arguments, kubeconfig = self.command(values)
+        log = self.folder / f"operator-{len(self.started)}.log"
+        operator = Operator(arguments, kubeconfig, log, OPERATOR_NAMESPACE)
         self.started.append(operator)
         return operator
+
+    def command(self, values: Values | None = None) -> tuple[list[str], Path]:
+        """The arguments of the chart's Deployment, and a kubeconfig with the rights of its service account."""
+        (deployment,) = (obj for obj in render(values) if obj["kind"] == "Deployment")
+        pod = deployment["spec"]["template"]["spec"]
+        kubeconfig = self.cluster.control_plane.write_kubeconfig(
+            self.folder / f"kubeconfig-{uuid.uuid4().hex[:8]}", self._token(pod["serviceAccountName"])
+        )
+        return list(pod["containers"][0]["args"]), kubeconfig
 
     def start_default(self) -> Operator:
         """The shared operator; started if it does not run."""

@@ -1,6 +1,6 @@
 """The operator as it is, made to die: right after its Nth write, after a certain one, or at a moment.
 
-Runs in the operator's image, so it may import the operator and Python's own library, and nothing else:
+Runs in the operator's image as well, so it may import the operator and Python's own library, and nothing else:
 `python mortal.py writes <N> run …`, where what follows is the operator's own command line, or `seconds <S>`, or
 `upon <words>`: after the first write that holds these words. Prints each write: `create Job team-a/a-migrate-1`.
 Unless it waits for a moment it dies, at the latest, when it has told that the server is Ready; 0 writes are only that.
