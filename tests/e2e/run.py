@@ -22,8 +22,8 @@ from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.record import Record
 from tests.report import records
 
-WORKERS = 2
-"""Tests at a time. Each keeps up to two servers busy, and the start of a server takes a processor for seconds."""
+WORKERS = 3
+"""Tests at a time. With one per processor, a sixth of the time neither does anything: tests wait for the operator."""
 
 SINCE = "MLFLOW_OPERATOR_E2E_SINCE"
 """Environment of the parts of a run: since when the operator runs and the process that started the run records it."""
