@@ -51,7 +51,7 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/lint-imports
 # ALL=--all adds the long-running tests to unit, chart, apiserver, operator, contracts and e2e.
 unit: venv ## tests that need no cluster
-	$(PYTEST) -n 2 --dist loadfile tests/unit $(ALL)
+	$(PYTEST) -n 2 tests/unit $(ALL)
 chart: venv ## both charts, and the manifests
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 tests/chart $(ALL)

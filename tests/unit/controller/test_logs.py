@@ -80,14 +80,9 @@ async def test_two_reconciles_at_a_time_do_not_mix(lines: io.StringIO) -> None:
     assert "name" not in told[3]
 
 
-@pytest.mark.parametrize(
-    "name", ["kopf.objects", "botocore.auth", "aiohttp.access", "kubernetes.client.rest"]
-)
-def test_libraries_are_quiet_unless_something_is_wrong(
-    lines: io.StringIO, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # MLflow's migrations, which other tests run in this process, disable the loggers that exist.
-    monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+# Loggers that no library has created: other tests in this process may have changed those.
+@pytest.mark.parametrize("name", ["kopf.any", "botocore.any", "aiohttp.any", "kubernetes.any"])
+def test_libraries_are_quiet_unless_something_is_wrong(lines: io.StringIO, name: str) -> None:
     logging.getLogger(name).info("one of a thousand")
     assert not lines.getvalue()
     logging.getLogger(name).warning("listen")
