@@ -3,9 +3,14 @@
 import subprocess
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 from tests.report import plugin
+
+# On a busy machine any example may take longer than hypothesis' limit, and a test never asserts a time.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
 
 LONG_RUNNING = "long_running"
 _USAGE = f"{LONG_RUNNING}(reason=...)"
