@@ -1,17 +1,16 @@
 """`python3 -m tests.cluster COMMAND`: the commands that the Makefile calls."""
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from . import debian, engine, in_use, network, node, operator_image, plan, problems, registry, standins
+from . import debian, engine, in_use, locks, network, node, operator_image, plan, problems, registry, standins
 from .progress import Step, run_steps
 from .settings import CLUSTER, Settings, load
 from .shell import Failed, Shell
@@ -127,7 +126,7 @@ def clean_cache(run: Session) -> int:
         return 1
     engine.stop(s, sh)
     with locked(s, TEST_IMAGES_LOCK), in_use.claim(s):
-        # Whoever waits for a lock has its file open, so the files stay.
+        # A process that waits for a lock has its file open, so the files stay.
         for path in s.cache.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -159,17 +158,10 @@ COMMANDS = {
 }
 
 
-@contextmanager
-def locked(s: Settings, name: str) -> Iterator[int]:
+def locked(s: Settings, name: str) -> AbstractContextManager[int]:
     """Hold a lock of this machine, so that two runs do not build the same things at once."""
     s.cache.mkdir(parents=True, exist_ok=True)
-    with (s.cache / name).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Waiting for another run of the same kind to finish.", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock.fileno()
+    return locks.hold(s.cache / name, "Waiting for another run of the same kind to finish.")
 
 
 def _authorities() -> dict[str, str]:
@@ -201,7 +193,7 @@ def main() -> int:
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
     command = COMMANDS[arguments.command]
-    # Whoever stops this run, its commands stop with it.
+    # SIGTERM stops the commands of this run as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     sh.log.parent.mkdir(parents=True, exist_ok=True)
     with locked(s, command.lock) as sh.lock:

@@ -2,25 +2,18 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from . import locks
 from .settings import Settings
 from .shell import Failed
 
 FILE = "cluster-in-use"
 
 
-@contextmanager
-def hold(s: Settings, *, shared: bool = False) -> Iterator[None]:
+def hold(s: Settings, *, shared: bool = False) -> AbstractContextManager[int]:
     """Use the cluster. Waits for other runs, or only for those that are not `shared`."""
-    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with (s.cache / FILE).open("a") as lock:
-        try:
-            fcntl.flock(lock, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Waiting for another run that uses the cluster.", flush=True)
-            fcntl.flock(lock, mode)
-        yield
+    return locks.hold(s.cache / FILE, "Waiting for another run that uses the cluster.", shared=shared)
 
 
 @contextmanager

@@ -3,18 +3,16 @@
 The local registry keeps them. An image is up to date if its label in the registry matches what it would be built from.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import debian, programs, registry, tools
+from . import debian, locks, programs, registry, tools
 from .debian import LABEL
 from .settings import Settings
 from .shell import Shell
@@ -220,22 +218,15 @@ def in_docker(s: Settings, sh: Shell, image: StandIn) -> bool:
 
 def load(s: Settings, sh: Shell, image: StandIn) -> None:
     """Have docker hold the registry's image, to build on it or to run it outside the cluster."""
-    with _loading(s):
+    with locks.hold(s.cache / LOCK):
         if not in_docker(s, sh, image):
             registry.pull(sh, image.reference)
 
 
 def _load_debian(s: Settings, sh: Shell, suite: str) -> None:
-    with _loading(s):
+    with locks.hold(s.cache / LOCK):
         if _label(sh, debian.reference(suite)) != debian.fingerprint(s, suite):
             debian.load(s, sh, suite)
-
-
-@contextmanager
-def _loading(s: Settings) -> Iterator[None]:
-    with (s.cache / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def is_stand_in(sh: Shell, reference: str) -> bool:

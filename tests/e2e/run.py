@@ -23,7 +23,7 @@ from tests.e2e.record import Record
 from tests.report import records
 
 WORKERS = 3
-"""Tests at a time. With one per processor, a sixth of the time neither does anything: tests wait for the operator."""
+"""Tests at a time. With two, both processors are idle for a sixth of the time: tests wait for the operator."""
 
 SINCE = "MLFLOW_OPERATOR_E2E_SINCE"
 """Environment of the parts of a run: since when the operator runs and the process that started the run records it."""

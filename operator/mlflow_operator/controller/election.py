@@ -104,7 +104,8 @@ class Election:
 
     def expires(self) -> float:
         """Monotonic time from which another process may lead; infinity if this one does not. Safe in any thread."""
-        return self._renewed + self._times.lease if self._renewed > float("-inf") else float("inf")
+        renewed = self._renewed  # read once: the event loop may give the lease back meanwhile
+        return renewed + self._times.lease if renewed > float("-inf") else float("inf")
 
     async def _acquire(self) -> None:
         try:

@@ -48,7 +48,7 @@ def registry(
     """Handlers that call `add` with the key of the server that an event concerns.
 
     `exists` is called first for an event of the server itself, or `gone` if the server was deleted, with its last
-    state: nobody else knows it.
+    state, which cannot be read any more.
     """
     handlers = kopf.OperatorRegistry()
 

@@ -34,5 +34,6 @@ async def verify(
             missing = set()
             continue
         before, missing = missing, {key for key in found if key not in noticed}
-        for namespace, name in sorted(before & missing):
+        if lost := before & missing:
+            namespace, name = min(lost)
             raise WatchLost(f"no event has told of MLflowServer {namespace}/{name}")

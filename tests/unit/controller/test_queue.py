@@ -49,9 +49,9 @@ def test_a_slow_key_holds_up_no_other(virtual: Run) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> None:
-    """Fifty that hang for half of each minute, on a database that answers nobody: the fifty-first hardly notices.
+    """Fifty servers hang for half of each minute, on a database that does not answer. The next one hardly waits.
 
-    It waits for a free hand, and at most one more time if as many hang as there are hands.
+    The jitter is seeded: without a seed one run in some hundred waits longer, when as many hang as there are hands.
     """
 
     async def story() -> None:
@@ -75,7 +75,7 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> 
             await asyncio.sleep(7)
         task.cancel()
         assert len(seen) >= 100
-        assert max(seen) <= 2 * PATIENCE
+        assert max(seen) <= PATIENCE
 
     virtual(story())
 
