@@ -24,7 +24,9 @@ def restores(server: Server, operator: Operator) -> None:
         return found is not None and found["metadata"]["uid"] != old
 
     eventually("the ConfigMap is created again", created)
-    assert f"created ConfigMap {server.namespace}/{name}" in operator.messages()
+    # The object can be read before the operator gets the answer to its request and logs it.
+    line = f"created ConfigMap {server.namespace}/{name}"
+    eventually("the operator logs what it created", lambda: line in operator.messages())
 
 
 def holder(admin: Client) -> str:
