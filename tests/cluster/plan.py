@@ -202,9 +202,12 @@ def _built(s: Settings) -> Iterator[Step]:
         lambda sh: golang.download(s, sh, programs.minio(), ("minio",)),
         (GO,),
     )
-    # Both compilations use both cores, so the second one waits for the first.
-    needs = (DOWNLOAD_MINIO, COMPILE_NODE)
-    yield _program(s, COMPILE_MINIO, programs.minio(), ("minio",), needs, link=False)
+    yield Step(
+        COMPILE_MINIO,
+        lambda _: programs.minio().built(s, ("minio",)),
+        lambda sh: golang.build(s, sh, programs.minio(), ("minio",), priority=golang.BACKGROUND),
+        (DOWNLOAD_MINIO,),
+    )
     yield _image(s, standins.busybox(s), _debian_name(trixie))
     yield _image(s, standins.postgres(s), _debian_name(trixie))
     yield _image(s, standins.python(s), _debian_name(trixie))
