@@ -29,9 +29,11 @@ test-all: venv ## the same with long-running tests
 REPORT := python3 -m tests.report
 # What make already did for `test` is not repeated by each tier; e2e and contracts find the cluster that `cluster` checked.
 TIER = $(REPORT) tier $(1) -- $(MAKE) --no-print-directory --old-file=venv $(2)
-# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest.
+# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest. The first tiers need no
+# cluster, so it comes up beside them; if that fails, the tier `cluster` says why.
 define run-tiers
-	@$(REPORT) begin $(1); trap '$(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
+	@$(REPORT) begin $(1); mkdir -p out; $(CLUSTER) test-cluster >out/test-cluster.log 2>&1 & cluster=$$!; \
+	trap 'kill $$cluster 2>/dev/null; wait; $(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
 	$(call TIER,lint,lint); \
 	$(call TIER,unit,unit $(2)); \
 	$(call TIER,chart,chart $(2)); \

@@ -46,6 +46,11 @@ def demo(run: Session) -> int:
     return _up(run, plan.demo(run.s))
 
 
+def test_cluster(run: Session) -> int:
+    """the same as up, then docker-images"""
+    return up(run) or docker_images(run)
+
+
 def _up(run: Session, more: Iterable[Step]) -> int:
     s, sh = run.s, run.sh
     # Choosing between published images and stand-ins needs neither docker nor a compiler.
@@ -147,6 +152,7 @@ class Command:
 COMMANDS = {
     "up": Command(up),
     "demo": Command(demo),
+    "test-cluster": Command(test_cluster),
     "images": Command(images),
     "test-images": Command(test_images, TEST_IMAGES_LOCK),
     "docker-images": Command(docker_images),

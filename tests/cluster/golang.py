@@ -21,9 +21,9 @@ FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
 """Without debug information the compiler needs 2 to 4 % less CPU; the binaries are stripped in any case."""
 STRIP = "-s -w"
 PRIORITY, BACKGROUND = 5, 15
-"""Values for `nice`. Image builds next to the compiler mostly wait; with a lower priority it does not delay them. What is
-compiled in the background gets what the compilation that others wait for leaves: a core while that one compiles a large
-package or links a program."""
+"""Values for `nice`. Image builds next to the compiler mostly wait; with a lower priority it does not delay them. What
+is compiled in the background gets what the compilation that others wait for leaves: a core while that one compiles a
+large package or links a program."""
 ENVIRONMENT = {
     "CGO_ENABLED": "0",
     "GOTOOLCHAIN": "local",
@@ -112,16 +112,13 @@ def install(s: Settings, sh: Shell) -> None:
     partial.rename(target)
 
 
-def build(
-    s: Settings, sh: Shell, module: Module, names: Iterable[str], *, priority: int = PRIORITY
-) -> None:
+def build(s: Settings, sh: Shell, module: Module, names: Iterable[str], *, priority: int = PRIORITY) -> None:
     """Build these programs of `module`, in one call of the compiler where it allows that."""
-    go = _required(s, sh)
     missing = [name for name in names if not module.built(s, [name])]
     together = [name for name in missing if name not in module.separate]
     for group in (together, *([name] for name in missing if name in module.separate)):
         if group:
-            _compile(s, sh, go, module, group, priority)
+            _compile(s, sh, module, group, priority)
 
 
 def download(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> None:
@@ -131,16 +128,15 @@ def download(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> No
     sh.run(go, "list", "-deps", "-f", "", *packages, cwd=module.folder, env=ENVIRONMENT)
 
 
-def _compile(
-    s: Settings, sh: Shell, go: Path, module: Module, names: Sequence[str], priority: int
-) -> None:
+def _compile(s: Settings, sh: Shell, module: Module, names: Sequence[str], priority: int) -> None:
     # Linked into a folder of their own, so that an interrupted build leaves no incomplete program.
     partial = module.home(s) / f"part-{names[0]}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     packages = [module.programs[name] for name in names]
     options = (*FLAGS, "-ldflags", module.ldflags, "-o", f"{partial}/")
-    sh.run("nice", "-n", str(priority), go, "build", *options, *packages, cwd=module.folder, env=ENVIRONMENT)
+    compiler = ("nice", "-n", str(priority), _required(s, sh), "build")
+    sh.run(*compiler, *options, *packages, cwd=module.folder, env=ENVIRONMENT)
     (module.home(s) / "bin").mkdir(exist_ok=True)
     for name in names:
         (partial / package_name(module.programs[name])).rename(module.program(s, name))
