@@ -86,7 +86,8 @@ class Shell:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                # Not a session of its own: Linux shares processors evenly between sessions, whatever `nice` says.
+                process_group=0,
                 pass_fds=[] if self.lock is None else [self.lock],
             )
             code = self._wait(process, cancellable=cancellable)
