@@ -20,9 +20,9 @@ MODULES = Path(__file__).parent / "go"
 FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
 """Without debug information the compiler needs 2 to 4 % less CPU; the binaries are stripped in any case."""
 STRIP = "-s -w"
-PRIORITY, BACKGROUND = 5, 10
+PRIORITY, BACKGROUND = 5, 13
 """Values for `nice`. Image builds next to the compiler mostly wait; with a lower priority it does not delay them. What
-is compiled in the background gets a quarter of the time of the compilation that others wait for, and the core that this
+is compiled in the background gets a sixth of the time of the compilation that others wait for, and the core that this
 one leaves idle while it compiles a large package or links a program."""
 ENVIRONMENT = {
     "CGO_ENABLED": "0",

@@ -110,12 +110,11 @@ def demo(s: Settings) -> Iterator[Step]:
         (ENVIRONMENT, SERVICES, OPERATOR_ON_NODE),
     )
     # Both training programs start at the same time, and each would compile MLflow and scikit-learn.
+    imports = (python, "-c", "import tests.demo.churn, tests.demo.iris, mlflow.sklearn")
     yield Step(
         "compile the demo's Python packages",
         lambda _: any(python.parents[1].glob("lib/python*/site-packages/mlflow/__pycache__")),
-        lambda sh: sh.run(
-            python, "-c", "import tests.demo.churn, tests.demo.iris, mlflow.sklearn", cwd=s.root
-        ),
+        lambda sh: sh.run("nice", "-n", str(golang.BACKGROUND), *imports, cwd=s.root),
         (ENVIRONMENT, COMPILE_NODE),
     )
 
