@@ -19,29 +19,30 @@ cluster: ## bring up the test cluster, with the images that make demo needs (IMA
 images: ## build the operator's image from this checkout and have the cluster pull it
 	@$(CLUSTER) images
 demo: ## operator, a server, two models trained, registered and loaded back
-	@$(CLUSTER) demo
-	@tests/demo/run
+	@begin=$$(date +%s); $(CLUSTER) demo && tests/demo/run --since $$begin
 test: venv ## every tier once, without long-running tests; stops at the first that fails; prints a report
 	$(call run-tiers,test,)
 test-all: venv ## the same with long-running tests
 	$(call run-tiers,test-all,ALL=--all)
 
 REPORT := python3 -m tests.report
-# What make already did for `test` is not repeated by each tier; e2e and contracts find the cluster that `cluster` checked.
-TIER = $(REPORT) tier $(1) -- $(MAKE) --no-print-directory --old-file=venv $(2)
-# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest. The first tiers need no
-# cluster, so it comes up beside them; if that fails, the tier `cluster` says why.
+LOGS := $(CACHE)/logs
+TIER = $(REPORT) tier $(1) -- $(2)
+# What make already did for `test` is not repeated by each tier; e2e and contracts find the cluster that is up.
+SUB := $(MAKE) --no-print-directory --old-file=venv
+# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest. The cluster comes up beside
+# the first tiers, which need none; the tier `cluster` shows the output and ends when the cluster is there.
 define run-tiers
-	@$(REPORT) begin $(1); mkdir -p out; $(CLUSTER) test-cluster >out/test-cluster.log 2>&1 & cluster=$$!; \
-	trap 'kill $$cluster 2>/dev/null; wait; $(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
-	$(call TIER,lint,lint); \
-	$(call TIER,unit,unit $(2)); \
-	$(call TIER,chart,chart $(2)); \
-	$(call TIER,apiserver,apiserver $(2)); \
-	$(call TIER,operator,operator $(2)); \
-	$(call TIER,cluster,cluster); \
-	$(call TIER,contracts,--old-file=cluster contracts $(2)); \
-	$(call TIER,kind,--old-file=cluster e2e $(2))
+	@$(REPORT) begin $(1); mkdir -p $(LOGS); $(CLUSTER) test-cluster >$(LOGS)/test-cluster.log 2>&1 & up=$$!; \
+	trap '[ -z "$$up" ] || kill $$up 2>/dev/null || :; wait; $(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
+	$(call TIER,lint,$(SUB) lint); \
+	$(call TIER,unit,$(SUB) unit $(2)); \
+	$(call TIER,cluster,tail -n +1 -f --pid=$$up $(LOGS)/test-cluster.log); wait $$up; up=; \
+	$(call TIER,chart,$(SUB) chart $(2)); \
+	$(call TIER,apiserver,$(SUB) apiserver $(2)); \
+	$(call TIER,operator,$(SUB) operator $(2)); \
+	$(call TIER,contracts,$(SUB) --old-file=cluster contracts $(2)); \
+	$(call TIER,kind,$(SUB) --old-file=cluster e2e $(2))
 endef
 
 venv: ## the project's Python environment, as locked
@@ -67,7 +68,8 @@ operator: venv ## the operator against that API server, with simulated pods
 contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
 	@$(CLUSTER) docker-images
 	@# Tests that need an image of these wait for the same command.
-	@mkdir -p out; $(CLUSTER) test-images >out/test-images.log 2>&1 & images=$$!; trap 'kill $$images 2>/dev/null; wait' EXIT; \
+	@$(CLUSTER) test-images >$(LOGS)/test-images.log 2>&1 & images=$$!; \
+	trap 'kill $$images 2>/dev/null || :; wait' EXIT; trap 'exit 130' INT TERM; \
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTHON) -m tests.e2e $(ALL)

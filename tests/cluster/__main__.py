@@ -167,7 +167,8 @@ COMMANDS = {
 def locked(s: Settings, name: str) -> AbstractContextManager[int]:
     """Hold a lock of this machine, so that two runs do not build the same things at once."""
     s.cache.mkdir(parents=True, exist_ok=True)
-    return locks.hold(s.cache / name, "Waiting for another run of the same kind to finish.")
+    logs = s.cache / "logs"
+    return locks.hold(s.cache / name, f"Waiting for another run of the same kind to finish. Its logs: {logs}")
 
 
 def _authorities() -> dict[str, str]:
@@ -178,6 +179,10 @@ def _authorities() -> dict[str, str]:
         if os.path.exists(bundle)
         else {}
     )
+
+
+UNATTENDED = {"PIP_NO_INPUT": "1"}
+"""pip would ask on the terminal for a password of a package index, unseen."""
 
 
 def _interrupt(*_: object) -> None:
@@ -197,23 +202,24 @@ def main() -> int:
         print(error)
         return 2
     path = f"{s.bin}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
-    sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **_authorities()})
+    sh = Shell(s.cache / "logs" / "first.log", {"PATH": path, **UNATTENDED, **_authorities()})
     command = COMMANDS[arguments.command]
-    # SIGTERM stops the commands of this run as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
-    sh.log.parent.mkdir(parents=True, exist_ok=True)
-    with locked(s, command.lock) as sh.lock:
-        try:
+    # They stop the commands of this run as Ctrl-C does. A terminal that closes sends SIGHUP.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        sh.log.parent.mkdir(parents=True, exist_ok=True)
+        with locked(s, command.lock) as sh.lock:
             return command.call(Session(s, sh))
-        except Failed as failure:
-            print(f"\n{failure}. {failure.hint}")
-            return 1
-        except OSError as error:
-            print(f"\n{problems.full_disk(s.cache) or error}")
-            return 1
-        except KeyboardInterrupt:
-            print("\nStopped. Run the same command again to continue: finished steps are kept.")
-            return 130
+    except Failed as failure:
+        print(f"\n{failure}. {failure.hint}")
+        return 1
+    except OSError as error:
+        print(f"\n{problems.full_disk(s.cache) or error}")
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to continue: finished steps are kept.")
+        return 130
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     host packages -> docker engine -> network -> local registry
     uv -> Go -> compile the node -> node image -> kind cluster -> images on the node
-                        |
-                        -> compile MinIO -> MinIO image
+           |
+           -> compile MinIO -> MinIO image
 
 Everything else (Debian base images, images, the Python environment) runs next to the compiler.
 """
@@ -87,7 +87,7 @@ def up(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
     if build and not golang.supported():
         raise Failed("images can be built here for x86-64 only", "Use a machine that reaches the registries.")
     yield from toolchain(s, sh)
-    yield from python_environment(s)
+    yield from python_environment(s, tools.DEMO)
     if build:
         yield from _built(s)
     else:
@@ -133,9 +133,9 @@ def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
     yield Step(CLIENTS, lambda _: tools.has_clients(s), partial(tools.install_clients, s), (UV,))
 
 
-def python_environment(s: Settings) -> Iterator[Step]:
-    """The project's own virtual environment, as uv.lock describes it."""
-    yield Step(ENVIRONMENT, partial(tools.is_synced, s), partial(tools.sync, s), (UV,))
+def python_environment(s: Settings, groups: tuple[str, ...] = ()) -> Iterator[Step]:
+    """The project's own virtual environment, as uv.lock describes it, with all packages or those of `groups`."""
+    yield Step(ENVIRONMENT, partial(tools.is_synced, s, groups), partial(tools.sync, s, groups), (UV,))
 
 
 def control_plane(s: Settings, sh: Shell) -> Iterator[Step]:

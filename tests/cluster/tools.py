@@ -29,6 +29,9 @@ Compiling helm took 68 s, and a helm that is compiled from its module does not k
 CLIENTS_SHA256 = "bdcae1ac78c45da0b9b7446e106d5ea01052dae35f74fa571611054edb1bbccc"
 CLIENT_PROGRAMS = ("kubectl", "helm")
 
+DEMO = ("client",)
+"""Dependency groups in pyproject.toml of what `make demo` runs on this machine."""
+
 
 def missing_packages(*, engine_answers: bool, build: bool) -> list[str]:
     """Debian packages that are not installed. Where a docker engine answers, its client is enough."""
@@ -75,14 +78,22 @@ def make_venv(s: Settings, sh: Shell) -> None:
     (venv / f"uv-{s.pins['UV']}").touch()
 
 
-def is_synced(s: Settings, sh: Shell) -> bool:
-    """Whether .venv holds the packages of uv.lock."""
-    return sh.ok("uv", "sync", "--frozen", "--check", "--quiet", "--project", s.root, timeout=60)
+def is_synced(s: Settings, groups: tuple[str, ...], sh: Shell) -> bool:
+    """Whether .venv holds the packages of uv.lock: all, or at least those of `groups`."""
+    return sh.ok("uv", "sync", *_selected(groups), "--check", "--quiet", "--project", s.root, timeout=60)
 
 
-def sync(s: Settings, sh: Shell) -> None:
-    """Install the packages of uv.lock into .venv."""
-    sh.run("uv", "sync", "--frozen", "--project", s.root, "--python", sys.executable, cwd=s.root)
+def sync(s: Settings, groups: tuple[str, ...], sh: Shell) -> None:
+    """Install the packages of uv.lock into .venv: all and no others, or those of `groups`."""
+    options = ("--project", s.root, "--python", sys.executable)
+    sh.run("uv", "sync", *_selected(groups), *options, cwd=s.root)
+
+
+def _selected(groups: tuple[str, ...]) -> tuple[str, ...]:
+    if not groups:
+        return ("--frozen",)
+    # What a contributor has installed besides, such as all packages, stays.
+    return ("--frozen", "--inexact", "--no-default-groups", *(f"--group={name}" for name in groups))
 
 
 def has_clients(s: Settings) -> bool:

@@ -1,5 +1,6 @@
 """The demo's driver: the commands a newcomer would type, with what happens meanwhile and how long it took."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -26,8 +27,10 @@ class Stuck(Exception):  # noqa: N818  the name says what it means
 class Demo:
     """One run; `kube` is in the demo's namespace."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, since: float | None = None) -> None:
+        """`since` is when the whole command began, in seconds since 1970."""
         self.kube, self.begin = kube, time.monotonic()
+        self.since = time.time() if since is None else since
 
     def say(self, text: str) -> None:
         """A line, with the seconds since the demo began."""
@@ -120,8 +123,10 @@ class Demo:
         service = self.kube.need("Service", name)["spec"]["ports"][0]["port"]
         url = self.kube.need("MLflowServer", name)["status"]["url"]
         took = time.monotonic() - self.begin
+        minutes, seconds = divmod(round(time.time() - self.since), 60)
         print(f"""
-Done in {took:.0f} s. The server stays, with two experiments and the model "churn" in it.
+Done in {took:.0f} s; {minutes} min {seconds} s in total.
+The server stays, with two experiments and the model "churn" in it.
 
   In the cluster: {url}
   To open it here:
@@ -132,15 +137,23 @@ Done in {took:.0f} s. The server stays, with two experiments and the model "chur
 
 
 def main() -> int:
-    """Exit code 0 if the model was loaded back and predicts, otherwise 1. `install` only installs the operator."""
+    """Exit code 0 if the model was loaded back and predicts, otherwise 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.demo", description="The demo, on the test cluster."
+    )
+    parser.add_argument("does", nargs="?", choices=["install"], help="only install the operator")
+    parser.add_argument("--since", type=float, help="when the whole command began, in seconds since 1970")
+    asked = parser.parse_args()
     try:
-        demo = Demo(Kube(NAMESPACE))
+        demo = Demo(Kube(NAMESPACE), asked.since)
     except FileNotFoundError as missing:
         print(missing, file=sys.stderr)
         return 1
     try:
         with in_use.hold(demo.kube.settings, shared=True):
-            _run(demo)
+            demo.install_operator()
+            if asked.does != "install":
+                _run(demo)
     except (Stuck, AssertionError, TimeoutError, subprocess.TimeoutExpired) as why:
         demo.explain(why)
         return 1
@@ -148,9 +161,6 @@ def main() -> int:
 
 
 def _run(demo: Demo) -> None:
-    demo.install_operator()
-    if sys.argv[1:] == ["install"]:
-        return
     name = demo.apply_server()
     demo.wait_ready(name)
     port = demo.kube.need("Service", name)["spec"]["ports"][0]["port"]

@@ -259,7 +259,7 @@ def test_an_image_without_pg_dump_is_told(pod: Pod) -> None:
 
 
 RARE = pytest.mark.long_running(
-    reason="two containers each; the other tests here make the store fail in another way, with the same answer"
+    reason="two containers each; the case of SignatureDoesNotMatch checks the answer to another error of the store"
 )
 
 

@@ -29,7 +29,7 @@ USER = "INSERT INTO users (username, password_hash, is_admin) VALUES ('scientist
         pytest.param(
             False,
             id="from-before-3.6",
-            marks=pytest.mark.long_running(reason="15 s of CPU time; the other case is much alike"),
+            marks=pytest.mark.long_running(reason="15 s of CPU time; the case `counted` checks it"),
         ),
     ],
 )

@@ -141,7 +141,7 @@ def listens(name: str) -> bool:
         pytest.param(
             "1",
             marks=pytest.mark.long_running(
-                reason="two more servers; tests/e2e has servers with one worker, and the other case here several"
+                reason="two more servers; the case of two workers checks the same answers"
             ),
         ),
         "2",
