@@ -93,9 +93,10 @@ def _stores(faults: Faults, postgres: Postgres, minio: MinIO) -> None:
     faults.told("DatabaseReady", "DatabaseEncodingUnsupported", "LATIN1", "ENCODING 'UTF8'")
     faults.mended("ArtifactStoreReady")
 
+    # Read-only before it has the right name: otherwise the operator may see it as writable for a moment.
+    postgres.query("ALTER DATABASE spare SET default_transaction_read_only = on", "postgres")
     postgres.query("DROP DATABASE mlflow WITH (FORCE)", "postgres")
     postgres.query("ALTER DATABASE spare RENAME TO mlflow", "postgres")
-    postgres.query("ALTER DATABASE mlflow SET default_transaction_read_only = on", "postgres")
     faults.told("DatabaseReady", "DatabaseReadOnly", "lets nothing be written")
     postgres.query("ALTER DATABASE mlflow RESET default_transaction_read_only", "postgres")
     faults.mended("DatabaseReady")
