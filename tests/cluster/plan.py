@@ -183,6 +183,11 @@ def docker_images(s: Settings) -> Iterator[Step]:
         standins.registry_image,
     )
     yield from (_in_docker(s, make(s)) for make in makers)
+    yield Step(
+        f"{OPERATOR} in docker",
+        lambda sh: registry.holds(sh, s.operator_image),
+        lambda sh: registry.pull(sh, s.operator_image),
+    )
 
 
 def operator(s: Settings) -> Iterator[Step]:

@@ -98,7 +98,8 @@ def labels(sh: Shell, reference: str) -> Mapping[str, str] | None:
 
 def holds(sh: Shell, reference: str) -> bool:
     """Whether the registry holds exactly the image that docker has under `reference`."""
-    return _config(sh, reference) == sh.out("docker", "image", "inspect", "-f", "{{.Id}}", reference)
+    identity = sh.ask("docker", "image", "inspect", "-f", "{{.Id}}", reference)
+    return identity is not None and _config(sh, reference) == identity
 
 
 def digest(sh: Shell, reference: str) -> str:
