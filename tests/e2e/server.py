@@ -157,9 +157,10 @@ class Server:
         """Waits until the one ready pod of the component is another one than `old`; returns it."""
 
         def new() -> Object | None:
-            fresh = [pod for pod in self.pods(component) if is_ready(pod)]
-            others = [pod for pod in self.pods(component) if pod["metadata"]["uid"] == old["metadata"]["uid"]]
-            return fresh[0] if len(fresh) == 1 and not others else None
+            pods = self.pods(component)
+            fresh = [pod for pod in pods if is_ready(pod)]
+            gone = all(pod["metadata"]["uid"] != old["metadata"]["uid"] for pod in pods)
+            return fresh[0] if len(fresh) == 1 and gone else None
 
         found: Object = eventually(f"a new {component} pod of {self.name} is ready", new, within)
         return found

@@ -134,6 +134,13 @@ def _quota_while_serving(faults: Faults) -> None:
     """A pod that is lost is not made again: the quota was lowered meanwhile."""
     server, ns = faults.server, faults.server.kube
     ns.apply(quota(2))
+
+    def in_force() -> bool:
+        hard = (ns.need("ResourceQuota", "team").get("status") or {}).get("hard") or {}
+        return bool(hard.get("pods") == "2")
+
+    # Admission goes by the status, and the ReplicaSet keeps the first sentence that it got.
+    eventually("the lower quota is in force", in_force, timeouts.SETTLED)
     ns.delete("Pod", server.pod()["metadata"]["name"])
     faults.told("ServerAvailable", "QuotaExceeded", "the server", "limited: pods=2", "spec.resources")
     ns.apply(quota(3))

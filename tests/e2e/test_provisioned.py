@@ -317,8 +317,9 @@ def _obstacles(faults: Faults, others: Kube, platform: Platform, admin: str, wan
     faults.told("DatabaseReady", "DatabaseUnreachable", "no connection left", "max_connections")
     query(f'ALTER ROLE "{admin}" CONNECTION LIMIT -1', "postgres")
     faults.told("DatabaseReady", "NameConflict", f'a database "{wanted}"', "left alone")
-    query(f'DROP DATABASE "{wanted}"', "postgres")
+    # Read-only before nothing is in the way any more: otherwise the operator may create the database first.
     query(f'ALTER ROLE "{admin}" SET default_transaction_read_only = on', "postgres")
+    query(f'DROP DATABASE "{wanted}"', "postgres")
     server.look()
     faults.told("DatabaseReady", "DatabaseReadOnly", "a standby", "spec.database.provision")
     query(f'ALTER ROLE "{admin}" RESET default_transaction_read_only', "postgres")
