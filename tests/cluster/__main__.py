@@ -16,6 +16,8 @@ from .settings import CLUSTER, Settings, load
 from .shell import Failed, Shell
 
 LOCK, TEST_IMAGES_LOCK = "lock", "lock-test-images"
+UNATTENDED = {"PIP_NO_INPUT": "1"}
+"""Environment in which no step waits for an answer on the terminal: pip would ask for a package index' password."""
 LOCKS = (LOCK, TEST_IMAGES_LOCK, standins.LOCK, in_use.FILE)
 
 
@@ -179,10 +181,6 @@ def _authorities() -> dict[str, str]:
         if os.path.exists(bundle)
         else {}
     )
-
-
-UNATTENDED = {"PIP_NO_INPUT": "1"}
-"""pip would ask on the terminal for a password of a package index, unseen."""
 
 
 def _interrupt(*_: object) -> None:

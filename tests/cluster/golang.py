@@ -46,6 +46,8 @@ class Module:
     variables: Mapping[str, str] = field(default_factory=dict)
     separate: frozenset[str] = frozenset()
     """Programs that the compiler refuses to build in one call with the others."""
+    priority: int = PRIORITY
+    """For `nice`, while they are compiled."""
 
     @property
     def folder(self) -> Path:
@@ -112,13 +114,13 @@ def install(s: Settings, sh: Shell) -> None:
     partial.rename(target)
 
 
-def build(s: Settings, sh: Shell, module: Module, names: Iterable[str], *, priority: int = PRIORITY) -> None:
+def build(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> None:
     """Build these programs of `module`, in one call of the compiler where it allows that."""
     missing = [name for name in names if not module.built(s, [name])]
     together = [name for name in missing if name not in module.separate]
     for group in (together, *([name] for name in missing if name in module.separate)):
         if group:
-            _compile(s, sh, module, group, priority)
+            _compile(s, sh, module, group)
 
 
 def download(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> None:
@@ -128,14 +130,14 @@ def download(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> No
     sh.run(go, "list", "-deps", "-f", "", *packages, cwd=module.folder, env=ENVIRONMENT)
 
 
-def _compile(s: Settings, sh: Shell, module: Module, names: Sequence[str], priority: int) -> None:
+def _compile(s: Settings, sh: Shell, module: Module, names: Sequence[str]) -> None:
     # Linked into a folder of their own, so that an interrupted build leaves no incomplete program.
     partial = module.home(s) / f"part-{names[0]}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     packages = [module.programs[name] for name in names]
     options = (*FLAGS, "-ldflags", module.ldflags, "-o", f"{partial}/")
-    compiler = ("nice", "-n", str(priority), _required(s, sh), "build")
+    compiler = ("nice", "-n", str(module.priority), _required(s, sh), "build")
     sh.run(*compiler, *options, *packages, cwd=module.folder, env=ENVIRONMENT)
     (module.home(s) / "bin").mkdir(exist_ok=True)
     for name in names:

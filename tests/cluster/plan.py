@@ -216,12 +216,7 @@ def _built(s: Settings) -> Iterator[Step]:
         lambda sh: golang.download(s, sh, programs.minio(), ("minio",)),
         (GO,),
     )
-    yield Step(
-        COMPILE_MINIO,
-        lambda _: programs.minio().built(s, ("minio",)),
-        lambda sh: golang.build(s, sh, programs.minio(), ("minio",), priority=golang.BACKGROUND),
-        (DOWNLOAD_MINIO,),
-    )
+    yield _program(s, COMPILE_MINIO, programs.minio(), ("minio",), (DOWNLOAD_MINIO,), link=False)
     yield _image(s, standins.busybox(s), _debian_name(trixie))
     yield _image(s, standins.postgres(s), _debian_name(trixie))
     yield _image(s, standins.python(s), _debian_name(trixie))

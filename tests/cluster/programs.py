@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .golang import Module
+from .golang import BACKGROUND, Module
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """Names of the program `kubernetes` under which tests start it on the host, without a node."""
@@ -40,8 +40,8 @@ def node(pins: Mapping[str, str]) -> Module:
 
 
 def minio() -> Module:
-    """The embedded artifact store."""
-    return Module("minio", {"minio": "github.com/minio/minio"})
+    """The embedded artifact store. It is compiled beside Kubernetes, for which everything else waits."""
+    return Module("minio", {"minio": "github.com/minio/minio"}, priority=BACKGROUND)
 
 
 def kwok() -> Module:

@@ -35,7 +35,7 @@ class Forward:
         deadline = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < deadline:
             try:
-                requests.get(f"{self.url}/health", timeout=5)
+                requests.get(f"{self.url}/health", timeout=2)
                 return self
             except (requests.ConnectionError, requests.Timeout):
                 self._ends.wait(0.2)

@@ -179,7 +179,7 @@ REPRESENTATIVE = ("external-postgres-s3",)
 """Examples that `make test` applies. tests/apiserver has the API server accept all of them."""
 
 LONG_RUNNING = pytest.mark.long_running(
-    reason="one of many; tests/apiserver/test_examples.py has the API server accept each, external-postgres-s3 runs"
+    reason="one of many; tests/apiserver/test_examples.py has the API server accept each; REPRESENTATIVE run"
 )
 MARKS = {
     "direct-artifacts": [pytest.mark.second_images],

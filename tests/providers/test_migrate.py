@@ -29,7 +29,9 @@ USER = "INSERT INTO users (username, password_hash, is_admin) VALUES ('scientist
         pytest.param(
             False,
             id="from-before-3.6",
-            marks=pytest.mark.long_running(reason="15 s of CPU time; the case `counted` checks it"),
+            marks=pytest.mark.long_running(
+                reason="15 s of CPU time; the case `counted` runs the same migration"
+            ),
         ),
     ],
 )

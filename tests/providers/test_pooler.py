@@ -73,7 +73,7 @@ async def test_migrations_wait_for_each_other_and_leave_no_lock_in_the_pool(
     for setting in ("idle_in_transaction_session_timeout", "lock_timeout"):
         instance.query(f"ALTER ROLE \"{USER}\" SET {setting} = '2s'")
     running = [_migration(pooled) for _ in range(2)]
-    said = [process.communicate(timeout=400)[0] for process in running]
+    said = [process.communicate(timeout=120)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert all("schema is at" in each for each in said)
     assert instance.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
