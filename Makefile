@@ -40,9 +40,9 @@ define run-tiers
 	$(call TIER,cluster,tail -n +1 -f --pid=$$up $(LOGS)/test-cluster.log); wait $$up; up=; \
 	$(call TIER,chart,$(SUB) chart $(2)); \
 	$(call TIER,apiserver,$(SUB) apiserver $(2)); \
-	$(call TIER,operator,$(SUB) operator $(2)); \
+	$(call TIER,integration,$(SUB) integration $(2)); \
 	$(call TIER,contracts,$(SUB) --old-file=cluster contracts $(2)); \
-	$(call TIER,kind,$(SUB) --old-file=cluster e2e $(2))
+	$(call TIER,e2e,$(SUB) --old-file=cluster e2e $(2))
 endef
 
 venv: ## the project's Python environment, as locked
@@ -52,7 +52,7 @@ lint: venv ## style, types, and which layer may import which
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-# ALL=--all adds the long-running tests to unit, chart, apiserver, operator, contracts and e2e.
+# ALL=--all adds the long-running tests to unit, chart, apiserver, integration, contracts and e2e.
 unit: venv ## tests that need no cluster
 	$(PYTEST) -n 2 tests/unit $(ALL)
 chart: venv ## both charts, and the manifests
@@ -61,7 +61,7 @@ chart: venv ## both charts, and the manifests
 apiserver: venv ## tests against etcd and kube-apiserver alone
 	@$(CLUSTER) control-plane
 	$(PYTEST) -n 2 tests/apiserver $(ALL)
-operator: venv ## the operator against that API server, with simulated pods
+integration: venv ## the operator against that API server, with simulated pods
 	@$(CLUSTER) control-plane
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 --dist worksteal tests/integration $(ALL)
@@ -70,7 +70,7 @@ contracts: cluster venv ## the images used keep the promises of the published on
 	@# Tests that need an image of these wait for the same command.
 	@$(CLUSTER) test-images >$(LOGS)/test-images.log 2>&1 & images=$$!; \
 	trap 'kill $$images 2>/dev/null || :; wait' EXIT; trap 'exit 130' INT TERM; \
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/providers $(ALL)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/contracts $(ALL)
 e2e: cluster venv ## real servers on the test cluster
 	$(PYTHON) -m tests.e2e $(ALL)
 bench: cluster venv ## measure every figure beside its baseline (ONLY="a b", ROUNDS=5, RESUME=1, QUICK=1: each one once)
@@ -91,5 +91,5 @@ clean: ## remove the cluster and everything that was created for it, except the 
 clean-cache: ## remove the cache: the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint unit chart apiserver operator contracts e2e picture bench bench-docs generate clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint unit chart apiserver integration contracts e2e picture bench bench-docs generate clean clean-cache
 .DEFAULT_GOAL := help

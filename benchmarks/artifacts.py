@@ -4,8 +4,8 @@ import os
 
 from mlflow.utils import server_info
 from tests.e2e import timeouts
+from tests.e2e.large_files import Trip, by_a_stranger, given, peak, there_and_back
 from tests.e2e.server import LITTLE, Server, is_ready, small
-from tests.e2e.transfer import Trip, by_a_stranger, given, peak, there_and_back
 
 from benchmarks import stores
 from benchmarks.capacity import MIB, Resources

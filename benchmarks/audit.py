@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import Kube, Object
 
-ACCOUNT = f"system:serviceaccount:{release.NAMESPACE}:{release.RELEASE}"
+ACCOUNT = f"system:serviceaccount:{operator_release.NAMESPACE}:{operator_release.RELEASE}"
 LOGS = "/var/log/kubernetes"
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 FLOW = "bench-mlflow-operator"
@@ -55,7 +55,7 @@ def counted(kube: Kube) -> Iterator[None]:
 
 
 def _flow_schema() -> Object:
-    subject = {"namespace": release.NAMESPACE, "name": release.RELEASE}
+    subject = {"namespace": operator_release.NAMESPACE, "name": operator_release.RELEASE}
     rule = {
         "subjects": [{"kind": "ServiceAccount", "serviceAccount": subject}],
         "resourceRules": [

@@ -16,7 +16,8 @@ from benchmarks.memory import WorkingSet
 from benchmarks.rows import Row, at_most
 from benchmarks.stores import Stores
 from benchmarks.upgrade import LONG, ROUNDS, template
-from mlflow_operator.core import labels, sizing
+from mlflow_operator.kube import labels
+from mlflow_operator.model import resources as sizing
 
 LIMIT = 1.2
 TENTH = 10

@@ -15,8 +15,8 @@ from benchmarks.capacity import Resources
 from benchmarks.client import Api
 from benchmarks.lab import Lab
 from benchmarks.rows import Row, at_most
-from mlflow_operator.core import sizing
-from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model import resources as sizing
+from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
 
 NAME = "tracking"
 LIMIT = 1.3

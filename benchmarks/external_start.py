@@ -12,7 +12,7 @@ from benchmarks.lab import Lab
 from benchmarks.rows import Row, at_most
 from benchmarks.stores import TEMPLATE, Stores
 from benchmarks.waits import is_ready
-from mlflow_operator.core import sizing
+from mlflow_operator.model import resources as sizing
 
 EMPTY_LIMIT, MIGRATED_LIMIT = 1.25, 1.2
 

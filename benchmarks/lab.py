@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.cluster import in_use, operator_image
+from tests.cluster import operator_image, usage_lock
 from tests.cluster.shell import Failed
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import CommandError, Kube
 from tests.e2e.server import Server, small
 
@@ -62,7 +62,7 @@ class Lab(Waits):
             self.say(f"deleting namespaces of an interrupted run: {names}")
             self.kube.kubectl("delete", *found, "--ignore-not-found", "--wait=false")
             self.until("these namespaces are deleted", lambda: not self._labelled(), GONE, 0.5)
-        self.run("Helm has installed the operator", lambda: release.install(self.kube), INSTALLED)
+        self.run("Helm has installed the operator", lambda: operator_release.install(self.kube), INSTALLED)
 
     def _labelled(self) -> str:
         return self.kube.kubectl("get", "namespaces", "-l", BENCH_LABEL, "-o", "name")
@@ -72,7 +72,7 @@ class Lab(Waits):
         """Holds the lock of all that use this cluster. Raises BusyError if another run holds it."""
         with ExitStack() as claimed:
             try:
-                claimed.enter_context(in_use.claim(self.kube.settings))
+                claimed.enter_context(usage_lock.claim(self.kube.settings))
             except Failed as failure:
                 raise BusyError(f"{failure}. {failure.hint}") from None
             yield

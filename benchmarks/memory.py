@@ -5,7 +5,7 @@ import threading
 from types import TracebackType
 
 from tests.cluster import node
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import Kube
 
 MIB = 1024 * 1024
@@ -74,13 +74,13 @@ def working_set(line: str) -> float | None:
 
 def leader(kube: Kube) -> str:
     """The name of the pod that holds the lease."""
-    lease = kube.within(release.NAMESPACE).need("Lease", release.RELEASE)
+    lease = kube.within(operator_release.NAMESPACE).need("Lease", operator_release.RELEASE)
     holder = str(lease["spec"]["holderIdentity"])
-    names = [str(pod["metadata"]["name"]) for pod in release.pods(kube)]
+    names = [str(pod["metadata"]["name"]) for pod in operator_release.pods(kube)]
     return next((name for name in names if holder.startswith(name)), names[0])
 
 
 def container(kube: Kube) -> str:
     """The id of the leader's container."""
-    pod = kube.within(release.NAMESPACE).need("Pod", leader(kube))
+    pod = kube.within(operator_release.NAMESPACE).need("Pod", leader(kube))
     return str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("//")[2]

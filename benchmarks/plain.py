@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 
-from tests.e2e import stores
+from tests.e2e import external_stores
 from tests.e2e.kube import Object
 from tests.e2e.server import COMPONENT, SERVER_LABEL
 
@@ -147,7 +147,7 @@ def _template(
                     "image": image,
                     "command": command,
                     "env": env,
-                    "securityContext": stores.SECURITY,
+                    "securityContext": external_stores.SECURITY,
                     "volumeMounts": [HOME_MOUNT],
                     **more,
                 }

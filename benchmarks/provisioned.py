@@ -6,9 +6,9 @@ Roles, databases, users and policies are real. All pods are simulated, so each s
 
 import time
 
+from tests.e2e.external_stores import secret
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import API_VERSION
-from tests.e2e.stores import secret
 
 from benchmarks import audit, kwok, namespaces, scale, stores
 from benchmarks.capacity import Resources

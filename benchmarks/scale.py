@@ -5,7 +5,7 @@ The pods are simulated. Databases, buckets and the operator's work on them are r
 
 import time
 
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import Object
 from tests.e2e.server import API_VERSION, LITTLE
 
@@ -105,15 +105,15 @@ def _server(database: str, shared: stores.Stores) -> Object:
 
 def restart_operator(waits: Waits) -> None:
     """Replaces the operator's pod: its memory must not be that of an earlier number of servers."""
-    own = waits.kube.within(release.NAMESPACE)
-    before = {pod["metadata"]["uid"] for pod in release.pods(waits.kube)}
-    own.kubectl("rollout", "restart", f"deployment/{release.RELEASE}")
+    own = waits.kube.within(operator_release.NAMESPACE)
+    before = {pod["metadata"]["uid"] for pod in operator_release.pods(waits.kube)}
+    own.kubectl("rollout", "restart", f"deployment/{operator_release.RELEASE}")
 
     def leads() -> bool:
-        pods = release.pods(waits.kube)
+        pods = operator_release.pods(waits.kube)
         if len(pods) != 1 or pods[0]["metadata"]["uid"] in before:
             return False
-        lease = own.need("Lease", release.RELEASE)
+        lease = own.need("Lease", operator_release.RELEASE)
         return str(lease["spec"].get("holderIdentity") or "").startswith(str(pods[0]["metadata"]["name"]))
 
     waits.until("a new pod of the operator is the leader", leads, 180)

@@ -7,9 +7,9 @@ import boto3
 import psycopg
 from psycopg import sql
 from tests.e2e import timeouts
+from tests.e2e.external_stores import SECURITY, secret
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import is_ready
-from tests.e2e.stores import SECURITY, secret
 
 from benchmarks.capacity import Resources
 from benchmarks.waits import Waits

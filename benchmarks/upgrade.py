@@ -17,9 +17,9 @@ from benchmarks.lab import Lab
 from benchmarks.rows import Row, at_most, reported
 from benchmarks.stores import Stores
 from benchmarks.waits import is_ready
-from mlflow_operator import payload
-from mlflow_operator.core import sizing
-from mlflow_operator.core.versions import TESTED
+from mlflow_operator import pod_scripts
+from mlflow_operator.model import resources as sizing
+from mlflow_operator.model.versions import TESTED
 
 OLD, OLDEST = "3.14.0", "2.22.5"
 """The operator knows every migration from the first version; from the second one, metrics get a new index."""
@@ -89,7 +89,7 @@ def template(lab: Lab, shared: Stores, image: str, name: str, count: int) -> str
     return name
 
 
-_MIGRATE = ["python3", "-u", "-c", payload.MIGRATE]
+_MIGRATE = ["python3", "-u", "-c", pod_scripts.MIGRATE]
 
 
 def _with_copy(shared: Stores, version: str, take_it: Callable[[str], A]) -> A:

@@ -13,7 +13,7 @@ import requests
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from tests.cluster import node
-from tests.e2e import release, timeouts
+from tests.e2e import operator_release, timeouts
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import API_VERSION, Server
 
@@ -45,7 +45,7 @@ class Waits:
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
         self.begin = time.monotonic()
-        self.namespaces = {release.NAMESPACE}
+        self.namespaces = {operator_release.NAMESPACE}
         self._looked = 0.0
         self._first_seen: dict[str, float] = {}
         self._client = config.new_client_from_config(str(kube.settings.kubeconfig))

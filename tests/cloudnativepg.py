@@ -6,7 +6,7 @@ pkg/specs/secrets.go there).
 import json
 from typing import Any
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 
 _STRING: Object = {"type": "string"}
 _COUNT: Object = {"type": "integer"}

@@ -12,11 +12,11 @@ import click
 import yaml
 
 from mlflow_operator import __version__, api
+from mlflow_operator import render as desired
 from mlflow_operator.api.crd import as_yaml
-from mlflow_operator.core import desired
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.versions import Images
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.versions import Images
 
 if TYPE_CHECKING:
     from mlflow_operator.doctor.operators import Deployed
@@ -83,11 +83,11 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     Runs in a cluster with the service account's rights, elsewhere with KUBECONFIG's.
     """
     # imported here, so that the other commands start fast and without the cluster's libraries
-    from mlflow_operator.controller import logs  # noqa: PLC0415
-    from mlflow_operator.controller.election import LeaseLost  # noqa: PLC0415
-    from mlflow_operator.controller.run import Settings  # noqa: PLC0415
-    from mlflow_operator.controller.run import run as work  # noqa: PLC0415
-    from mlflow_operator.controller.watch import WatchLost  # noqa: PLC0415
+    from mlflow_operator.kube.leader_election import LeaseLost  # noqa: PLC0415
+    from mlflow_operator.runtime import logging as logs  # noqa: PLC0415
+    from mlflow_operator.runtime.run import Settings  # noqa: PLC0415
+    from mlflow_operator.runtime.run import run as work  # noqa: PLC0415
+    from mlflow_operator.runtime.watch import WatchLost  # noqa: PLC0415
 
     logs.setup(log_level.upper(), plain=log_format == "text")
     settings = Settings(
@@ -120,10 +120,10 @@ def release(namespaces: tuple[str, ...], operator: str | None) -> None:
     Servers with `deletionPolicy: Delete` are then as with Retain: none of their data is deleted with them. The chart
     does this by itself; without Helm, run it as the last thing before the operator is deleted.
     """
-    from mlflow_operator.controller import logs  # noqa: PLC0415
-    from mlflow_operator.controller.cluster import Cluster, ClusterError  # noqa: PLC0415
-    from mlflow_operator.controller.metrics import Metrics  # noqa: PLC0415
-    from mlflow_operator.controller.uninstall import Deployed, let_all_go  # noqa: PLC0415
+    from mlflow_operator.components.deletion.uninstall import Deployed, let_all_go  # noqa: PLC0415
+    from mlflow_operator.kube.client import Cluster, ClusterError  # noqa: PLC0415
+    from mlflow_operator.runtime import logging as logs  # noqa: PLC0415
+    from mlflow_operator.status.metrics import Metrics  # noqa: PLC0415
 
     logs.setup("WARNING", plain=True)
     place, slash, name = (operator or "").partition("/")

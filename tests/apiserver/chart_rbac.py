@@ -1,6 +1,6 @@
 """The operator's service account, roles and bindings, as its chart renders them."""
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import ApiError, Client
 from tests.chart.rendering import Values, render
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import requests
 import yaml
 
-from mlflow_operator.core.kinds import Kind
+from mlflow_operator.kube.kinds import Kind
 
 Object = dict[str, Any]
 

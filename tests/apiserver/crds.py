@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from mlflow_operator import api
-from mlflow_operator.core import kinds
+from mlflow_operator.kube import kinds
 from tests import cloudnativepg
 from tests.apiserver.client import Client, Object
 from tests.cluster.settings import ROOT

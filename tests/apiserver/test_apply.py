@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mlflow_operator import api
-from mlflow_operator.controller.apply import ensure
-from mlflow_operator.controller.cluster import Cluster
-from mlflow_operator.controller.metrics import Metrics
-from mlflow_operator.controller.observe import OWNED
-from mlflow_operator.controller.repairs import Repairs
-from mlflow_operator.core import compare, desired, kinds
-from mlflow_operator.core.kinds import Kind
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.strangers import corrections
-from mlflow_operator.core.versions import Images
+from mlflow_operator import render as desired
+from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.kube import diff, kinds
+from mlflow_operator.kube.apply import ensure
+from mlflow_operator.kube.apply_backoff import Repairs
+from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.kinds import Kind
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.unmanaged_fields import corrections
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.versions import Images
+from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import Client
 from tests.apiserver.control_plane import ControlPlane
 
@@ -131,7 +132,7 @@ async def test_second_apply_writes_nothing(
     """The comparison finds no difference in what the API server stored, defaults included."""
     obj = objects[kind]
     stored = await applied(cluster, obj, owner)
-    assert compare.drift(obj, stored) == []
+    assert diff.drift(obj, stored) == []
     assert corrections(obj, stored) == []
     assert await ensure(cluster, obj, stored, owner) is None
     assert await observe(cluster, obj) == stored
@@ -146,7 +147,7 @@ async def test_changed_field_is_reverted(
     stored = await applied(cluster, obj, owner)
     changed = admin.merge(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], change)
     assert value(changed) != value(stored)
-    assert compare.drift(obj, changed)
+    assert diff.drift(obj, changed)
     await ensure(cluster, obj, changed, owner, repairs=Repairs())
     repaired = await observe(cluster, obj)
     assert value(repaired) == value(stored)

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import crds
 from tests.apiserver.client import ApiError, Client
 

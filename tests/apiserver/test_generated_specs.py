@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from mlflow_operator import api
-from mlflow_operator.controller.cluster import Cluster
-from mlflow_operator.controller.metrics import Metrics
-from mlflow_operator.core import compare, desired, kinds
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.strangers import corrections
-from mlflow_operator.core.versions import Images
+from mlflow_operator import render as desired
+from mlflow_operator.kube import diff, kinds
+from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.unmanaged_fields import corrections
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.versions import Images
+from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import ApiError, Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.unit.api.specs import specs
@@ -120,7 +121,7 @@ async def _apply_twice(cluster: Cluster, obj: Object) -> None:
     await cluster.apply(obj)
     observed = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     assert observed
-    assert (compare.drift(obj, observed), corrections(obj, observed)) == ([], [])
+    assert (diff.drift(obj, observed), corrections(obj, observed)) == ([], [])
     again = await cluster.apply(obj)
     for answer in (observed, again):
         # The API server rewrites the managed fields of some kinds (PersistentVolumeClaim) even if nothing changes.

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 import yaml
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.processes import find

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator.api import API_VERSION, KIND
-from mlflow_operator.core import kinds
+from mlflow_operator.kube import kinds
 from tests.apiserver.client import ApiError, Client
 from tests.apiserver.kubectl import Kubectl, KubectlError
 from tests.unit.api.refusals import ACCEPTED, CHANGED, PRUNED, WRITTEN, Consent, Refusal

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from mlflow_operator.core.objects import Object
-from tests.chart.conformity import TESTED
+from mlflow_operator.kube.objects import Object
+from tests.chart.kubeconform import TESTED
 from tests.generate import CHART, SERVER_CHART, Failed, helm
 
 RELEASE, NAMESPACE = "mlflow-operator", "operators"

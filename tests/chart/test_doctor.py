@@ -1,9 +1,9 @@
 """doctor asks for just those permissions that the chart grants, and finds the operator that the chart installs."""
 
 from mlflow_operator import __version__
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor import needs, operators
 from mlflow_operator.doctor.needs import Permission
+from mlflow_operator.kube.objects import Object
 from tests.chart.rendering import NAMESPACE, only, render
 
 

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from mlflow_operator import api
 from mlflow_operator.cli import main
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.versions import TESTED as MLFLOW
-from mlflow_operator.core.versions import Images
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.versions import TESTED as MLFLOW
+from mlflow_operator.model.versions import Images
 from tests import generate
-from tests.chart.conformity import NEWEST, OLDEST, misfits
+from tests.chart.kubeconform import NEWEST, OLDEST, misfits
 from tests.cluster.settings import ROOT
 
 MANIFESTS = ROOT / "manifests"

@@ -7,8 +7,8 @@ import click
 import pytest
 
 from mlflow_operator.cli import main
-from mlflow_operator.core.objects import Object
-from tests.chart.conformity import NEWEST, OLDEST, TESTED, misfits
+from mlflow_operator.kube.objects import Object
+from tests.chart.kubeconform import NEWEST, OLDEST, TESTED, misfits
 from tests.chart.rendering import (
     CASES,
     EVERYTHING,

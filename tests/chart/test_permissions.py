@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from mlflow_operator.controller.observe import OWNED
-from mlflow_operator.core import kinds
-from mlflow_operator.core.kinds import Kind
-from mlflow_operator.core.objects import Object
+from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.kinds import Kind
+from mlflow_operator.kube.objects import Object
 from tests.chart.rendering import CASES, NAMESPACE, render
 
 Permission = tuple[str, str, str]

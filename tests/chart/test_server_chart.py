@@ -8,12 +8,12 @@ import yaml
 
 from mlflow_operator import api
 from mlflow_operator.api.crd import openapi_schema
-from mlflow_operator.core import mlflow
-from mlflow_operator.core.names import Names
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.pods import CONTAINER_SECURITY
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.versions import TESTED, Images
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import mlflow_env
+from mlflow_operator.model.names import Names
+from mlflow_operator.model.pod_template import CONTAINER_SECURITY
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.versions import TESTED, Images
 from tests import server_values
 from tests.chart.rendering import SERVER_CASES, only, refusal, render_server
 from tests.cluster.settings import ROOT
@@ -194,7 +194,10 @@ def test_the_test_runs_where_and_as_the_server_does(case: str) -> None:
     expected = values.get("test", {}).get("image") or made.image
     assert container["image"] == expected
     assert container["envFrom"] == [{"configMapRef": {"name": Names(made.owner.name).client}}]
-    assert spec["securityContext"].items() >= {"runAsUser": mlflow.USER, **made.pods.security_context}.items()
+    assert (
+        spec["securityContext"].items()
+        >= {"runAsUser": mlflow_env.USER, **made.pods.security_context}.items()
+    )
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == CONTAINER_SECURITY

@@ -10,15 +10,27 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from . import debian, engine, in_use, locks, network, node, operator_image, plan, problems, registry, standins
-from .progress import Step, run_steps
-from .settings import CLUSTER, Settings, load
-from .shell import Failed, Shell
+from tests.cluster import (
+    debian,
+    engine,
+    locks,
+    network,
+    node,
+    operator_image,
+    plan,
+    problems,
+    registry,
+    substitute_images,
+    usage_lock,
+)
+from tests.cluster.progress import Step, run_steps
+from tests.cluster.settings import CLUSTER, Settings, load
+from tests.cluster.shell import Failed, Shell
 
 LOCK, TEST_IMAGES_LOCK = "lock", "lock-test-images"
 UNATTENDED = {"PIP_NO_INPUT": "1"}
 """Environment in which no step waits for an answer on the terminal: pip would ask for a package index' password."""
-LOCKS = (LOCK, TEST_IMAGES_LOCK, standins.LOCK, in_use.FILE)
+LOCKS = (LOCK, TEST_IMAGES_LOCK, substitute_images.LOCK, usage_lock.FILE)
 
 
 class Session:
@@ -108,13 +120,13 @@ def down(run: Session) -> int:
     if sh.ok("docker", "--version"):
         if not engine.answers(sh):
             engine.start(s, sh)  # it holds what is to be removed
-        with in_use.claim(s):
+        with usage_lock.claim(s):
             node.delete(sh)
         registry.remove(s, sh)
         network.remove(sh)
         for reference in operator_image.all_references(s, sh):
             sh.ok("docker", "rmi", reference, timeout=120)
-        standins.remove_all(s, sh)
+        substitute_images.remove_all(s, sh)
     engine.stop(s, sh)
     s.kubeconfig.unlink(missing_ok=True)
     print(
@@ -132,7 +144,7 @@ def clean_cache(run: Session) -> int:
         print("The cluster or its registry still needs the cache. Run make clean first.")
         return 1
     engine.stop(s, sh)
-    with locked(s, TEST_IMAGES_LOCK), in_use.claim(s):
+    with locked(s, TEST_IMAGES_LOCK), usage_lock.claim(s):
         # A process that waits for a lock has its file open, so the files stay.
         for path in s.cache.iterdir():
             if path.is_dir() and not path.is_symlink():

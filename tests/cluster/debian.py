@@ -11,8 +11,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from .settings import Settings
-from .shell import Failed, Shell
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
 
 LABEL = "mlflow-operator.dev/stand-in"
 """Label of every image that is built here; its value identifies what the image was built from."""

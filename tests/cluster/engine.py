@@ -6,8 +6,8 @@ import signal
 import time
 from pathlib import Path
 
-from .settings import Settings
-from .shell import Failed, Shell
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
 
 START_SECONDS = 60
 CAP_SYS_RESOURCE = 24

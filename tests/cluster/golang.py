@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .settings import Settings
-from .shell import Failed, Shell
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
 
 MODULES = Path(__file__).parent / "go"
 FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")

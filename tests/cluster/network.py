@@ -4,9 +4,9 @@ import json
 import os
 import shutil
 
-from .settings import CLUSTER
-from .shell import Failed, Shell
-from .tools import SBIN
+from tests.cluster.settings import CLUSTER
+from tests.cluster.shell import Failed, Shell
+from tests.cluster.tools import SBIN
 
 NAME = CLUSTER
 BRIDGE = "br-mlflow-op"

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import in_use, network, registry
-from .settings import CLUSTER, ROOT, Settings
-from .shell import Failed, Shell
+from tests.cluster import network, registry, usage_lock
+from tests.cluster.settings import CLUSTER, ROOT, Settings
+from tests.cluster.shell import Failed, Shell
 
 CONTAINER = f"{CLUSTER}-control-plane"
 MARK = "/kind/mlflow-operator"
@@ -42,7 +42,7 @@ def ensure(s: Settings, sh: Shell) -> None:
                     return
                 time.sleep(0.5)
         sh.note("The existing cluster is incomplete or outdated. Creating it again.\n")
-        with in_use.claim(s):
+        with usage_lock.claim(s):
             delete(sh)
     _create(s, sh)
 

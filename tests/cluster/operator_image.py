@@ -2,9 +2,9 @@
 
 import hashlib
 
-from . import node, registry, standins
-from .settings import Settings
-from .shell import Failed, Shell
+from tests.cluster import node, registry, substitute_images
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
 
 DIGITS = 12
 BUILD_ARGUMENTS = ("IMAGE_PYTHON", "UV")
@@ -29,9 +29,9 @@ def build(s: Settings, sh: Shell) -> None:
     The second one (`reference`) lets Kubernetes see a change: applying the same tag twice restarts no pod.
     """
     version, content = _references(s)
-    stand_in = standins.is_stand_in(sh, s.pins["IMAGE_PYTHON"])
+    stand_in = substitute_images.is_stand_in(sh, s.pins["IMAGE_PYTHON"])
     if stand_in:
-        standins.load(s, sh, standins.python(s))
+        substitute_images.load(s, sh, substitute_images.python(s))
     flags = [part for name in BUILD_ARGUMENTS for part in ("--build-arg", f"{name}={s.pins[name]}")]
     # Next to stand-ins, the build reaches the package indexes as the host does.
     network = ("--network", "host") if stand_in else ()
@@ -70,7 +70,7 @@ def _references(s: Settings) -> tuple[str, str]:
 
 def _fingerprint(s: Settings) -> str:
     seen = hashlib.sha256(repr([s.pins[name] for name in BUILD_ARGUMENTS]).encode())
-    seen.update(standins.python(s).fingerprint(s).encode())
+    seen.update(substitute_images.python(s).fingerprint(s).encode())
     code = sorted(
         path
         for path in (s.root / "operator").rglob("*")

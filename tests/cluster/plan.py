@@ -11,7 +11,7 @@ Everything else (Debian base images, images, the Python environment) runs next t
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from . import (
+from tests.cluster import (
     debian,
     engine,
     golang,
@@ -19,16 +19,16 @@ from . import (
     node,
     operator_image,
     programs,
-    published,
+    published_images,
     registry,
-    standins,
+    substitute_images,
     tools,
 )
-from .golang import Module
-from .progress import Step
-from .settings import Settings
-from .shell import Failed, Shell
-from .standins import StandIn
+from tests.cluster.golang import Module
+from tests.cluster.progress import Step
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
+from tests.cluster.substitute_images import StandIn
 
 DEMO_IMAGES = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX")
 """What `make demo` runs on the node besides the operator. All other images are built while the first tests run."""
@@ -68,11 +68,11 @@ def choose(s: Settings, sh: Shell) -> tuple[bool, str]:
     if s.images != "auto":
         return s.images == "build", f"Images: {s.images}, as IMAGES says."
     references = [s.pins[name] for name in (*DEMO_IMAGES, *HOST_IMAGES)]
-    if all(standins.is_published(sh, reference) for reference in references):
+    if all(substitute_images.is_published(sh, reference) for reference in references):
         return False, "Images: published, already here."
-    if (registry.data(s) / "docker").exists() and standins.is_stand_in(sh, s.pins["IMAGE_NODE"]):
+    if (registry.data(s) / "docker").exists() and substitute_images.is_stand_in(sh, s.pins["IMAGE_NODE"]):
         return True, "Images: built here earlier (IMAGES=pull replaces them by the published ones)."
-    unreachable = published.silent_hosts(references)
+    unreachable = published_images.silent_hosts(references)
     if unreachable:
         verb = "does not answer" if len(unreachable) == 1 else "do not answer"
         return (
@@ -156,16 +156,18 @@ def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
     """Images that only tests use, in the registry, from which the node pulls what a test runs, and in docker."""
     if build:
         yield _program(s, COMPILE_TOXIPROXY, programs.toxiproxy(), ("toxiproxy",), (GO,), link=False)
-        yield _image(s, standins.toxiproxy(s), COMPILE_TOXIPROXY)
-        yield _image(s, standins.seaweedfs(s))
-        yield from (_in_docker(s, image) for image in (standins.toxiproxy(s), standins.seaweedfs(s)))
+        yield _image(s, substitute_images.toxiproxy(s), COMPILE_TOXIPROXY)
+        yield _image(s, substitute_images.seaweedfs(s))
+        yield from (
+            _in_docker(s, image) for image in (substitute_images.toxiproxy(s), substitute_images.seaweedfs(s))
+        )
     else:
         yield from (_pull(s, s.pins[name]) for name in TEST_IMAGES)
-    for image in (standins.pgbouncer(s), standins.client(s, sh)):
+    for image in (substitute_images.pgbouncer(s), substitute_images.client(s, sh)):
         yield _image(s, image)
         yield _in_docker(s, image)
     official = s.pins["IMAGE_MLFLOW"].partition(":")[0] + ":"
-    for image in standins.earlier_mlflow(s):
+    for image in substitute_images.earlier_mlflow(s):
         if image.reference.startswith(official) and not build:
             yield _pull(s, image.reference)
         else:
@@ -175,12 +177,12 @@ def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
 def docker_images(s: Settings) -> Iterator[Step]:
     """Copies in docker of the images that tests run there, outside the cluster."""
     makers = (
-        standins.busybox,
-        standins.minio,
-        standins.mlflow,
-        standins.postgres,
-        standins.python,
-        standins.registry_image,
+        substitute_images.busybox,
+        substitute_images.minio,
+        substitute_images.mlflow,
+        substitute_images.postgres,
+        substitute_images.python,
+        substitute_images.registry_image,
     )
     yield from (_in_docker(s, make(s)) for make in makers)
     yield Step(
@@ -217,27 +219,27 @@ def _built(s: Settings) -> Iterator[Step]:
         (GO,),
     )
     yield _program(s, COMPILE_MINIO, programs.minio(), ("minio",), (DOWNLOAD_MINIO,), link=False)
-    yield _image(s, standins.busybox(s), _debian_name(trixie))
-    yield _image(s, standins.postgres(s), _debian_name(trixie))
-    yield _image(s, standins.python(s), _debian_name(trixie))
-    yield _image(s, standins.mlflow(s), f"build {standins.python(s).name}")
-    for image in standins.control_plane(s):
+    yield _image(s, substitute_images.busybox(s), _debian_name(trixie))
+    yield _image(s, substitute_images.postgres(s), _debian_name(trixie))
+    yield _image(s, substitute_images.python(s), _debian_name(trixie))
+    yield _image(s, substitute_images.mlflow(s), f"build {substitute_images.python(s).name}")
+    for image in substitute_images.control_plane(s):
         yield _image(s, image, COMPILE_NODE, _debian_name(bookworm))
-    yield _image(s, standins.node(s), COMPILE_NODE, CLIENTS, _debian_name(bookworm))
-    yield _image(s, standins.minio(s), COMPILE_MINIO, _debian_name(trixie))
+    yield _image(s, substitute_images.node(s), COMPILE_NODE, CLIENTS, _debian_name(bookworm))
+    yield _image(s, substitute_images.minio(s), COMPILE_MINIO, _debian_name(trixie))
 
 
 def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:
     """The node, its images, and the operator's image."""
     if build:
-        created_from = [f"build {standins.node(s).name}"]
-        created_from += [f"build {image.name}" for image in standins.control_plane(s)]
+        created_from = [f"build {substitute_images.node(s).name}"]
+        created_from += [f"build {image.name}" for image in substitute_images.control_plane(s)]
     else:
         created_from = ["compile kind", _pull_name(s, "IMAGE_NODE")]
 
     def ensure(sh: Shell) -> None:
         if build:
-            standins.load(s, sh, standins.node(s))
+            substitute_images.load(s, sh, substitute_images.node(s))
         node.ensure(s, sh)
 
     yield Step(
@@ -248,7 +250,7 @@ def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:
         "Run the command again; `make clean` first creates the cluster from scratch.",
     )
     yield Step(SERVICES, partial(node.serves, s), partial(node.settle, s), (CLUSTER,))
-    python = f"build {standins.python(s).name}" if build else _pull_name(s, "IMAGE_PYTHON")
+    python = f"build {substitute_images.python(s).name}" if build else _pull_name(s, "IMAGE_PYTHON")
     image, on_node = operator(s)
     yield Step(image.name, image.done, image.run, (*LOCAL, REGISTRY, python))
     yield Step(on_node.name, on_node.done, on_node.run, (CLUSTER, OPERATOR))
@@ -271,12 +273,12 @@ def _debian_name(suite: str) -> str:
 
 
 def _registry(s: Settings, suite: str) -> Iterator[Step]:
-    image = standins.registry_image(s)
+    image = substitute_images.registry_image(s)
 
     def load(sh: Shell) -> None:
         saved = s.cache / f"registry-{image.fingerprint(s)}.tar"
         if not saved.exists():
-            standins.build_in_docker(s, sh, image)
+            substitute_images.build_in_docker(s, sh, image)
             unfinished = saved.with_suffix(".part")
             sh.run("docker", "save", "-o", unfinished, image.reference)
             unfinished.rename(saved)
@@ -284,7 +286,7 @@ def _registry(s: Settings, suite: str) -> Iterator[Step]:
 
     name = f"build {image.name}"
     needs = (*LOCAL, _debian_name(suite))
-    yield Step(name, lambda sh: standins.in_docker(s, sh, image), load, needs)
+    yield Step(name, lambda sh: substitute_images.in_docker(s, sh, image), load, needs)
     yield Step(REGISTRY, registry.running, partial(registry.start, s), (NETWORK, name))
 
 
@@ -325,8 +327,8 @@ def _program(
 def _image(s: Settings, image: StandIn, *needs: str) -> Step:
     return Step(
         f"build {image.name}",
-        lambda sh: standins.is_current(s, sh, image),
-        lambda sh: standins.build(s, sh, image),
+        lambda sh: substitute_images.is_current(s, sh, image),
+        lambda sh: substitute_images.build(s, sh, image),
         (*LOCAL, REGISTRY, *needs),
     )
 
@@ -334,8 +336,8 @@ def _image(s: Settings, image: StandIn, *needs: str) -> Step:
 def _in_docker(s: Settings, image: StandIn) -> Step:
     return Step(
         f"{image.name} in docker",
-        lambda sh: standins.in_docker(s, sh, image),
-        lambda sh: standins.load(s, sh, image),
+        lambda sh: substitute_images.in_docker(s, sh, image),
+        lambda sh: substitute_images.load(s, sh, image),
         (f"build {image.name}",),
     )
 
@@ -357,7 +359,9 @@ def _pulled(s: Settings, names: Iterable[str]) -> Iterator[Step]:
 
 def _pull(s: Settings, reference: str, *, to_registry: bool = True) -> Step:
     def done(sh: Shell) -> bool:
-        return standins.is_published(sh, reference) and (not to_registry or registry.holds(sh, reference))
+        return substitute_images.is_published(sh, reference) and (
+            not to_registry or registry.holds(sh, reference)
+        )
 
     def pull(sh: Shell) -> None:
         sh.run("docker", "pull", "-q", reference)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .golang import BACKGROUND, Module
+from tests.cluster.golang import BACKGROUND, Module
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """Names of the program `kubernetes` under which tests start it on the host, without a node."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from . import problems
-from .shell import Cancelled, Failed, Shell
+from tests.cluster import problems
+from tests.cluster.shell import Cancelled, Failed, Shell
 
 LAST_LINES = 15
 PARALLEL = 6

@@ -16,9 +16,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any
 
-from . import network
-from .settings import CLUSTER, Settings
-from .shell import Failed, Shell
+from tests.cluster import network
+from tests.cluster.settings import CLUSTER, Settings
+from tests.cluster.shell import Failed, Shell
 
 NAME = f"{CLUSTER}-registry"
 PORT = 5000

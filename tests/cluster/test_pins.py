@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from mlflow_operator.core.versions import Images
+from mlflow_operator.model.versions import Images
 from tests.cluster import golang, programs, registry, settings
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")

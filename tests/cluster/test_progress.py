@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import published, settings
+from tests.cluster import published_images, settings
 from tests.cluster.problems import diagnose
 from tests.cluster.progress import Step, run_steps
 from tests.cluster.shell import Shell
@@ -169,7 +169,9 @@ def test_missing_command_is_a_no(sh: Shell) -> None:
 
 def test_registry_that_does_not_answer_is_named() -> None:
     """Names under .invalid never resolve. This is how images come to be built here."""
-    assert published.silent_hosts(["registry.invalid/a:1", "registry.invalid/b:2"]) == ["registry.invalid"]
+    assert published_images.silent_hosts(["registry.invalid/a:1", "registry.invalid/b:2"]) == [
+        "registry.invalid"
+    ]
 
 
 def test_unknown_choice_of_images_is_refused_with_the_known_ones() -> None:

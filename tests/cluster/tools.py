@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import debian, golang, programs
-from .golang import Module
-from .settings import Settings
-from .shell import Failed, Shell
+from tests.cluster import debian, golang, programs
+from tests.cluster.golang import Module
+from tests.cluster.settings import Settings
+from tests.cluster.shell import Failed, Shell
 
 CLIENT = {"docker": "docker.io"}
 ENGINE = {"dockerd": "docker.io", "runc": "runc"}

@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import in_use
-from tests.e2e import release
-from tests.e2e.forward import Forward
+from tests.cluster import usage_lock
+from tests.e2e import operator_release
 from tests.e2e.kube import CommandError, Kube, Object
+from tests.e2e.port_forward import Forward
 
 HERE = Path(__file__).parent
 EXAMPLE = "manifests/examples/mlflowserver.yaml"
@@ -39,7 +39,7 @@ class Demo:
     def install_operator(self) -> None:
         """By Helm, as the README tells it."""
         self.say("helm upgrade --install mlflow-operator charts/mlflow-operator")
-        release.install(self.kube)
+        operator_release.install(self.kube)
 
     def apply_server(self) -> str:
         """Returns the server's name."""
@@ -113,7 +113,7 @@ class Demo:
                 print(fault, file=sys.stderr)
         print(
             "\nWhat each reason means: docs/when-something-is-wrong.md. The operator's log:\n"
-            f"  kubectl -n {release.NAMESPACE} logs deployment/{release.RELEASE}\n"
+            f"  kubectl -n {operator_release.NAMESPACE} logs deployment/{operator_release.RELEASE}\n"
             "Then run make demo again: what exists is kept.",
             file=sys.stderr,
         )
@@ -150,7 +150,7 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 1
     try:
-        with in_use.hold(demo.kube.settings, shared=True):
+        with usage_lock.hold(demo.kube.settings, shared=True):
             demo.install_operator()
             if asked.does != "install":
                 _run(demo)

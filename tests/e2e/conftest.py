@@ -10,15 +10,15 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]
 
-from tests.cluster import in_use
-from tests.e2e import evidence, release, run, sharing, versions
-from tests.e2e import platform as platforms
+from tests.cluster import usage_lock
+from tests.e2e import evidence, namespaces, operator_release, run, versions
+from tests.e2e import shared_stores as platforms
+from tests.e2e.groups import SHARED, GroupScheduling, group
 from tests.e2e.kube import Kube, Object
-from tests.e2e.platform import Platform
-from tests.e2e.record import Record
-from tests.e2e.release import complaints
-from tests.e2e.scheduling import SHARED, GroupScheduling, group
+from tests.e2e.operator_release import complaints
+from tests.e2e.secret_scan import Record
 from tests.e2e.server import Server, restarts, small
+from tests.e2e.shared_stores import Platform
 
 # a test should hear of a dead server at once, not after MLflow's own seven tries
 os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="3", MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true")
@@ -92,10 +92,10 @@ def kube() -> Iterator[Kube]:
         yield found
         return
     # Shared, because each worker of pytest-xdist is a session of its own.
-    with in_use.hold(found.settings, shared=True):
+    with usage_lock.hold(found.settings, shared=True):
         run.clear(found)
         yield found
-        sharing.delete_shared(found)
+        namespaces.delete_shared(found)
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def operator(kube: Kube, record: Record) -> str:
     since = run.begun()
     if since:
         return since
-    release.install(kube)
+    operator_release.install(kube)
     return run.now()
 
 
@@ -124,9 +124,9 @@ def operator(kube: Kube, record: Record) -> str:
 def watched(kube: Kube, operator: str, record: Record, request: pytest.FixtureRequest) -> Iterator[str]:
     """After every test: the operator has not complained, and has not died. Gives when the test began."""
     began = run.now()
-    before = {pod["metadata"]["uid"]: restarts(pod) for pod in release.pods(kube)}
+    before = {pod["metadata"]["uid"]: restarts(pod) for pod in operator_release.pods(kube)}
     yield began
-    pods = release.pods(kube)
+    pods = operator_release.pods(kube)
     found = complaints(record.operator_lines(began))
     assert not found, "the operator complained:\n" + "\n".join(found)
     if not request.node.get_closest_marker("restarts_operator"):
@@ -143,19 +143,19 @@ def _keep_evidence(request: pytest.FixtureRequest, kube: Kube, since: str) -> No
 @pytest.fixture
 def ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of this test's own, under restricted Pod Security."""
-    own = sharing.create_namespace(kube, "e2e")
+    own = namespaces.create_namespace(kube, "e2e")
     yield own
     _keep_evidence(request, own, watched)
-    sharing.delete_namespaces(kube, own.namespace)
+    namespaces.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
 def other_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A second one."""
-    own = sharing.create_namespace(kube, "e2e-other")
+    own = namespaces.create_namespace(kube, "e2e-other")
     yield own
     _keep_evidence(request, own, watched)
-    sharing.delete_namespaces(kube, own.namespace)
+    namespaces.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
@@ -164,21 +164,21 @@ def more_ns(kube: Kube, watched: str, request: pytest.FixtureRequest) -> Iterato
     made: list[Kube] = []
 
     def make() -> Kube:
-        made.append(sharing.create_namespace(kube, "e2e-more"))
+        made.append(namespaces.create_namespace(kube, "e2e-more"))
         return made[-1]
 
     yield make
     for own in made:
         _keep_evidence(request, own, watched)
-    sharing.delete_namespaces(kube, *(own.namespace for own in made))
+    namespaces.delete_namespaces(kube, *(own.namespace for own in made))
 
 
 @pytest.fixture(scope="module")
 def module_ns(kube: Kube, operator: str) -> Iterator[Kube]:
     """A namespace for all tests of a module, which ask for `evidence_of_module`, too, and are one group."""
-    own = sharing.create_namespace(kube, "e2e")
+    own = namespaces.create_namespace(kube, "e2e")
     yield own
-    sharing.delete_namespaces(kube, own.namespace)
+    namespaces.delete_namespaces(kube, own.namespace)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def _shared(kube: Kube, operator: str) -> Server:
         Server(own).apply(small())
         return {}
 
-    return Server(sharing.shared(kube, "shared", create)[0])
+    return Server(namespaces.shared(kube, "shared", create)[0])
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def shared(_shared: Server, watched: str, request: pytest.FixtureRequest) -> Ite
 
 @pytest.fixture(scope="session")
 def _platform(kube: Kube, operator: str) -> Platform:
-    own, facts = sharing.shared(kube, "platform", lambda own: platforms.start(own).facts())
+    own, facts = namespaces.shared(kube, "platform", lambda own: platforms.start(own).facts())
     return platforms.connect(own, facts)
 
 

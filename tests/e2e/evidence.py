@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import CommandError, Kube
 
 LOOKS = {
@@ -22,9 +22,9 @@ def keep(kube: Kube, folder: Path, since: str) -> None:
         (folder / name).write_text(_said(kube, *look))
     for pod in kube.list("Pod"):
         _logs(kube, pod["metadata"]["name"], folder)
-    for pod in release.pods(kube):
+    for pod in operator_release.pods(kube):
         name = pod["metadata"]["name"]
-        operator = kube.within(release.NAMESPACE)
+        operator = kube.within(operator_release.NAMESPACE)
         (folder / f"operator-{name}.log").write_text(_said(operator, "logs", name, f"--since-time={since}"))
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import in_use
-from tests.e2e import release, sharing, versions
+from tests.cluster import usage_lock
+from tests.e2e import namespaces, operator_release, versions
 from tests.e2e.kube import TEST_LABEL, Kube
-from tests.e2e.record import Record
+from tests.e2e.secret_scan import Record
 from tests.report import records
 
 WORKERS = 3
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
     where = arguments if named else [FOLDER, *arguments]
     kube = Kube()
-    with in_use.hold(kube.settings):
+    with usage_lock.hold(kube.settings):
         return _run(kube, arguments, where, named=named)
 
 
@@ -87,7 +87,7 @@ def _run(kube: Kube, arguments: list[str], where: list[str], *, named: bool) -> 
     _record = Record(kube)
     _record.start()
     try:
-        release.install(kube)
+        operator_release.install(kube)
         os.environ[SINCE] = now()
         # groups of tests (`scheduling`) in the order of their collection, not by their number of tests
         parallel = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
@@ -98,7 +98,7 @@ def _run(kube: Kube, arguments: list[str], where: list[str], *, named: bool) -> 
             ]
     finally:
         _record.stop()
-        sharing.delete_shared(kube)
+        namespaces.delete_shared(kube)
     return max((int(code) for code in codes if code != NO_TESTS), default=0)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import requests
 
-from mlflow_operator.core.credentials import decoded
-from mlflow_operator.core.names import Names
+from mlflow_operator.model.names import Names
+from mlflow_operator.model.secrets import decoded
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
 from tests.report import servers

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
 from tests.e2e import timeouts
-from tests.e2e.faults import Faults
+from tests.e2e.external_stores import PASSWORD, secret
+from tests.e2e.fault_cases import Faults
 from tests.e2e.kube import Kube, Object
-from tests.e2e.platform import Platform
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
 from tests.e2e.server import Server, eventually, small
-from tests.e2e.stores import PASSWORD, secret
+from tests.e2e.shared_stores import Platform
 
 STORE, VAULT = "backed-up", "vault"
 NEVER = "0 0 29 2 *"
@@ -25,7 +25,7 @@ DONE = 120.0
 
 
 @pytest.mark.long_running(
-    reason="four backups; test_embedded makes and restores one, tests/unit/controller/test_backup.py tests each reason"
+    reason="four backups; test_embedded makes and restores one, tests/unit/components/backup tests each reason"
 )
 def test_a_backup_is_made_or_the_reason_why_not_is_reported(ns: Kube, platform: Platform) -> None:
     """Whoever mends the cause named finds a backup; meanwhile tables do not move, and the server serves."""

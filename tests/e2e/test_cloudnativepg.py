@@ -7,12 +7,12 @@ import pytest
 
 from tests import cloudnativepg
 from tests.e2e import timeouts
-from tests.e2e.faults import Faults
+from tests.e2e.external_stores import secret
+from tests.e2e.fault_cases import Faults
 from tests.e2e.kube import Kube, Object
-from tests.e2e.platform import Platform
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
 from tests.e2e.server import Server, eventually, small
-from tests.e2e.stores import secret
+from tests.e2e.shared_stores import Platform
 from tests.e2e.test_examples import EXAMPLES, LONG_RUNNING, check
 
 GROUP = "cloudnativepg"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e import release
+from tests.e2e import operator_release
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import Server, small
 
 GROUP = "shared"
 
-OPERATOR = f"operator {release.NAMESPACE}/{release.RELEASE}"
-POD = ("exec", f"deploy/{release.RELEASE}", "--", "mlflow-operator", "doctor")
+OPERATOR = f"operator {operator_release.NAMESPACE}/{operator_release.RELEASE}"
+POD = ("exec", f"deploy/{operator_release.RELEASE}", "--", "mlflow-operator", "doctor")
 
 Findings = dict[tuple[str, str], Object]
 
@@ -63,7 +63,7 @@ def test_what_works_is_well_from_outside_and_inside(shared: Server) -> None:
         *outside
     }
 
-    operator = shared.kube.within(release.NAMESPACE)
+    operator = shared.kube.within(operator_release.NAMESPACE)
     inside = findings(operator.kubectl(*POD, "-n", shared.kube.namespace, "-o", "json"))
     assert not not_well(inside)
     assert "asked from this pod" in inside[subject, "URL from inside"]["found"]

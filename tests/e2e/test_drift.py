@@ -3,7 +3,7 @@
 from functools import partial
 
 from tests.e2e import timeouts
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
 from tests.e2e.server import Server, eventually
 
 GROUP = "shared"

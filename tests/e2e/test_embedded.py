@@ -10,11 +10,11 @@ import requests
 
 from tests.e2e import timeouts
 from tests.e2e.helm import SERVER_CHART, helm, uids
-from tests.e2e.inside import opens
 from tests.e2e.kube import Kube, Object
-from tests.e2e.scientist import Scientist, Work
+from tests.e2e.load import Steady
+from tests.e2e.mlflow_workload import Scientist, Work
+from tests.e2e.pod_exec import opens
 from tests.e2e.server import LITTLE, Server, eventually, small
-from tests.e2e.steady import Steady
 
 GROUP = "embedded"
 

@@ -16,15 +16,16 @@ import yaml
 from _pytest.mark import ParameterSet
 
 from mlflow_operator import api
-from mlflow_operator.controller.cluster import FIELD_MANAGER
-from mlflow_operator.core import desired, labels
-from mlflow_operator.core.resolve import resolve, surroundings
-from mlflow_operator.core.versions import Images
+from mlflow_operator import render as desired
+from mlflow_operator.kube import labels
+from mlflow_operator.kube.client import FIELD_MANAGER
+from mlflow_operator.model.resolve import resolve, surroundings
+from mlflow_operator.model.versions import Images
 from tests import cloudnativepg
-from tests.e2e import stores, timeouts
+from tests.e2e import external_stores, timeouts
 from tests.e2e.kube import TEST_LABEL, Kube, Object
-from tests.e2e.platform import Platform, make_admin
 from tests.e2e.server import Server, eventually
+from tests.e2e.shared_stores import Platform, make_admin
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -46,7 +47,7 @@ the spec."""
 def database_of(ns: Kube, platform: Platform) -> str:
     """A database on the platform for the example's server, owned by a user of the same name."""
     name = ns.namespace.replace("-", "_")
-    platform.make_migrated_database(name, stores.PASSWORD)
+    platform.make_migrated_database(name, external_stores.PASSWORD)
     return name
 
 
@@ -59,7 +60,7 @@ def external(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[
     """The platform's Postgres and MinIO; the latter without TLS."""
     name = database_of(ns, platform)
     secrets = {
-        "tracking-postgres": {"username": name, "password": stores.PASSWORD},
+        "tracking-postgres": {"username": name, "password": external_stores.PASSWORD},
         "tracking-s3": key_of(platform),
     }
     return secrets, {
@@ -71,8 +72,8 @@ def external(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[
 def private(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """The platform's Postgres, and a MinIO with a certificate of the same authority. The server makes the bucket."""
     name = database_of(ns, platform)
-    minio = stores.minio(other, platform.authority)
-    login = f"{name}:{quote(stores.PASSWORD, safe='')}"
+    minio = external_stores.minio(other, platform.authority)
+    login = f"{name}:{quote(external_stores.PASSWORD, safe='')}"
     secrets = {
         "company-ca": {"ca.crt": platform.authority.pem},
         "tracking-postgres": {"uri": f"postgresql://{login}@{platform.postgres.host}:5432/{name}"},
@@ -88,7 +89,7 @@ def presigned(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict
 
 def direct(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """A SeaweedFS that its server reaches by its Service, and clients by a node port."""
-    store = stores.seaweedfs(other)
+    store = external_stores.seaweedfs(other)
     secrets = {"tracking-s3": {"accessKeyID": store.access_key, "secretAccessKey": store.secret_key}}
     endpoint = f"http://seaweedfs.{other.namespace}.svc:9000"
     return secrets, {"artifacts": {"s3": {"endpoint": endpoint, "publicEndpoint": store.endpoint}}}
@@ -148,7 +149,7 @@ def backup(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[st
 
 def restore(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """A MinIO in which there is no backup yet: what it does with one, its own tests tell."""
-    minio = stores.minio(other, None)
+    minio = external_stores.minio(other, None)
     minio.client().create_bucket(Bucket="mlflow-backups")
     secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
     return secrets, {"restoreFrom": {"s3": {"endpoint": minio.endpoint}}}

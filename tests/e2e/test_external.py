@@ -1,11 +1,11 @@
 """A Postgres and an S3 store of somebody else's, behind TLS of a private authority."""
 
-from tests.e2e import stores, timeouts
+from tests.e2e import external_stores, timeouts
 from tests.e2e.certificates import authority
+from tests.e2e.external_stores import MinIO, Postgres, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
 from tests.e2e.server import Server, small
-from tests.e2e.stores import MinIO, Postgres, secret
 
 
 def spec(postgres: Postgres, minio: MinIO) -> Object:
@@ -34,7 +34,7 @@ def spec(postgres: Postgres, minio: MinIO) -> Object:
 def test_external_stores_behind_a_private_authority_work(ns: Kube, other_ns: Kube) -> None:
     """TLS is verified, a password of special characters arrives whole, the bucket is made, a wrong CA is told."""
     ours = authority("Company Root")
-    postgres, minio = stores.postgres(other_ns, ours), stores.minio(other_ns, ours)
+    postgres, minio = external_stores.postgres(other_ns, ours), external_stores.minio(other_ns, ours)
     ns.apply(
         secret("authority", **{"ca.crt": ours.pem}),
         secret("postgres", username=postgres.user, password=postgres.password),

@@ -2,8 +2,8 @@
 
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.platform import Platform
 from tests.e2e.server import LITTLE, Server, small
+from tests.e2e.shared_stores import Platform
 
 MIRROR = "mirror.test:5000/team"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlflow_operator.core.database_uri import DIALECT
-from tests.e2e.forward import Forward
-from tests.e2e.inside import environment, logs_in, opens
+from mlflow_operator.model.postgres_uri import DIALECT
 from tests.e2e.kube import CommandError, Kube
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
+from tests.e2e.pod_exec import environment, logs_in, opens
+from tests.e2e.port_forward import Forward
 from tests.e2e.server import Server
 
 GROUP = "shared"

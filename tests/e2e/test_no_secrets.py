@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.e2e import release
-from tests.e2e.record import Record
-from tests.e2e.scientist import Scientist
+from tests.e2e import operator_release
+from tests.e2e.mlflow_workload import Scientist
+from tests.e2e.secret_scan import Record
 from tests.e2e.server import Server
 
 GROUP = "shared"
@@ -17,11 +17,11 @@ def test_no_generated_secret_was_anywhere_but_in_secrets(shared: Server, record:
     names = {name.rpartition(" ")[2] for name in record.secrets()}
     assert names >= {"password", "uri", "accessKeyID", "secretAccessKey"}
     # what the operator's container is started with is looked for in the same way, and is where it must be
-    argument = f"--lease-name={release.RELEASE}"
+    argument = f"--lease-name={operator_release.RELEASE}"
     places = record.seen(argument, "became the leader")
     assert "arguments" in places
     assert any(place.startswith(("Deployment ", "ReplicaSet ", "Pod ")) for place in places)
-    assert any(place.startswith(f"pods/{release.NAMESPACE}_") for place in places)
+    assert any(place.startswith(f"pods/{operator_release.NAMESPACE}_") for place in places)
 
     leaks = record.leaks()
     assert not leaks, "\n".join(leaks)
@@ -32,4 +32,4 @@ def test_the_operator_never_complained(operator: str, record: Record) -> None:
     """Not in any container that ran since it was installed, those that were killed or replaced included."""
     lines = record.operator_lines(operator)
     assert lines
-    assert not release.complaints(lines)
+    assert not operator_release.complaints(lines)

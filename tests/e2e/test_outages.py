@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from tests.cluster import operator_image
-from tests.e2e import release, timeouts, trouble
+from tests.e2e import fault_injection, operator_release, timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.scientist import Scientist, Work
+from tests.e2e.mlflow_workload import Scientist, Work
 from tests.e2e.server import Server, eventually, is_ready, restarts
 
 GROUP = "shared"
@@ -83,27 +83,27 @@ def mends(server: Server) -> None:
 def test_the_api_server_restarts(shared: Server, work: Work) -> None:
     """The operator may lose its lease over that, and its process be started again."""
     with unmoved(shared, work):
-        trouble.restart_api_server(shared.kube)
+        fault_injection.restart_api_server(shared.kube)
 
 
 @pytest.mark.restarts_operator
 @OUTAGE_TEST
 def test_no_packet_passes_between_operator_and_api_server(shared: Server, work: Work) -> None:
     """The operator ends, for another may be leading by now, comes back, and waits. Servers serve all the while."""
-    kube = shared.kube.within(release.NAMESPACE)
-    (pod,) = release.pods(kube)
-    renewed = kube.need("Lease", release.RELEASE)["spec"]["renewTime"]
+    kube = shared.kube.within(operator_release.NAMESPACE)
+    (pod,) = operator_release.pods(kube)
+    renewed = kube.need("Lease", operator_release.RELEASE)["spec"]["renewTime"]
     with unmoved(shared, work):
-        with trouble.cut_off(kube, pod) as cut:
+        with fault_injection.cut_off(kube, pod) as cut:
             ends = time.monotonic() + OUTAGE
             eventually("packets are dropped", cut.dropped, timeouts.SETTLED)
             while time.monotonic() < ends:
                 assert requests.get(f"{shared.url}/health", timeout=5).ok
                 time.sleep(1)
-            silent = kube.need("Lease", release.RELEASE)["spec"]
+            silent = kube.need("Lease", operator_release.RELEASE)["spec"]
         assert silent["holderIdentity"].startswith(pod["metadata"]["name"])
         assert cut_at_once(renewed, silent["renewTime"]), "the operator reached the API server meanwhile"
-    assert [p["metadata"]["uid"] for p in release.pods(kube)] == [pod["metadata"]["uid"]]
+    assert [p["metadata"]["uid"] for p in operator_release.pods(kube)] == [pod["metadata"]["uid"]]
 
 
 def cut_at_once(before: str, after: str) -> bool:
@@ -116,22 +116,22 @@ def cut_at_once(before: str, after: str) -> bool:
 @OUTAGE_TEST
 def test_the_leader_is_killed_and_the_standby_goes_on(shared: Server, work: Work) -> None:
     """The dead one's lease runs out, unless its container comes back first; then it stands by in turn."""
-    kube = shared.kube.within(release.NAMESPACE)
-    kube.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=2")
+    kube = shared.kube.within(operator_release.NAMESPACE)
+    kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=2")
     try:
-        kube.kubectl("rollout", "status", f"deployment/{release.RELEASE}", "--timeout=60s")
+        kube.kubectl("rollout", "status", f"deployment/{operator_release.RELEASE}", "--timeout=60s")
         with unmoved(shared, work):
-            old = eventually("somebody leads", lambda: trouble.leader(kube), timeouts.SETTLED)
-            trouble.kill(kube, old)
+            old = eventually("somebody leads", lambda: fault_injection.leader(kube), timeouts.SETTLED)
+            fault_injection.kill(kube, old)
 
             def taken() -> bool:
-                new = trouble.leader(kube)
+                new = fault_injection.leader(kube)
                 return new is not None and new["metadata"]["uid"] != old["metadata"]["uid"]
 
             eventually("the standby leads", taken, timeouts.SETTLED)
     finally:
-        kube.kubectl("scale", f"deployment/{release.RELEASE}", "--replicas=1")
-        eventually("one is left", lambda: len(release.pods(kube)) == 1, timeouts.GONE)
+        kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=1")
+        eventually("one is left", lambda: len(operator_release.pods(kube)) == 1, timeouts.GONE)
 
 
 def test_applying_the_crd_again_changes_no_server(shared: Server, work: Work) -> None:
@@ -149,19 +149,21 @@ def test_the_operator_is_upgraded_by_helm_and_rolled_back(shared: Server, work: 
     kube = shared.kube
     here = operator_image.reference(kube.settings, kube.shell)
     kube.node_command("ctr", "-n", "k8s.io", "images", "tag", "--force", here, f"{here}-next")
-    (old,) = release.pods(kube)
+    (old,) = operator_release.pods(kube)
     with unmoved(shared, work):
-        release.install(kube, f"image.tag={here.rpartition(':')[2]}-next")
+        operator_release.install(kube, f"image.tag={here.rpartition(':')[2]}-next")
         (new,) = eventually("one is left", lambda: alone(kube), timeouts.GONE)
         assert new["spec"]["containers"][0]["image"] == f"{here}-next"
         assert new["metadata"]["uid"] != old["metadata"]["uid"]
     with unmoved(shared, work):
-        kube.run("helm", "rollback", release.RELEASE, "--namespace", release.NAMESPACE, "--wait")
+        kube.run(
+            "helm", "rollback", operator_release.RELEASE, "--namespace", operator_release.NAMESPACE, "--wait"
+        )
         (back,) = eventually("one is left", lambda: alone(kube), timeouts.GONE)
         assert back["spec"]["containers"][0]["image"] == here
 
 
 def alone(kube: Kube) -> list[object]:
     """The operator's pods if it is one, and ready."""
-    found = release.pods(kube)
+    found = operator_release.pods(kube)
     return [*found] if len(found) == 1 and is_ready(found[0]) else []

@@ -9,7 +9,7 @@ import requests
 from playwright.sync_api import Response
 
 from tests.e2e.browser import browser
-from tests.e2e.scientist import KIB, MIB, Scientist, checksum, hosts_asked
+from tests.e2e.mlflow_workload import KIB, MIB, Scientist, checksum, hosts_asked
 from tests.e2e.server import Server
 
 GROUP = "shared"

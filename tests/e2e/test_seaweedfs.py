@@ -5,14 +5,14 @@ from kubernetes.dynamic.exceptions import UnprocessibleEntityError
 
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.scientist import MIB, Scientist
+from tests.e2e.load import Steady
+from tests.e2e.mlflow_workload import MIB, Scientist
 from tests.e2e.server import LITTLE, Server, small
-from tests.e2e.steady import Steady
 
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs SeaweedFS' image; tests/providers/test_seaweedfs.py tests its keys, test_embedded the same of MinIO"
+    reason="needs SeaweedFS' image; tests/contracts/test_seaweedfs.py tests its keys, test_embedded the same of MinIO"
 )
 def test_data_outlives_the_pod_of_an_embedded_seaweedfs(ns: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, files and a registered model; the pod is killed without a grace, and all of it is back. So is the server's

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from mlflow_operator.core.versions import TESTED
+from mlflow_operator.model.versions import TESTED
 from tests.e2e import timeouts
-from tests.e2e.earlier import finds, logged
+from tests.e2e.earlier_data import finds, logged
 from tests.e2e.kube import Kube, Object
-from tests.e2e.platform import Platform
-from tests.e2e.scientist import Scientist
+from tests.e2e.mlflow_workload import Scientist
 from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small
+from tests.e2e.shared_stores import Platform
 
 FROZEN = "the tables of this team are frozen"
 LONG = 2 * timeouts.READY
@@ -68,7 +68,7 @@ def fails_first(platform: Platform, server: Server, version: str) -> None:
 @pytest.mark.start_early
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs images of earlier versions; tests/unit/controller/test_upgrade.py plays the steps"
+    reason="needs images of earlier versions; tests/unit/components/migration/test_reconcile.py plays the steps"
 )
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     platform: Platform, ns: Kube, earlier: dict[str, str]
@@ -105,7 +105,7 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs an earlier version's image; tests/unit/controller/test_upgrade.py plays the steps"
+    reason="needs an earlier version's image; tests/unit/components/migration/test_reconcile.py plays the steps"
 )
 def test_servers_of_before_may_go_on_while_their_tables_move(
     platform: Platform, ns: Kube, earlier: dict[str, str]

@@ -12,13 +12,13 @@ import yaml
 from playwright.sync_api import Page
 
 from tests.cluster.settings import ROOT
-from tests.e2e import stores
+from tests.e2e import external_stores
 from tests.e2e.browser import browser
 from tests.e2e.certificates import authority
+from tests.e2e.external_stores import secret
 from tests.e2e.kube import Kube
+from tests.e2e.programs import FOLDERS, Workbench, all_names, programs
 from tests.e2e.server import Server, eventually
-from tests.e2e.stores import secret
-from tests.e2e.workbench import FOLDERS, Workbench, all_names, programs
 
 GROUP = "workflows"
 
@@ -41,8 +41,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def _bench(module_ns: Kube) -> Workbench:
     ours = authority("Company Root")
-    postgres = stores.postgres(module_ns, ours, user="mlflow", password="pass")
-    minio = stores.minio(module_ns, ours)
+    postgres = external_stores.postgres(module_ns, ours, user="mlflow", password="pass")
+    minio = external_stores.minio(module_ns, ours)
     keys = {
         "database-uri": "postgresql://mlflow:pass@postgres:5432/mlflow",
         "aws-access-key": minio.access_key,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import crds
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.processes import Process, find

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.apiserver.processes import Missing, find

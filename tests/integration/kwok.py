@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.processes import Process, find
 
 NODE = "simulated"

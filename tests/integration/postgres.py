@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from mlflow_operator.core.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
 from tests.apiserver.processes import STOP_SECONDS, Missing, Process, accepts_connections, free_port
 
 USER = "mlflow"

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mlflow_operator import api
-from mlflow_operator.core import kinds
-from mlflow_operator.core.kinds import Kind
-from mlflow_operator.core.names import Names
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.kinds import Kind
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.names import Names
 from tests.apiserver.client import Client
 from tests.integration.postgres import PASSWORD, USER, Postgres
 

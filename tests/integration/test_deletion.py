@@ -1,7 +1,7 @@
 """What a deleted MLflowServer leaves, and what goes with it."""
 
-from mlflow_operator.core import kinds, labels
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.kinds import Kind
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.kinds import Kind
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.server import Server, eventually

@@ -2,8 +2,8 @@
 
 import signal
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.chart.rendering import NAMESPACE, RELEASE
 from tests.integration.conftest import Operators

@@ -1,7 +1,7 @@
 """An operator that watches some namespaces, with rights in those namespaces only."""
 
-from mlflow_operator.core import kinds, labels
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.integration.conftest import Operators

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from mlflow_operator.core import kinds, labels
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube.objects import Object
 from tests.apiserver import crds
 from tests.apiserver.client import Client
 from tests.integration.cluster import Cluster

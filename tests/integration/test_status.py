@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.server import DATABASE_SECRET, Server, database_secret, eventually

@@ -1,6 +1,6 @@
 """The roles of users: who may edit a namespace may have MLflowServers in it."""
 
-from mlflow_operator.core.objects import Object
+from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.server import eventually
 

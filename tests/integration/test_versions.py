@@ -3,9 +3,9 @@
 The simulated node cannot pull the images in `kwok.UNAVAILABLE_IMAGES`.
 """
 
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.versions import TESTED
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.versions import TESTED
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres

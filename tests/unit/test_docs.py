@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_operator.core.conditions import ConditionType, Reason
+from mlflow_operator.status.conditions import ConditionType, Reason
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import settings
-from tests.e2e.scheduling import SHARED, GroupScheduling, group
+from tests.e2e.groups import SHARED, GroupScheduling, group
 
 MODULES = sorted((settings.ROOT / "tests" / "e2e").glob("test_*.py"))
 
@@ -18,7 +18,7 @@ def scheduling() -> GroupScheduling:
 
 def test_tests_of_one_group_are_one_unit_of_work(scheduling: GroupScheduling) -> None:
     """Also those of different modules."""
-    first = scheduling._split_scope("tests/e2e/test_hosts.py::test_one")
+    first = scheduling._split_scope("tests/e2e/test_allowed_hosts.py::test_one")
     second = scheduling._split_scope("tests/e2e/test_render.py::test_two[x]")
     assert first == second == SHARED
 

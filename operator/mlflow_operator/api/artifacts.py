@@ -11,7 +11,7 @@ from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import CASecretRef, S3AdminRef, S3CredentialsRef
 from mlflow_operator.api.rules import Rule, at_most_one, not_empty
 from mlflow_operator.api.storage import ArtifactStorage
-from mlflow_operator.api.words import ImageReference
+from mlflow_operator.api.string_types import ImageReference
 
 
 class Access(StrEnum):

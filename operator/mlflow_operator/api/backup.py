@@ -11,7 +11,7 @@ from mlflow_operator.api.markers import Int32
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import S3CredentialsRef
 from mlflow_operator.api.schedule import Schedule, TimeZone
-from mlflow_operator.api.words import ImageReference
+from mlflow_operator.api.string_types import ImageReference
 
 
 class Retention(Model):

@@ -16,7 +16,7 @@ from mlflow_operator.api.references import (
 )
 from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, not_empty, text
 from mlflow_operator.api.storage import DatabaseStorage
-from mlflow_operator.api.words import ImageReference
+from mlflow_operator.api.string_types import ImageReference
 
 DatabaseHost = Annotated[
     str,

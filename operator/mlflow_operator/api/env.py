@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, quoted
-from mlflow_operator.api.words import DataKey, ObjectName
+from mlflow_operator.api.string_types import DataKey, ObjectName
 
 RESERVED_ENV = {
     "MLFLOW_BACKEND_STORE_URI": "spec.database",

@@ -9,7 +9,6 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from mlflow_operator.api.artifacts import Artifacts
 from mlflow_operator.api.backup import Backup
-from mlflow_operator.api.changes import CHANGE_RULES
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.env import EnvFromSource, EnvVar
 from mlflow_operator.api.garbage_collection import GarbageCollection
@@ -21,8 +20,9 @@ from mlflow_operator.api.restore import RESTORE_RULES, RestoreFrom
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
+from mlflow_operator.api.string_types import ImageReference
+from mlflow_operator.api.transition_rules import CHANGE_RULES
 from mlflow_operator.api.upgrade import BackupBeforeMigration, Upgrade
-from mlflow_operator.api.words import ImageReference
 
 GROUP = "mlflow-operator.dev"
 VERSION = "v1alpha1"

@@ -13,7 +13,7 @@ from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaqu
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import LocalObjectReference
 from mlflow_operator.api.rules import Rule, matches, quoted, text
-from mlflow_operator.api.words import Annotations, LabelKey, Labels, LabelValue, ObjectName
+from mlflow_operator.api.string_types import Annotations, LabelKey, Labels, LabelValue, ObjectName
 
 
 class TolerationOperator(StrEnum):

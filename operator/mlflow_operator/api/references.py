@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.words import DataKey, NamespaceName, ObjectName
+from mlflow_operator.api.string_types import DataKey, NamespaceName, ObjectName
 
 
 class LocalObjectReference(Model):

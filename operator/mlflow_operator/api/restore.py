@@ -7,7 +7,7 @@ from pydantic import Field
 from mlflow_operator.api.backup import BackupStore
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.rules import Rule, matches
-from mlflow_operator.api.words import ImageReference, NamespaceName
+from mlflow_operator.api.string_types import ImageReference, NamespaceName
 
 
 class RestoreFrom(Model):

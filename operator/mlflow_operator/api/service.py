@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mlflow_operator.api.markers import Int32
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.words import Annotations
+from mlflow_operator.api.string_types import Annotations
 
 
 class ServiceType(StrEnum):

@@ -5,7 +5,7 @@
 
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import StorageSize
-from mlflow_operator.api.words import ObjectName
+from mlflow_operator.api.string_types import ObjectName
 
 DATABASE_SIZE = "10Gi"
 ARTIFACTS_SIZE = "20Gi"

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.controller.cluster import Forbidden
-from mlflow_operator.controller.onlooker import Onlooker
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.finding import Unseen
 from mlflow_operator.doctor.needs import Permission
 from mlflow_operator.doctor.seen import Access
+from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.readonly_client import Onlooker
 
 
 @dataclass(frozen=True)

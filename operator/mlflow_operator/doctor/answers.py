@@ -5,12 +5,12 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mlflow_operator.controller.cluster import ClusterError, Forbidden
-from mlflow_operator.controller.onlooker import Onlooker
-from mlflow_operator.core.conditions import Reason
 from mlflow_operator.doctor import reach
 from mlflow_operator.doctor.finding import Unseen
 from mlflow_operator.doctor.seen import Answer, Operator, Server
+from mlflow_operator.kube.client import ClusterError, Forbidden
+from mlflow_operator.kube.readonly_client import Onlooker
+from mlflow_operator.status.conditions import Reason
 
 COMMAND = ("mlflow-operator", "answers")
 """What the operator's pod is told to run, followed by URLs; it prints what `reach.as_json` writes."""

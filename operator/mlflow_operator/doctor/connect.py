@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from mlflow_operator.controller.metrics import Metrics
-from mlflow_operator.controller.onlooker import ConfigException, Onlooker
+from mlflow_operator.kube.readonly_client import ConfigException, Onlooker
+from mlflow_operator.status.metrics import Metrics
 
 
 class CouldNotAsk(Exception):  # noqa: N818 - a sentence for the user

@@ -8,16 +8,16 @@ from functools import partial
 
 from mlflow_operator import __version__
 from mlflow_operator.api.mlflowserver import GROUP, PLURAL
-from mlflow_operator.controller.cluster import ClusterError, Forbidden, NotFound, Unavailable
-from mlflow_operator.controller.onlooker import Onlooker
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor import answers, connect, operators
 from mlflow_operator.doctor.access import Asking
 from mlflow_operator.doctor.connect import CouldNotAsk
 from mlflow_operator.doctor.finding import Unseen
 from mlflow_operator.doctor.operators import Deployed
 from mlflow_operator.doctor.seen import Operator, Seen, Server
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.client import ClusterError, Forbidden, NotFound, Unavailable
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.readonly_client import Onlooker
 
 
 @dataclass(frozen=True)

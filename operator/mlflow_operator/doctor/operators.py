@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from mlflow_operator.controller.cluster import Forbidden
-from mlflow_operator.controller.onlooker import Onlooker
-from mlflow_operator.core import kinds
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor import access, needs
 from mlflow_operator.doctor.access import Asking
 from mlflow_operator.doctor.connect import CouldNotAsk
 from mlflow_operator.doctor.finding import Unseen
 from mlflow_operator.doctor.seen import Lease, Operator
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.readonly_client import Onlooker
 
 LABEL = "app.kubernetes.io/component=operator"
 """Of the chart's Deployment; whether it is the operator its arguments tell."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.finding import Unseen
 from mlflow_operator.doctor.needs import Permission
+from mlflow_operator.kube.objects import Object
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import pytest
 from mlflow_operator.api import parse
 from mlflow_operator.api.env import RESERVED_ENV
 from mlflow_operator.api.pods import RESERVED_MOUNTS, RESERVED_VOLUMES
-from mlflow_operator.core import deployment
-from mlflow_operator.core.objects import Object
-from mlflow_operator.core.resolve import Surroundings, resolve
-from mlflow_operator.core.versions import Images
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import deployment
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.versions import Images
 from tests.unit.api.refusals import ACCEPTED, Spec, external, s3
 
 CA = {"caSecretRef": {"name": "ca"}}

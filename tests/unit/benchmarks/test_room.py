@@ -8,7 +8,7 @@ from benchmarks import BENCH_LABEL, at_rest, capacity, cold_start, demo, pods, t
 from benchmarks.__main__ import FIGURES
 from benchmarks.capacity import Cluster, Resources
 
-from mlflow_operator.core import sizing
+from mlflow_operator.model import resources as sizing
 from tests.e2e.kube import TEST_LABEL
 
 Object = dict[str, Any]

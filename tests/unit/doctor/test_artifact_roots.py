@@ -3,12 +3,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.checks import artifact_roots, garbage
 from mlflow_operator.doctor.finding import Finding, State
 from mlflow_operator.doctor.seen import Answer, Elsewhere, LostRoot, Roots, Server
-
-from .recorded import server
+from mlflow_operator.kube.objects import Object
+from tests.unit.doctor.recorded_api_server import server
 
 WELL = Roots(20, (), ())
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)

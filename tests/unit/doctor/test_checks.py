@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor import operators
 from mlflow_operator.doctor.checks import backup
 from mlflow_operator.doctor.checks.definition import sorted_differences
@@ -15,8 +14,8 @@ from mlflow_operator.doctor.finding import Finding, State, Unseen, exit_code
 from mlflow_operator.doctor.needs import Permission
 from mlflow_operator.doctor.report import summary, table
 from mlflow_operator.doctor.seen import Seen, Server
-
-from .recorded import condition, deployment, server
+from mlflow_operator.kube.objects import Object
+from tests.unit.doctor.recorded_api_server import condition, deployment, server
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -49,12 +49,21 @@ def test_every_tier_runs_and_the_report_comes_last(tmp_path: Path) -> None:
     """The cluster came up beside the first tiers, and its output is shown."""
     code, lines = make_test(tmp_path)
     assert code == 0
-    assert tiers(lines) == ["lint", "unit", "cluster", "chart", "apiserver", "operator", "contracts", "kind"]
+    assert tiers(lines) == [
+        "lint",
+        "unit",
+        "cluster",
+        "chart",
+        "apiserver",
+        "integration",
+        "contracts",
+        "e2e",
+    ]
     assert "cluster test-cluster" in lines
     assert lines[-1] == "report show"
 
 
-@pytest.mark.parametrize("fails", ["unit", "chart", "kind"])
+@pytest.mark.parametrize("fails", ["unit", "chart", "e2e"])
 def test_tier_that_fails_is_the_last_one_before_the_report(tmp_path: Path, fails: str) -> None:
     """Whether the cluster is there yet or not."""
     code, lines = make_test(tmp_path, fails=fails)

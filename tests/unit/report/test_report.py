@@ -9,7 +9,7 @@ from tests.report import __main__ as command
 from tests.report import budgets, records, servers, summary, usage
 from tests.report.records import FAILED, PASSED, SKIPPED, RecordedTest, RecordedTier
 
-BUDGETS = {"unit": 120.0, "kind": 480.0, "total": 1080.0}
+BUDGETS = {"unit": 120.0, "e2e": 480.0, "total": 1080.0}
 
 
 def test(name: str, **known: object) -> RecordedTest:
@@ -33,9 +33,9 @@ def shown(*tiers: RecordedTier, **tests: list[RecordedTest]) -> list[str]:
 def test_last_line_has_totals_of_all_tiers() -> None:
     lines = shown(
         tier("unit"),
-        tier("kind"),
+        tier("e2e"),
         unit=[test("a"), test("b", outcome=SKIPPED, reason="no")],
-        kind=[test("c"), test("d", outcome=FAILED)],
+        e2e=[test("c"), test("d", outcome=FAILED)],
     )
     assert lines[-1] == "2 passed, 1 failed, 1 skipped"
 
@@ -55,7 +55,7 @@ def test_report_of_no_tier_has_a_last_line() -> None:
 
 
 def test_tier_over_its_budget_is_warned_of_and_no_other() -> None:
-    rows = shown(tier("unit", 0, 121), tier("kind", 121, 480), tier("lint", 601, 500))
+    rows = shown(tier("unit", 0, 121), tier("e2e", 121, 480), tier("lint", 601, 500))
     assert [row for row in rows if "WARNING" in row] == [
         "unit           121 s   242 s   120 s  WARNING: over its budget",
         "total         1101 s  2202 s  1080 s  WARNING: over its budget",
@@ -72,7 +72,7 @@ def test_expensive_tests_are_ranked_by_cpu_time() -> None:
 
 
 def test_created_servers_are_summed() -> None:
-    lines = shown(tier("unit"), tier("kind"), kind=[test("a", servers=2), test("b", servers=1)])
+    lines = shown(tier("unit"), tier("e2e"), e2e=[test("a", servers=2), test("b", servers=1)])
     assert "MLflowServers created: 3" in lines
 
 
@@ -122,10 +122,10 @@ def test_records_survive_in_files(tmp_path: Path) -> None:
     records.append(tmp_path / "unit" / "2.jsonl", test("b"))
     with (tmp_path / "unit" / "2.jsonl").open("a") as lines:
         lines.write('{"test": "c", "outc')
-    records.finish(tmp_path, tier("kind", 20))
+    records.finish(tmp_path, tier("e2e", 20))
     records.finish(tmp_path, tier("unit", 10))
     assert records.tests(tmp_path, "unit") == [record, test("b")]
-    assert records.tiers(tmp_path) == [tier("unit", 10), tier("kind", 20)]
+    assert records.tiers(tmp_path) == [tier("unit", 10), tier("e2e", 20)]
     assert records.suite(tmp_path) == "test-all"
     records.begin(tmp_path, "test")
     assert (records.tests(tmp_path, "unit"), records.tiers(tmp_path)) == ([], [])
@@ -142,9 +142,9 @@ def test_every_suite_has_a_budget_per_tier_of_the_makefile() -> None:
 
 
 def test_suite_has_the_budgets_of_test_unless_it_says_otherwise() -> None:
-    text = "[test]\nlint = 45\nkind = 480\n[test-all]\nkind = 1800\n"
-    assert budgets.of_suite("test-all", text) == {"lint": 45, "kind": 1800}
-    assert budgets.of_suite("test", text) == {"lint": 45, "kind": 480}
+    text = "[test]\nlint = 45\ne2e = 480\n[test-all]\ne2e = 1800\n"
+    assert budgets.of_suite("test-all", text) == {"lint": 45, "e2e": 1800}
+    assert budgets.of_suite("test", text) == {"lint": 45, "e2e": 480}
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.finding import Finding, State
+from mlflow_operator.kube.objects import Object
 
 
 def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:

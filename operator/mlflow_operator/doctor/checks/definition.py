@@ -6,9 +6,9 @@ from typing import Any
 
 from mlflow_operator.api.crd import custom_resource_definition
 from mlflow_operator.api.mlflowserver import VERSION
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.finding import Finding, State, Unseen
 from mlflow_operator.doctor.seen import Seen
+from mlflow_operator.kube.objects import Object
 
 _APPLY = (
     "Upgrade the chart, which brings it; without Helm: mlflow-operator crd | kubectl apply --server-side -f -"

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from mlflow_operator.core.garbage import counted
-from mlflow_operator.core.objects import Object
+from mlflow_operator.components.garbage_collection.manifests import counted
 from mlflow_operator.doctor.checks.backup import age
 from mlflow_operator.doctor.finding import Finding, State
+from mlflow_operator.kube.objects import Object
 
 
 def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.finding import Finding, State, Unseen
 from mlflow_operator.doctor.needs import TO_DELETE_DATA, Permission
 from mlflow_operator.doctor.seen import Operator, Seen
+from mlflow_operator.kube.objects import Object
 
 
 def check(seen: Seen) -> Iterator[Finding]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from mlflow_operator.core import places
-from mlflow_operator.core.conditions import ConditionType, Reason
-from mlflow_operator.core.objects import Object
 from mlflow_operator.doctor.checks import artifact_roots, backup, garbage, url
 from mlflow_operator.doctor.finding import Finding, State, Unseen
 from mlflow_operator.doctor.seen import Seen, Server
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import storage_location
+from mlflow_operator.status.conditions import ConditionType, Reason
 
 _SOON = timedelta(seconds=60)
 """In which an operator that works has looked at a new resource for certain."""
@@ -97,7 +97,7 @@ def _detail(kind: str, status: Object) -> str:
     database, artifacts = status.get("database") or {}, status.get("artifacts") or {}
     match kind:
         case ConditionType.DATABASE if database.get("host"):
-            return f"{database.get('type')}: {places.spelled(database)}"
+            return f"{database.get('type')}: {storage_location.spelled(database)}"
         case ConditionType.ARTIFACT_STORE if artifacts.get("uri"):
             return f"{artifacts.get('type')}: {artifacts['uri']}"
         case ConditionType.SCHEMA if status.get("schemaRevision"):

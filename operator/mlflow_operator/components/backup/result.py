@@ -1,0 +1,47 @@
+"""What a backup answered: read strictly, for what can't be read is no backup."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from mlflow_operator.model.termination_message import Strict, read
+
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,1024}$")]
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+ID = Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z-[0-9a-f]{8}$")]
+
+
+class _Camel(Strict):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class Trouble(_Camel):
+    """What went wrong: of which kind, and what was said of it."""
+
+    kind: Word
+    said: str
+
+
+class Made(_Camel):
+    """A backup that is whole, at `uri`."""
+
+    id: ID
+    uri: Word
+    size_bytes: Annotated[int, Field(gt=0)]
+    schema_revision: str
+    start_time: Time
+    completion_time: Time
+
+
+class Answer(_Camel):
+    """Without a backup there are faults; beside one they are about what was to be cleared away after it."""
+
+    backup: Made | None
+    faults: tuple[Trouble, ...]
+
+
+def parse(text: str | None) -> Answer | None:
+    """The answer in a container's last words; None for anything that is not just that."""
+    answer = read(Answer, text)
+    return answer if answer and (answer.backup or answer.faults) else None

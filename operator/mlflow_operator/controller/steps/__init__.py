@@ -1,1 +1,0 @@
-"""The parts of a reconcile, in the order in which a server comes up. Each answers with one condition."""

@@ -1,6 +1,0 @@
-"""The shape of a Kubernetes object in this code base: plain data, as YAML would show it."""
-
-from typing import Any, TypeAlias
-
-Object: TypeAlias = dict[str, Any]
-"""A Kubernetes object, or a part of one, in its JSON form."""

@@ -1,0 +1,9 @@
+"""The shape of a Kubernetes object in this code base: plain data, as YAML would show it."""
+
+from typing import Any, TypeAlias
+
+Object: TypeAlias = dict[str, Any]
+"""A Kubernetes object, or a part of one, in its JSON form."""
+
+NamespacedName: TypeAlias = tuple[str, str]
+"""The namespace and the name of an object."""

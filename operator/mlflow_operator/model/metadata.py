@@ -1,0 +1,17 @@
+"""Metadata of owned objects."""
+
+from mlflow_operator.kube import labels
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.server import Owner
+
+
+def metadata(owner: Owner, name: str, component: str, annotations: dict[str, str] | None = None) -> Object:
+    """Name, namespace and labels of an object made for `owner`."""
+    meta: Object = {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": labels.owned(owner.name, component),
+    }
+    if annotations:
+        meta["annotations"] = dict(annotations)
+    return meta

@@ -1,0 +1,34 @@
+"""MinIO as the embedded artifact store."""
+
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import pod_template
+from mlflow_operator.model.server import EmbeddedArtifactStore, Owner
+
+USER = 10001
+GRACE_SECONDS = 30
+
+
+def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
+    """The store's container; `port` is MinIO's own default."""
+    return {
+        "name": "minio",
+        "image": store.image,
+        "args": ["server", "/data"],
+        "env": [
+            pod_template.from_secret("MINIO_ROOT_USER", store.root.access_key),
+            pod_template.from_secret("MINIO_ROOT_PASSWORD", store.root.secret_key),
+            # the store talks to its server alone
+            pod_template.value("MINIO_BROWSER", "off"),
+            pod_template.value("MINIO_UPDATE", "off"),
+        ],
+        "resources": store.resources,
+        "startupProbe": pod_template.http_probe("/minio/health/ready", "s3", 1, 120),
+        "readinessProbe": pod_template.http_probe("/minio/health/ready", "s3", 5, 3),
+        "livenessProbe": pod_template.http_probe("/minio/health/live", "s3", 20, 6, 10),
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+
+
+def volumes(owner: Owner) -> tuple[Object, ...]:
+    """None beside its data."""
+    return ()

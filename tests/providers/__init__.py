@@ -1,1 +1,0 @@
-"""What speaks to the outside, tried on the real programs, each in a container of its own on loopback."""

@@ -1,0 +1,48 @@
+"""Schedules: what no CronJob would take is refused in words, and how long one may stay away is known."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mlflow_operator.model.cron import check, longest_gap
+from mlflow_operator.status.errors import UserMistake
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "gap"),
+    [
+        ("0 2 * * *", timedelta(days=1)),
+        ("@hourly", timedelta(hours=1)),
+        ("*/15 * * * *", timedelta(minutes=15)),
+        ("0 2 * * 1-5", timedelta(days=3)),
+        ("0 0 1 1 *", timedelta(days=366)),
+    ],
+)
+def test_the_longest_gap_between_two_times(schedule: str, gap: timedelta) -> None:
+    """A weekend without backups makes none of them late."""
+    check(schedule, "Etc/UTC", "spec.backup")
+    assert longest_gap(schedule, "Etc/UTC", NOW) == gap
+
+
+def test_an_hour_that_the_clock_leaves_out_is_no_gap() -> None:
+    """Summer time begins while Europe sleeps."""
+    march = datetime(2027, 3, 27, 12, tzinfo=UTC)
+    assert longest_gap("0 2 * * *", "Europe/Berlin", march) <= timedelta(days=1, hours=1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "time_zone", "field"),
+    [
+        ("61 * * * *", "Etc/UTC", "schedule"),
+        ("0 0 30 2 *", "Etc/UTC", "schedule"),
+        ("a b c d e", "Etc/UTC", "schedule"),
+        ("@daily", "Europe/Bärlin", "timeZone"),
+        ("@daily", "../../etc/passwd", "timeZone"),
+    ],
+)
+def test_what_never_comes_is_refused(schedule: str, time_zone: str, field: str) -> None:
+    """By the name of the field."""
+    with pytest.raises(UserMistake, match=rf"spec\.backup\.{field}"):
+        check(schedule, time_zone, "spec.backup")

@@ -1,0 +1,53 @@
+"""An admin Secret serves the namespaces that its owner names, and no other."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_operator.model.secret_access import ALLOWED, allows
+
+
+def secret(allowed: str | None) -> dict[str, object]:
+    annotations = {} if allowed is None else {ALLOWED: allowed}
+    return {"metadata": {"name": "admin", "namespace": "platform", "annotations": annotations}}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "namespace"),
+    [
+        ("team-a", "team-a"),
+        ("team-b, team-a", "team-a"),
+        ("team-b,team-*", "team-a"),
+        ("*", "team-a"),
+        ("*-a", "team-a"),
+        (None, "platform"),
+    ],
+)
+def test_who_is_named_may_use_it(allowed: str | None, namespace: str) -> None:
+    assert allows(secret(allowed), namespace)
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        None,
+        "",
+        ",",
+        "team",
+        "team-a-2",
+        "team-?",
+        "team-[a]",
+        "TEAM-A",
+        "eam-a",
+        "team-b,team-c",
+        "-*",
+        "team-a;team-b",
+    ],
+)
+def test_nobody_else_may(allowed: str | None) -> None:
+    assert not allows(secret(allowed), "team-a")
+
+
+@given(st.text(alphabet="ab-.[]?+\\^$|()"), st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True))
+def test_without_a_star_a_pattern_is_a_name(pattern: str, namespace: str) -> None:
+    assert allows(secret(pattern), namespace) == (pattern == namespace)

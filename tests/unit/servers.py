@@ -1,0 +1,41 @@
+"""What several tests of the core start from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mlflow_operator import api
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.server import Server
+from mlflow_operator.model.versions import Images
+
+
+def resource(spec: Object | None = None, name: str = "a", status: Object | None = None) -> api.MLflowServer:
+    """An MLflowServer as read from the cluster."""
+    return api.parse(
+        {
+            "apiVersion": api.API_VERSION,
+            "kind": api.KIND,
+            "metadata": {"name": name, "namespace": "team", "uid": "u-1", "generation": 1},
+            "spec": spec or {},
+            "status": status or {},
+        }
+    )
+
+
+def server(spec: Object | None = None, around: Surroundings | None = None, **more: Any) -> Server:
+    """The server that `spec` asks for."""
+    return resolve(resource(spec, **more), around or Surroundings(Images()))
+
+
+def pod_specs(objects: list[Object]) -> Iterator[Object]:
+    """The pod spec of every object that makes pods."""
+    for obj in objects:
+        spec = obj.get("spec", {}).get("jobTemplate", obj).get("spec", {})
+        if "template" in spec:
+            yield spec["template"]["spec"]
+
+
+def env(container: Object) -> dict[str, str]:
+    """Plain environment variables of a container."""
+    return {e["name"]: e["value"] for e in container["env"] if "value" in e}

@@ -1,0 +1,80 @@
+"""What others say is quoted short, and the same each time it is said."""
+
+import pytest
+
+from mlflow_operator.status.message_text import last_lines, sentence
+
+TWICE = {
+    "MLflow": (
+        "2026/11/21 14:15:12 INFO mlflow.store.db.utils: Updating database tables",
+        "2026/11/21 14:16:48 INFO mlflow.store.db.utils: Updating database tables",
+    ),
+    "gunicorn": (
+        "[2026-11-21 14:15:12 +0000] [17] [ERROR] Worker failed to boot",
+        "[2026-11-21 14:16:12 +0000] [23] [ERROR] Worker failed to boot",
+    ),
+    "Postgres": (
+        "2026-11-21 14:15:12.345 UTC [1] FATAL:  data directory is full",
+        "2026-11-21 14:16:12.001 UTC [7] FATAL:  data directory is full",
+    ),
+    "JSON": (
+        '{"level":"FATAL","time":"2026-11-21T14:15:12.345678Z","message":"full"}',
+        '{"level":"FATAL","time":"2026-11-21T14:15:13.345678Z","message":"full"}',
+    ),
+    "uvicorn": ("INFO:     Finished server process [7713]", "INFO:     Finished server process [91]"),
+    "a traceback": ("<object at 0x7f3ad35bd0a0>", "<object at 0x7f3ad35bd0b8>"),
+    "a name that is asked for": (
+        "dial tcp: lookup mirror on 10.96.0.10:53: read udp 10.244.0.5:43210->10.96.0.10:53: i/o timeout",
+        "dial tcp: lookup mirror on 10.96.0.10:53: read udp 10.244.0.5:51002->10.96.0.10:53: i/o timeout",
+    ),
+}
+
+
+@pytest.mark.parametrize("who", TWICE)
+def test_the_same_fault_is_said_in_the_same_words(who: str) -> None:
+    """Each difference would be a write to the API server and an Event, at each crash."""
+    once, again = TWICE[who]
+    assert last_lines(once) == last_lines(again)
+    assert sentence(once) == sentence(again)
+
+
+def test_what_it_is_about_stays() -> None:
+    """Levels, names, numbers that mean something."""
+    assert last_lines(TWICE["MLflow"][0]) == "INFO mlflow.store.db.utils: Updating database tables"
+    assert (
+        last_lines("port 5000 is taken, revision dc11669786a5") == "port 5000 is taken, revision dc11669786a5"
+    )
+
+
+def test_only_the_end_of_a_long_output_is_kept() -> None:
+    """A condition is no log."""
+    assert last_lines("\n".join(str(i) for i in range(100))) == "95\n96\n97\n98\n99"
+    assert len(last_lines("x" * 10_000)) <= 600
+
+
+ERROR = """sqlalchemy.exc.ProgrammingError: (psycopg.errors.InsufficientPrivilege) permission denied for schema public
+LINE 2: CREATE TABLE experiments (
+[SQL:
+CREATE TABLE experiments (
+\tPRIMARY KEY (experiment_id),
+\tUNIQUE (name)
+)
+]
+(Background on this error at: https://sqlalche.me/e/21/f405)
+"""
+
+
+def test_what_the_database_said_is_not_lost_behind_the_statement() -> None:
+    """SQLAlchemy prints the statement last, and it is longer than what is kept."""
+    assert last_lines(ERROR).splitlines() == ERROR.splitlines()[:2]
+    assert last_lines(f"{ERROR}shutting down") == "\n".join([*ERROR.splitlines()[:2], "shutting down"])
+    assert (
+        last_lines(ERROR[-80:] + "permission denied for schema public")
+        == "permission denied for schema public"
+    )
+
+
+def test_nothing_said_is_still_a_sentence() -> None:
+    """Where it stands, one is expected."""
+    assert sentence(None) == sentence(" \n") == "no reason given."
+    assert sentence("one.\ntwo") == "one."
