@@ -16,7 +16,7 @@ from benchmarks.client import Api
 from benchmarks.lab import Lab
 from benchmarks.rows import Row, at_most
 from mlflow_operator.model import resources as sizing
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 
 NAME = "tracking"
 LIMIT = 1.3
@@ -64,7 +64,9 @@ def _one(lab: Lab, made: Callable[[Kube], list[Object]]) -> float:
 
 def by_hand(kube: Kube) -> list[Object]:
     """The same objects; each pod waits for what it depends on."""
-    return plain.waiting(rendered(kube.namespace), kube.settings.pins["IMAGE_POSTGRES"], SCHEMA_HEADS[TESTED])
+    return plain.waiting(
+        rendered(kube.namespace), kube.settings.pins["IMAGE_POSTGRES"], SCHEMA_HEADS[DEFAULT_VERSION]
+    )
 
 
 def rendered(namespace: str) -> list[Object]:

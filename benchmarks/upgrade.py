@@ -19,7 +19,7 @@ from benchmarks.stores import Stores
 from benchmarks.waits import is_ready
 from mlflow_operator import pod_scripts
 from mlflow_operator.model import resources as sizing
-from mlflow_operator.model.versions import TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION
 
 OLD, OLDEST = "3.14.0", "2.22.5"
 """The operator knows every migration from the first version; from the second one, metrics get a new index."""
@@ -67,9 +67,17 @@ def take(lab: Lab) -> list[Row]:
     shared.drop(_years(OLD), _years(OLDEST))
     name = f"{count} runs"
     return [
-        at_most(f"{name}, {OLD} to {TESTED}: nobody answers for", ours, against, LIMIT, what="by hand"),
-        reported(f"{name}, {OLD} to {TESTED}: the status tells of", status, "s"),
-        at_most(f"{name}, tables of {OLDEST} to {TESTED}", alone, plainly, LIMIT, what="mlflow db upgrade"),
+        at_most(
+            f"{name}, {OLD} to {DEFAULT_VERSION}: nobody answers for", ours, against, LIMIT, what="by hand"
+        ),
+        reported(f"{name}, {OLD} to {DEFAULT_VERSION}: the status tells of", status, "s"),
+        at_most(
+            f"{name}, tables of {OLDEST} to {DEFAULT_VERSION}",
+            alone,
+            plainly,
+            LIMIT,
+            what="mlflow db upgrade",
+        ),
     ]
 
 
@@ -109,7 +117,7 @@ def _ours(lab: Lab, shared: Stores, database: str, image: str) -> tuple[float, f
         spec = small(workers=2, version=OLD, image=image, **shared.spec(database))
         server = lab.ready(Server(kube).apply(spec), LONG)
         with Caller(lab, server.url) as caller:
-            server.change(version=TESTED, image=None)
+            server.change(version=DEFAULT_VERSION, image=None)
             lab.until("the upgraded server is Ready", lambda: is_ready(server.live()), LONG)
             caller.wait_answered()
         return caller.longest, float(server.status["upgrade"]["downtimeSeconds"])

@@ -14,12 +14,12 @@ from typing import Any
 
 from mlflow_operator.cli import main
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.runtime import run
 
 
-class Mortal(Cluster):
+class Mortal(KubernetesClient):
     """Counts what is written, leases aside."""
 
     last: int | None = None
@@ -47,7 +47,7 @@ def die() -> None:
 
 if __name__ == "__main__":
     how, when, *sys.argv[1:] = sys.argv[1:]
-    run.Cluster = Mortal  # type: ignore[attr-defined]
+    run.KubernetesClient = Mortal  # type: ignore[attr-defined]
     if how == "writes":
         Mortal.last = int(when)
     elif how == "upon":

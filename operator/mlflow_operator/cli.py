@@ -15,7 +15,7 @@ from mlflow_operator import __version__, api
 from mlflow_operator import render as desired
 from mlflow_operator.api.crd import as_yaml
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 
 if TYPE_CHECKING:
@@ -114,14 +114,14 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
 @click.option(
     "--operator", help="The operator's Deployment, as NAMESPACE/NAME: it is stopped first. [stopped already]"
 )
-def release(namespaces: tuple[str, ...], operator: str | None) -> None:
+def remove_finalizers(namespaces: tuple[str, ...], operator: str | None) -> None:
     """Take the operator's finalizers off every server, before it is uninstalled.
 
     Servers with `deletionPolicy: Delete` are then as with Retain: none of their data is deleted with them. The chart
     does this by itself; without Helm, run it as the last thing before the operator is deleted.
     """
-    from mlflow_operator.components.deletion.uninstall import Deployed, let_all_go  # noqa: PLC0415
-    from mlflow_operator.kube.client import Cluster, ClusterError  # noqa: PLC0415
+    from mlflow_operator.components.deletion.uninstall import Deployed, remove_all_finalizers  # noqa: PLC0415
+    from mlflow_operator.kube.client import ClusterError, KubernetesClient  # noqa: PLC0415
     from mlflow_operator.runtime import logging as logs  # noqa: PLC0415
     from mlflow_operator.status.metrics import Metrics  # noqa: PLC0415
 
@@ -131,9 +131,11 @@ def release(namespaces: tuple[str, ...], operator: str | None) -> None:
         raise click.BadParameter("write NAMESPACE/NAME", param_hint="--operator")
 
     async def work() -> None:
-        cluster = await Cluster.connect(Metrics())
+        cluster = await KubernetesClient.connect(Metrics())
         try:
-            await let_all_go(cluster, namespaces, Deployed(place, name) if operator else None, click.echo)
+            await remove_all_finalizers(
+                cluster, namespaces, Deployed(place, name) if operator else None, click.echo
+            )
         finally:
             await cluster.close()
 
@@ -158,7 +160,7 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
     Values that only the cluster knows (node ports, passwords in Secrets of yours) are placeholders.
     """
     documents = _servers(filename)
-    around = Surroundings(Images(), cluster_domain)
+    around = ClusterDefaults(Images(), cluster_domain)
     printed: list[Object] = []
     for document in documents:
         document["metadata"].setdefault("namespace", namespace)

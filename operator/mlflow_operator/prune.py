@@ -3,7 +3,7 @@
 from mlflow_operator import render as desired
 from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.framework import jobs
-from mlflow_operator.framework.step import Work
+from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import prune
 
@@ -11,15 +11,15 @@ _DISPOSABLE = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)
 """Kinds that are made anew at will. Jobs that did their work are a record, Secrets and volumes are data."""
 
 
-async def run(work: Work, upgrading: bool) -> None:
+async def run(context: ReconcileContext, upgrading: bool) -> None:
     """Takes away an embedded store that the spec has left, the plugin of an access that is no longer asked for,
     the budget of replicas that are gone, the Jobs of upgrades that came to their end or were given up."""
-    wanted = desired.objects(work.server)
-    live = [obj for kind in _DISPOSABLE for obj in work.seen.of(kind)]
-    await prune(work.out.cluster, wanted, live, work.seen.resource)
+    wanted = desired.objects(context.server)
+    live = [obj for kind in _DISPOSABLE for obj in context.observed.of(kind)]
+    await prune(context.deps.cluster, wanted, live, context.observed.resource)
     if not upgrading:
-        await preflight_step.tidy(work)
-    for job in work.seen.of(kinds.JOB, labels.MIGRATION_POD):
+        await preflight_step.tidy(context)
+    for job in context.observed.of(kinds.JOB, labels.MIGRATION_POD):
         # asked for once more, this image begins anew instead of finding what once failed
-        if jobs.ended(job, "Failed") and jobs.image_of(job) != work.server.image:
-            await work.out.cluster.delete(job)
+        if jobs.finished_at(job, "Failed") and jobs.image_of(job) != context.server.image:
+            await context.deps.cluster.delete(job)

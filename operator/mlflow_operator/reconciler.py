@@ -17,193 +17,207 @@ from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials import reconcile as credentials
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import reconcile as database
-from mlflow_operator.components.deletion.reconcile import depart, hold
+from mlflow_operator.components.deletion.reconcile import finalize, sync_finalizer
 from mlflow_operator.components.garbage_collection import reconcile as garbage
 from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.components.migration import reconcile as schema
-from mlflow_operator.components.migration.plan import Plan, under_way
+from mlflow_operator.components.migration.plan import UpgradePlan, in_progress
 from mlflow_operator.components.restore import manifests as restores
 from mlflow_operator.components.restore import reconcile as restore
 from mlflow_operator.components.rotation import reconcile as rotation
 from mlflow_operator.components.server import reconcile as serve
 from mlflow_operator.components.server import storage_moved
-from mlflow_operator.components.server.reconcile import Pods
+from mlflow_operator.components.server.reconcile import PodPolicy
 from mlflow_operator.framework import status_writer
-from mlflow_operator.framework.dependencies import Outside
+from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader, observe
-from mlflow_operator.framework.previous_deployment import Serving
-from mlflow_operator.framework.step import Outcome, Work, waits
+from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.step import ReconcileContext, Result, waiting
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden, Invalid
 from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model import status as statuses
 from mlflow_operator.model import storage_location
-from mlflow_operator.model.resolve import resolve, surroundings
-from mlflow_operator.model.versions import left_at
+from mlflow_operator.model.resolve import cluster_defaults, resolve
+from mlflow_operator.model.versions import version_for_revision
 from mlflow_operator.status import conditions
-from mlflow_operator.status.conditions import ConditionType, Reason, State, not_ready
+from mlflow_operator.status.conditions import ConditionType, Reason, State, false_condition
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReconcileResult:
     """How a server is. `again`: seconds until another look is due; None: an event, or the resync, will do.
 
     `ready` is the status of its Ready condition, None where there is no such server (any more).
     """
 
     ready: str | None
-    again: float | None = None
+    requeue_after: float | None = None
 
 
-async def reconcile(key: NamespacedName, out: Outside) -> Verdict:
+async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     """Brings one server to what its spec asks for.
 
     Raises what the API server or our own bugs bring about; the queue tries again.
     """
     namespace, name = key
-    resource = await out.cluster.get(kinds.MLFLOWSERVER, namespace, name)
+    resource = await deps.cluster.get(kinds.MLFLOWSERVER, namespace, name)
     if resource is None:
-        return Verdict(None)  # owned objects go by their ownerReferences, data stays
+        return ReconcileResult(None)  # owned objects go by their ownerReferences, data stays
     if resource["metadata"].get("deletionTimestamp"):
-        again = await depart(resource, out)
-        return Verdict(None) if again is None else Verdict(State.FALSE.value, again)
+        again = await finalize(resource, deps)
+        return ReconcileResult(None) if again is None else ReconcileResult(State.FALSE.value, again)
     try:
         parsed = api.parse(resource)
     except api.InvalidResource as error:
-        return await _refuse(resource, Reason.INVALID_RESOURCE, str(error), out)
+        return await _reject(resource, Reason.INVALID_RESOURCE, str(error), deps)
     try:
-        resource = await hold(resource, parsed.spec.deletion_policy is api.DeletionPolicy.DELETE, out)
+        resource = await sync_finalizer(
+            resource, parsed.spec.deletion_policy is api.DeletionPolicy.DELETE, deps
+        )
     except (Forbidden, Invalid) as error:
-        return await _refuse(resource, Reason.OPERATION_REFUSED, str(error), out)
-    seen = await observe(resource, out.cluster)
-    around = surroundings(out.images, out.cluster_domain, seen.get(kinds.SERVICE, name))
-    work = Work(seen, resolve(parsed, around), Reader(out.cluster, namespace), out)
+        return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
+    seen = await observe(resource, deps.cluster)
+    around = cluster_defaults(deps.images, deps.cluster_domain, seen.get(kinds.SERVICE, name))
+    context = ReconcileContext(seen, resolve(parsed, around), Reader(deps.cluster, namespace), deps)
 
     allowed = parsed.spec.storage_change_policy.value == "Allow"
-    keys = await credentials.run(work, allowed)
-    if serve.serves_already(work, keys.value):
+    keys = await credentials.run(context, allowed)
+    if serve.can_serve_now(context, keys.value):
         # what runs is kept as it should be, however long others take to answer
-        below, served = await _together(
-            _underneath(work, parsed, keys.value), serve.run(work, keys.value, Pods.AS_ASKED)
+        below, served = await concurrently(
+            _prerequisites(context, parsed, keys.value), serve.run(context, keys.value, PodPolicy.DESIRED)
         )
     else:
-        below = await _underneath(work, parsed, keys.value)
-        served = await serve.run(below.work, keys.value, _pods(below), _lacks(below))
-    work, base, files, tables = below.work, below.base, below.files, below.tables
+        below = await _prerequisites(context, parsed, keys.value)
+        served = await serve.run(below.context, keys.value, pod_policy(below), unmet_dependency(below))
+    context, base, files, tables = below.context, below.database, below.artifacts, below.schema
 
-    usable = base.condition.true and files.condition.true and tables.condition.true
-    turned = await rotation.run(work, _wanted(parsed), keys, usable, served.value)
+    usable = base.condition.is_true and files.condition.is_true and tables.condition.is_true
+    turned = await rotation.run(context, _is_desired(parsed), keys, usable, served.value)
     keys = replace(keys, condition=turned.condition)
-    outcomes: list[Outcome[object]] = [keys, base, files, below.leave, tables, served, turned]  # type: ignore[list-item]
-    backups = backup.record(work)
-    if work.server.backup:
-        outcomes.append(await backup.run(work, keys.value, work.server.backup, backups))  # type: ignore[arg-type]
+    outcomes: list[Result[object]] = [keys, base, files, below.upgrade_plan, tables, served, turned]  # type: ignore[list-item]
+    backups = backup.record(context)
+    if context.server.backup:
+        outcomes.append(await backup.run(context, keys.value, context.server.backup, backups))  # type: ignore[arg-type]
     else:
-        await backup.remove(work)
-    cleaned = await garbage.run(work, served.value)
+        await backup.remove(context)
+    cleaned = await garbage.run(context, served.value)
     outcomes += filter(None, [cleaned])  # type: ignore[list-item]
     said = [outcome.condition for outcome in outcomes if outcome is not turned]
     if keys.value:
-        said = [replace(each, message=keys.value.hidden_in(each.message)) for each in said]
-    learned = _learned(work, keys.value, base.value, tables.value, served.value)
-    learned["upgrade"] = record = preflight_step.record(work, below.leave.value, served)
+        said = [replace(each, message=keys.value.redact(each.message)) for each in said]
+    learned = _status_patch(context, keys.value, base.value, tables.value, served.value)
+    learned["upgrade"] = record = preflight_step.record(context, below.upgrade_plan.value, served)
     learned["backup"] = backups
     if turned.value:
         learned["credentialsRotatedAt"] = turned.value
     learned |= garbage.learned(cleaned)
-    said.insert(0, conditions.overall(said))
-    if said[0].true:
-        await prune.run(work, upgrading=under_way(record))
-    await storage_moved.tell(work, learned, allowed)
+    said.insert(0, conditions.ready_condition(said))
+    if said[0].is_true:
+        await prune.run(context, upgrading=in_progress(record))
+    await storage_moved.tell(context, learned, allowed)
     await status_writer.write(
-        resource, statuses.status(work.server, learned, said, status_writer.moment(resource, out)), said, out
+        resource,
+        statuses.status(context.server, learned, said, status_writer.status_moment(resource, deps)),
+        said,
+        deps,
     )
-    await garbage.tell(work, cleaned)
-    again = min((o.again for o in outcomes if o.again is not None), default=None)
-    return Verdict(said[0].status.value, again)
+    await garbage.publish_event(context, cleaned)
+    again = min((o.requeue_after for o in outcomes if o.requeue_after is not None), default=None)
+    return ReconcileResult(said[0].status.value, again)
 
 
-def _wanted(parsed: api.MLflowServer) -> str | None:
+def _is_desired(parsed: api.MLflowServer) -> str | None:
     """When credentials are to be replaced, as it is noted."""
     at = parsed.spec.rotate_credentials_at
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 @dataclass(frozen=True)
-class _Underneath:
+class _Prerequisites:
     """What a server stands on. `work` is for the version at which it goes on.
 
     `leave` is the new image's to take over. `moving`: all of it is about another database than the one it is on.
     """
 
-    work: Work
-    base: Outcome[DatabaseState]
-    files: Outcome[None]
-    leave: Outcome[Plan]
-    tables: Outcome[str]
-    moving: bool
+    context: ReconcileContext
+    database: Result[DatabaseState]
+    artifacts: Result[None]
+    upgrade_plan: Result[UpgradePlan]
+    schema: Result[str]
+    new_storage: bool
 
 
-async def _underneath(work: Work, parsed: api.MLflowServer, keys: Credentials | None) -> _Underneath:
+async def _prerequisites(
+    context: ReconcileContext, parsed: api.MLflowServer, keys: Credentials | None
+) -> _Prerequisites:
     # both stores at the same time: neither waits for the other's pod, or for its time-out
-    base, files = await _together(database.run(work, keys), artifacts.run(work, keys))
-    work = _at_its_version(work, parsed, base.value)
-    moving = keys is not None and keys.arrived is not None
-    put_back = await restore.run(work, base.value, files.condition.true, moving)
+    base, files = await concurrently(database.run(context, keys), artifacts.run(context, keys))
+    context = _at_current_version(context, parsed, base.value)
+    moving = keys is not None and keys.pending_secret is not None
+    put_back = await restore.run(context, base.value, files.condition.is_true, moving)
     if not put_back.value:
-        leave = Outcome[Plan](waits(conditions.ConditionType.UPGRADE, "the restore"))
-        return _Underneath(
-            work, base, files, leave, Outcome(put_back.condition, again=put_back.again), moving
+        leave = Result[UpgradePlan](waiting(conditions.ConditionType.UPGRADE, "the restore"))
+        return _Prerequisites(
+            context,
+            base,
+            files,
+            leave,
+            Result(put_back.condition, requeue_after=put_back.requeue_after),
+            moving,
         )
-    leave = await preflight_step.run(work, base.value, files.condition.true, moving)
-    work = preflight_step.of_the_image(work, leave.value)
-    tables = await schema.run(work, base.value, leave.value, moving)
-    return _Underneath(work, base, files, leave, tables, moving)
+    leave = await preflight_step.run(context, base.value, files.condition.is_true, moving)
+    context = preflight_step.of_the_image(context, leave.value)
+    tables = await schema.run(context, base.value, leave.value, moving)
+    return _Prerequisites(context, base, files, leave, tables, moving)
 
 
-def _lacks(below: _Underneath) -> str | None:
+def unmet_dependency(prerequisites: _Prerequisites) -> str | None:
     """What must be ready before the pods are touched. A store that they are on already may be away for a while."""
-    if not below.tables.condition.true:
+    if not prerequisites.schema.condition.is_true:
         return "the schema"
     return (
         None
-        if below.files.condition.true or not serve.other_files(below.work)
+        if prerequisites.artifacts.condition.is_true or not serve.other_files(prerequisites.context)
         else "the other artifact store"
     )
 
 
-def _pods(below: _Underneath) -> Pods:
+def pod_policy(prerequisites: _Prerequisites) -> PodPolicy:
     """Which pods shall serve. Those of before come back where a migration failed, and the schema is as it was."""
-    if _lacks(below) is None:
-        return Pods.AS_ASKED
-    last = preflight_step.before(below.work)
-    if below.moving or last.image in {None, below.work.server.image}:
-        return Pods.AS_THEY_ARE
-    failed = below.tables.condition.reason is Reason.MIGRATION_FAILED
-    if below.leave.value and below.leave.value.stops and not failed:
-        return Pods.STOPPED
-    found = below.base.value
-    return Pods.OF_BEFORE if found and found.revision == last.revision else Pods.AS_THEY_ARE
+    if unmet_dependency(prerequisites) is None:
+        return PodPolicy.DESIRED
+    last = preflight_step.before(prerequisites.context)
+    if prerequisites.new_storage or last.image in {None, prerequisites.context.server.image}:
+        return PodPolicy.UNCHANGED
+    failed = prerequisites.schema.condition.reason is Reason.MIGRATION_FAILED
+    if prerequisites.upgrade_plan.value and prerequisites.upgrade_plan.value.stops and not failed:
+        return PodPolicy.STOPPED
+    found = prerequisites.database.value
+    return PodPolicy.PREVIOUS if found and found.revision == last.revision else PodPolicy.UNCHANGED
 
 
-def _at_its_version(work: Work, parsed: api.MLflowServer, found: DatabaseState | None) -> Work:
+def _at_current_version(
+    context: ReconcileContext, parsed: api.MLflowServer, found: DatabaseState | None
+) -> ReconcileContext:
     """A server made again on the data of an earlier one goes on at that one's version.
 
     Its status went with it, and the version that the operator is tested with may be a newer one: taking that would
     migrate the database unasked.
     """
     named = parsed.spec.version or parsed.spec.image or parsed.status.version
-    version = left_at(found.revision) if found and found.revision and not named else None
+    version = version_for_revision(found.revision) if found and found.revision and not named else None
     if version is None:
-        return work
-    server = replace(work.server, version=version, image=work.out.images.server(version))
-    return replace(work, server=server)
+        return context
+    server = replace(context.server, version=version, image=context.deps.images.server(version))
+    return replace(context, server=server)
 
 
-async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
+async def concurrently(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
     try:
         async with asyncio.TaskGroup() as group:
             first, second = group.create_task(one), group.create_task(other)
@@ -213,12 +227,12 @@ async def _together(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) 
     return first.result(), second.result()
 
 
-def _learned(
-    work: Work,
+def _status_patch(
+    context: ReconcileContext,
     keys: Credentials | None,
     found: DatabaseState | None,
     revision: str | None,
-    serving: Serving | None,
+    serving: RunningServer | None,
 ) -> Object:
     learned: Object = {}
     if found:
@@ -226,9 +240,9 @@ def _learned(
     if revision:
         learned["schemaRevision"] = revision
     if serving and serving.version:
-        learned |= {"version": serving.version, "image": work.server.image}
+        learned |= {"version": serving.version, "image": context.server.image}
         if keys:
-            learned |= storage_location.of(work.server, keys.connection)
+            learned |= storage_location.of(context.server, keys.connection)
     if serving and serving.deployment:
         state = serving.deployment.get("status") or {}
         learned["replicas"] = int(state.get("replicas") or 0)
@@ -236,10 +250,10 @@ def _learned(
     return learned
 
 
-async def _refuse(resource: Object, reason: Reason, why: str, out: Outside) -> Verdict:
+async def _reject(resource: Object, reason: Reason, why: str, out: Dependencies) -> ReconcileResult:
     message = f"{why.rstrip('.')}. Nothing is changed until it is mended."
-    said = [not_ready(ConditionType.READY, reason, message)]
+    said = [false_condition(ConditionType.READY, reason, message)]
     await status_writer.write(
-        resource, statuses.refused(said, status_writer.moment(resource, out)), said, out
+        resource, statuses.refused(said, status_writer.status_moment(resource, out)), said, out
     )
-    return Verdict(State.FALSE.value)
+    return ReconcileResult(State.FALSE.value)

@@ -27,7 +27,7 @@ def manifest() -> Object:
 def install(client: Client) -> None:
     """Create the CRDs of MLflowServer and of CloudNativePG's Cluster; returns when both are served."""
     for crd in (manifest(), cloudnativepg.DEFINITION):
-        client.apply(kinds.DEFINITION, crd)
+        client.apply(kinds.CRD, crd)
     for crd in (manifest(), cloudnativepg.DEFINITION):
         wait_until_served(client, crd)
 
@@ -41,6 +41,6 @@ def wait_until_served(client: Client, crd: Object) -> None:
 
 
 def _established(client: Client, name: str) -> bool:
-    found = client.get(kinds.DEFINITION, None, name) or {}
+    found = client.get(kinds.CRD, None, name) or {}
     conditions = (found.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

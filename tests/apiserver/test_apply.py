@@ -11,12 +11,12 @@ from mlflow_operator import render as desired
 from mlflow_operator.framework.observe import OWNED
 from mlflow_operator.kube import diff, kinds
 from mlflow_operator.kube.apply import ensure
-from mlflow_operator.kube.apply_backoff import Repairs
-from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.apply_backoff import ApplyBackoff
+from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import corrections
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.kube.unmanaged_fields import removals
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import Client
@@ -71,9 +71,9 @@ ADDITIONS: dict[Kind, list[Object]] = {
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubernetesClient]:
     """The operator's own client."""
-    connected = await Cluster.connect(Metrics(), str(control_plane.kubeconfig))
+    connected = await KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig))
     yield connected
     await connected.close()
 
@@ -93,7 +93,7 @@ def owner(admin: Client, namespace: str) -> Object:
 @pytest.fixture(scope="module")
 def objects(owner: Object) -> dict[Kind, Object]:
     """One desired object of each kind."""
-    server = resolve(api.parse(owner), Surroundings(Images()))
+    server = resolve(api.parse(owner), ClusterDefaults(Images()))
     chosen = {kinds.SECRET: server.names.server_secret, kinds.CONFIGMAP: server.names.client}
     found: dict[Kind, Object] = {}
     for obj in [*desired.objects(server), *desired.secrets(server, GENERATED)]:
@@ -103,14 +103,14 @@ def objects(owner: Object) -> dict[Kind, Object]:
     return found
 
 
-async def observe(cluster: Cluster, obj: Object) -> Object:
+async def observe(cluster: KubernetesClient, obj: Object) -> Object:
     """The object as it is stored."""
     found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     assert found
     return found
 
 
-async def applied(cluster: Cluster, obj: Object, owner: Object) -> Object:
+async def applied(cluster: KubernetesClient, obj: Object, owner: Object) -> Object:
     """Delete the object if an earlier test left it, let the operator create it, and return it as it is stored."""
     found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     if found:
@@ -127,20 +127,20 @@ def test_spec_covers_every_applied_kind(objects: dict[Kind, Object]) -> None:
 
 @pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
 async def test_second_apply_writes_nothing(
-    cluster: Cluster, owner: Object, objects: dict[Kind, Object], kind: Kind
+    cluster: KubernetesClient, owner: Object, objects: dict[Kind, Object], kind: Kind
 ) -> None:
     """The comparison finds no difference in what the API server stored, defaults included."""
     obj = objects[kind]
     stored = await applied(cluster, obj, owner)
     assert diff.drift(obj, stored) == []
-    assert corrections(obj, stored) == []
+    assert removals(obj, stored) == []
     assert await ensure(cluster, obj, stored, owner) is None
     assert await observe(cluster, obj) == stored
 
 
 @pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
 async def test_changed_field_is_reverted(
-    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+    cluster: KubernetesClient, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
 ) -> None:
     """Another client changes a field that the operator sets."""
     obj, (change, value) = objects[kind], CHANGES[kind]
@@ -148,7 +148,7 @@ async def test_changed_field_is_reverted(
     changed = admin.merge(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], change)
     assert value(changed) != value(stored)
     assert diff.drift(obj, changed)
-    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
     repaired = await observe(cluster, obj)
     assert value(repaired) == value(stored)
     assert await ensure(cluster, obj, repaired, owner) is None
@@ -156,14 +156,14 @@ async def test_changed_field_is_reverted(
 
 @pytest.mark.parametrize("kind", ADDITIONS, ids=lambda kind: kind.kind)
 async def test_added_entry_is_removed(
-    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+    cluster: KubernetesClient, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
 ) -> None:
     """Another client adds an entry that the operator never set."""
     obj = objects[kind]
     stored = await applied(cluster, obj, owner)
     changed = admin.json_patch(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], ADDITIONS[kind])
-    assert corrections(obj, changed)
-    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    assert removals(obj, changed)
+    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
     repaired = await observe(cluster, obj)
     assert _meaning(repaired) == _meaning(stored)
     assert await ensure(cluster, obj, repaired, owner) is None
@@ -171,7 +171,7 @@ async def test_added_entry_is_removed(
 
 @pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
 async def test_removed_labels_are_restored(
-    cluster: Cluster, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
+    cluster: KubernetesClient, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
 ) -> None:
     """Without its labels the operator would no longer find the object. Its owner reference is kept."""
     obj = objects[kind]
@@ -179,7 +179,7 @@ async def test_removed_labels_are_restored(
     meta = obj["metadata"]
     changed = admin.merge(kind, meta["namespace"], meta["name"], {"metadata": {"labels": None}})
     assert not changed["metadata"].get("labels")
-    await ensure(cluster, obj, changed, owner, repairs=Repairs())
+    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
     repaired = await observe(cluster, obj)
     for field in ("labels", "ownerReferences"):
         assert repaired["metadata"][field] == stored["metadata"][field]

@@ -35,9 +35,9 @@ def padded(percent: int) -> Object:
 def test_rules_leave_room_for_more(admin: Client) -> None:
     """The API server accepts the CRD and some percent more. `pytest -s` prints how much the rules use."""
     with pytest.raises(ApiError, match="exceeds budget by factor of") as rejected:
-        admin.apply(kinds.DEFINITION, padded(100), dryRun="All")
+        admin.apply(kinds.CRD, padded(100), dryRun="All")
     factor = re.search(r"entire OpenAPIv3 schema exceeds budget by factor of ([\d.]+)x", str(rejected.value))
     assert factor, rejected.value
     used = float(factor[1]) - 1
     print(f"\nThe CEL rules of the CRD cost {used:.0%} of the limit, to the nearest ten percent.")
-    admin.apply(kinds.DEFINITION, padded(ENOUGH_PERCENT), dryRun="All")
+    admin.apply(kinds.CRD, padded(ENOUGH_PERCENT), dryRun="All")

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.kube import diff, kinds
-from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import corrections
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.kube.unmanaged_fields import removals
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import ApiError, Client
@@ -58,9 +58,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def cluster(control_plane: ControlPlane, runner: asyncio.Runner) -> Iterator[Cluster]:
+def cluster(control_plane: ControlPlane, runner: asyncio.Runner) -> Iterator[KubernetesClient]:
     """The operator's own client."""
-    connected = runner.run(Cluster.connect(Metrics(), str(control_plane.kubeconfig)))
+    connected = runner.run(KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig)))
     yield connected
     runner.run(connected.close())
 
@@ -73,7 +73,7 @@ def resource(spec: Object, namespace: str, name: str) -> Object:
 
 def objects(resource: Object) -> list[Object]:
     """Every object that the operator builds for a resource, without an owner reference."""
-    server = resolve(api.parse(resource), Surroundings(Images()))
+    server = resolve(api.parse(resource), ClusterDefaults(Images()))
     return [*desired.secrets(server, GENERATED), *desired.objects(server)]
 
 
@@ -97,7 +97,7 @@ def test_models_and_api_server_reject_the_same_specs(
 
 
 def test_objects_of_valid_specs_are_applied_once(
-    rejection: Callable[[Object], str], cluster: Cluster, runner: asyncio.Runner, namespace: str
+    rejection: Callable[[Object], str], cluster: KubernetesClient, runner: asyncio.Runner, namespace: str
 ) -> None:
     """The API server accepts every object, and after that neither it nor the operator's comparison finds a change."""
     accepted = 0
@@ -117,11 +117,11 @@ def test_objects_of_valid_specs_are_applied_once(
     assert accepted >= 5
 
 
-async def _apply_twice(cluster: Cluster, obj: Object) -> None:
+async def _apply_twice(cluster: KubernetesClient, obj: Object) -> None:
     await cluster.apply(obj)
     observed = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     assert observed
-    assert (diff.drift(obj, observed), corrections(obj, observed)) == ([], [])
+    assert (diff.drift(obj, observed), removals(obj, observed)) == ([], [])
     again = await cluster.apply(obj)
     for answer in (observed, again):
         # The API server rewrites the managed fields of some kinds (PersistentVolumeClaim) even if nothing changes.

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mlflow_operator import api
 from mlflow_operator.cli import main
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import TESTED as MLFLOW
+from mlflow_operator.model.versions import DEFAULT_VERSION as MLFLOW
 from mlflow_operator.model.versions import Images
 from tests import generate
 from tests.chart.kubeconform import NEWEST, OLDEST, misfits

@@ -12,8 +12,8 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.pod_template import CONTAINER_SECURITY
-from mlflow_operator.model.resolve import Surroundings, resolve
-from mlflow_operator.model.versions import TESTED, Images
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
+from mlflow_operator.model.versions import DEFAULT_VERSION, Images
 from tests import server_values
 from tests.chart.rendering import SERVER_CASES, only, refusal, render_server
 from tests.cluster.settings import ROOT
@@ -181,14 +181,14 @@ def test_versions_are_the_project_s() -> None:
     operator, ours = (yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in CHARTS)
     assert ours["version"] == operator["version"]
     assert ours["kubeVersion"] == operator["kubeVersion"]
-    assert ours["appVersion"] == TESTED
+    assert ours["appVersion"] == DEFAULT_VERSION
 
 
 @each_case
 def test_the_test_runs_where_and_as_the_server_does(case: str) -> None:
     """Same name, image, pull secrets, placement and user: what lets the server's pods start lets it, too."""
     values = SERVER_CASES[case]
-    made = resolve(api.parse(server(values)), Surroundings(Images()))
+    made = resolve(api.parse(server(values)), ClusterDefaults(Images()))
     found, spec = pod(values), pod(values)["spec"]
     (container,) = spec["containers"]
     expected = values.get("test", {}).get("image") or made.image
@@ -221,7 +221,7 @@ def test_the_test_is_no_pod_of_the_server_s() -> None:
 @pytest.mark.parametrize(
     ("values", "image"),
     [
-        ({}, f"ghcr.io/mlflow/mlflow:v{TESTED}-full"),
+        ({}, f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full"),
         ({"version": "3.16.1"}, "ghcr.io/mlflow/mlflow:v3.16.1-full"),
         ({"version": "3.16.1", "image": "example.com/mlflow:1"}, "example.com/mlflow:1"),
         (

@@ -17,7 +17,7 @@ import pytest
 
 from mlflow_operator import pod_scripts
 from mlflow_operator.components.backup import result as backup_answer
-from mlflow_operator.components.backup.result import Answer
+from mlflow_operator.components.backup.result import BackupResult
 from tests.cluster import settings
 from tests.contracts.minio import ROOT, Store
 from tests.contracts.postgres import Instance
@@ -78,13 +78,13 @@ class Pod:
         """A file there, as an earlier backup might have left it."""
         self.store.client().put_object(Bucket=self.name, Key=FOLDER + path, Body=content)
 
-    def run(self) -> tuple[int, Answer | None, str]:
+    def run(self) -> tuple[int, BackupResult | None, str]:
         """Exit code, answer and output."""
         with self.running() as (container, words, _):
             code = int(_docker("wait", container))
             return code, backup_answer.parse(words.read_text()), _docker("logs", container)
 
-    def backed_up(self) -> backup_answer.Made:
+    def backed_up(self) -> backup_answer.CompletedBackup:
         """A good backup."""
         code, answer, said = self.run()
         assert code == 0, said

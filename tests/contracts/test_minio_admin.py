@@ -10,13 +10,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.clients.s3.minio_admin import admit, remove_policy, revoke
-from mlflow_operator.clients.s3.minio_api import Call, call
+from mlflow_operator.clients.s3.minio_admin import delete_user, ensure_user, remove_policy
+from mlflow_operator.clients.s3.minio_api import AdminRequest, call
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import BucketCreation, ObjectStore, Owner
+from mlflow_operator.model.server import BucketCreation, ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 from tests.contracts.minio import ADMIN_FIELD, ROOT, Store
 
 _numbers = itertools.count(1)
@@ -33,7 +33,7 @@ class Tenant:
 
     async def admit(self, **other: Any) -> None:
         """What the operator does."""
-        await admit(
+        await ensure_user(
             self.store.admin(), other.get("key", self.key), self.name, other.get("policy", self.policy)
         )
 
@@ -48,7 +48,7 @@ class Tenant:
 
 async def known(store: Store, command: str, **query: str) -> Object | None:
     """What an administrator is told of something, None of nothing."""
-    answer = await call(store.admin(), Call("GET", command, query))
+    answer = await call(store.admin(), AdminRequest("GET", command, query))
     return dict(answer.content) if answer.good else None
 
 
@@ -75,7 +75,7 @@ def tenant(store: Store, bucket: str) -> Callable[[str], Tenant]:
         number = next(_numbers)
         key = AccessKey(f"USER{number}", f"secret-of-user-{number}")
         return Tenant(
-            store, bucket_policy.name(Owner(f"server-{number}", "team", "")), policy(bucket, prefix), key
+            store, bucket_policy.name(ServerRef(f"server-{number}", "team", "")), policy(bucket, prefix), key
         )
 
     return make
@@ -179,10 +179,10 @@ async def test_what_others_have_changed_comes_back(tenant: Callable[[str], Tenan
     await one.admit()
     admin = one.store.admin()
     wide = b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["arn:aws:s3:::*"]}]}'
-    await call(admin, Call("PUT", "add-canned-policy", {"name": one.name}, wide))
+    await call(admin, AdminRequest("PUT", "add-canned-policy", {"name": one.name}, wide))
     both = {"policyName": f"{one.name},readwrite", "userOrGroup": one.key.id, "isGroup": "false"}
-    await call(admin, Call("PUT", "set-user-or-group-policy", both))
-    await call(admin, Call("PUT", "set-user-status", {"accessKey": one.key.id, "status": "disabled"}))
+    await call(admin, AdminRequest("PUT", "set-user-or-group-policy", both))
+    await call(admin, AdminRequest("PUT", "set-user-status", {"accessKey": one.key.id, "status": "disabled"}))
     await one.admit()
     user = await one.user()
     assert user
@@ -212,13 +212,13 @@ async def test_a_second_key_takes_over_before_the_first_one_goes(tenant: Callabl
     await one.admit(key=second)
     for key in (one.key, second):
         assert one.store.client(key).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
-    await revoke(one.store.admin(), one.key.id, one.name)
+    await delete_user(one.store.admin(), one.key.id, one.name)
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         one.store.client(one.key).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
     assert one.store.client(second).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
     await remove_policy(one.store.admin(), one.name)
     assert await one.live_policy(), "a policy that a user still has is taken away"
-    await revoke(one.store.admin(), second.id, one.name)
+    await delete_user(one.store.admin(), second.id, one.name)
     await remove_policy(one.store.admin(), one.name)
     assert await one.live_policy() is None
 
@@ -227,7 +227,7 @@ async def test_all_can_be_taken_away_twice(tenant: Callable[[str], Tenant]) -> N
     one = tenant("team-a")
     await one.admit()
     for _ in range(2):
-        await revoke(one.store.admin(), one.key.id, one.name)
+        await delete_user(one.store.admin(), one.key.id, one.name)
         await remove_policy(one.store.admin(), one.name)
     assert (await one.user(), await one.live_policy()) == (None, None)
 
@@ -238,11 +238,11 @@ async def test_nobody_elses_user_is_touched(store: Store, tenant: Callable[[str]
     await other.admit()
     before = await other.user()
     for key in (AccessKey(other.key.id, "mine-from-now-on"), other.key, ROOT, AccessKey(ROOT.id, "mine-now")):
-        with pytest.raises(UserMistake) as told:
+        with pytest.raises(ConfigurationError) as told:
             await one.admit(key=key)
         assert told.value.reason is Reason.NAME_CONFLICT
-    with pytest.raises(UserMistake, match="was not made for this server"):
-        await revoke(store.admin(), other.key.id, one.name)
+    with pytest.raises(ConfigurationError, match="was not made for this server"):
+        await delete_user(store.admin(), other.key.id, one.name)
     assert await other.user() == before
     assert store.client(other.key).list_objects_v2(Bucket=_bucket(other.policy), Prefix="team-b/")
 
@@ -251,8 +251,8 @@ async def test_a_policy_of_that_name_made_by_others_is_not_touched(tenant: Calla
     """By another cluster's operator, say, for a server of the same name."""
     one = tenant("team-a")
     theirs = json.dumps(policy("elsewhere", "team-a")).encode()
-    await call(one.store.admin(), Call("PUT", "add-canned-policy", {"name": one.name}, theirs))
-    with pytest.raises(UserMistake) as told:
+    await call(one.store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": one.name}, theirs))
+    with pytest.raises(ConfigurationError) as told:
         await one.admit()
     assert told.value.reason is Reason.NAME_CONFLICT
     assert bucket_policy.same(await one.live_policy(), policy("elsewhere", "team-a"))
@@ -263,7 +263,7 @@ async def test_no_server_gets_a_key_to_anothers_place(bucket: str, tenant: Calla
     await one.admit()
     for prefix in ("", "team-a", "team-a/mlflow", "team-a/mlflow/1"):
         thief = tenant(prefix)
-        with pytest.raises(UserMistake, match="overlaps") as told:
+        with pytest.raises(ConfigurationError, match="overlaps") as told:
             await thief.admit()
         assert told.value.reason is Reason.NAME_CONFLICT
         assert await thief.user() is None
@@ -281,8 +281,8 @@ async def test_a_wrong_administrators_key_is_told(
     tenant: Callable[[str], Tenant], key: AccessKey, words: str
 ) -> None:
     one = tenant("team-a")
-    with pytest.raises(UserMistake, match=words) as told:
-        await admit(one.store.admin(key), one.key, one.name, one.policy)
+    with pytest.raises(ConfigurationError, match=words) as told:
+        await ensure_user(one.store.admin(key), one.key, one.name, one.policy)
     assert told.value.reason is Reason.PROVISIONING_DENIED
     assert ADMIN_FIELD in told.value.message
     assert "wrong-secret" not in told.value.message
@@ -291,8 +291,8 @@ async def test_a_wrong_administrators_key_is_told(
 async def test_a_key_that_is_no_administrators_is_told(tenant: Callable[[str], Tenant]) -> None:
     one, other = tenant("team-a"), tenant("team-b")
     await other.admit()
-    with pytest.raises(UserMistake, match="admin:CreateUser") as told:
-        await admit(one.store.admin(other.key), one.key, one.name, one.policy)
+    with pytest.raises(ConfigurationError, match="admin:CreateUser") as told:
+        await ensure_user(one.store.admin(other.key), one.key, one.name, one.policy)
     assert told.value.reason is Reason.PROVISIONING_DENIED
 
 
@@ -317,13 +317,13 @@ ADMINISTRATOR = {
 async def test_an_administrator_need_not_be_root(store: Store, tenant: Callable[[str], Tenant]) -> None:
     """What the documentation allows it is enough."""
     name, key = f"administrator-{next(_numbers)}", AccessKey("ADMINISTRATOR", "secret-of-administrator")
-    made = Call("PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR).encode())
+    made = AdminRequest("PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR).encode())
     assert (await call(store.admin(), made)).good
-    await admit(store.admin(), key, name, ADMINISTRATOR)
+    await ensure_user(store.admin(), key, name, ADMINISTRATOR)
     one, admin = tenant("team-a"), store.admin(key)
-    await admit(admin, one.key, one.name, one.policy)
-    await admit(admin, AccessKey(one.key.id, "another-secret"), one.name, one.policy)
-    await revoke(admin, one.key.id, one.name)
+    await ensure_user(admin, one.key, one.name, one.policy)
+    await ensure_user(admin, AccessKey(one.key.id, "another-secret"), one.name, one.policy)
+    await delete_user(admin, one.key.id, one.name)
     await remove_policy(admin, one.name)
     assert (await one.user(), await one.live_policy()) == (None, None)
 

@@ -13,11 +13,11 @@ from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.clients.s3 import client as s3
 from mlflow_operator.clients.s3 import minio_api, signed_request
 from mlflow_operator.clients.s3.client import ObjectStores
-from mlflow_operator.clients.s3.minio_api import Call
+from mlflow_operator.clients.s3.minio_api import AdminRequest
 from mlflow_operator.clients.s3.signed_request import Admin
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 from tests.contracts.conftest import PINS
 from tests.contracts.minio import ROOT, Store
 from tests.contracts.postgres import Instance
@@ -78,7 +78,7 @@ async def test_a_database_behind_a_bad_line_is_told_and_mends(line: Line, how: s
     """Nothing is left over that would spoil the next look."""
     spoil, words = SPOILT[how]
     spoil(line.base)
-    with pytest.raises(NotReady) as told:
+    with pytest.raises(TransientError) as told:
         await inspect(line.database, None, FIELD)
     assert told.value.reason is Reason.DATABASE_UNREACHABLE
     assert words in told.value.message
@@ -95,7 +95,7 @@ async def test_a_database_that_falls_silent_amid_a_session_is_told(line: Line) -
             line.base.silent()
             await postgres_session.one(session, "SELECT 2")
 
-    with pytest.raises(NotReady) as told:
+    with pytest.raises(TransientError) as told:
         await ask()
     assert SILENT in told.value.message
 
@@ -105,18 +105,18 @@ async def test_a_store_behind_a_bad_line_is_told_and_mends(line: Line, how: str)
     """By the keys of a server, and by its administrator's."""
     spoil, words = SPOILT[how]
     bucket, admin = line.store.bucket(f"line-{how}"), Admin(line.store.endpoint, ROOT, None, FIELD)
-    stores, asked = ObjectStores(), Call("GET", "list-canned-policies", {})
+    stores, asked = ObjectStores(), AdminRequest("GET", "list-canned-policies", {})
     try:
         spoil(line.files)
-        with pytest.raises(NotReady) as told:
-            await stores.ensure(bucket, create=True)
+        with pytest.raises(TransientError) as told:
+            await stores.ensure_bucket(bucket, create=True)
         assert told.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
         assert words in told.value.message
-        with pytest.raises(NotReady) as told:
+        with pytest.raises(TransientError) as told:
             await minio_api.call(admin, asked)
         assert words in told.value.message
         line.files.mended()
-        await stores.ensure(bucket, create=True)
+        await stores.ensure_bucket(bucket, create=True)
         assert (await minio_api.call(admin, asked)).good
     finally:
         stores.close()
@@ -129,6 +129,6 @@ async def test_a_line_that_is_merely_slow_is_no_fault(line: Line) -> None:
     stores = ObjectStores()
     try:
         assert (await inspect(line.database, None, FIELD)).encoding == "UTF8"
-        assert await stores.ensure(line.store.bucket("line-far"), create=True)
+        assert await stores.ensure_bucket(line.store.bucket("line-far"), create=True)
     finally:
         stores.close()

@@ -10,7 +10,7 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 from tests.contracts.conftest import PINS
 from tests.contracts.postgres import Instance
 from tests.contracts.proxies import pgbouncer
@@ -59,9 +59,9 @@ async def test_what_it_refuses_is_told_as_often_as_it_is_asked(
 ) -> None:
     """The second time from its memory of the first, for which it must not take longer than we wait."""
     for _ in range(2):
-        with pytest.raises(Fault) as told:
+        with pytest.raises(ReconcileError) as told:
             await inspect(replace(pooled, **changed), None, FIELD)  # type: ignore[arg-type]
-        assert isinstance(told.value, UserMistake)
+        assert isinstance(told.value, ConfigurationError)
         assert told.value.reason is reason
         assert words in told.value.message
 
@@ -82,7 +82,7 @@ async def test_migrations_wait_for_each_other_and_leave_no_lock_in_the_pool(
 
 def _migration(pooled: Connection) -> "subprocess.Popen[str]":
     """In MLflow's image, on this machine's network, where the pooler is."""
-    uri = pooled.wakeful().sqlalchemy()
+    uri = pooled.with_keepalives().sqlalchemy()
     command = ("docker", "run", "--rm", "--network", "host", "-e", "HOME=/tmp")
     return subprocess.Popen(
         (

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from psycopg.sql import SQL, Composed
 
 from mlflow_operator.clients.postgres import admin as postgres_admin
-from mlflow_operator.clients.postgres.admin import admit, drop, provision, revoke
+from mlflow_operator.clients.postgres.admin import delete_login, drop, ensure_login, provision
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.provisioning import DatabasePlan, Login
+from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.contracts.postgres import Instance
 
 FIELD = "spec.database.provision"
@@ -46,7 +46,7 @@ def admin(instance: Instance) -> Connection:
 
 
 @pytest.fixture
-def plan(instance: Instance, admin: Connection) -> Iterator[Plan]:
+def plan(instance: Instance, admin: Connection) -> Iterator[DatabasePlan]:
     """For a server of its own."""
     made = _plan(f"server-{next(_numbers)}-{len(instance.roles())}")
     yield made
@@ -55,13 +55,13 @@ def plan(instance: Instance, admin: Connection) -> Iterator[Plan]:
     assert not instance.roles() & {made.role, *made.logins}
 
 
-def _plan(name: str) -> Plan:
-    owner = Owner(name, "team", "uid")
+def _plan(name: str) -> DatabasePlan:
+    owner = ServerRef(name, "team", "uid")
     derived = provisioning.derived_name(owner)
-    return Plan(derived, derived, 20, provisioning.marker(owner, "cluster-1"))
+    return DatabasePlan(derived, derived, 20, provisioning.marker(owner, "cluster-1"))
 
 
-def login_of(plan: Plan, which: int = 0, password: str = HIDDEN) -> Login:
+def login_of(plan: DatabasePlan, which: int = 0, password: str = HIDDEN) -> Login:
     """One of the two."""
     return Login(plan.logins[which], password)
 
@@ -72,7 +72,7 @@ def who(login: Login) -> dict[str, str]:
 
 
 async def test_the_login_has_a_database_that_its_role_owns(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """UTF8, sorted the same on every machine, letters told beyond ASCII; MLflow's tables can be made."""
     login = login_of(plan)
@@ -89,7 +89,7 @@ async def test_the_login_has_a_database_that_its_role_owns(
     assert instance.query(asked, (plan.database,)) == [(20, plan.role)]
 
 
-async def test_nobody_else_gets_in(instance: Instance, admin: Connection, plan: Plan) -> None:
+async def test_nobody_else_gets_in(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
     """Neither strangers nor another server's login, nor the owner itself, who has no password."""
     await provision(admin, None, plan, login_of(plan), FIELD)
     other = _plan(f"other-of-{plan.role}"[:40])
@@ -108,7 +108,7 @@ async def test_nobody_else_gets_in(instance: Instance, admin: Connection, plan: 
 
 
 async def test_to_provision_again_changes_nothing_but_what_differs(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """The data stays; another limit and another password are taken."""
     await provision(admin, None, plan, login_of(plan), FIELD)
@@ -123,7 +123,7 @@ async def test_to_provision_again_changes_nothing_but_what_differs(
 
 
 async def test_it_goes_on_wherever_it_was_cut_off(
-    instance: Instance, admin: Connection, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    instance: Instance, admin: Connection, plan: DatabasePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operator dies before each of its statements in turn; the next attempt finds its own, and finishes."""
     carry_out = postgres_admin._Administration.do
@@ -162,7 +162,7 @@ async def test_other_peoples_names_are_left_alone(instance: Instance, admin: Con
 
     async def refused(word: str) -> None:
         for attempt in (provision(admin, None, plan, login, FIELD), drop(admin, None, plan, FIELD)):
-            with pytest.raises(UserMistake) as refusal:
+            with pytest.raises(ConfigurationError) as refusal:
                 await attempt
             assert refusal.value.reason is Reason.NAME_CONFLICT
             assert f"{word}Name" in refusal.value.message
@@ -182,21 +182,21 @@ async def test_other_peoples_names_are_left_alone(instance: Instance, admin: Con
         instance.query(f'DROP ROLE "{name}"')
         await drop(admin, None, plan, FIELD)
 
-    elsewhere = replace(plan, marker=provisioning.marker(Owner("taken", "team", "uid"), "cluster-2"))
+    elsewhere = replace(plan, marker=provisioning.marker(ServerRef("taken", "team", "uid"), "cluster-2"))
     await provision(admin, None, elsewhere, login, FIELD)
     await refused("role")
     await drop(admin, None, elsewhere, FIELD)
 
 
 async def test_the_way_out_of_a_name_conflict_works(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """The statement in the message makes it ours: a cluster built anew takes its databases back."""
-    before = replace(plan, marker=provisioning.marker(Owner("server", "team", "uid"), "cluster-before"))
+    before = replace(plan, marker=provisioning.marker(ServerRef("server", "team", "uid"), "cluster-before"))
     await provision(admin, None, before, login_of(before), FIELD)
     instance.query("CREATE TABLE kept ()", database=plan.database, **who(login_of(plan)))
     for _ in range(3):
-        with pytest.raises(UserMistake) as refusal:
+        with pytest.raises(ConfigurationError) as refusal:
             await provision(admin, None, plan, login_of(plan), FIELD)
         statement = refusal.value.message.partition("say so there: ")[2].rstrip(".")
         instance.query(statement)
@@ -213,11 +213,11 @@ async def test_the_way_out_of_a_name_conflict_works(
     ],
 )
 async def test_an_administrator_without_the_rights_is_told_which(
-    instance: Instance, plan: Plan, rights: str, words: str
+    instance: Instance, plan: DatabasePlan, rights: str, words: str
 ) -> None:
     """With the way to give them, and before anything is made that would be in the way of a better one."""
     poor = instance.make_admin(f"poor-{len(instance.roles())}", "secret", rights)
-    with pytest.raises(UserMistake) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         await provision(poor, None, plan, login_of(plan), FIELD)
     assert refusal.value.reason is Reason.PROVISIONING_DENIED
     assert words in refusal.value.message
@@ -226,16 +226,16 @@ async def test_an_administrator_without_the_rights_is_told_which(
 
 
 async def test_an_administrators_wrong_password_is_told(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """By the field that names its Secret."""
-    with pytest.raises(UserMistake) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         await provision(replace(admin, password="wrong"), None, plan, login_of(plan), FIELD)
     assert refusal.value.reason is Reason.DATABASE_AUTHENTICATION_FAILED
     assert f"the Secret that {FIELD}.adminSecretRef names" in refusal.value.message
 
 
-async def test_another_administrator_is_told_how_to_take_over(instance: Instance, plan: Plan) -> None:
+async def test_another_administrator_is_told_how_to_take_over(instance: Instance, plan: DatabasePlan) -> None:
     """From Postgres 16 on only who made a role may act as it; before, anybody with CREATEROLE may."""
     first = instance.make_admin(f"first-{len(instance.roles())}", "secret")
     second = instance.make_admin(f"second-{len(instance.roles())}", "secret")
@@ -243,7 +243,7 @@ async def test_another_administrator_is_told_how_to_take_over(instance: Instance
     if instance.query("SHOW server_version_num")[0][0] < "160000":
         await provision(second, None, plan, login_of(plan), FIELD)
         return
-    with pytest.raises(UserMistake) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         await provision(second, None, plan, login_of(plan), FIELD)
     assert refusal.value.reason is Reason.PROVISIONING_DENIED
     assert "WITH ADMIN OPTION" in refusal.value.message
@@ -253,35 +253,37 @@ async def test_another_administrator_is_told_how_to_take_over(instance: Instance
     await drop(second, None, plan, FIELD)
 
 
-async def test_one_login_takes_the_others_place(instance: Instance, admin: Connection, plan: Plan) -> None:
+async def test_one_login_takes_the_others_place(
+    instance: Instance, admin: Connection, plan: DatabasePlan
+) -> None:
     """Both work for a while, on the same tables; then the first is out, its session too, and nothing of it is lost."""
     first, second = login_of(plan), login_of(plan, 1, "second")
     await provision(admin, None, plan, first, FIELD)
     instance.query("CREATE TABLE runs (id int)", database=plan.database, **who(first))
     instance.query("RESET ROLE; SET ROLE NONE; CREATE SCHEMA own", database=plan.database, **who(first))
-    await admit(admin, None, plan, second, FIELD)
+    await ensure_login(admin, None, plan, second, FIELD)
     instance.query("ALTER TABLE runs ADD COLUMN name text", database=plan.database, **who(second))
     instance.query("INSERT INTO runs VALUES (1)", database=plan.database, **who(first))
 
     with closing(instance.session(plan.database, **who(first))) as held:
-        await revoke(admin, None, plan, first.name, FIELD)
+        await delete_login(admin, None, plan, first.name, FIELD)
         with pytest.raises(psycopg.OperationalError):
             held.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="authentication failed"):
         instance.session(plan.database, **who(first))
     assert instance.query("SELECT id FROM runs", database=plan.database, **who(second)) == [(1,)]
     instance.query("CREATE TABLE own.more ()", database=plan.database, **who(second))
-    await revoke(admin, None, plan, first.name, FIELD)
+    await delete_login(admin, None, plan, first.name, FIELD)
     assert first.name not in instance.roles()
 
 
 async def test_dropped_is_dropped_and_nothing_else_is(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """With sessions open; once more is fine; what was there before is there."""
     roles, databases = instance.roles(), instance.databases()
     await provision(admin, None, plan, login_of(plan), FIELD)
-    await admit(admin, None, plan, login_of(plan, 1), FIELD)
+    await ensure_login(admin, None, plan, login_of(plan, 1), FIELD)
     with closing(instance.session(plan.database, **who(login_of(plan)))):
         await drop(admin, None, plan, FIELD)
     assert (instance.roles(), instance.databases()) == (roles, databases)
@@ -289,23 +291,23 @@ async def test_dropped_is_dropped_and_nothing_else_is(
 
 
 async def test_a_lost_database_is_not_replaced_by_an_empty_one(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """Unless that is asked for."""
     await provision(admin, None, plan, login_of(plan), FIELD)
     instance.query(f'DROP DATABASE "{plan.database}"')
     for attempt in (
         provision(admin, None, plan, login_of(plan), FIELD, anew=False),
-        admit(admin, None, plan, login_of(plan), FIELD),
+        ensure_login(admin, None, plan, login_of(plan), FIELD),
     ):
-        with pytest.raises(UserMistake) as refusal:
+        with pytest.raises(ConfigurationError) as refusal:
             await attempt
         assert refusal.value.reason is Reason.DATABASE_LOST
     await provision(admin, None, plan, login_of(plan), FIELD)
 
 
 async def test_an_owner_can_set_the_administrator_no_trap(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """Whoever owns a database may put functions and tables of his own where Postgres' are looked for."""
     login = login_of(plan)
@@ -322,7 +324,7 @@ async def test_an_owner_can_set_the_administrator_no_trap(
     instance.query("DELETE FROM public.caught", database=plan.database)
 
     await provision(admin, None, plan, login, FIELD)
-    await revoke(admin, None, plan, login.name, FIELD)
+    await delete_login(admin, None, plan, login.name, FIELD)
     assert instance.query("TABLE public.caught", database=plan.database) == []
 
 
@@ -360,7 +362,7 @@ _NAMES = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=70),
 )
 _PLANS = st.builds(
-    lambda database, role, marked: Plan(
+    lambda database, role, marked: DatabasePlan(
         _cut(database, provisioning.LONGEST_DATABASE), _cut(role, provisioning.LONGEST_ROLE), 5, marked
     ),
     _NAMES,
@@ -372,7 +374,7 @@ _PLANS = st.builds(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=_PLANS, password=_NAMES)
 def test_hostile_names_are_names_and_nothing_more(
-    instance: Instance, admin: Connection, plan: Plan, password: str
+    instance: Instance, admin: Connection, plan: DatabasePlan, password: str
 ) -> None:
     """Whatever they hold: the database and the roles are called so, and no other comes or goes."""
     roles, databases = instance.roles(), instance.databases()
@@ -403,7 +405,7 @@ DELETE FROM public.dirty;
 
 
 async def test_postgres_own_work_keeps_no_database_from_going(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """No user's session may be ended to make room but those of its own; autovacuum belongs to nobody."""
     await provision(admin, None, plan, login_of(plan), FIELD)
@@ -426,11 +428,11 @@ async def test_postgres_own_work_keeps_no_database_from_going(
 
 
 async def test_a_stranger_in_the_database_is_waited_for_and_told(
-    instance: Instance, admin: Connection, plan: Plan
+    instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """An administrator of the platform who looks at it, say: that session is not ours to end."""
     await provision(admin, None, plan, login_of(plan), FIELD)
-    with closing(instance.session(plan.database)), pytest.raises(NotReady) as told:
+    with closing(instance.session(plan.database)), pytest.raises(TransientError) as told:
         await drop(admin, None, plan, FIELD)
     assert f'The database "{plan.database}"' in told.value.message
     assert "is not dropped while other users are connected" in told.value.message

@@ -11,10 +11,10 @@ from mlflow_operator.clients.postgres.admin import provision
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
-from mlflow_operator.model.server import Owner, TLSMode
+from mlflow_operator.model.provisioning import DatabasePlan, Login
+from mlflow_operator.model.server import ServerRef, TLSMode
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from tests.contracts import postgres
 from tests.contracts.conftest import PINS
 from tests.contracts.postgres import Instance
@@ -22,9 +22,9 @@ from tests.e2e.certificates import authority
 
 IMAGE = PINS["IMAGE_POSTGRES"]
 FIELD = "spec.database.provision"
-OWNER = Owner("a", "team", "uid")
+OWNER = ServerRef("a", "team", "uid")
 NAME = provisioning.derived_name(OWNER)
-PLAN = Plan(NAME, NAME, 20, provisioning.marker(OWNER, None))
+PLAN = DatabasePlan(NAME, NAME, 20, provisioning.marker(OWNER, None))
 LOGIN = Login(PLAN.logins[0], "password")
 OURS, THEIRS = authority("Ours"), authority("Theirs")
 
@@ -69,7 +69,7 @@ def root(instance: Instance) -> Connection:
     return instance.connection(instance.user, instance.password)
 
 
-async def told(attempt: Awaitable[object], kind: type[Fault], reason: Reason, sentence: str) -> None:
+async def told(attempt: Awaitable[object], kind: type[ReconcileError], reason: Reason, sentence: str) -> None:
     """The whole sentence, after where the database is."""
     with pytest.raises(kind) as refusal:
         await attempt
@@ -85,10 +85,12 @@ async def test_tls_that_is_required(secured: Instance) -> None:
         "has no pg_hba.conf entry for this client, user, database and encryption. Add one there, or change "
         f"{FIELD}.tls.mode."
     )
-    await told(inspect(plain, None, FIELD), UserMistake, Reason.DATABASE_AUTHENTICATION_FAILED, sentence)
+    await told(
+        inspect(plain, None, FIELD), ConfigurationError, Reason.DATABASE_AUTHENTICATION_FAILED, sentence
+    )
     await told(
         provision(plain, None, PLAN, LOGIN, FIELD),
-        UserMistake,
+        ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
         sentence,
     )
@@ -108,10 +110,10 @@ async def test_a_certificate_of_an_unknown_authority(secured: Instance, tmp_path
         inspect(verified, str(other), FIELD),
         provision(verified, str(other), PLAN, LOGIN, FIELD),
     ):
-        await told(attempt, UserMistake, Reason.DATABASE_UNREACHABLE, sentence)
+        await told(attempt, ConfigurationError, Reason.DATABASE_UNREACHABLE, sentence)
     await told(
         inspect(replace(verified, host="127.0.0.1"), str(trusted), FIELD),
-        UserMistake,
+        ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         "shows a certificate that is made out for another host. Name the database by the host in its certificate, or "
         f"use mode VerifyCA in {FIELD}.tls.",
@@ -125,7 +127,7 @@ async def test_tls_that_the_database_does_not_speak(instance: Instance) -> None:
     """And that is asked for."""
     await told(
         inspect(root(instance).with_tls(TLSMode.REQUIRE, None), None, FIELD),
-        UserMistake,
+        ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         f"speaks no TLS, which {FIELD}.tls.mode asks for. Turn TLS on there, or use mode Prefer.",
     )
@@ -139,13 +141,13 @@ async def test_a_replica(standby: Instance) -> None:
     )
     await told(
         provision(root(standby), None, PLAN, LOGIN, FIELD),
-        NotReady,
+        TransientError,
         Reason.DATABASE_READ_ONLY,
         sentence,
     )
     await told(
         inspect(root(standby), None, FIELD),
-        NotReady,
+        TransientError,
         Reason.DATABASE_READ_ONLY,
         sentence,
     )
@@ -156,7 +158,7 @@ async def test_a_host_that_does_not_resolve() -> None:
     nowhere = Connection("postgres.nowhere.invalid", 5432, "postgres", "root", "root")
     await told(
         provision(nowhere, None, PLAN, LOGIN, FIELD),
-        NotReady,
+        TransientError,
         Reason.DATABASE_UNREACHABLE,
         f"has a name that does not resolve in this cluster. Check {FIELD}.",
     )
@@ -172,11 +174,11 @@ async def test_too_many_connections(small: Instance) -> None:
         for _ in range(3):
             held.enter_context(closing(small.session(user="crowded", password="secret")))
         await told(
-            provision(admin, None, PLAN, LOGIN, FIELD), NotReady, Reason.DATABASE_UNREACHABLE, sentence
+            provision(admin, None, PLAN, LOGIN, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence
         )
-        await told(inspect(admin, None, FIELD), NotReady, Reason.DATABASE_UNREACHABLE, sentence)
+        await told(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence)
     small.query("ALTER DATABASE postgres CONNECTION LIMIT 0")
-    await told(inspect(admin, None, FIELD), NotReady, Reason.DATABASE_UNREACHABLE, sentence)
+    await told(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence)
     small.query("ALTER DATABASE postgres CONNECTION LIMIT -1")
 
 
@@ -186,7 +188,7 @@ async def test_a_full_disk(small: Instance) -> None:
     small.shell(f"cat /dev/zero > {fill} 2>/dev/null || true")
     await told(
         provision(root(small), None, PLAN, LOGIN, FIELD),
-        NotReady,
+        TransientError,
         Reason.DATABASE_FULL,
         "has no room left on its disk. Make its volume larger, or free some of it; it is then tried again by itself.",
     )

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.components.migration.preflight_result import Answer, Movement, parse
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange, parse
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.cluster import settings
 from tests.contracts.minio import ROOT, Store
 from tests.contracts.postgres import Instance
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW, PYTHON = PINS["IMAGE_MLFLOW"], PINS["IMAGE_PYTHON"]
-HEAD, PASSWORD = SCHEMA_HEADS[TESTED], "worker"
+HEAD, PASSWORD = SCHEMA_HEADS[DEFAULT_VERSION], "worker"
 EMPTY = "CREATE DATABASE {0} OWNER {0} ENCODING 'UTF8' TEMPLATE template0"
 
 
@@ -60,7 +60,7 @@ def name_of(environment: dict[str, str]) -> str:
     return environment["MLFLOW_BACKEND_STORE_URI"].rpartition("/")[2]
 
 
-def asked(environment: dict[str, str], image: str = MLFLOW) -> Answer:
+def asked(environment: dict[str, str], image: str = MLFLOW) -> PreflightResult:
     """The image's answer; its exit code says whether all is well."""
     code, words, said = run(image, pod_scripts.PREFLIGHT, environment)
     answer = parse(words)
@@ -74,16 +74,19 @@ def test_how_far_tables_have_to_move_is_found_out_and_nothing_is_changed(
 ) -> None:
     """From nothing, from an older revision, not at all, and from one that nobody here has heard of."""
     name = name_of(environment)
-    assert asked(environment).movement is Movement.FORWARD
+    assert asked(environment).movement is SchemaChange.FORWARD
     assert not instance.query("SELECT 1 FROM pg_tables WHERE schemaname = 'public'", database=name)
     assert "Contents" not in store.client().list_objects_v2(Bucket=name)
 
     assert run(MLFLOW, pod_scripts.MIGRATE, environment)[0] == 0
     fits = asked(environment)
-    assert (fits.version, fits.movement, fits.steps) == (TESTED, Movement.NONE, 0)
+    assert (fits.version, fits.movement, fits.steps) == (DEFAULT_VERSION, SchemaChange.NONE, 0)
     assert fits.revision == fits.head == HEAD
 
-    for revision, movement in ((SCHEMA_HEADS["3.14.0"], Movement.FORWARD), (HEAD[:8], Movement.UNKNOWN)):
+    for revision, movement in (
+        (SCHEMA_HEADS["3.14.0"], SchemaChange.FORWARD),
+        (HEAD[:8], SchemaChange.UNKNOWN),
+    ):
         instance.query("UPDATE alembic_version SET version_num = %s", [revision], database=name)
         answer = asked(environment)
         assert (answer.revision, answer.movement) == (revision, movement)

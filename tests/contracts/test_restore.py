@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.contracts.conftest import PINS
 from tests.contracts.minio import ROOT, Store
 from tests.contracts.postgres import Instance
@@ -114,7 +114,7 @@ def backup(instance: Instance, store: Store) -> Backup:
         "formatVersion": 1,
         "namespace": "team",
         "server": "tracking",
-        "mlflowVersion": TESTED,
+        "mlflowVersion": DEFAULT_VERSION,
         "schemaRevision": HEAD,
         "postgresVersion": "17.6",
         "sizeBytes": len(dump),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.e2e import timeouts
 from tests.e2e.external_stores import PASSWORD, secret
 from tests.e2e.fault_cases import Faults
@@ -86,7 +86,7 @@ def nothing_moves_without_one(faults: Faults, platform: Platform, database: str)
     server.answers()
     revision = platform.postgres.query("SELECT version_num FROM alembic_version", database).strip()
     assert revision == SCHEMA_HEADS["3.14.0"]
-    platform.postgres.query(revise.format(SCHEMA_HEADS[TESTED]), database)
+    platform.postgres.query(revise.format(SCHEMA_HEADS[DEFAULT_VERSION]), database)
     server.look()
     server.until("Ready", within=timeouts.NOTICED)
 
@@ -108,7 +108,10 @@ def a_good_one_is_whole_and_told(server: Server, platform: Platform) -> None:
     assert dump.startswith(b"PGDMP")
     assert manifest["sha256"] == hashlib.sha256(dump).hexdigest()
     assert manifest["sizeBytes"] == len(dump) == made["lastSizeBytes"]
-    assert (manifest["mlflowVersion"], manifest["schemaRevision"]) == (TESTED, SCHEMA_HEADS[TESTED])
+    assert (manifest["mlflowVersion"], manifest["schemaRevision"]) == (
+        DEFAULT_VERSION,
+        SCHEMA_HEADS[DEFAULT_VERSION],
+    )
 
 
 def a_drained_one_begins_anew(server: Server) -> None:

@@ -19,7 +19,7 @@ from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.client import FIELD_MANAGER
-from mlflow_operator.model.resolve import resolve, surroundings
+from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.versions import Images
 from tests import cloudnativepg
 from tests.e2e import external_stores, timeouts
@@ -351,7 +351,7 @@ def differences(server: Server) -> dict[str, list[str]]:
     """
     kube = server.kube
     resource = api.parse(server.live())
-    around = surroundings(Images(), "cluster.local", kube.get("Service", server.names.service))
+    around = cluster_defaults(Images(), "cluster.local", kube.get("Service", server.names.service))
     wanted = [obj for obj in desired.objects(resolve(resource, around)) if obj["kind"] in APPLIED]
     found: dict[str, list[str]] = {}
     for obj in wanted:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mlflow_operator.model.versions import TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.cluster import operator_image, registry
 from tests.e2e import timeouts
 from tests.e2e.load import Steady
@@ -38,7 +38,7 @@ def test_an_image_without_mlflow_leaves_the_server_untouched(shared: Server) -> 
         shared.change(image=operator_image.reference(shared.kube.settings, shared.kube.shell))
         condition = shared.until("UpgradeReady", "False", "PreflightFailed", within=timeouts.READY)
         assert "lacks a Python package: " in condition["message"]
-        assert f"version {TESTED} serves on" in condition["message"]
+        assert f"version {DEFAULT_VERSION} serves on" in condition["message"]
 
 
 def test_an_image_that_cannot_be_pulled_leaves_the_server_untouched(shared: Server) -> None:
@@ -59,7 +59,7 @@ def test_an_image_older_than_the_schema_leaves_the_server_untouched(
     with untouched(shared):
         shared.change(version="3.16.1", image=earlier["3.16.1"])
         condition = shared.until("UpgradeReady", "False", "SchemaNewerThanImage", within=timeouts.READY)
-        assert f"go back to version {TESTED}" in condition["message"]
+        assert f"go back to version {DEFAULT_VERSION}" in condition["message"]
 
 
 def test_no_request_fails_when_an_image_with_the_same_schema_takes_over(

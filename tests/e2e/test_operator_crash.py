@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from mlflow_operator.model.versions import TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.cluster import operator_image, settings
 from tests.e2e import external_stores, operator_release, timeouts
 from tests.e2e.certificates import authority
@@ -243,7 +243,7 @@ def test_upgrade_resumes_after_operator_crash(mortals: Mortals, ns: Kube, earlie
     server = Server(ns).apply(small(version=old, image=earlier[old]))
     mortals.live("writes", 0, ns)
     work = logged(server.ready())
-    server.change(version=TESTED, image=None)
+    server.change(version=DEFAULT_VERSION, image=None)
     begun = []
     for turn in TURNS:
         *_, last = mortals.live("upon", turn, ns)
@@ -254,9 +254,9 @@ def test_upgrade_resumes_after_operator_crash(mortals: Mortals, ns: Kube, earlie
     back(mortals.kube)
     server.ready()
     finds(server, work)
-    assert server.status["version"] == TESTED
+    assert server.status["version"] == DEFAULT_VERSION
     told = server.status["upgrade"]
-    assert (told["fromVersion"], told["toVersion"]) == (old, TESTED)
+    assert (told["fromVersion"], told["toVersion"]) == (old, DEFAULT_VERSION)
     assert told["downtimeSeconds"] > 0
     moved = ns.list("Job", {SERVER_LABEL: server.name, COMPONENT: "migration"})
     assert len(moved) == 2, "one at the first start, one for the upgrade"

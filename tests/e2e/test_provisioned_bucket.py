@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mlflow_operator.clients.s3 import minio_admin
-from mlflow_operator.clients.s3.minio_api import Answer, Call, call
+from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, call
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.model.secrets import decoded
 from tests.e2e.external_stores import secret
@@ -77,7 +77,7 @@ def _keeps_to_its_own(platform: Platform, server: Server, other: Server) -> None
 
 async def _nothing_is_written_at_rest(platform: Platform, server: Server) -> None:
     name = f"mlflow-operator.{server.kube.namespace}.{server.name}"
-    asked = Call("GET", "info-canned-policy", {"name": name, "v": "2"})
+    asked = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
     before = (await call(admin(platform), asked)).content
     server.look()
     server.until("Ready")
@@ -191,12 +191,12 @@ async def _rights(faults: Faults, platform: Platform) -> None:
     faults.mended("ArtifactStoreReady")
 
 
-async def _allow(platform: Platform, key: AccessKey, *actions: str) -> Answer:
+async def _allow(platform: Platform, key: AccessKey, *actions: str) -> AdminResponse:
     statement = {"Effect": "Allow", "Action": [*actions], "Resource": ["arn:aws:s3:::*"]}
     policy = {"Version": "2012-10-17", "Statement": [statement]}
-    made = Call("PUT", "add-canned-policy", {"name": key.id}, json.dumps(policy).encode())
+    made = AdminRequest("PUT", "add-canned-policy", {"name": key.id}, json.dumps(policy).encode())
     answer = await call(admin(platform), made)
-    await minio_admin.admit(admin(platform), key, key.id, policy)
+    await minio_admin.ensure_user(admin(platform), key, key.id, policy)
     return answer
 
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.secrets import decoded
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.server import ServerRef
 from tests.e2e import timeouts
 from tests.e2e.certificates import authority
 from tests.e2e.external_stores import secret
@@ -97,7 +97,7 @@ def test_two_replicas_start_on_an_empty_database_without_a_restart(server: Serve
 def test_a_provisioned_database_belongs_to_its_server_alone(server: Server, platform: Platform) -> None:
     """Its owner, encoding, connection limit and marker; no other login opens it, and its login opens no other one."""
     ns, query = server.kube, platform.postgres.query
-    wanted = provisioning.derived_name(Owner("tracking", ns.namespace, ""))
+    wanted = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
     assert platform.databases(ns) == {wanted}
     assert platform.roles(ns) == {wanted, f"{wanted}_a"}
     held = decoded(ns.need("Secret", server.names.database_secret))
@@ -235,7 +235,8 @@ def test_deletion_waits_for_the_administrator_and_leaves_nothing_behind(
     ns.kubectl("delete", "mlflowserver", server.name, "--wait=false")
     blocked = server.until("Ready", "False", "DeletionBlocked", within=timeouts.ROLLED)
     assert "refuses the user name or the password" in blocked["message"]
-    command = f"kubectl annotate mlflowserver -n {ns.namespace} tracking mlflow-operator.dev/let-go=true"
+    annotate = f"kubectl annotate mlflowserver -n {ns.namespace} tracking"
+    command = f"{annotate} mlflow-operator.dev/skip-data-deletion=true"
     assert command in blocked["message"]
 
     ns.apply(secret("admin", username=admin, password="second"))
@@ -257,7 +258,7 @@ def test_deletion_waits_for_the_administrator_and_leaves_nothing_behind(
 )
 def test_each_obstacle_to_a_database_is_reported_once(ns: Kube, other_ns: Kube, platform: Platform) -> None:
     """All of them are removed elsewhere, and the resource is never changed."""
-    wanted = provisioning.derived_name(Owner("tracking", ns.namespace, ""))
+    wanted = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
     keys = {"accessKeyID": platform.minio.access_key, "secretAccessKey": platform.minio.secret_key}
     ns.apply(secret("keys", **keys), secret("platform-ca", **{"ca.crt": authority("Nobody").pem}))
     admin = administrator(other_ns)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from mlflow_operator.model.versions import TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.e2e import timeouts
 from tests.e2e.earlier_data import finds, logged
 from tests.e2e.kube import Kube, Object
@@ -51,7 +51,7 @@ def fails_first(platform: Platform, server: Server, version: str) -> None:
     """Its migration fails, the server of before serves again; mended, the upgrade goes on when the Job is deleted."""
     database = server.status["database"]["name"]
     freeze(platform, database)
-    server.change(version=TESTED, image=None)
+    server.change(version=DEFAULT_VERSION, image=None)
     told = server.until("SchemaReady", "False", "MigrationFailed", within=LONG)
     assert FROZEN in told["message"]
     assert "and so is what serves" in told["message"]
@@ -84,13 +84,13 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
         if version.startswith("3.16"):
             fails_first(platform, server, version)
         else:
-            server.change(version=TESTED, image=None)
+            server.change(version=DEFAULT_VERSION, image=None)
         server.ready(LONG)
-        assert server.status["version"] == TESTED
-        assert image(server).endswith(f":v{TESTED}-full")
+        assert server.status["version"] == DEFAULT_VERSION
+        assert image(server).endswith(f":v{DEFAULT_VERSION}-full")
         finds(server, work)
         told: Object = server.status["upgrade"]
-        assert (told["fromVersion"], told["toVersion"]) == (version, TESTED)
+        assert (told["fromVersion"], told["toVersion"]) == (version, DEFAULT_VERSION)
         assert told["fromRevision"] != told["toRevision"] == server.status["schemaRevision"]
         assert told["completionTime"]
         return told
@@ -128,13 +128,13 @@ def test_servers_of_before_may_go_on_while_their_tables_move(
     with ThreadPoolExecutor(1) as pool:
         listening = pool.submit(listen)
         try:
-            server.change(version=TESTED, image=None)
+            server.change(version=DEFAULT_VERSION, image=None)
             server.ready(LONG)
         finally:
             over.set()
         listening.result()
     assert silent == []
     told = server.status["upgrade"]
-    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == (version, TESTED, 0)
+    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == (version, DEFAULT_VERSION, 0)
     assert told["fromRevision"] == before != told["toRevision"]
     finds(server, work)

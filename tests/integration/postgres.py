@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.apiserver.processes import STOP_SECONDS, Missing, Process, accepts_connections, free_port
 
 USER = "mlflow"
@@ -61,7 +61,7 @@ class Postgres:
         default MLflow version.
         """
         self._query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)", database)
-        self._query("INSERT INTO alembic_version VALUES (%s)", database, SCHEMA_HEADS[TESTED])
+        self._query("INSERT INTO alembic_version VALUES (%s)", database, SCHEMA_HEADS[DEFAULT_VERSION])
         self._query(f"ALTER TABLE alembic_version OWNER TO {USER}", database)
 
     def empty(self, database: str) -> None:

@@ -119,7 +119,7 @@ def test_provisioned_database_goes_with_the_server_once_it_is_reachable(
     server.delete()
     blocked = server.until("Ready", "False", "DeletionBlocked")
     assert '"administrator"' in blocked["message"]
-    assert labels.LET_GO in blocked["message"]
+    assert labels.SKIP_DATA_DELETION in blocked["message"]
     assert not is_gone(server)
 
     admin.apply(kinds.SECRET, _administrator(namespace))
@@ -137,7 +137,9 @@ def test_blocked_deletion_ends_at_the_owner_s_word(
     admin.delete(kinds.SECRET, namespace, "administrator")
     server.delete()
     server.until("Ready", "False", "DeletionBlocked")
-    server.merge(kinds.MLFLOWSERVER, server.name, {"metadata": {"annotations": {labels.LET_GO: "true"}}})
+    server.merge(
+        kinds.MLFLOWSERVER, server.name, {"metadata": {"annotations": {labels.SKIP_DATA_DELETION: "true"}}}
+    )
     eventually("the server is gone", lambda: is_gone(server))
     assert postgres.databases() == databases
 

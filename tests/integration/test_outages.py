@@ -74,8 +74,8 @@ def test_crd_is_applied_again_and_replaced(server: Server, admin: Client) -> Non
     """By server-side apply, and by a replacement that takes other clients' labels away."""
 
     def replace() -> None:
-        admin.apply(kinds.DEFINITION, crds.manifest(), fieldManager="helm")
-        path = kinds.DEFINITION.path(None, crds.NAME)
+        admin.apply(kinds.CRD, crds.manifest(), fieldManager="helm")
+        path = kinds.CRD.path(None, crds.NAME)
         version = admin.request("GET", path)["metadata"]["resourceVersion"]
         replacement = crds.manifest()
         replacement["metadata"]["resourceVersion"] = version
@@ -137,8 +137,8 @@ def test_servers_of_a_deleted_crd_end_as_their_policy_says(
 
 
 def _delete_crd(admin: Client) -> None:
-    admin.delete(kinds.DEFINITION, None, crds.NAME)
-    eventually("the CRD is gone", lambda: admin.get(kinds.DEFINITION, None, crds.NAME) is None)
+    admin.delete(kinds.CRD, None, crds.NAME)
+    eventually("the CRD is gone", lambda: admin.get(kinds.CRD, None, crds.NAME) is None)
 
 
 def _is_noticed(server: Server, operator: Operator) -> None:

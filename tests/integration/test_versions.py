@@ -5,7 +5,7 @@ The simulated node cannot pull the images in `kwok.UNAVAILABLE_IMAGES`.
 
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
@@ -27,7 +27,7 @@ def test_version_is_kept_when_the_spec_names_none(
 
     3.17.1 stands for the older version: it has the same schema.
     """
-    assert TESTED != "3.17.1"
+    assert DEFAULT_VERSION != "3.17.1"
     server = Server(admin, namespace).apply({**spec, "version": "3.17.1"}).ready()
     assert server.status["version"] == "3.17.1"
     kept = image(server)

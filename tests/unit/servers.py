@@ -5,7 +5,7 @@ from typing import Any
 
 from mlflow_operator import api
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.versions import Images
 
@@ -23,9 +23,9 @@ def resource(spec: Object | None = None, name: str = "a", status: Object | None 
     )
 
 
-def server(spec: Object | None = None, around: Surroundings | None = None, **more: Any) -> Server:
+def server(spec: Object | None = None, around: ClusterDefaults | None = None, **more: Any) -> Server:
     """The server that `spec` asks for."""
-    return resolve(resource(spec, **more), around or Surroundings(Images()))
+    return resolve(resource(spec, **more), around or ClusterDefaults(Images()))
 
 
 def pod_specs(objects: list[Object]) -> Iterator[Object]:

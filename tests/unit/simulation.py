@@ -19,16 +19,16 @@ from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.clients.s3 import minio_admin, seaweedfs_admin
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.database import reconcile as database
-from mlflow_operator.framework.dependencies import Outside
+from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets as credentials
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED, Images
-from mlflow_operator.reconciler import Verdict, reconcile
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
+from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from mlflow_operator.status.metrics import Metrics
 from tests.unit.conftest import FakeCluster
 
@@ -117,32 +117,32 @@ class Events:
 class Store:
     """An object store that is there, and lets everybody in."""
 
-    fault: Fault | None = None
+    fault: ReconcileError | None = None
     asked: list[Any] = field(default_factory=list)
     managed: list[Any] = field(default_factory=list)
 
-    async def ensure(self, bucket: Any, create: bool) -> bool:
+    async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Fine, unless a fault is set."""
         self.asked.append(bucket)
         if self.fault:
             raise self.fault
         return False
 
-    async def prove(self, bucket: Any) -> None:
+    async def check_access(self, bucket: Any) -> None:
         """Fine."""
 
-    async def manage(self, bucket: Any, settings: Any, rule_id: str, rule: Object | None) -> None:
+    async def apply_settings(self, bucket: Any, settings: Any, rule_id: str, rule: Object | None) -> None:
         """Notes what is asked for."""
         self.managed.append((bucket, settings, rule))
 
-    def knows(self, access_key_id: str) -> bool:
+    def has_user(self, access_key_id: str) -> bool:
         """Whether there is such a key."""
         return True
 
-    async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
         """As a provider of users does: fine."""
 
-    async def revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
         """As a provider of users does: fine."""
 
 
@@ -152,22 +152,22 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
         self.api, self.events, self.store = Api(), Events(), Store()
         self.revision: str | None = None
-        self.backed_up = SCHEMA_HEADS[TESTED]
+        self.backed_up = SCHEMA_HEADS[DEFAULT_VERSION]
         """Where the tables in a backup stand."""
         self.comment_of_tables: str | None = None
         self.major = 0
-        self.database_fault: Fault | None = None
-        self.obstacle: UserMistake | None = None
+        self.database_fault: ReconcileError | None = None
+        self.obstacle: ConfigurationError | None = None
         self.asked: list[Connection] = []
         self.now = "2026-01-01T00:00:00Z"
         self._words, self._uids = itertools.count(1), itertools.count(1)
         self.services: dict[str, str] = {}
         monkeypatch.setattr(database, "inspect", self.inspect)
         for provider in (minio_admin, seaweedfs_admin):
-            monkeypatch.setattr(provider, "admit", self._admit)
-            monkeypatch.setattr(provider, "revoke", self._revoke)
-        monkeypatch.setattr(seaweedfs_admin, "knows", self._knows)
-        monkeypatch.setattr(dns, "completed", self._completed)
+            monkeypatch.setattr(provider, "ensure_user", self._ensure_user)
+            monkeypatch.setattr(provider, "delete_user", self._delete_user)
+        monkeypatch.setattr(seaweedfs_admin, "has_user", self._has_user)
+        monkeypatch.setattr(dns, "resolve_in_namespace", self._completed)
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.make(spec)
 
@@ -208,13 +208,13 @@ class World:
         else:
             self.api.collect(NAME)
 
-    async def reconcile(self) -> Verdict:
+    async def reconcile(self) -> ReconcileResult:
         """One reconcile by a process that remembers nothing."""
         return await reconcile((NAMESPACE, NAME), self.out())
 
-    def out(self) -> Outside:
+    def out(self) -> Dependencies:
         """What a reconcile may touch."""
-        return Outside(
+        return Dependencies(
             cluster=self.api,  # type: ignore[arg-type]
             stores=self.store,  # type: ignore[arg-type]
             events=self.events,  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ class World:
             images=Images(),
             cluster_domain="cluster.local",
             now=lambda: self.now,
-            password=lambda: f"password-number-{next(self._words)}-long-enough",
+            generate_password=lambda: f"password-number-{next(self._words)}-long-enough",
         )
 
     def settle(self, *, jobs: bool = True) -> None:
@@ -327,14 +327,14 @@ class World:
             major=self.major,
         )
 
-    async def _knows(self, admin: Admin, access_key_id: str, name: str) -> bool:
-        return self.store.knows(access_key_id)
+    async def _has_user(self, admin: Admin, access_key_id: str, name: str) -> bool:
+        return self.store.has_user(access_key_id)
 
-    async def _admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
-        await self.store.admit(admin, user, name, policy)
+    async def _ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+        await self.store.ensure_user(admin, user, name, policy)
 
-    async def _revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
-        await self.store.revoke(admin, access_key_id, name)
+    async def _delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
+        await self.store.delete_user(admin, access_key_id, name)
 
     async def _completed(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
         assert (namespace, domain) == (NAMESPACE, "cluster.local")
@@ -364,7 +364,7 @@ def _first_container(job: Object) -> Object:
 
 def version_of(image: str) -> str:
     """The MLflow in an image: the tag's, or the one tested."""
-    return image.rpartition(":v")[2].removesuffix("-full") if ":v" in image else TESTED
+    return image.rpartition(":v")[2].removesuffix("-full") if ":v" in image else DEFAULT_VERSION
 
 
 def head_of(image: str) -> str:
@@ -383,4 +383,4 @@ def answer(image: str, revision: str | None) -> str:
     return json.dumps({**found, "faults": []})
 
 
-DOWN = NotReady(Reason.DATABASE_UNREACHABLE, "The database is away.")
+DOWN = TransientError(Reason.DATABASE_UNREACHABLE, "The database is away.")

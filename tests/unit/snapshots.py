@@ -7,7 +7,7 @@ import yaml
 from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
@@ -20,7 +20,7 @@ def objects(example: Path) -> list[Object]:
     return [
         obj
         for document in documents
-        for obj in desired.objects(resolve(api.parse(document), Surroundings(Images())))
+        for obj in desired.objects(resolve(api.parse(document), ClusterDefaults(Images())))
     ]
 
 

@@ -9,7 +9,7 @@ from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Forbidden
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import DOWN, EXTERNAL, URI, CutOff, World
 
 
@@ -179,7 +179,7 @@ async def test_another_image_waits_for_its_schema(running: World) -> None:
         running.settle(jobs=False)
     live = running.get("Deployment", "a")
     assert live
-    assert live["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"v{TESTED}-full")
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"v{DEFAULT_VERSION}-full")
     await running.until_settled()
     live = running.get("Deployment", "a")
     assert live
@@ -189,7 +189,7 @@ async def test_another_image_waits_for_its_schema(running: World) -> None:
 async def test_a_known_schema_costs_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that already stands at the head is served at once."""
     world = World(monkeypatch)
-    world.revision = SCHEMA_HEADS[TESTED]
+    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await world.until_settled()
     assert world.condition("Ready")[0] == "True"
     assert not any(kind == "Job" for kind, _ in world.api.objects)
@@ -309,7 +309,7 @@ async def test_pods_are_made_once_the_node_port_is_known(monkeypatch: pytest.Mon
     world = World(monkeypatch, {**EXTERNAL, "service": {"type": "NodePort"}})
     world.put_secret("db", uri=URI.format(host="one"))
     world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-    world.revision = SCHEMA_HEADS[TESTED]
+    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await world.reconcile()
     assert world.get("Service", "a")
     assert world.get("Deployment", "a") is None
@@ -481,7 +481,7 @@ async def test_a_server_that_slept_wakes_to_a_schema_that_was_looked_at(external
     assert replicas(external) == {"Deployment/a": 0}
     await external.until_settled()
     assert replicas(external) == {"Deployment/a": 1}
-    assert external.revision == SCHEMA_HEADS[TESTED]
+    assert external.revision == SCHEMA_HEADS[DEFAULT_VERSION]
 
 
 async def test_another_database_gets_its_schema_before_any_pod_sees_it(external: World) -> None:
@@ -551,7 +551,7 @@ async def test_a_database_put_back_to_an_older_backup_is_migrated_again(world: W
     for _ in range(2):
         world.revision = "older"
         await world.until_settled()
-        assert world.revision == SCHEMA_HEADS[TESTED]
+        assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
         assert world.condition("Ready")[0] == "True"
 
 

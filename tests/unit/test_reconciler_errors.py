@@ -6,7 +6,7 @@ from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 from tests.unit.simulation import EXTERNAL, URI, World
 
 QUOTA = 'pods "a-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
@@ -54,7 +54,7 @@ async def test_a_failed_migration_speaks_and_is_tried_again_within_a_minute(fail
     assert "tried again by itself" in message
     first = job(failed)
     failed.now = "2026-01-01T00:00:14Z"
-    assert (await failed.reconcile()).again == 1
+    assert (await failed.reconcile()).requeue_after == 1
     assert job(failed)["metadata"]["uid"] == first["metadata"]["uid"]
     failed.now = "2026-01-01T00:00:15Z"
     await failed.reconcile()
@@ -105,7 +105,7 @@ async def test_a_database_that_a_failed_migration_has_moved_is_left_to_people(wo
 
 async def test_a_migration_that_can_t_succeed_is_not_begun(world: World) -> None:
     """Its sentence says what to grant, and no pod is started to find out."""
-    world.obstacle = UserMistake(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    world.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
     for _ in range(3):
         world.settle()
         await world.reconcile()
@@ -119,7 +119,7 @@ async def test_a_migration_that_can_t_succeed_is_not_begun(world: World) -> None
 async def test_a_server_whose_tables_are_there_needs_no_such_privilege(world: World) -> None:
     """To take CREATE away after the migration is good practice."""
     await world.until_settled()
-    world.obstacle = UserMistake(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    world.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
     await world.reconcile()
     assert world.condition("Ready")[0] == "True"
 
@@ -217,7 +217,7 @@ async def test_a_line_break_after_a_refused_password_is_told(monkeypatch: pytest
     world = World(monkeypatch, {**EXTERNAL, "database": {"external": named}})
     world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
     world.put_secret("db", username="u", password="hunter2\n")
-    world.database_fault = UserMistake(Reason.DATABASE_AUTHENTICATION_FAILED, "It is refused.")
+    world.database_fault = ConfigurationError(Reason.DATABASE_AUTHENTICATION_FAILED, "It is refused.")
     await world.reconcile()
     message = world.condition("DatabaseReady")[2]
     assert message.startswith("It is refused. The password there ends in a space or a line break")
@@ -243,13 +243,13 @@ async def test_a_status_from_before_ports_were_noted_refuses_nothing(external: W
 async def test_what_people_mend_is_looked_at_long_before_the_resync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has just created a Secret waits for it."""
     world = World(monkeypatch, EXTERNAL)
-    again = (await world.reconcile()).again
+    again = (await world.reconcile()).requeue_after
     assert again is not None
     assert again <= 15
     world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
     world.put_secret("db", uri=URI.format(host="one"))
     await world.until_settled()
-    assert (await world.reconcile()).again is None
+    assert (await world.reconcile()).requeue_after is None
 
 
 async def test_a_server_that_gets_no_pod_is_tried_again_each_minute(world: World) -> None:
@@ -266,7 +266,7 @@ async def test_a_server_that_gets_no_pod_is_tried_again_each_minute(world: World
     for second in (0, 30, 60, 90, 119, 120):
         world.now = f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z"
         before = len(world.api.writes)
-        again = (await world.reconcile()).again
+        again = (await world.reconcile()).requeue_after
         assert again is not None
         assert again <= 15
         words += [second for write in world.api.writes[before:] if write == ("patch", "Deployment/a")]

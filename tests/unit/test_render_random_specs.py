@@ -12,8 +12,8 @@ from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.kube import diff, schema_fields
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import corrections
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.kube.unmanaged_fields import removals
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.specs import specs
 from tests.unit.kubernetes_schemas import valid
@@ -26,7 +26,7 @@ SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 
 def built(server: api.MLflowServer) -> list[Object]:
     """Everything that a server is made of."""
-    found = resolve(server, Surroundings(Images()))
+    found = resolve(server, ClusterDefaults(Images()))
     return [*desired.secrets(found, GENERATED), *desired.objects(found)]
 
 
@@ -66,7 +66,7 @@ def test_what_the_api_server_adds_and_sorts_is_no_drift(obj: Object, rng: random
     """At rest nothing is written, whatever the spec."""
     live = _as_stored(obj, "", "", rng)
     assert diff.drift(obj, live) == []
-    assert corrections(obj, obj) == []
+    assert removals(obj, obj) == []
 
 
 @settings(SLOW, max_examples=25)

@@ -4,8 +4,8 @@ from enum import StrEnum
 from typing import Annotated
 
 from mlflow_operator.api.bucket_settings import Encryption, Lifecycle, Versioning
-from mlflow_operator.api.buckets import BucketName, Endpoint, ForeignURI, Prefix, Region
-from mlflow_operator.api.markers import Unstored
+from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region, UnmanagedURI
+from mlflow_operator.api.markers import NotPersistedDefault
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import CASecretRef, S3AdminRef, S3CredentialsRef
@@ -134,7 +134,7 @@ class ExternalArtifactStore(Model):
     operator passes the address on and can neither check nor make anything there.
     """
 
-    uri: ForeignURI
+    uri: UnmanagedURI
     """Address of the store as MLflow takes it, such as `gs://bucket/path` or
     `wasbs://container@account.blob.core.windows.net/path`.
     """
@@ -143,7 +143,7 @@ class ExternalArtifactStore(Model):
 class Artifacts(Model):
     """One of `embedded`, `s3` and `external` at most; none means `embedded`."""
 
-    access: Annotated[Access, Unstored()] = Access.PROXIED
+    access: Annotated[Access, NotPersistedDefault()] = Access.PROXIED
     """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
     signs URLs, and clients transfer straight from and to the store. Direct: clients do so with the keys in Secret
     `<name>-client`. The last two need `s3`, and clients that reach its `publicEndpoint` or `endpoint`. Default

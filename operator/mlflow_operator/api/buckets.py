@@ -68,7 +68,7 @@ Region = Annotated[
     matches(r"[A-Za-z0-9][A-Za-z0-9_-]*", "is no region: write it as us-east-1"),
 ]
 
-ForeignURI = Annotated[
+UnmanagedURI = Annotated[
     str,
     Field(max_length=1024),
     Rule(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.markers import Int32, Unstored
+from mlflow_operator.api.markers import Int32, NotPersistedDefault
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import (
@@ -30,7 +30,7 @@ DatabaseHost = Annotated[
 ]
 """Where a Postgres is."""
 
-Port = Annotated[Int32, Field(ge=1, le=65535), Unstored()]
+Port = Annotated[Int32, Field(ge=1, le=65535), NotPersistedDefault()]
 
 DatabaseName = Annotated[
     str,
@@ -123,7 +123,7 @@ class ExternalDatabase(Model):
     """Name or address of the database. Instead of `uriSecretRef`; needs `credentialsSecretRef`."""
     port: Port = 5432
     """Port at `host`. Default 5432."""
-    database_name: Annotated[DatabaseName, Unstored()] = "mlflow"
+    database_name: Annotated[DatabaseName, NotPersistedDefault()] = "mlflow"
     """Name of the database at `host`. Default mlflow."""
     credentials_secret_ref: DatabaseCredentialsRef | None = None
     """A Secret with the user and password for `host`."""
@@ -183,7 +183,7 @@ class CloudNativePGDatabase(Model):
     """Name of the Cluster. The server logs in with its Secret `<cluster>-app`, and trusts the authority in
     `<cluster>-ca`.
     """
-    database_name: Annotated[DatabaseName, Unstored()] = "app"
+    database_name: Annotated[DatabaseName, NotPersistedDefault()] = "app"
     """Name of the database, which the user of that Secret owns. Default app, as the Cluster's own default."""
 
 

@@ -11,7 +11,7 @@ from mlflow_operator.api.rules import matches
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
-def length(duration: str) -> timedelta:
+def seconds(duration: str) -> timedelta:
     """Return a duration that the resource has let pass."""
     parts = {_UNITS[unit]: int(number) for number, unit in re.findall(r"([0-9]+)([hms])", duration)}
     return timedelta(**parts)

@@ -40,7 +40,7 @@ class ListAtomic:
         return handler(schema) | {"x-kubernetes-list-type": "atomic"}
 
 
-class Unstored:
+class NotPersistedDefault:
     """A default that code applies and the API server does not store.
 
     For members that other members rule out: a stored default would make them look set.

@@ -12,7 +12,7 @@ from mlflow_operator.api.backup import Backup
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.env import EnvFromSource, EnvVar
 from mlflow_operator.api.garbage_collection import GarbageCollection
-from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Unstored
+from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, NotPersistedDefault
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
 from mlflow_operator.api.quantities import Resources
@@ -139,7 +139,7 @@ class Spec(Model):
     """How the server is reached inside the cluster."""
     database: Database = Database()
     """Where experiments, runs and registered models are kept. Absent: `embedded`."""
-    artifacts: Annotated[Artifacts, Unstored()] = Artifacts()
+    artifacts: Annotated[Artifacts, NotPersistedDefault()] = Artifacts()
     """Where models, plots and files of runs are kept. Absent: `embedded`."""
 
     upgrade: Upgrade = Upgrade()

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from mlflow_operator.api.markers import Unstored
+from mlflow_operator.api.markers import NotPersistedDefault
 from mlflow_operator.api.rules import VALIDATIONS, Rule
 
 
@@ -48,7 +48,9 @@ class Model(BaseModel):
     def _only_what_is_stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = serialize(self)
         for name, field in type(self).model_fields.items():
-            if name not in self.model_fields_set and any(isinstance(it, Unstored) for it in field.metadata):
+            if name not in self.model_fields_set and any(
+                isinstance(it, NotPersistedDefault) for it in field.metadata
+            ):
                 written.pop(field.alias or name, None)
         return written
 

@@ -100,7 +100,7 @@ def at_most_one(path: str, *members: str) -> Rule:
 
     `members` are attribute names; `path` names the object in the sentence.
     """
-    names = [spelled(member) for member in members]
+    names = [camel_case(member) for member in members]
     present = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
     return Rule(
         cel=f"{present} <= 1",
@@ -111,7 +111,7 @@ def at_most_one(path: str, *members: str) -> Rule:
 
 def exactly_one(path: str, *members: str) -> Rule:
     """Return the rule that an object has exactly one of its members; arguments as for `at_most_one`."""
-    names = [spelled(member) for member in members]
+    names = [camel_case(member) for member in members]
     present = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
     return Rule(
         cel=f"{present} == 1",
@@ -126,7 +126,7 @@ def not_empty(path: str, *members: str) -> Rule:
     The API server takes `external:` with nothing after it for absent and prunes it: what is left is the empty
     object around it, and who wrote that meant something else than the default.
     """
-    names = [spelled(member) for member in members]
+    names = [camel_case(member) for member in members]
     return Rule(
         cel=" || ".join(f"has(self.{name})" for name in names),
         message=f"{path} is empty: fill in {listed(names, 'or')} (an empty one is written {names[0]}: {{}}), "
@@ -134,7 +134,7 @@ def not_empty(path: str, *members: str) -> Rule:
     )
 
 
-def spelled(attribute: str) -> str:
+def camel_case(attribute: str) -> str:
     """Return a member's name on the wire, where initials stay capitals: `cloudNativePG`."""
     return _SPELLED.get(attribute) or to_camel(attribute)
 

@@ -14,7 +14,7 @@ _NDOTS = 5
 """With fewer dots a pod's name is completed first (`ndots` of every pod's resolv.conf)."""
 
 
-async def completed(host: str, namespace: str, domain: str) -> tuple[str, str] | None:
+async def resolve_in_namespace(host: str, namespace: str, domain: str) -> tuple[str, str] | None:
     """The full name that a pod in `namespace` makes of `host`, and its address.
 
     None where it means the same to everybody, or nothing to anybody: then `host` itself is what to ask for. `domain`
@@ -32,10 +32,10 @@ async def completed(host: str, namespace: str, domain: str) -> tuple[str, str] |
     return full, str(found[0][4][0])
 
 
-async def completed_url(url: str, namespace: str, domain: str) -> str:
+async def resolve_url_in_namespace(url: str, namespace: str, domain: str) -> str:
     """`url` with the full name of its host, where there is one."""
     parts = urlsplit(url)
-    found = await completed(parts.hostname or "", namespace, domain)
+    found = await resolve_in_namespace(parts.hostname or "", namespace, domain)
     if found is None:
         return url
     port = f":{parts.port}" if parts.port else ""

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 T = TypeVar("T")
 
 
-class Turns:
+class PerHostLimiter:
     """At most `most` at a time at any one place; the others wait, as long as their own time-outs let them."""
 
     def __init__(self, most: int) -> None:
@@ -29,7 +29,7 @@ class Turns:
         return found
 
 
-class Threads:
+class ThreadPool:
     """Threads for calls that block, of which one place takes `a_place` at most, out of `most`.
 
     Cancelling never stops a thread: who waited for it may give up, and its turn is given back when it ends.
@@ -37,7 +37,7 @@ class Threads:
 
     def __init__(self, most: int, a_place: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix=name)
-        self._turns = Turns(a_place)
+        self._turns = PerHostLimiter(a_place)
 
     async def run(self, place: str, call: Callable[[], T]) -> T:
         """What `call` returns or raises."""

@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class TTLCache(Generic[K, V]):
     """At most `most` of them, none longer than `seconds` after it was last asked for; of any threads.
 
     What is over goes when another one is asked for. `clock` is monotonic, in seconds.

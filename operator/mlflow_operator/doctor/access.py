@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.needs import Permission
 from mlflow_operator.doctor.seen import Access
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.readonly_client import Onlooker
+from mlflow_operator.kube.readonly_client import ReadOnlyClient
 
 
 @dataclass(frozen=True)
@@ -19,32 +19,32 @@ class Asking:
     `namespaces`: what the user asked for, in the place of what an unseen operator watches.
     """
 
-    onlooker: Onlooker
-    another: Callable[[], Awaitable[Onlooker]]
+    onlooker: ReadOnlyClient
+    another: Callable[[], Awaitable[ReadOnlyClient]]
     me: str
     within: bool
     namespaces: tuple[str, ...]
 
 
-async def of(asking: Asking, account: str, needed: tuple[Permission, ...]) -> Access | Unseen:
+async def of(asking: Asking, account: str, needed: tuple[Permission, ...]) -> Access | Unobserved:
     """Which of what is needed `account` may not. Empty: unknown, so our own, if we are in its pod."""
     if not account and not asking.within:
-        return Unseen("the operator's account is not known.")
+        return Unobserved("the operator's account is not known.")
     account = account or asking.me
     if account == asking.me:
         return Access(account, await _refused(asking.onlooker, needed))
     client = await asking.another()
-    client.speak_as(account)
+    client.impersonate(account)
     try:
         return Access(account, await _refused(client, needed))
     except Forbidden:
-        return Unseen(f"this account may not impersonate {account}.")
+        return Unobserved(f"this account may not impersonate {account}.")
     finally:
         await client.close()
 
 
-async def _refused(client: Onlooker, needed: tuple[Permission, ...]) -> tuple[Permission, ...]:
-    allowed = await asyncio.gather(*(client.may(attributes(one)) for one in needed))
+async def _refused(client: ReadOnlyClient, needed: tuple[Permission, ...]) -> tuple[Permission, ...]:
+    allowed = await asyncio.gather(*(client.is_allowed(attributes(one)) for one in needed))
     return tuple(one for one, may in zip(needed, allowed, strict=True) if not may)
 
 

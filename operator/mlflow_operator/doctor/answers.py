@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mlflow_operator.doctor import reach
-from mlflow_operator.doctor.finding import Unseen
-from mlflow_operator.doctor.seen import Answer, Operator, Server
+from mlflow_operator.doctor.finding import Unobserved
+from mlflow_operator.doctor.seen import Operator, ProbeResult, Server
 from mlflow_operator.kube.client import ClusterError, Forbidden
-from mlflow_operator.kube.readonly_client import Onlooker
+from mlflow_operator.kube.readonly_client import ReadOnlyClient
 from mlflow_operator.status.conditions import Reason
 
 COMMAND = ("mlflow-operator", "answers")
@@ -20,13 +20,16 @@ _START_SECONDS = 60.0
 
 
 async def asked(
-    onlooker: Onlooker, servers: tuple[Server, ...], operators: tuple[Operator, ...] | Unseen, within: bool
+    onlooker: ReadOnlyClient,
+    servers: tuple[Server, ...],
+    operators: tuple[Operator, ...] | Unobserved,
+    within: bool,
 ) -> tuple[Server, ...]:
     """The servers with their answers; those that are suspended, or have no address yet, as they are."""
     able = [server for server in servers if _url(server) and not _suspended(server)]
     if within:
-        found: dict[str, Answer] | Unseen = await reach.ask(map(_url, able))
-        outside: list[Answer | Unseen | None] = [None] * len(able)
+        found: dict[str, ProbeResult] | Unobserved = await reach.ask(map(_url, able))
+        outside: list[ProbeResult | Unobserved | None] = [None] * len(able)
         way = "asked from this pod"
     else:
         found, outside = await asyncio.gather(
@@ -37,7 +40,7 @@ async def asked(
     done = {
         server.subject: replace(
             server,
-            inside=found if isinstance(found, Unseen) else found.get(_url(server)),
+            inside=found if isinstance(found, Unobserved) else found.get(_url(server)),
             outside=answer,
             inside_way=way,
         )
@@ -55,33 +58,33 @@ def _suspended(server: Server) -> bool:
     return any(condition.get("reason") == Reason.SUSPENDED for condition in conditions)
 
 
-async def _through_proxy(onlooker: Onlooker, server: Server) -> Answer | Unseen:
+async def _through_proxy(onlooker: ReadOnlyClient, server: Server) -> ProbeResult | Unobserved:
     name = server.resource["metadata"]["name"]
     try:
-        return reach.judged(*await onlooker.through_service(server.namespace, name, "http", reach.PATH))
+        return reach.judged(*await onlooker.get_through_service(server.namespace, name, "http", reach.PATH))
     except Forbidden:
-        return Unseen(f"this account may not get services/proxy in {server.namespace}.")
+        return Unobserved(f"this account may not get services/proxy in {server.namespace}.")
     except ClusterError as error:
-        return Answer(None, str(error).rstrip("."))
+        return ProbeResult(None, str(error).rstrip("."))
 
 
 async def _from_operator(
-    onlooker: Onlooker, servers: list[Server], operators: tuple[Operator, ...] | Unseen
-) -> dict[str, Answer] | Unseen:
-    found = _pod() if isinstance(operators, Unseen) else _pod(operators)
+    onlooker: ReadOnlyClient, servers: list[Server], operators: tuple[Operator, ...] | Unobserved
+) -> dict[str, ProbeResult] | Unobserved:
+    found = _pod() if isinstance(operators, Unobserved) else _pod(operators)
     if not servers:
         return {}
     if found is None:
-        return Unseen("no pod of an operator runs, or none can be seen from here.")
+        return Unobserved("no pod of an operator runs, or none can be seen from here.")
     namespace, pod, container = found
     urls = tuple(map(_url, servers))
     seconds = _START_SECONDS + reach.LONGEST * (1 + len(urls) // 8)
     try:
-        return reach.from_json(await onlooker.run_in(namespace, pod, container, (*COMMAND, *urls), seconds))
+        return reach.from_json(await onlooker.exec(namespace, pod, container, (*COMMAND, *urls), seconds))
     except Forbidden:
-        return Unseen(f"this account may not create pods/exec in {namespace}.")
+        return Unobserved(f"this account may not create pods/exec in {namespace}.")
     except (ClusterError, ValueError, TypeError, AttributeError):
-        return Unseen(f"this does not work: kubectl exec -n {namespace} {pod} -- {shlex.join(COMMAND)}")
+        return Unobserved(f"this does not work: kubectl exec -n {namespace} {pod} -- {shlex.join(COMMAND)}")
 
 
 def _pod(operators: Iterable[Operator] = ()) -> tuple[str, str, str] | None:

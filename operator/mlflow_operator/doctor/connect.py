@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from mlflow_operator.kube.readonly_client import ConfigException, Onlooker
+from mlflow_operator.kube.readonly_client import ConfigException, ReadOnlyClient
 from mlflow_operator.status.metrics import Metrics
 
 
@@ -19,7 +19,7 @@ def inside(kubeconfig: str | None, context: str | None) -> bool:
     return kubeconfig is None and context is None and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
-async def connect(kubeconfig: str | None, context: str | None) -> Onlooker:
+async def connect(kubeconfig: str | None, context: str | None) -> ReadOnlyClient:
     """A client as kubectl would be one. CouldNotAsk: no kubeconfig, or one that can't be used."""
     # the library warns of a missing file in its own words
     logging.getLogger("kubernetes").addHandler(logging.NullHandler())
@@ -32,7 +32,7 @@ async def connect(kubeconfig: str | None, context: str | None) -> Onlooker:
             "operator's pod: kubectl exec -n mlflow-operator deploy/mlflow-operator -- mlflow-operator doctor"
         )
     try:
-        return await Onlooker.connect(Metrics(), None if within else named, context)
+        return await ReadOnlyClient.connect(Metrics(), None if within else named, context)
     except ConfigException as error:
         raise CouldNotAsk(f"{_place(kubeconfig, context, named)} can't be used: {_said(error)}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:

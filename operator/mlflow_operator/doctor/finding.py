@@ -8,7 +8,7 @@ from enum import StrEnum
 class State(StrEnum):
     """How things stand; the words of `-o json`."""
 
-    WELL = "well"
+    OK = "well"
     NOTE = "note"
     """As somebody wants it, and worth knowing."""
     WAIT = "wait"
@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Unseen:
+class Unobserved:
     """In the place of something that could not be looked at: why, in a sentence."""
 
     why: str

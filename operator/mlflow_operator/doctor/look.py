@@ -11,13 +11,13 @@ from mlflow_operator.api.mlflowserver import GROUP, PLURAL
 from mlflow_operator.doctor import answers, connect, operators
 from mlflow_operator.doctor.access import Asking
 from mlflow_operator.doctor.connect import CouldNotAsk
-from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.operators import Deployed
-from mlflow_operator.doctor.seen import Operator, Seen, Server
+from mlflow_operator.doctor.seen import ObservedCluster, Operator, Server
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import ClusterError, Forbidden, NotFound, Unavailable
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.readonly_client import Onlooker
+from mlflow_operator.kube.readonly_client import ReadOnlyClient
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Wanted:
     context: str | None = None
 
 
-async def look(wanted: Wanted) -> Seen:
+async def look(wanted: Wanted) -> ObservedCluster:
     """Everything, in some tenths of a second. CouldNotAsk: there is nothing to be seen, and why."""
     onlooker = await connect.connect(wanted.kubeconfig, wanted.context)
     try:
@@ -44,21 +44,21 @@ async def look(wanted: Wanted) -> Seen:
         await onlooker.close()
 
 
-async def _look(onlooker: Onlooker, wanted: Wanted) -> Seen:
+async def _look(onlooker: ReadOnlyClient, wanted: Wanted) -> ObservedCluster:
     me = await _introduced(onlooker)
     within = connect.inside(wanted.kubeconfig, wanted.context)
     definition, servers, found = await asyncio.gather(
         _definition(onlooker), _servers(onlooker, wanted, me), operators.find(onlooker, wanted.operator)
     )
-    seen: tuple[Operator, ...] | Unseen = found if isinstance(found, Unseen) else ()
-    if not isinstance(found, Unseen):
+    seen: tuple[Operator, ...] | Unobserved = found if isinstance(found, Unobserved) else ()
+    if not isinstance(found, Unobserved):
         another = partial(connect.connect, wanted.kubeconfig, wanted.context)
         asking = Asking(onlooker, another, me, within, wanted.namespaces)
         seen = tuple(await asyncio.gather(*(operators.seen(asking, one) for one in found)))
     there = () if servers is None else servers
-    if isinstance(definition, Unseen) and servers is None:
+    if isinstance(definition, Unobserved) and servers is None:
         definition = None
-    return Seen(
+    return ObservedCluster(
         now=datetime.now(UTC),
         version=__version__,
         here=f"{onlooker.address} as {me or 'nobody in particular'}, {_from(within)}",
@@ -72,9 +72,9 @@ def _from(within: bool) -> str:
     return f"from the pod {os.environ.get('HOSTNAME', '')}".rstrip() if within else "from outside the cluster"
 
 
-async def _introduced(onlooker: Onlooker) -> str:
+async def _introduced(onlooker: ReadOnlyClient) -> str:
     try:
-        return await onlooker.who_am_i()
+        return await onlooker.current_user()
     except Unavailable as error:
         raise CouldNotAsk(
             f"The API server at {onlooker.address} can't be asked: {error}. Does the cluster run, is this the right "
@@ -84,15 +84,15 @@ async def _introduced(onlooker: Onlooker) -> str:
         return ""  # who may not even ask that may see something all the same
 
 
-async def _definition(onlooker: Onlooker) -> Object | Unseen | None:
+async def _definition(onlooker: ReadOnlyClient) -> Object | Unobserved | None:
     try:
-        found = await onlooker.list(kinds.DEFINITION, fields=f"metadata.name={PLURAL}.{GROUP}")
+        found = await onlooker.list(kinds.CRD, fields=f"metadata.name={PLURAL}.{GROUP}")
     except Forbidden:
-        return Unseen("this account may not list customresourcedefinitions.")
+        return Unobserved("this account may not list customresourcedefinitions.")
     return found[0] if found else None
 
 
-async def _servers(onlooker: Onlooker, wanted: Wanted, me: str) -> tuple[Server, ...] | None:
+async def _servers(onlooker: ReadOnlyClient, wanted: Wanted, me: str) -> tuple[Server, ...] | None:
     """Those that were asked for; None: the cluster does not know the kind."""
     found: list[Object] = []
     for namespace in wanted.namespaces or (None,):
@@ -118,7 +118,7 @@ async def _servers(onlooker: Onlooker, wanted: Wanted, me: str) -> tuple[Server,
     return tuple(Server(one) for one in found)
 
 
-async def _must_exist(onlooker: Onlooker, namespace: str) -> None:
+async def _must_exist(onlooker: ReadOnlyClient, namespace: str) -> None:
     try:
         if await onlooker.get(kinds.NAMESPACE, None, namespace) is None:
             raise CouldNotAsk(f"There is no namespace {namespace}. See: kubectl get namespaces")

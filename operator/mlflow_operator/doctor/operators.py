@@ -9,12 +9,12 @@ from itertools import pairwise
 from mlflow_operator.doctor import access, needs
 from mlflow_operator.doctor.access import Asking
 from mlflow_operator.doctor.connect import CouldNotAsk
-from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.seen import Lease, Operator
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.readonly_client import Onlooker
+from mlflow_operator.kube.readonly_client import ReadOnlyClient
 
 LABEL = "app.kubernetes.io/component=operator"
 """Of the chart's Deployment; whether it is the operator its arguments tell."""
@@ -36,16 +36,16 @@ class Found:
     """An operator's Deployment, or why it could not be looked at."""
 
     place: Deployed
-    deployment: Object | Unseen
+    deployment: Object | Unobserved
 
 
-async def find(onlooker: Onlooker, named: Deployed | None) -> tuple[Found, ...] | Unseen:
+async def find(onlooker: ReadOnlyClient, named: Deployed | None) -> tuple[Found, ...] | Unobserved:
     """The operator of that name, or all that carry the chart's labels. CouldNotAsk: there is none of that name."""
     if named:
         try:
             live = await onlooker.get(kinds.DEPLOYMENT, named.namespace, named.name)
         except Forbidden:
-            return (Found(named, Unseen(f"this account may not get Deployments in {named.namespace}.")),)
+            return (Found(named, Unobserved(f"this account may not get Deployments in {named.namespace}.")),)
         if live is None:
             raise CouldNotAsk(
                 f"There is no Deployment {named.namespace}/{named.name}. See: kubectl get deployments -A -l {LABEL}"
@@ -54,7 +54,7 @@ async def find(onlooker: Onlooker, named: Deployed | None) -> tuple[Found, ...] 
     try:
         found = await onlooker.list(kinds.DEPLOYMENT, labels=LABEL)
     except Forbidden:
-        return Unseen("this account may not list Deployments in all namespaces.")
+        return Unobserved("this account may not list Deployments in all namespaces.")
     return tuple(
         Found(Deployed(one["metadata"]["namespace"], one["metadata"]["name"]), one)
         for one in found
@@ -67,10 +67,10 @@ async def seen(asking: Asking, found: Found) -> Operator:
     place, live = found.place, found.deployment
     # an unseen one: the chart names the Lease as it names the Deployment
     lease, watched = (
-        (place.name, None) if isinstance(live, Unseen) else (lease_name(live), watched_namespaces(live))
+        (place.name, None) if isinstance(live, Unobserved) else (lease_name(live), watched_namespaces(live))
     )
     needed = needs.needed(asking.namespaces if watched is None else watched, place.namespace, lease)
-    account = "" if isinstance(live, Unseen) else _account(place, live)
+    account = "" if isinstance(live, Unobserved) else _account(place, live)
     pods, held, allowed = await asyncio.gather(
         _pods(asking.onlooker, place, live),
         _lease(asking.onlooker, place.namespace, lease),
@@ -108,8 +108,8 @@ def _account(place: Deployed, deployment: Object) -> str:
     return f"system:serviceaccount:{place.namespace}:{name}"
 
 
-async def _pods(onlooker: Onlooker, place: Deployed, live: Object | Unseen) -> tuple[Object, ...]:
-    if isinstance(live, Unseen):
+async def _pods(onlooker: ReadOnlyClient, place: Deployed, live: Object | Unobserved) -> tuple[Object, ...]:
+    if isinstance(live, Unobserved):
         return ()
     chosen = live["spec"]["selector"].get("matchLabels") or {}
     try:
@@ -121,7 +121,7 @@ async def _pods(onlooker: Onlooker, place: Deployed, live: Object | Unseen) -> t
     return tuple(pod for pod in found if not pod["metadata"].get("deletionTimestamp"))
 
 
-async def _lease(onlooker: Onlooker, namespace: str, name: str) -> Lease | Unseen | None:
+async def _lease(onlooker: ReadOnlyClient, namespace: str, name: str) -> Lease | Unobserved | None:
     try:
         live = await onlooker.get(kinds.LEASE, namespace, name)
         if live is None:
@@ -138,7 +138,7 @@ async def _lease(onlooker: Onlooker, namespace: str, name: str) -> Lease | Unsee
             if spec.get("renewTime") != first.get("renewTime"):
                 return Lease(str(spec.get("holderIdentity") or ""), True)
     except Forbidden:
-        return Unseen(f"this account may not get Leases in {namespace}.")
+        return Unobserved(f"this account may not get Leases in {namespace}.")
     return Lease(holder, False)
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from mlflow_operator.doctor.finding import COULD_NOT_ASK, Finding, State, exit_code
 
 _WORDS = {
-    State.WELL: "ok",
+    State.OK: "ok",
     State.NOTE: "note",
     State.WAIT: "wait",
     State.UNKNOWN: "?",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow_operator.doctor.finding import Unseen
+from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.needs import Permission
 from mlflow_operator.kube.objects import Object
 
@@ -31,16 +31,16 @@ class Operator:
 
     namespace: str
     name: str
-    deployment: Object | Unseen
+    deployment: Object | Unobserved
     pods: tuple[Object, ...]
-    lease: Lease | Unseen | None
-    access: Access | Unseen
+    lease: Lease | Unobserved | None
+    access: Access | Unobserved
     watched: tuple[str, ...] | None
 
     @property
     def version(self) -> str:
         """As its chart labels it; empty where that could not be looked at."""
-        if isinstance(self.deployment, Unseen):
+        if isinstance(self.deployment, Unobserved):
             return ""
         labels = self.deployment["metadata"].get("labels") or {}
         return str(labels.get("app.kubernetes.io/version") or "")
@@ -77,7 +77,7 @@ class Roots:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """How a URL answered. `status` None: not at all, and `error` says how that failed.
 
     `foreign`: MLflow refused the name that it was called by. `roots` None: not asked for, or there are no runs.
@@ -94,8 +94,8 @@ class Server:
     """One MLflowServer, and how it answers a client in the cluster and one outside; None: not asked."""
 
     resource: Object
-    inside: Answer | Unseen | None = None
-    outside: Answer | Unseen | None = None
+    inside: ProbeResult | Unobserved | None = None
+    outside: ProbeResult | Unobserved | None = None
     inside_way: str = ""
 
     @property
@@ -110,7 +110,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedCluster:
     """All of it. `definition` None: there is none. `version`: this doctor's own, and so that of the schema it expects.
 
     `here`: the server's address, and as whom and from where it was asked, for the table's head.
@@ -119,13 +119,13 @@ class Seen:
     now: datetime
     version: str
     here: str
-    definition: Object | Unseen | None
-    operators: tuple[Operator, ...] | Unseen
+    definition: Object | Unobserved | None
+    operators: tuple[Operator, ...] | Unobserved
     servers: tuple[Server, ...]
 
     def watching(self, namespace: str) -> Iterator[Operator]:
         """The operators that serve a namespace, as far as that is known."""
-        if isinstance(self.operators, Unseen):
+        if isinstance(self.operators, Unobserved):
             return
         for operator in self.operators:
             if operator.watched is None or not operator.watched or namespace in operator.watched:

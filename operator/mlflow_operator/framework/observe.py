@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Cluster, Forbidden
+from mlflow_operator.kube.client import Forbidden, KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secret_access
 from mlflow_operator.model.secrets import contents, is_text
 from mlflow_operator.model.server import SecretKey
 from mlflow_operator.status.conditions import ConditionType, Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 OWNED = (
     kinds.DEPLOYMENT,
@@ -30,7 +30,7 @@ OWNED = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedState:
     """An MLflowServer and every object that carries its labels."""
 
     resource: Object
@@ -64,11 +64,11 @@ class Seen:
         return next((condition for condition in said if condition.get("type") == kind.value), {})
 
 
-async def observe(resource: Object, cluster: Cluster) -> Seen:
+async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
     """Every owned object of `resource`, by label."""
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
     lists = await asyncio.gather(*(cluster.list(kind, namespace, labels.selector(name)) for kind in OWNED))
-    return Seen(
+    return ObservedState(
         resource,
         {
             (found["kind"], found["metadata"]["name"]): found
@@ -81,7 +81,7 @@ async def observe(resource: Object, cluster: Cluster) -> Seen:
 class Reader:
     """Reads what Secrets and ConfigMaps hold that a server in `namespace` names, each at most once per reconcile."""
 
-    cluster: Cluster
+    cluster: KubernetesClient
     namespace: str
     _read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
 
@@ -99,25 +99,25 @@ class Reader:
         values = await self.values(kinds.SECRET, wanted.name, wanted.namespace)
         if values is None and wanted.namespace not in {None, self.namespace}:
             # the same words for both: nobody shall find out here what other namespaces hold
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'There is no Secret "{wanted.name}" in namespace {wanted.namespace} that servers in namespace '
                 f"{self.namespace} may use. Ask its owner to create it, or to name {self.namespace} in its annotation "
                 f"{secret_access.ALLOWED}; or correct {wanted.field}.",
             )
         if values is None:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.SECRET_NOT_FOUND,
                 f'There is no Secret "{wanted.name}" in namespace {self.namespace}. '
                 f"Create it, or name another in {wanted.field}.name.",
             )
         if wanted.key not in values:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
                 f'Secret "{wanted.name}" has no key "{wanted.key}". Add it, or name another key in {wanted.field}.',
             )
         if not is_text(values[wanted.key]):
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.SECRET_VALUE_INVALID,
                 f'Key "{wanted.key}" of Secret "{wanted.name}" holds no text (UTF-8). Put the value there as text, or '
                 f"name another key in {wanted.field}.",
@@ -134,7 +134,7 @@ class Reader:
         except Forbidden:
             if namespace == self.namespace:
                 raise
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'The operator itself may not read Secret "{name}" in namespace {namespace}. Whoever installed it can '
                 "name that Secret in its chart's value adminSecrets.",

@@ -10,20 +10,20 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mlflow_operator.kube import diff, kinds, labels, quantity, schema_fields
-from mlflow_operator.kube.apply_backoff import Repairs
-from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Cluster, Conflict
+from mlflow_operator.kube.apply_backoff import ApplyBackoff
+from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Conflict, KubernetesClient
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import Correction, corrections
+from mlflow_operator.kube.unmanaged_fields import PatchOp, removals
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 logger = logging.getLogger(__name__)
 
-_REPAIRS = Repairs()
+_REPAIRS = ApplyBackoff()
 
 
 # Named as the conditions they become; UserMistake and NotReady tell steps what to make of them.
-class NameConflict(UserMistake):
+class NameConflictError(ConfigurationError):
     """An object of the wanted name belongs to somebody else. It is never taken over."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
@@ -32,7 +32,7 @@ class NameConflict(UserMistake):
         self.name = name
 
 
-class GoingAway(NotReady):
+class BeingDeletedError(TransientError):
     """The object is ours, but on its way out. When it is gone it is made anew."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
@@ -41,7 +41,7 @@ class GoingAway(NotReady):
         self.name = name
 
 
-class ApplyConflict(UserMistake):
+class ApplyConflictError(ConfigurationError):
     """Somebody undoes every repair. `retry_after`: seconds until the next one."""
 
     def __init__(self, message: str, retry_after: float) -> None:
@@ -50,13 +50,13 @@ class ApplyConflict(UserMistake):
 
 
 async def ensure(  # noqa: PLR0913 - the last two have defaults that only data objects and tests change
-    cluster: Cluster,
+    cluster: KubernetesClient,
     desired: Object,
     live: Object | None,
     owner: Object,
     *,
     data: bool = False,
-    repairs: Repairs = _REPAIRS,
+    repairs: ApplyBackoff = _REPAIRS,
 ) -> Object | None:
     """Make `live` what `desired` says. The object as written, or None if there was nothing to write.
 
@@ -82,7 +82,9 @@ async def ensure(  # noqa: PLR0913 - the last two have defaults that only data o
     return await _ensure_same(cluster, wanted, live, repairs)
 
 
-async def ensure_job(cluster: Cluster, desired: Object, live: Object | None, owner: Object) -> Object | None:
+async def ensure_job(
+    cluster: KubernetesClient, desired: Object, live: Object | None, owner: Object
+) -> Object | None:
     """Create a Job if there is none. One that exists is never changed: its name says what it was made from.
 
     The Job as created, or None if it was there. Raises as `ensure` does, ApplyConflict aside.
@@ -101,7 +103,7 @@ async def ensure_job(cluster: Cluster, desired: Object, live: Object | None, own
 
 
 async def prune(
-    cluster: Cluster, desired: Iterable[Object], live: Iterable[Object], owner: Object
+    cluster: KubernetesClient, desired: Iterable[Object], live: Iterable[Object], owner: Object
 ) -> list[Object]:
     """Delete the disposable objects among `live` that belong to `owner` and are not in `desired`.
 
@@ -135,16 +137,18 @@ def check(live: Object, owner: Object, *, data: bool) -> None:
     """Raise NameConflict if an object is not ours to write, GoingAway if it is but is being deleted."""
     kind, name = live["kind"], _name(live)
     if not data and _of_former_self(live, owner):
-        raise GoingAway(
+        raise BeingDeletedError(
             kind,
             name,
             f'{kind} "{name}" still belongs to an earlier MLflowServer of this name and is being deleted. '
             "It is made anew when it is gone.",
         )
     if not is_ours(live, owner, data=data):
-        raise NameConflict(kind, name, _whose(live, owner))
+        raise NameConflictError(kind, name, _whose(live, owner))
     if live["metadata"].get("deletionTimestamp"):
-        raise GoingAway(kind, name, f'{kind} "{name}" is being deleted. It is made anew when it is gone.')
+        raise BeingDeletedError(
+            kind, name, f'{kind} "{name}" is being deleted. It is made anew when it is gone.'
+        )
 
 
 def _whose(live: Object, owner: Object) -> str:
@@ -162,9 +166,11 @@ def _whose(live: Object, owner: Object) -> str:
     )
 
 
-async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: Repairs) -> Object | None:
+async def _ensure_same(
+    cluster: KubernetesClient, wanted: Object, live: Object, repairs: ApplyBackoff
+) -> Object | None:
     differences = diff.drift(wanted, live)
-    foreign = corrections(wanted, live)
+    foreign = removals(wanted, live)
     secret = wanted["kind"] == "Secret"
     as_applied = secret or _applied(live) == diff.digest(wanted)
     if as_applied and not differences and not foreign:
@@ -179,8 +185,8 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
     if differences or not as_applied:
         # The uid makes sure that this is still the object that was looked at.
         written = await cluster.apply(_with_digest(wanted, uid=live["metadata"]["uid"]))
-    if corrections(wanted, written):
-        written = await _correct(cluster, wanted, written, corrections)
+    if removals(wanted, written):
+        written = await _correct(cluster, wanted, written, removals)
     paths = [*differences, *(correction.field for correction in foreign)]
     logger.info(
         "updated %s: %s", _called(wanted), ", ".join(dict.fromkeys(paths)) or "what is wanted has changed"
@@ -188,15 +194,15 @@ async def _ensure_same(cluster: Cluster, wanted: Object, live: Object, repairs: 
     return written
 
 
-def _choices(wanted: Object, live: Object) -> list[Correction]:
-    return [correction for correction in corrections(wanted, live) if correction.value is not None]
+def _choices(wanted: Object, live: Object) -> list[PatchOp]:
+    return [correction for correction in removals(wanted, live) if correction.value is not None]
 
 
 async def _correct(
-    cluster: Cluster,
+    cluster: KubernetesClient,
     wanted: Object,
     live: Object,
-    which: Callable[[Object, Object], list[Correction]],
+    which: Callable[[Object, Object], list[PatchOp]],
 ) -> Object:
     """Takes away what strangers put in. Positions in lists hold for one version of the object alone, and a controller
     that works on the very change (by a status, say) makes another: then it is looked at anew."""
@@ -221,7 +227,7 @@ async def _correct(
     raise AssertionError("the last try returns or raises")
 
 
-async def _ensure_data(cluster: Cluster, desired: Object, live: Object | None) -> Object | None:
+async def _ensure_data(cluster: KubernetesClient, desired: Object, live: Object | None) -> Object | None:
     if live is None:
         made = await cluster.create(desired)
         logger.info("created %s", _called(desired))
@@ -246,7 +252,7 @@ async def _ensure_data(cluster: Cluster, desired: Object, live: Object | None) -
     return grown
 
 
-def _hold_back(live: Object, wanted: Object, paths: list[str], repairs: Repairs) -> None:
+def _hold_back(live: Object, wanted: Object, paths: list[str], repairs: ApplyBackoff) -> None:
     # Of a Secret too, for this hash never leaves the process, and another process would get another one.
     wish = hash(json.dumps(wanted, sort_keys=True))
     seconds = repairs.pause(live["metadata"]["uid"], wish, paths)
@@ -255,7 +261,7 @@ def _hold_back(live: Object, wanted: Object, paths: list[str], repairs: Repairs)
     others = schema_fields.managers(live, paths, FIELD_MANAGER)
     who = f"({', '.join(others)}) " if others else ""
     kind, name = live["kind"], _name(live)
-    raise ApplyConflict(
+    raise ApplyConflictError(
         f'{kind} "{name}": somebody {who}changes {", ".join(paths)} back each time the operator sets it. '
         "Stop that, or set it in the MLflowServer instead.",
         seconds,

@@ -20,23 +20,23 @@ FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 1800.0
 """Seconds without a write once it is a fight; doubled for each further round."""
 
-Key = tuple[str, int, tuple[str, ...]]
+ConflictKey = tuple[str, int, tuple[str, ...]]
 
 
 @dataclass
-class _Fight:
+class _Conflict:
     repairs: list[float] = field(default_factory=list)
     pause: float = 0.0
     until: float = 0.0
     tried: bool = False
 
 
-class Repairs:
+class ApplyBackoff:
     """Remembers repairs for as long as the process lives. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[Key, _Fight] = {}
+        self._known: dict[ConflictKey, _Conflict] = {}
 
     def pause(self, uid: str, wish: int, paths: Sequence[str]) -> float:
         """Note that a repair is due. 0: go ahead. Else it is a fight: write nothing for so many seconds.
@@ -45,7 +45,7 @@ class Repairs:
         """
         now = self._clock()
         self._forget(now)
-        fight = self._known.setdefault((uid, wish, tuple(paths)), _Fight())
+        fight = self._known.setdefault((uid, wish, tuple(paths)), _Conflict())
         if now < fight.until:
             return fight.until - now
         if not fight.pause:

@@ -26,7 +26,7 @@ from mlflow_operator.kube.errors import (
     NotFound,
     QuotaExceeded,
     Unavailable,
-    of_answer,
+    from_response,
 )
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -35,11 +35,11 @@ from mlflow_operator.status.metrics import Metrics
 __all__ = [
     "FIELD_MANAGER",
     "AlreadyExists",
-    "Cluster",
     "ClusterError",
     "Conflict",
     "Forbidden",
     "Invalid",
+    "KubernetesClient",
     "NamespaceTerminating",
     "NotFound",
     "QuotaExceeded",
@@ -60,7 +60,7 @@ PAGE = 500
 """Objects per answer of a list."""
 
 
-class Cluster:
+class KubernetesClient:
     """A thin client. Objects go in and come out as plain dicts; errors are those of `errors`.
 
     Every method raises `Unavailable` when there is no answer within the time-out and `Forbidden` when the
@@ -267,7 +267,7 @@ class Cluster:
             raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
         if answer.status >= 400:
             secret = kind == kinds.SECRET
-            raise of_answer(answer.status, answer.headers.get("Retry-After"), text, doing, secret=secret)
+            raise from_response(answer.status, answer.headers.get("Retry-After"), text, doing, secret=secret)
         try:
             decoded: Object = json.loads(text)
         except ValueError as error:

@@ -92,7 +92,7 @@ def _list_differences(wanted: list[Any], found: list[Any], path: str, field: str
         return
     by_name = {schema_fields.key_of(entry, keys): entry for entry in found}
     for name, entry in zip(names, wanted, strict=True):
-        where = schema_fields.entry(path, str(name))
+        where = schema_fields.list_entry(path, str(name))
         if name not in by_name:
             yield where
             continue

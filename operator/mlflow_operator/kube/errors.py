@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-LONGEST = 400
+MAX_MESSAGE_CHARS = 400
 """Characters of an API server's sentence that are kept; enough for a quota's, too little for a file."""
 
 
@@ -66,7 +66,9 @@ class Unavailable(ClusterError):
         self.retry_after = retry_after
 
 
-def of_answer(status: int, retry_after: str | None, body: bytes, doing: str, *, secret: bool) -> ClusterError:
+def from_response(
+    status: int, retry_after: str | None, body: bytes, doing: str, *, secret: bool
+) -> ClusterError:
     """The error that an answer which is no success means.
 
     `doing` names the request ("apply Deployment a/b"). `secret`: the request was about a Secret, so nothing
@@ -159,4 +161,4 @@ def _fields_only(causes: list[dict[str, Any]]) -> str:
 
 def _joined(sentences: Iterable[str]) -> str:
     # Each once, its first line only: below it the API server likes to print whole objects.
-    return "; ".join(dict.fromkeys(sentence.split("\n", 1)[0] for sentence in sentences))[:LONGEST]
+    return "; ".join(dict.fromkeys(sentence.split("\n", 1)[0] for sentence in sentences))[:MAX_MESSAGE_CHARS]

@@ -13,13 +13,13 @@ _LASTING_SECONDS = 30
 """For how long something has to be tried in vain before it counts: nearly every volume is waited for a little."""
 
 
-def refused(events: Iterable[Object]) -> str | None:
+def pod_creation_failure(events: Iterable[Object]) -> str | None:
     """Why a controller could not make its pod the last time it tried; None if it could, or has not tried yet."""
     last = _newest(events, ("FailedCreate", "SuccessfulCreate"))
     return str(last.get("message") or "") if last and last["reason"] == "FailedCreate" else None
 
 
-def unprovisioned(events: Iterable[Object]) -> str | None:
+def provisioning_failure(events: Iterable[Object]) -> str | None:
     """Why a claim gets no volume; None where it is on its way."""
     known = [*events]
     # to wait for a pod takes a class that exists: whatever failed before is over

@@ -9,21 +9,21 @@ import uuid
 from datetime import UTC, datetime
 
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import Cluster, ClusterError, NamespaceTerminating
+from mlflow_operator.kube.client import ClusterError, KubernetesClient, NamespaceTerminating
 from mlflow_operator.kube.objects import Object
 
 logger = logging.getLogger(__name__)
 
 COMPONENT = "mlflow-operator"
 
-LONGEST = 1024
+MAX_MESSAGE_CHARS = 1024
 """Bytes of a message; the API server refuses more."""
 
 
 class Events:
     """Publishes Events. `instance` names this process, say the pod."""
 
-    def __init__(self, cluster: Cluster, instance: str = COMPONENT) -> None:
+    def __init__(self, cluster: KubernetesClient, instance: str = COMPONENT) -> None:
         self._cluster = cluster
         self._instance = instance
 
@@ -67,6 +67,6 @@ class Events:
 
 def _cut(message: str) -> str:
     whole = message.encode()
-    if len(whole) <= LONGEST:
+    if len(whole) <= MAX_MESSAGE_CHARS:
         return message
-    return whole[: LONGEST - 3].decode(errors="ignore") + "…"
+    return whole[: MAX_MESSAGE_CHARS - 3].decode(errors="ignore") + "…"

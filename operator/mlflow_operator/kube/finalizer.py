@@ -9,12 +9,12 @@ from mlflow_operator.kube.objects import Object
 _POINTER = "/metadata/finalizers"
 
 
-def held(resource: Object) -> bool:
+def is_present(resource: Object) -> bool:
     """Whether the resource can't go before we let it."""
     return labels.FINALIZER in _finalizers(resource)
 
 
-def put(resource: Object) -> list[Object]:
+def add(resource: Object) -> list[Object]:
     """The JSON patch that puts it on. Fails where anything changed meanwhile: a deletion may have begun."""
     meta = resource["metadata"]
     unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
@@ -24,7 +24,7 @@ def put(resource: Object) -> list[Object]:
     ]
 
 
-def taken_off(resource: Object) -> list[Object]:
+def remove(resource: Object) -> list[Object]:
     """The JSON patch that takes it off and leaves those of others. Fails where these changed meanwhile."""
     before = _finalizers(resource)
     return [

@@ -48,20 +48,22 @@ PDB = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("v1", "Event", "events")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
-DEFINITION = Kind(
+CRD = Kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
 CLOUD_NATIVE_PG = Kind("postgresql.cnpg.io/v1", "Cluster", "clusters")
 """Not ours, and perhaps not there: `get` of one finds nothing then."""
 # Questions: nothing is stored, the answer is the object itself.
-WHO_AM_I = Kind("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False)
-MAY_I = Kind(
+SELF_SUBJECT_REVIEW = Kind(
+    "authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False
+)
+SELF_SUBJECT_ACCESS_REVIEW = Kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
 )
 
 ALL = (
     *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, CRONJOB, POD),
-    *(PDB, LEASE, EVENT, NAMESPACE, DEFINITION, WHO_AM_I, MAY_I, CLOUD_NATIVE_PG),
+    *(PDB, LEASE, EVENT, NAMESPACE, CRD, SELF_SUBJECT_REVIEW, SELF_SUBJECT_ACCESS_REVIEW, CLOUD_NATIVE_PG),
 )
 
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}

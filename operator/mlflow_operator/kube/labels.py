@@ -17,13 +17,13 @@ ATTEMPT = "mlflow-operator.dev/attempt"
 """Annotation of a migration or preflight Job: how often this was begun, this time included."""
 STOPPED = "mlflow-operator.dev/stopped-at"
 """Annotation of a Deployment: when its pods were last stopped for the tables to move (RFC 3339)."""
-PRODDED = "mlflow-operator.dev/prodded-at"
+RETRY_REQUESTED_AT = "mlflow-operator.dev/retry-requested-at"
 """Annotation of a Deployment or StatefulSet that gets no pods: when its controller was last told to try again."""
 
 FINALIZER = "mlflow-operator.dev/delete-data"
 """Finalizer of an MLflowServer with `deletionPolicy: Delete`, and of no other. kopf takes away the one that it knows as
 its own, so this must never become kopf's."""
-LET_GO = "mlflow-operator.dev/let-go"
+SKIP_DATA_DELETION = "mlflow-operator.dev/skip-data-deletion"
 """Annotation of an MLflowServer, of any value: its deletion ends, and what is not deleted by then stays."""
 
 SERVER_POD = "server"
@@ -34,7 +34,7 @@ PREFLIGHT_POD = "preflight"
 BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
-OF_JOBS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLECTION_POD)
+JOB_PODS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLECTION_POD)
 """Components whose pods come to an end."""
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.errors import ClusterError
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Times:
+class LeaseSettings:
     """In seconds. The defaults are client-go's.
 
     `lease`: how long a silent holder is waited for. `deadline`: after how long without renewal the holder
@@ -47,7 +47,7 @@ class LeaseLost(Exception):  # noqa: N818
     """Another may be leading already. The process must end now, without finishing anything."""
 
 
-class Election:
+class LeaderElector:
     """One candidate. `identity` must be unlike any other's, that of its own past included.
 
     `clock` is monotonic, in seconds; absent: the event loop's.
@@ -55,13 +55,13 @@ class Election:
 
     def __init__(  # noqa: PLR0913 - what it is called, what it speaks to, and two things that tests replace
         self,
-        cluster: Cluster,
+        cluster: KubernetesClient,
         metrics: Metrics,
         *,
         namespace: str,
         name: str,
         identity: str,
-        times: Times | None = None,
+        times: LeaseSettings | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._cluster = cluster
@@ -69,7 +69,7 @@ class Election:
         self._namespace = namespace
         self._name = name
         self._identity = identity
-        self._times = times or Times()
+        self._times = times or LeaseSettings()
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._observed: Object = {}
         self._observed_at = 0.0

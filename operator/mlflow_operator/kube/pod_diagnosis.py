@@ -13,7 +13,7 @@ _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverP
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """A fault of a pod, in a sentence."""
 
     reason: Reason
@@ -28,18 +28,18 @@ RESOURCES = {
 """The field that decides what a component's container may take; the migration's is nobody's choice."""
 
 
-def alive(pod: Object) -> bool:
+def is_active(pod: Object) -> bool:
     """Whether the pod runs or may yet: one that was evicted stays listed and never comes back."""
     return (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
 
 
-def of_pods(pods: Iterable[Object]) -> Finding | None:
+def of_pods(pods: Iterable[Object]) -> Diagnosis | None:
     """The first fault among those of `pods` that live, by name; None where they are merely on their way."""
-    ordered = sorted(filter(alive, pods), key=lambda pod: str(pod["metadata"]["name"]))
+    ordered = sorted(filter(is_active, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return next((finding for pod in ordered for finding in _of_pod(pod)), None)
 
 
-def _of_pod(pod: Object) -> Iterator[Finding]:
+def _of_pod(pod: Object) -> Iterator[Diagnosis]:
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
@@ -48,35 +48,36 @@ def _of_pod(pod: Object) -> Iterator[Finding]:
         yield from _of_container(pod, container)
 
 
-def _unscheduled(pod: Object, said: str) -> Finding:
+def _unscheduled(pod: Object, said: str) -> Diagnosis:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     if scheduling.UNBOUND in said:
-        return Finding(
+        return Diagnosis(
             Reason.VOLUME_PENDING,
             f"Pod {name} waits for a volume that nobody makes. Is there a StorageClass, and does its provisioner run? "
             f"See: kubectl describe pvc -n {namespace}",
         )
     lower = f", or lower {_field(pod)}" if _field(pod) else ""
     why = scheduling.sentence(pod, said)
-    return Finding(
+    return Diagnosis(
         Reason.UNSCHEDULABLE, f"No node takes pod {name}: {why}. Free or add what is missing{lower}."
     )
 
 
-def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
+def _of_container(pod: Object, container: Object) -> Iterator[Diagnosis]:
     state: dict[str, Any] = container.get("state", {})
     waiting = state.get("waiting") or {}
     reason, name = waiting.get("reason", ""), container["name"]
     if reason in _PULL:
-        yield Finding(
+        yield Diagnosis(
             Reason.IMAGE_PULL_FAILED,
-            f"The image {container['image']} can't be pulled: {message_text.sentence(_cause(waiting.get('message')))} "
+            f"The image {container['image']} can't be pulled: "
+            f"{message_text.as_sentence(_cause(waiting.get('message')))} "
             "Check its name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
         )
     elif reason == "CreateContainerConfigError":
-        yield Finding(
+        yield Diagnosis(
             Reason.SECRET_NOT_FOUND,
-            f"Container {name} can't be made: {message_text.sentence(waiting.get('message'))} "
+            f"Container {name} can't be made: {message_text.as_sentence(waiting.get('message'))} "
             "Create what is missing, or take it out of the spec.",
         )
     ended = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
@@ -84,11 +85,11 @@ def _of_container(pod: Object, container: Object) -> Iterator[Finding]:
         yield _ending(pod, name, ended)
 
 
-def _ending(pod: Object, name: str, ended: Object) -> Finding:
+def _ending(pod: Object, name: str, ended: Object) -> Diagnosis:
     if ended.get("reason") == "OOMKilled":
         raise_it = f" Raise {_field(pod)}.limits.memory" if _field(pod) else ""
         workers = ", or lower spec.workers" if _field(pod) == RESOURCES[labels.SERVER_POD] else ""
-        return Finding(
+        return Diagnosis(
             Reason.SERVER_CRASHING,
             f"Container {name} was killed for want of memory.{raise_it}{workers}{'.' if raise_it else ''}",
         )
@@ -98,11 +99,11 @@ def _ending(pod: Object, name: str, ended: Object) -> Finding:
         where = (
             f"kubectl logs -n {pod['metadata']['namespace']} {pod['metadata']['name']} -c {name} --previous"
         )
-        return Finding(
+        return Diagnosis(
             Reason.SERVER_CRASHING,
             f"Container {name} ended with exit code {ended.get('exitCode')} before it was ready. See: {where}",
         )
-    return Finding(
+    return Diagnosis(
         Reason.SERVER_CRASHING,
         f"Container {name} ended with exit code {ended.get('exitCode')}. Its last lines: {lines}",
     )

@@ -18,16 +18,16 @@ _SUFFIXES = {
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
 
-LONGEST = 40
+MAX_CHARS = 40
 """Characters; more than any sensible quantity, and it bounds what a stranger's text may cost to parse."""
 
 
 def parse(quantity: str | int | float) -> Decimal:
     """The value in base units (bytes, cores). ValueError: no quantity."""
     text = str(quantity)
-    shape = _SHAPE.fullmatch(text) if len(text) <= LONGEST else None
+    shape = _SHAPE.fullmatch(text) if len(text) <= MAX_CHARS else None
     if shape is None:
-        raise ValueError(f"{text[:LONGEST]!r} is no quantity; write it like 500m, 2 or 10Gi")
+        raise ValueError(f"{text[:MAX_CHARS]!r} is no quantity; write it like 500m, 2 or 10Gi")
     number, suffix, exponent = shape.groups()
     if exponent is not None:
         # The API server itself allows no more; an exponent of a million digits must not be computed.

@@ -10,17 +10,17 @@ from kubernetes.aio.config import ConfigException
 from kubernetes.aio.stream.ws_client import ERROR_CHANNEL, STDOUT_CHANNEL, get_websocket_url
 
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import Cluster
-from mlflow_operator.kube.errors import Invalid, Unavailable, of_answer
+from mlflow_operator.kube.client import KubernetesClient
+from mlflow_operator.kube.errors import Invalid, Unavailable, from_response
 from mlflow_operator.kube.objects import Object
 
-__all__ = ["ConfigException", "Onlooker"]
+__all__ = ["ConfigException", "ReadOnlyClient"]
 
 _LONGEST = 65536
 """Bytes of a page that are read; its beginning tells what it is."""
 
 
-class Onlooker(Cluster):
+class ReadOnlyClient(KubernetesClient):
     """A client that may speak as somebody else, and reach Services and pods through the API server."""
 
     @property
@@ -28,23 +28,25 @@ class Onlooker(Cluster):
         """Where the API server is."""
         return str(self._client.configuration.host)
 
-    def speak_as(self, user: str) -> None:
+    def impersonate(self, user: str) -> None:
         """From now on ask as `user`. Forbidden, at the next request: the account may not impersonate it."""
         self._client.set_default_header("Impersonate-User", user)
 
-    async def who_am_i(self) -> str:
+    async def current_user(self) -> str:
         """The user name by which the API server knows us."""
-        answer = await self._asked(kinds.WHO_AM_I, "ask who we are", {})
+        answer = await self._asked(kinds.SELF_SUBJECT_REVIEW, "ask who we are", {})
         return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
-    async def may(self, attributes: Object) -> bool:
+    async def is_allowed(self, attributes: Object) -> bool:
         """Whether we may do what the attributes of a SelfSubjectAccessReview say."""
         answer = await self._asked(
-            kinds.MAY_I, "ask what we may", {"spec": {"resourceAttributes": attributes}}
+            kinds.SELF_SUBJECT_ACCESS_REVIEW, "ask what we may", {"spec": {"resourceAttributes": attributes}}
         )
         return bool((answer.get("status") or {}).get("allowed"))
 
-    async def through_service(self, namespace: str, service: str, port: str, path: str) -> tuple[int, bytes]:
+    async def get_through_service(
+        self, namespace: str, service: str, port: str, path: str
+    ) -> tuple[int, bytes]:
         """GET `path` of a Service through the API server's proxy: status and the answer's beginning.
 
         Raises a ClusterError where the API server itself answers: no such Service, no pod behind it, not allowed.
@@ -67,10 +69,10 @@ class Onlooker(Cluster):
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
         if answer.status >= 400 and _of_api_server(text):
-            raise of_answer(answer.status, None, text, doing, secret=False)
+            raise from_response(answer.status, None, text, doing, secret=False)
         return answer.status, text
 
-    async def run_in(
+    async def exec(
         self, namespace: str, pod: str, container: str, command: Sequence[str], seconds: float
     ) -> str:
         """What a command in a running container prints. Invalid: it ended with an error, or is not there."""
@@ -97,7 +99,7 @@ class Onlooker(Cluster):
         except TimeoutError as error:
             raise Unavailable(f"{doing}: no answer within {seconds:g} s") from error
         except aiohttp.WSServerHandshakeError as error:
-            raise of_answer(error.status, None, b"", doing, secret=False) from error
+            raise from_response(error.status, None, b"", doing, secret=False) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
         if not _succeeded(bytes(ended)):
@@ -107,7 +109,7 @@ class Onlooker(Cluster):
     async def _session(self) -> aiohttp.ClientSession:
         # made with the first request
         if self._client.rest_client.pool_manager is None:
-            await self.who_am_i()
+            await self.current_user()
         session: aiohttp.ClientSession = self._client.rest_client.pool_manager
         return session
 

@@ -19,7 +19,7 @@ def obstacles(said: str) -> list[str]:
     """
     _, counted, reasons = said.partition(" nodes are available: ")
     if not counted:
-        return [message_text.sentence(said).rstrip(".")]
+        return [message_text.as_sentence(said).rstrip(".")]
     listed = reasons.partition(". ")[0].rstrip(".").split(", ")
     return sorted({_COUNT.sub("", reason.strip()) for reason in listed if reason.strip()})
 

@@ -76,7 +76,7 @@ def child(path: str, name: str) -> str:
     return f"{path}[{name}]" if "." in name or "/" in name else f"{path}.{name}"
 
 
-def entry(path: str, key: str) -> str:
+def list_entry(path: str, key: str) -> str:
     """The path of an entry of a list-map: `spec.template.spec.containers[server]`."""
     return f"{path}[{key}]"
 
@@ -113,6 +113,6 @@ def _leaves(fields: Object, path: str) -> Iterator[str]:
                 yield from _leaves(below, child(path, text))
             case "k":
                 keys = json.loads(text)
-                yield from _leaves(below, entry(path, "/".join(str(keys[key]) for key in sorted(keys))))
+                yield from _leaves(below, list_entry(path, "/".join(str(keys[key]) for key in sorted(keys))))
             case _:
                 yield path

@@ -20,7 +20,7 @@ _WHOLE = ("args", "command", "envFrom")
 
 
 @dataclass(frozen=True)
-class Correction:
+class PatchOp:
     """One step of a JSON patch. `field` is the path for people, `pointer` the one for the API server.
 
     `value` None means: remove. Corrections of one object are in an order in which they can be carried out.
@@ -37,7 +37,7 @@ class Correction:
         return {"op": "replace", "path": self.pointer, "value": self.value}
 
 
-def corrections(desired: Object, live: Object) -> list[Correction]:
+def removals(desired: Object, live: Object) -> list[PatchOp]:
     """How to take out of `live` what is not in `desired` and what applying `desired` would leave in it."""
     match desired["kind"]:
         case "Deployment" | "StatefulSet":
@@ -67,16 +67,16 @@ class _Place:
         return _Place(f"{self.pointer}/{escaped}", schema_fields.child(self.field, name))
 
     def entry(self, index: int, key: str) -> "_Place":
-        return _Place(f"{self.pointer}/{index}", schema_fields.entry(self.field, key))
+        return _Place(f"{self.pointer}/{index}", schema_fields.list_entry(self.field, key))
 
-    def remove(self) -> Correction:
-        return Correction(self.pointer, self.field)
+    def remove(self) -> PatchOp:
+        return PatchOp(self.pointer, self.field)
 
-    def replace(self, value: Any) -> Correction:
-        return Correction(self.pointer, self.field, value)
+    def replace(self, value: Any) -> PatchOp:
+        return PatchOp(self.pointer, self.field, value)
 
 
-def _of_workload(desired: Object, live: Object) -> Iterator[Correction]:
+def _of_workload(desired: Object, live: Object) -> Iterator[PatchOp]:
     spec = _Place("/spec", "spec")
     wanted = desired["spec"].get("strategy") or {}
     # The defaults of a rolling update stay when apply asks for Recreate, and the API server refuses the two.
@@ -89,7 +89,7 @@ def _of_workload(desired: Object, live: Object) -> Iterator[Correction]:
     yield from _entries(want, have, "volumes", pods)
 
 
-def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[Correction]:
+def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[PatchOp]:
     """Of a list-map that is wholly ours. From the end on, so that no removal moves what is still to come."""
     ours, theirs = wanted.get(name) or [], found.get(name) or []
     keys = schema_fields.keys_of(name, [*ours, *theirs])
@@ -110,7 +110,7 @@ def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterato
             yield where.replace(by_key[key])
 
 
-def _of_container(wanted: Object, found: Object, place: _Place) -> Iterator[Correction]:
+def _of_container(wanted: Object, found: Object, place: _Place) -> Iterator[PatchOp]:
     for name in ("env", "ports", "volumeMounts"):
         yield from _entries(wanted, found, name, place)
     for name in _WHOLE:
@@ -140,7 +140,7 @@ def _other_choice(wanted: Object, found: Object, choices: frozenset[str]) -> boo
     return any(choice in found and choice not in wanted for choice in choices)
 
 
-def _members(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[Correction]:
+def _members(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[PatchOp]:
     """Of a map that is wholly ours."""
     for key in sorted(set(found.get(name) or {}) - set(wanted.get(name) or {})):
         yield place.member(name).member(key).remove()

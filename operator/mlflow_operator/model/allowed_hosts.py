@@ -44,7 +44,7 @@ def node_port(port: int) -> Iterator[str]:
     return (f"{'.'.join(four)}:{port}*" for four in product(octets, repeat=4))
 
 
-def allowed(names: Iterable[str], others: Iterable[str], node_ports: Iterable[int]) -> tuple[str, ...]:
+def allowed_hosts(names: Iterable[str], others: Iterable[str], node_ports: Iterable[int]) -> tuple[str, ...]:
     """The value of MLFLOW_SERVER_ALLOWED_HOSTS, in a stable order and without repeats.
 
     `names` come from `service_names`; `others` are `spec.allowedHosts` and the load balancer's addresses.

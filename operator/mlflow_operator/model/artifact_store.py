@@ -3,7 +3,7 @@
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import minio, seaweedfs, stateful_store
-from mlflow_operator.model.server import EmbeddedArtifactStore, Engine, Owner, PodSettings
+from mlflow_operator.model.server import EmbeddedArtifactStore, Engine, PodSettings, ServerRef
 from mlflow_operator.model.stateful_store import Store
 from mlflow_operator.model.volumes import claim
 
@@ -11,7 +11,7 @@ PORT = 9000
 
 
 def objects(
-    owner: Owner, store: EmbeddedArtifactStore, settings: PodSettings, *, running: bool
+    owner: ServerRef, store: EmbeddedArtifactStore, settings: PodSettings, *, running: bool
 ) -> list[Object]:
     """StatefulSet and Service; no pod unless `running`.
 
@@ -33,11 +33,11 @@ def objects(
     return stateful_store.objects(owner, shape, settings, running=running)
 
 
-def data(owner: Owner, store: EmbeddedArtifactStore) -> Object:
+def data(owner: ServerRef, store: EmbeddedArtifactStore) -> Object:
     """The volume's claim."""
     return claim(owner, owner.names.artifact_store_data, labels.ARTIFACT_STORE_POD, store.volume)
 
 
-def endpoint(owner: Owner) -> str:
+def endpoint(owner: ServerRef) -> str:
     """Where the server and the operator reach it."""
     return f"http://{owner.names.artifact_store}.{owner.namespace}.svc:{PORT}"

@@ -4,12 +4,18 @@ from collections.abc import Iterable
 
 from mlflow_operator.kube import admission_errors, pod_diagnosis
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.status.conditions import Condition, ConditionType, Reason, not_ready, ready
+from mlflow_operator.status.conditions import (
+    Condition,
+    ConditionType,
+    Reason,
+    false_condition,
+    true_condition,
+)
 
 _TYPE = ConditionType.SERVER
 
 
-def of(deployment: Object, pods: Iterable[Object]) -> Condition:
+def condition(deployment: Object, pods: Iterable[Object]) -> Condition:
     """Whether as many pods as asked for answer, all of them as the newest spec wants them; else why not."""
     status, spec = deployment.get("status") or {}, deployment["spec"]
     settled = status.get("observedGeneration") == deployment["metadata"].get("generation")
@@ -19,12 +25,12 @@ def of(deployment: Object, pods: Iterable[Object]) -> Condition:
     gone = int(status.get("replicas") or 0) <= wanted
     if settled and up_to_date and gone and available >= wanted:
         if not wanted:
-            return not_ready(
+            return false_condition(
                 _TYPE,
                 Reason.SUSPENDED,
                 "No pod answers, for spec.replicas is 0; set it to 1 or more to start again.",
             )
-        return ready(_TYPE, "Every replica answers.")
+        return true_condition(_TYPE, "Every replica answers.")
     return _not_available(deployment, pods, rolling=not (settled and up_to_date and gone))
 
 
@@ -42,14 +48,16 @@ def _not_available(deployment: Object, pods: Iterable[Object], *, rolling: bool)
         fault = admission_errors.of_pods(
             "the server", namespace, str(failure.get("message") or ""), "spec.resources or spec.replicas"
         )
-        return not_ready(_TYPE, fault.reason, fault.message)
+        return false_condition(_TYPE, fault.reason, fault.message)
     finding = pod_diagnosis.of_pods(pods)
     if finding:
-        return not_ready(_TYPE, finding.reason, finding.message)
+        return false_condition(_TYPE, finding.reason, finding.message)
     if not status.get("availableReplicas"):
-        return not_ready(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
+        return false_condition(_TYPE, Reason.PROGRESSING, "The server's pods are starting.")
     if rolling:
-        return not_ready(
+        return false_condition(
             _TYPE, Reason.PROGRESSING, "A roll-out is under way; the pods from before it keep serving."
         )
-    return not_ready(_TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve.")
+    return false_condition(
+        _TYPE, Reason.PROGRESSING, "Some of the server's pods are starting; the others serve."
+    )

@@ -4,7 +4,7 @@ import base64
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Access, Server
 
 
@@ -14,7 +14,7 @@ def config_map(server: Server) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(server.owner, server.names.client, labels.SERVER_POD),
+        "metadata": object_metadata(server.owner, server.names.client, labels.SERVER_POD),
         "data": {"MLFLOW_TRACKING_URI": server.url, **_store(server)},
     }
 
@@ -39,7 +39,7 @@ def secret(server: Server, access_key: str | None, secret_key: str | None) -> Ob
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(server.owner, server.names.client, labels.SERVER_POD),
+        "metadata": object_metadata(server.owner, server.names.client, labels.SERVER_POD),
         "type": "Opaque",
         "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
     }

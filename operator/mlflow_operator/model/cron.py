@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 _SHORT = {
     "@yearly": "0 0 1 1 *",
@@ -28,7 +28,7 @@ def check(schedule: str, time_zone: str, field: str) -> None:
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.INVALID_RESOURCE,
             f'{field}.timeZone: there is no time zone "{time_zone}". Write one by its name in the IANA database, '
             "such as Europe/Berlin, or leave the field out for UTC.",
@@ -36,7 +36,7 @@ def check(schedule: str, time_zone: str, field: str) -> None:
     try:
         next(CronSim(_SHORT.get(schedule, schedule), datetime(2026, 1, 1)))
     except (CronSimError, StopIteration):
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.INVALID_RESOURCE,
             f'{field}.schedule: "{schedule}" is no schedule that ever comes. Write five fields as for cron, such as '
             "'0 2 * * *' for each night at two, or @daily.",

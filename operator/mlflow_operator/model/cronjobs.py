@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.jobs import one_try
+from mlflow_operator.model.jobs import single_attempt
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def cronjob(meta: Object, timing: Timing, seconds: int, template: Object) -> Obj
             "failedJobsHistoryLimit": 2,
             "jobTemplate": {
                 "metadata": {"labels": meta["labels"]},
-                "spec": one_try(seconds, template),
+                "spec": single_attempt(seconds, template),
             },
         },
     }

@@ -3,7 +3,7 @@
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, plugins, pod_template
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
 _DRAIN_SECONDS = 5
@@ -24,7 +24,9 @@ def service(server: Server) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(server.owner, server.names.service, labels.SERVER_POD, wanted.annotations),
+        "metadata": object_metadata(
+            server.owner, server.names.service, labels.SERVER_POD, wanted.annotations
+        ),
         "spec": {
             "type": wanted.type,
             "selector": labels.pods(server.owner.name, labels.SERVER_POD),
@@ -40,7 +42,7 @@ def disruption_budget(server: Server) -> Object | None:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(server.owner, server.names.deployment, labels.SERVER_POD),
+        "metadata": object_metadata(server.owner, server.names.deployment, labels.SERVER_POD),
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": labels.pods(server.owner.name, labels.SERVER_POD)},
@@ -54,7 +56,7 @@ def deployment(server: Server, inputs: str) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(server.owner, server.names.deployment, labels.SERVER_POD),
+        "metadata": object_metadata(server.owner, server.names.deployment, labels.SERVER_POD),
         "spec": {
             "replicas": server.replicas,
             "selector": {"matchLabels": selector},
@@ -90,14 +92,14 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
 
 
 def _command(server: Server) -> list[str]:
-    if not server.direct:
+    if not server.fast_path:
         return ["mlflow", "server"]
     return ["python3", "-m", plugins.LAUNCHER, "server", "--app-name", plugins.DIRECT_APP]
 
 
 def _drain(server: Server) -> list[str]:
     wait = ["sleep", str(_DRAIN_SECONDS)]
-    if not server.direct:
+    if not server.fast_path:
         return wait
     return ["sh", "-c", f'touch "$HOME/{plugins.DRAINING}"; exec {" ".join(wait)}']
 

@@ -22,7 +22,7 @@ def pod(server: Server, component: str, store: ObjectStore, containers: list[Obj
     return jobs.pod(server, component, containers, volumes)
 
 
-def store_side(server: Server, store: ObjectStore, script: str, env: list[Object]) -> Object:
+def s3_container(server: Server, store: ObjectStore, script: str, env: list[Object]) -> Object:
     """Runs `script`, Python, with `env` and what the store and the owner ask for; to be named, and given resources."""
     trust = [pod_template.trust_mount(mlflow_env.ARTIFACTS_TRUST)] if store.ca else []
     return _container(server) | {
@@ -34,7 +34,7 @@ def store_side(server: Server, store: ObjectStore, script: str, env: list[Object
     }
 
 
-def database_side(server: Server, image: str, script: str, folder: str) -> Object:
+def postgres_container(server: Server, image: str, script: str, folder: str) -> Object:
     """Runs `script`, plain sh, which finds the folder in the variable `folder`; to be named.
 
     The owner's variables and volumes are there, too, for libpq may need them: a client's certificate, say.

@@ -23,32 +23,34 @@ QUICK = 10
 """Tries before the pause gets long."""
 
 
-def number(job: Object) -> int:
+def attempt_number(job: Object) -> int:
     """Which try this Job is; 1 where nobody noted it."""
     noted = _noted(job, labels.ATTEMPT) or ""
     return int(noted) if noted.isdecimal() else 1
 
 
-def numbered(job: Object, number: int) -> Object:
+def with_attempt_number(job: Object, number: int) -> Object:
     """The same Job as a later try."""
     meta = job["metadata"]
     noted = meta | {"annotations": (meta.get("annotations") or {}) | {labels.ATTEMPT: str(number)}}
     return job | {"metadata": noted}
 
 
-def began_empty(job: Object) -> bool:
+def started_on_empty_database(job: Object) -> bool:
     """Whether there were no tables when this migration was begun."""
     return _noted(job, labels.FROM_REVISION) == ""
 
 
-def may_repeat(job: Object, pods: Iterable[Object], revision: str | None) -> bool:
+def can_retry(job: Object, pods: Iterable[Object], revision: str | None) -> bool:
     """Whether what the failed `job` was to do can safely be done once more; `revision` is the database's now."""
-    return _noted(job, labels.FROM_REVISION) == (revision or "") and not any(map(pod_diagnosis.alive, pods))
+    return _noted(job, labels.FROM_REVISION) == (revision or "") and not any(
+        map(pod_diagnosis.is_active, pods)
+    )
 
 
-def pause(job: Object, now: str) -> float:
+def backoff(job: Object, now: str) -> float:
     """Seconds from `now` (RFC 3339) until the next try is due; 0 when it is. `job` is over, one way or the other."""
-    done = number(job)
+    done = attempt_number(job)
     whole = min(FIRST_PAUSE * 2 ** (done - 1), PAUSE) if done < QUICK else LONG_PAUSE
     how = ("Failed", "Complete")
     ended: Object = next((c for c in job["status"]["conditions"] if c["type"] in how), {})

@@ -9,7 +9,7 @@ from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
 _MIGRATION_SECONDS = 6 * 3600
@@ -33,7 +33,7 @@ def migration(
     template = _migration_pod(server, _store_key(moving))
     name = server.names.migration(_digest(server, template, database_state))
     notes = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
-    return job(metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
+    return job(object_metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
 
 
 def preflight(server: Server, database_identity: str, *, moving: bool = False) -> Object:
@@ -46,7 +46,7 @@ def preflight(server: Server, database_identity: str, *, moving: bool = False) -
     template = _preflight_pod(server, _store_key(moving))
     name = server.names.preflight(_digest(server, template, database_identity))
     return job(
-        metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
+        object_metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
         _PREFLIGHT_SECONDS,
         template,
     )
@@ -63,10 +63,15 @@ def _digest(server: Server, template: Object, database_state: str) -> str:
 
 def job(meta: Object, seconds: int, template: Object) -> Object:
     """One try, of `seconds` at most; `meta` as `core.meta` makes it."""
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": one_try(seconds, template)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta,
+        "spec": single_attempt(seconds, template),
+    }
 
 
-def one_try(seconds: int, template: Object) -> Object:
+def single_attempt(seconds: int, template: Object) -> Object:
     """A Job's spec: the pod of `template` once, for `seconds` at most."""
     return {
         "backoffLimit": 0,
@@ -126,10 +131,10 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
 
 def _preflight_pod(server: Server, key: str) -> Object:
     changed = {"name": "preflight", "command": ["python3", "-u", "-c", pod_scripts.PREFLIGHT]}
-    return in_its_place(server, labels.PREFLIGHT_POD, changed, mlflow_env.database_env(server, key))
+    return from_server_pod(server, labels.PREFLIGHT_POD, changed, mlflow_env.database_env(server, key))
 
 
-def in_its_place(server: Server, component: str, changed: Object, env: list[Object]) -> Object:
+def from_server_pod(server: Server, component: str, changed: Object, env: list[Object]) -> Object:
     """The server's own pod, its container `changed`: what a server reads, and what lets it in, is all there, and more
     `env` besides. It runs once."""
     template = deployment.deployment(server, "")["spec"]["template"]

@@ -2,10 +2,12 @@
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.server import ServerRef
 
 
-def metadata(owner: Owner, name: str, component: str, annotations: dict[str, str] | None = None) -> Object:
+def object_metadata(
+    owner: ServerRef, name: str, component: str, annotations: dict[str, str] | None = None
+) -> Object:
     """Name, namespace and labels of an object made for `owner`."""
     meta: Object = {
         "name": name,

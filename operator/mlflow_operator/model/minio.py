@@ -2,13 +2,13 @@
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template
-from mlflow_operator.model.server import EmbeddedArtifactStore, Owner
+from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef
 
 USER = 10001
 GRACE_SECONDS = 30
 
 
-def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
+def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Object:
     """The store's container; `port` is MinIO's own default."""
     return {
         "name": "minio",
@@ -29,6 +29,6 @@ def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
     }
 
 
-def volumes(owner: Owner) -> tuple[Object, ...]:
+def volumes(owner: ServerRef) -> tuple[Object, ...]:
     """None beside its data."""
     return ()

@@ -75,8 +75,8 @@ def server_env(server: Server) -> list[Object]:
         pod_template.value("MLFLOW_PORT", str(PORT)),
         pod_template.value("MLFLOW_WORKERS", str(server.workers)),
         pod_template.value("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true" if server.job_execution else "false"),
-        pod_template.value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.hosts)),
-        pod_template.value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.hosts))),
+        pod_template.value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
+        pod_template.value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.allowed_hosts))),
         pod_template.value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
     ]
 

@@ -6,7 +6,7 @@ Proxied needs a store that can't sign, a public address one that signs for it; t
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Access, Artifacts, Server
 
 PATH = "/opt/mlflow-operator/plugins"
@@ -76,7 +76,7 @@ def config_map(server: Server) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(owner, owner.names.plugin, labels.SERVER_POD),
+        "metadata": object_metadata(owner, owner.names.plugin, labels.SERVER_POD),
         "data": {key: content for key, (_, content) in _files(server.artifacts).items()},
     }
 

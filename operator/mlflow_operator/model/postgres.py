@@ -3,7 +3,7 @@
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template, stateful_store
-from mlflow_operator.model.server import EmbeddedDatabase, Owner, PodSettings, SecretKey
+from mlflow_operator.model.server import EmbeddedDatabase, PodSettings, SecretKey, ServerRef
 from mlflow_operator.model.stateful_store import Store
 from mlflow_operator.model.volumes import claim
 
@@ -12,7 +12,7 @@ _DATA = "/var/lib/postgresql/data"
 
 
 def objects(
-    owner: Owner, database: EmbeddedDatabase, settings: PodSettings, *, running: bool
+    owner: ServerRef, database: EmbeddedDatabase, settings: PodSettings, *, running: bool
 ) -> list[Object]:
     """StatefulSet and Service; no pod unless `running`.
 
@@ -39,12 +39,12 @@ def objects(
     return stateful_store.objects(owner, store, settings, running=running)
 
 
-def data(owner: Owner, database: EmbeddedDatabase) -> Object:
+def data(owner: ServerRef, database: EmbeddedDatabase) -> Object:
     """The volume's claim."""
     return claim(owner, owner.names.postgres_data, labels.DATABASE_POD, database.volume)
 
 
-def _container(owner: Owner, database: EmbeddedDatabase) -> Object:
+def _container(owner: ServerRef, database: EmbeddedDatabase) -> Object:
     ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", database.username, "-d", database.database]
     password = SecretKey(owner.names.database_secret, "password", "")
     return {

@@ -3,7 +3,7 @@
 import re
 
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 _NAMES = ("postgres", "postgresql")
 _MAJOR = re.compile(r"v?(\d{1,2})(?:[.-].*)?")
@@ -18,12 +18,12 @@ def major(image: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def refusal(running: str, wanted: str) -> UserMistake | None:
+def refusal(running: str, wanted: str) -> ConfigurationError | None:
     """Why the image `wanted` must not take the place of `running`; None where nothing is known against it."""
     before, after = major(running), major(wanted)
     if before is None or after is None or before == after:
         return None
-    return UserMistake(
+    return ConfigurationError(
         Reason.DATABASE_VERSION_UNSUPPORTED,
         f"The image {wanted} is Postgres {after}, and the volume was written by Postgres {before}, which no other "
         f"major version opens. Nothing was touched: the database goes on with {running}. Put that image back into "

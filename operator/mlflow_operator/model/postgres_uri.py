@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_operator.model.server import TLSMode
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 DIALECT = "postgresql+psycopg2"
 """SQLAlchemy's name for what MLflow speaks; libpq knows `postgresql` alone.
@@ -64,15 +64,15 @@ class Connection:
             self.host, self.port, self.database, self.username, self.password, tuple(sorted(options.items()))
         )
 
-    def opened_by(self, username: str, password: str) -> "Connection":
+    def with_credentials(self, username: str, password: str) -> "Connection":
         """The same database, by another login."""
         return replace(self, username=username, password=password)
 
-    def wakeful(self) -> "Connection":
+    def with_keepalives(self) -> "Connection":
         """Notices within a minute that the other end is gone without a word; what the options say of that holds."""
         return replace(self, options=tuple(sorted((_WAKEFUL | dict(self.options)).items())))
 
-    def found_at(self, address: str) -> "Connection":
+    def with_hostaddr(self, address: str) -> "Connection":
         """Goes to `address` without asking DNS; the host still says which certificate is the right one."""
         return replace(self, options=(*self.options, ("hostaddr", address)))
 
@@ -103,7 +103,7 @@ def parse(uri: str, where: str) -> Connection:
     dialect = scheme.partition("+")[0].lower()
     if not separator or dialect not in _DIALECTS:
         found = f'"{scheme}://"' if separator and scheme.replace("+", "").isalnum() else "something else"
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.DATABASE_UNREACHABLE,
             f"{where} must hold a Postgres URI such as postgresql://user:password@host:5432/mlflow, "
             f"but starts with {found}. Only Postgres is supported: put such a URI there.",
@@ -113,7 +113,7 @@ def parse(uri: str, where: str) -> Connection:
         host, port = parts.hostname, parts.port or 5432
     except ValueError:
         # not chained: what urllib says quotes the URI
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.DATABASE_UNREACHABLE,
             f"{where} holds a URI whose host or port can't be read. Name one host and one port, and percent-encode "
             "special characters of the user name and the password, as in p%40ss for p@ss.",
@@ -121,7 +121,7 @@ def parse(uri: str, where: str) -> Connection:
     options = tuple(parse_qsl(parts.query))
     misplaced = sorted({name for name, _ in options} & set(_OWN_PLACE))
     if misplaced:
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.DATABASE_UNREACHABLE,
             f"{where} holds a URI that names {' and '.join(misplaced)} after the question mark. Write it as "
             "postgresql://user:password@host:5432/database, with nothing but further options after it.",
@@ -131,7 +131,7 @@ def parse(uri: str, where: str) -> Connection:
         n for n, v in (("a host", host), ("a user name", parts.username), ("a database", database)) if not v
     ]
     if missing or host is None:
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.DATABASE_UNREACHABLE,
             f"{where} holds a URI without {' and '.join(missing)}. Write it as "
             "postgresql://user:password@host:5432/database, special characters percent-encoded.",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.server import ServerRef
 
 LONGEST_DATABASE = 63
 """Bytes of a name that Postgres keeps; it cuts off the rest without a word."""
@@ -48,7 +48,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DatabasePlan:
     """A database and the role that owns it. `marker` is the comment that tells them from other people's.
 
     `connection_limit` is of the database: it holds for both logins together.
@@ -70,7 +70,7 @@ def logins(role: str) -> tuple[str, ...]:
     return tuple(f"{role}{end}" for end in LOGINS)
 
 
-def derived_name(owner: Owner) -> str:
+def derived_name(owner: ServerRef) -> str:
     """The name of database and role where the spec gives none.
 
     No two servers of a cluster get the same one: neither namespaces nor names can hold the underscores between them,
@@ -83,7 +83,7 @@ def derived_name(owner: Owner) -> str:
     return f"{name[: LONGEST_ROLE - _DIGEST - 2]}__{digest}"
 
 
-def marker(owner: Owner, cluster: str | None) -> str:
+def marker(owner: ServerRef, cluster: str | None) -> str:
     """The comment on all that is made for `owner`. `cluster` tells clusters apart that share a Postgres; None where the
     operator may not ask which one it is in."""
     return f"{_SIGNATURE}{owner.namespace}/{owner.name}{f'{_CLUSTER}{cluster}' if cluster else ''}"

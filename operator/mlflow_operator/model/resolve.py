@@ -8,7 +8,7 @@ from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
-from mlflow_operator.api.duration import length
+from mlflow_operator.api.duration import seconds
 from mlflow_operator.api.garbage_collection import CollectionMode
 from mlflow_operator.api.garbage_collection import GarbageCollection as WantedCollection
 from mlflow_operator.api.model import Model
@@ -31,21 +31,21 @@ from mlflow_operator.model.server import (
     EmbeddedDatabase,
     Engine,
     ExternalDatabase,
-    ForeignStore,
     GarbageCollection,
     ObjectStore,
-    Owner,
     PodSettings,
     ProvisionedDatabase,
     Restore,
     SecretKey,
     Server,
+    ServerRef,
     ServiceSettings,
     StoreAdmin,
     TLSMode,
+    UnmanagedStore,
     Volume,
 )
-from mlflow_operator.model.versions import DIRECT, TESTED, Images
+from mlflow_operator.model.versions import DEFAULT_VERSION, FAST_PATH_VERSIONS, Images
 
 EMBEDDED_BUCKET = "mlflow"
 _TLS = {
@@ -60,7 +60,7 @@ _ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ClusterDefaults:
     """What decides beside the spec: the operator's settings, and what the cluster gave the server's Service."""
 
     images: Images
@@ -69,11 +69,11 @@ class Surroundings:
     addresses: tuple[str, ...] = ()
 
 
-def surroundings(images: Images, cluster_domain: str, service: Object | None) -> Surroundings:
+def cluster_defaults(images: Images, cluster_domain: str, service: Object | None) -> ClusterDefaults:
     """Reads the live Service, None where there is none yet."""
     spec, status = (service or {}).get("spec") or {}, (service or {}).get("status") or {}
     ingress = (status.get("loadBalancer") or {}).get("ingress") or ()
-    return Surroundings(
+    return ClusterDefaults(
         images,
         cluster_domain,
         tuple(port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")),
@@ -81,33 +81,33 @@ def surroundings(images: Images, cluster_domain: str, service: Object | None) ->
     )
 
 
-def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
+def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     """The server that `resource` asks for."""
     spec, meta = resource.spec, resource.metadata
-    owner = Owner(meta.name, meta.namespace, meta.uid)
-    version = spec.version or resource.status.version or TESTED
+    owner = ServerRef(meta.name, meta.namespace, meta.uid)
+    version = spec.version or resource.status.version or DEFAULT_VERSION
     jobs = spec.job_execution.value == "Enabled"
-    image = around.images.server(version)
+    image = defaults.images.server(version)
     official = not spec.image or spec.image == image
-    names = allowed_hosts.service_names(owner.names.service, owner.namespace, around.cluster_domain)
-    database = _database(owner, spec.database, around.images)
-    artifacts = _artifacts(owner, spec.artifacts, around.images)
+    names = allowed_hosts.service_names(owner.names.service, owner.namespace, defaults.cluster_domain)
+    database = _database(owner, spec.database, defaults.images)
+    artifacts = _artifacts(owner, spec.artifacts, defaults.images)
     # the application lies among the plugins for proxied artifacts
-    direct = official and artifacts.proxied and version in DIRECT
+    direct = official and artifacts.proxied and version in FAST_PATH_VERSIONS
     return Server(
         owner=owner,
         version=version,
         image=spec.image or image,
-        official=official,
-        version_named=bool(spec.version) or official,
-        direct=direct,
+        is_default_image=official,
+        version_is_explicit=bool(spec.version) or official,
+        fast_path=direct,
         pull_policy=spec.image_pull_policy.value,
         replicas=0 if spec.suspend else spec.replicas,
         suspended=spec.suspend,
         workers=spec.workers,
         job_execution=jobs,
-        hosts=allowed_hosts.allowed(
-            names, [*(spec.allowed_hosts or ()), *around.addresses], around.node_ports
+        allowed_hosts=allowed_hosts.allowed_hosts(
+            names, [*(spec.allowed_hosts or ()), *defaults.addresses], defaults.node_ports
         ),
         resources=_manifest(spec.resources) or sizing.server(spec.workers, jobs, once=direct),
         env=_manifests(spec.env),
@@ -117,11 +117,11 @@ def resolve(resource: api.MLflowServer, around: Surroundings) -> Server:
         service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
         database=database,
         artifacts=artifacts,
-        stops_to_migrate=spec.upgrade.strategy is UpgradeStrategy.RECREATE,
-        backup=_backup(spec.backup, database, artifacts, around.images) if spec.backup else None,
-        backs_up_first=spec.backup is not None
+        recreate_on_migration=spec.upgrade.strategy is UpgradeStrategy.RECREATE,
+        backup=_backup(spec.backup, database, artifacts, defaults.images) if spec.backup else None,
+        backup_before_migration=spec.backup is not None
         and spec.upgrade.backup_before_migration is not BackupBeforeMigration.SKIP,
-        restore=_restore(owner, spec.restore_from, database, artifacts, around.images),
+        restore=_restore(owner, spec.restore_from, database, artifacts, defaults.images),
         garbage_collection=_garbage_collection(spec.garbage_collection),
     )
 
@@ -133,14 +133,14 @@ def _garbage_collection(spec: WantedCollection | None) -> GarbageCollection | No
     return GarbageCollection(
         schedule=spec.schedule,
         time_zone=spec.time_zone,
-        seconds=int(length(spec.older_than).total_seconds()),
-        traces_seconds=None if traces is None else int(length(traces).total_seconds()),
+        seconds=int(seconds(spec.older_than).total_seconds()),
+        traces_seconds=None if traces is None else int(seconds(traces).total_seconds()),
         experiments=tuple(sorted(spec.experiment_ids)),
         dry_run=spec.mode is CollectionMode.DRY_RUN,
     )
 
 
-def _database(owner: Owner, spec: api_database.Database, images: Images) -> Database:
+def _database(owner: ServerRef, spec: api_database.Database, images: Images) -> Database:
     if spec.external:
         return _external(spec.external)
     if spec.provision:
@@ -173,7 +173,7 @@ def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
     )
 
 
-def _provisioned(owner: Owner, spec: api_database.ProvisionedDatabase) -> ProvisionedDatabase:
+def _provisioned(owner: ServerRef, spec: api_database.ProvisionedDatabase) -> ProvisionedDatabase:
     field = "spec.database.provision"
     tls, admin = spec.tls or api_database.DatabaseTLS(), spec.admin_secret_ref
     at = f"{field}.adminSecretRef"
@@ -209,12 +209,12 @@ def _authority(tls: api_database.DatabaseTLS, field: str) -> SecretKey | None:
     return SecretKey(named.name, named.key, f"{field}.tls.caSecretRef") if named else None
 
 
-def _artifacts(owner: Owner, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
+def _artifacts(owner: ServerRef, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
     access = Access(spec.access.value)
     if spec.s3:
         return Artifacts(_s3(owner, spec.s3), None, access)
     if spec.external:
-        return Artifacts(ForeignStore(spec.external.uri), None, access)
+        return Artifacts(UnmanagedStore(spec.external.uri), None, access)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
     engine, field = Engine(embedded.engine.value), "spec.artifacts.embedded"
     own, root = (
@@ -255,15 +255,15 @@ def _backup(
         schedule=spec.schedule,
         time_zone=spec.time_zone,
         image=spec.image or _programs(database, images),
-        count=spec.retention.max_count,
-        longest=int(length(spec.retention.max_age).total_seconds()),
+        max_count=spec.retention.max_count,
+        max_age_seconds=int(seconds(spec.retention.max_age).total_seconds()),
         store=store,
-        elsewhere=spec.s3 is not None,
+        separate_bucket=spec.s3 is not None,
     )
 
 
 def _restore(
-    owner: Owner, spec: RestoreFrom | None, database: Database, artifacts: Artifacts, images: Images
+    owner: ServerRef, spec: RestoreFrom | None, database: Database, artifacts: Artifacts, images: Images
 ) -> Restore | None:
     if spec is None:
         return None
@@ -276,7 +276,7 @@ def _restore(
         server=spec.server_name,
         image=spec.image or _programs(database, images),
         store=store,
-        elsewhere=spec.s3 is not None,
+        separate_bucket=spec.s3 is not None,
     )
 
 
@@ -302,7 +302,7 @@ def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
     )
 
 
-def _s3(owner: Owner, spec: api_artifacts.S3) -> ObjectStore:
+def _s3(owner: ServerRef, spec: api_artifacts.S3) -> ObjectStore:
     field = "spec.artifacts.s3"
     authority = spec.tls.ca_secret_ref if spec.tls else None
     access_key, secret_key, admin = _s3_keys(owner, spec, field)
@@ -323,7 +323,7 @@ def _s3(owner: Owner, spec: api_artifacts.S3) -> ObjectStore:
 
 
 def _s3_keys(
-    owner: Owner, spec: api_artifacts.S3, field: str
+    owner: ServerRef, spec: api_artifacts.S3, field: str
 ) -> tuple[SecretKey | None, SecretKey | None, StoreAdmin | None]:
     """The server's key, in two parts, and the administrator's, where there is one to make it."""
     admin, keys = spec.admin_secret_ref, spec.credentials_secret_ref

@@ -11,7 +11,7 @@ from mlflow_operator.model.names import Names
 
 
 @dataclass
-class Removal:
+class RemovalProgress:
     """How far the deletion of a server's data is.
 
     `waits`: what for, None when all is done; `busy`: that goes on by itself, however long it takes. `stays`: what was
@@ -44,7 +44,7 @@ def is_data_of(server: str, obj: Object) -> bool:
     return carried.get(labels.MANAGED_BY) == labels.OPERATOR and carried.get(labels.SERVER) == server
 
 
-def spelled(objects: Iterable[Object]) -> str:
+def as_text(objects: Iterable[Object]) -> str:
     """Volumes and Secrets in words: by kind and name, in a fixed order. Empty for none."""
     by_kind: dict[str, list[str]] = {}
     for obj in objects:
@@ -60,7 +60,7 @@ def outside(status: Object) -> str:
     database, artifacts = status.get("database") or {}, status.get("artifacts") or {}
     said = []
     if database.get("host") and database.get("type") != "Embedded":
-        said.append(f"the database {storage_location.spelled(database)}")
+        said.append(f"the database {storage_location.as_text(database)}")
     if artifacts.get("uri") and artifacts.get("type") != "Embedded":
         said.append(f"the artifacts at {artifacts['uri']}")
     return " and ".join(said)

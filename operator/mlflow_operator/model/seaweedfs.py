@@ -8,7 +8,7 @@ import json
 from mlflow_operator.kube import quantity
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template
-from mlflow_operator.model.server import EmbeddedArtifactStore, Owner, Volume
+from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef, Volume
 
 USER = 1000
 """The image's own `seaweed`, to which its entrypoint would change from root."""
@@ -32,7 +32,7 @@ def config(access_key: str, secret_key: str) -> str:
     return json.dumps({"identities": [{"name": "owner", "credentials": [key], "actions": ["Admin"]}]})
 
 
-def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
+def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Object:
     """The store's container, with its S3 gateway at `port`."""
     return {
         "name": "seaweedfs",
@@ -72,7 +72,7 @@ def container(owner: Owner, store: EmbeddedArtifactStore, port: int) -> Object:
     }
 
 
-def volumes(owner: Owner) -> tuple[Object, ...]:
+def volumes(owner: ServerRef) -> tuple[Object, ...]:
     """Its users, and a place for the sockets by which its parts speak to each other."""
     items = [{"key": CONFIG_KEY, "path": CONFIG_KEY}]
     users = {"secretName": owner.names.server_secret, "items": items}

@@ -7,9 +7,9 @@ import contextlib
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, seaweedfs
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import Artifacts, Engine, ObjectStore, Owner
+from mlflow_operator.model.server import Artifacts, Engine, ObjectStore, ServerRef
 
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
@@ -21,7 +21,7 @@ OWN_KEY = "serverAccessKeyID", "serverSecretAccessKey"
 """Keys there of what the server itself opens an embedded store with."""
 
 
-def database_secret(owner: Owner, connection: Connection) -> Object:
+def database_secret(owner: ServerRef, connection: Connection) -> Object:
     """Credentials of a database that was made for the server, with all that a person needs to connect."""
     return _secret(owner, owner.names.database_secret, labels.DATABASE_POD, database_values(connection))
 
@@ -38,7 +38,7 @@ def database_values(connection: Connection) -> dict[str, str]:
     }
 
 
-def artifacts_secret(owner: Owner, store: ObjectStore, keys: dict[str, str]) -> Object:
+def artifacts_secret(owner: ServerRef, store: ObjectStore, keys: dict[str, str]) -> Object:
     """Credentials of the embedded artifact store, or of the server's own user of a shared one, with all that a person
     needs to connect. `keys` are those under STORE_KEY, and OWN_KEY where the store is embedded."""
     return _secret(
@@ -70,10 +70,10 @@ def _place(store: ObjectStore) -> dict[str, str]:
 
 def server_uri(connection: Connection) -> str:
     """The database as the server's pods are told of it."""
-    return connection.wakeful().sqlalchemy()
+    return connection.with_keepalives().sqlalchemy()
 
 
-def server_secret(owner: Owner, uri: str, rollout_key: str, **more: str) -> Object:
+def server_secret(owner: ServerRef, uri: str, rollout_key: str, **more: str) -> Object:
     """What the pods read that only the operator can spell out: `uri` as `server_uri` gives it, and `more`."""
     return _secret(
         owner,
@@ -120,11 +120,11 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _secret(owner: Owner, name: str, component: str, values: dict[str, str]) -> Object:
+def _secret(owner: ServerRef, name: str, component: str, values: dict[str, str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(owner, name, component),
+        "metadata": object_metadata(owner, name, component),
         "type": "Opaque",
         "data": {key: encoded(text) for key, text in values.items()},
     }

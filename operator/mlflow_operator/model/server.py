@@ -22,7 +22,7 @@ class SecretKey:
 
 
 @dataclass(frozen=True)
-class Owner:
+class ServerRef:
     """The MLflowServer an object belongs to; what it needs for labels and for the ownerReference."""
 
     name: str
@@ -223,7 +223,7 @@ class EmbeddedArtifactStore:
 
 
 @dataclass(frozen=True)
-class ForeignStore:
+class UnmanagedStore:
     """A store that is not S3: its address is all there is to know."""
 
     uri: str
@@ -238,7 +238,7 @@ class ForeignStore:
 class Artifacts:
     """Where artifacts go. `embedded` is None where the store is somebody else's."""
 
-    store: ObjectStore | ForeignStore
+    store: ObjectStore | UnmanagedStore
     embedded: EmbeddedArtifactStore | None
     access: Access
 
@@ -272,10 +272,10 @@ class Backup:
     schedule: str
     time_zone: str
     image: str
-    count: int
-    longest: int
+    max_count: int
+    max_age_seconds: int
     store: ObjectStore
-    elsewhere: bool
+    separate_bucket: bool
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class Restore:
     server: str
     image: str
     store: ObjectStore
-    elsewhere: bool
+    separate_bucket: bool
 
 
 @dataclass(frozen=True)
@@ -315,18 +315,18 @@ class Server:
     `stops_to_migrate`: servers stop before the tables move under them. `backs_up_first`: and a backup is made before.
     """
 
-    owner: Owner
+    owner: ServerRef
     version: str
     image: str
-    official: bool
-    version_named: bool
-    direct: bool
+    is_default_image: bool
+    version_is_explicit: bool
+    fast_path: bool
     pull_policy: str
     replicas: int
     suspended: bool
     workers: int
     job_execution: bool
-    hosts: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
     resources: Object
     env: tuple[Object, ...]
     env_from: tuple[Object, ...]
@@ -335,9 +335,9 @@ class Server:
     service: ServiceSettings
     database: Database
     artifacts: Artifacts
-    stops_to_migrate: bool
+    recreate_on_migration: bool
     backup: Backup | None = None
-    backs_up_first: bool = False
+    backup_before_migration: bool = False
     garbage_collection: GarbageCollection | None = None
     restore: Restore | None = None
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template
-from mlflow_operator.model.metadata import metadata
-from mlflow_operator.model.server import Owner, PodSettings
+from mlflow_operator.model.metadata import object_metadata
+from mlflow_operator.model.server import PodSettings, ServerRef
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Store:
     volumes: tuple[Object, ...] = ()
 
 
-def objects(owner: Owner, store: Store, settings: PodSettings, *, running: bool) -> list[Object]:
+def objects(owner: ServerRef, store: Store, settings: PodSettings, *, running: bool) -> list[Object]:
     """StatefulSet and Service; no pod unless `running`."""
     return [_service(owner, store), _stateful_set(owner, store, settings, 1 if running else 0)]
 
 
-def _service(owner: Owner, store: Store) -> Object:
+def _service(owner: ServerRef, store: Store) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(owner, store.name, store.component),
+        "metadata": object_metadata(owner, store.name, store.component),
         "spec": {
             "type": "ClusterIP",
             "selector": labels.pods(owner.name, store.component),
@@ -53,11 +53,11 @@ def _service(owner: Owner, store: Store) -> Object:
     }
 
 
-def _stateful_set(owner: Owner, store: Store, settings: PodSettings, replicas: int) -> Object:
+def _stateful_set(owner: ServerRef, store: Store, settings: PodSettings, replicas: int) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": metadata(owner, store.name, store.component),
+        "metadata": object_metadata(owner, store.name, store.component),
         "spec": {
             "replicas": replicas,
             "serviceName": store.name,

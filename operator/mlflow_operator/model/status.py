@@ -29,7 +29,7 @@ does not make us forget which one it was."""
 
 
 @dataclass(frozen=True)
-class Moment:
+class StatusContext:
     """What was there before: the stored status, the spec's generation, and the time as RFC 3339."""
 
     before: Object
@@ -38,10 +38,12 @@ class Moment:
 
     def conditions(self, said: Iterable[Condition]) -> list[Object]:
         """`said` for storing, each with the time of its last change."""
-        return conditions.stored(said, self.before.get("conditions") or (), self.generation, self.now)
+        return conditions.with_transition_times(
+            said, self.before.get("conditions") or (), self.generation, self.now
+        )
 
 
-def status(server: Server, learned: Object, said: Iterable[Condition], at: Moment) -> Object:
+def status(server: Server, learned: Object, said: Iterable[Condition], at: StatusContext) -> Object:
     """The whole status. `learned` holds those of STABLE that are known now, an empty one of those that are over."""
     kept = {key: at.before[key] for key in STABLE if key in at.before}
     return {
@@ -57,7 +59,7 @@ def status(server: Server, learned: Object, said: Iterable[Condition], at: Momen
     }
 
 
-def refused(said: Iterable[Condition], at: Moment) -> Object:
+def refused(said: Iterable[Condition], at: StatusContext) -> Object:
     """The status of a resource that can't be read: all it said before, and why."""
     return {
         **at.before,

@@ -52,7 +52,7 @@ def same(known: Object, other: Object) -> bool:
     return len(ports) < 2 and all(known.get(key) == other.get(key) for key in ("host", "name"))
 
 
-def elsewhere(status: Object, connection: Connection) -> bool:
+def has_moved(status: Object, connection: Connection) -> bool:
     """Whether the status knows of another database than the one that `connection` leads to."""
     known = status.get("database") or {}
     return bool(known.get("host")) and not same_database(known, connection)
@@ -78,7 +78,7 @@ def _pod(deployment: Object) -> Object:
     return found
 
 
-def spelled(known: Object) -> str:
+def as_text(known: Object) -> str:
     """A database of the status in one word: host, port if it is known, name."""
     port = f":{known['port']}" if known.get("port") else ""
     return f"{known.get('host')}{port}/{known.get('name')}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-TESTED = "3.17.2"
+DEFAULT_VERSION = "3.17.2"
 """The version a new server gets. An existing one keeps `status.version` until its spec says otherwise."""
 
 SCHEMA_HEADS = {
@@ -16,22 +16,22 @@ SCHEMA_HEADS = {
 packages themselves. A version that is missing costs one migration Job per image, nothing more."""
 
 
-DIRECT = ("3.17.0", "3.17.1", "3.17.2")
+FAST_PATH_VERSIONS = ("3.17.0", "3.17.1", "3.17.2")
 """Versions whose tracking API is taken straight to its handlers: their server is known to be built that way."""
 
 
-def left_at(revision: str) -> str | None:
+def version_for_revision(revision: str) -> str | None:
     """The version for a database that an earlier server left at `revision`: the tested one where that fits, else the
     newest known one that does; None where none is known to."""
     fitting = [version for version, head in SCHEMA_HEADS.items() if head == revision]
-    if TESTED in fitting:
-        return TESTED
+    if DEFAULT_VERSION in fitting:
+        return DEFAULT_VERSION
     return max(fitting, key=_number, default=None)
 
 
-def newer_at(revision: str, version: str) -> str | None:
+def newer_version_for_revision(revision: str, version: str) -> str | None:
     """The version that is known to leave a database at `revision`, if it is a newer one than `version`."""
-    fitting = left_at(revision)
+    fitting = version_for_revision(revision)
     if fitting is None or SCHEMA_HEADS.get(version) in {None, revision}:
         return None
     return fitting if _number(fitting) > _number(version) else None

@@ -1,11 +1,11 @@
 """Claims for the volumes of embedded stores: data, so they outlive the resource."""
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.metadata import metadata
-from mlflow_operator.model.server import Owner, Volume
+from mlflow_operator.model.metadata import object_metadata
+from mlflow_operator.model.server import ServerRef, Volume
 
 
-def claim(owner: Owner, name: str, component: str, volume: Volume) -> Object:
+def claim(owner: ServerRef, name: str, component: str, volume: Volume) -> Object:
     """A PersistentVolumeClaim of our own, mounted by name: volumeClaimTemplates could never grow."""
     spec: Object = {
         "accessModes": ["ReadWriteOnce"],
@@ -16,6 +16,6 @@ def claim(owner: Owner, name: str, component: str, volume: Volume) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(owner, name, component),
+        "metadata": object_metadata(owner, name, component),
         "spec": spec,
     }

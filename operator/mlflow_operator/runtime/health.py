@@ -13,18 +13,18 @@ from mlflow_operator.status.metrics import Metrics
 Check = Callable[[], str | None]
 """Looks whether something is well; else says in a sentence what is not. Must not wait."""
 
-LONGEST_SILENCE = 30.0
+MAX_SILENCE_SECONDS = 30.0
 """Seconds an event loop may be deaf before it counts as stuck; far above what any one task may take of it."""
 
 
-class Heart:
+class EventLoopWatchdog:
     """Tells a stuck event loop from a living one, whoever asks: another thread, or the same loop after it came to."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last = clock()
 
-    async def beat(self) -> None:
+    async def tick(self) -> None:
         """Beat in the running loop until cancelled."""
         while True:
             self._last = self._clock()
@@ -33,7 +33,7 @@ class Heart:
     def check(self) -> str | None:
         """What is wrong, if anything is."""
         silent = self._clock() - self._last
-        return None if silent < LONGEST_SILENCE else f"the event loop has been stuck for {silent:.0f} s"
+        return None if silent < MAX_SILENCE_SECONDS else f"the event loop has been stuck for {silent:.0f} s"
 
 
 def app(metrics: Metrics, alive: Check, ready: Check) -> web.Application:

@@ -12,18 +12,18 @@ from datetime import UTC, datetime
 
 from mlflow_operator.clients.s3.client import ObjectStores
 from mlflow_operator.components.deletion import retained_event
-from mlflow_operator.framework.dependencies import Outside
+from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, lease_guard
-from mlflow_operator.kube.client import Cluster
+from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.errors import NamespaceTerminating
 from mlflow_operator.kube.events import Events
-from mlflow_operator.kube.leader_election import Election
+from mlflow_operator.kube.leader_election import LeaderElector
 from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model.versions import Images
-from mlflow_operator.reconciler import Verdict, reconcile
+from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.runtime import health, watch, watch_check
 from mlflow_operator.runtime.logging import about
-from mlflow_operator.runtime.workqueue import Queue
+from mlflow_operator.runtime.workqueue import WorkQueue
 from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -80,12 +80,12 @@ async def run(settings: Settings) -> None:
     metrics = Metrics()
     sslproto.SSLProtocol.max_size = _TLS_BUFFER
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
-    cluster = await Cluster.connect(metrics)
+    cluster = await KubernetesClient.connect(metrics)
     # of its own, so that the lease is never renewed too late behind requests that an ailing API server sits on
-    for_lease = await Cluster.connect(metrics)
+    for_lease = await KubernetesClient.connect(metrics)
     # random, so that a container started again in the same pod is not taken for its former self
     identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
-    election = Election(
+    election = LeaderElector(
         for_lease,
         metrics,
         namespace=settings.lease_namespace,
@@ -98,13 +98,13 @@ async def run(settings: Settings) -> None:
         # kopf brings handlers of its own when the work begins; these serve the standby
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, me.cancel)
-    heart = health.Heart()
-    beating = asyncio.create_task(heart.beat(), name="heart")
+    heart = health.EventLoopWatchdog()
+    beating = asyncio.create_task(heart.tick(), name="heart")
     # a standby is as ready as the leader: else no rolling update of the operator would ever finish
     pages = health.app(metrics, alive=heart.check, ready=heart.check)
     try:
         async with health.serving(pages, settings.port):
-            out = Outside(
+            out = Dependencies(
                 cluster=cluster,
                 stores=stores,
                 events=Events(cluster, identity),
@@ -112,7 +112,7 @@ async def run(settings: Settings) -> None:
                 images=settings.images,
                 cluster_domain=settings.cluster_domain,
                 now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
+                generate_password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
             )
             with lease_guard.guarding(election.expires):
                 await election.run(lambda: _lead(out, settings))
@@ -128,7 +128,7 @@ async def run(settings: Settings) -> None:
         await for_lease.close()
 
 
-async def _lead(out: Outside, settings: Settings) -> None:
+async def _lead(out: Dependencies, settings: Settings) -> None:
     readiness = _Readiness(out.metrics)
     gone: dict[NamespacedName, Object] = {}
     noticed: set[NamespacedName] = set()
@@ -142,18 +142,18 @@ async def _lead(out: Outside, settings: Settings) -> None:
             try:
                 was = gone.get(key)
                 if was:
-                    await retained_event.say(was, out)
+                    await retained_event.emit_retained_event(was, out)
                     if gone.get(key) is was:  # it may have been made and deleted once more
                         del gone[key]
                 verdict = await reconcile(key, out)
             except NamespaceTerminating:
-                verdict = Verdict(None)  # nothing new is taken there, and what is there goes
+                verdict = ReconcileResult(None)  # nothing new is taken there, and what is there goes
         readiness.note(key, verdict.ready)
         if verdict.ready is None:
             queue.forget(key)
-        return verdict.again
+        return verdict.requeue_after
 
-    queue: Queue[NamespacedName] = Queue(handle, out.metrics)
+    queue: WorkQueue[NamespacedName] = WorkQueue(handle, out.metrics)
     # kopf, as it ends, cancels every task that began after it: ours must not be among them
     working = asyncio.create_task(queue.run(), name="queue")
     verifying = asyncio.create_task(
@@ -175,7 +175,7 @@ async def _lead(out: Outside, settings: Settings) -> None:
             raise result
 
 
-async def _servers(cluster: Cluster, namespaces: tuple[str, ...]) -> set[NamespacedName]:
+async def _servers(cluster: KubernetesClient, namespaces: tuple[str, ...]) -> set[NamespacedName]:
     """The keys of all MLflowServers."""
     found: set[NamespacedName] = set()
     for namespace in namespaces or (None,):

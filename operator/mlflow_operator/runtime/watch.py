@@ -12,11 +12,11 @@ import kopf
 
 from mlflow_operator.framework.observe import OWNED
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.errors import LONGEST
+from mlflow_operator.kube.errors import MAX_MESSAGE_CHARS
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import NamespacedName, Object
 
-SILENCE = 70.0
+INACTIVITY_TIMEOUT_SECONDS = 70.0
 """Seconds without a word after which a watch is taken for dead and begun anew. The API server speaks at least once a
 minute (a bookmark), so only a connection that died without a sign, as behind a firewall that forgot it, says nothing
 for longer. Servers that are known are looked at once a minute anyway; this is for those that are new."""
@@ -97,7 +97,7 @@ def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = 30
     chosen.networking.error_backoffs = _Patience()
-    chosen.watching.inactivity_timeout = SILENCE
+    chosen.watching.inactivity_timeout = INACTIVITY_TIMEOUT_SECONDS
     for kind in OWNED:
         chosen.watching.label_selectors[_selector(kind)] = labels.managed()
     return chosen
@@ -127,7 +127,7 @@ async def run(
     except Exception as error:
         if not isinstance(error, OSError | TimeoutError) and _origin(error) not in {"aiohttp", "kopf"}:
             raise
-        raise WatchLost(f"{type(error).__name__}: {error}"[:LONGEST]) from error
+        raise WatchLost(f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARS]) from error
 
 
 def _origin(error: Exception) -> str:

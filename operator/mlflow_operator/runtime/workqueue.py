@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
-AT_ONCE = 8
+WORKERS = 8
 """Reconciles that begin at a time, so that many servers at once do not take much memory each."""
 
-PATIENCE = 2.0
+RECONCILE_TIMEOUT_SECONDS = 2.0
 """Seconds after which a reconcile makes room for another one and goes on beside it. Most take tenths; one that takes
 longer waits for a store that is slow or silent, and a store has many servers: their waiting must not take all hands."""
 
-MOST = 100
+MAX_IN_FLIGHT = 100
 """Reconciles under way, however long they have been. One that waits holds little, but what it has read."""
 
 
-class Queue(Generic[K]):
+class WorkQueue(Generic[K]):
     """Calls `handle(key)` for each key that is due, for any key one call at a time.
 
     `handle` returns in how many seconds it wants the key again, or None if the resync will do. What it raises
@@ -39,13 +39,13 @@ class Queue(Generic[K]):
         self,
         handle: Callable[[K], Awaitable[float | None]],
         metrics: Metrics,
-        at_once: int = AT_ONCE,
+        at_once: int = WORKERS,
         schedule: Schedule[K] | None = None,
     ) -> None:
         self._handle = handle
         self._metrics = metrics
         self._hands = asyncio.Semaphore(at_once)
-        self._most = asyncio.Semaphore(max(MOST, at_once))
+        self._most = asyncio.Semaphore(max(MAX_IN_FLIGHT, at_once))
         self._schedule: Schedule[K] = schedule or Schedule()
         self._changed = asyncio.Event()
         metrics.queue_depth.set_function(self.depth)
@@ -78,8 +78,8 @@ class Queue(Generic[K]):
 
     async def _work(self, key: K) -> None:
         start = _now()
-        hand = _Hand(self._hands)
-        overdue = asyncio.get_running_loop().call_later(PATIENCE, hand.free)
+        hand = _WorkerSlot(self._hands)
+        overdue = asyncio.get_running_loop().call_later(RECONCILE_TIMEOUT_SECONDS, hand.free)
         try:
             again = await self._handle(key)
         except asyncio.CancelledError as error:
@@ -127,7 +127,7 @@ class Queue(Generic[K]):
         logger.error("reconcile of %s failed; again in %.0f s", key, pause, exc_info=error)
 
 
-class _Hand:
+class _WorkerSlot:
     """One of those that `hands` counts, given back once, by whoever is the first to do so."""
 
     def __init__(self, hands: asyncio.Semaphore) -> None:

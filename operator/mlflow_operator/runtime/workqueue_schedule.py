@@ -17,12 +17,12 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-RESYNC = 60.0
+RESYNC_SECONDS = 60.0
 """Seconds until a key that is fine is due again, for all that no event tells: a Secret of the user's that
 changed, a database that went away."""
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
+INITIAL_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 60.0
 """Seconds to wait after a failure: doubled each time, never longer than a resync."""
 
 JITTER = 0.1
@@ -32,7 +32,7 @@ JITTER = 0.1
 class Schedule(Generic[K]):
     """The keys and when they are due. `rng` gives the jitter."""
 
-    def __init__(self, rng: random.Random | None = None, resync: float = RESYNC) -> None:
+    def __init__(self, rng: random.Random | None = None, resync: float = RESYNC_SECONDS) -> None:
         # Jitter needs no secrecy.
         self._rng = rng or random.Random()  # noqa: S311
         self._resync = resync
@@ -82,10 +82,12 @@ class Schedule(Generic[K]):
     def failed(self, key: K, now: float, at_least: float = 0.0) -> float:
         """What was taken went wrong. Returns for how many seconds it waits: `at_least` so long."""
         count = self._failures.get(key, 0)
-        pause = max(self._varied(min(FIRST_PAUSE * 2 ** min(count, 16), LONGEST_PAUSE)), at_least)
+        pause = max(
+            self._varied(min(INITIAL_BACKOFF_SECONDS * 2 ** min(count, 16), MAX_BACKOFF_SECONDS)), at_least
+        )
         if key not in self._forgotten:
             self._failures[key] = count + 1
-            self._not_before[key] = now + max(FIRST_PAUSE, at_least)
+            self._not_before[key] = now + max(INITIAL_BACKOFF_SECONDS, at_least)
         self._put_back(key, now + pause)
         return pause
 

@@ -131,29 +131,29 @@ class Condition:
     message: str
 
     @property
-    def true(self) -> bool:
+    def is_true(self) -> bool:
         """Whether what it speaks of is as asked."""
         return self.status is State.TRUE
 
 
-def ready(kind: ConditionType, message: str) -> Condition:
+def true_condition(kind: ConditionType, message: str) -> Condition:
     """`kind` is as asked."""
     return Condition(kind, State.TRUE, Reason.READY, message)
 
 
-def not_ready(kind: ConditionType, reason: Reason, message: str) -> Condition:
+def false_condition(kind: ConditionType, reason: Reason, message: str) -> Condition:
     """`kind` is not as asked."""
     return Condition(kind, State.FALSE, reason, message)
 
 
-def overall(conditions: Iterable[Condition]) -> Condition:
+def ready_condition(conditions: Iterable[Condition]) -> Condition:
     """`Ready`, from the others: the first fault speaks; what merely waits speaks only if nothing else does.
 
     A server without a fresh backup serves all the same: what is done beside it does not count.
     """
-    faults = [c for c in conditions if not c.true and c.type not in _BESIDE]
+    faults = [c for c in conditions if not c.is_true and c.type not in _BESIDE]
     if not faults:
-        return ready(ConditionType.READY, "The server answers and all it needs is ready.")
+        return true_condition(ConditionType.READY, "The server answers and all it needs is ready.")
     first = min(faults, key=lambda c: _RANK.get(c.reason, 0))
     return Condition(ConditionType.READY, first.status, first.reason, first.message)
 
@@ -162,7 +162,7 @@ _BESIDE = {ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
 _RANK = {Reason.PROGRESSING: 1, Reason.SUSPENDED: 1, Reason.WAITING_FOR_DEPENDENCY: 2}
 
 
-def stored(
+def with_transition_times(
     conditions: Iterable[Condition], before: Iterable[Mapping[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
     """The list for `status.conditions`.

@@ -3,7 +3,7 @@
 from mlflow_operator.status.conditions import Reason
 
 
-class Fault(Exception):  # noqa: N818 - the world is at fault, not the program
+class ReconcileError(Exception):
     """Something a condition can say: `reason` for scripts, `message` for people (never a secret in it)."""
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -12,9 +12,9 @@ class Fault(Exception):  # noqa: N818 - the world is at fault, not the program
         self.message = message
 
 
-class UserMistake(Fault):
+class ConfigurationError(ReconcileError):
     """Stays until somebody changes something."""
 
 
-class NotReady(Fault):
+class TransientError(ReconcileError):
     """May well pass by itself."""

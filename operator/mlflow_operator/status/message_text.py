@@ -20,7 +20,7 @@ _PASSING = (
 )
 
 
-def steady(said: str) -> str:
+def strip_volatile(said: str) -> str:
     """`said` without what is different each time: times, process ids, addresses in memory, ports of our own end."""
     said = _TIME.sub("", said)
     for passing, instead in _PASSING:
@@ -45,11 +45,13 @@ def _without_statement(said: str) -> str:
 
 def last_lines(said: str | None) -> str:
     """The end of a container's output: five lines and 600 characters at most; empty where it said nothing."""
-    lines = [line.rstrip() for line in steady(_without_statement(said or "")).splitlines() if line.strip()]
+    lines = [
+        line.rstrip() for line in strip_volatile(_without_statement(said or "")).splitlines() if line.strip()
+    ]
     return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
 
 
-def sentence(said: str | None) -> str:
+def as_sentence(said: str | None) -> str:
     """The first line, closed by a full stop."""
-    lines = steady(said or "").strip().splitlines()
+    lines = strip_volatile(said or "").strip().splitlines()
     return f"{lines[0][:_CHARACTERS].rstrip('.')}." if lines else "no reason given."

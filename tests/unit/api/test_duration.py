@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mlflow_operator.api.duration import Duration, length
+from mlflow_operator.api.duration import Duration, seconds
 
 ANY: TypeAdapter[str] = TypeAdapter(Duration)
 
@@ -21,7 +21,7 @@ ANY: TypeAdapter[str] = TypeAdapter(Duration)
 )
 def test_a_length_of_time_is_what_it_says(written: str, meant: timedelta) -> None:
     """Of hours, minutes and seconds."""
-    assert length(ANY.validate_python(written)) == meant
+    assert seconds(ANY.validate_python(written)) == meant
 
 
 @pytest.mark.parametrize("written", ["", "30d", "30m1h", "1.5h", "-1h", "h", "720", " 1h"])

@@ -7,7 +7,7 @@ from mlflow_operator.api.env import RESERVED_ENV
 from mlflow_operator.api.pods import RESERVED_MOUNTS, RESERVED_VOLUMES
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment
-from mlflow_operator.model.resolve import Surroundings, resolve
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.refusals import ACCEPTED, Spec, external, s3
 
@@ -22,7 +22,7 @@ SPECS = {case.promise: case.spec for case in ACCEPTED if not {"env", "volumeMoun
 def pod(spec: Spec) -> Object:
     """The server's pod."""
     written = {"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": spec}
-    server = resolve(parse(written), Surroundings(Images()))
+    server = resolve(parse(written), ClusterDefaults(Images()))
     found: Object = deployment.deployment(server, "")["spec"]["template"]["spec"]
     return found
 

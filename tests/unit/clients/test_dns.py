@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from mlflow_operator.clients.dns import completed, completed_url
+from mlflow_operator.clients.dns import resolve_in_namespace, resolve_url_in_namespace
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 
 SERVICES = {
     "postgres.team.svc.cluster.local.": "10.96.0.7",
@@ -34,7 +34,7 @@ async def _dns(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_service_beside_the_server_is_found(host: str) -> None:
     """By the name that its pods would use: a Service's, or a pod's of a StatefulSet."""
     full = f"{host}.team.svc.cluster.local"
-    assert await completed(host, *ASKED) == (full, SERVICES[f"{full}."])
+    assert await resolve_in_namespace(host, *ASKED) == (full, SERVICES[f"{full}."])
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ async def test_a_service_beside_the_server_is_found(host: str) -> None:
 )
 async def test_what_means_the_same_to_everybody_is_left_alone(host: str) -> None:
     """Addresses, names that end in a dot, and names that the namespace does not know."""
-    assert await completed(host, *ASKED) is None
+    assert await resolve_in_namespace(host, *ASKED) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_what_means_the_same_to_everybody_is_left_alone(host: str) -> None
 )
 async def test_a_url_keeps_all_but_its_host(url: str, becomes: str) -> None:
     """Scheme and port, if there is one, are the store's own."""
-    assert await completed_url(url, *ASKED) == becomes
+    assert await resolve_url_in_namespace(url, *ASKED) == becomes
 
 
 async def test_a_dns_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ async def test_a_dns_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Mo
         return []
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent, raising=False)
-    assert await completed("postgres", *ASKED) is None
+    assert await resolve_in_namespace("postgres", *ASKED) is None
 
 
 async def test_postgres_is_looked_for_where_the_name_leads() -> None:
@@ -81,8 +81,8 @@ async def test_postgres_is_looked_for_where_the_name_leads() -> None:
 
     async with await asyncio.start_server(visitor, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        beside = Connection("postgres", port, "mlflow", "u", "p").found_at("127.0.0.1")
-        with pytest.raises(NotReady) as told:
+        beside = Connection("postgres", port, "mlflow", "u", "p").with_hostaddr("127.0.0.1")
+        with pytest.raises(TransientError) as told:
             await inspect(beside, None, "spec.database.external")
     assert came, "nobody came"
     assert f"postgres:{port}" in told.value.message

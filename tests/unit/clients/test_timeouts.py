@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator import clients
-from mlflow_operator.clients.limits import Threads
+from mlflow_operator.clients.limits import ThreadPool
 from mlflow_operator.clients.postgres import session as postgres_session
 from mlflow_operator.clients.s3 import client as s3
 from mlflow_operator.clients.s3 import minio_api, signed_request
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
-from mlflow_operator.clients.s3.minio_api import Call
+from mlflow_operator.clients.s3.minio_api import AdminRequest
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 from tests.unit.clients.silent_servers import (
     Line,
     deaf,
@@ -64,9 +64,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-async def ask_database(port: int) -> NotReady:
+async def ask_database(port: int) -> TransientError:
     """What a look at it says."""
-    with pytest.raises(NotReady) as told:
+    with pytest.raises(TransientError) as told:
         async with postgres_session.session(
             database(port), None, "spec.database.external", 2 * SHORT
         ) as session:
@@ -74,22 +74,22 @@ async def ask_database(port: int) -> NotReady:
     return told.value
 
 
-async def ask_store(port: int) -> NotReady:
+async def ask_store(port: int) -> TransientError:
     """What a look at it says."""
     stores = ObjectStores()
     try:
-        with pytest.raises(NotReady) as told:
-            await stores.ensure(bucket(port), create=True)
+        with pytest.raises(TransientError) as told:
+            await stores.ensure_bucket(bucket(port), create=True)
     finally:
         stores.close()
     return told.value
 
 
-async def ask_admin(port: int) -> NotReady:
+async def ask_admin(port: int) -> TransientError:
     """What the admin API's silence becomes."""
     admin = Admin(f"http://127.0.0.1:{port}", AccessKey("root", "hunter2"), None, "spec.artifacts.s3")
-    with pytest.raises(NotReady) as told:
-        await minio_api.call(admin, Call("GET", "info-canned-policy", {}))
+    with pytest.raises(TransientError) as told:
+        await minio_api.call(admin, AdminRequest("GET", "info-canned-policy", {}))
     return told.value
 
 
@@ -118,7 +118,7 @@ async def test_a_database_that_falls_silent_is_given_up(line: Line) -> None:
 @pytest.mark.parametrize("ask", [ask_store, ask_admin], ids=lambda ask: ask.__name__)
 @pytest.mark.parametrize("line", [deaf, dripping], ids=lambda line: line.__name__)
 async def test_a_store_that_falls_silent_is_given_up(
-    line: Line, ask: Callable[[int], Awaitable[NotReady]]
+    line: Line, ask: Callable[[int], Awaitable[TransientError]]
 ) -> None:
     """The same sentence for each of the time-outs that it may meet."""
     async with listening(line) as port:
@@ -152,7 +152,7 @@ async def test_a_look_at_a_silent_database_leaves_no_connection() -> None:
 @pytest.mark.parametrize("ask", [ask_database, ask_store, ask_admin], ids=lambda ask: ask.__name__)
 @pytest.mark.parametrize("line", [deaf, torn, dripping], ids=lambda line: line.__name__)
 async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
-    line: Line, ask: Callable[[int], Awaitable[NotReady]]
+    line: Line, ask: Callable[[int], Awaitable[TransientError]]
 ) -> None:
     """Meanwhile others of the same loop go on, and no thread or task outlives the look for long."""
     beats = 0
@@ -192,21 +192,21 @@ async def test_many_servers_of_a_silent_store_leave_threads_to_another_store() -
             # boto3 reads its data with the first client, which is no store's silence
             stores._client(bucket(healthy))
             asked = [
-                asyncio.create_task(stores.ensure(bucket(silent, f"b{number}"), create=True))
+                asyncio.create_task(stores.ensure_bucket(bucket(silent, f"b{number}"), create=True))
                 for number in range(100)
             ]
             await asyncio.sleep(0)
-            assert await stores.ensure(bucket(healthy), create=True) is False
+            assert await stores.ensure_bucket(bucket(healthy), create=True) is False
             assert not any(task.done() for task in asked)
             for found in await asyncio.gather(*asked, return_exceptions=True):
-                assert isinstance(found, NotReady)
+                assert isinstance(found, TransientError)
     finally:
         stores.close()
 
 
 async def test_a_turn_comes_back_when_its_thread_ends_not_when_its_caller_gives_up() -> None:
     """A store that drips an answer for minutes would take one thread after the other, else."""
-    threads, free, begun = Threads(8, 2, "test"), threading.Event(), threading.Semaphore(0)
+    threads, free, begun = ThreadPool(8, 2, "test"), threading.Event(), threading.Semaphore(0)
 
     def hang() -> str:
         begun.release()

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from mlflow_operator.clients.ttl_cache import Kept
+from mlflow_operator.clients.ttl_cache import TTLCache
 
 
 class World:
@@ -13,7 +13,7 @@ class World:
     def __init__(self, most: int, seconds: float) -> None:
         self.now = 0.0
         self._numbers = count()
-        self._kept: Kept[str, int] = Kept(most, seconds, lambda: self.now)
+        self._kept: TTLCache[str, int] = TTLCache(most, seconds, lambda: self.now)
 
     def ask(self, key: str) -> int:
         return self._kept.get(key, lambda: next(self._numbers))
@@ -48,7 +48,7 @@ def test_of_too_many_the_one_goes_that_was_asked_for_the_longest_ago() -> None:
 
 
 def test_what_cannot_be_made_is_tried_anew() -> None:
-    kept: Kept[str, int] = Kept(2, 300)
+    kept: TTLCache[str, int] = TTLCache(2, 300)
 
     def fails() -> int:
         raise OSError("no")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from mlflow_operator.doctor.checks import artifact_roots, garbage
 from mlflow_operator.doctor.finding import Finding, State
-from mlflow_operator.doctor.seen import Answer, Elsewhere, LostRoot, Roots, Server
+from mlflow_operator.doctor.seen import Elsewhere, LostRoot, ProbeResult, Roots, Server
 from mlflow_operator.kube.objects import Object
 from tests.unit.doctor.recorded_api_server import server
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 def findings(roots: Roots | None) -> dict[str, Finding]:
     """Of a server whose store is s3://models/team, by check."""
     resource = server(artifacts={"type": "S3", "uri": "s3://models/team"})
-    asked = Server(resource, inside=Answer(200, roots=roots))
+    asked = Server(resource, inside=ProbeResult(200, roots=roots))
     return {one.check: one for one in artifact_roots.check(asked)}
 
 
@@ -24,7 +24,7 @@ def test_artifacts_that_can_be_listed_are_well() -> None:
     """It says at how many it looked, and how many it left; and without any run, nothing."""
     assert findings(None) == {}
     (found,) = findings(WELL).values()
-    assert (found.check, found.state) == ("artifact roots", State.WELL)
+    assert (found.check, found.state) == ("artifact roots", State.OK)
     assert found.found == "those of the youngest runs of 20 experiments can be listed"
     (found,) = findings(replace(WELL, looked=1, unasked=7)).values()
     assert "the youngest run of one experiment (7 more gave no answer in time)" in found.found
@@ -60,7 +60,7 @@ def test_the_last_clean_up_is_told() -> None:
     """How long ago it was and what went; nothing where none is asked for."""
     assert cleaned(None, lastRunTime="2026-11-22T03:00:00Z") == []
     (none,) = cleaned({})
-    assert (none.state, "none has got through yet" in none.found) == (State.WELL, True)
+    assert (none.state, "none has got through yet" in none.found) == (State.OK, True)
     (last,) = cleaned({}, lastRunTime="2026-11-22T03:00:00Z", mode="Delete", deletedRuns=12, deletedTraces=1)
     assert last.found == "the last one is 2 days old and removed 12 runs, 0 models, 0 experiments, 1 trace"
     (dry,) = cleaned({}, lastRunTime="2026-11-22T03:00:00Z", mode="DryRun")

@@ -10,10 +10,10 @@ from mlflow_operator.doctor.checks import backup
 from mlflow_operator.doctor.checks.definition import sorted_differences
 from mlflow_operator.doctor.checks.operators import spelled
 from mlflow_operator.doctor.checks.servers import check
-from mlflow_operator.doctor.finding import Finding, State, Unseen, exit_code
+from mlflow_operator.doctor.finding import Finding, State, Unobserved, exit_code
 from mlflow_operator.doctor.needs import Permission
 from mlflow_operator.doctor.report import summary, table
-from mlflow_operator.doctor.seen import Seen, Server
+from mlflow_operator.doctor.seen import ObservedCluster, Server
 from mlflow_operator.kube.objects import Object
 from tests.unit.doctor.recorded_api_server import condition, deployment, server
 
@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def findings(resource: Object) -> dict[str, Finding]:
     """Of one server, by check; nobody could look for operators."""
-    seen = Seen(NOW, "0.1.0", "here", {}, Unseen("no"), ())
+    seen = ObservedCluster(NOW, "0.1.0", "here", {}, Unobserved("no"), ())
     return {one.check: one for one in check(Server(resource), seen)}
 
 
@@ -31,7 +31,7 @@ BACKUPS: dict[str, tuple[Object, Object, State, str]] = {
     "a good one": (
         {"schedule": "0 2 * * *"},
         {"lastSuccessTime": "2026-11-21T02:00:09Z", "lastSizeBytes": 5 * 1024**2, "lastURI": "s3://b/1"},
-        State.WELL,
+        State.OK,
         "9 hours old, 5.0 MiB, s3://b/1",
     ),
     "a failure after a good one": (
@@ -49,7 +49,7 @@ BACKUPS: dict[str, tuple[Object, Object, State, str]] = {
     "a failure that was made good": (
         {"schedule": "0 2 * * *"},
         {"lastSuccessTime": "2026-11-21T03:00:00Z", "lastFailureTime": "2026-11-21T02:00:00Z"},
-        State.WELL,
+        State.OK,
         "9 hours old",
     ),
     "words of another version": ({"schedule": "x"}, {"lastSuccessTime": "lately"}, State.WAIT, "none yet"),
@@ -180,7 +180,7 @@ def test_only_our_operator_is_taken_for_it() -> None:
     assert operators.watched_namespaces(written) == ("team-a", "team-b")
 
 
-WELL = Finding("cluster", "definition", State.WELL, "as it should be")
+WELL = Finding("cluster", "definition", State.OK, "as it should be")
 FAULT = Finding(
     "server a/b", "DatabaseReady", State.FAULT, "SecretNotFound", "kubectl create secret generic b"
 )
@@ -189,9 +189,9 @@ FAULT = Finding(
 @pytest.mark.parametrize(
     ("states", "code", "says"),
     [
-        ([State.WELL, State.NOTE], 0, "All well."),
-        ([State.WELL, State.UNKNOWN], 0, "All well that was looked at, 1 not looked at."),
-        ([State.WELL, State.WAIT], 1, "1 on the way."),
+        ([State.OK, State.NOTE], 0, "All well."),
+        ([State.OK, State.UNKNOWN], 0, "All well that was looked at, 1 not looked at."),
+        ([State.OK, State.WAIT], 1, "1 on the way."),
         ([State.FAULT, State.FAULT, State.UNKNOWN], 1, "2 at fault, 1 not looked at."),
         ([], 0, "All well."),
     ],

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from mlflow_operator.cli import main
 from mlflow_operator.doctor import reach
-from mlflow_operator.doctor.seen import Answer, Elsewhere, LostRoot, Roots
+from mlflow_operator.doctor.seen import Elsewhere, LostRoot, ProbeResult, Roots
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ async def test_each_answer_is_told_for_what_it_is(url: str) -> None:
         foreign, elsewhere = url.replace("127.0.0.1", "localhost"), f"{url}/elsewhere"
         unknown = "http://tracking.nowhere.invalid:5000"
         found = await reach.ask([url, foreign, elsewhere, nobody, unknown, "no URL"])
-    assert found[url] == Answer(200)
-    assert found[foreign] == Answer(403, foreign=True)
-    assert found[elsewhere] == Answer(404)
+    assert found[url] == ProbeResult(200)
+    assert found[foreign] == ProbeResult(403, foreign=True)
+    assert found[elsewhere] == ProbeResult(404)
     assert (found[nobody].status, found[unknown].status, found["no URL"].status) == (None, None, None)
     assert "refused" in found[nobody].error
     assert all(found[one].error for one in (nobody, unknown, "no URL"))
@@ -56,7 +56,7 @@ async def test_a_server_that_is_silent_is_not_waited_for_long(monkeypatch: pytes
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        assert await reach.ask([url]) == {url: Answer(None, "none within 0.2 s")}
+        assert await reach.ask([url]) == {url: ProbeResult(None, "none within 0.2 s")}
 
 
 def test_what_the_operator_s_pod_prints_is_what_doctor_reads() -> None:

@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.apply import ApplyConflict, GoingAway, NameConflict, ensure, ensure_job, prune
-from mlflow_operator.kube.apply_backoff import ROUNDS, Repairs
+from mlflow_operator.kube.apply import (
+    ApplyConflictError,
+    BeingDeletedError,
+    NameConflictError,
+    ensure,
+    ensure_job,
+    prune,
+)
+from mlflow_operator.kube.apply_backoff import ROUNDS, ApplyBackoff
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 OWNER: Object = {
     "apiVersion": kinds.MLFLOWSERVER.api_version,
@@ -60,8 +67,8 @@ def container(obj: Object) -> Object:
 
 
 @pytest.fixture
-def repairs() -> Repairs:
-    return Repairs(lambda: 0.0)
+def repairs() -> ApplyBackoff:
+    return ApplyBackoff(lambda: 0.0)
 
 
 class TestDisposable:
@@ -156,7 +163,7 @@ class TestDisposable:
 class TestOwnership:
     async def test_a_strangers_object_is_left_alone(self, cluster: Any) -> None:
         cluster.put({**deployment(image="theirs"), "metadata": {"name": "a", "namespace": "ns"}})
-        with pytest.raises(NameConflict) as caught:
+        with pytest.raises(NameConflictError) as caught:
             await ensure(cluster, deployment(), None, OWNER)
         assert caught.value.message == (
             'Deployment "a" exists and was not made for this MLflowServer. '
@@ -169,7 +176,7 @@ class TestOwnership:
         """Somebody copied our YAML, or another MLflowServer's object has the name."""
         for references in ([], [{"kind": "MLflowServer", "name": "b", "uid": "owner-2", "controller": True}]):
             cluster.put({**deployment(), "metadata": meta("a", ownerReferences=references)})
-            with pytest.raises(NameConflict):
+            with pytest.raises(NameConflictError):
                 await ensure(cluster, deployment(), None, OWNER)
 
     async def test_what_our_former_self_owned_is_waited_for(self, cluster: Any) -> None:
@@ -177,7 +184,7 @@ class TestOwnership:
         await ensure(
             cluster, deployment(), None, {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-0"}}
         )
-        with pytest.raises(GoingAway):
+        with pytest.raises(BeingDeletedError):
             await ensure(cluster, deployment(), None, OWNER)
         assert len(cluster.writes) == 1
 
@@ -190,13 +197,13 @@ class TestOwnership:
             desired["metadata"]["name"],
             lambda d: d["metadata"].update(deletionTimestamp="x"),
         )
-        with pytest.raises(GoingAway):
+        with pytest.raises(BeingDeletedError):
             await ensure(cluster, desired, live, OWNER, data=data)
 
     def test_steps_can_tell_a_mistake_from_a_wait(self) -> None:
-        assert issubclass(NameConflict, UserMistake)
-        assert issubclass(ApplyConflict, UserMistake)
-        assert issubclass(GoingAway, NotReady)
+        assert issubclass(NameConflictError, ConfigurationError)
+        assert issubclass(ApplyConflictError, ConfigurationError)
+        assert issubclass(BeingDeletedError, TransientError)
 
 
 class TestData:
@@ -222,7 +229,7 @@ class TestData:
     async def test_of_another_server_is_not_taken(self, cluster: Any) -> None:
         await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
         other = {**OWNER, "metadata": {**OWNER["metadata"], "name": "b"}}
-        with pytest.raises(NameConflict):
+        with pytest.raises(NameConflictError):
             await ensure(cluster, volume("1Gi"), None, other, data=True)
 
     async def test_a_volume_grows_and_nothing_else_about_it_changes(self, cluster: Any) -> None:
@@ -258,13 +265,13 @@ class TestJobs:
     async def test_a_strangers_job_is_not_taken_for_ours(self, cluster: Any) -> None:
         """Its success would say that a migration ran which never did."""
         cluster.put({**job(), "metadata": {"name": "a-migrate-1", "namespace": "ns"}})
-        with pytest.raises(NameConflict):
+        with pytest.raises(NameConflictError):
             await ensure_job(cluster, job(), None, OWNER)
 
 
 class TestFights:
     async def test_who_undoes_every_repair_is_named_and_no_more_is_written(
-        self, cluster: Any, repairs: Repairs
+        self, cluster: Any, repairs: ApplyBackoff
     ) -> None:
         record = {"manager": "autoscaler", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
         live = await ensure(cluster, deployment(), None, OWNER, repairs=repairs)
@@ -278,7 +285,7 @@ class TestFights:
             await ensure(cluster, deployment(), live, OWNER, repairs=repairs)
         live = cluster.edit("Deployment", "a", undo)
         before = list(cluster.writes)
-        with pytest.raises(ApplyConflict) as caught:
+        with pytest.raises(ApplyConflictError) as caught:
             await ensure(cluster, deployment(), live, OWNER, repairs=repairs)
         assert cluster.writes == before
         assert caught.value.reason is Reason.APPLY_CONFLICT
@@ -286,13 +293,15 @@ class TestFights:
         assert "(autoscaler)" in caught.value.message
         assert caught.value.retry_after > 0
 
-    async def test_the_users_own_changes_are_no_fight(self, cluster: Any, repairs: Repairs) -> None:
+    async def test_the_users_own_changes_are_no_fight(self, cluster: Any, repairs: ApplyBackoff) -> None:
         live = None
         for number in range(20):
             live = await ensure(cluster, deployment(image=f"mlflow:{number}"), live, OWNER, repairs=repairs)
             assert live is not None
 
-    async def test_a_credential_that_often_changes_is_no_fight(self, cluster: Any, repairs: Repairs) -> None:
+    async def test_a_credential_that_often_changes_is_no_fight(
+        self, cluster: Any, repairs: ApplyBackoff
+    ) -> None:
         """A Secret has no digest, so a new value looks like drift."""
         live = None
         for number in range(20):

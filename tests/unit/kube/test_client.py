@@ -15,7 +15,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import CONNECTIONS, Cluster
+from mlflow_operator.kube.client import CONNECTIONS, KubernetesClient
 from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
@@ -73,8 +73,8 @@ async def metrics() -> Metrics:
 
 
 @pytest.fixture
-async def cluster(server: Server, metrics: Metrics, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, server.port)), seconds=0.5)
+async def cluster(server: Server, metrics: Metrics, tmp_path: Path) -> AsyncIterator[KubernetesClient]:
+    cluster = await KubernetesClient.connect(metrics, str(kubeconfig(tmp_path, server.port)), seconds=0.5)
     yield cluster
     await cluster.close()
 
@@ -86,7 +86,9 @@ def always(code: int, reason: str, **details: Any) -> Answer:
     return answer
 
 
-async def test_get_gives_the_object_as_it_is_and_none_for_none(cluster: Cluster, server: Server) -> None:
+async def test_get_gives_the_object_as_it_is_and_none_for_none(
+    cluster: KubernetesClient, server: Server
+) -> None:
     assert await cluster.get(kinds.CONFIGMAP, "ns", "a") == CONFIG
     assert server.last.path == "/api/v1/namespaces/ns/configmaps/a"
     assert server.last.headers["Authorization"] == "Bearer the-token"
@@ -98,7 +100,9 @@ async def test_get_gives_the_object_as_it_is_and_none_for_none(cluster: Cluster,
     "text",
     ["plain", "Grüße", "\U0001f600", "\x7f\x85\u2028\ufeff\uffff", 'a "quoted" \\ud83d\\ude00', "\t\n\x00"],
 )
-async def test_what_is_applied_arrives_letter_by_letter(cluster: Cluster, server: Server, text: str) -> None:
+async def test_what_is_applied_arrives_letter_by_letter(
+    cluster: KubernetesClient, server: Server, text: str
+) -> None:
     """The API server reads it as YAML, which knows neither JSON's pairs of escapes nor all plain letters."""
     await cluster.apply({**CONFIG, "data": {"a": text}})
     sent = await server.last.text()
@@ -110,7 +114,7 @@ async def test_a_crowd_waits_in_line_for_few_connections(
 ) -> None:
     """Each connection costs the operator memory for good, and more of them make nothing faster."""
     # with the time a request really has: waiting in line counts, and the machine may be busy
-    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, server.port)))
+    cluster = await KubernetesClient.connect(metrics, str(kubeconfig(tmp_path, server.port)))
     busy, most = 0, 0
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -129,7 +133,9 @@ async def test_a_crowd_waits_in_line_for_few_connections(
     assert (most <= CONNECTIONS, len(connections) <= CONNECTIONS) == (True, True)
 
 
-async def test_list_reads_all_pages_and_says_what_each_object_is(cluster: Cluster, server: Server) -> None:
+async def test_list_reads_all_pages_and_says_what_each_object_is(
+    cluster: KubernetesClient, server: Server
+) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         page = int(request.query.get("continue", "0"))
         more = {"continue": str(page + 1)} if page < 2 else {}
@@ -147,7 +153,7 @@ async def test_list_reads_all_pages_and_says_what_each_object_is(cluster: Cluste
     assert server.last.path == "/api/v1/pods"
 
 
-async def test_apply_takes_over_by_force_under_one_name(cluster: Cluster, server: Server) -> None:
+async def test_apply_takes_over_by_force_under_one_name(cluster: KubernetesClient, server: Server) -> None:
     await cluster.apply(CONFIG)
     assert (server.last.method, server.last.content_type) == ("PATCH", "application/apply-patch+yaml")
     assert dict(server.last.query) == {"fieldManager": "mlflow-operator", "force": "true"}
@@ -156,7 +162,7 @@ async def test_apply_takes_over_by_force_under_one_name(cluster: Cluster, server
     assert server.last.path.endswith("/configmaps/a/status")
 
 
-async def test_a_failed_test_of_a_patch_is_a_conflict(cluster: Cluster, server: Server) -> None:
+async def test_a_failed_test_of_a_patch_is_a_conflict(cluster: KubernetesClient, server: Server) -> None:
     """The API server answers 422 and does not say which step it was."""
     steps = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": "1"},
@@ -174,13 +180,17 @@ async def test_a_failed_test_of_a_patch_is_a_conflict(cluster: Cluster, server: 
         await cluster.json_patch(kinds.CONFIGMAP, "ns", "a", steps)
 
 
-async def test_applying_to_another_object_of_the_name_is_a_conflict(cluster: Cluster, server: Server) -> None:
+async def test_applying_to_another_object_of_the_name_is_a_conflict(
+    cluster: KubernetesClient, server: Server
+) -> None:
     server.answer = always(422, "Invalid", causes=[{"field": "metadata.uid", "message": "x", "reason": "y"}])
     with pytest.raises(Conflict):
         await cluster.apply(CONFIG)
 
 
-async def test_delete_means_this_very_object_and_gone_is_fine(cluster: Cluster, server: Server) -> None:
+async def test_delete_means_this_very_object_and_gone_is_fine(
+    cluster: KubernetesClient, server: Server
+) -> None:
     await cluster.delete(CONFIG)
     assert server.bodies[-1]["preconditions"] == {"uid": "u"}
     assert server.bodies[-1]["propagationPolicy"] == "Background"
@@ -218,7 +228,7 @@ async def page_of_a_proxy(_: web.Request) -> web.StreamResponse:
     "answer", [hang, hang_in_the_middle, hang_up, page_of_a_proxy], ids=lambda each: each.__name__
 )
 async def test_no_answer_in_time_is_one_error_whatever_the_cause(
-    cluster: Cluster, server: Server, answer: Answer
+    cluster: KubernetesClient, server: Server, answer: Answer
 ) -> None:
     server.answer = answer
     with pytest.raises(Unavailable, match="get ConfigMap ns/a"):
@@ -227,13 +237,15 @@ async def test_no_answer_in_time_is_one_error_whatever_the_cause(
 
 async def test_no_server_is_the_same_error(metrics: Metrics, tmp_path: Path) -> None:
     # Port 1 of the loopback is nobody's.
-    cluster = await Cluster.connect(metrics, str(kubeconfig(tmp_path, 1)), seconds=2)
+    cluster = await KubernetesClient.connect(metrics, str(kubeconfig(tmp_path, 1)), seconds=2)
     with pytest.raises(Unavailable, match="no connection"):
         await cluster.get(kinds.CONFIGMAP, "ns", "a")
     await cluster.close()
 
 
-async def test_nothing_is_tried_twice_behind_the_queues_back(cluster: Cluster, server: Server) -> None:
+async def test_nothing_is_tried_twice_behind_the_queues_back(
+    cluster: KubernetesClient, server: Server
+) -> None:
     async def busy(_: web.Request) -> web.StreamResponse:
         return web.json_response({"kind": "Status", "reason": "x"}, status=429, headers={"Retry-After": "3"})
 
@@ -245,7 +257,7 @@ async def test_nothing_is_tried_twice_behind_the_queues_back(cluster: Cluster, s
 
 
 async def test_writes_are_counted_by_kind_and_verb_and_reads_are_not(
-    cluster: Cluster, metrics: Metrics
+    cluster: KubernetesClient, metrics: Metrics
 ) -> None:
     await cluster.get(kinds.CONFIGMAP, "ns", "a")
     await cluster.list(kinds.CONFIGMAP, "ns")
@@ -262,7 +274,7 @@ async def test_writes_are_counted_by_kind_and_verb_and_reads_are_not(
 
 
 @pytest.mark.parametrize("code", [400, 403, 422, 500])
-async def test_no_error_repeats_a_secret(cluster: Cluster, server: Server, code: int) -> None:
+async def test_no_error_repeats_a_secret(cluster: KubernetesClient, server: Server, code: int) -> None:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -300,7 +312,7 @@ async def test_in_a_cluster_the_token_is_read_again(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     loader = Loader(str(tmp_path / "token"), str(tmp_path / "ca.crt"))
     monkeypatch.setattr("kubernetes.aio.config.load_incluster_config", loader.load_and_set)
-    cluster = await Cluster.connect(metrics)
+    cluster = await KubernetesClient.connect(metrics)
     await cluster.get(kinds.CONFIGMAP, "ns", "a")
     assert server.last.headers["Authorization"].lower() == "bearer first"
     (tmp_path / "token").write_text("second")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlflow_operator.kube import diff, labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import corrections
+from mlflow_operator.kube.unmanaged_fields import removals
 
 STORED = {path.stem: path for path in (Path(__file__).parent / "as_stored").glob("*.json")}
 
@@ -44,7 +44,7 @@ def test_at_rest_nothing_differs(name: str) -> None:
     """What the API server adds, drops, sorts or rewrites is no drift, or the operator would never rest."""
     desired, live = stored(name)
     assert diff.drift(desired, live) == []
-    assert corrections(desired, live) == []
+    assert removals(desired, live) == []
 
 
 def test_all_kinds_the_operator_applies_are_held_against_a_real_answer() -> None:
@@ -147,7 +147,7 @@ def test_drift_and_corrections_name_no_value() -> None:
     """They are logged and shown: a value may be a password."""
     desired, live = stored("secret")
     live["data"] = {"password": "c2VjcmV0", "stranger": "c2VjcmV0"}
-    told = diff.drift(desired, live), [correction.field for correction in corrections(desired, live)]
+    told = diff.drift(desired, live), [correction.field for correction in removals(desired, live)]
     assert told == (["data.password", "data.user"], ["data.stranger"])
 
 
@@ -199,6 +199,6 @@ def test_no_shape_of_what_is_found_breaks_the_comparison(wanted: Any, found: Any
 def test_strangers_are_pointers_into_the_live_object() -> None:
     desired, live = stored("deployment")
     container(live)["env"].insert(0, {"name": "X", "value": "1"})
-    assert [correction.pointer for correction in corrections(desired, live)] == [
+    assert [correction.pointer for correction in removals(desired, live)] == [
         "/spec/template/spec/containers/0/env/0"
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator.kube import errors
-from mlflow_operator.kube.errors import of_answer
+from mlflow_operator.kube.errors import from_response
 
 
 def answer(code: int, reason: str = "", message: str = "", **details: Any) -> bytes:
@@ -17,7 +17,7 @@ def answer(code: int, reason: str = "", message: str = "", **details: Any) -> by
 def error(
     code: int, body: bytes, *, secret: bool = False, retry_after: str | None = None
 ) -> errors.ClusterError:
-    return of_answer(code, retry_after, body, "apply Deployment ns/a", secret=secret)
+    return from_response(code, retry_after, body, "apply Deployment ns/a", secret=secret)
 
 
 QUOTA = 'pods "a" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1'
@@ -113,7 +113,7 @@ def test_texts_are_cut_and_said_once() -> None:
         error(422, refused(*["Invalid value: 1: no"] * 9, *(f"Forbidden: {n} {'x' * 99}" for n in range(9))))
     )
     assert text.count("no") == 1
-    assert len(text) < errors.LONGEST + 100
+    assert len(text) < errors.MAX_MESSAGE_CHARS + 100
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What Kubernetes' Events tell, and what they no longer mean."""
 
-from mlflow_operator.kube.event_history import refused, unprovisioned
+from mlflow_operator.kube.event_history import pod_creation_failure, provisioning_failure
 from mlflow_operator.kube.objects import Object
 
 
@@ -17,33 +17,35 @@ def _second(number: int) -> str:
 def test_the_last_refusal_speaks() -> None:
     """Two of them, when the quota was changed and still is too small."""
     events = [event("FailedCreate", 9, "second"), event("FailedCreate", 3, "first"), event("Scheduled", 20)]
-    assert refused(events) == "second"
+    assert pod_creation_failure(events) == "second"
 
 
 def test_a_refusal_that_is_over_is_history() -> None:
     """Events stay listed for an hour: a pod that is merely being made anew was not refused."""
-    assert refused([event("FailedCreate", 3), event("SuccessfulCreate", 3)]) is None
-    assert refused([event("SuccessfulCreate", 3), event("FailedCreate", 9, "again")]) == "again"
-    assert refused([]) is None
+    assert pod_creation_failure([event("FailedCreate", 3), event("SuccessfulCreate", 3)]) is None
+    assert pod_creation_failure([event("SuccessfulCreate", 3), event("FailedCreate", 9, "again")]) == "again"
+    assert pod_creation_failure([]) is None
 
 
 def test_a_claim_says_what_stops_it() -> None:
     """A class that does not exist, no default class, a provisioner that fails."""
-    assert unprovisioned([event("ProvisioningFailed", 1, 'class "x" not found')]) == 'class "x" not found'
-    assert unprovisioned([event("FailedBinding", 1, "no class is set")]) == "no class is set"
+    assert (
+        provisioning_failure([event("ProvisioningFailed", 1, 'class "x" not found')]) == 'class "x" not found'
+    )
+    assert provisioning_failure([event("FailedBinding", 1, "no class is set")]) == "no class is set"
 
 
 def test_a_class_that_was_made_meanwhile_is_found() -> None:
     """The claim then waits for a pod, and the Event about the missing class stays listed."""
-    assert unprovisioned([event("ProvisioningFailed", 1), event("WaitForFirstConsumer", 9)]) is None
-    assert unprovisioned([event("WaitForFirstConsumer", 1), event("ProvisioningFailed", 9)]) == "no"
+    assert provisioning_failure([event("ProvisioningFailed", 1), event("WaitForFirstConsumer", 9)]) is None
+    assert provisioning_failure([event("WaitForFirstConsumer", 1), event("ProvisioningFailed", 9)]) == "no"
 
 
 def test_a_volume_that_is_being_made_is_no_fault() -> None:
     """Until it has been waited for in vain for a while: then nobody makes it."""
-    assert unprovisioned([event("WaitForFirstConsumer", 50, first=1)]) is None
-    assert unprovisioned([event("ExternalProvisioning", 5, first=1)]) is None
-    assert unprovisioned([event("ExternalProvisioning", 50, "nobody", first=1)]) == "nobody"
+    assert provisioning_failure([event("WaitForFirstConsumer", 50, first=1)]) is None
+    assert provisioning_failure([event("ExternalProvisioning", 5, first=1)]) is None
+    assert provisioning_failure([event("ExternalProvisioning", 50, "nobody", first=1)]) == "nobody"
 
 
 def test_events_of_newer_controllers_are_read_too() -> None:
@@ -55,4 +57,4 @@ def test_events_of_newer_controllers_are_read_too() -> None:
         "firstTimestamp": None,
         "lastTimestamp": None,
     }
-    assert refused([event("FailedCreate", 5, "old"), newer]) == "new"
+    assert pod_creation_failure([event("FailedCreate", 5, "old"), newer]) == "new"

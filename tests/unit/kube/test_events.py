@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from mlflow_operator.kube.errors import Forbidden, NamespaceTerminating
-from mlflow_operator.kube.events import LONGEST, Events
+from mlflow_operator.kube.events import MAX_MESSAGE_CHARS, Events
 from mlflow_operator.kube.objects import Object
 
 SERVER = {
@@ -70,7 +70,7 @@ async def test_names_are_unlike_and_not_too_long() -> None:
 @pytest.mark.parametrize("letter", ["x", "ü", "🙂"])
 async def test_a_long_message_is_cut_to_what_the_api_server_takes(letter: str) -> None:
     message = (await published(message=letter * 2000))["message"]
-    assert LONGEST - 10 < len(message.encode()) <= LONGEST
+    assert MAX_MESSAGE_CHARS - 10 < len(message.encode()) <= MAX_MESSAGE_CHARS
     assert message.endswith(f"{letter}…")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlflow_operator.kube.errors import AlreadyExists, Conflict, Forbidden, Unavailable
 from mlflow_operator.kube.kinds import Kind
-from mlflow_operator.kube.leader_election import Election, LeaseLost, Times
+from mlflow_operator.kube.leader_election import LeaderElector, LeaseLost, LeaseSettings
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
 
@@ -124,7 +124,7 @@ class Candidate:
         self.metrics = Metrics()
         self.stops_in = 0.0
         loop = asyncio.get_running_loop()
-        self.election = Election(
+        self.election = LeaderElector(
             self.line,  # type: ignore[arg-type]
             self.metrics,
             namespace="ns",
@@ -280,7 +280,7 @@ def test_the_end_of_the_work_gives_the_lease_back_and_its_error_is_told(virtual:
             await asyncio.sleep(5)
             raise ZeroDivisionError
 
-        election = Election(Line(leases), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
+        election = LeaderElector(Line(leases), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
         with pytest.raises(ZeroDivisionError):
             await election.run(work)
         assert leases.holder is None
@@ -357,9 +357,9 @@ def test_a_touched_label_is_no_sign_of_life(virtual: Run) -> None:
 
 def test_times_that_could_make_two_leaders_are_refused() -> None:
     with pytest.raises(ValueError, match="deadline"):
-        Times(lease=10, deadline=10)
+        LeaseSettings(lease=10, deadline=10)
     with pytest.raises(ValueError, match="deadline"):
-        Times(deadline=4, retry=2, call=3)
+        LeaseSettings(deadline=4, retry=2, call=3)
 
 
 FATES = st.lists(

@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_operator.kube import diff
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import Correction, corrections
+from mlflow_operator.kube.unmanaged_fields import PatchOp, removals
 
 
 def stored(name: str) -> tuple[Object, Object]:
@@ -17,7 +17,7 @@ def stored(name: str) -> tuple[Object, Object]:
     return pair["desired"], pair["live"]
 
 
-def patched(obj: Object, steps: list[Correction]) -> Object:
+def patched(obj: Object, steps: list[PatchOp]) -> Object:
     """The object after a JSON patch, carried out by the letter of RFC 6902."""
     root = copy.deepcopy(obj)
     for step in (correction.step() for correction in steps):
@@ -86,10 +86,10 @@ SERVER, PREPARE = "spec.template.spec.containers[server]", "spec.template.spec.i
 def test_additions_are_found_and_go(name: str, edit: Any, found: set[str]) -> None:
     desired, live = stored(name)
     edit(live)
-    steps = corrections(desired, live)
+    steps = removals(desired, live)
     assert {step.field for step in steps} == found
     clean = patched(live, steps)
-    assert corrections(desired, clean) == []
+    assert removals(desired, clean) == []
     assert diff.drift(desired, clean) == []
 
 
@@ -120,7 +120,7 @@ def test_another_choice_is_replaced_as_a_whole(edit: Any, field: str) -> None:
     """Apply would put ours beside theirs, and the API server would refuse the two for ever."""
     desired, live = stored("deployment")
     edit(live)
-    steps = corrections(desired, live)
+    steps = removals(desired, live)
     assert [(step.field, step.step()["op"]) for step in steps] == [(field, "replace")]
     assert diff.drift(desired, patched(live, steps)) == []
 
@@ -128,7 +128,7 @@ def test_another_choice_is_replaced_as_a_whole(edit: Any, field: str) -> None:
 def test_defaults_of_a_rolling_update_do_not_stand_in_the_way_of_recreate() -> None:
     desired, live = stored("deployment")
     desired["spec"]["strategy"] = {"type": "Recreate"}
-    steps = corrections(desired, live)
+    steps = removals(desired, live)
     assert [step.step() for step in steps] == [
         {"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}
     ]
@@ -140,4 +140,4 @@ def test_other_kinds_belong_to_everybody() -> None:
         desired, live = stored(name)
         live["metadata"]["annotations"] = {"x": "y"}
         live["spec"]["more"] = ["x"]
-        assert corrections(desired, live) == []
+        assert removals(desired, live) == []

@@ -4,9 +4,9 @@ from fnmatch import fnmatch
 
 import pytest
 
-from mlflow_operator.model.allowed_hosts import allowed, origins, service_names
+from mlflow_operator.model.allowed_hosts import allowed_hosts, origins, service_names
 
-HOSTS = allowed(service_names("a", "team", "cluster.local"), ["mlflow.example.com"], [30500])
+HOSTS = allowed_hosts(service_names("a", "team", "cluster.local"), ["mlflow.example.com"], [30500])
 
 
 def answers(host: str) -> bool:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlflow_operator.model.cron import check, longest_gap
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -44,5 +44,5 @@ def test_an_hour_that_the_clock_leaves_out_is_no_gap() -> None:
 )
 def test_what_never_comes_is_refused(schedule: str, time_zone: str, field: str) -> None:
     """By the name of the field."""
-    with pytest.raises(UserMistake, match=rf"spec\.backup\.{field}"):
+    with pytest.raises(ConfigurationError, match=rf"spec\.backup\.{field}"):
         check(schedule, time_zone, "spec.backup")

@@ -4,7 +4,15 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.job_retry import FIRST_PAUSE, LONG_PAUSE, PAUSE, QUICK, may_repeat, number, pause
+from mlflow_operator.model.job_retry import (
+    FIRST_PAUSE,
+    LONG_PAUSE,
+    PAUSE,
+    QUICK,
+    attempt_number,
+    backoff,
+    can_retry,
+)
 
 NOW = "2026-01-01T00:01:00Z"
 
@@ -22,34 +30,34 @@ def job(attempt: int = 1, revision: str | None = "", failed: str = "2026-01-01T0
 )
 def test_only_an_unchanged_database_is_tried_again(before: str, now: str | None, may: bool) -> None:
     """The revision moves in the same transaction as the tables."""
-    assert may_repeat(job(revision=before), [], now) is may
+    assert can_retry(job(revision=before), [], now) is may
 
 
 def test_a_job_that_noted_nothing_is_left_to_people() -> None:
     """One that an older operator made."""
-    assert not may_repeat(job(revision=None), [], None)
-    assert number(job(revision=None)) == 1
+    assert not can_retry(job(revision=None), [], None)
+    assert attempt_number(job(revision=None)) == 1
 
 
 def test_never_while_a_pod_of_it_may_still_run() -> None:
     """A node that is cut off goes on with what it has."""
-    assert not may_repeat(job(), [{"status": {"phase": "Running"}}], None)
-    assert may_repeat(job(), [{"status": {"phase": "Failed"}}], None)
+    assert not can_retry(job(), [{"status": {"phase": "Running"}}], None)
+    assert can_retry(job(), [{"status": {"phase": "Failed"}}], None)
 
 
 def test_soon_at_first_and_later_rarely() -> None:
     """Who mends at once finds it done within a resync; who sleeps costs little."""
-    assert [pause(job(n, failed=NOW), NOW) for n in range(1, 5)] == [
+    assert [backoff(job(n, failed=NOW), NOW) for n in range(1, 5)] == [
         FIRST_PAUSE,
         2 * FIRST_PAUSE,
         PAUSE,
         PAUSE,
     ]
-    assert pause(job(QUICK - 1), NOW) == PAUSE - 30
-    assert pause(job(QUICK), NOW) == LONG_PAUSE - 30
-    assert pause(job(), NOW) == 0
+    assert backoff(job(QUICK - 1), NOW) == PAUSE - 30
+    assert backoff(job(QUICK), NOW) == LONG_PAUSE - 30
+    assert backoff(job(), NOW) == 0
 
 
 def test_a_clock_that_is_ahead_delays_nothing_for_good() -> None:
     """The API server's time and ours differ."""
-    assert pause(job(failed="2026-01-01T09:00:00Z"), NOW) == FIRST_PAUSE
+    assert backoff(job(failed="2026-01-01T09:00:00Z"), NOW) == FIRST_PAUSE

@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 
 from mlflow_operator.model.postgres_uri import Connection, parse
 from mlflow_operator.model.server import TLSMode
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 
@@ -30,11 +30,11 @@ def test_reading_undoes_writing(user: str, password: str, database: str) -> None
 
 def test_pods_notice_a_database_that_vanished_and_the_owners_choice_holds() -> None:
     """Pools keep connections for days; whoever says otherwise in the URI means it."""
-    connection = parse("postgresql://u:p@h/d?tcp_user_timeout=0&sslmode=require", "x").wakeful()
+    connection = parse("postgresql://u:p@h/d?tcp_user_timeout=0&sslmode=require", "x").with_keepalives()
     said = conninfo_to_dict(connection.sqlalchemy().replace("+psycopg2", ""))
     assert (said["tcp_user_timeout"], said["sslmode"]) == ("0", "require")
     assert (said["keepalives_idle"], said["connect_timeout"]) == ("30", "10")
-    assert connection.wakeful() == connection
+    assert connection.with_keepalives() == connection
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_every_common_spelling_is_taken(uri: str) -> None:
 )
 def test_a_bad_uri_gets_a_sentence_without_the_uri(uri: str, says: str) -> None:
     """It names the Secret, the fault and the way out, never the password."""
-    with pytest.raises(UserMistake) as refusal:
+    with pytest.raises(ConfigurationError) as refusal:
         parse(uri, 'Key "uri" of Secret "db"')
     assert says in refusal.value.message
     assert refusal.value.message.startswith('Key "uri" of Secret "db"')

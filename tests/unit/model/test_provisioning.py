@@ -6,27 +6,27 @@ from hypothesis import strategies as st
 
 from mlflow_operator.model.provisioning import (
     LONGEST_ROLE,
-    Plan,
+    DatabasePlan,
     connection_limit,
     derived_name,
     is_ours,
     marker,
 )
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.server import ServerRef
 
 NAMESPACES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
-OWNERS = st.builds(Owner, NAMES, NAMESPACES, st.just("uid"))
+OWNERS = st.builds(ServerRef, NAMES, NAMESPACES, st.just("uid"))
 LONG = "n" * 62
 
 
 @given(one=OWNERS, other=OWNERS)
-@example(Owner("b-c", "a", ""), Owner("c", "a-b", ""))
-@example(Owner("s", LONG + "a", ""), Owner("s", LONG + "b", ""))
-@example(Owner("s" * 39 + "a", LONG, ""), Owner("s" * 39 + "b", LONG, ""))
-def test_no_two_servers_get_one_name(one: Owner, other: Owner) -> None:
+@example(ServerRef("b-c", "a", ""), ServerRef("c", "a-b", ""))
+@example(ServerRef("s", LONG + "a", ""), ServerRef("s", LONG + "b", ""))
+@example(ServerRef("s" * 39 + "a", LONG, ""), ServerRef("s" * 39 + "b", LONG, ""))
+def test_no_two_servers_get_one_name(one: ServerRef, other: ServerRef) -> None:
     """However long they are, wherever their hyphens stand; a login of one is no owner of the other either."""
-    a, b = (Plan(derived_name(owner), derived_name(owner), 1, "") for owner in (one, other))
+    a, b = (DatabasePlan(derived_name(owner), derived_name(owner), 1, "") for owner in (one, other))
     same = (one.namespace, one.name) == (other.namespace, other.name)
     assert (a.role == b.role) == same
     assert same or not {a.role, *a.logins} & {b.role, *b.logins}
@@ -38,7 +38,7 @@ def test_no_two_servers_get_one_name(one: Owner, other: Owner) -> None:
     one=OWNERS, other=OWNERS, cluster=st.sampled_from([None, "x", "y"]), there=st.sampled_from([None, "x"])
 )
 def test_a_marker_is_known_again_by_its_server_alone(
-    one: Owner, other: Owner, cluster: str | None, there: str | None
+    one: ServerRef, other: ServerRef, cluster: str | None, there: str | None
 ) -> None:
     """In the same cluster, as far as both know theirs."""
     same = (one.namespace, one.name) == (other.namespace, other.name)
@@ -51,7 +51,7 @@ def test_a_marker_is_known_again_by_its_server_alone(
 )
 def test_any_other_comment_is_somebody_elses(comment: str | None) -> None:
     """Having none is, too."""
-    assert not is_ours(comment, marker(Owner("a", "team", ""), "x"))
+    assert not is_ours(comment, marker(ServerRef("a", "team", ""), "x"))
 
 
 @pytest.mark.parametrize(

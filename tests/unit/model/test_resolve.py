@@ -5,9 +5,9 @@ import pytest
 from mlflow_operator.kube import quantity
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.deployment import deployment
-from mlflow_operator.model.resolve import Surroundings, surroundings
+from mlflow_operator.model.resolve import ClusterDefaults, cluster_defaults
 from mlflow_operator.model.server import EmbeddedDatabase, ExternalDatabase, TLSMode
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED, Images
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
 from tests.unit.servers import env, server
 
 
@@ -18,7 +18,7 @@ def test_an_empty_spec_is_a_whole_server() -> None:
     assert found.artifacts.embedded
     assert found.artifacts.proxied
     assert (found.replicas, found.workers, found.job_execution) == (1, 2, False)
-    assert found.image == f"ghcr.io/mlflow/mlflow:v{TESTED}-full"
+    assert found.image == f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full"
     assert found.url == "http://a.team.svc:5000"
 
 
@@ -31,15 +31,15 @@ def test_an_operator_upgrade_never_changes_a_servers_version() -> None:
 def test_a_mirror_named_once_serves_every_server() -> None:
     """`--image-mlflow` and its like move all images, spec.image one."""
     images = Images("mirror/mlflow", "mirror/postgres:17", "mirror/minio:1", "mirror/weed:4")
-    found = server(around=Surroundings(images))
-    assert found.image == f"mirror/mlflow:v{TESTED}-full"
+    found = server(around=ClusterDefaults(images))
+    assert found.image == f"mirror/mlflow:v{DEFAULT_VERSION}-full"
     assert isinstance(found.database, EmbeddedDatabase)
     assert found.artifacts.embedded
     assert (found.database.image, found.artifacts.embedded.image) == ("mirror/postgres:17", "mirror/minio:1")
-    weed = server({"artifacts": {"embedded": {"engine": "SeaweedFS"}}}, Surroundings(images)).artifacts
+    weed = server({"artifacts": {"embedded": {"engine": "SeaweedFS"}}}, ClusterDefaults(images)).artifacts
     assert weed.embedded
     assert weed.embedded.image == "mirror/weed:4"
-    assert server({"image": "own:1"}, Surroundings(images)).image == "own:1"
+    assert server({"image": "own:1"}, ClusterDefaults(images)).image == "own:1"
 
 
 def test_suspended_means_no_replica() -> None:
@@ -95,15 +95,15 @@ def test_what_the_cluster_gave_the_service_is_known() -> None:
         "spec": {"ports": [{"nodePort": 30500}]},
         "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}, {"ip": "203.0.113.9"}]}},
     }
-    around = surroundings(Images(), "cluster.local", live)
+    around = cluster_defaults(Images(), "cluster.local", live)
     assert around.node_ports == (30500,)
-    hosts = server(around=around).hosts
+    hosts = server(around=around).allowed_hosts
     assert {"lb.example.com", "lb.example.com:*", "203.0.113.9"} <= set(hosts)
 
 
 def test_the_tested_version_has_a_known_schema() -> None:
     """Otherwise every new server would cost one needless Job."""
-    assert TESTED in SCHEMA_HEADS
+    assert DEFAULT_VERSION in SCHEMA_HEADS
 
 
 def test_without_an_endpoint_nothing_stands_in_the_way_of_a_workload_identity() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import aiohttp
 
-from mlflow_operator.runtime.health import Check, Heart, app, serving
+from mlflow_operator.runtime.health import Check, EventLoopWatchdog, app, serving
 from mlflow_operator.status.metrics import Metrics
 
 
@@ -53,8 +53,8 @@ async def test_two_processes_in_one_do_not_share_numbers() -> None:
 
 async def test_a_stuck_loop_is_told_from_a_living_one() -> None:
     now = 0.0
-    heart = Heart(lambda: now)
-    beating = asyncio.create_task(heart.beat())
+    heart = EventLoopWatchdog(lambda: now)
+    beating = asyncio.create_task(heart.tick())
     await asyncio.sleep(0)
     assert heart.check() is None
     now = 31.0

@@ -139,7 +139,7 @@ async def test_a_server_that_a_silent_watch_missed_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else would tell of one that is new."""
-    monkeypatch.setattr(watch, "SILENCE", 0.2)
+    monkeypatch.setattr(watch, "INACTIVITY_TIMEOUT_SECONDS", 0.2)
     found: asyncio.Future[NamespacedName] = asyncio.get_running_loop().create_future()
     async with api_server(tmp_path, Forgetful().answer) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from mlflow_operator.kube.errors import ClusterError, Conflict, Forbidden, NotFound, Unavailable
-from mlflow_operator.runtime.workqueue import AT_ONCE, MOST, PATIENCE, Queue
-from mlflow_operator.runtime.workqueue_schedule import JITTER, RESYNC, Schedule
+from mlflow_operator.runtime.workqueue import MAX_IN_FLIGHT, RECONCILE_TIMEOUT_SECONDS, WORKERS, WorkQueue
+from mlflow_operator.runtime.workqueue_schedule import JITTER, RESYNC_SECONDS, Schedule
 from mlflow_operator.status.metrics import Metrics
 
 Run = Callable[[Awaitable[None]], None]
@@ -20,7 +20,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def for_(queue: Queue[str], seconds: float) -> None:
+async def for_(queue: WorkQueue[str], seconds: float) -> None:
     """Let the queue work for so long, then cancel it; what it raises is raised."""
     task = asyncio.create_task(queue.run())
     done, _ = await asyncio.wait([task], timeout=seconds)
@@ -38,7 +38,7 @@ def test_a_slow_key_holds_up_no_other(virtual: Run) -> None:
             seen[key] = now() - start
             await asyncio.sleep(1000 if key == "slow" else 0.1)
 
-        queue, start = Queue(handle, Metrics(), at_once=2), now()
+        queue, start = WorkQueue(handle, Metrics(), at_once=2), now()
         for key in ("slow", "a", "b"):
             queue.add(key)
         await for_(queue, 10)
@@ -64,7 +64,7 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> 
                 await asyncio.sleep(30)
 
         schedule: Schedule[str] = Schedule(random.Random(seed))  # noqa: S311 - jitter needs no secrecy
-        queue = Queue(handle, Metrics(), schedule=schedule)
+        queue = WorkQueue(handle, Metrics(), schedule=schedule)
         for number in range(50):
             queue.add(f"hangs {number}")
         task = asyncio.create_task(queue.run())
@@ -75,7 +75,7 @@ def test_servers_of_a_silent_store_hold_up_no_other(virtual: Run, seed: int) -> 
             await asyncio.sleep(7)
         task.cancel()
         assert len(seen) >= 100
-        assert max(seen) <= PATIENCE
+        assert max(seen) <= RECONCILE_TIMEOUT_SECONDS
 
     virtual(story())
 
@@ -90,14 +90,14 @@ def test_what_takes_long_is_bounded_in_number(virtual: Run) -> None:
             inside.add(key)
             await asyncio.sleep(1000)
 
-        queue: Queue[int] = Queue(handle, Metrics())
-        for number in range(10 * MOST):
+        queue: WorkQueue[int] = WorkQueue(handle, Metrics())
+        for number in range(10 * MAX_IN_FLIGHT):
             queue.add(number)
         task = asyncio.create_task(queue.run())
-        await asyncio.sleep(PATIENCE / 2)
-        assert len(inside) == AT_ONCE
+        await asyncio.sleep(RECONCILE_TIMEOUT_SECONDS / 2)
+        assert len(inside) == WORKERS
         await asyncio.sleep(500)
-        assert len(inside) == MOST
+        assert len(inside) == MAX_IN_FLIGHT
         task.cancel()
 
     virtual(story())
@@ -120,7 +120,7 @@ def test_no_key_is_ever_in_two_hands(virtual: Run) -> None:
             return 0.0
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, at_once=4)
+        queue = WorkQueue(handle, metrics, at_once=4)
         for key in "abc":
             queue.add(key)
         await for_(queue, 10.2)
@@ -139,12 +139,14 @@ def test_an_idle_queue_wakes_for_the_resync_alone(virtual: Run) -> None:
         async def handle(key: str) -> None:
             times.append(now())
 
-        queue = Queue(handle, Metrics(), at_once=3)
+        queue = WorkQueue(handle, Metrics(), at_once=3)
         queue.add("a")
-        await for_(queue, 10 * RESYNC)
+        await for_(queue, 10 * RESYNC_SECONDS)
         steps = [later - sooner for sooner, later in pairwise(times)]
         assert 8 <= len(steps) <= 11
-        assert all(RESYNC * (1 - JITTER) <= step <= RESYNC * (1 + JITTER) + 0.001 for step in steps)
+        assert all(
+            RESYNC_SECONDS * (1 - JITTER) <= step <= RESYNC_SECONDS * (1 + JITTER) + 0.001 for step in steps
+        )
 
     virtual(story())
 
@@ -159,7 +161,7 @@ def test_a_bug_in_one_reconcile_kills_nobody(virtual: Run, caplog: pytest.LogCap
                 raise ZeroDivisionError("oh")
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, at_once=1)
+        queue = WorkQueue(handle, metrics, at_once=1)
         queue.add("bad")
         queue.add("good")
         await for_(queue, 20)
@@ -181,7 +183,7 @@ def test_an_api_server_away_is_no_bug_and_gets_its_time(
             times.append(now() - start)
             raise Unavailable("get Secret a/b: 429", retry_after=7)
 
-        queue, start = Queue(handle, Metrics()), now()
+        queue, start = WorkQueue(handle, Metrics()), now()
         queue.add("a")
         await for_(queue, 8)
         assert times == pytest.approx([0, 7])
@@ -201,7 +203,7 @@ def test_error_of_the_api_server_is_a_warning_without_a_traceback(
         async def handle(_: str) -> float:
             raise error("patch Deployment a/b: refused")
 
-        queue = Queue(handle, Metrics())
+        queue = WorkQueue(handle, Metrics())
         queue.add("a")
         await for_(queue, 1)
 
@@ -220,7 +222,7 @@ def test_something_cancelled_inside_does_not_end_the_worker(virtual: Run) -> Non
             if len(seen) == 1:
                 raise asyncio.CancelledError
 
-        queue = Queue(handle, Metrics(), at_once=1)
+        queue = WorkQueue(handle, Metrics(), at_once=1)
         queue.add("a")
         await for_(queue, 5)
         assert seen == ["a", "a"]
@@ -239,7 +241,7 @@ def test_cancelling_waits_for_what_is_in_hand(virtual: Run) -> None:
                 await asyncio.sleep(1)
                 left.append(key)
 
-        queue = Queue(handle, Metrics())
+        queue = WorkQueue(handle, Metrics())
         queue.add("a")
         queue.add("b")
         await for_(queue, 5)
@@ -255,7 +257,7 @@ def test_an_earlier_wish_wakes_a_worker_that_sleeps_for_a_later_one(virtual: Run
         async def handle(key: str) -> None:
             seen.append((key, now() - start))
 
-        queue, start = Queue(handle, Metrics(), at_once=1), now()
+        queue, start = WorkQueue(handle, Metrics(), at_once=1), now()
         queue.add_after("late", 50)
         asyncio.get_running_loop().call_later(3, queue.add_after, "soon", 2)
         await for_(queue, 51)
@@ -271,7 +273,7 @@ def test_depth_counts_who_is_due_and_waits(virtual: Run) -> None:
             await asyncio.sleep(100)
 
         metrics = Metrics()
-        queue = Queue(handle, metrics, at_once=1)
+        queue = WorkQueue(handle, metrics, at_once=1)
         for key in "abc":
             queue.add(key)
         queue.add_after("later", 1000)
@@ -291,7 +293,7 @@ def test_a_forgotten_key_is_not_handled(virtual: Run) -> None:
             seen.append(key)
             queue.forget(key)
 
-        queue = Queue(handle, Metrics())
+        queue = WorkQueue(handle, Metrics())
         queue.add("a")
         queue.add("b")
         queue.forget("b")

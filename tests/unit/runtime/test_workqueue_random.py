@@ -9,8 +9,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlflow_operator.runtime.workqueue import PATIENCE, Queue
-from mlflow_operator.runtime.workqueue_schedule import FIRST_PAUSE, JITTER, LONGEST_PAUSE, RESYNC
+from mlflow_operator.runtime.workqueue import RECONCILE_TIMEOUT_SECONDS, WorkQueue
+from mlflow_operator.runtime.workqueue_schedule import (
+    INITIAL_BACKOFF_SECONDS,
+    JITTER,
+    MAX_BACKOFF_SECONDS,
+    RESYNC_SECONDS,
+)
 from mlflow_operator.status.metrics import Metrics
 
 Run = Callable[[Awaitable[None]], None]
@@ -56,7 +61,9 @@ async def lived(events: list[tuple[float, str]], looks: dict[str, list[Look]], w
     async def handle(key: str) -> float | None:
         assert key not in day.inside, "a key in two pairs of hands"
         day.inside[key] = loop.time()
-        young = [since for since in day.inside.values() if loop.time() - since < PATIENCE - SLACK]
+        young = [
+            since for since in day.inside.values() if loop.time() - since < RECONCILE_TIMEOUT_SECONDS - SLACK
+        ]
         day.most = max(day.most, len(young))
         began, look = loop.time() - start, next(plans[key], Look(0.1, False, None))
         try:
@@ -72,7 +79,7 @@ async def lived(events: list[tuple[float, str]], looks: dict[str, list[Look]], w
         day.asked.append((loop.time() - start, key))
         queue.add(key)
 
-    queue = Queue(handle, Metrics(), at_once=workers)
+    queue = WorkQueue(handle, Metrics(), at_once=workers)
     for at, key in events:
         loop.call_later(at, ask, key)
     task = asyncio.create_task(queue.run())
@@ -109,7 +116,7 @@ def test_any_day_of_the_queue(
 def _looked_at(day: Day, key: str, at: float, busy: float) -> None:
     """An event leads to a look that began after it, at the latest when the look under way and a first pause end."""
     under_way = max((end for _, start, end, _ in day.of(key) if start <= at), default=at)
-    latest = max(at, under_way + FIRST_PAUSE) + busy + SLACK
+    latest = max(at, under_way + INITIAL_BACKOFF_SECONDS) + busy + SLACK
     assert latest > DAY or any(at - SLACK <= start <= latest for _, start, _, _ in day.of(key)), (key, at)
 
 
@@ -120,8 +127,8 @@ def _paused_as_it_should(day: Day, key: str, busy: float) -> None:
         began = next(since for _, since, until, _ in day.of(key) if until == end)
         asked = any(asked == key and began - SLACK <= at <= start for at, asked in day.asked)
         if failed:
-            pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
-            least = FIRST_PAUSE * (1 - JITTER) if asked else pause * (1 - JITTER)
+            pause = min(INITIAL_BACKOFF_SECONDS * 2 ** (failures - 1), MAX_BACKOFF_SECONDS)
+            least = INITIAL_BACKOFF_SECONDS * (1 - JITTER) if asked else pause * (1 - JITTER)
             assert least - SLACK <= start - end <= pause * (1 + JITTER) + busy + SLACK
         else:
-            assert start - end <= RESYNC * (1 + JITTER) + busy + SLACK
+            assert start - end <= RESYNC_SECONDS * (1 + JITTER) + busy + SLACK

@@ -7,7 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlflow_operator.runtime.workqueue_schedule import FIRST_PAUSE, JITTER, LONGEST_PAUSE, RESYNC, Schedule
+from mlflow_operator.runtime.workqueue_schedule import (
+    INITIAL_BACKOFF_SECONDS,
+    JITTER,
+    MAX_BACKOFF_SECONDS,
+    RESYNC_SECONDS,
+    Schedule,
+)
 
 
 class Middle(random.Random):
@@ -64,13 +70,13 @@ def test_what_is_fine_comes_back_at_the_resync_or_when_it_wants(schedule: Schedu
     schedule.ask("a", 0)
     schedule.take(0)
     schedule.done("a", 0)
-    assert schedule.next_due() == RESYNC
-    schedule.take(RESYNC)
+    assert schedule.next_due() == RESYNC_SECONDS
+    schedule.take(RESYNC_SECONDS)
     schedule.done("a", 100, again=5)
     assert schedule.next_due() == 105
     schedule.take(105)
     schedule.done("a", 105, again=86400)
-    assert schedule.next_due() == 105 + RESYNC
+    assert schedule.next_due() == 105 + RESYNC_SECONDS
 
 
 def test_pauses_grow_with_each_failure_and_shrink_with_success(schedule: Schedule[str]) -> None:
@@ -80,12 +86,12 @@ def test_pauses_grow_with_each_failure_and_shrink_with_success(schedule: Schedul
         now = schedule.next_due() or 0
         schedule.take(now)
         pauses.append(schedule.failed("a", now))
-    assert pauses == [1, 2, 4, 8, 16, 32, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert pauses == [1, 2, 4, 8, 16, 32, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
     now = schedule.next_due() or 0
     schedule.take(now)
     schedule.done("a", now, again=0)
     schedule.take(now)
-    assert schedule.failed("a", now) == FIRST_PAUSE
+    assert schedule.failed("a", now) == INITIAL_BACKOFF_SECONDS
 
 
 def test_a_thousand_failures_are_no_overflow(schedule: Schedule[str]) -> None:
@@ -94,7 +100,7 @@ def test_a_thousand_failures_are_no_overflow(schedule: Schedule[str]) -> None:
         now = schedule.next_due() or 0
         schedule.take(now)
         schedule.failed("a", now)
-    assert schedule.next_due() == now + LONGEST_PAUSE
+    assert schedule.next_due() == now + MAX_BACKOFF_SECONDS
 
 
 def test_the_api_server_is_given_the_time_it_asked_for(schedule: Schedule[str]) -> None:
@@ -111,7 +117,7 @@ def test_a_failure_that_causes_its_own_events_makes_no_hot_loop(schedule: Schedu
         schedule.take(schedule.next_due() or 0)
         schedule.failed("a", 10)
     schedule.ask("a", 10)
-    assert schedule.next_due() == 10 + FIRST_PAUSE
+    assert schedule.next_due() == 10 + INITIAL_BACKOFF_SECONDS
 
 
 def test_an_event_shortens_a_long_pause(schedule: Schedule[str]) -> None:
@@ -151,7 +157,7 @@ def test_made_again_under_the_same_name_while_taken_it_is_due_again(
     schedule.done("a", 2)
     assert schedule.take(2) == "a"
     schedule.done("a", 3)
-    assert schedule.next_due() == 3 + RESYNC
+    assert schedule.next_due() == 3 + RESYNC_SECONDS
 
 
 def test_jitter_stays_within_its_bounds_and_does_vary() -> None:
@@ -161,8 +167,8 @@ def test_jitter_stays_within_its_bounds_and_does_vary() -> None:
         schedule.take(0)
     pauses = {schedule.failed(key, 0) for key in range(100)}
     assert len(pauses) > 90
-    assert min(pauses) >= FIRST_PAUSE * (1 - JITTER)
-    assert max(pauses) <= FIRST_PAUSE * (1 + JITTER)
+    assert min(pauses) >= INITIAL_BACKOFF_SECONDS * (1 - JITTER)
+    assert max(pauses) <= INITIAL_BACKOFF_SECONDS * (1 + JITTER)
 
 
 class Anything(RuleBasedStateMachine):

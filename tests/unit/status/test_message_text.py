@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlflow_operator.status.message_text import last_lines, sentence
+from mlflow_operator.status.message_text import as_sentence, last_lines
 
 TWICE = {
     "MLflow": (
@@ -35,7 +35,7 @@ def test_the_same_fault_is_said_in_the_same_words(who: str) -> None:
     """Each difference would be a write to the API server and an Event, at each crash."""
     once, again = TWICE[who]
     assert last_lines(once) == last_lines(again)
-    assert sentence(once) == sentence(again)
+    assert as_sentence(once) == as_sentence(again)
 
 
 def test_what_it_is_about_stays() -> None:
@@ -76,5 +76,5 @@ def test_what_the_database_said_is_not_lost_behind_the_statement() -> None:
 
 def test_nothing_said_is_still_a_sentence() -> None:
     """Where it stands, one is expected."""
-    assert sentence(None) == sentence(" \n") == "no reason given."
-    assert sentence("one.\ntwo") == "one."
+    assert as_sentence(None) == as_sentence(" \n") == "no reason given."
+    assert as_sentence("one.\ntwo") == "one."

@@ -20,9 +20,9 @@ from mlflow_operator.clients.postgres import statements
 from mlflow_operator.clients.postgres.session import Session, session
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
+from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 _SECONDS = 30
 """For all that is done in one session: fifty databases made at a time keep a small Postgres busy for a while."""
@@ -32,7 +32,7 @@ _INHERENT_ADMIN = 160000
 
 
 async def provision(  # noqa: PLR0913
-    admin: Connection, ca_path: str | None, plan: Plan, login: Login, field: str, *, anew: bool = True
+    admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str, *, anew: bool = True
 ) -> None:
     """Sees to it that the database, its owner and `login` are there and as planned.
 
@@ -51,14 +51,18 @@ async def provision(  # noqa: PLR0913
         await inside.close_schema(plan)
 
 
-async def admit(admin: Connection, ca_path: str | None, plan: Plan, login: Login, field: str) -> None:
+async def ensure_login(
+    admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
+) -> None:
     """Makes `login`, or gives it this password, if the owner of the database is there. Arguments as for `provision`."""
     async with _administration(admin, ca_path, field) as work:
         await work.require(plan)
         await work.login(plan, login)
 
 
-async def revoke(admin: Connection, ca_path: str | None, plan: Plan, login_name: str, field: str) -> None:
+async def delete_login(
+    admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
+) -> None:
     """Ends the sessions of a login and drops it; what it owns goes to the owner. Fine if it is gone.
 
     Arguments as for `provision`. Its sessions are ended, so its pods must be gone.
@@ -74,7 +78,7 @@ async def revoke(admin: Connection, ca_path: str | None, plan: Plan, login_name:
         await work.drop_role(login_name)
 
 
-async def drop(admin: Connection, ca_path: str | None, plan: Plan, field: str) -> None:
+async def drop(admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str) -> None:
     """Drops the database with all that is in it, the logins and the owner. Fine if any of them is gone.
 
     Arguments as for `provision`.
@@ -103,12 +107,12 @@ class _Administration:
     def version(self) -> int:
         return self.session.info.server_version
 
-    async def could(self, plan: Plan, *, anew: bool) -> None:
+    async def could(self, plan: DatabasePlan, *, anew: bool) -> None:
         """Whether all can be made, before anything is: half of it might belong to one who can't go on."""
         roles = [await self.find_role(plan, name) for name in (plan.role, *plan.logins)]
         there = await self.find_database(plan) is not None
         if not there and not anew:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.DATABASE_LOST,
                 f'The database "{plan.database}" at {self.place} is gone, and nothing empty is put in its place. '
                 f'Restore it under this name from a backup, with the role "{plan.role}" as its owner.',
@@ -116,14 +120,14 @@ class _Administration:
         self._needs(self.may_make_roles or all(roles), "make roles", "CREATEROLE")
         self._needs(self.may_make_databases or there, "make databases", "CREATEDB")
 
-    async def owner(self, plan: Plan) -> None:
+    async def owner(self, plan: DatabasePlan) -> None:
         if not await self.find_role(plan, plan.role):
             async with self.session.transaction():
                 await self.do(statements.make_owner(plan.role))
                 await self.do(statements.mark_role(plan.role, plan.marker))
         await self.act_as(plan.role)
 
-    async def database(self, plan: Plan) -> None:
+    async def database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
             locale = await self._locale()
             await self.do(statements.make_database(plan.database, plan.role, locale))
@@ -132,7 +136,7 @@ class _Administration:
             await self.do(statements.limit_database(plan.database, plan.connection_limit))
             await self.do(statements.mark_database(plan.database, plan.marker))
 
-    async def login(self, plan: Plan, login: Login) -> None:
+    async def login(self, plan: DatabasePlan, login: Login) -> None:
         there = await self.find_role(plan, login.name)
         self._needs(self.may_make_roles, "make roles or change their passwords", "CREATEROLE")
         verifier = await self._verifier(login)
@@ -145,20 +149,20 @@ class _Administration:
                 await self.do(statements.mark_role(login.name, plan.marker))
             await self.do(statements.act_always_as(login.name, plan.role))
 
-    async def require(self, plan: Plan) -> None:
+    async def require(self, plan: DatabasePlan) -> None:
         """The owner and the database are there and ours."""
         if not await self.find_role(plan, plan.role) or await self.find_database(plan) is None:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.DATABASE_LOST,
                 f'The database "{plan.database}" at {self.place}, or the role "{plan.role}" that owns it, is gone. '
                 "Restore both from a backup.",
             )
 
-    async def close_schema(self, plan: Plan) -> None:
+    async def close_schema(self, plan: DatabasePlan) -> None:
         async with self.acting_as(plan.role):
             await self.do(statements.CLOSE_SCHEMA)
 
-    async def lock_out(self, plan: Plan, name: str) -> bool:
+    async def lock_out(self, plan: DatabasePlan, name: str) -> bool:
         """Whether there is such a login; then it has no session and can't have one again."""
         if not await self.find_role(plan, name):
             return False
@@ -169,12 +173,12 @@ class _Administration:
             await self.session.execute(statements.END_SESSIONS, (name,))
         return True
 
-    async def hand_over(self, plan: Plan, name: str) -> None:
+    async def hand_over(self, plan: DatabasePlan, name: str) -> None:
         async with self.acting_as(name):
             await self.do(statements.hand_over(name, plan.role))
             await self.do(statements.take_rights(name))
 
-    async def drop_database(self, plan: Plan) -> None:
+    async def drop_database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
             return
         if not await self.find_role(plan, plan.role):
@@ -186,11 +190,11 @@ class _Administration:
             except (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
                 await self._drop_idle(plan)
 
-    async def _drop_idle(self, plan: Plan) -> None:
+    async def _drop_idle(self, plan: DatabasePlan) -> None:
         try:
             await self.do(statements.drop_database(plan.database, force=False))
         except psycopg.errors.ObjectInUse:
-            raise NotReady(
+            raise TransientError(
                 Reason.PROVISIONING_DENIED,
                 f'The database "{plan.database}" at {self.place} is not dropped while other users are connected '
                 "to it. End their sessions.",
@@ -200,20 +204,20 @@ class _Administration:
         try:
             await self.do(statements.drop_role(name))
         except psycopg.errors.DependentObjectsStillExist:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'The role "{name}" at {self.place} owns something in another database, or has rights there, and is '
                 "not dropped. REASSIGN and DROP what is OWNED by it there.",
             ) from None
 
-    async def find_role(self, plan: Plan, name: str) -> bool:
+    async def find_role(self, plan: DatabasePlan, name: str) -> bool:
         """Whether there is such a role; NameConflict if it is not ours."""
         row = await self._row(statements.FIND_ROLE, name)
         if row is not None and not provisioning.is_ours(row[0], plan.marker):
             raise self._not_ours("role", name, _handing_over("role", name, plan))
         return row is not None
 
-    async def find_database(self, plan: Plan) -> int | None:
+    async def find_database(self, plan: DatabasePlan) -> int | None:
         """Its oid; None if there is none. NameConflict if it is not ours."""
         row = await self._row(statements.FIND_DATABASE, plan.database)
         if row is None:
@@ -233,7 +237,7 @@ class _Administration:
         try:
             await self.do(statements.grant_to_oneself(role, explicit=self.version >= _INHERENT_ADMIN))
         except psycopg.errors.InsufficientPrivilege:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'The administrator of {self.field}.adminSecretRef may not act as the role "{role}" at {self.place}, '
                 f'which another one made. As that one, or as superuser, GRANT "{role}" to it WITH ADMIN OPTION.',
@@ -265,21 +269,21 @@ class _Administration:
 
     def _needs(self, allowed: bool, what: str, attribute: str) -> None:
         if not allowed:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f"The administrator of {self.field}.adminSecretRef may not {what} at {self.place}. Give it the "
                 f"attribute {attribute} there (ALTER ROLE … {attribute}), or name another one.",
             )
 
-    def _not_ours(self, kind: str, name: str, way: str) -> UserMistake:
-        return UserMistake(
+    def _not_ours(self, kind: str, name: str, way: str) -> ConfigurationError:
+        return ConfigurationError(
             Reason.NAME_CONFLICT,
             f'There is a {kind} "{name}" at {self.place} that was not made for this server, and it is left alone. '
             f"Choose another name in {self.field}.{kind}Name; {way}.",
         )
 
 
-def _handing_over(kind: str, name: str, plan: Plan) -> str:
+def _handing_over(kind: str, name: str, plan: DatabasePlan) -> str:
     """How something that was made for another server, or by hand for this one, becomes this one's."""
     return f"or, if it shall be this server's, say so there: {statements.comment(kind, name, plan.marker)}"
 
@@ -298,7 +302,7 @@ async def _administration(
         try:
             yield work
         except psycopg.errors.InsufficientPrivilege:
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f"The administrator of {field}.adminSecretRef lacks a right at {place}. It needs the attributes "
                 "CREATEROLE and CREATEDB, and the roles that were made for this server WITH ADMIN OPTION.",

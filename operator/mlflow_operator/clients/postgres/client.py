@@ -8,7 +8,7 @@ from psycopg import sql
 from mlflow_operator.clients.postgres.session import Session, one, session
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 _DATABASE = sql.SQL(
     "SELECT pg_encoding_to_char(encoding), oid::text, pg_get_userbyid(datdba), datconnlimit, "
@@ -33,7 +33,7 @@ class DatabaseState:
     encoding: str
     revision: str | None
     identity: str
-    obstacle: UserMistake | None = None
+    obstacle: ConfigurationError | None = None
     owner: str = ""
     connection_limit: int = -1
     comment: str | None = None
@@ -57,13 +57,13 @@ async def inspect(
         due = settled is None or revision != settled
         obstacle = await _obstacle(found, table is not None) if due else None
     if read_only == "on":
-        raise NotReady(
+        raise TransientError(
             Reason.DATABASE_READ_ONLY,
             f"The database at {connection.host}:{connection.port} lets nothing be written: it is a standby, or "
             f"default_transaction_read_only is on. Name the primary in {field}.",
         )
     if str(encoding).upper() != "UTF8":
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.DATABASE_ENCODING_UNSUPPORTED,
             f'The database "{connection.database}" at {connection.host}:{connection.port} has the encoding '
             f"{encoding}, with which MLflow cannot work. Create one with ENCODING 'UTF8' TEMPLATE template0, and "
@@ -99,24 +99,24 @@ async def create_database(connection: Connection, field: str) -> None:
             return
 
 
-async def _obstacle(found: Session, has_tables: bool) -> UserMistake | None:
+async def _obstacle(found: Session, has_tables: bool) -> ConfigurationError | None:
     """What would keep this user from making tables, or from changing those that are there."""
     schema = await one(found, "SELECT current_schema()")
     if schema is None:
-        return UserMistake(
+        return ConfigurationError(
             Reason.DATABASE_PRIVILEGE_MISSING,
             "MLflow's tables can't be made, for none of the schemas in the user's search_path exists and may be used. "
             "Create one, GRANT USAGE, CREATE on it to the user, or correct search_path.",
         )
     if await one(found, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != "True":
-        return UserMistake(
+        return ConfigurationError(
             Reason.DATABASE_PRIVILEGE_MISSING,
             f"MLflow's tables can't be made or changed, for the user may not CREATE in schema \"{schema}\". GRANT "
             f'CREATE ON SCHEMA "{schema}" to it, or make it the owner of the database.',
         )
     owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('alembic_version')"
     if has_tables and await one(found, owned) != "True":
-        return UserMistake(
+        return ConfigurationError(
             Reason.DATABASE_PRIVILEGE_MISSING,
             "MLflow's tables are to be changed for this version, and belong to another user. REASSIGN OWNED to the "
             "user, or GRANT it the role that owns them.",

@@ -11,7 +11,7 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import Login
 
 
-async def admit(connection: Connection, owner: str, login: Login, field: str) -> None:
+async def ensure_login(connection: Connection, owner: str, login: Login, field: str) -> None:
     """Lets `login` in by its password, to act as `owner`; whether there is such a login already or not.
 
     `field` is the part of the spec that messages point to. Raises UserMistake or NotReady.
@@ -27,7 +27,7 @@ async def admit(connection: Connection, owner: str, login: Login, field: str) ->
             await work.execute(statements.act_always_as(login.name, owner))
 
 
-async def revoke(connection: Connection, owner: str, name: str, field: str) -> None:
+async def delete_login(connection: Connection, owner: str, name: str, field: str) -> None:
     """Ends the sessions of `name`, and lets it in no more; fine if it is gone. Arguments as for `admit`.
 
     The owner itself, with whose password every server begins, loses that alone: what it owns is the database.

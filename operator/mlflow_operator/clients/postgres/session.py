@@ -10,11 +10,11 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from mlflow_operator.clients.limits import Turns
-from mlflow_operator.clients.postgres.errors import fault
+from mlflow_operator.clients.limits import PerHostLimiter
+from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
 
@@ -23,7 +23,7 @@ CALL_SECONDS = 15
 
 _CONNECT_SECONDS = 5
 
-_TURNS = Turns(8)
+_TURNS = PerHostLimiter(8)
 """Of sessions with one Postgres: a slow one has few to spare, and all its servers ask."""
 
 
@@ -57,7 +57,7 @@ async def session(
     except psycopg.Error as error:
         if loop.time() >= ends or isinstance(error, psycopg.errors.ConnectionTimeout):
             raise _silent(place) from None
-        raise fault(error, place, field) from None
+        raise from_psycopg(error, place, field) from None
     except TimeoutError:
         raise _silent(place) from None
 
@@ -97,8 +97,8 @@ def _hang_up(found: Session) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def _silent(place: str) -> NotReady:
-    return NotReady(
+def _silent(place: str) -> TransientError:
+    return TransientError(
         Reason.DATABASE_UNREACHABLE,
         f"The database at {place} does not answer in time. Check that it runs, that it is not overloaded, and that "
         "the network lets the operator's and the server's pods through.",

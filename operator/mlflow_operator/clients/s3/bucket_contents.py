@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +21,7 @@ _PAGE = 500
 _NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
-def prove(client: "S3Client", bucket: str, folder: str, about: Callable[[str], None]) -> None:
+def check_access(client: "S3Client", bucket: str, folder: str, about: Callable[[str], None]) -> None:
     """Tries to write and to read under `folder`, and leaves nothing there.
 
     An upload that is begun and taken back needs the same leave as an object that is written, and makes none: no
@@ -40,13 +40,13 @@ def prove(client: "S3Client", bucket: str, folder: str, about: Callable[[str], N
             raise
 
 
-def claim(client: "S3Client", bucket: str, folder: str, marker: str) -> None:
+def write_marker(client: "S3Client", bucket: str, folder: str, marker: str) -> None:
     """Leaves a word of whose `folder` is, where nothing else lies under it."""
     if not client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1).get("Contents"):
         client.put_object(Bucket=bucket, Key=f"{folder}{_MARKER}", Body=marker.encode())
 
 
-def claimed(client: "S3Client", bucket: str, folder: str) -> str | None:
+def has_marker(client: "S3Client", bucket: str, folder: str) -> str | None:
     """The word that `claim` left; None where there is none, or no bucket."""
     try:
         return client.get_object(Bucket=bucket, Key=f"{folder}{_MARKER}")["Body"].read(_LONGEST).decode()
@@ -56,7 +56,7 @@ def claimed(client: "S3Client", bucket: str, folder: str) -> str | None:
         return None
 
 
-def holds(client: "S3Client", bucket: str, folder: str) -> bool:
+def has_objects(client: "S3Client", bucket: str, folder: str) -> bool:
     """Whether anything lies under `folder`; not in a bucket that is not there."""
     try:
         found = client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1)
@@ -67,7 +67,7 @@ def holds(client: "S3Client", bucket: str, folder: str) -> bool:
     return bool(found.get("Contents"))
 
 
-def empty_page(client: "S3Client", bucket: str, folder: str, before: str) -> str | None:
+def delete_page(client: "S3Client", bucket: str, folder: str, before: str) -> str | None:
     """Deletes the first page of what lies under `folder`, with its versions; None when there was nothing any more.
 
     Otherwise the first key of the page, to be given as `before` the next time, so that a store that only says it
@@ -78,7 +78,7 @@ def empty_page(client: "S3Client", bucket: str, folder: str, before: str) -> str
         return None
     first = f"{found[0]['Key']} {found[0].get('VersionId', '')}"
     if first == before:
-        raise NotReady(
+        raise TransientError(
             Reason.BUCKET_ACCESS_DENIED,
             f'The store keeps what it is told to delete under "{folder}" in the bucket "{bucket}": a lock or a '
             "retention may hold it. Take that away, or delete the objects yourself.",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import ObjectStore, Owner
+from mlflow_operator.model.server import ObjectStore, ServerRef
 
 _PREFIX = "mlflow-operator."
 _ARN = "arn:aws:s3:::"
@@ -18,7 +18,7 @@ _OBJECT_ACTIONS = (
 )
 
 
-def name(owner: Owner) -> str:
+def name(owner: ServerRef) -> str:
     """The policy of a server's keys. Neither part can hold a dot, so that no two servers of a cluster share one."""
     return f"{_PREFIX}{owner.namespace}.{owner.name}"
 
@@ -60,7 +60,9 @@ def same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and _spelled(one.get("Statement")) == _spelled(other.get("Statement"))
 
 
-def taken_by(policies: Mapping[str, Mapping[str, Any]], ours: str, wanted: Mapping[str, Any]) -> str | None:
+def overlapping_policies(
+    policies: Mapping[str, Mapping[str, Any]], ours: str, wanted: Mapping[str, Any]
+) -> str | None:
     """The name of another server's policy among `policies` that covers some of what `wanted` does.
 
     Without this look a server could have itself given a key to another one's artifacts by naming their prefix. `ours`

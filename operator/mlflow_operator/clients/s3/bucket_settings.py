@@ -9,7 +9,7 @@ from mlflow_operator.clients.s3 import lifecycle as bucket_rules
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketSettings
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,7 +52,7 @@ def encryption(client: "S3Client", bucket: str, wanted: BucketSettings) -> None:
     if before == default:
         return
     if str(before.get("SSEAlgorithm", "")).startswith("aws:kms"):
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
             f'The bucket "{bucket}" is encrypted with another key of the key management than '
             "spec.artifacts.s3.encryption names, and is left so, for others may count on it. Change the bucket, or "
@@ -76,7 +76,7 @@ def lifecycle(client: "S3Client", bucket: str, name: str, wanted: Object | None)
     if rules is None:
         return
     if live.get(UNKNOWN):
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
             f'The bucket "{bucket}" has lifecycle rules of somebody else\'s with parts that only its store knows '
             f"({', '.join(live[UNKNOWN])}), which would be lost in adding one. Add the rule for the prefix yourself, "

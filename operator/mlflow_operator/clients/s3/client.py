@@ -16,14 +16,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mlflow_operator.clients.limits import Threads
+from mlflow_operator.clients.limits import ThreadPool
 from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings
 from mlflow_operator.clients.s3 import errors as s3_faults
-from mlflow_operator.clients.ttl_cache import Kept
+from mlflow_operator.clients.ttl_cache import TTLCache
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketSettings
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,45 +78,45 @@ class ObjectStores:
     """The clients of every store in use, kept between reconciles because each costs some 10 ms to make."""
 
     def __init__(self) -> None:
-        self._threads = Threads(_THREADS, _A_STORE, "s3")
-        self._clients: Kept[Bucket, S3Client] = Kept(_CLIENTS, _UNUSED_SECONDS)
+        self._threads = ThreadPool(_THREADS, _A_STORE, "s3")
+        self._clients: TTLCache[Bucket, S3Client] = TTLCache(_CLIENTS, _UNUSED_SECONDS)
         self._proved: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
 
-    async def ensure(self, bucket: Bucket, create: bool) -> bool:
+    async def ensure_bucket(self, bucket: Bucket, create: bool) -> bool:
         """Sees to it that the bucket is there and may be listed under the prefix; returns whether it was made just now.
 
         Raises UserMistake (denied, missing and not to be made) or NotReady (no answer).
         """
         return await self._run(self._ensure, bucket, create)
 
-    async def prove(self, bucket: Bucket) -> None:
+    async def check_access(self, bucket: Bucket) -> None:
         """Tries once per key and place whether it may be written and read, and leaves nothing there; raises as
         `ensure`. To know costs nothing after that: a leave that is taken away later shows in the server's log."""
         if bucket not in self._proved:
             await self._run(self._prove, bucket)
 
-    async def manage(
+    async def apply_settings(
         self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None
     ) -> None:
         """Sees to the bucket's versioning, encryption and lifecycle, where `settings` ask for any; writes only what
         differs. Raises as `ensure`."""
         await self._run(self._manage, bucket, settings, rule_id, rule)
 
-    async def claim(self, bucket: Bucket, marker: str) -> None:
+    async def write_marker(self, bucket: Bucket, marker: str) -> None:
         """Leaves `marker` under the prefix where nothing else lies there. Raises as `ensure`."""
         await self._run(self._claim, bucket, marker)
 
-    async def claimed(self, bucket: Bucket) -> str | None:
+    async def has_marker(self, bucket: Bucket) -> str | None:
         """The marker that `claim` left; None where there is none, or no bucket. Raises as `ensure`."""
         return await self._run(self._claimed, bucket)
 
-    async def holds(self, bucket: Bucket) -> bool:
+    async def has_objects(self, bucket: Bucket) -> bool:
         """Whether anything lies under the prefix. Raises as `ensure`."""
         return await self._run(self._holds, bucket)
 
-    async def empty(self, bucket: Bucket) -> None:
+    async def delete_objects(self, bucket: Bucket) -> None:
         """Deletes everything under the prefix, with all versions and delete markers, page by page.
 
         It takes as long as there is to delete; cut off anywhere, it goes on when called again. Raises as `ensure`.
@@ -171,7 +171,7 @@ class ObjectStores:
             else:
                 return False
             if not create:
-                raise UserMistake(
+                raise ConfigurationError(
                     Reason.BUCKET_NOT_FOUND,
                     f'The bucket "{bucket.name}" does not exist at {bucket.place}, and '
                     "spec.artifacts.s3.bucketCreation is Never. Create it, or set bucketCreation to IfMissing.",
@@ -182,7 +182,7 @@ class ObjectStores:
 
     def _prove(self, bucket: Bucket) -> None:
         with _Speaking(bucket, "") as speaking:
-            bucket_contents.prove(self._client(bucket), bucket.name, bucket.folder, speaking.about)
+            bucket_contents.check_access(self._client(bucket), bucket.name, bucket.folder, speaking.about)
         with self._lock:
             self._proved[bucket] = None
             if len(self._proved) > _PROVED:
@@ -205,19 +205,19 @@ class ObjectStores:
 
     def _claim(self, bucket: Bucket, marker: str) -> None:
         with _Speaking(bucket, "s3:ListBucket and s3:PutObject"):
-            bucket_contents.claim(self._client(bucket), bucket.name, bucket.folder, marker)
+            bucket_contents.write_marker(self._client(bucket), bucket.name, bucket.folder, marker)
 
     def _claimed(self, bucket: Bucket) -> str | None:
         with _Speaking(bucket, "s3:GetObject"):
-            return bucket_contents.claimed(self._client(bucket), bucket.name, bucket.folder)
+            return bucket_contents.has_marker(self._client(bucket), bucket.name, bucket.folder)
 
     def _holds(self, bucket: Bucket) -> bool:
         with _Speaking(bucket, "s3:ListBucket"):
-            return bucket_contents.holds(self._client(bucket), bucket.name, bucket.folder)
+            return bucket_contents.has_objects(self._client(bucket), bucket.name, bucket.folder)
 
     def _empty_page(self, bucket: Bucket, before: str) -> str | None:
         with _Speaking(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):
-            return bucket_contents.empty_page(self._client(bucket), bucket.name, bucket.folder, before)
+            return bucket_contents.delete_page(self._client(bucket), bucket.name, bucket.folder, before)
 
 
 class _Speaking:
@@ -238,7 +238,7 @@ class _Speaking:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ClientError):
-            raise s3_faults.refused(error, self._bucket, self.action, self.setting) from None
+            raise s3_faults.from_client_error(error, self._bucket, self.action, self.setting) from None
         if isinstance(error, BotoCoreError | ValueError | OSError):
             raise s3_faults.unreachable(error, self._bucket.place) from None
 

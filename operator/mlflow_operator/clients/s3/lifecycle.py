@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import BucketSettings, ObjectStore, Owner
+from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 
 
-def rule_id(owner: Owner) -> str:
+def rule_id(owner: ServerRef) -> str:
     """By which a server's rule is known. S3 takes 255 characters; these are at most 120."""
     return f"mlflow-operator.{owner.namespace}.{owner.name}"
 
 
-def rule(owner: Owner, store: ObjectStore) -> Object | None:
+def rule(owner: ServerRef, store: ObjectStore) -> Object | None:
     """The rule for the server's prefix, None where the spec asks for nothing that needs one."""
     settings: BucketSettings = store.settings
     does: Object = {}

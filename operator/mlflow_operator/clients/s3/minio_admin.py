@@ -8,7 +8,7 @@ known to be this server's.
 import json
 
 from mlflow_operator.clients.s3 import bucket_policy, minio_errors
-from mlflow_operator.clients.s3.minio_api import Answer, Call, call, sealed
+from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, call, encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.kube.objects import Object
 
@@ -19,7 +19,7 @@ _NO_PLAIN_USER = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
 """What is said of the root key and of the keys of service accounts."""
 
 
-async def admit(admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+async def ensure_user(admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
     """Sees to it that `user` gets in by its secret and may do what `policy` says, and nothing else.
 
     `policy_name` is `core.store_policy.name`. Several users may have it: one that leaves, and the one that takes over.
@@ -32,14 +32,16 @@ async def admit(admin: Admin, user: AccessKey, policy_name: str, policy: Object)
         raise minio_errors.not_ours(admin, f'user "{user.id}"')
     await _policy(admin, user, policy_name, policy, ours=ours)
     if known is None or not right:
-        body = sealed({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
-        _content(admin, await call(admin, Call("PUT", "add-user", {"accessKey": user.id}, body)), user.id)
+        body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
+        _content(
+            admin, await call(admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body)), user.id
+        )
     if _policies(known) != {policy_name}:
         who = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
-        await _done(admin, Call("PUT", "set-user-or-group-policy", who))
+        await _done(admin, AdminRequest("PUT", "set-user-or-group-policy", who))
 
 
-async def revoke(admin: Admin, access_key_id: str, policy_name: str) -> None:
+async def delete_user(admin: Admin, access_key_id: str, policy_name: str) -> None:
     """Takes a user away, and with it all access by its key; fine if it is gone.
 
     `policy_name` is the server's: a user that has another one is somebody else's, and stays.
@@ -50,12 +52,12 @@ async def revoke(admin: Admin, access_key_id: str, policy_name: str) -> None:
     known = _content(admin, found, access_key_id)
     if (_policies(known) or known.get("memberOf")) and policy_name not in _policies(known):
         raise minio_errors.not_ours(admin, f'user "{access_key_id}"')
-    await _done(admin, Call("DELETE", "remove-user", {"accessKey": access_key_id}), but=_NO_USER)
+    await _done(admin, AdminRequest("DELETE", "remove-user", {"accessKey": access_key_id}), but=_NO_USER)
 
 
 async def remove_policy(admin: Admin, policy_name: str) -> None:
     """Takes the policy away; fine if it is gone. One that a user still has stays: that user is another cluster's."""
-    gone = await call(admin, Call("DELETE", "remove-canned-policy", {"name": policy_name}))
+    gone = await call(admin, AdminRequest("DELETE", "remove-canned-policy", {"name": policy_name}))
     if gone.code not in {_NO_POLICY, _IN_USE}:
         _content(admin, gone)
 
@@ -75,30 +77,30 @@ async def _look(admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
 
 
 async def _policy(admin: Admin, user: AccessKey, name: str, policy: Object, *, ours: bool) -> None:
-    found = await call(admin, Call("GET", "info-canned-policy", {"name": name}))
+    found = await call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
     live = None if found.code == _NO_POLICY else _content(admin, found)
     if bucket_policy.same(live, policy):
         return
     mark = f"{_MARK}{user.id}"
     if live is not None and not ours and live.get("ID") != mark:
         raise minio_errors.not_ours(admin, f'policy "{name}"')
-    others = _content(admin, await call(admin, Call("GET", "list-canned-policies", {})))
-    taken = bucket_policy.taken_by(others, name, policy)
+    others = _content(admin, await call(admin, AdminRequest("GET", "list-canned-policies", {})))
+    taken = bucket_policy.overlapping_policies(others, name, policy)
     if taken:
         raise minio_errors.taken(admin, taken)
     body = json.dumps({"ID": mark, **policy}).encode()
-    await _done(admin, Call("PUT", "add-canned-policy", {"name": name}, body))
+    await _done(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
 
 
-async def _done(admin: Admin, asked: Call, but: str = "") -> None:
+async def _done(admin: Admin, asked: AdminRequest, but: str = "") -> None:
     """Sees to it that it is done; `but` is an answer that is as good."""
     answer = await call(admin, asked)
     if not but or answer.code != but:
         _content(admin, answer)
 
 
-def _user(access_key_id: str) -> Call:
-    return Call("GET", "user-info", {"accessKey": access_key_id})
+def _user(access_key_id: str) -> AdminRequest:
+    return AdminRequest("GET", "user-info", {"accessKey": access_key_id})
 
 
 def _policies(known: Object | None) -> set[str]:
@@ -106,10 +108,10 @@ def _policies(known: Object | None) -> set[str]:
     return set(((known or {}).get("policyName") or "").split(",")) - {""}
 
 
-def _content(admin: Admin, answer: Answer, user_id: str = "") -> Object:
+def _content(admin: Admin, answer: AdminResponse, user_id: str = "") -> Object:
     """What a good answer holds; Fault where it is none. `user_id`: whom it is about."""
     if answer.good:
         return answer.content if isinstance(answer.content, dict) else {}
     if user_id and answer.code in _NO_PLAIN_USER:
         raise minio_errors.not_ours(admin, f'user "{user_id}"')
-    raise minio_errors.refused(admin, answer)
+    raise minio_errors.from_response(admin, answer)

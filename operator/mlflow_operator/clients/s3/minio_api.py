@@ -20,7 +20,7 @@ _LAST = b"\x80"
 
 
 @dataclass(frozen=True)
-class Call:
+class AdminRequest:
     """One thing that is asked of a store."""
 
     method: str
@@ -30,7 +30,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AdminResponse:
     """`code` is the store's own word for why it refuses, empty where it does not."""
 
     status: int
@@ -43,7 +43,7 @@ class Answer:
         return self.status < 300
 
 
-async def call(admin: Admin, asked: Call, signed_by: AccessKey | None = None) -> Answer:
+async def call(admin: Admin, asked: AdminRequest, signed_by: AccessKey | None = None) -> AdminResponse:
     """One call, as the administrator unless `signed_by` somebody else.
 
     Raises UserMistake or NotReady where nothing answers.
@@ -52,7 +52,7 @@ async def call(admin: Admin, asked: Call, signed_by: AccessKey | None = None) ->
     return _answer(*await send(admin, Request(asked.method, path, "s3", asked.body), signed_by))
 
 
-def sealed(content: dict[str, Any], secret: str) -> bytes:
+def encrypt_body(content: dict[str, Any], secret: str) -> bytes:
     """`content` as JSON, encrypted by `secret`, the administrator's, as only AddUser's body has to be.
 
     One chunk of the format in madmin-go's EncryptData, so that `content` must stay below 16 KiB.
@@ -67,10 +67,10 @@ def sealed(content: dict[str, Any], secret: str) -> bytes:
     return salt + _PBKDF2_AES_GCM + nonce + chunk
 
 
-def _answer(status: int, text: bytes) -> Answer:
+def _answer(status: int, text: bytes) -> AdminResponse:
     try:
         content = json.loads(text) if text else None
     except ValueError:
         content = None
     code = content.get("Code", "") if status >= 300 and isinstance(content, dict) else ""
-    return Answer(status, str(code), content)
+    return AdminResponse(status, str(code), content)

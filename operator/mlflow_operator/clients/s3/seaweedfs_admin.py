@@ -13,7 +13,7 @@ from mlflow_operator.clients.s3 import errors as s3_faults
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, send
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
 _VERSION = "2010-05-08"
 _THERE_ALREADY = "EntityAlreadyExists"
@@ -22,7 +22,7 @@ _OTHERS = {"MissingParameter", "NotImplemented"}
 _FORM = "application/x-www-form-urlencoded"
 
 
-async def admit(admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
+async def ensure_user(admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
     """Sees to it that `key` is one of `user`'s, who may do what `policy` says, and nothing else.
 
     `policy` is `core.store_policy.in_seaweedfs`. A key of that id with another secret is made anew.
@@ -35,20 +35,20 @@ async def admit(admin: Admin, key: AccessKey, user: str, policy: Object) -> None
     await _done(admin, "DeleteAccessKey", mine)
     made = await _done(admin, "CreateAccessKey", {**mine, "SecretAccessKey": key.secret})
     if f"<AccessKeyId>{key.id}</AccessKeyId>" not in made:
-        raise UserMistake(
+        raise ConfigurationError(
             Reason.PROVISIONING_DENIED,
             f"The SeaweedFS at {admin.endpoint} makes no key that is given to it, so it is older than 4. Name a newer "
             "one in spec.artifacts.embedded.image.",
         )
 
 
-async def knows(admin: Admin, access_key_id: str, user: str) -> bool:
+async def has_user(admin: Admin, access_key_id: str, user: str) -> bool:
     """Whether it is one of `user`'s keys, with whatever secret. Raises as `admit`."""
     listed = await _done(admin, "ListAccessKeys", {"UserName": user})
     return f"<AccessKeyId>{access_key_id}</AccessKeyId>" in listed
 
 
-async def revoke(admin: Admin, access_key_id: str, user: str) -> None:
+async def delete_user(admin: Admin, access_key_id: str, user: str) -> None:
     """Takes one of `user`'s keys away; fine if it is gone. Raises as `admit`."""
     await _done(admin, "DeleteAccessKey", {"UserName": user, "AccessKeyId": access_key_id})
 
@@ -74,23 +74,23 @@ async def _done(admin: Admin, action: str, words: dict[str, str], but: str = "")
     return answer.text
 
 
-def _refused(admin: Admin, answer: _Answer) -> Fault:
+def _refused(admin: Admin, answer: _Answer) -> ReconcileError:
     place = admin.endpoint
     common = s3_faults.common(answer.code, answer.status, place)
     if common:
         return common
     if answer.code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}:
-        return UserMistake(
+        return ConfigurationError(
             Reason.PROVISIONING_DENIED,
             f"The store at {place} refuses the root key in {admin.kept}, so that the server's own can't be seen to.",
         )
     if answer.status in {404, 405, 501} or answer.code in _OTHERS:
-        return UserMistake(
+        return ConfigurationError(
             Reason.PROVISIONING_DENIED,
             f"What answers at {place} makes no users: it is no SeaweedFS of version 4 or later. Name one in "
             "spec.artifacts.embedded.image.",
         )
-    return NotReady(
+    return TransientError(
         Reason.PROVISIONING_DENIED,
         f"The store at {place} makes no key for the server: it answers {answer.code or answer.status}. Look into its "
         "log.",

@@ -4,11 +4,11 @@ from mlflow_operator.components.artifacts import bucket
 from mlflow_operator.components.artifacts import embedded as own_store
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.framework import embedded_store
-from mlflow_operator.framework.step import Outcome, Work, step, suspended, waits
+from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended, waiting
 from mlflow_operator.kube import labels
 from mlflow_operator.model import artifact_store
-from mlflow_operator.status.conditions import ConditionType, ready
-from mlflow_operator.status.errors import Fault
+from mlflow_operator.status.conditions import ConditionType, true_condition
+from mlflow_operator.status.errors import ReconcileError
 
 _TYPE = ConditionType.ARTIFACT_STORE
 _IDENTITY = "The server's own identity opens the bucket; the operator has none to check it with."
@@ -19,35 +19,35 @@ _FOREIGN = (
 
 
 @step(_TYPE)
-async def run(work: Work, credentials: Credentials | None) -> Outcome[None]:
+async def run(context: ReconcileContext, credentials: Credentials | None) -> Result[None]:
     """Brings the embedded store up, then sees to the bucket in whichever store it is."""
     if credentials is None and embedded_store.wanted(
-        work
+        context
     ):  # nothing is started before its keys are safely stored
-        return Outcome(waits(_TYPE, "the credentials"))
-    artifacts, up, note = work.server.artifacts, True, ""
+        return Result(waiting(_TYPE, "the credentials"))
+    artifacts, up, note = context.server.artifacts, True, ""
     if artifacts.embedded:
-        owner, secret = work.server.owner, work.server.names.artifacts_secret
+        owner, secret = context.server.owner, context.server.names.artifacts_secret
         claim = artifact_store.data(owner, artifacts.embedded)
         objects = artifact_store.objects(
-            owner, artifacts.embedded, work.server.pods, running=embedded_store.wanted(work)
+            owner, artifacts.embedded, context.server.pods, running=embedded_store.wanted(context)
         )
-        up, note = await embedded_store.bring_up(work, "artifacts", claim, secret, objects)
-    if work.server.suspended or credentials is None:
-        return Outcome(suspended(_TYPE))
+        up, note = await embedded_store.ensure_store(context, "artifacts", claim, secret, objects)
+    if context.server.suspended or credentials is None:
+        return Result(suspended(_TYPE))
     if not up:
-        volume = work.server.names.artifact_store_data
-        return await embedded_store.why_not(work, _TYPE, labels.ARTIFACT_STORE_POD, volume)
+        volume = context.server.names.artifact_store_data
+        return await embedded_store.not_ready_reason(context, _TYPE, labels.ARTIFACT_STORE_POD, volume)
     store, keys = artifacts.s3, credentials.store
-    if store is None or keys.own is None:
-        return Outcome(ready(_TYPE, _FOREIGN if store is None else _IDENTITY))
+    if store is None or keys.service_key is None:
+        return Result(true_condition(_TYPE, _FOREIGN if store is None else _IDENTITY))
     try:
-        if artifacts.embedded and keys.root:
-            await own_store.see_to(work, artifacts.embedded, store, keys.own, keys.root)
+        if artifacts.embedded and keys.root_key:
+            await own_store.ensure(context, artifacts.embedded, store, keys.service_key, keys.root_key)
         else:
-            note += await bucket.see_to(work, store, keys.own, credentials.store_ca)
-    except Fault as fault:
+            note += await bucket.ensure(context, store, keys.service_key, credentials.store_ca)
+    except ReconcileError as fault:
         if not artifacts.embedded:
             raise
-        return embedded_store.just_up(_TYPE, fault, work.settled)
-    return Outcome(ready(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
+        return embedded_store.service_settling(_TYPE, fault, context.was_ready)
+    return Result(true_condition(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))

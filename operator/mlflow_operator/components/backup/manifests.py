@@ -9,7 +9,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cronjobs, dump_pod, jobs, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.cronjobs import Timing
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Backup, Server
 
 SECONDS = 24 * 3600
@@ -21,7 +21,7 @@ STORES, DUMPS = "backup", "pg-dump"
 
 def cronjob(server: Server, backup: Backup) -> Object:
     """Makes backups by the schedule; paused while the server is suspended, for then the database may be, too."""
-    meta = metadata(server.owner, server.names.backup, labels.BACKUP_POD)
+    meta = object_metadata(server.owner, server.names.backup, labels.BACKUP_POD)
     timing = Timing(backup.schedule, backup.time_zone, server.suspended)
     return cronjobs.cronjob(meta, timing, SECONDS, template(server, backup))
 
@@ -36,7 +36,7 @@ def before_migration(
     """
     inputs = json.dumps([target, database_state, backup.store.uri])
     name = server.names.backup_before(hashlib.sha256(inputs.encode()).hexdigest()[:8])
-    meta = metadata(server.owner, name, labels.BACKUP_POD, {labels.ATTEMPT: "1"})
+    meta = object_metadata(server.owner, name, labels.BACKUP_POD, {labels.ATTEMPT: "1"})
     return jobs.job(meta, SECONDS, template(server, backup, moving=moving))
 
 
@@ -55,17 +55,17 @@ def _stores(server: Server, backup: Backup, moving: bool) -> Object:
         pod_template.value("BACKUP_DESTINATION", backup.store.uri),
         pod_template.value("BACKUP_NAMESPACE", server.owner.namespace),
         pod_template.value("BACKUP_SERVER", server.owner.name),
-        pod_template.value("BACKUP_MAX_COUNT", str(backup.count)),
-        pod_template.value("BACKUP_MAX_AGE_SECONDS", str(backup.longest)),
+        pod_template.value("BACKUP_MAX_COUNT", str(backup.max_count)),
+        pod_template.value("BACKUP_MAX_AGE_SECONDS", str(backup.max_age_seconds)),
     ]
-    if backup.elsewhere:
+    if backup.separate_bucket:
         # what the owner wishes for uploads is about the artifact store: its keys to encrypt with, say
         ours.append(pod_template.value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
-    container = dump_pod.store_side(server, backup.store, pod_scripts.BACKUP, ours)
+    container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, ours)
     return container | {"name": STORES, "resources": sizing.backup()}
 
 
 def _dumps(server: Server, backup: Backup) -> Object:
-    return dump_pod.database_side(server, backup.image, pod_scripts.PG_DUMP, "BACKUP_FOLDER") | {
+    return dump_pod.postgres_container(server, backup.image, pod_scripts.PG_DUMP, "BACKUP_FOLDER") | {
         "name": DUMPS
     }

@@ -2,16 +2,22 @@
 
 from datetime import datetime, timedelta
 
-from mlflow_operator.components.backup.result import Answer, Made, Trouble
+from mlflow_operator.components.backup.result import BackupError, BackupResult, CompletedBackup
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Backup, Server
 from mlflow_operator.status import message_text
-from mlflow_operator.status.conditions import Condition, ConditionType, Reason, not_ready, ready
+from mlflow_operator.status.conditions import (
+    Condition,
+    ConditionType,
+    Reason,
+    false_condition,
+    true_condition,
+)
 
 _TYPE = ConditionType.BACKUP
 
 
-def with_success(told: Object, made: Made) -> Object:
+def with_success(told: Object, made: CompletedBackup) -> Object:
     """`status.backup` after a good backup; one that is older than the last one changes nothing."""
     if str(told.get("lastSuccessTime") or "") >= made.completion_time:
         return told
@@ -45,7 +51,7 @@ def judged(server: Server, backup: Backup, told: Object, stale: bool) -> Conditi
     last = told.get("lastSuccessTime")
     if stale:
         old = "The last good backup is older than twice" if last else "No backup was made within twice"
-        return not_ready(
+        return false_condition(
             _TYPE,
             Reason.BACKUP_STALE,
             f'{old} the time between two by spec.backup.schedule ("{backup.schedule}"). See why: kubectl describe '
@@ -53,12 +59,12 @@ def judged(server: Server, backup: Backup, told: Object, stale: bool) -> Conditi
             f"{again(server)}",
         )
     if last is None:
-        return not_ready(
+        return false_condition(
             _TYPE,
             Reason.PROGRESSING,
             f"The first backup comes when spec.backup.schedule says. {again(server)}",
         )
-    return ready(_TYPE, f"The last backup is {told.get('lastURI')}.")
+    return true_condition(_TYPE, f"The last backup is {told.get('lastURI')}.")
 
 
 def time(text: str) -> datetime:
@@ -72,7 +78,7 @@ def again(server: Server) -> str:
     return f"To make one now: kubectl create job -n {server.owner.namespace} --from=cronjob/{name} {name}-by-hand"
 
 
-def failure(server: Server, backup: Backup, job: str, answer: Answer | None, words: str | None) -> str:
+def failure(server: Server, backup: Backup, job: str, answer: BackupResult | None, words: str | None) -> str:
     """Why the Job `job` made no backup; `words` are the last ones of one that gave no answer."""
     logs = f"kubectl logs -n {server.owner.namespace} job/{job} --all-containers"
     if answer and answer.faults:
@@ -97,6 +103,6 @@ _TOLD = {
 }
 
 
-def _told(backup: Backup, trouble: Trouble) -> str:
+def _told(backup: Backup, trouble: BackupError) -> str:
     fact = _TOLD.get(trouble.kind, "pg_dump says: {said}.")
-    return fact.format(image=backup.image, said=message_text.steady(trouble.said).strip().rstrip("."))
+    return fact.format(image=backup.image, said=message_text.strip_volatile(trouble.said).strip().rstrip("."))

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 
 from mlflow_operator.clients.postgres import admin as postgres_admin
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.framework.step import Work
+from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import provisioning, storage_location
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
+from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ProvisionedDatabase, Server
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault
+from mlflow_operator.status.errors import ReconcileError
 
 FIELD = "spec.database.provision"
 
@@ -28,7 +28,7 @@ _SYSTEM = "kube-system"
 
 
 async def look(
-    work: Work,
+    context: ReconcileContext,
     database: ProvisionedDatabase,
     connection: Connection,
     ca_path: str | None,
@@ -40,30 +40,30 @@ async def look(
     """
     try:
         state = await inspect()
-    except Fault as fault:
+    except ReconcileError as fault:
         if fault.reason is not Reason.DATABASE_AUTHENTICATION_FAILED:
             raise
-        await _provision(work, database, connection, ca_path)
+        await _provision(context, database, connection, ca_path)
         return await inspect(), ""
-    if fits(plan(work.server, database, None), state):
+    if fits(plan(context.server, database, None), state):
         return state, ""
     try:
-        await _provision(work, database, connection, ca_path)
-    except Fault as fault:
+        await _provision(context, database, connection, ca_path)
+    except ReconcileError as fault:
         # the server runs as well as before
         return state, f" It is not as planned: {fault.message}"
     return state, ""
 
 
-def plan(server: Server, database: ProvisionedDatabase, cluster: str | None) -> Plan:
+def plan(server: Server, database: ProvisionedDatabase, cluster: str | None) -> DatabasePlan:
     """What shall be there. `cluster` None: unknown, which fits any."""
     limit = provisioning.connection_limit(
         server.replicas, server.workers, job_execution=server.job_execution, env=server.env
     )
-    return Plan(database.database, database.role, limit, provisioning.marker(server.owner, cluster))
+    return DatabasePlan(database.database, database.role, limit, provisioning.marker(server.owner, cluster))
 
 
-def fits(wanted: Plan, state: DatabaseState) -> bool:
+def fits(wanted: DatabasePlan, state: DatabaseState) -> bool:
     """Whether the database needs nothing done."""
     return (
         state.owner == wanted.role
@@ -72,54 +72,56 @@ def fits(wanted: Plan, state: DatabaseState) -> bool:
     )
 
 
-async def administrator(work: Work, database: ProvisionedDatabase, connection: Connection) -> Connection:
+async def administrator(
+    context: ReconcileContext, database: ProvisionedDatabase, connection: Connection
+) -> Connection:
     """Who may make databases where `connection` leads, as the Secret says now."""
     return Connection(
         connection.host,
         connection.port,
         _HOME,
-        await work.read.value(database.username),
-        await work.read.value(database.password),
+        await context.reader.value(database.username),
+        await context.reader.value(database.password),
         connection.options,
     )
 
 
-async def cluster_uid(work: Work) -> str | None:
+async def cluster_uid(context: ReconcileContext) -> str | None:
     """What tells this cluster from others; None where the operator may not ask."""
     try:
-        found = await work.out.cluster.get(kinds.NAMESPACE, None, _SYSTEM)
+        found = await context.deps.cluster.get(kinds.NAMESPACE, None, _SYSTEM)
     except Forbidden:
         return None
     return str(found["metadata"]["uid"]) if found else None
 
 
 async def _provision(
-    work: Work, database: ProvisionedDatabase, connection: Connection, ca_path: str | None
+    context: ReconcileContext, database: ProvisionedDatabase, connection: Connection, ca_path: str | None
 ) -> None:
-    admin = await administrator(work, database, connection)
-    wanted = plan(work.server, database, await cluster_uid(work))
+    admin = await administrator(context, database, connection)
+    wanted = plan(context.server, database, await cluster_uid(context))
     login = Login(connection.username, connection.password)
-    held_data = _held_data(work, connection)
+    held_data = _held_data(context, connection)
     try:
         await postgres_admin.provision(admin, ca_path, wanted, login, FIELD, anew=not held_data)
-    except Fault as fault:
-        raise _with_hints(work, fault, admin) from None
+    except ReconcileError as fault:
+        raise _with_hints(context, fault, admin) from None
 
 
-def _held_data(work: Work, connection: Connection) -> bool:
+def _held_data(context: ReconcileContext, connection: Connection) -> bool:
     """Whether the server has run with this database, so that one that is gone is a loss. Whoever wants to start empty
     deletes its generated Secret."""
-    before = work.seen.status
+    before = context.observed.status
     known = before.get("database") or {}
     ran = before.get("schemaRevision") and known.get("type") == storage_location.PROVISION
-    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+    secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
     return bool(ran and secret and storage_location.same_database(known, connection))
 
 
-def _with_hints(work: Work, fault: Fault, admin: Connection) -> Fault:
+def _with_hints(context: ReconcileContext, fault: ReconcileError, admin: Connection) -> ReconcileError:
     hint = ""
     if fault.reason is Reason.DATABASE_LOST:
-        hint = f' Or, to start empty, delete Secret "{work.server.names.database_secret}".'
+        hint = f' Or, to start empty, delete Secret "{context.server.names.database_secret}".'
     if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED and admin.password != admin.password.rstrip():
         hint = " The password there ends in a space or a line break: printf writes it without, echo does not."
     return type(fault)(fault.reason, f"{fault.message}{hint}") if hint else fault

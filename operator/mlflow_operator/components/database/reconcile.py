@@ -9,7 +9,14 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.migration import reconcile as schema
 from mlflow_operator.framework import embedded_store
-from mlflow_operator.framework.step import SOON, Outcome, Work, step, suspended, waits
+from mlflow_operator.framework.step import (
+    RETRY_TRANSIENT_SECONDS,
+    ReconcileContext,
+    Result,
+    step,
+    suspended,
+    waiting,
+)
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.model import postgres, postgres_major
 from mlflow_operator.model.postgres_uri import Connection
@@ -20,55 +27,61 @@ from mlflow_operator.model.server import (
     ExternalDatabase,
     ProvisionedDatabase,
 )
-from mlflow_operator.status.conditions import ConditionType, Reason, not_ready, ready
-from mlflow_operator.status.errors import Fault, UserMistake
+from mlflow_operator.status.conditions import ConditionType, Reason, false_condition, true_condition
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 
 _TYPE = ConditionType.DATABASE
 
 
 @step(_TYPE)
-async def run(work: Work, credentials: Credentials | None) -> Outcome[DatabaseState]:
+async def run(context: ReconcileContext, credentials: Credentials | None) -> Result[DatabaseState]:
     """Brings the embedded database up, then asks whichever database it is what it holds."""
     if credentials is None and embedded_store.wanted(
-        work
+        context
     ):  # nothing is started before its password is safely stored
-        return Outcome(waits(_TYPE, "the credentials"))
-    database, up, note, other = work.server.database, True, "", None
+        return Result(waiting(_TYPE, "the credentials"))
+    database, up, note, other = context.server.database, True, "", None
     embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase):
-        owner, secret = work.server.owner, work.server.names.database_secret
-        database, other = _of_its_major(work, database)
+        owner, secret = context.server.owner, context.server.names.database_secret
+        database, other = _of_its_major(context, database)
         claim = postgres.data(owner, database)
-        objects = postgres.objects(owner, database, work.server.pods, running=embedded_store.wanted(work))
-        up, note = await embedded_store.bring_up(work, "database", claim, secret, objects)
-    if work.server.suspended or credentials is None:
-        return Outcome(suspended(_TYPE))
+        objects = postgres.objects(
+            owner, database, context.server.pods, running=embedded_store.wanted(context)
+        )
+        up, note = await embedded_store.ensure_store(context, "database", claim, secret, objects)
+    if context.server.suspended or credentials is None:
+        return Result(suspended(_TYPE))
     if not up:
-        return await embedded_store.why_not(work, _TYPE, labels.DATABASE_POD, work.server.names.postgres_data)
+        return await embedded_store.not_ready_reason(
+            context, _TYPE, labels.DATABASE_POD, context.server.names.postgres_data
+        )
     field = _FIELDS[type(database)]
     ca_path = await ca_files.path_of(credentials.database_ca)
-    connection = await as_pods_see_it(work, credentials.connection)
-    look = partial(inspect, connection, ca_path, field, schema.fitting(work))
+    connection = await as_pods_see_it(context, credentials.connection)
+    look = partial(inspect, connection, ca_path, field, schema.fitting(context))
     try:
         if isinstance(database, ProvisionedDatabase):
-            state, note = await provisioned.look(work, database, connection, ca_path, look)
+            state, note = await provisioned.look(context, database, connection, ca_path, look)
         else:
             state = await look()
-    except Fault as fault:
+    except ReconcileError as fault:
         if not embedded:
             raise _hinting(fault, credentials.connection.password) from None
         if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
             # cut off in its first start after the user was made and before the database
             await create_database(credentials.connection, field)
-            return Outcome(embedded_store.starting(_TYPE), again=SOON)
-        return embedded_store.just_up(_TYPE, fault, work.settled)
-    well = ready(_TYPE, f"The database answers and is UTF8.{note}")
-    return Outcome(not_ready(_TYPE, other.reason, other.message) if other else well, state)
+            return Result(embedded_store.starting(_TYPE), requeue_after=RETRY_TRANSIENT_SECONDS)
+        return embedded_store.service_settling(_TYPE, fault, context.was_ready)
+    well = true_condition(_TYPE, f"The database answers and is UTF8.{note}")
+    return Result(false_condition(_TYPE, other.reason, other.message) if other else well, state)
 
 
-def _of_its_major(work: Work, database: EmbeddedDatabase) -> tuple[EmbeddedDatabase, UserMistake | None]:
+def _of_its_major(
+    context: ReconcileContext, database: EmbeddedDatabase
+) -> tuple[EmbeddedDatabase, ConfigurationError | None]:
     """The database with the image that can open its volume, and why that is not the one asked for."""
-    live = work.seen.get(kinds.STATEFULSET, work.server.names.postgres)
+    live = context.observed.get(kinds.STATEFULSET, context.server.names.postgres)
     if live is None:
         return database, None
     running = str(live["spec"]["template"]["spec"]["containers"][0]["image"])
@@ -84,7 +97,7 @@ _FIELDS: dict[type[Database], str] = {
 }
 
 
-def _hinting(fault: Fault, password: str) -> Fault:
+def _hinting(fault: ReconcileError, password: str) -> ReconcileError:
     """A password may end as it likes; but where it is refused, this is the likeliest why."""
     if fault.reason is not Reason.DATABASE_AUTHENTICATION_FAILED or password == password.rstrip():
         return fault
@@ -92,9 +105,11 @@ def _hinting(fault: Fault, password: str) -> Fault:
     return type(fault)(fault.reason, f"{fault.message} {hint}")
 
 
-async def as_pods_see_it(work: Work, connection: Connection) -> Connection:
+async def as_pods_see_it(context: ReconcileContext, connection: Connection) -> Connection:
     """With the address that a short host name stands for beside the server's pods."""
-    if isinstance(work.server.database, EmbeddedDatabase):
+    if isinstance(context.server.database, EmbeddedDatabase):
         return connection
-    found = await dns.completed(connection.host, work.server.owner.namespace, work.out.cluster_domain)
-    return connection.found_at(found[1]) if found else connection
+    found = await dns.resolve_in_namespace(
+        connection.host, context.server.owner.namespace, context.deps.cluster_domain
+    )
+    return connection.with_hostaddr(found[1]) if found else connection

@@ -9,21 +9,21 @@ from datetime import datetime
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import phases as removal
-from mlflow_operator.components.deletion.retained_event import KEPT, left_by
+from mlflow_operator.components.deletion.retained_event import KEPT, retained_objects
 from mlflow_operator.framework import status_writer
-from mlflow_operator.framework.dependencies import Outside
-from mlflow_operator.framework.step import SOON
+from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS
 from mlflow_operator.kube import finalizer, kinds, labels
 from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import status as statuses
-from mlflow_operator.model.retained_data import Removal
-from mlflow_operator.status.conditions import ConditionType, Reason, not_ready
-from mlflow_operator.status.errors import Fault
+from mlflow_operator.model.retained_data import RemovalProgress
+from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
+from mlflow_operator.status.errors import ReconcileError
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 60.0
+CLEANUP_TIMEOUT_SECONDS = 60.0
 """Seconds for which a deletion is tried in a namespace, or under a definition, that is being deleted itself: whoever
 deletes those wants them gone, and the Secrets with the passwords may be gone before us."""
 
@@ -37,27 +37,27 @@ DELETED = "DataDeleted"
 """Reason of the last Event; no condition has it, for nobody is left to have one."""
 
 
-async def hold(resource: Object, wanted: bool, out: Outside) -> Object:
+async def sync_finalizer(resource: Object, wanted: bool, out: Dependencies) -> Object:
     """Puts our finalizer on, before anything is made that is to go with the server; or takes it off where nothing is.
 
     Returns the resource as it is then. Raises what the API server answers.
     """
-    if wanted == finalizer.held(resource):
+    if wanted == finalizer.is_present(resource):
         return resource
     meta = resource["metadata"]
-    patch = finalizer.put(resource) if wanted else finalizer.taken_off(resource)
+    patch = finalizer.add(resource) if wanted else finalizer.remove(resource)
     return await out.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
 
 
-async def depart(resource: Object, out: Outside) -> float | None:
+async def finalize(resource: Object, out: Dependencies) -> float | None:
     """Deletes what goes with a server that is being deleted. None: it is over, or was never ours to hold.
 
     Else the seconds until another look.
     """
-    if not finalizer.held(resource):
+    if not finalizer.is_present(resource):
         return None
-    if labels.LET_GO in (resource["metadata"].get("annotations") or {}):
-        await _let_go(resource, out, f"annotation {labels.LET_GO} asks for it")
+    if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
+        await _let_go(resource, out, f"annotation {labels.SKIP_DATA_DELETION} asks for it")
         return None
     fault, done = await _carry_on(resource, out)
     waits = done.waits
@@ -73,72 +73,73 @@ async def depart(resource: Object, out: Outside) -> float | None:
         return None
     if fault:
         await _say(resource, out, Reason.DELETION_BLOCKED, f"{fault} {_way_out(resource)}")
-        return SOON
+        return RETRY_TRANSIENT_SECONDS
     await _say(resource, out, Reason.PROGRESSING, f"Is being deleted, its data with it. Waits for {waits}.")
     return _AGAIN
 
 
-async def _carry_on(resource: Object, out: Outside) -> tuple[str | None, Removal]:
+async def _carry_on(resource: Object, out: Dependencies) -> tuple[str | None, RemovalProgress]:
     """What is wrong, as a sentence, or None; and how far it is."""
     try:
-        return None, await removal.carry_on(resource, out)
-    except Fault as error:
+        return None, await removal.teardown(resource, out)
+    except ReconcileError as error:
         said = error.message
     except api.InvalidResource as error:
         said = f"The resource can't be read, so nobody knows what it had: {str(error).rstrip('.')}."
     except (Forbidden, Invalid) as error:
         said = f"The API server refuses: {str(error).rstrip('.')}."
-    return said, Removal()
+    return said, RemovalProgress()
 
 
 def _way_out(resource: Object) -> str:
     meta = resource["metadata"]
     return (
         "Until that is mended the deletion can't end; it is tried again by itself. To end it now, and keep what is not "
-        f"deleted yet, run: kubectl annotate mlflowserver -n {meta['namespace']} {meta['name']} {labels.LET_GO}=true"
+        f"deleted yet, run: kubectl annotate mlflowserver -n {meta['namespace']} {meta['name']} "
+        f"{labels.SKIP_DATA_DELETION}=true"
     )
 
 
-async def _let_go(resource: Object, out: Outside, why: str) -> None:
-    left = await left_by(resource, out.cluster)
+async def _let_go(resource: Object, out: Dependencies, why: str) -> None:
+    left = await retained_objects(resource, out.cluster)
     said = f"What was not deleted yet stays: {left}." if left else "None of its data is left."
     await _release(resource, out, KEPT, f"Let go, for {why}. {said}", normal=not left)
 
 
-async def _release(resource: Object, out: Outside, reason: str, message: str, *, normal: bool) -> None:
+async def _release(resource: Object, out: Dependencies, reason: str, message: str, *, normal: bool) -> None:
     meta = resource["metadata"]
     logger.info("%s", message)
     await out.events.publish(resource, normal, reason, message)
-    patch = finalizer.taken_off(resource)
+    patch = finalizer.remove(resource)
     try:
         await out.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
     except NotFound:
         return
 
 
-async def _say(resource: Object, out: Outside, reason: Reason, message: str) -> None:
-    said = [not_ready(ConditionType.READY, reason, message)]
+async def _say(resource: Object, out: Dependencies, reason: Reason, message: str) -> None:
+    said = [false_condition(ConditionType.READY, reason, message)]
     await status_writer.write(
-        resource, statuses.refused(said, status_writer.moment(resource, out)), said, out
+        resource, statuses.refused(said, status_writer.status_moment(resource, out)), said, out
     )
 
 
-async def _all_goes(resource: Object, out: Outside) -> bool:
+async def _all_goes(resource: Object, out: Dependencies) -> bool:
     """Whether the namespace or the definition is being deleted, too, and was given its time."""
     namespace = await out.cluster.get(kinds.NAMESPACE, None, resource["metadata"]["namespace"])
-    if _gone_for(namespace, out) >= PATIENCE:
+    if _gone_for(namespace, out) >= CLEANUP_TIMEOUT_SECONDS:
         return True
-    if _gone_for(resource, out) < PATIENCE:
+    if _gone_for(resource, out) < CLEANUP_TIMEOUT_SECONDS:
         return False
     try:
         # by a list: that is granted anyway, where all namespaces are watched
-        found = await out.cluster.list(kinds.DEFINITION, fields=f"metadata.name={api.PLURAL}.{api.GROUP}")
+        found = await out.cluster.list(kinds.CRD, fields=f"metadata.name={api.PLURAL}.{api.GROUP}")
     except Forbidden:
         return False
-    return any(_gone_for(definition, out) >= PATIENCE for definition in found)
+    return any(_gone_for(definition, out) >= CLEANUP_TIMEOUT_SECONDS for definition in found)
 
 
-def _gone_for(obj: Object | None, out: Outside) -> float:
+def _gone_for(obj: Object | None, out: Dependencies) -> float:
     """Seconds since the deletion of `obj` began; 0 if it did not, or nobody knows of it."""
     since = ((obj or {}).get("metadata") or {}).get("deletionTimestamp")
     if not since:

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from mlflow_operator.components.deletion.retained_event import KEPT, left_by
+from mlflow_operator.components.deletion.retained_event import KEPT, retained_objects
 from mlflow_operator.kube import finalizer, kinds
-from mlflow_operator.kube.client import Cluster, Conflict, NotFound
+from mlflow_operator.kube.client import Conflict, KubernetesClient, NotFound
 from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.objects import Object
 
@@ -32,8 +32,11 @@ class Deployed:
     seconds: float = 45.0
 
 
-async def let_all_go(
-    cluster: Cluster, namespaces: Collection[str], operator: Deployed | None, say: Callable[[str], None]
+async def remove_all_finalizers(
+    cluster: KubernetesClient,
+    namespaces: Collection[str],
+    operator: Deployed | None,
+    say: Callable[[str], None],
 ) -> None:
     """Stops the operator, takes every finalizer of ours off, and says of each server what stays.
 
@@ -42,14 +45,14 @@ async def let_all_go(
     if operator:
         await _stop(cluster, operator, say)
     events = Events(cluster)
-    held = [server for server in await _servers(cluster, namespaces) if finalizer.held(server)]
+    held = [server for server in await _servers(cluster, namespaces) if finalizer.is_present(server)]
     for server in held:
         await _release(cluster, events, server, say)
     if not held:
         say("No server is held: nothing needs to be let go. Servers, volumes and Secrets stay as they are.")
 
 
-async def _servers(cluster: Cluster, namespaces: Collection[str]) -> list[Object]:
+async def _servers(cluster: KubernetesClient, namespaces: Collection[str]) -> list[Object]:
     found: list[Object] = []
     for namespace in namespaces or (None,):
         try:
@@ -59,7 +62,7 @@ async def _servers(cluster: Cluster, namespaces: Collection[str]) -> list[Object
     return found
 
 
-async def _stop(cluster: Cluster, operator: Deployed, say: Callable[[str], None]) -> None:
+async def _stop(cluster: KubernetesClient, operator: Deployed, say: Callable[[str], None]) -> None:
     live = await cluster.get(kinds.DEPLOYMENT, operator.namespace, operator.name)
     if live is None:
         return
@@ -75,20 +78,22 @@ async def _stop(cluster: Cluster, operator: Deployed, say: Callable[[str], None]
     say("The operator is stopped.")
 
 
-async def _release(cluster: Cluster, events: Events, server: Object, say: Callable[[str], None]) -> None:
+async def _release(
+    cluster: KubernetesClient, events: Events, server: Object, say: Callable[[str], None]
+) -> None:
     namespace, name = server["metadata"]["namespace"], server["metadata"]["name"]
     for _ in range(_TRIES):
         try:
-            await cluster.json_patch(kinds.MLFLOWSERVER, namespace, name, finalizer.taken_off(server))
+            await cluster.json_patch(kinds.MLFLOWSERVER, namespace, name, finalizer.remove(server))
         except NotFound:
             return
         except Conflict:
             live = await cluster.get(kinds.MLFLOWSERVER, namespace, name)
-            if live is None or not finalizer.held(live):
+            if live is None or not finalizer.is_present(live):
                 return
             server = live
             continue
-        left = await left_by(server, cluster) or "nothing"
+        left = await retained_objects(server, cluster) or "nothing"
         said = (
             "The operator is being uninstalled, so spec.deletionPolicy Delete counts as Retain until one runs again: "
             f"deleting this resource deletes none of its data. Kept: {left}."

@@ -9,9 +9,9 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cronjobs, jobs, pod_template
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import GarbageCollection, Server
-from mlflow_operator.model.termination_message import Strict, Trouble, Word, read
+from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
 
 SETTINGS = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
 """Where the payload finds what it is asked for."""
@@ -40,12 +40,12 @@ def cronjob(server: Server, wanted: GarbageCollection, *, paused: bool) -> Objec
         "name": "garbage-collection",
         "command": ["python3", "-u", "-c", pod_scripts.GARBAGE_COLLECTION],
     }
-    template = jobs.in_its_place(server, component, changed, env)
+    template = jobs.from_server_pod(server, component, changed, env)
     timing = cronjobs.Timing(wanted.schedule, wanted.time_zone, paused)
-    return cronjobs.cronjob(metadata(server.owner, name, component), timing, _SECONDS, template)
+    return cronjobs.cronjob(object_metadata(server.owner, name, component), timing, _SECONDS, template)
 
 
-class Answer(Strict):
+class CollectionResult(StrictModel):
     """What came of one round: counts of what was removed (or would be, in a dry run), of what was kept because it is
     still of use, of what could not be removed; and what this MLflow has no way to remove."""
 
@@ -58,7 +58,7 @@ class Answer(Strict):
     kept: Count
     failed: Count
     missing: tuple[Word, ...]
-    faults: tuple[Trouble, ...]
+    faults: tuple[JobError, ...]
 
     @property
     def status(self) -> Object:
@@ -95,6 +95,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def parse(text: str | None) -> Answer | None:
+def parse(text: str | None) -> CollectionResult | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    return read(Answer, text)
+    return read(CollectionResult, text)

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from mlflow_operator.model.termination_message import Strict, Trouble, Word, read
+from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
 
 
-class Movement(StrEnum):
+class SchemaChange(StrEnum):
     """How far the schema has to move for an image."""
 
     NONE = "none"
@@ -13,7 +13,7 @@ class Movement(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Answer(Strict):
+class PreflightResult(StrictModel):
     """`version` is the image's own, `revision` the database's (None: it holds no schema), `head` where the image's
     migrations end, `steps` how many of them are to be done. None is also what could not be found out; then there
     are `faults`.
@@ -22,9 +22,9 @@ class Answer(Strict):
     version: Word | None
     revision: Word | None
     head: Word | None
-    movement: Movement | None
+    movement: SchemaChange | None
     steps: int | None
-    faults: tuple[Trouble, ...]
+    faults: tuple[JobError, ...]
 
     @property
     def whole(self) -> bool:
@@ -32,16 +32,16 @@ class Answer(Strict):
         if self.version is None or self.head is None:
             return False
         match self.movement:
-            case Movement.NONE:
+            case SchemaChange.NONE:
                 return self.revision == self.head and self.steps == 0
-            case Movement.FORWARD:
+            case SchemaChange.FORWARD:
                 return self.revision != self.head and (self.steps or 0) > 0
-            case Movement.UNKNOWN:
+            case SchemaChange.UNKNOWN:
                 return self.revision is not None and self.steps is None
         return False
 
 
-def parse(text: str | None) -> Answer | None:
+def parse(text: str | None) -> PreflightResult | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    answer = read(Answer, text)
+    answer = read(PreflightResult, text)
     return answer if answer and (answer.faults or answer.whole) else None

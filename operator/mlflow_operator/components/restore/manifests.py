@@ -9,7 +9,7 @@ from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import dump_pod, jobs, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
-from mlflow_operator.model.metadata import metadata
+from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Restore, Server
 
 SECONDS = 24 * 3600
@@ -49,7 +49,7 @@ def job(server: Server, restore: Restore, database_identity: str) -> Object:
     template = _template(server, restore)
     inputs = json.dumps([template, database_identity], sort_keys=True)
     name = server.names.restore(hashlib.sha256(inputs.encode()).hexdigest()[:8])
-    return jobs.job(metadata(server.owner, name, labels.RESTORE_POD), SECONDS, template)
+    return jobs.job(object_metadata(server.owner, name, labels.RESTORE_POD), SECONDS, template)
 
 
 def _template(server: Server, restore: Restore) -> Object:
@@ -68,11 +68,11 @@ def _fetches(server: Server, restore: Restore) -> Object:
         pod_template.value("RESTORE_BACKUP", restore.backup),
         pod_template.value("RESTORE_MARKER", marker(restore)),
     ]
-    container = dump_pod.store_side(server, restore.store, pod_scripts.RESTORE, ours)
+    container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, ours)
     return container | {"name": FETCHES, "resources": sizing.migration()}
 
 
 def _writes(server: Server, restore: Restore) -> Object:
-    return dump_pod.database_side(server, restore.image, pod_scripts.PG_RESTORE, "RESTORE_FOLDER") | {
+    return dump_pod.postgres_container(server, restore.image, pod_scripts.PG_RESTORE, "RESTORE_FOLDER") | {
         "name": WRITES
     }

@@ -1,29 +1,29 @@
 """What a restore answered, read strictly, and what people are told of it."""
 
 from mlflow_operator.model.server import Restore, Server
-from mlflow_operator.model.termination_message import Strict, Trouble, Word, read
+from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 
-class Restored(Strict):
+class Restored(StrictModel):
     """The backup that was put back."""
 
     id: Word
     schemaRevision: Word  # noqa: N815 - as the manifest has it
 
 
-class RestoreAnswer(Strict):
+class RestoreResult(StrictModel):
     """Without a backup there is a fault."""
 
     backup: Restored | None
-    faults: tuple[Trouble, ...]
+    faults: tuple[JobError, ...]
 
 
-def parse(text: str | None) -> RestoreAnswer | None:
+def parse(text: str | None) -> RestoreResult | None:
     """The answer in a container's last words; None for anything that is not just that."""
-    answer = read(RestoreAnswer, text)
+    answer = read(RestoreResult, text)
     return answer if answer and (answer.backup or answer.faults) else None
 
 
@@ -64,8 +64,8 @@ _OTHER = ("The restore failed: {said}.", "Mend the cause")
 
 
 def failure(
-    server: Server, restore: Restore, job: str, answer: RestoreAnswer | None, words: str | None
-) -> UserMistake:
+    server: Server, restore: Restore, job: str, answer: RestoreResult | None, words: str | None
+) -> ConfigurationError:
     """What is said of a Job that failed. `words` are the last ones of the container that had most to say."""
     again = (
         "Nothing was kept of it: the database is as empty as before. {advice}, then run: kubectl delete job -n "
@@ -76,15 +76,15 @@ def failure(
     if answer is None or not answer.faults:
         fact = f'The restore Job "{job}" ended without an answer.'
         advice = "Mend the cause"
-        return UserMistake(Reason.RESTORE_FAILED, f"{fact} {again.format(advice=advice)}{quoted}")
+        return ConfigurationError(Reason.RESTORE_FAILED, f"{fact} {again.format(advice=advice)}{quoted}")
     trouble = answer.faults[0]
     refused = trouble.kind in _REFUSALS
     fact, advice = _REFUSALS.get(trouble.kind) or _FAILURES.get(trouble.kind) or _OTHER
     values = {
-        "said": message_text.steady(trouble.said).rstrip("."),
+        "said": message_text.strip_volatile(trouble.said).rstrip("."),
         "image": server.image,
         "tools": restore.image,
-        "place": "spec.restoreFrom.s3" if restore.elsewhere else "the artifact store",
+        "place": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
     }
     advice = advice.format(**values)
     if refused:
@@ -94,12 +94,12 @@ def failure(
         )
         quoted = "."
     message = f"{fact.format(**values)} {again.format(advice=advice)}{quoted}"
-    return UserMistake(Reason.RESTORE_REFUSED if refused else Reason.RESTORE_FAILED, message)
+    return ConfigurationError(Reason.RESTORE_REFUSED if refused else Reason.RESTORE_FAILED, message)
 
 
-def occupied(restore: Restore) -> UserMistake:
+def occupied(restore: Restore) -> ConfigurationError:
     """What is said where the database holds tables that are not those of the backup."""
-    return UserMistake(
+    return ConfigurationError(
         Reason.RESTORE_REFUSED,
         f"spec.restoreFrom asks for a backup of {restore.namespace}/{restore.server}, and the database holds tables "
         "already that did not come from there. Nothing was touched. Name an empty database, or take spec.restoreFrom "

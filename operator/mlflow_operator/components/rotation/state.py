@@ -21,48 +21,48 @@ _NEXT_AT = "nextRotatedAt"
 
 
 @dataclass(frozen=True)
-class Pair:
+class CredentialKeys:
     """The keys of a Secret that are replaced together: who gets in, and by which word.
 
     `spelled` gives all keys that say the same in other words, such as a URI.
     """
 
-    who: str
-    word: str
-    spelled: Callable[[dict[str, str]], Values] = dict
+    username_key: str
+    password_key: str
+    as_text: Callable[[dict[str, str]], Values] = dict
 
     @property
-    def next_who(self) -> str:
+    def next_username_key(self) -> str:
         """Key for who is to be let in."""
-        return _prefixed("next", self.who)
+        return _prefixed("next", self.username_key)
 
     @property
-    def next_word(self) -> str:
+    def next_password_key(self) -> str:
         """Key for the word of who is to be let in."""
-        return _prefixed("next", self.word)
+        return _prefixed("next", self.password_key)
 
     @property
     def previous(self) -> str:
         """Key for who is to be shut out."""
-        return _prefixed("previous", self.who)
+        return _prefixed("previous", self.username_key)
 
 
 class Stage(Enum):
     """What is to be done next."""
 
-    REST = auto()
+    IDLE = auto()
     BEGIN = auto()
-    LET_IN = auto()
-    SHUT_OUT = auto()
+    GRANT = auto()
+    REVOKE = auto()
 
 
-def stage(values: Values, pair: Pair, due: bool) -> Stage:
+def stage(values: Values, pair: CredentialKeys, due: bool) -> Stage:
     """Where the Secret says that we are. One rotation ends before the next begins."""
     if values.get(pair.previous):
-        return Stage.SHUT_OUT
-    if values.get(pair.next_who) and values.get(pair.next_word):
-        return Stage.LET_IN
-    return Stage.BEGIN if due else Stage.REST
+        return Stage.REVOKE
+    if values.get(pair.next_username_key) and values.get(pair.next_password_key):
+        return Stage.GRANT
+    return Stage.BEGIN if due else Stage.IDLE
 
 
 def due(values: Values, made: str | None, wanted: str | None, now: str) -> bool:
@@ -76,22 +76,34 @@ def due(values: Values, made: str | None, wanted: str | None, now: str) -> bool:
     return since is None or _time(wanted) > _time(since)
 
 
-def begun(values: Values, pair: Pair, who: str, word: str, at: str) -> dict[str, str]:
+def begun(values: Values, pair: CredentialKeys, who: str, word: str, at: str) -> dict[str, str]:
     """With the next one noted; nobody knows of it yet."""
-    return {**values, pair.next_who: who, pair.next_word: word, _NEXT_AT: at}
+    return {**values, pair.next_username_key: who, pair.next_password_key: word, _NEXT_AT: at}
 
 
-def switched(values: Values, pair: Pair) -> dict[str, str]:
+def switched(values: Values, pair: CredentialKeys) -> dict[str, str]:
     """With the next one in use, and the one before still let in."""
-    kept = {key: text for key, text in values.items() if key not in {pair.next_who, pair.next_word, _NEXT_AT}}
-    new = {**kept, pair.who: values[pair.next_who], pair.word: values[pair.next_word]}
+    kept = {
+        key: text
+        for key, text in values.items()
+        if key not in {pair.next_username_key, pair.next_password_key, _NEXT_AT}
+    }
+    new = {
+        **kept,
+        pair.username_key: values[pair.next_username_key],
+        pair.password_key: values[pair.next_password_key],
+    }
     # who was let in by hand under the name in use has nobody before him
-    before = {pair.previous: values[pair.who]} if values[pair.who] != new[pair.who] else {}
+    before = (
+        {pair.previous: values[pair.username_key]}
+        if values[pair.username_key] != new[pair.username_key]
+        else {}
+    )
     at = {ROTATED_AT: values[_NEXT_AT]} if values.get(_NEXT_AT) else {}
-    return {**new, **pair.spelled(new), **before, **at}
+    return {**new, **pair.as_text(new), **before, **at}
 
 
-def ended(values: Values, pair: Pair) -> dict[str, str]:
+def ended(values: Values, pair: CredentialKeys) -> dict[str, str]:
     """With nobody but the one in use."""
     return {key: text for key, text in values.items() if key != pair.previous}
 

@@ -15,28 +15,28 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database.reconcile import as_pods_see_it
 from mlflow_operator.components.rotation import state as rotation
-from mlflow_operator.components.rotation.state import Pair, Stage, Values
-from mlflow_operator.framework.step import Work
+from mlflow_operator.components.rotation.state import CredentialKeys, Stage, Values
+from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import postgres_uri, provisioning, secrets
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
+from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
 
 
 @dataclass(frozen=True)
-class Credential:
+class RotatedCredential:
     """One that can be replaced. `secret` holds it, `following` makes up who comes next and by which word.
 
     `let_in` and `shut_out` are given the Secret's values; both can be done twice.
     """
 
     secret: Object
-    pair: Pair
+    pair: CredentialKeys
     following: Callable[[Values], tuple[str, str]]
-    let_in: Callable[[Values], Awaitable[None]]
-    shut_out: Callable[[Values], Awaitable[None]]
+    grant: Callable[[Values], Awaitable[None]]
+    revoke: Callable[[Values], Awaitable[None]]
 
     @property
     def values(self) -> dict[str, str]:
@@ -49,124 +49,128 @@ class Credential:
         return rotation.stage(self.values, self.pair, rotation.due(self.values, made, wanted, now))
 
 
-def of(work: Work, credentials: Credentials) -> list[Credential]:
+def of(context: ReconcileContext, credentials: Credentials) -> list[RotatedCredential]:
     """Those of a server whose Secret is there."""
-    database = work.server.database
+    database = context.server.database
     found = (
-        _embedded_database(work, database, credentials) if isinstance(database, EmbeddedDatabase) else None,
-        _provisioned_database(work, database, credentials)
+        _embedded_database(context, database, credentials)
+        if isinstance(database, EmbeddedDatabase)
+        else None,
+        _provisioned_database(context, database, credentials)
         if isinstance(database, ProvisionedDatabase)
         else None,
-        _shared_store(work, credentials),
-        _embedded_store(work, credentials),
+        _shared_store(context, credentials),
+        _embedded_store(context, credentials),
     )
     return [each for each in found if each]
 
 
-def others(work: Work) -> bool:
+def others(context: ReconcileContext) -> bool:
     """Whether there are some that its owner has to replace."""
-    store = work.server.artifacts.s3
-    embedded = work.server.artifacts.embedded
+    store = context.server.artifacts.s3
+    embedded = context.server.artifacts.embedded
     theirs = store is not None and store.access_key is not None and not embedded and not store.admin
-    return theirs or not isinstance(work.server.database, EmbeddedDatabase | ProvisionedDatabase)
+    return theirs or not isinstance(context.server.database, EmbeddedDatabase | ProvisionedDatabase)
 
 
-def _embedded_database(work: Work, database: EmbeddedDatabase, credentials: Credentials) -> Credential | None:
-    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+def _embedded_database(
+    context: ReconcileContext, database: EmbeddedDatabase, credentials: Credentials
+) -> RotatedCredential | None:
+    secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
     connection, owner, field = credentials.connection, database.username, "spec.database.embedded"
-    pair = Pair("username", "password", _with_uri)
+    pair = CredentialKeys("username", "password", _with_uri)
 
     async def let_in(values: Values) -> None:
-        login = Login(values[pair.next_who], values[pair.next_word])
-        await postgres_logins.admit(connection, owner, login, field)
+        login = Login(values[pair.next_username_key], values[pair.next_password_key])
+        await postgres_logins.ensure_login(connection, owner, login, field)
 
     async def shut_out(values: Values) -> None:
-        await postgres_logins.revoke(connection, owner, values[pair.previous], field)
+        await postgres_logins.delete_login(connection, owner, values[pair.previous], field)
 
-    return Credential(secret, pair, _taking_turns(work, owner), let_in, shut_out)
+    return RotatedCredential(secret, pair, _taking_turns(context, owner), let_in, shut_out)
 
 
 def _provisioned_database(
-    work: Work, database: ProvisionedDatabase, credentials: Credentials
-) -> Credential | None:
-    secret = work.seen.get(kinds.SECRET, work.server.names.database_secret)
+    context: ReconcileContext, database: ProvisionedDatabase, credentials: Credentials
+) -> RotatedCredential | None:
+    secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
-    pair, field = Pair("username", "password", _with_uri), provisioned.FIELD
+    pair, field = CredentialKeys("username", "password", _with_uri), provisioned.FIELD
 
-    async def administration() -> tuple[Connection, str | None, Plan]:
-        connection = await as_pods_see_it(work, credentials.connection)
-        admin = await provisioned.administrator(work, database, connection)
-        plan = provisioned.plan(work.server, database, await provisioned.cluster_uid(work))
+    async def administration() -> tuple[Connection, str | None, DatabasePlan]:
+        connection = await as_pods_see_it(context, credentials.connection)
+        admin = await provisioned.administrator(context, database, connection)
+        plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
         return admin, await ca_files.path_of(credentials.database_ca), plan
 
     async def let_in(values: Values) -> None:
-        login = Login(values[pair.next_who], values[pair.next_word])
-        await postgres_admin.admit(*await administration(), login, field)
+        login = Login(values[pair.next_username_key], values[pair.next_password_key])
+        await postgres_admin.ensure_login(*await administration(), login, field)
 
     async def shut_out(values: Values) -> None:
-        await postgres_admin.revoke(*await administration(), values[pair.previous], field)
+        await postgres_admin.delete_login(*await administration(), values[pair.previous], field)
 
-    return Credential(secret, pair, _taking_turns(work, database.role), let_in, shut_out)
+    return RotatedCredential(secret, pair, _taking_turns(context, database.role), let_in, shut_out)
 
 
-def _shared_store(work: Work, credentials: Credentials) -> Credential | None:
+def _shared_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
     """The key of a server's own user of a shared store."""
-    store, owner = work.server.artifacts.s3, work.server.owner
-    secret = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
+    store, owner = context.server.artifacts.s3, context.server.owner
+    secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
     if store is None or store.admin is None or secret is None:
         return None
-    admin, pair = store.admin, Pair(*secrets.STORE_KEY)
-    name, policy = bucket_policy.name(owner), bucket.policy(work, store)
+    admin, pair = store.admin, CredentialKeys(*secrets.STORE_KEY)
+    name, policy = bucket_policy.name(owner), bucket.policy(context, store)
 
     async def master() -> Admin:
-        key = credentials.store.own or AccessKey("", "")
-        seen = await store_place.bucket(work, store, key, credentials.store_ca)
-        return (await store_place.administered(work, admin, seen))[1]
+        key = credentials.store.service_key or AccessKey("", "")
+        seen = await store_place.bucket(context, store, key, credentials.store_ca)
+        return (await store_place.administered(context, admin, seen))[1]
 
     async def let_in(values: Values) -> None:
-        user = AccessKey(values[pair.next_who], values[pair.next_word])
-        await minio_admin.admit(await master(), user, name, policy)
+        user = AccessKey(values[pair.next_username_key], values[pair.next_password_key])
+        await minio_admin.ensure_user(await master(), user, name, policy)
 
     async def shut_out(values: Values) -> None:
-        await minio_admin.revoke(await master(), values[pair.previous], name)
+        await minio_admin.delete_user(await master(), values[pair.previous], name)
 
-    return Credential(secret, pair, _another_key(work), let_in, shut_out)
+    return RotatedCredential(secret, pair, _another_key(context), let_in, shut_out)
 
 
-def _embedded_store(work: Work, credentials: Credentials) -> Credential | None:
+def _embedded_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
     """The key of a server's own user of its embedded store."""
-    store, embedded = work.server.artifacts.s3, work.server.artifacts.embedded
-    secret = work.seen.get(kinds.SECRET, work.server.names.artifacts_secret)
-    root, pair = credentials.store.root, Pair(*secrets.OWN_KEY)
+    store, embedded = context.server.artifacts.s3, context.server.artifacts.embedded
+    secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
+    root, pair = credentials.store.root_key, CredentialKeys(*secrets.OWN_KEY)
     if store is None or embedded is None or root is None or secret is None:
         return None
 
     async def let_in(values: Values) -> None:
-        key = AccessKey(values[pair.next_who], values[pair.next_word])
-        await own_store.admit(work, embedded, store, root, key)
+        key = AccessKey(values[pair.next_username_key], values[pair.next_password_key])
+        await own_store.ensure_key(context, embedded, store, root, key)
 
     async def shut_out(values: Values) -> None:
-        await own_store.revoke(work, embedded, store, root, values[pair.previous])
+        await own_store.delete_key(context, embedded, store, root, values[pair.previous])
 
-    return Credential(secret, pair, _another_key(work), let_in, shut_out)
-
-
-def _another_key(work: Work) -> Callable[[Values], tuple[str, str]]:
-    return lambda _: secrets.access_key(work.out.password(), work.out.password())
+    return RotatedCredential(secret, pair, _another_key(context), let_in, shut_out)
 
 
-def _taking_turns(work: Work, owner: str) -> Callable[[Values], tuple[str, str]]:
+def _another_key(context: ReconcileContext) -> Callable[[Values], tuple[str, str]]:
+    return lambda _: secrets.access_key(context.deps.generate_password(), context.deps.generate_password())
+
+
+def _taking_turns(context: ReconcileContext, owner: str) -> Callable[[Values], tuple[str, str]]:
     names = [f"{owner}{end}" for end in provisioning.LOGINS]
 
     def following(values: Values) -> tuple[str, str]:
-        return rotation.other(values["username"], names), work.out.password()
+        return rotation.other(values["username"], names), context.deps.generate_password()
 
     return following
 
 
 def _with_uri(values: dict[str, str]) -> Values:
     before = postgres_uri.parse(values["uri"], "")
-    return {"uri": before.opened_by(values["username"], values["password"]).sqlalchemy()}
+    return {"uri": before.with_credentials(values["username"], values["password"]).sqlalchemy()}

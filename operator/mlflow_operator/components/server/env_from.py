@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from mlflow_operator.api.env import RESERVED_ENV
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 
 
 def check(sources: Iterable[tuple[Object, Mapping[str, str] | None]], ours: Collection[str]) -> None:
@@ -24,7 +24,7 @@ def check(sources: Iterable[tuple[Object, Mapping[str, str] | None]], ours: Coll
         for name in sorted((names & RESERVED_ENV.keys()) - set(ours)):
             field = RESERVED_ENV[name]
             instead = f" and use {field}" if field else ""
-            raise UserMistake(
+            raise ConfigurationError(
                 Reason.INVALID_RESOURCE,
                 f'{kind} "{object_["name"]}", which spec.envFrom names, must not set {name}: it would undo what the '
                 f"operator sets. The server is left as it is; remove {name} there{instead}.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlflow_operator.doctor.finding import Finding, State, Unseen
+from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.seen import Server
 
 _TOLD = 3
@@ -10,7 +10,7 @@ _TOLD = 3
 
 def check(server: Server) -> Iterator[Finding]:
     """Nothing where no server could be asked, or there are no runs yet."""
-    if server.inside is None or isinstance(server.inside, Unseen) or server.inside.roots is None:
+    if server.inside is None or isinstance(server.inside, Unobserved) or server.inside.roots is None:
         return
     roots = server.inside.roots
     several = f"the youngest runs of {roots.looked} experiments"
@@ -30,7 +30,7 @@ def check(server: Server) -> Iterator[Finding]:
             f"deploy/{server.resource['metadata']['name']}. Whose bucket is gone needs a copy of it back.",
         )
     elif roots.looked:
-        yield Finding(server.subject, "artifact roots", State.WELL, f"those of {looked} can be listed")
+        yield Finding(server.subject, "artifact roots", State.OK, f"those of {looked} can be listed")
     own = str(((server.resource.get("status") or {}).get("artifacts") or {}).get("uri") or "")
     foreign = [each for each in roots.elsewhere if not _within(each.location, own)]
     if foreign:

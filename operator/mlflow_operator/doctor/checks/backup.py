@@ -24,9 +24,7 @@ def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:
     elif succeeded:
         size = _size(status.get("lastSizeBytes"))
         where = f", {status['lastURI']}" if status.get("lastURI") else ""
-        yield Finding(
-            subject, "backup", State.WELL, f"the last one is {age(now - succeeded)} old{size}{where}"
-        )
+        yield Finding(subject, "backup", State.OK, f"the last one is {age(now - succeeded)} old{size}{where}")
     else:
         yield Finding(
             subject, "backup", State.WAIT, "There is none yet.", "It comes when spec.backup.schedule says."

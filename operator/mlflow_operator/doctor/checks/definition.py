@@ -6,8 +6,8 @@ from typing import Any
 
 from mlflow_operator.api.crd import custom_resource_definition
 from mlflow_operator.api.mlflowserver import VERSION
-from mlflow_operator.doctor.finding import Finding, State, Unseen
-from mlflow_operator.doctor.seen import Seen
+from mlflow_operator.doctor.finding import Finding, State, Unobserved
+from mlflow_operator.doctor.seen import ObservedCluster
 from mlflow_operator.kube.objects import Object
 
 _APPLY = (
@@ -17,13 +17,13 @@ _MOST = 5
 """Differing fields that are named."""
 
 
-def check(seen: Seen) -> Finding:
+def check(seen: ObservedCluster) -> Finding:
     """Whether it is there, in use, and of this version's schema."""
     state, found, to_do = _judged(seen)
     return Finding("cluster", "definition", state, found, to_do)
 
 
-def _judged(seen: Seen) -> tuple[State, str, str]:
+def _judged(seen: ObservedCluster) -> tuple[State, str, str]:
     live = seen.definition
     if live is None:
         return (
@@ -31,7 +31,7 @@ def _judged(seen: Seen) -> tuple[State, str, str]:
             "The cluster has no definition of MLflowServer, so it can hold none.",
             "Install the operator's chart; or: mlflow-operator crd | kubectl apply --server-side -f -",
         )
-    if isinstance(live, Unseen):
+    if isinstance(live, Unobserved):
         return (
             State.UNKNOWN,
             f"It is there, but could not be compared with this version's: {live.why}",
@@ -53,11 +53,11 @@ def _not_served(live: Object) -> str:
     return ""
 
 
-def _compared(live: Object, seen: Seen) -> tuple[State, str, str]:
+def _compared(live: Object, seen: ObservedCluster) -> tuple[State, str, str]:
     wanted = _schema(_version(custom_resource_definition()))
     lacks, beside, other = sorted_differences(wanted, _schema(_version(live)))
     if not (lacks or beside or other):
-        return State.WELL, f"as version {seen.version} makes it", ""
+        return State.OK, f"as version {seen.version} makes it", ""
     parts = [
         f"{words} {_few(paths)}"
         for words, paths in (("lacks", lacks), ("has besides", beside), ("differs in", other))
@@ -76,8 +76,8 @@ def _compared(live: Object, seen: Seen) -> tuple[State, str, str]:
     return State.FAULT, found, _APPLY
 
 
-def _operators(seen: Seen) -> tuple[Any, ...]:
-    return () if isinstance(seen.operators, Unseen) else seen.operators
+def _operators(seen: ObservedCluster) -> tuple[Any, ...]:
+    return () if isinstance(seen.operators, Unobserved) else seen.operators
 
 
 def _version(definition: Object) -> Object | None:

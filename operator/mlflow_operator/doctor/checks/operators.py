@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
-from mlflow_operator.doctor.finding import Finding, State, Unseen
+from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.needs import TO_DELETE_DATA, Permission
-from mlflow_operator.doctor.seen import Operator, Seen
+from mlflow_operator.doctor.seen import ObservedCluster, Operator
 from mlflow_operator.kube.objects import Object
 
 
-def check(seen: Seen) -> Iterator[Finding]:
+def check(seen: ObservedCluster) -> Iterator[Finding]:
     """Each operator; or that there is none."""
-    if isinstance(seen.operators, Unseen):
+    if isinstance(seen.operators, Unobserved):
         yield Finding(
             "cluster",
             "operator",
@@ -46,7 +46,7 @@ def _subject(operator: Operator) -> str:
 def _deployment(operator: Operator) -> Finding:
     subject, place = _subject(operator), f"-n {operator.namespace}"
     live = operator.deployment
-    if isinstance(live, Unseen):
+    if isinstance(live, Unobserved):
         return Finding(subject, "deployment", State.UNKNOWN, f"Not looked at: {live.why}")
     wanted = int((live.get("spec") or {}).get("replicas", 1))
     ready = int((live.get("status") or {}).get("readyReplicas") or 0)
@@ -77,7 +77,7 @@ def _deployment(operator: Operator) -> Finding:
             f"{counted}: {_why(operator.pods) or 'the others are on their way'}.",
             f"If it stays so: kubectl describe {place} pods -l {_selector(live)}",
         )
-    return Finding(subject, "deployment", State.WELL, f"{counted}, serves {watched}")
+    return Finding(subject, "deployment", State.OK, f"{counted}, serves {watched}")
 
 
 def _why(pods: Iterable[Object]) -> str:
@@ -104,7 +104,7 @@ def _selector(deployment: Object) -> str:
 def _lease(operator: Operator) -> Finding:
     subject, lease = _subject(operator), operator.lease
     logs = f"kubectl logs -n {operator.namespace} deployment/{operator.name}"
-    if isinstance(lease, Unseen):
+    if isinstance(lease, Unobserved):
         return Finding(subject, "lease", State.UNKNOWN, f"Not looked at: {lease.why}")
     if lease is None:
         return Finding(subject, "lease", State.FAULT, "There is none: no operator has led yet.", logs)
@@ -119,12 +119,12 @@ def _lease(operator: Operator) -> Finding:
     if not lease.fresh:
         found = f"{lease.holder} holds it and does not renew it: no operator works."
         return Finding(subject, "lease", State.FAULT, found, logs)
-    return Finding(subject, "lease", State.WELL, f"renewed by {lease.holder}")
+    return Finding(subject, "lease", State.OK, f"renewed by {lease.holder}")
 
 
 def _permissions(operator: Operator) -> Finding:
     subject, access = _subject(operator), operator.access
-    if isinstance(access, Unseen):
+    if isinstance(access, Unobserved):
         return Finding(
             subject,
             "permissions",
@@ -152,7 +152,7 @@ def _permissions(operator: Operator) -> Finding:
             "deletionPolicy Delete can't go.",
             "If that is not wanted: the chart's value deletion.allowed.",
         )
-    return Finding(subject, "permissions", State.WELL, f"{access.account} may do all it needs")
+    return Finding(subject, "permissions", State.OK, f"{access.account} may do all it needs")
 
 
 def spelled(permissions: Iterable[Permission]) -> str:
@@ -169,7 +169,7 @@ def _version(operator: Operator, mine: str) -> Iterator[Finding]:
     if not operator.version:
         return
     if operator.version == mine:
-        yield Finding(_subject(operator), "version", State.WELL, mine)
+        yield Finding(_subject(operator), "version", State.OK, mine)
         return
     yield Finding(
         _subject(operator),

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from mlflow_operator.doctor.checks import artifact_roots, backup, garbage, url
-from mlflow_operator.doctor.finding import Finding, State, Unseen
-from mlflow_operator.doctor.seen import Seen, Server
+from mlflow_operator.doctor.finding import Finding, State, Unobserved
+from mlflow_operator.doctor.seen import ObservedCluster, Server
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
 from mlflow_operator.status.conditions import ConditionType, Reason
@@ -20,7 +20,7 @@ _STATES = {
 }
 
 
-def check(server: Server, seen: Seen) -> Iterator[Finding]:
+def check(server: Server, seen: ObservedCluster) -> Iterator[Finding]:
     """Whether an operator cares for it, each condition, its backups and clean-up, its address, its artifacts."""
     yield from _cared_for(server, seen)
     status = server.resource.get("status") or {}
@@ -33,9 +33,9 @@ def check(server: Server, seen: Seen) -> Iterator[Finding]:
     yield from artifact_roots.check(server)
 
 
-def _cared_for(server: Server, seen: Seen) -> Iterator[Finding]:
+def _cared_for(server: Server, seen: ObservedCluster) -> Iterator[Finding]:
     meta, status = server.resource["metadata"], server.resource.get("status") or {}
-    watched = isinstance(seen.operators, Unseen) or any(seen.watching(server.namespace))
+    watched = isinstance(seen.operators, Unobserved) or any(seen.watching(server.namespace))
     if not watched and seen.operators:
         yield Finding(
             server.subject,
@@ -83,7 +83,7 @@ def _condition(server: Server, condition: Object, others: list[Object]) -> Findi
     message = str(condition.get("message") or "")
     if condition.get("status") == "True":
         detail = _detail(kind, server.resource.get("status") or {})
-        return Finding(server.subject, kind, State.WELL, detail or message)
+        return Finding(server.subject, kind, State.OK, detail or message)
     state = _STATES.get(Reason(reason), State.FAULT) if reason in {*Reason} else State.FAULT
     if kind == ConditionType.READY:
         same = [str(c.get("type")) for c in others if c is not condition and c.get("message") == message]
@@ -97,7 +97,7 @@ def _detail(kind: str, status: Object) -> str:
     database, artifacts = status.get("database") or {}, status.get("artifacts") or {}
     match kind:
         case ConditionType.DATABASE if database.get("host"):
-            return f"{database.get('type')}: {storage_location.spelled(database)}"
+            return f"{database.get('type')}: {storage_location.as_text(database)}"
         case ConditionType.ARTIFACT_STORE if artifacts.get("uri"):
             return f"{artifacts.get('type')}: {artifacts['uri']}"
         case ConditionType.SCHEMA if status.get("schemaRevision"):

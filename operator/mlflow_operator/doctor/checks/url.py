@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from mlflow_operator.doctor.finding import Finding, State, Unseen
-from mlflow_operator.doctor.seen import Answer, Server
+from mlflow_operator.doctor.finding import Finding, State, Unobserved
+from mlflow_operator.doctor.seen import ProbeResult, Server
 
 THROUGH_PROXY = "through the API server's proxy for Services"
 
@@ -18,15 +18,15 @@ def check(server: Server) -> Iterator[Finding]:
         yield _judged(server, "URL from outside", server.outside, THROUGH_PROXY)
 
 
-def _judged(server: Server, check: str, answer: Answer | Unseen, way: str) -> Finding:
+def _judged(server: Server, check: str, answer: ProbeResult | Unobserved, way: str) -> Finding:
     from_outside = check.endswith("outside")
     namespace, name = server.namespace, server.resource["metadata"]["name"]
-    if isinstance(answer, Unseen):
+    if isinstance(answer, Unobserved):
         try_it = (
             f"Try it: kubectl port-forward -n {namespace} service/{name} 5000:http" if from_outside else ""
         )
         return Finding(server.subject, check, State.UNKNOWN, f"Not asked: {answer.why}", try_it)
-    state, found, to_do = State.WELL, f"answers ({way})", ""
+    state, found, to_do = State.OK, f"answers ({way})", ""
     if answer.status is None:
         state, found = State.FAULT, f"No answer ({way}): {answer.error}."
         to_do = (

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.model.server import BucketCreation, ObjectStore, Owner
+from mlflow_operator.model.server import BucketCreation, ObjectStore, ServerRef
 
-OURS = bucket_policy.name(Owner("tracking", "team-a", "uid"))
+OURS = bucket_policy.name(ServerRef("tracking", "team-a", "uid"))
 WORDS = st.text("ab-.", min_size=1, max_size=3)
 PREFIXES = st.lists(WORDS, max_size=3).map("/".join)
 
@@ -49,12 +49,12 @@ def test_a_key_can_change_nothing_about_the_bucket() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (Owner("b", "a", ""), Owner("a", "b", "")),
-        (Owner("c", "a-b", ""), Owner("b-c", "a", "")),
-        (Owner("tracking", "team", ""), Owner("tracking", "team2", "")),
+        (ServerRef("b", "a", ""), ServerRef("a", "b", "")),
+        (ServerRef("c", "a-b", ""), ServerRef("b-c", "a", "")),
+        (ServerRef("tracking", "team", ""), ServerRef("tracking", "team2", "")),
     ],
 )
-def test_no_two_servers_share_a_policy(one: Owner, other: Owner) -> None:
+def test_no_two_servers_share_a_policy(one: ServerRef, other: ServerRef) -> None:
     assert bucket_policy.name(one) != bucket_policy.name(other)
 
 
@@ -83,7 +83,10 @@ def test_another_policy_is_a_difference(other: dict[str, Any] | None) -> None:
 def test_a_place_that_overlaps_with_another_servers_is_taken(prefix: str) -> None:
     """Otherwise a key to anybody's artifacts would be had by naming their prefix."""
     theirs = {"mlflow-operator.team-b.tracking": at("models", "team/a")}
-    assert bucket_policy.taken_by(theirs, OURS, at("models", prefix)) == "mlflow-operator.team-b.tracking"
+    assert (
+        bucket_policy.overlapping_policies(theirs, OURS, at("models", prefix))
+        == "mlflow-operator.team-b.tracking"
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,18 +94,20 @@ def test_a_place_that_overlaps_with_another_servers_is_taken(prefix: str) -> Non
 )
 def test_a_place_beside_another_servers_is_free(bucket: str, prefix: str) -> None:
     theirs = {"mlflow-operator.team-b.tracking": at("models", "team/a")}
-    assert bucket_policy.taken_by(theirs, OURS, at(bucket, prefix)) is None
+    assert bucket_policy.overlapping_policies(theirs, OURS, at(bucket, prefix)) is None
 
 
 def test_its_own_policy_and_the_administrators_are_in_nobodys_way() -> None:
     policies = {OURS: at("models", ""), "readwrite": at("models", "")}
-    assert bucket_policy.taken_by(policies, OURS, at("models", "")) is None
+    assert bucket_policy.overlapping_policies(policies, OURS, at("models", "")) is None
 
 
 @given(PREFIXES, PREFIXES)
 def test_two_places_overlap_exactly_where_an_object_can_lie_in_both(one: str, other: str) -> None:
     here, there = (f"models/{prefix}/" if prefix else "models/" for prefix in (one, other))
-    taken = bucket_policy.taken_by({"mlflow-operator.x.y": at("models", other)}, OURS, at("models", one))
+    taken = bucket_policy.overlapping_policies(
+        {"mlflow-operator.x.y": at("models", other)}, OURS, at("models", one)
+    )
     assert (taken is not None) == (here.startswith(there) or there.startswith(here))
 
 

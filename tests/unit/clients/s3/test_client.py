@@ -8,7 +8,7 @@ import pytest
 from mlflow_operator.clients.s3 import client as s3
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady
+from mlflow_operator.status.errors import TransientError
 
 BUCKET = Bucket(
     "http://127.0.0.1:1", "us-east-1", "models", "path", "key", "hunter2", None, "spec.artifacts.s3"
@@ -22,8 +22,8 @@ async def test_a_look_ends_in_time_though_its_thread_does_not(monkeypatch: pytes
     monkeypatch.setattr(ObjectStores, "_ensure", lambda *_: free.wait(10))
     stores = ObjectStores()
     try:
-        with pytest.raises(NotReady) as refusal:
-            await stores.ensure(BUCKET, create=True)
+        with pytest.raises(TransientError) as refusal:
+            await stores.ensure_bucket(BUCKET, create=True)
     finally:
         free.set()
         stores.close()

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
 Answers = dict[str, tuple[int, str]]
 Store = Callable[[Answers], Awaitable[Bucket]]
@@ -54,34 +54,49 @@ GONE = (404, "NoSuchBucket")
     [
         (
             {"GET": GONE, "PUT": (409, "BucketAlreadyExists")},
-            UserMistake,
+            ConfigurationError,
             Reason.BUCKET_ACCESS_DENIED,
             "belongs to another account",
         ),
         (
             {"GET": GONE, "PUT": (409, "BucketAlreadyOwnedByYou")},
-            NotReady,
+            TransientError,
             Reason.PROGRESSING,
             "is being made",
         ),
-        ({"GET": GONE, "PUT": (409, "OperationAborted")}, NotReady, Reason.PROGRESSING, "is being made"),
-        ({"GET": (403, "RequestTimeTooSkewed")}, UserMistake, Reason.ARTIFACT_STORE_UNREACHABLE, "clocks"),
-        ({"GET": (503, "SlowDown")}, NotReady, Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 503"),
+        (
+            {"GET": GONE, "PUT": (409, "OperationAborted")},
+            TransientError,
+            Reason.PROGRESSING,
+            "is being made",
+        ),
+        (
+            {"GET": (403, "RequestTimeTooSkewed")},
+            ConfigurationError,
+            Reason.ARTIFACT_STORE_UNREACHABLE,
+            "clocks",
+        ),
+        ({"GET": (503, "SlowDown")}, TransientError, Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 503"),
         (
             {"GET": (400, "IllegalLocation")},
-            UserMistake,
+            ConfigurationError,
             Reason.BUCKET_ACCESS_DENIED,
             "spec.artifacts.s3.region",
         ),
-        ({"GET": (403, "Weird")}, UserMistake, Reason.BUCKET_ACCESS_DENIED, "s3:ListBucket"),
-        ({"GET": (418, "Teapot")}, NotReady, Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 418"),
+        ({"GET": (403, "Weird")}, ConfigurationError, Reason.BUCKET_ACCESS_DENIED, "s3:ListBucket"),
+        ({"GET": (418, "Teapot")}, TransientError, Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 418"),
     ],
 )
 async def test_each_refusal_has_its_sentence(  # noqa: PLR0917
-    store: Store, stores: ObjectStores, answers: Answers, kind: type[Fault], reason: Reason, words: str
+    store: Store,
+    stores: ObjectStores,
+    answers: Answers,
+    kind: type[ReconcileError],
+    reason: Reason,
+    words: str,
 ) -> None:
     with pytest.raises(kind) as told:
-        await stores.ensure(await store(answers), create=True)
+        await stores.ensure_bucket(await store(answers), create=True)
     assert told.value.reason is reason
     assert words in told.value.message
     assert "hunter2" not in told.value.message

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator.clients.s3 import lifecycle
-from mlflow_operator.model.server import BucketCreation, BucketSettings, ObjectStore, Owner
+from mlflow_operator.model.server import BucketCreation, BucketSettings, ObjectStore, ServerRef
 
-OWNER = Owner("tracking", "team-a", "uid")
+OWNER = ServerRef("tracking", "team-a", "uid")
 STORE = ObjectStore(None, "us-east-1", "models", "team-a", "path", BucketCreation.NEVER, None, None, None)
 OURS = lifecycle.rule_id(OWNER)
 OTHERS = st.lists(st.sampled_from("abcd"), unique=True).map(

@@ -9,11 +9,11 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mlflow_operator.clients.s3.minio_admin import admit
-from mlflow_operator.clients.s3.minio_api import sealed
+from mlflow_operator.clients.s3.minio_admin import ensure_user
+from mlflow_operator.clients.s3.minio_api import encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 USER = AccessKey("USERKEY", "a-secret-of-its-own")
 Store = Callable[[int, bytes], Awaitable[Admin]]
@@ -57,7 +57,7 @@ def opened(data: bytes, secret: str) -> bytes:
 
 
 def test_a_new_users_secret_is_read_by_the_administrators_alone() -> None:
-    data = sealed({"secretKey": "s3cret"}, "hunter2")
+    data = encrypt_body({"secretKey": "s3cret"}, "hunter2")
     assert b"s3cret" not in data
     assert json.loads(opened(data, "hunter2")) == {"secretKey": "s3cret"}
     with pytest.raises(InvalidTag):
@@ -65,7 +65,7 @@ def test_a_new_users_secret_is_read_by_the_administrators_alone() -> None:
 
 
 def test_no_two_bodies_are_sealed_alike() -> None:
-    assert sealed({"a": 1}, "hunter2")[:41] != sealed({"a": 1}, "hunter2")[:41]
+    assert encrypt_body({"a": 1}, "hunter2")[:41] != encrypt_body({"a": 1}, "hunter2")[:41]
 
 
 def test_neither_key_shows_in_what_may_be_logged() -> None:
@@ -77,26 +77,26 @@ def test_neither_key_shows_in_what_may_be_logged() -> None:
 async def test_clocks_that_differ_are_named_as_the_cause(store: Store) -> None:
     """A fake, for the real one's clock is this machine's."""
     answer = await store(403, b'{"Code": "RequestTimeTooSkewed", "Message": "too large"}')
-    with pytest.raises(UserMistake) as told:
-        await admit(answer, USER, "name", {})
+    with pytest.raises(ConfigurationError) as told:
+        await ensure_user(answer, USER, "name", {})
     assert "clocks" in told.value.message
 
 
 async def test_a_store_that_fails_is_asked_again(store: Store) -> None:
-    with pytest.raises(NotReady) as told:
-        await admit(await store(503, b'{"Code": "XMinioServerNotInitialized"}'), USER, "name", {})
+    with pytest.raises(TransientError) as told:
+        await ensure_user(await store(503, b'{"Code": "XMinioServerNotInitialized"}'), USER, "name", {})
     assert told.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
 
 
 @pytest.mark.parametrize("body", [b"", b"<Error><Code>NoSuchKey</Code></Error>", b"[]", b"\xff"])
 async def test_what_is_no_minio_gets_the_way_out(store: Store, body: bytes) -> None:
     """SeaweedFS, Ceph and AWS take the calls for objects of a bucket called minio."""
-    with pytest.raises(UserMistake) as told:
-        await admit(await store(404, body), USER, "name", {})
+    with pytest.raises(ConfigurationError) as told:
+        await ensure_user(await store(404, body), USER, "name", {})
     assert "credentialsSecretRef" in told.value.message
 
 
 async def test_a_store_that_is_away_is_not_ready() -> None:
-    with pytest.raises(NotReady) as told:
-        await admit(admin("http://127.0.0.1:1"), USER, "name", {})
+    with pytest.raises(TransientError) as told:
+        await ensure_user(admin("http://127.0.0.1:1"), USER, "name", {})
     assert told.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE

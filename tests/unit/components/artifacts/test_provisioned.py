@@ -11,7 +11,7 @@ from mlflow_operator.components.deletion import remote
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from tests.unit.simulation import EXTERNAL, URI, Store, World
 
 S3 = {
@@ -21,7 +21,7 @@ S3 = {
     "adminSecretRef": {"name": "admin"},
 }
 SPEC: Object = {**EXTERNAL, "artifacts": {"s3": S3}}
-DENIED = UserMistake(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
+DENIED = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
 
 
 class Shared(Store):
@@ -31,42 +31,42 @@ class Shared(Store):
         super().__init__()
         self.users = {"root": "hunter2-hunter2"}
         self.admitted: list[tuple[str, Object]] = []
-        self.admin_fault: Fault | None = None
+        self.admin_fault: ReconcileError | None = None
         self.closed: set[str] = set()
         self.marker: str | None = None
         self.endless = False
         self.emptied: list[str] = []
         self.removed: list[str] = []
 
-    async def ensure(self, bucket: Any, create: bool) -> bool:
+    async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Fine for who is known."""
-        await super().ensure(bucket, create)
+        await super().ensure_bucket(bucket, create)
         if self.users.get(bucket.access_key) != bucket.secret_key or bucket.name in self.closed:
             raise DENIED
         return False
 
-    async def claim(self, bucket: Any, marker: str) -> None:
+    async def write_marker(self, bucket: Any, marker: str) -> None:
         """As an empty place."""
         self.marker = self.marker or marker
 
-    async def claimed(self, bucket: Any) -> str | None:
+    async def has_marker(self, bucket: Any) -> str | None:
         """What `claim` left."""
         if self.fault:
             raise self.fault
         return self.marker
 
-    async def holds(self, bucket: Any) -> bool:
+    async def has_objects(self, bucket: Any) -> bool:
         """Whatever was not emptied."""
         return not self.emptied
 
-    async def empty(self, bucket: Any) -> None:
+    async def delete_objects(self, bucket: Any) -> None:
         """All of it, the marker with it."""
         if self.endless:
             await asyncio.sleep(3600)
         self.emptied.append(f"{bucket.name}/{bucket.folder}")
         self.marker = None
 
-    async def revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
         """As the provider."""
         self.users.pop(access_key_id, None)
 
@@ -74,12 +74,12 @@ class Shared(Store):
         """As the provider."""
         self.removed.append(name)
 
-    async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
         """As the provider."""
         if self.admin_fault:
             raise self.admin_fault
         if self.users.get(admin.key.id) != admin.key.secret:
-            raise UserMistake(Reason.PROVISIONING_DENIED, "The store refuses the administrator's key.")
+            raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store refuses the administrator's key.")
         self.users[user.id] = user.secret
         self.admitted.append((name, policy))
 
@@ -148,7 +148,9 @@ async def test_a_server_goes_on_with_its_key_whatever_becomes_of_the_administrat
     elif trouble == "wrong":
         world.put_secret("admin", accessKeyID="root", secretAccessKey="another")
     else:
-        shared(world).admin_fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "Its admin API is away.")
+        shared(world).admin_fault = TransientError(
+            Reason.ARTIFACT_STORE_UNREACHABLE, "Its admin API is away."
+        )
     await world.until_settled()
     status, _, message = world.condition("ArtifactStoreReady")
     assert status == "True"
@@ -183,7 +185,7 @@ async def test_whoever_deletes_the_secret_gets_another_key(world: World) -> None
 
 
 async def test_a_store_that_is_away_is_not_asked_for_a_new_key(world: World) -> None:
-    shared(world).fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
+    shared(world).fault = TransientError(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
     before = len(shared(world).admitted)
     await world.reconcile()
     assert world.condition("ArtifactStoreReady")[1] == "ArtifactStoreUnreachable"
@@ -230,7 +232,7 @@ async def test_settings_are_made_by_the_administrator_and_not_asked_for_without_
 
 async def test_settings_that_the_bucket_does_not_take_are_a_fault_though_the_key_works(world: World) -> None:
     """They were asked for: a condition that is True would hide that they are not to be had."""
-    shared(world).admin_fault = UserMistake(Reason.BUCKET_SETTINGS_REFUSED, "No such key.")
+    shared(world).admin_fault = ConfigurationError(Reason.BUCKET_SETTINGS_REFUSED, "No such key.")
     await world.until_settled()
     assert world.condition("ArtifactStoreReady")[:2] == ("False", "BucketSettingsRefused")
 
@@ -296,7 +298,7 @@ async def test_a_store_that_is_away_holds_the_end_and_says_so(world: World) -> N
     world.delete()
     await world.reconcile()
     world.settle()
-    shared(world).fault = NotReady(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
+    shared(world).fault = TransientError(Reason.ARTIFACT_STORE_UNREACHABLE, "The store is away.")
     await world.reconcile()
     _, reason, message = world.condition("Ready")
     assert reason == "DeletionBlocked"

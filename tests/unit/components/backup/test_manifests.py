@@ -7,7 +7,7 @@ import pytest
 from mlflow_operator.components.backup import manifests as backup
 from mlflow_operator.components.backup import result as backup_answer
 from mlflow_operator.components.backup import status as backup_record
-from mlflow_operator.components.backup.result import Answer
+from mlflow_operator.components.backup.result import BackupResult
 from mlflow_operator.components.garbage_collection import manifests as garbage
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Backup, Server
@@ -180,7 +180,7 @@ def test_an_answer_is_read() -> None:
 def test_each_fault_is_told_with_the_way_out(kind: str, words: str) -> None:
     """And where more is to be read."""
     found, asked = wanted()
-    answer = Answer.model_validate({"backup": None, "faults": ({"kind": kind, "said": "it is so."},)})
+    answer = BackupResult.model_validate({"backup": None, "faults": ({"kind": kind, "said": "it is so."},)})
     message = backup_record.failure(found, asked, "a-backup-1", answer, None)
     assert words in message
     assert "kubectl logs -n team job/a-backup-1 --all-containers" in message
@@ -192,6 +192,7 @@ def test_no_time_of_an_error_makes_news_of_the_same_one() -> None:
     found, asked = wanted()
     said = [f"2026-01-01T02:00:0{second}Z [12{second}] refused" for second in (1, 2)]
     answers = [
-        Answer.model_validate({"backup": None, "faults": ({"kind": "store", "said": each},)}) for each in said
+        BackupResult.model_validate({"backup": None, "faults": ({"kind": "store", "said": each},)})
+        for each in said
     ]
     assert len({backup_record.failure(found, asked, "j", answer, None) for answer in answers}) == 1

@@ -9,9 +9,9 @@ import pytest
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 from tests.unit.simulation import NAMESPACE, World
 
 OLD = "3.14.0"
@@ -210,8 +210,8 @@ async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: 
     assert "spec.backup.s3.credentialsSecretRef" in world.condition("BackupReady")[2]
     world.put_secret("vault", accessKeyID="k", secretAccessKey="s")
     refusing, ensure = (
-        UserMistake(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket."),
-        world.store.ensure,
+        ConfigurationError(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket."),
+        world.store.ensure_bucket,
     )
 
     async def only_the_other(bucket: Any, create: bool) -> bool:
@@ -219,7 +219,7 @@ async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: 
             raise refusing
         return await ensure(bucket, create)
 
-    monkeypatch.setattr(world.store, "ensure", only_the_other)
+    monkeypatch.setattr(world.store, "ensure_bucket", only_the_other)
     await world.reconcile()
     assert world.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
     assert world.condition("Ready")[0] == "True"
@@ -233,7 +233,7 @@ async def test_a_silent_bucket_for_backups_holds_up_nothing_else(monkeypatch: py
         await asyncio.sleep(0 if bucket.name != "vault" else 3600)
         return False
 
-    monkeypatch.setattr(world.store, "ensure", silent)
+    monkeypatch.setattr(world.store, "ensure_bucket", silent)
     monkeypatch.setattr(backup, "_LOOK_SECONDS", 0.01)
     await world.reconcile()
     assert world.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
@@ -268,7 +268,7 @@ def jobs(world: World, kind: str) -> list[Object]:
 
 async def gated(world: World) -> Object:
     """The Job that backs up before the upgrade to the version tested."""
-    world.change(version=TESTED)
+    world.change(version=DEFAULT_VERSION)
     await world.reconcile()
     (asked,) = jobs(world, "preflight")
     world.end_job(asked, "Complete")
@@ -285,7 +285,7 @@ def image(world: World) -> tuple[str, int]:
 
 
 OLD_SERVES = (f"ghcr.io/mlflow/mlflow:v{OLD}-full", 1)
-NEW_SERVES = (f"ghcr.io/mlflow/mlflow:v{TESTED}-full", 1)
+NEW_SERVES = (f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full", 1)
 
 
 async def test_tables_move_only_after_a_backup_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ async def test_tables_move_only_after_a_backup_that_is_complete(monkeypatch: pyt
     world.end_job(job, "Complete")
     await world.until_settled()
     assert image(world) == NEW_SERVES
-    assert world.revision == SCHEMA_HEADS[TESTED]
+    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
     assert not jobs(world, "backup"), "a later upgrade wants one of its own"
 
 
@@ -340,7 +340,7 @@ async def test_no_backup_is_made_where_none_is_asked_for(
 ) -> None:
     """The owner's word, or no place to put one."""
     world = await serving(monkeypatch, **spec)
-    world.change(version=TESTED)
+    world.change(version=DEFAULT_VERSION)
     await world.until_settled()
     assert image(world) == NEW_SERVES
     assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]
@@ -361,7 +361,7 @@ async def test_an_upgrade_that_is_given_up_leaves_no_backup_under_way(
 async def test_where_the_tables_fit_no_backup_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is about to be lost."""
     world = await serving(monkeypatch, version="3.17.0")
-    world.change(version=TESTED)
+    world.change(version=DEFAULT_VERSION)
     await world.until_settled()
     assert image(world) == NEW_SERVES
     assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]

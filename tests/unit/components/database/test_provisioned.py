@@ -7,7 +7,7 @@ import pytest
 
 from mlflow_operator.clients.postgres import admin as postgres_admin
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.clients.postgres.errors import fault
+from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.kube import kinds, labels
@@ -16,15 +16,15 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login, Plan
-from mlflow_operator.model.server import Owner
+from mlflow_operator.model.provisioning import DatabasePlan, Login
+from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 from tests.unit.simulation import DOWN, NAME, NAMESPACE, World
 
 ADMIN: Object = {"name": "admin"}
 SPEC: Object = {"database": {"provision": {"host": "shared", "adminSecretRef": ADMIN}}}
-DERIVED = provisioning.derived_name(Owner(NAME, NAMESPACE, ""))
+DERIVED = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
 
 
 @dataclass
@@ -33,37 +33,48 @@ class Postgres:
 
     password: str = "admin-password"
     logins: dict[str, str] = field(default_factory=dict)
-    made: Plan | None = None
-    fault: Fault | None = None
+    made: DatabasePlan | None = None
+    fault: ReconcileError | None = None
     attempts: int = 0
 
     async def provision(
-        self, admin: Connection, ca_path: str | None, plan: Plan, login: Login, where: str, *, anew: bool
+        self,
+        admin: Connection,
+        ca_path: str | None,
+        plan: DatabasePlan,
+        login: Login,
+        where: str,
+        *,
+        anew: bool,
     ) -> None:
         """As the provider does."""
         self.attempts += 1
         if admin.password != self.password:
-            raise fault(Exception("password authentication failed"), "shared:5432", f"{where}.adminSecretRef")
+            raise from_psycopg(
+                Exception("password authentication failed"), "shared:5432", f"{where}.adminSecretRef"
+            )
         if self.fault:
             raise self.fault
         if self.made is None and not anew:
-            raise UserMistake(Reason.DATABASE_LOST, f'The database "{plan.database}" is gone.')
+            raise ConfigurationError(Reason.DATABASE_LOST, f'The database "{plan.database}" is gone.')
         self.made = plan
         self.logins[login.name] = login.password
 
-    async def admit(
-        self, admin: Connection, ca_path: str | None, plan: Plan, login: Login, where: str
+    async def ensure_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, where: str
     ) -> None:
         """As the provider does."""
         assert admin.password == self.password
         self.logins[login.name] = login.password
 
-    async def revoke(self, admin: Connection, ca_path: str | None, plan: Plan, name: str, where: str) -> None:
+    async def delete_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, name: str, where: str
+    ) -> None:
         """As the provider does."""
         assert admin.password == self.password
         self.logins.pop(name, None)
 
-    async def drop(self, admin: Connection, ca_path: str | None, plan: Plan, where: str) -> None:
+    async def drop(self, admin: Connection, ca_path: str | None, plan: DatabasePlan, where: str) -> None:
         """As the provider does."""
         if self.fault:
             raise self.fault
@@ -74,7 +85,7 @@ class Postgres:
     async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
         """As the provider does."""
         if self.logins.get(connection.username) != connection.password or self.made is None:
-            raise fault(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
+            raise from_psycopg(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
         plan = self.made
         limit = plan.connection_limit
         return DatabaseState("UTF8", None, "shared#1", None, plan.role, limit, plan.marker)
@@ -84,7 +95,7 @@ class Postgres:
 def postgres(monkeypatch: pytest.MonkeyPatch) -> Postgres:
     """Empty."""
     made = Postgres()
-    for name in ("provision", "admit", "revoke", "drop"):
+    for name in ("provision", "ensure_login", "delete_login", "drop"):
         monkeypatch.setattr(postgres_admin, name, getattr(made, name))
     return made
 
@@ -393,7 +404,7 @@ async def test_a_postgres_that_is_away_holds_the_end(world: World, postgres: Pos
     assert reason == "DeletionBlocked"
     assert message.startswith("The database is away.")
     assert world.get("Secret", "a-database")
-    annotations = {labels.LET_GO: "true"}
+    annotations = {labels.SKIP_DATA_DELETION: "true"}
     world.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
     await world.reconcile()
     assert world.get("MLflowServer", NAME) is None
@@ -405,7 +416,7 @@ async def test_a_postgres_that_is_away_holds_the_end(world: World, postgres: Pos
 async def test_a_database_of_somebody_else_stays_and_holds_nothing(world: World, postgres: Postgres) -> None:
     """It lost our comment, or the name was taken after ours was dropped by hand."""
     await ready(world)
-    postgres.fault = UserMistake(Reason.NAME_CONFLICT, "It is somebody's.")
+    postgres.fault = ConfigurationError(Reason.NAME_CONFLICT, "It is somebody's.")
     assert await gone(world)
     assert postgres.made
     assert f'untouched: the database "{DERIVED}"' in world.events.published[-1][2]

@@ -149,7 +149,7 @@ async def test_a_pod_that_does_not_end_is_told_and_waited_for(doomed: World) -> 
     _, reason, message = doomed.condition("Ready")
     assert reason == "DeletionBlocked"
     assert 'pod "a-pod"' in message
-    assert "kubectl annotate mlflowserver -n team a mlflow-operator.dev/let-go=true" in message
+    assert "kubectl annotate mlflowserver -n team a mlflow-operator.dev/skip-data-deletion=true" in message
     assert left(doomed) == DATA
 
 
@@ -157,7 +157,7 @@ async def test_a_person_s_word_ends_it_and_the_rest_stays(doomed: World) -> None
     """Whatever is in the way; and what stays is named."""
     doomed.delete()
     await doomed.reconcile()
-    annotate(doomed, labels.LET_GO)
+    annotate(doomed, labels.SKIP_DATA_DELETION)
     await doomed.reconcile()
     assert resource(doomed) is None
     assert left(doomed) == DATA
@@ -172,7 +172,7 @@ async def test_a_resource_that_can_t_be_read_can_be_let_go(doomed: World) -> Non
     doomed.delete()
     await doomed.reconcile()
     assert doomed.condition("Ready")[1] == "DeletionBlocked"
-    annotate(doomed, labels.LET_GO)
+    annotate(doomed, labels.SKIP_DATA_DELETION)
     await doomed.reconcile()
     assert resource(doomed) is None
     assert left(doomed) == DATA
@@ -245,7 +245,7 @@ async def test_what_was_kept_is_told_once_the_server_is_gone(monkeypatch: pytest
     was = resource(world)
     assert was
     world.delete()
-    await retained_event.say(was, world.out())
+    await retained_event.emit_retained_event(was, world.out())
     reason, message = told(world)[-1]
     assert reason == "DataKept"
     assert message == (
@@ -260,7 +260,7 @@ async def test_of_one_that_was_held_it_was_said_before(doomed: World) -> None:
     was = resource(doomed)
     assert was
     before = told(doomed)
-    await retained_event.say(was, doomed.out())
+    await retained_event.emit_retained_event(was, doomed.out())
     assert told(doomed) == before
 
 
@@ -271,7 +271,7 @@ async def test_in_a_namespace_that_goes_nothing_is_said_to_be_kept(monkeypatch: 
     assert was
     world.api.edit("Namespace", "team", lambda live: live["metadata"].update(deletionTimestamp=world.now))
     before = told(world)
-    await retained_event.say(was, world.out())
+    await retained_event.emit_retained_event(was, world.out())
     assert told(world) == before
 
 
@@ -281,7 +281,7 @@ async def test_outside_stores_are_named_as_what_stays(monkeypatch: pytest.Monkey
     was = resource(world)
     assert was
     world.delete()
-    await retained_event.say(was, world.out())
+    await retained_event.emit_retained_event(was, world.out())
     assert "the database one:5432/mlflow and the artifacts at s3://models" in told(world)[-1][1]
     assert EXTERNAL["artifacts"]["s3"]["bucket"] == "models"
 

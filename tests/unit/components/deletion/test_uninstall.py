@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from mlflow_operator import api
 from mlflow_operator.cli import main
 from mlflow_operator.components.deletion import uninstall
-from mlflow_operator.components.deletion.uninstall import Deployed, let_all_go
+from mlflow_operator.components.deletion.uninstall import Deployed, remove_all_finalizers
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.kinds import Kind
@@ -45,7 +45,7 @@ def finalizers(world: World) -> list[str]:
 async def test_every_finalizer_goes_and_what_stays_is_named(world: World) -> None:
     """For each server, with all that would have gone with it."""
     said: list[str] = []
-    await let_all_go(world.api, (), None, said.append)  # type: ignore[arg-type]
+    await remove_all_finalizers(world.api, (), None, said.append)  # type: ignore[arg-type]
     assert finalizers(world) == []
     (line,) = said
     assert line.startswith("team/a: The operator is being uninstalled")
@@ -59,7 +59,7 @@ async def test_every_finalizer_goes_and_what_stays_is_named(world: World) -> Non
 async def test_the_operator_is_stopped_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would put its finalizer on again: so it must be gone, or have had its time, before any is taken off."""
     said: list[str] = []
-    await let_all_go(world.api, (), OPERATOR, said.append)  # type: ignore[arg-type]
+    await remove_all_finalizers(world.api, (), OPERATOR, said.append)  # type: ignore[arg-type]
     stopped = world.api.writes.index(("patch", "Deployment/mlflow-operator"))
     assert stopped < len(world.api.writes) - 1 - world.api.writes[::-1].index(
         ("patch", f"MLflowServer/{NAME}")
@@ -88,7 +88,7 @@ async def test_its_pods_are_waited_for(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(world.api, "list", ends_after_two)
     monkeypatch.setattr(uninstall, "_LOOK_SECONDS", 0.0)
     said: list[str] = []
-    await let_all_go(world.api, (), Deployed("operators", "mlflow-operator"), said.append)  # type: ignore[arg-type]
+    await remove_all_finalizers(world.api, (), Deployed("operators", "mlflow-operator"), said.append)  # type: ignore[arg-type]
     assert said[0] == "The operator is stopped."
     assert (looks, finalizers(world)) == (3, [])
 
@@ -108,7 +108,7 @@ async def test_a_finalizer_that_changes_meanwhile_is_read_anew(
         return await patch(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.api, "json_patch", meets_another)
-    await let_all_go(world.api, (), None, lambda line: None)  # type: ignore[arg-type]
+    await remove_all_finalizers(world.api, (), None, lambda line: None)  # type: ignore[arg-type]
     assert finalizers(world) == ["theirs/one"]
     assert met == 2
 
@@ -121,7 +121,7 @@ async def test_one_that_is_never_at_rest_is_an_error(world: World, monkeypatch: 
 
     monkeypatch.setattr(world.api, "json_patch", never)
     with pytest.raises(Conflict, match="team/a"):
-        await let_all_go(world.api, (), None, lambda line: None)  # type: ignore[arg-type]
+        await remove_all_finalizers(world.api, (), None, lambda line: None)  # type: ignore[arg-type]
 
 
 async def test_with_nothing_to_let_go_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ async def test_with_nothing_to_let_go_it_says_so(monkeypatch: pytest.MonkeyPatch
     world = World(monkeypatch)
     await world.until_settled()
     before, said = [*world.api.writes], [""]
-    await let_all_go(world.api, ("team",), None, said.append)  # type: ignore[arg-type]
+    await remove_all_finalizers(world.api, ("team",), None, said.append)  # type: ignore[arg-type]
     assert world.api.writes == before
     assert "No server is held" in said[-1]
     assert labels.FINALIZER.startswith("mlflow-operator.dev/")
@@ -137,6 +137,6 @@ async def test_with_nothing_to_let_go_it_says_so(monkeypatch: pytest.MonkeyPatch
 
 def test_a_wrong_name_of_the_operator_is_a_usage_error() -> None:
     """Before anything is asked of a cluster."""
-    outcome = CliRunner().invoke(main, ["release", "--operator=mlflow-operator"])
+    outcome = CliRunner().invoke(main, ["remove-finalizers", "--operator=mlflow-operator"])
     assert outcome.exit_code == 2
     assert "NAMESPACE/NAME" in outcome.output

@@ -38,7 +38,7 @@ def asked(spec: Object) -> Any:
     return json.loads(env(pod["containers"][0])[garbage.SETTINGS])
 
 
-def answer(**other: Any) -> garbage.Answer:
+def answer(**other: Any) -> garbage.CollectionResult:
     """One that can be read, some of it changed."""
     found = garbage.parse(json.dumps(SAID | other))
     assert found

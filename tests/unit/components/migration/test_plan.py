@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mlflow_operator.components.migration import plan as upgrade
-from mlflow_operator.components.migration.plan import InForce
-from mlflow_operator.components.migration.preflight_result import Movement, parse
+from mlflow_operator.components.migration.plan import RunningVersion
+from mlflow_operator.components.migration.preflight_result import SchemaChange, parse
 from mlflow_operator.model import jobs
 from mlflow_operator.model.server import Server
 from mlflow_operator.status.conditions import Reason
@@ -18,7 +18,7 @@ HEAD = "dc11669786a5"
 OFFICIAL = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 OLDER = "ghcr.io/mlflow/mlflow:v3.16.1-full"
 SAID = {"version": "3.17.2", "revision": "b7e2c1a4d9f3", "head": HEAD, "movement": "forward", "steps": 2}
-BEFORE = InForce("3.16.1", OLDER, "b7e2c1a4d9f3")
+BEFORE = RunningVersion("3.16.1", OLDER, "b7e2c1a4d9f3")
 
 
 def server(**spec: Any) -> Server:
@@ -34,20 +34,32 @@ def said(**other: Any) -> str:
 @pytest.mark.parametrize(
     ("promise", "before", "revision", "head", "needed"),
     [
-        ("a first start on an empty database", InForce(None, None, None), None, HEAD, False),
-        ("an image of its own there", InForce(None, None, None), None, None, False),
-        ("a first start on tables that fit", InForce(None, None, None), HEAD, HEAD, False),
-        ("a first start on older tables", InForce(None, None, None), "b7e2c1a4d9f3", HEAD, True),
-        ("a first start of an unknown image on tables", InForce(None, None, None), HEAD, None, True),
-        ("nothing changed", InForce("3.17.2", OFFICIAL, HEAD), HEAD, HEAD, False),
-        ("tables moved by somebody else", InForce("3.17.2", OFFICIAL, HEAD), "f4a9b2c7d1e6", HEAD, True),
-        ("tables emptied by somebody else", InForce("3.17.2", OFFICIAL, HEAD), None, HEAD, False),
+        ("a first start on an empty database", RunningVersion(None, None, None), None, HEAD, False),
+        ("an image of its own there", RunningVersion(None, None, None), None, None, False),
+        ("a first start on tables that fit", RunningVersion(None, None, None), HEAD, HEAD, False),
+        ("a first start on older tables", RunningVersion(None, None, None), "b7e2c1a4d9f3", HEAD, True),
+        ("a first start of an unknown image on tables", RunningVersion(None, None, None), HEAD, None, True),
+        ("nothing changed", RunningVersion("3.17.2", OFFICIAL, HEAD), HEAD, HEAD, False),
+        (
+            "tables moved by somebody else",
+            RunningVersion("3.17.2", OFFICIAL, HEAD),
+            "f4a9b2c7d1e6",
+            HEAD,
+            True,
+        ),
+        ("tables emptied by somebody else", RunningVersion("3.17.2", OFFICIAL, HEAD), None, HEAD, False),
         ("another version", BEFORE, "b7e2c1a4d9f3", HEAD, True),
-        ("another image whose tables fit", InForce("3.17.1", "mirror/mlflow:1", HEAD), HEAD, HEAD, True),
+        (
+            "another image whose tables fit",
+            RunningVersion("3.17.1", "mirror/mlflow:1", HEAD),
+            HEAD,
+            HEAD,
+            True,
+        ),
     ],
 )
 def test_a_preflight_is_needed_where_something_could_be_harmed(
-    promise: str, before: InForce, revision: str | None, head: str | None, needed: bool
+    promise: str, before: RunningVersion, revision: str | None, head: str | None, needed: bool
 ) -> None:
     """And costs a first start nothing."""
     assert upgrade.needs_preflight(before, server(), revision, head) is needed, promise
@@ -57,7 +69,7 @@ def test_an_answer_is_read() -> None:
     """All of it, and faults instead of what could not be found out."""
     answer = parse(said())
     assert answer
-    assert (answer.movement, answer.steps, answer.faults) == (Movement.FORWARD, 2, ())
+    assert (answer.movement, answer.steps, answer.faults) == (SchemaChange.FORWARD, 2, ())
     broken = parse(said(version=None, head=None, faults=[{"kind": "database", "said": "refused"}]))
     assert broken
     assert broken.faults[0].said == "refused"
@@ -99,7 +111,7 @@ def test_what_is_no_answer_counts_for_nothing(text: str | None) -> None:
     assert parse(text) is None
 
 
-def refused(server: Server, text: str, before: InForce = BEFORE) -> tuple[Reason, str]:
+def refused(server: Server, text: str, before: RunningVersion = BEFORE) -> tuple[Reason, str]:
     """Why an answer is no leave to go on."""
     answer = parse(text)
     assert answer
@@ -150,18 +162,23 @@ def test_an_own_build_of_the_version_asked_for_is_that_version() -> None:
 @pytest.mark.parametrize(
     ("promise", "before", "revision", "way"),
     [
-        ("what served there", InForce("3.19.0", "own:1", "unheard"), "unheard", "go back to version 3.19.0"),
-        ("what is known to stop there", InForce(None, None, None), HEAD, "go back to version 3.17.2"),
+        (
+            "what served there",
+            RunningVersion("3.19.0", "own:1", "unheard"),
+            "unheard",
+            "go back to version 3.19.0",
+        ),
+        ("what is known to stop there", RunningVersion(None, None, None), HEAD, "go back to version 3.17.2"),
         (
             "who knows",
-            InForce("3.19.0", "own:1", "another"),
+            RunningVersion("3.19.0", "own:1", "another"),
             "unheard",
             "go back to the version that did",
         ),
     ],
 )
 def test_a_newer_schema_is_told_with_the_version_to_go_back_to(
-    promise: str, before: InForce, revision: str, way: str
+    promise: str, before: RunningVersion, revision: str, way: str
 ) -> None:
     """As far as anybody knows it."""
     reason, message = refused(server(), said(revision=revision, movement="unknown", steps=None), before)
@@ -176,12 +193,12 @@ def test_a_newer_schema_is_told_with_the_version_to_go_back_to(
         ("tables move", {}, BEFORE, "forward", True),
         ("their owner accepts errors", {"upgrade": {"strategy": "RollingUpdate"}}, BEFORE, "forward", False),
         ("tables fit", {}, BEFORE, "none", False),
-        ("the same image, on a backup", {}, InForce("3.17.2", OFFICIAL, HEAD), "forward", False),
-        ("a first start", {}, InForce(None, None, None), "forward", False),
+        ("the same image, on a backup", {}, RunningVersion("3.17.2", OFFICIAL, HEAD), "forward", False),
+        ("a first start", {}, RunningVersion(None, None, None), "forward", False),
     ],
 )
 def test_servers_stop_only_where_tables_move_under_others(
-    promise: str, spec: Any, before: InForce, movement: str, stops: bool
+    promise: str, spec: Any, before: RunningVersion, movement: str, stops: bool
 ) -> None:
     """What is to stop: servers of another version than the tables will be for."""
     still: dict[str, Any] = {} if movement == "forward" else {"revision": HEAD, "steps": 0}

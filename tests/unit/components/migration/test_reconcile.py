@@ -7,9 +7,9 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import UserMistake
+from mlflow_operator.status.errors import ConfigurationError
 from tests.unit.simulation import CutOff, World, answer, version_of
 
 OLD = "3.14.0"
@@ -33,7 +33,7 @@ async def old(monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.fixture
 async def new(monkeypatch: pytest.MonkeyPatch) -> World:
     """A server of the version tested."""
-    return await serving(monkeypatch, TESTED)
+    return await serving(monkeypatch, DEFAULT_VERSION)
 
 
 def jobs(world: World, kind: str) -> list[Object]:
@@ -71,7 +71,7 @@ async def asked(world: World, **spec: Any) -> Object:
 async def migrating(world: World) -> Object:
     """To the tested version, until its migration Job begins; gives it."""
     before = {job["metadata"]["uid"] for job in jobs(world, "migrate")}
-    world.end_job(await asked(world, version=TESTED), "Complete")
+    world.end_job(await asked(world, version=DEFAULT_VERSION), "Complete")
     for _ in range(4):
         await world.reconcile()
         world.settle(jobs=False)
@@ -91,7 +91,7 @@ def running(world: World, job: Object) -> None:
 async def test_nothing_is_touched_before_the_image_has_answered(old: World) -> None:
     """The pods are the very same ones; the Job runs the new image in the server's own environment."""
     before = deployment(old)
-    job = await asked(old, version=TESTED)
+    job = await asked(old, version=DEFAULT_VERSION)
     assert deployment(old) == before
     status_, reason, message = old.condition("UpgradeReady")
     assert (status_, reason) == ("False", "Progressing")
@@ -99,7 +99,7 @@ async def test_nothing_is_touched_before_the_image_has_answered(old: World) -> N
     assert old.condition("ServerAvailable")[0] == "True"
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (server,) = before["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == IMAGE.format(TESTED)
+    assert container["image"] == IMAGE.format(DEFAULT_VERSION)
     assert {variable["name"]: variable for variable in container["env"]} == {
         v["name"]: v for v in server["env"]
     }
@@ -118,13 +118,13 @@ async def test_servers_stop_while_tables_move(old: World) -> None:
     old.now = "2026-01-01T01:00:42Z"
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(TESTED), 1)
-    assert status(old)["version"] == TESTED
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1)
+    assert status(old)["version"] == DEFAULT_VERSION
     assert status(old)["upgrade"] == {
         "fromVersion": OLD,
-        "toVersion": TESTED,
+        "toVersion": DEFAULT_VERSION,
         "fromRevision": SCHEMA_HEADS[OLD],
-        "toRevision": SCHEMA_HEADS[TESTED],
+        "toRevision": SCHEMA_HEADS[DEFAULT_VERSION],
         "startTime": "2026-01-01T01:00:00Z",
         "completionTime": "2026-01-01T01:00:42Z",
         "downtimeSeconds": 42,
@@ -134,7 +134,7 @@ async def test_servers_stop_while_tables_move(old: World) -> None:
 
 async def test_no_table_moves_under_a_pod_that_is_on_its_way_out(old: World) -> None:
     """It may still write, for as long as its last requests take."""
-    old.end_job(await asked(old, version=TESTED), "Complete")
+    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete")
     for _ in range(3):
         await old.reconcile()  # and Kubernetes does nothing: the pod is still there
     assert deployment(old)["spec"]["replicas"] == 0
@@ -150,7 +150,7 @@ async def test_servers_go_on_while_tables_move_if_their_owner_accepts_it(
     await migrating(old)
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
     await old.until_settled()
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
     assert old.condition("Ready")[0] == "True"
     assert status(old)["upgrade"]["downtimeSeconds"] == 0
 
@@ -158,14 +158,14 @@ async def test_servers_go_on_while_tables_move_if_their_owner_accepts_it(
 async def test_where_the_tables_fit_nobody_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """A patch release: one pod after another, and no migration Job."""
     world = await serving(monkeypatch, "3.17.0")
-    world.end_job(await asked(world, version=TESTED), "Complete")
+    world.end_job(await asked(world, version=DEFAULT_VERSION), "Complete")
     await world.reconcile()
-    assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(TESTED), 1)
+    assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1)
     await world.until_settled()
     assert len(jobs(world, "migrate")) == 1, "the first start's"
     assert not jobs(world, "preflight")
     told = status(world)["upgrade"]
-    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == ("3.17.0", TESTED, 0)
+    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == ("3.17.0", DEFAULT_VERSION, 0)
 
 
 async def test_what_is_not_an_upgrade_asks_nobody(new: World) -> None:
@@ -178,7 +178,7 @@ async def test_what_is_not_an_upgrade_asks_nobody(new: World) -> None:
         lambda live: live["spec"]["template"]["spec"]["containers"][0].update(image="theirs:1"),
     )
     await new.until_settled()
-    assert image(new) == IMAGE.format(TESTED)
+    assert image(new) == IMAGE.format(DEFAULT_VERSION)
     assert not [name for _, name in new.api.writes if "preflight" in name]
     assert "upgrade" not in status(new)
 
@@ -190,14 +190,14 @@ async def test_a_downgrade_is_refused_and_the_server_serves_on_untouched(new: Wo
     await new.until_settled()
     state, reason, message = new.condition("UpgradeReady")
     assert (state, reason) == ("False", "SchemaNewerThanImage")
-    assert f"go back to version {TESTED}" in message
+    assert f"go back to version {DEFAULT_VERSION}" in message
     assert "restore one" in message
     assert deployment(new) == before
     assert new.condition("ServerAvailable")[0] == "True"
     assert new.condition("Ready")[1] == "SchemaNewerThanImage"
     assert (False, reason, message) in new.events.published
     assert "upgrade" not in status(new)
-    new.change(version=TESTED)
+    new.change(version=DEFAULT_VERSION)
     await new.until_settled()
     assert new.condition("Ready")[0] == "True"
     assert not jobs(new, "preflight")
@@ -218,19 +218,19 @@ async def test_a_database_that_a_newer_server_has_moved_is_refused_at_a_first_st
 ) -> None:
     """A server made anew on data of a newer one, with an older version named."""
     world = World(monkeypatch, {"version": OLD})
-    world.revision = SCHEMA_HEADS[TESTED]
+    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await world.until_settled()
     state, reason, message = world.condition("Ready")
     assert (state, reason) == ("False", "SchemaNewerThanImage")
-    assert f"go back to version {TESTED}" in message
+    assert f"go back to version {DEFAULT_VERSION}" in message
     assert world.get("Deployment", "a") is None
-    assert world.revision == SCHEMA_HEADS[TESTED]
+    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
 
 
 def refusing(kind: str, said: str) -> str:
     """An answer with one fault."""
     return json.dumps(
-        json.loads(answer(IMAGE.format(TESTED), SCHEMA_HEADS[OLD]))
+        json.loads(answer(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD]))
         | {"faults": [{"kind": kind, "said": said}]}
     )
 
@@ -238,7 +238,7 @@ def refusing(kind: str, said: str) -> str:
 async def test_what_a_preflight_finds_is_told_and_asked_again_until_it_is_mended(old: World) -> None:
     """The server of before serves on; and who mends the cause need do nothing else."""
     before = deployment(old)
-    old.end_job(await asked(old, version=TESTED), "Failed", refusing("bucket", "403 Forbidden"))
+    old.end_job(await asked(old, version=DEFAULT_VERSION), "Failed", refusing("bucket", "403 Forbidden"))
     await old.reconcile()
     state, reason, message = old.condition("UpgradeReady")
     assert (state, reason) == ("False", "PreflightFailed")
@@ -257,10 +257,10 @@ async def test_what_a_preflight_finds_is_told_and_asked_again_until_it_is_mended
     assert deployment(old) == before
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-FIT = answer(IMAGE.format(TESTED), SCHEMA_HEADS[OLD])
+FIT = answer(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD])
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ FIT = answer(IMAGE.format(TESTED), SCHEMA_HEADS[OLD])
 async def test_no_answer_is_never_leave_to_go_on(old: World, how: str, code: int, said: str) -> None:
     """However the Job ended, and whatever it left in the place of an answer."""
     before = deployment(old)
-    job = await asked(old, version=TESTED)
+    job = await asked(old, version=DEFAULT_VERSION)
     old.end_job(job, how, said or "-")
     old.end_container(job, code, said, "Succeeded")
     for _ in range(3):
@@ -292,7 +292,7 @@ async def test_no_answer_is_never_leave_to_go_on(old: World, how: str, code: int
 
 async def test_a_preflight_whose_pod_is_gone_is_asked_again(old: World) -> None:
     """What it said went with its pod."""
-    job = await asked(old, version=TESTED)
+    job = await asked(old, version=DEFAULT_VERSION)
     old.end_job(job, "Complete")
     del old.api.objects["Pod", f"{job['metadata']['name']}-pod"]
     await old.reconcile()
@@ -300,17 +300,17 @@ async def test_a_preflight_whose_pod_is_gone_is_asked_again(old: World) -> None:
     old.now = "2026-01-01T00:00:15Z"
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
 async def test_an_image_that_holds_another_version_is_told(old: World) -> None:
     """A mirror's tag may lie."""
-    said = FIT.replace(f'"version": "{TESTED}"', '"version": "3.16.9"')
-    old.end_job(await asked(old, version=TESTED), "Complete", said)
+    said = FIT.replace(f'"version": "{DEFAULT_VERSION}"', '"version": "3.16.9"')
+    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete", said)
     await old.reconcile()
     state, reason, message = old.condition("UpgradeReady")
     assert (state, reason) == ("False", "PreflightFailed")
-    assert f"holds MLflow 3.16.9, and {TESTED} was asked for" in message
+    assert f"holds MLflow 3.16.9, and {DEFAULT_VERSION} was asked for" in message
     assert image(old) == IMAGE.format(OLD)
 
 
@@ -320,7 +320,7 @@ async def test_an_image_of_ones_own_makes_its_first_tables_unasked(monkeypatch: 
     while not jobs(world, "migrate"):
         world.settle(jobs=False)
         await world.reconcile()
-    for revision in ("half-way", SCHEMA_HEADS[TESTED]):
+    for revision in ("half-way", SCHEMA_HEADS[DEFAULT_VERSION]):
         world.revision = revision
         await world.reconcile()
     await world.until_settled()
@@ -333,14 +333,14 @@ async def test_the_version_of_an_image_of_ones_own_is_what_it_says(old: World) -
     old.change(version=None, image="own/mlflow:9")
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert (status(old)["version"], status(old)["image"]) == (TESTED, "own/mlflow:9")
-    assert status(old)["upgrade"]["toVersion"] == TESTED
+    assert (status(old)["version"], status(old)["image"]) == (DEFAULT_VERSION, "own/mlflow:9")
+    assert status(old)["upgrade"]["toVersion"] == DEFAULT_VERSION
 
 
 async def test_servers_do_not_stop_for_a_migration_that_would_be_refused(old: World) -> None:
     """What the operator itself sees in the database counts as well."""
-    old.obstacle = UserMistake(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
-    old.end_job(await asked(old, version=TESTED), "Complete")
+    old.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete")
     await old.reconcile()
     assert old.condition("UpgradeReady") == ("False", "DatabasePrivilegeMissing", "The user may not.")
     assert deployment(old)["spec"]["replicas"] == 1
@@ -369,7 +369,7 @@ async def test_deleting_the_job_that_failed_tries_once_more(old: World) -> None:
     del old.api.objects["Job", job["metadata"]["name"]]
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
     assert status(old)["upgrade"]["completionTime"]
 
 
@@ -382,20 +382,20 @@ async def test_changing_the_version_back_recovers_from_a_failed_migration(old: W
     assert old.condition("Ready")[0] == "True"
     assert "upgrade" not in status(old)
     assert image(old) == IMAGE.format(OLD)
-    old.change(version=TESTED)
+    old.change(version=DEFAULT_VERSION)
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
 async def test_a_migration_that_broke_off_after_its_last_word_counts(old: World) -> None:
     """The transaction was committed, and the pod died before it could say so."""
     job = await migrating(old)
-    old.revision = SCHEMA_HEADS[TESTED]
+    old.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     old.end_job(job, "Failed", "")
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
 async def test_changed_back_while_tables_move_the_servers_wait_for_the_end(old: World) -> None:
@@ -443,8 +443,8 @@ async def test_changed_back_too_late_the_newer_tables_are_told(old: World) -> No
     old.end_job(job, "Complete")
     await old.until_settled()
     assert old.condition("Ready")[1] == "SchemaNewerThanImage"
-    assert f"go back to version {TESTED}" in old.condition("Ready")[2]
-    old.change(version=TESTED)
+    assert f"go back to version {DEFAULT_VERSION}" in old.condition("Ready")[2]
+    old.change(version=DEFAULT_VERSION)
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
 
@@ -466,7 +466,7 @@ async def test_a_server_that_waits_for_a_way_out_is_still_looked_after(
     assert deployment(world)["spec"]["replicas"] == 2
     del world.api.objects["Deployment", "a"]
     await world.until_settled()
-    assert image(world) == IMAGE.format(TESTED)
+    assert image(world) == IMAGE.format(DEFAULT_VERSION)
     assert world.condition("ServerAvailable")[0] == "True"
 
 
@@ -475,21 +475,21 @@ async def test_a_server_that_slept_wakes_to_the_version_asked_for(old: World) ->
     old.change(suspend=True)
     await old.until_settled()
     asleep = deployment(old)["spec"]["template"]
-    old.change(version=TESTED)
+    old.change(version=DEFAULT_VERSION)
     await old.until_settled()
     assert deployment(old)["spec"]["template"] == asleep
     old.change(suspend=False)
     await old.until_settled()
     assert old.condition("Ready")[0] == "True"
-    assert image(old) == IMAGE.format(TESTED)
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
 async def test_the_same_upgrade_after_a_backup_moves_the_tables_again(old: World) -> None:
     """The Job that did so the first time is still there, and proves nothing any more."""
     for _ in range(2):
-        old.change(version=TESTED)
+        old.change(version=DEFAULT_VERSION)
         await old.until_settled()
-        assert (old.revision, image(old)) == (SCHEMA_HEADS[TESTED], IMAGE.format(TESTED))
+        assert (old.revision, image(old)) == (SCHEMA_HEADS[DEFAULT_VERSION], IMAGE.format(DEFAULT_VERSION))
         old.change(version=OLD)
         old.revision = SCHEMA_HEADS[OLD]
         await old.until_settled()
@@ -526,7 +526,7 @@ async def test_killed_at_any_step_of_an_upgrade_it_ends_well(
     """For each N: the process dies after the Nth write of an upgrade, a fresh one goes on from what it finds."""
     whole = await serving(monkeypatch, OLD, **spec)
     first = len(whole.api.writes)
-    whole.change(version=TESTED)
+    whole.change(version=DEFAULT_VERSION)
     await whole.until_settled()
     count = len(whole.api.writes) - first
     assert count > 8, whole.api.writes[first:]
@@ -534,18 +534,18 @@ async def test_killed_at_any_step_of_an_upgrade_it_ends_well(
         world = await serving(monkeypatch, OLD, **spec)
         Rules(world, backed_up=bool(spec))
         world.api.dies_after = len(world.api.writes) + n
-        world.change(version=TESTED)
+        world.change(version=DEFAULT_VERSION)
         with pytest.raises((CutOff, BaseExceptionGroup)):
             await world.until_settled()
         world.api.dies_after = None
         await world.until_settled()
         at = f"cut off after write {n}: {whole.api.writes[first:][n]}"
         assert world.condition("Ready")[0] == "True", at
-        assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(TESTED), 1), at
-        assert status(world)["version"] == TESTED, at
+        assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1), at
+        assert status(world)["version"] == DEFAULT_VERSION, at
         assert [len(jobs(world, kind)) for kind in ("migrate", "preflight", "backup")] == [2, 0, 0], at
         told = status(world)["upgrade"]
-        assert (told["fromVersion"], told["toVersion"]) == (OLD, TESTED), at
+        assert (told["fromVersion"], told["toVersion"]) == (OLD, DEFAULT_VERSION), at
         assert told["completionTime"], at
 
 
@@ -567,13 +567,13 @@ async def test_killed_at_any_step_of_a_failing_upgrade_the_old_server_serves(
 
     whole = await serving(monkeypatch, OLD)
     first = len(whole.api.writes)
-    whole.change(version=TESTED)
+    whole.change(version=DEFAULT_VERSION)
     await story(whole)
     for n in range(len(whole.api.writes) - first):
         world = await serving(monkeypatch, OLD)
         Rules(world)
         world.api.dies_after = len(world.api.writes) + n
-        world.change(version=TESTED)
+        world.change(version=DEFAULT_VERSION)
         with pytest.raises((CutOff, BaseExceptionGroup)):
             await story(world)
         world.api.dies_after = None

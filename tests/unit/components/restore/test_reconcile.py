@@ -7,7 +7,7 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import NAMESPACE, CutOff, World
 
 FROM: Object = {"serverName": "old"}
@@ -92,10 +92,10 @@ async def test_tables_of_an_older_version_move_after_they_are_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Asked for by name; by itself the server goes on at the backup's version."""
-    world = asking(monkeypatch, version=TESTED)
+    world = asking(monkeypatch, version=DEFAULT_VERSION)
     world.backed_up = SCHEMA_HEADS[OLD]
     await world.until_settled(20)
-    assert world.revision == SCHEMA_HEADS[TESTED]
+    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
     assert world.condition("Ready")[0] == "True"
 
     world = asking(monkeypatch)
@@ -110,7 +110,7 @@ async def test_tables_of_an_older_version_move_after_they_are_restored(
 async def test_a_database_with_data_is_never_restored_into(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused without a Job; whoever takes the wish away goes on with what is there."""
     world = asking(monkeypatch)
-    world.revision = SCHEMA_HEADS[TESTED]
+    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     for _ in range(4):
         await world.reconcile()
         world.settle()
@@ -168,10 +168,10 @@ async def test_a_failed_restore_tells_why_and_waits_for_a_person(monkeypatch: py
 async def test_a_backup_that_is_too_new_is_taken_once_the_version_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another image makes another try."""
     world = asking(monkeypatch, version=OLD)
-    fail(world, await begun(world), "newer", f"{TESTED} {SCHEMA_HEADS[TESTED]}")
+    fail(world, await begun(world), "newer", f"{DEFAULT_VERSION} {SCHEMA_HEADS[DEFAULT_VERSION]}")
     await world.reconcile()
     assert world.condition("SchemaReady")[1] == "RestoreRefused"
-    world.change(version=TESTED)
+    world.change(version=DEFAULT_VERSION)
     await world.until_settled(20)
     assert world.condition("Ready")[0] == "True"
 

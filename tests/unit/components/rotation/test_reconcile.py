@@ -14,7 +14,7 @@ from mlflow_operator.model import postgres_uri
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import Login
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import NotReady, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.unit.simulation import NAME, NAMESPACE, CutOff, Store, World
 
 LATER = "2026-01-01T00:00:00Z"
@@ -27,14 +27,14 @@ class Database:
     """Who gets in, and by which password."""
 
     logins: dict[str, str] = field(default_factory=dict)
-    fault: NotReady | None = None
+    fault: TransientError | None = None
 
-    async def admit(self, connection: Connection, owner: str, login: Login, field: str) -> None:
+    async def ensure_login(self, connection: Connection, owner: str, login: Login, field: str) -> None:
         """Lets another one in."""
         self.check(connection)
         self.logins[login.name] = login.password
 
-    async def revoke(self, connection: Connection, owner: str, name: str, field: str) -> None:
+    async def delete_login(self, connection: Connection, owner: str, name: str, field: str) -> None:
         """Shuts one out."""
         self.check(connection)
         assert name != connection.username, "shuts itself out"
@@ -63,28 +63,28 @@ class Files(Store):
             found = self.world.secret("a-artifacts")
             self.users[found["accessKeyID"]] = found["secretAccessKey"]
 
-    async def ensure(self, bucket: Any, create: bool) -> bool:
+    async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Fine for who is known."""
-        await super().ensure(bucket, create)
+        await super().ensure_bucket(bucket, create)
         self.start()
         if bucket.access_key not in self.users:
             self.strangers += 1
         if self.users.get(bucket.access_key) != bucket.secret_key:
-            raise UserMistake(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
+            raise ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
         return False
 
-    def knows(self, access_key_id: str) -> bool:
+    def has_user(self, access_key_id: str) -> bool:
         """Whether anybody has it."""
         self.start()
         return access_key_id in self.users
 
-    async def admit(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
         """Lets another one in, at the root key's word."""
         assert self.users[admin.key.id] == admin.key.secret
         assert "arn:aws:s3:::mlflow/*" in str(policy)
         self.users[user.id] = user.secret
 
-    async def revoke(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
         """Shuts one out, at the root key's word."""
         assert self.users[admin.key.id] == admin.key.secret
         assert access_key_id != admin.key.id, "nobody would get in any more"
@@ -165,8 +165,8 @@ async def started(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -
     """A server that is Ready and at rest."""
     world, database = World(monkeypatch, spec), Database()
     world.store = Files(world)
-    monkeypatch.setattr(postgres_logins, "admit", database.admit)
-    monkeypatch.setattr(postgres_logins, "revoke", database.revoke)
+    monkeypatch.setattr(postgres_logins, "ensure_login", database.ensure_login)
+    monkeypatch.setattr(postgres_logins, "delete_login", database.delete_login)
     await world.until_settled()
     assert world.condition("Ready")[0] == "True"
     database.logins["mlflow"] = world.secret("a-database")["password"]
@@ -368,7 +368,7 @@ async def test_a_deployment_that_was_not_rolled_yet_keeps_the_old_one(
 async def test_a_database_that_is_away_is_waited_for_and_told(running: Rotating) -> None:
     """What is in use goes on."""
     world = running.world
-    running.database.fault = NotReady(Reason.DATABASE_UNREACHABLE, "The database is away.")
+    running.database.fault = TransientError(Reason.DATABASE_UNREACHABLE, "The database is away.")
     world.change(rotateCredentialsAt=LATER)
     await world.reconcile()
     assert world.condition("CredentialsReady") == (

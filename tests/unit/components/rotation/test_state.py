@@ -3,9 +3,11 @@
 import pytest
 
 from mlflow_operator.components.rotation import state as rotation
-from mlflow_operator.components.rotation.state import Pair, Stage
+from mlflow_operator.components.rotation.state import CredentialKeys, Stage
 
-PAIR = Pair("username", "password", lambda values: {"uri": f"{values['username']}:{values['password']}@"})
+PAIR = CredentialKeys(
+    "username", "password", lambda values: {"uri": f"{values['username']}:{values['password']}@"}
+)
 NOW = "2026-01-02T00:00:00Z"
 FIRST = {"username": "one", "password": "1", "uri": "one:1@", "host": "there"}
 
@@ -45,7 +47,7 @@ def test_a_whole_rotation() -> None:
     assert rotation.stage(FIRST, PAIR, True) is Stage.BEGIN
     begun = rotation.begun(FIRST, PAIR, "two", "2", NOW)
     assert begun.items() >= FIRST.items()
-    assert rotation.stage(begun, PAIR, False) is Stage.LET_IN
+    assert rotation.stage(begun, PAIR, False) is Stage.GRANT
     switched = rotation.switched(begun, PAIR)
     assert switched == {
         "username": "two",
@@ -55,10 +57,10 @@ def test_a_whole_rotation() -> None:
         "previousUsername": "one",
         "rotatedAt": NOW,
     }
-    assert rotation.stage(switched, PAIR, True) is Stage.SHUT_OUT, "one ends before the next begins"
+    assert rotation.stage(switched, PAIR, True) is Stage.REVOKE, "one ends before the next begins"
     ended = rotation.ended(switched, PAIR)
     assert "previousUsername" not in ended
-    assert rotation.stage(ended, PAIR, False) is Stage.REST
+    assert rotation.stage(ended, PAIR, False) is Stage.IDLE
 
 
 def test_half_a_note_is_no_note() -> None:

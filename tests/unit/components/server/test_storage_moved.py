@@ -3,9 +3,9 @@
 import pytest
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.versions import SCHEMA_HEADS, TESTED
+from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import Fault, UserMistake
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 from tests.unit.simulation import DOWN, EXTERNAL, URI, CutOff, World
 
 ALLOW = "Allow"
@@ -73,15 +73,15 @@ async def test_a_container_that_starts_while_the_new_schema_is_made_finds_the_ol
 
 
 @pytest.mark.parametrize(
-    "away", [DOWN, UserMistake(Reason.DATABASE_ENCODING_UNSUPPORTED, "It is SQL_ASCII.")]
+    "away", [DOWN, ConfigurationError(Reason.DATABASE_ENCODING_UNSUPPORTED, "It is SQL_ASCII.")]
 )
 async def test_a_new_database_that_does_not_do_leaves_the_server_where_it_is(
-    external: World, away: Fault
+    external: World, away: ReconcileError
 ) -> None:
     """Told, and nothing touched; pointing back is all it takes."""
     before = uri(external), template(external)
     point_elsewhere(external)
-    external.revision = SCHEMA_HEADS[TESTED]
+    external.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     external.database_fault = away
     for _ in range(3):
         await external.reconcile()
@@ -103,18 +103,18 @@ async def test_a_database_of_a_newer_mlflow_is_refused(external: World) -> None:
     await external.until_settled()
     before = template(external), sum(kind == "Job" for kind, _ in external.api.objects)
     point_elsewhere(external)
-    external.revision = SCHEMA_HEADS[TESTED]
+    external.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await external.reconcile()
     status, reason, message = external.condition("SchemaReady")
     assert (status, reason) == ("False", "StorageChangeRefused")
-    assert f"holds the tables of MLflow {TESTED}" in message
+    assert f"holds the tables of MLflow {DEFAULT_VERSION}" in message
     assert (template(external), sum(kind == "Job" for kind, _ in external.api.objects)) == before
     assert "@one" in uri(external)
 
 
 async def test_a_new_bucket_that_does_not_do_leaves_the_server_where_it_is(external: World) -> None:
     """It may not be there, or not be written to."""
-    external.store.fault = UserMistake(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    external.store.fault = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
     external.change(storageChangePolicy=ALLOW, artifacts=ELSEWHERE)
     for _ in range(3):
         await external.reconcile()
@@ -132,7 +132,7 @@ async def test_a_bucket_that_goes_away_where_it_is_touches_no_pod_and_stops_no_r
     external: World,
 ) -> None:
     """Only another place must be ready first."""
-    external.store.fault = UserMistake(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    external.store.fault = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
     external.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
     await external.reconcile()
     live = external.get("Deployment", "a")
@@ -189,7 +189,9 @@ async def test_cut_off_after_any_write_the_server_is_on_one_of_both_and_ends_on_
         world.api.dies_after = len(world.api.writes) + n
         with pytest.raises((CutOff, BaseExceptionGroup)):
             await world.until_settled()
-        assert "@one" in uri(world) or world.revision == SCHEMA_HEADS[TESTED], f"cut off after write {n}"
+        assert "@one" in uri(world) or world.revision == SCHEMA_HEADS[DEFAULT_VERSION], (
+            f"cut off after write {n}"
+        )
         world.api.dies_after = None
         await world.until_settled()
         assert "@two" in uri(world)
