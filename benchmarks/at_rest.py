@@ -1,102 +1,109 @@
-"""API writes, API requests and memory of the operator while ten servers are at rest."""
+"""API writes, API requests and memory of the operator while nothing changes on ten servers."""
 
 import time
 
 from tests.e2e.kube import Kube
-from tests.e2e.server import LITTLE, Server, small
+from tests.e2e.server import SMALL_RESOURCES, Server, small_spec
 
 from benchmarks import audit, stores
 from benchmarks.capacity import Resources
 from benchmarks.lab import Lab
 from benchmarks.memory import WorkingSet
-from benchmarks.rows import Row, at_least_one, below, none_of, reported
+from benchmarks.rows import Row, must_be_below, must_be_positive, must_be_zero, without_target
 from benchmarks.waits import is_ready
 
-SERVERS, SECONDS = 10, 300.0
-QUICK_SERVERS, QUICK_SECONDS = 3, 70.0
-SETTLED, QUICK_SETTLED = 65.0, 15.0
-"""Seconds without a write before the window begins; in a full run longer than a resync."""
+SERVER_COUNT, WINDOW_SECONDS = 10, 300.0
+QUICK_SERVER_COUNT, QUICK_WINDOW_SECONDS = 3, 70.0
+QUIET_SECONDS, QUICK_QUIET_SECONDS = 65.0, 15.0
+"""Time without a write before the measurement; in a full run longer than a resync."""
 
-MEMORY_LIMIT = 120.0
-ALL_READY = 600.0
+MAX_MEMORY_MIB = 120.0
+ALL_READY_TIMEOUT_SECONDS = 600.0
 
 
 def peak_requests(quick: bool) -> Resources:
-    """Of the shared stores, all servers, and the second replica of one of them."""
-    servers = QUICK_SERVERS if quick else SERVERS
-    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * (servers + 1)
+    """Peak requests: the shared stores, all servers, and a second replica of one of them."""
+    servers = QUICK_SERVER_COUNT if quick else SERVER_COUNT
+    return stores.REQUESTS + Resources.of(SMALL_RESOURCES["requests"]) * (servers + 1)
 
 
-def take(lab: Lab) -> list[Row]:
-    """Four rows, measured in one window that includes a resync of every server."""
-    servers, seconds = (QUICK_SERVERS, QUICK_SECONDS) if lab.quick else (SERVERS, SECONDS)
+def measure(lab: Lab) -> list[Row]:
+    """Return four rows, measured in one window that includes a resync of every server."""
+    servers, seconds = (
+        (QUICK_SERVER_COUNT, QUICK_WINDOW_SECONDS) if lab.quick else (SERVER_COUNT, WINDOW_SECONDS)
+    )
     shared, template = lab.stores(), lab.migrated_database()
-    with lab.namespace("rest") as kube, audit.counted(kube):
+    with lab.namespace("rest") as kube, audit.count_requests(kube):
         kube.apply(*shared.secrets())
         for number in range(servers):
-            database = shared.database(f"rest_{number}", template)
-            Server(kube, f"rest-{number}").apply(small(**shared.spec(database)))
+            database = shared.create_database(f"rest_{number}", template)
+            Server(kube, f"rest-{number}").apply(small_spec(**shared.spec(database)))
 
         def ready() -> int:
             return sum(map(is_ready, kube.list("MLflowServer")))
 
-        lab.until(
+        lab.wait_for(
             f"{servers} servers are Ready",
             lambda: ready() == servers,
-            ALL_READY,
+            ALL_READY_TIMEOUT_SECONDS,
             0.5,
             state=lambda: f"{ready()} are Ready",
         )
-        lab.say(f"{servers} servers are Ready")
-        _settle(lab, kube)
-        lab.say(f"measuring for {seconds:.0f} s")
+        lab.log(f"{servers} servers are Ready")
+        _wait_until_quiet(lab, kube)
+        lab.log(f"measuring for {seconds:.0f} s")
 
-        since, before = audit.now(), audit.requests(kube)
+        since, before = audit.current_time(), audit.request_count(kube)
         with WorkingSet(kube) as memory:
             time.sleep(seconds)
-        to, asked = audit.now(), audit.requests(kube) - before
-        # the operator also looks at servers that are suspended
-        everywhere = len(lab.cluster().servers)
-        written = audit.writes(audit.read(kube), since, to)
-        for write in written[:20]:
-            lab.say(f"written at rest: {write}")
+        to, request_count = audit.current_time(), audit.request_count(kube) - before
+        # the operator also reconciles suspended servers
+        server_count = len(lab.cluster().servers)
+        writes = audit.operator_writes(audit.read_log(kube), since, to)
+        for write in writes[:20]:
+            lab.log(f"write without a change: {write}")
         return [
-            none_of(f"writes at rest, {servers} servers, {seconds:.0f} s", [len(written)]),
-            at_least_one(
-                "writes when one Deployment is edited (control)", _control(lab, Server(kube, "rest-0"), to)
+            must_be_zero(f"API writes without changes, {servers} servers, {seconds:.0f} s", [len(writes)]),
+            must_be_positive(
+                "API writes after one edit of a Deployment (control)",
+                _count_control_writes(lab, Server(kube, "rest-0"), to),
             ),
-            below(
+            must_be_below(
                 f"working set of the leader, {servers} servers, {seconds:.0f} s",
-                [memory.peak],
-                MEMORY_LIMIT,
+                [memory.peak_mib],
+                MAX_MEMORY_MIB,
                 "MiB",
             ),
-            reported("API requests a minute at rest, a server", [asked / seconds * 60 / everywhere], ""),
+            without_target(
+                "API requests per minute and server without changes",
+                [request_count / seconds * 60 / server_count],
+                "",
+            ),
         ]
 
 
-def _settle(lab: Lab, kube: Kube) -> None:
-    """Waits for a period without writes: status updates follow a start."""
-    quiet = QUICK_SETTLED if lab.quick else SETTLED
+def _wait_until_quiet(lab: Lab, kube: Kube) -> None:
+    """Wait for a period without writes, because a start is followed by status updates."""
+    quiet = QUICK_QUIET_SECONDS if lab.quick else QUIET_SECONDS
 
     def nothing() -> bool:
         moment = time.time() - quiet
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
-        return not audit.writes(audit.read(kube), since, audit.now())
+        return not audit.operator_writes(audit.read_log(kube), since, audit.current_time())
 
-    lab.until(f"the operator has written nothing for {quiet:.0f} s", nothing, 300, 5)
+    lab.wait_for(f"the operator has written nothing for {quiet:.0f} s", nothing, 300, 5)
 
 
-def _control(lab: Lab, server: Server, since: str) -> int:
-    """Number of writes that follow one edit."""
+def _count_control_writes(lab: Lab, server: Server, since: str) -> int:
+    """Edit a Deployment; returns the number of the operator's writes that follow."""
     kube = server.kube
     kube.patch("Deployment", server.name, {"spec": {"replicas": 2}})
-    lab.until(
-        "the edit is repaired", lambda: kube.need("Deployment", server.name)["spec"]["replicas"] == 1, 30
+    lab.wait_for(
+        "the edit is repaired", lambda: kube.require("Deployment", server.name)["spec"]["replicas"] == 1, 30
     )
 
     def seen() -> int:
-        return len(audit.writes(audit.read(kube), since, audit.now()))
+        return len(audit.operator_writes(audit.read_log(kube), since, audit.current_time()))
 
-    lab.until("the audit log has the repair", seen, 30, 1)
+    lab.wait_for("the audit log has the repair", seen, 30, 1)
     return seen()

@@ -1,4 +1,4 @@
-"""A client that sends requests all the time, and the longest time without an answer."""
+"""A client that sends requests continuously, and measures the longest time without an answer."""
 
 import itertools
 import threading
@@ -7,54 +7,56 @@ from types import TracebackType
 
 import requests
 
-from benchmarks.waits import ASKED, Waits
+from benchmarks.waits import SEARCH_PATH, Waits
 
-PACE = 0.05
-"""Seconds between two requests: the precision of the measured gap."""
+INTERVAL_SECONDS = 0.05
+"""Interval between two requests, which is the precision of the measured gap."""
 
-REQUEST, LONG = 2.0, 300.0
+REQUEST_TIMEOUT_SECONDS, ANSWER_TIMEOUT_SECONDS = 2.0, 300.0
 
 
-class Caller:
-    """Sends requests to a server, each on a new connection, for as long as the context lasts."""
+class RequestLoop:
+    """Sends requests to a server, each on a new connection, for the duration of the context."""
 
     def __init__(self, waits: Waits, url: str) -> None:
-        self._waits, self._url = waits, url + ASKED
-        self._answers: list[float] = []
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._waits, self._url = waits, url + SEARCH_PATH
+        self._answer_times: list[float] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Caller":
+    def __enter__(self) -> "RequestLoop":
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ends.set()
+        self._stopped.set()
         self._thread.join()
 
-    def _ask(self) -> None:
-        while not self._ends.wait(PACE):
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL_SECONDS):
             try:
-                if requests.get(self._url, timeout=REQUEST).ok:
-                    self._answers.append(time.monotonic())
+                if requests.get(self._url, timeout=REQUEST_TIMEOUT_SECONDS).ok:
+                    self._answer_times.append(time.monotonic())
             except requests.RequestException:
                 continue
 
     def wait_answered(self) -> None:
-        """Waits for the answer to a request that is sent after this call."""
-        asked = time.monotonic() + REQUEST
-        self._waits.until(
-            "the server answers", lambda: bool(self._answers) and self._answers[-1] > asked, LONG
+        """Wait for the answer to a request that is sent after this call."""
+        sent_after = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+        self._waits.wait_for(
+            "the server answers",
+            lambda: bool(self._answer_times) and self._answer_times[-1] > sent_after,
+            ANSWER_TIMEOUT_SECONDS,
         )
 
     @property
-    def longest(self) -> float:
-        """Seconds of the longest time between two consecutive answers."""
-        return gap(self._answers)
+    def longest_gap_seconds(self) -> float:
+        """Longest time between two consecutive answers."""
+        return longest_gap(self._answer_times)
 
 
-def gap(moments: list[float]) -> float:
-    """The longest time between two consecutive moments. Raises ValueError if there are fewer than two."""
-    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+def longest_gap(times: list[float]) -> float:
+    """Return the longest difference between two consecutive times. Raises ValueError for fewer than two times."""
+    return max(later - earlier for earlier, later in itertools.pairwise(times))

@@ -1,4 +1,4 @@
-"""Requested and free resources of a node, and which command frees some of them. Pure."""
+"""Requested and free resources of a node, and the commands that free resources. Pure functions."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,25 +10,25 @@ from tests.e2e.kube import TEST_LABEL, Object
 from benchmarks import BENCH_LABEL
 
 MIB = 1024 * 1024
-TERMINATED = {"Succeeded", "Failed"}
+TERMINATED_PHASES = {"Succeeded", "Failed"}
 SYSTEM_NAMESPACES = {"kube-system", "local-path-storage", "mlflow-operator"}
-"""Namespaces of the cluster and of the operator: no benchmark runs without their pods."""
+"""Namespaces of the cluster and of the operator, whose pods every benchmark needs."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """CPU in thousandths of a core, and memory in bytes."""
+    """CPU in millicores, and memory in bytes."""
 
     cpu: int = 0
     memory: int = 0
 
     @classmethod
     def of(cls, quantities: Mapping[str, str] | None) -> "Resources":
-        """The CPU and memory of a `requests` or `allocatable` map; other resources are ignored."""
-        found = quantities or {}
+        """Parse the CPU and memory of a `requests` or `allocatable` map. Other resources are ignored."""
+        values = quantities or {}
         return cls(
-            math.ceil(parse_quantity(found.get("cpu", "0")) * 1000),
-            math.ceil(parse_quantity(found.get("memory", "0"))),
+            math.ceil(parse_quantity(values.get("cpu", "0")) * 1000),
+            math.ceil(parse_quantity(values.get("memory", "0"))),
         )
 
     def __add__(self, other: "Resources") -> "Resources":
@@ -41,7 +41,7 @@ class Resources:
         return Resources(self.cpu * count, self.memory * count)
 
     def __or__(self, other: "Resources") -> "Resources":
-        """The larger of both, for each resource."""
+        """Return the maximum of each resource."""
         return Resources(max(self.cpu, other.cpu), max(self.memory, other.memory))
 
     def __str__(self) -> str:
@@ -50,42 +50,41 @@ class Resources:
         return " and ".join(parts) or "nothing"
 
     def short_of(self, needed: "Resources") -> list[str]:
-        """The resources of which there is less than needed: `cpu`, `memory` or both."""
+        """Return the names of the resources that are smaller than needed: `cpu`, `memory` or both."""
         return [name for name in ("cpu", "memory") if getattr(self, name) < getattr(needed, name)]
 
 
-def requests(pod: Object) -> Resources:
-    """Resources that the scheduler reserves for a pod: those of its containers, or of an init container that requests
-    more."""
+def pod_requests(pod: Object) -> Resources:
+    """Return the effective requests of a pod: those of its containers, or of an init container that requests more."""
     spec = pod.get("spec") or {}
     sidecars = peak = Resources()
     for container in spec.get("initContainers") or ():
-        own = _requests(container)
-        peak |= sidecars + own
+        container_requests = _container_requests(container)
+        peak |= sidecars + container_requests
         if container.get("restartPolicy") == "Always":
-            sidecars += own
-    containers = sum(map(_requests, spec.get("containers") or ()), Resources())
+            sidecars += container_requests
+    containers = sum(map(_container_requests, spec.get("containers") or ()), Resources())
     return (containers + sidecars | peak) + Resources.of(spec.get("overhead"))
 
 
-def _requests(container: Object) -> Resources:
+def _container_requests(container: Object) -> Resources:
     return Resources.of((container.get("resources") or {}).get("requests"))
 
 
-def reserved(pods: Iterable[Object], node: str) -> dict[str, Resources]:
-    """Requests of all pods on a node that have not terminated, by namespace."""
-    found: dict[str, Resources] = {}
+def requests_by_namespace(pods: Iterable[Object], node: str) -> dict[str, Resources]:
+    """Return the requests of all pods on a node that have not terminated, by namespace."""
+    totals: dict[str, Resources] = {}
     for pod in pods:
-        if pod["spec"].get("nodeName") != node or (pod.get("status") or {}).get("phase") in TERMINATED:
+        if pod["spec"].get("nodeName") != node or (pod.get("status") or {}).get("phase") in TERMINATED_PHASES:
             continue
         namespace = str(pod["metadata"]["namespace"])
-        found[namespace] = found.get(namespace, Resources()) + requests(pod)
-    return found
+        totals[namespace] = totals.get(namespace, Resources()) + pod_requests(pod)
+    return totals
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What decides whether a pod fits: the node, and all pods, namespaces and MLflowServers."""
+    """The state that decides whether a pod fits: the node, and all pods, namespaces and MLflowServers."""
 
     node: Object
     pods: list[Object]
@@ -94,7 +93,7 @@ class Cluster:
 
     @property
     def node_name(self) -> str:
-        """The node on which benchmarks run."""
+        """Name of the node on which benchmarks run."""
         return str(self.node["metadata"]["name"])
 
     @property
@@ -103,77 +102,85 @@ class Cluster:
         return Resources.of(self.node["status"]["allocatable"])
 
     @property
-    def reserved(self) -> dict[str, Resources]:
+    def requests_by_namespace(self) -> dict[str, Resources]:
         """Requests on the node by namespace."""
-        return reserved(self.pods, self.node_name)
+        return requests_by_namespace(self.pods, self.node_name)
 
     @property
     def free(self) -> Resources:
         """Resources of the node that no pod has requested."""
-        return self.allocatable - sum(self.reserved.values(), Resources())
+        return self.allocatable - sum(self.requests_by_namespace.values(), Resources())
 
 
-def summary(cluster: Cluster, most: int = 5) -> str:
-    """The node's free requests, and the namespaces with the largest requests."""
+def summary(cluster: Cluster, max_namespaces: int = 5) -> str:
+    """Describe the node's free resources, and the namespaces with the largest requests."""
     largest = sorted(
-        ((name, found) for name, found in cluster.reserved.items() if found != Resources()),
-        key=lambda item: _share(item[1], cluster.allocatable),
+        ((name, found) for name, found in cluster.requests_by_namespace.items() if found != Resources()),
+        key=lambda item: _largest_share(item[1], cluster.allocatable),
         reverse=True,
     )
-    listed = "; ".join(f"{name}: {found}" for name, found in largest[:most])
+    largest_text = "; ".join(f"{name}: {found}" for name, found in largest[:max_namespaces])
     return (
         f"Node {cluster.node_name} has {cluster.free} free of {cluster.allocatable}. "
-        f"Largest requests by namespace: {listed}."
+        f"Largest requests by namespace: {largest_text}."
     )
 
 
-def others(cluster: Cluster) -> str:
-    """Namespaces with requests that belong neither to the cluster, the operator nor a benchmark; empty without any."""
-    labelled = {
-        _name(each) for each in cluster.namespaces if BENCH_LABEL in (each["metadata"].get("labels") or {})
+def other_namespaces(cluster: Cluster) -> str:
+    """Describe the requests in namespaces that do not belong to the cluster, the operator or benchmarks."""
+    benchmark_namespaces = {
+        _name(namespace)
+        for namespace in cluster.namespaces
+        if BENCH_LABEL in (namespace["metadata"].get("labels") or {})
     }
-    found = {
-        name: each for name, each in cluster.reserved.items() if name not in SYSTEM_NAMESPACES | labelled
+    others = {
+        name: resources
+        for name, resources in cluster.requests_by_namespace.items()
+        if name not in SYSTEM_NAMESPACES | benchmark_namespaces
     }
-    return "; ".join(f"{name}: {each}" for name, each in sorted(found.items()))
+    return "; ".join(f"{name}: {resources}" for name, resources in sorted(others.items()))
 
 
-def _share(found: Resources, whole: Resources) -> float:
-    return max(found.cpu / max(whole.cpu, 1), found.memory / max(whole.memory, 1))
+def _largest_share(part: Resources, whole: Resources) -> float:
+    return max(part.cpu / max(whole.cpu, 1), part.memory / max(whole.memory, 1))
 
 
-def commands(cluster: Cluster, missing: Resources, kubectl: str, own: Iterable[str] = ()) -> list[str]:
-    """The fewest commands that free `missing`, those that free most first; empty if no commands free enough.
+def commands_to_free(
+    cluster: Cluster, missing: Resources, kubectl: str, own_namespaces: Iterable[str] = ()
+) -> list[str]:
+    """Return the fewest commands that free `missing`, largest first; empty if no commands free enough.
 
-    Namespaces of the system and `own`, the namespaces of this run, are left alone.
+    They do not affect the namespaces of the system and of this run (`own_namespaces`).
     """
-    kept = SYSTEM_NAMESPACES | {*own}
-    candidates = {name: found for name, found in cluster.reserved.items() if name not in kept}
+    excluded = SYSTEM_NAMESPACES | {*own_namespaces}
+    candidates = {
+        name: found for name, found in cluster.requests_by_namespace.items() if name not in excluded
+    }
     chosen: list[str] = []
     freed = Resources()
     while names := freed.short_of(missing):
-        wanted = names[0]
-        largest = max(candidates, key=lambda name: int(getattr(candidates[name], wanted)), default=None)
-        if largest is None or not getattr(candidates[largest], wanted):
+        resource = names[0]
+        largest = max(candidates, key=lambda name: int(getattr(candidates[name], resource)), default=None)
+        if largest is None or not getattr(candidates[largest], resource):
             return []
         freed += candidates.pop(largest)
-        chosen += _commands(cluster, largest, kubectl)
+        chosen += _commands_for_namespace(cluster, largest, kubectl)
     return chosen
 
 
-def _commands(cluster: Cluster, namespace: str, kubectl: str) -> list[str]:
+def _commands_for_namespace(cluster: Cluster, namespace: str, kubectl: str) -> list[str]:
     labels = next(
-        (each["metadata"].get("labels") or {} for each in cluster.namespaces if _name(each) == namespace), {}
+        (obj["metadata"].get("labels") or {} for obj in cluster.namespaces if _name(obj) == namespace), {}
     )
     if TEST_LABEL in labels or BENCH_LABEL in labels:
         return [f"{kubectl} delete namespace {namespace}"]
     suspend = """--type=merge -p '{"spec":{"suspend":true}}'"""
-    found = [
+    suspend_commands = [
         f"{kubectl} -n {namespace} patch mlflowserver {_name(server)} {suspend}"
         for server in cluster.servers
         if server["metadata"]["namespace"] == namespace and not server["spec"].get("suspend")
     ]
-    return found or [f"{kubectl} -n {namespace} scale deployments,statefulsets --all --replicas=0"]
+    return suspend_commands or [f"{kubectl} -n {namespace} scale deployments,statefulsets --all --replicas=0"]
 
 
 def _name(obj: Object) -> str:
@@ -181,22 +188,22 @@ def _name(obj: Object) -> str:
 
 
 def preflight(
-    cluster: Cluster, needed: Mapping[str, Resources], kubectl: str, own: Iterable[str] = ()
+    cluster: Cluster, needed: Mapping[str, Resources], kubectl: str, own_namespaces: Iterable[str] = ()
 ) -> dict[str, str]:
-    """For each figure whose pods do not fit on the node: the reason, and the commands that make room."""
+    """Return, for each figure whose pods do not fit on the node, the reason and the commands that free resources."""
     free = cluster.free
     return {
-        figure: f"its pods request {resources}, and {', '.join(short)} is short. "
-        f"{summary(cluster)}\n{advice(cluster, resources - free, kubectl, own)}"
+        figure: f"its pods request {resources}, but the node does not have enough free {', '.join(lacking)}. "
+        f"{summary(cluster)}\n{advice(cluster, resources - free, kubectl, own_namespaces)}"
         for figure, resources in needed.items()
-        if (short := free.short_of(resources))
+        if (lacking := free.short_of(resources))
     }
 
 
-def advice(cluster: Cluster, missing: Resources, kubectl: str, own: Iterable[str] = ()) -> str:
-    """What to do so that `missing` becomes free."""
+def advice(cluster: Cluster, missing: Resources, kubectl: str, own_namespaces: Iterable[str] = ()) -> str:
+    """Describe how to free `missing`."""
     missing |= Resources()
-    found = commands(cluster, missing, kubectl, own)
+    found = commands_to_free(cluster, missing, kubectl, own_namespaces)
     if not found:
         return f"No command frees {missing}: the node is too small for these pods."
     return "\n".join([f"To free {missing}, run:", *(f"  {command}" for command in found)])

@@ -1,4 +1,4 @@
-"""MLflow's API over plain HTTP: a load generator must use less CPU than the server."""
+"""A minimal client of MLflow's API over plain HTTP, because a load generator must use less CPU than the server."""
 
 import http.client
 import json
@@ -10,39 +10,41 @@ from typing import Any
 
 Body = dict[str, Any]
 
-NICE = 10
+NICENESS = 10
 
 
 @dataclass
 class Api:
-    """A server at `address` (host, port); `host` is the Host header, because MLflow rejects unknown hosts."""
+    """A server at `address` (host, port). `host` is the Host header, because MLflow rejects unknown hosts."""
 
     address: tuple[str, int]
     host: str
-    seconds: float = 30.0
+    timeout_seconds: float = 30.0
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
     def post(self, path: str, body: Body) -> tuple[int, bytes]:
-        """Status and body. Reuses its connection; raises OSError or HTTPException if there is no answer."""
-        connection = self._connection or http.client.HTTPConnection(*self.address, timeout=self.seconds)
+        """Send a request on the open connection; returns status and body. Raises OSError or HTTPException."""
+        connection = self._connection or http.client.HTTPConnection(
+            *self.address, timeout=self.timeout_seconds
+        )
         self._connection = connection
         headers = {"Content-Type": "application/json", "Host": self.host}
         try:
             connection.request("POST", f"/api/2.0/mlflow/{path}", json.dumps(body), headers)
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         except (OSError, http.client.HTTPException):
             self.close()
             raise
-        return answer.status, text
+        return response.status, text
 
-    def must(self, path: str, body: Body) -> Body:
-        """The answer. Raises RuntimeError if its status is not 200."""
+    def post_json(self, path: str, body: Body) -> Body:
+        """Send a request; returns the parsed response. Raises RuntimeError if its status is not 200."""
         status, text = self.post(path, body)
         if status != 200:
             raise RuntimeError(f"{path} answered {status}")
-        answer: Body = json.loads(text)
-        return answer
+        response: Body = json.loads(text)
+        return response
 
     def close(self) -> None:
         """Close the connection."""
@@ -50,15 +52,17 @@ class Api:
             self._connection.close()
         self._connection = None
 
-    def another(self) -> "Api":
-        """The same server, with a new connection."""
-        return Api(self.address, self.host, self.seconds)
+    def new_connection(self) -> "Api":
+        """Return a client of the same server with a new connection."""
+        return Api(self.address, self.host, self.timeout_seconds)
 
-    def first_run(self) -> bool:
-        """Whether a run could be created and a metric logged to it."""
+    def can_log_run(self) -> bool:
+        """Create a run and log a metric; returns whether that succeeded."""
         try:
-            run = self.must("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]
-            self.must(
+            run = self.post_json("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"][
+                "run_id"
+            ]
+            self.post_json(
                 "runs/log-metric", {"run_id": run, "key": "loss", "value": 0.5, "timestamp": 1, "step": 0}
             )
         except (OSError, http.client.HTTPException, RuntimeError, ValueError):
@@ -69,45 +73,45 @@ class Api:
 
 
 @dataclass(frozen=True)
-class Load:
-    """The requests that several clients sent at the same time."""
+class LoadResult:
+    """Result of requests that several clients sent in parallel."""
 
-    done: int
+    succeeded: int
     failed: int
     seconds: float
 
     @property
-    def rate(self) -> float:
-        """Requests per second that were answered with 200."""
-        return self.done / self.seconds
+    def requests_per_second(self) -> float:
+        """Requests per second with status 200."""
+        return self.succeeded / self.seconds
 
 
-def load(api: Api, path: str, bodies: list[Body], seconds: float) -> Load:
-    """One client for each of `bodies`, which sends it repeatedly on one connection.
+def generate_load(api: Api, path: str, bodies: list[Body], seconds: float) -> LoadResult:
+    """Run one client for each of `bodies`, which sends it repeatedly on one connection.
 
-    The clients have a low priority: they share the CPU with the servers that are measured.
+    The clients have a low priority, because they share the CPU with the measured servers.
     """
     counts = [[0, 0] for _ in bodies]
-    began = time.monotonic()
+    start = time.monotonic()
 
     def work(index: int) -> None:
-        # on Linux the priority is that of the thread
-        os.nice(NICE)
-        own, body = api.another(), bodies[index]
+        # on Linux this only sets the priority of the thread
+        os.nice(NICENESS)
+        connection, body = api.new_connection(), bodies[index]
         step = 0
-        while time.monotonic() < began + seconds:
+        while time.monotonic() < start + seconds:
             step += 1
             try:
-                good = own.post(path, body | ({"step": step} if "step" in body else {}))[0] == 200
+                good = connection.post(path, body | ({"step": step} if "step" in body else {}))[0] == 200
             except (OSError, http.client.HTTPException):
                 good = False
                 time.sleep(0.2)
             counts[index][0 if good else 1] += 1
-        own.close()
+        connection.close()
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(len(bodies))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Load(sum(c[0] for c in counts), sum(c[1] for c in counts), time.monotonic() - began)
+    return LoadResult(sum(c[0] for c in counts), sum(c[1] for c in counts), time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""The chart of time, requests and memory by number of servers."""
+"""Chart of time, requests and memory by number of servers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from matplotlib import pyplot as plt
 
 @dataclass(frozen=True)
 class Point:
-    """For `servers` applied at the same time: seconds until all were Ready, API requests until then, and the operator's
-    peak memory in MiB."""
+    """For `servers` applied at once: seconds until all were Ready, API requests until then, and the operator's peak
+    memory."""
 
     servers: int
     seconds: float
     requests: float
-    mebibytes: float
+    peak_memory_mib: float
 
 
 def draw(points: Sequence[Point], file: Path) -> None:
-    """Draws three small charts side by side as SVG; the same points give the same file."""
+    """Draw three small charts as one SVG file. The same points give the same file."""
     panels = (
         ("all Ready after, s", [point.seconds for point in points]),
-        ("API requests a server", [point.requests / point.servers for point in points]),
-        ("operator's memory, MiB", [point.mebibytes for point in points]),
+        ("API requests per server", [point.requests / point.servers for point in points]),
+        ("operator's memory, MiB", [point.peak_memory_mib for point in points]),
     )
     servers = [point.servers for point in points]
     with mpl.rc_context({"svg.hashsalt": "mlflow-operator", "svg.fonttype": "none", "font.size": 9}):

@@ -5,30 +5,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import LITTLE, Server, is_ready, small
+from tests.e2e.server import SMALL_RESOURCES, Server, is_ready, small_spec
 
 from benchmarks import stores
 from benchmarks.capacity import Resources
 from benchmarks.lab import Lab
-from benchmarks.rows import Row, below
+from benchmarks.rows import Row, must_be_below
 
-LIMIT = 1.0
-WITHIN = 30.0
-AT_REST = 120.0
+MAX_SECONDS = 1.0
+REPAIR_TIMEOUT_SECONDS = 30.0
+IDLE_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One kind of drift: what is done to which object, and how its repair is recognized."""
+    """A kind of drift: how an object is changed, and how its repair is detected."""
 
-    what: str
+    description: str
     kind: str
-    do: Callable[[Kube, str], None]
-    undone: Callable[[Object, Object], bool]
+    apply: Callable[[Kube, str], None]
+    is_repaired: Callable[[Object, Object], bool]
 
 
-def env(deployment: Object) -> dict[str, str]:
-    """The environment variables of the server's container that have a literal value."""
+def environment(deployment: Object) -> dict[str, str]:
+    """Return the environment variables of the server's container by name."""
     found = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     return {e["name"]: str(e.get("value", "")) for e in found}
 
@@ -37,80 +37,96 @@ def _scale(kube: Kube, name: str) -> None:
     kube.patch("Deployment", name, {"spec": {"replicas": 3}})
 
 
-def _edit(kube: Kube, name: str) -> None:
-    _set(kube, name, "MLFLOW_WORKERS", "7")
+def _edit_variable(kube: Kube, name: str) -> None:
+    _set_variable(kube, name, "MLFLOW_WORKERS", "7")
 
 
-def _add(kube: Kube, name: str) -> None:
-    _set(kube, name, "SURPRISE", "1")
+def _add_variable(kube: Kube, name: str) -> None:
+    _set_variable(kube, name, "SURPRISE", "1")
 
 
-def _set(kube: Kube, name: str, variable: str, value: str) -> None:
-    containers = kube.need("Deployment", name)["spec"]["template"]["spec"]["containers"]
+def _set_variable(kube: Kube, name: str, variable: str, value: str) -> None:
+    containers = kube.require("Deployment", name)["spec"]["template"]["spec"]["containers"]
     others = [e for e in containers[0]["env"] if e["name"] != variable]
     containers[0]["env"] = [*others, {"name": variable, "value": value}]
     kube.patch("Deployment", name, {"spec": {"template": {"spec": {"containers": containers}}}})
 
 
-def _another(now: Object, before: Object) -> bool:
+def _is_recreated(now: Object, before: Object) -> bool:
     meta = now["metadata"]
     return bool(meta["uid"] != before["metadata"]["uid"])
 
 
 DRIFTS = (
     Drift("Deployment scaled", "Deployment", _scale, lambda now, _: now["spec"]["replicas"] == 1),
-    Drift("Deployment edited", "Deployment", _edit, lambda now, _: env(now)["MLFLOW_WORKERS"] == "1"),
-    Drift("variable added by hand", "Deployment", _add, lambda now, _: "SURPRISE" not in env(now)),
-    Drift("Service deleted", "Service", lambda kube, name: kube.delete("Service", name), _another),
-    Drift("Deployment deleted", "Deployment", lambda kube, name: kube.delete("Deployment", name), _another),
+    Drift(
+        "Deployment edited",
+        "Deployment",
+        _edit_variable,
+        lambda now, _: environment(now)["MLFLOW_WORKERS"] == "1",
+    ),
+    Drift(
+        "environment variable added",
+        "Deployment",
+        _add_variable,
+        lambda now, _: "SURPRISE" not in environment(now),
+    ),
+    Drift("Service deleted", "Service", lambda kube, name: kube.delete("Service", name), _is_recreated),
+    Drift(
+        "Deployment deleted", "Deployment", lambda kube, name: kube.delete("Deployment", name), _is_recreated
+    ),
 )
 
 
 def peak_requests(_quick: bool) -> Resources:
-    """Of the shared stores, and of three replicas beside the pod of an edited Deployment."""
-    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * 4
+    """Peak requests: the shared stores, and three replicas in addition to the pod of an edited Deployment."""
+    return stores.REQUESTS + Resources.of(SMALL_RESOURCES["requests"]) * 4
 
 
-def take(lab: Lab) -> list[Row]:
-    """One row per kind of drift, each at rest. The clock starts before the change is sent."""
+def measure(lab: Lab) -> list[Row]:
+    """Return one row per kind of drift, measured while the server is idle. The time starts before the change."""
     shared, template = lab.stores(), lab.migrated_database()
     with lab.namespace("drift") as kube:
         kube.apply(*shared.secrets())
-        server = lab.ready(Server(kube).apply(small(**shared.spec(shared.database("drift", template)))))
+        server = lab.wait_ready(
+            Server(kube).apply(small_spec(**shared.spec(shared.create_database("drift", template))))
+        )
         rows = []
         for drift in DRIFTS:
-            took = [_one(lab, server, drift) for _ in range(lab.rounds)]
-            lab.say(f"{drift.what}: {', '.join(f'{seconds:.2f}' for seconds in took)} s")
-            rows.append(below(f"drift repaired: {drift.what}", took, LIMIT, "s"))
+            samples = [_measure_one(lab, server, drift) for _ in range(lab.rounds)]
+            lab.log(f"{drift.description}: {', '.join(f'{seconds:.2f}' for seconds in samples)} s")
+            rows.append(must_be_below(f"drift repaired: {drift.description}", samples, MAX_SECONDS, "s"))
         return rows
 
 
-def _one(lab: Lab, server: Server, drift: Drift) -> float:
+def _measure_one(lab: Lab, server: Server, drift: Drift) -> float:
     # the Service and the Deployment have the server's name
     kube, name = server.kube, server.name
-    lab.ready(server)
-    lab.until("no pod of the server starts or terminates", lambda: _at_rest(server), AT_REST)
-    before = kube.need(drift.kind, name)
-    what = f"the operator repairs this drift: {drift.what}"
-    return lab.run(what, lambda: _repaired(kube, name, drift, before), WITHIN + 10)
+    lab.wait_ready(server)
+    lab.wait_for("no pod of the server starts or terminates", lambda: _is_idle(server), IDLE_TIMEOUT_SECONDS)
+    before = kube.require(drift.kind, name)
+    what = f"the operator has repaired the drift: {drift.description}"
+    return lab.run(what, lambda: _measure_repair(kube, name, drift, before), REPAIR_TIMEOUT_SECONDS + 10)
 
 
-def _repaired(kube: Kube, name: str, drift: Drift, before: Object) -> float:
-    """Makes the change; returns the seconds until it is repaired."""
-    began = time.monotonic()
-    drift.do(kube, name)
-    # an edited object meets the criterion of its repair before the edit; a deleted one does not
-    changed = not drift.undone(before, before)
-    # a watch: polling would take CPU from the operator that repairs the object
-    for now in kube.changes(before, WITHIN):
-        undone = drift.undone(now, before)
+def _measure_repair(kube: Kube, name: str, drift: Drift, before: Object) -> float:
+    """Make the change; returns the seconds until it is repaired."""
+    start = time.monotonic()
+    drift.apply(kube, name)
+    # before the change, an edited object already meets the criterion of its repair, a deleted object does not
+    changed = not drift.is_repaired(before, before)
+    # watches, because polling would use CPU that the operator needs
+    for now in kube.watch(before, REPAIR_TIMEOUT_SECONDS):
+        undone = drift.is_repaired(now, before)
         if changed and undone:
-            return time.monotonic() - began
+            return time.monotonic() - start
         changed |= not undone
-    raise TimeoutError(f"not within {WITHIN:.0f} s: the operator repairs this drift: {drift.what}")
+    raise TimeoutError(
+        f"not within {REPAIR_TIMEOUT_SECONDS:.0f} s: the operator has repaired the drift: {drift.description}"
+    )
 
 
-def _at_rest(server: Server) -> bool:
-    """Whether the server has one pod, which is ready, and no other pod of it starts or terminates."""
-    pods = server.running()
+def _is_idle(server: Server) -> bool:
+    """Whether the server has one ready pod, and no other pod that starts or terminates."""
+    pods = server.running_pods()
     return len(pods) == 1 and is_ready(pods[0]) and "deletionTimestamp" not in pods[0]["metadata"]

@@ -1,4 +1,4 @@
-"""Time from `kubectl apply` until Ready with external stores, beside a migration and a plain Deployment."""
+"""Time from `kubectl apply` until Ready with external stores, compared with a migration Job and a plain Deployment."""
 
 import time
 
@@ -9,50 +9,62 @@ from tests.e2e.server import API_VERSION
 from benchmarks import plain, stores
 from benchmarks.capacity import Resources
 from benchmarks.lab import Lab
-from benchmarks.rows import Row, at_most
-from benchmarks.stores import TEMPLATE, Stores
+from benchmarks.rows import Row, ratio_at_most
+from benchmarks.stores import TEMPLATE_DATABASE, Stores
 from benchmarks.waits import is_ready
 from mlflow_operator.model import resources as sizing
 
-EMPTY_LIMIT, MIGRATED_LIMIT = 1.25, 1.2
+EMPTY_MAX_RATIO, MIGRATED_MAX_RATIO = 1.25, 1.2
 
 
 def peak_requests(_quick: bool) -> Resources:
-    """Of the shared stores, one server, and its migration Job."""
-    server = sizing.server(workers=2, job_execution=False, once=True)
+    """Peak requests: the shared stores, one server, and its migration Job."""
+    server = sizing.server(workers=2, job_execution=False, fast_path=True)
     return stores.REQUESTS + Resources.of(server["requests"]) + Resources.of(sizing.migration()["requests"])
 
 
-def take(lab: Lab) -> list[Row]:
-    """Two rows: an empty database, and one with the current schema."""
+def measure(lab: Lab) -> list[Row]:
+    """Return two rows: for an empty database, and for a database with the current schema."""
     shared = lab.stores()
-    # its creation also creates the bucket, and brings the images into the page cache
+    # this also creates the bucket, and loads the images into the page cache
     lab.migrated_database()
     return [
-        _compared(lab, shared, "external stores, empty database, until Ready", None, EMPTY_LIMIT),
-        _compared(lab, shared, "external stores, migrated database, until Ready", TEMPLATE, MIGRATED_LIMIT),
+        _compare(lab, shared, "external stores, empty database, until Ready", None, EMPTY_MAX_RATIO),
+        _compare(
+            lab,
+            shared,
+            "external stores, migrated database, until Ready",
+            TEMPLATE_DATABASE,
+            MIGRATED_MAX_RATIO,
+        ),
     ]
 
 
-def _compared(lab: Lab, shared: Stores, figure: str, template: str | None, limit: float) -> Row:
-    ours: list[float] = []
-    against: list[float] = []
-    for turn in range(lab.rounds):
-        name = f"{'migrated' if template else 'empty'}_{turn}"
-        ours.append(_ours(lab, shared, shared.database(f"ours_{name}", template)))
-        against.append(
-            _bare(lab, shared, shared.database(f"bare_{name}", template), migrate=template is None)
+def _compare(lab: Lab, shared: Stores, figure: str, template: str | None, limit: float) -> Row:
+    operator_seconds: list[float] = []
+    baseline_seconds: list[float] = []
+    for round_number in range(lab.rounds):
+        name = f"{'migrated' if template else 'empty'}_{round_number}"
+        operator_seconds.append(
+            _measure_operator(lab, shared, shared.create_database(f"ours_{name}", template))
         )
-        lab.say(f"{figure}, round {turn + 1}: {ours[-1]:.1f} s, bare {against[-1]:.1f} s")
-    what = "bare Deployment" if template else "migration, bare Deployment"
-    return at_most(figure, ours, against, limit, what=what)
+        baseline_seconds.append(
+            _measure_plain(
+                lab, shared, shared.create_database(f"bare_{name}", template), migrate=template is None
+            )
+        )
+        lab.log(
+            f"{figure}, round {round_number + 1}: {operator_seconds[-1]:.1f} s, bare {baseline_seconds[-1]:.1f} s"
+        )
+    what = "plain Deployment" if template else "migration Job and plain Deployment"
+    return ratio_at_most(figure, operator_seconds, baseline_seconds, limit, baseline_name=what)
 
 
-def _ours(lab: Lab, shared: Stores, database: str) -> float:
+def _measure_operator(lab: Lab, shared: Stores, database: str) -> float:
     with lab.namespace("external") as kube:
         kube.apply(*shared.secrets())
         spec = shared.spec(database)
-        began = time.monotonic()
+        start = time.monotonic()
         kube.apply(
             {
                 "apiVersion": API_VERSION,
@@ -61,31 +73,33 @@ def _ours(lab: Lab, shared: Stores, database: str) -> float:
                 "spec": spec,
             }
         )
-        ready = lab.until(
-            "the server is Ready", lambda: is_ready(kube.get("MLflowServer", "tracking")), timeouts.READY
+        ready = lab.wait_for(
+            "the server is Ready",
+            lambda: is_ready(kube.get("MLflowServer", "tracking")),
+            timeouts.READY_SECONDS,
         )
-        return ready - began
+        return ready - start
 
 
-def _bare(lab: Lab, shared: Stores, database: str, *, migrate: bool) -> float:
+def _measure_plain(lab: Lab, shared: Stores, database: str, *, migrate: bool) -> float:
     with lab.namespace("bare") as kube:
         image = kube.settings.pins["IMAGE_MLFLOW"]
-        began = time.monotonic()
+        start = time.monotonic()
         if migrate:
-            kube.apply(plain.migration(image, shared.uri(database)))
-            lab.until(
+            kube.apply(plain.migration_job(image, shared.uri(database)))
+            lab.wait_for(
                 "the migration Job has succeeded",
                 lambda: _status(kube, "Job", "migration", "succeeded"),
-                timeouts.READY,
+                timeouts.READY_SECONDS,
             )
-        kube.apply(plain.bare(image, shared.uri(database), shared.env(database)))
-        ready = lab.until(
+        kube.apply(plain.minimal_deployment(image, shared.uri(database), shared.env(database)))
+        ready = lab.wait_for(
             "the plain server is ready",
             lambda: _status(kube, "Deployment", "bare", "readyReplicas"),
-            timeouts.READY,
+            timeouts.READY_SECONDS,
         )
-        return ready - began
+        return ready - start
 
 
 def _status(kube: Kube, kind: str, name: str, field: str) -> bool:
-    return bool((kube.need(kind, name).get("status") or {}).get(field))
+    return bool((kube.require(kind, name).get("status") or {}).get(field))

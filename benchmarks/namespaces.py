@@ -1,4 +1,4 @@
-"""Names and manifests of the namespaces that benchmarks create. Pure, except for the random part of a name."""
+"""Names and manifests of the namespaces that benchmarks create. Pure functions, except for random names."""
 
 import uuid
 
@@ -10,12 +10,12 @@ PREFIX = "bench-"
 
 
 def name(purpose: str) -> str:
-    """A name that no other namespace has."""
+    """Return a unique name for a namespace."""
     return f"{PREFIX}{purpose}-{uuid.uuid4().hex[:5]}"
 
 
 def manifest(name: str, restricted: bool) -> Object:
-    """A labelled namespace; `restricted` enforces the pod security standard of that name."""
+    """Return a labelled namespace. `restricted`: enforce the restricted Pod Security level."""
     labels = {BENCH_LABEL: "true"} | (
         {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
     )

@@ -1,4 +1,4 @@
-"""Number of log-metric requests that fail while the server's pods are replaced."""
+"""Number of failed log-metric requests while the server's pods are replaced."""
 
 import os
 import queue
@@ -11,71 +11,79 @@ import mlflow
 from mlflow.entities import Metric
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import LITTLE, Server, is_ready, small
+from tests.e2e.server import SMALL_RESOURCES, Server, is_ready, small_spec
 
 from benchmarks import stores
 from benchmarks.capacity import Resources
 from benchmarks.lab import Lab
-from benchmarks.rows import Row, none_of, reported
+from benchmarks.rows import Row, must_be_zero, without_target
 
 REQUESTS, QUICK_REQUESTS = 10_000, 1_200
-A_SECOND = 20
+REQUESTS_PER_SECOND = 20
 CLIENTS = 8
-"""Enough to keep the rate while some of them wait for an answer."""
+"""Enough clients to keep the rate while some of them wait for an answer."""
 
 
 @dataclass
-class Sent:
-    """Outcome of the requests so far."""
+class RequestCounts:
+    """Results of the requests so far."""
 
-    ok: int = 0
+    succeeded: int = 0
     errors: list[str] = field(default_factory=list)
-    slowest: float = 0.0
+    slowest_seconds: float = 0.0
 
 
 def peak_requests(_quick: bool) -> Resources:
-    """Of the shared stores, two replicas, and the pods that replace them."""
-    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * 4
+    """Peak requests: the shared stores, two replicas, and the pods that replace them."""
+    return stores.REQUESTS + Resources.of(SMALL_RESOURCES["requests"]) * 4
 
 
-def take(lab: Lab) -> list[Row]:
-    """One row with a target, and two for information."""
+def measure(lab: Lab) -> list[Row]:
+    """Return three rows: failed requests, lost metrics, and the slowest request."""
     total = QUICK_REQUESTS if lab.quick else REQUESTS
     os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="30")
     shared, template = lab.stores(), lab.migrated_database()
     with lab.namespace("steady") as kube:
         kube.apply(*shared.secrets(), secret("first"))
-        shared.database("steady", template)
-        server = lab.ready(Server(kube).apply(spec(shared, "first")))
-        lab.until("both replicas are ready", lambda: len(_ready(server)) == 2, timeouts.ROLLED)
-        logged = mlflow.MlflowClient(tracking_uri=server.url)
-        run = str(logged.create_run("0").info.run_id)
+        shared.create_database("steady", template)
+        server = lab.wait_ready(Server(kube).apply(spec(shared, "first")))
+        lab.wait_for(
+            "both replicas are ready", lambda: len(_ready_pods(server)) == 2, timeouts.ROLLOUT_SECONDS
+        )
+        client = mlflow.MlflowClient(tracking_uri=server.url)
+        run_id = str(client.create_run("0").info.run_id)
 
-        sent, ends = Sent(), threading.Event()
-        sender = threading.Thread(target=_send, args=(server.url, run, total, sent, ends))
+        counts, stopped = RequestCounts(), threading.Event()
+        sender = threading.Thread(target=_send, args=(server.url, run_id, total, counts, stopped))
         sender.start()
         try:
-            _disturb(lab, server, sent, total)
-            lab.until(f"{total} requests are sent", lambda: not sender.is_alive(), total / A_SECOND + 60, 0.5)
+            _replace_pods(lab, server, counts, total)
+            lab.wait_for(
+                f"{total} requests are sent",
+                lambda: not sender.is_alive(),
+                total / REQUESTS_PER_SECOND + 60,
+                0.5,
+            )
         except BaseException:
-            ends.set()
+            stopped.set()
             raise
         finally:
             sender.join()
-        for error in sent.errors[:10]:
-            lab.say(error)
-        stored = _stored(logged, run)
+        for error in counts.errors[:10]:
+            lab.log(error)
+        stored = _count_stored_metrics(client, run_id)
         return [
-            none_of(
-                f"failed of {total} log-metric requests while it is changed and drained", [len(sent.errors)]
+            must_be_zero(
+                f"failed requests of {total} log-metric requests during changes and an eviction",
+                [len(counts.errors)],
             ),
-            none_of("metrics that were answered and are not stored", [sent.ok - stored]),
-            reported("slowest of these requests", [sent.slowest], "s"),
+            must_be_zero("acknowledged metrics that are not stored", [counts.succeeded - stored]),
+            without_target("slowest of these requests", [counts.slowest_seconds], "s"),
         ]
 
 
 def secret(value: str) -> Object:
-    """A Secret from which the server reads an environment variable."""
+    """Return a Secret from which the server gets an environment variable."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -84,92 +92,101 @@ def secret(value: str) -> Object:
     }
 
 
-def spec(shared: stores.Stores, word: str) -> Object:
-    """Two replicas with an environment variable and a Secret of the user."""
-    found = shared.spec("steady")
-    return small(
+def spec(shared: stores.Stores, value: str) -> Object:
+    """Return a spec with two replicas, an environment variable and a Secret of the user."""
+    stores_spec = shared.spec("steady")
+    return small_spec(
         replicas=2,
-        env=[{"name": "BENCH_VARIABLE", "value": word}],
+        env=[{"name": "BENCH_VARIABLE", "value": value}],
         envFrom=[{"secretRef": {"name": "more"}}],
-        **found,
+        **stores_spec,
     )
 
 
-def _disturb(lab: Lab, server: Server, sent: Sent, total: int) -> None:
-    """Changes a variable, changes a Secret and drains a pod; each when the change before it is complete."""
-    for part, what in ((0.1, _variable), (0.4, _secret), (0.75, _drain)):
-        count = int(part * total)
-        lab.until(f"{count} requests are sent", partial(_past, sent, count), total / A_SECOND + 60, 0.5)
+def _replace_pods(lab: Lab, server: Server, counts: RequestCounts, total: int) -> None:
+    """Change a variable, change a Secret and evict a pod, each after the previous change is complete."""
+    for fraction, change in ((0.1, _change_variable), (0.4, _change_secret), (0.75, _evict_pod)):
+        count = int(fraction * total)
+        lab.wait_for(
+            f"{count} requests are sent",
+            partial(_has_sent, counts, count),
+            total / REQUESTS_PER_SECOND + 60,
+            0.5,
+        )
         before = {pod["metadata"]["uid"] for pod in server.pods("server")}
-        began = time.monotonic()
-        away = what(server, before)
-        lab.until("other pods serve", partial(_changed, server, away), timeouts.ROLLED, 0.2)
-        took = time.monotonic() - began
-        lab.say(f"{what.__name__.strip('_')}: other pods after {took:.0f} s, {_count(sent)} sent")
+        start = time.monotonic()
+        replaced_uids = change(server, before)
+        lab.wait_for(
+            "other pods serve", partial(_is_replaced, server, replaced_uids), timeouts.ROLLOUT_SECONDS, 0.2
+        )
+        duration = time.monotonic() - start
+        lab.log(
+            f"{change.__name__.strip('_')}: other pods after {duration:.0f} s, {_sent_count(counts)} sent"
+        )
 
 
-def _past(sent: Sent, count: float) -> bool:
-    return _count(sent) >= count
+def _has_sent(counts: RequestCounts, count: float) -> bool:
+    return _sent_count(counts) >= count
 
 
-def _variable(server: Server, before: set[str]) -> set[str]:
-    server.change(env=[{"name": "BENCH_VARIABLE", "value": "second"}])
+def _change_variable(server: Server, before: set[str]) -> set[str]:
+    server.patch_spec(env=[{"name": "BENCH_VARIABLE", "value": "second"}])
     return before
 
 
-def _secret(server: Server, before: set[str]) -> set[str]:
+def _change_secret(server: Server, before: set[str]) -> set[str]:
     server.kube.apply(secret("second"))
     return before
 
 
-def _drain(server: Server, before: set[str]) -> set[str]:
+def _evict_pod(server: Server, before: set[str]) -> set[str]:
     del before
     pod = server.pods("server")[0]["metadata"]
     server.kube.evict(pod["name"])
     return {pod["uid"]}
 
 
-def _changed(server: Server, away: set[str]) -> bool:
-    return len(_ready(server)) == 2 and not away & _all(server.kube)
+def _is_replaced(server: Server, replaced_uids: set[str]) -> bool:
+    return len(_ready_pods(server)) == 2 and not replaced_uids & _pod_uids(server.kube)
 
 
-def _ready(server: Server) -> list[Object]:
+def _ready_pods(server: Server) -> list[Object]:
     return [pod for pod in server.pods("server") if is_ready(pod)]
 
 
-def _all(kube: Kube) -> set[str]:
-    # terminating pods count: they still answer
+def _pod_uids(kube: Kube) -> set[str]:
+    # includes terminating pods, because they still answer
     return {pod["metadata"]["uid"] for pod in kube.list("Pod")}
 
 
-def _count(sent: Sent) -> int:
-    return sent.ok + len(sent.errors)
+def _sent_count(counts: RequestCounts) -> int:
+    return counts.succeeded + len(counts.errors)
 
 
-def _send(url: str, run: str, total: int, sent: Sent, ends: threading.Event) -> None:
+def _send(url: str, run_id: str, total: int, counts: RequestCounts, stopped: threading.Event) -> None:
     steps: queue.Queue[int | None] = queue.Queue()
     lock = threading.Lock()
 
     def work() -> None:
-        own = mlflow.MlflowClient(tracking_uri=url)
+        client_of_thread = mlflow.MlflowClient(tracking_uri=url)
         while (step := steps.get()) is not None:
-            began = time.monotonic()
+            start_time = time.monotonic()
             try:
-                own.log_metric(run, "loss", float(step), step=step)
+                client_of_thread.log_metric(run_id, "loss", float(step), step=step)
             except Exception as error:
                 with lock:
-                    sent.errors.append(f"request {step}: {error}")
+                    counts.errors.append(f"request {step}: {error}")
             else:
                 with lock:
-                    sent.ok += 1
-                    sent.slowest = max(sent.slowest, time.monotonic() - began)
+                    counts.succeeded += 1
+                    counts.slowest_seconds = max(counts.slowest_seconds, time.monotonic() - start_time)
 
     threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
-    began = time.monotonic()
+    start_time = time.monotonic()
     for step in range(total):
-        if ends.wait(max(0.0, began + step / A_SECOND - time.monotonic())):
+        if stopped.wait(max(0.0, start_time + step / REQUESTS_PER_SECOND - time.monotonic())):
             break
         steps.put(step)
     for _ in threads:
@@ -178,6 +195,6 @@ def _send(url: str, run: str, total: int, sent: Sent, ends: threading.Event) -> 
         thread.join()
 
 
-def _stored(logged: mlflow.MlflowClient, run: str) -> int:
-    found: list[Metric] = logged.get_metric_history(run, "loss")
+def _count_stored_metrics(client: mlflow.MlflowClient, run_id: str) -> int:
+    found: list[Metric] = client.get_metric_history(run_id, "loss")
     return len({metric.step for metric in found})

@@ -1,4 +1,4 @@
-"""Manifests that users apply by hand: the baselines of the figures. Pure."""
+"""Manifests that users would apply without the operator, for the baselines of the figures. Pure functions."""
 
 import copy
 import json
@@ -9,24 +9,24 @@ from tests.e2e.kube import Object
 from tests.e2e.server import COMPONENT, SERVER_LABEL
 
 PORT = 5000
-URI = "MLFLOW_BACKEND_STORE_URI"
+URI_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
 HOME: Object = {"name": "home", "emptyDir": {}}
 HOME_MOUNT: Object = {"name": "home", "mountPath": "/home/plain"}
 HOME_ENV = [{"name": "HOME", "value": "/home/plain"}, {"name": "TMPDIR", "value": "/home/plain"}]
 
 
-def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[Object]:
-    """What `render` prints, extended so that all of it can be applied at once: the migration waits for Postgres, and
-    the server for the migration."""
+def add_init_containers(rendered: Sequence[Object], postgres_image: str, head: str) -> list[Object]:
+    """Add init containers to rendered manifests, so that all can be applied at once: the migration waits for Postgres,
+    and the server waits for the migration."""
     objects = copy.deepcopy([*rendered])
     for obj in objects:
         if obj["kind"] not in {"Job", "Deployment"}:
             continue
         pod = obj["spec"]["template"]["spec"]
         container = pod["containers"][0]
-        # psql accepts the URI only without SQLAlchemy's driver
+        # psql only accepts the URI without SQLAlchemy's driver
         shell = 'uri="postgresql://${MLFLOW_BACKEND_STORE_URI#*://}"; '
-        asked = (
+        wait_command = (
             'until pg_isready -q -d "$uri"; do sleep 0.2; done'
             if obj["kind"] == "Job"
             else f'until psql "$uri" -Atc "select version_num from alembic_version" | grep -qx {head}; '
@@ -37,7 +37,7 @@ def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[
             {
                 "name": "wait",
                 "image": postgres_image,
-                "command": ["sh", "-c", shell + asked],
+                "command": ["sh", "-c", shell + wait_command],
                 "env": [uri],
                 "securityContext": container["securityContext"],
             }
@@ -45,8 +45,8 @@ def waiting(rendered: Sequence[Object], postgres_image: str, head: str) -> list[
     return objects
 
 
-def door(name: str) -> Object:
-    """A NodePort for a server's pods: the server of `spec: {}` has none, and the client runs outside the cluster."""
+def server_node_port(name: str) -> Object:
+    """Return a NodePort Service for a server's pods: `spec: {}` has none, and the client runs outside the cluster."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -59,13 +59,15 @@ def door(name: str) -> Object:
     }
 
 
-def migration(image: str, uri: str, name: str = "migration") -> Object:
-    """A Job that runs `mlflow db upgrade`."""
-    return job(name, image, ["sh", "-c", f'exec mlflow db upgrade "${URI}"'], {URI: uri})
+def migration_job(image: str, uri: str, name: str = "migration") -> Object:
+    """Return a Job that runs `mlflow db upgrade`."""
+    return job_manifest(
+        name, image, ["sh", "-c", f'exec mlflow db upgrade "${URI_VARIABLE}"'], {URI_VARIABLE: uri}
+    )
 
 
-def job(name: str, image: str, command: list[str], values: Mapping[str, str]) -> Object:
-    """A Job that runs a command with these environment variables."""
+def job_manifest(name: str, image: str, command: list[str], values: Mapping[str, str]) -> Object:
+    """Return a Job that runs a command with these environment variables."""
     env = [*HOME_ENV, *({"name": key, "value": value} for key, value in values.items())]
     return {
         "apiVersion": "batch/v1",
@@ -75,23 +77,25 @@ def job(name: str, image: str, command: list[str], values: Mapping[str, str]) ->
     }
 
 
-def bare(image: str, uri: str, env: Sequence[Object]) -> Object:
-    """The smallest useful Deployment: two workers, no job execution, ready as soon as it answers."""
-    ours = [
-        {"name": URI, "value": uri},
+def minimal_deployment(image: str, uri: str, env: Sequence[Object]) -> Object:
+    """Return a minimal Deployment: two workers, no job execution, and a readiness probe."""
+    server_env = [
+        {"name": URI_VARIABLE, "value": uri},
         {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
         {"name": "MLFLOW_WORKERS", "value": "2"},
         {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
     ]
     probe = {"readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1}}
     return _deployment(
-        "bare", 1, _template("bare", image, ["mlflow", "server"], [*HOME_ENV, *ours, *env], probe)
+        "bare", 1, _template("bare", image, ["mlflow", "server"], [*HOME_ENV, *server_env, *env], probe)
     )
 
 
-def tutorial(image: str, uri: str, env: Sequence[Object], resources: Object) -> Object:
-    """The Deployment of a popular tutorial: two replicas, the default number of workers, a plain `postgresql://` URI.
-    Job execution is off: with it the pods are OOMKilled before they are ready."""
+def tutorial_deployment(image: str, uri: str, env: Sequence[Object], resources: Object) -> Object:
+    """Return the Deployment of a popular tutorial: two replicas, default workers, a plain `postgresql://` URI.
+
+    Job execution is disabled, because with it the pods are OOMKilled before they are ready.
+    """
     command = [
         "mlflow", "server", "--backend-store-uri", uri, "--host", "0.0.0.0", "--port", str(PORT),
         "--allowed-hosts", "*",
@@ -110,7 +114,7 @@ def tutorial(image: str, uri: str, env: Sequence[Object], resources: Object) -> 
 
 
 def node_port(name: str) -> Object:
-    """A Service by which a plain Deployment is reachable from outside the cluster."""
+    """Return a NodePort Service for a plain Deployment."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -133,9 +137,15 @@ def _deployment(name: str, replicas: int, template: Object) -> Object:
 
 
 def _template(
-    name: str, image: str, command: list[str], env: list[Object], more: Object, *, restart: bool = True
+    name: str,
+    image: str,
+    command: list[str],
+    env: list[Object],
+    container_fields: Object,
+    *,
+    restart: bool = True,
 ) -> Object:
-    found: Object = {
+    template: Object = {
         "metadata": {"labels": {"app": name}},
         "spec": {
             "securityContext": {"runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001},
@@ -147,15 +157,15 @@ def _template(
                     "image": image,
                     "command": command,
                     "env": env,
-                    "securityContext": external_stores.SECURITY,
+                    "securityContext": external_stores.RESTRICTED_SECURITY_CONTEXT,
                     "volumeMounts": [HOME_MOUNT],
-                    **more,
+                    **container_fields,
                 }
             ],
             "volumes": [HOME],
         },
     }
     if not restart:
-        found["spec"]["restartPolicy"] = "Never"
-    result: Object = json.loads(json.dumps(found))
+        template["spec"]["restartPolicy"] = "Never"
+    result: Object = json.loads(json.dumps(template))
     return result

@@ -1,4 +1,4 @@
-"""Why a pod cannot start: the scheduler finds no node for it, or the kubelet cannot pull an image. Pure."""
+"""Finds out why a pod cannot start: it is unschedulable, or an image cannot be pulled. Pure functions."""
 
 import re
 from collections.abc import Iterable
@@ -7,22 +7,22 @@ from datetime import datetime, timedelta
 
 from tests.e2e.kube import Object
 
-from benchmarks.capacity import TERMINATED, Cluster, advice, requests, summary
+from benchmarks.capacity import TERMINATED_PHASES, Cluster, advice, pod_requests, summary
 
 PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-OVERDUE = timedelta(seconds=30)
-"""A terminating pod that has exceeded its grace period by so much is not expected to free its requests."""
+TERMINATION_MARGIN = timedelta(seconds=30)
+"""A terminating pod that exceeds its grace period by this time is not expected to free its requests."""
 
 _INSUFFICIENT = re.compile(r"Insufficient ([a-z0-9./-]*[a-z0-9])")
 
 
 class PodBlockedError(Exception):
-    """A pod of the benchmark cannot start; the message names the cause and the command that removes it."""
+    """A pod of the benchmark cannot start. The message names the cause and the command that fixes it."""
 
 
 @dataclass(frozen=True)
-class Obstacle:
-    """Why one pod does not start. `image` is empty if the pod is unschedulable."""
+class StartFailure:
+    """The reason why a pod does not start. `image` is empty if the pod is unschedulable."""
 
     pod: Object
     message: str
@@ -30,7 +30,7 @@ class Obstacle:
 
     @property
     def uid(self) -> str:
-        """Identifies the pod."""
+        """Uid of the pod."""
         return str(self.pod["metadata"]["uid"])
 
     @property
@@ -41,12 +41,12 @@ class Obstacle:
 
     @property
     def resources(self) -> list[str]:
-        """The resources of which no node has enough, as the scheduler names them."""
+        """Resources of which no node has enough, from the scheduler's message."""
         return [*dict.fromkeys(_INSUFFICIENT.findall(self.message))]
 
 
-def obstacle(pod: Object) -> Obstacle | None:
-    """The reason why a pod does not start; None if it starts, runs or is being deleted."""
+def find_start_failure(pod: Object) -> StartFailure | None:
+    """Return why a pod does not start; None if it starts, runs or is being deleted."""
     if pod["metadata"].get("deletionTimestamp"):
         return None
     status = pod.get("status") or {}
@@ -56,46 +56,48 @@ def obstacle(pod: Object) -> Obstacle | None:
             "False",
             "Unschedulable",
         ):
-            return Obstacle(pod, str(condition.get("message") or ""))
+            return StartFailure(pod, str(condition.get("message") or ""))
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in PULL_REASONS:
-            return Obstacle(pod, str(waiting.get("message") or waiting["reason"]), str(container["image"]))
+            return StartFailure(
+                pod, str(waiting.get("message") or waiting["reason"]), str(container["image"])
+            )
     return None
 
 
-def fits(found: Obstacle, cluster: Cluster) -> bool:
-    """Whether the node has enough CPU and memory by now, so that the scheduler's next attempt may succeed."""
-    return bool(found.resources) and not cluster.free.short_of(requests(found.pod))
+def fits_now(failure: StartFailure, cluster: Cluster) -> bool:
+    """Whether the node now has enough CPU and memory, so that the scheduler's next attempt may succeed."""
+    return bool(failure.resources) and not cluster.free.short_of(pod_requests(failure.pod))
 
 
-def frees_soon(pods: Iterable[Object], now: datetime) -> bool:
-    """Whether pods on a node are terminating, so that an unschedulable pod may fit in a moment."""
+def frees_resources_soon(pods: Iterable[Object], now: datetime) -> bool:
+    """Whether pods on a node are terminating, so that an unschedulable pod may soon fit."""
     return any(
         pod["spec"].get("nodeName")
-        and (pod.get("status") or {}).get("phase") not in TERMINATED
-        and datetime.fromisoformat(ends) + OVERDUE > now
+        and (pod.get("status") or {}).get("phase") not in TERMINATED_PHASES
+        and datetime.fromisoformat(ends) + TERMINATION_MARGIN > now
         for pod in pods
         if (ends := pod["metadata"].get("deletionTimestamp"))
     )
 
 
-def explain(found: Obstacle, cluster: Cluster, kubectl: str, own: Iterable[str] = ()) -> str:
-    """One message: the pod, what it lacks, what takes the room on the node, and the command that frees it."""
-    if found.image:
+def explain(failure: StartFailure, cluster: Cluster, kubectl: str, own_namespaces: Iterable[str] = ()) -> str:
+    """Return a message with the pod, the missing resource or image, the node's usage, and the command that helps."""
+    if failure.image:
         return (
-            f"Pod {found.name} cannot pull image {found.image}: {found.message}\n"
+            f"Pod {failure.name} cannot pull image {failure.image}: {failure.message}\n"
             "To make all images available to the cluster, run:\n  make cluster"
         )
-    if not {"cpu", "memory"} & {*found.resources}:
+    if not {"cpu", "memory"} & {*failure.resources}:
         return (
-            f"Pod {found.name} cannot be scheduled: {found.message}\n"
-            f"To see its events, run:\n  {kubectl} -n {found.pod['metadata']['namespace']} "
-            f"describe pod {found.pod['metadata']['name']}"
+            f"Pod {failure.name} cannot be scheduled: {failure.message}\n"
+            f"To see its events, run:\n  {kubectl} -n {failure.pod['metadata']['namespace']} "
+            f"describe pod {failure.pod['metadata']['name']}"
         )
-    asked = requests(found.pod)
+    requested = pod_requests(failure.pod)
     return (
-        f"Pod {found.name} cannot be scheduled: Insufficient {', '.join(found.resources)}. "
-        f"It requests {asked}. {summary(cluster)}\n"
-        f"{advice(cluster, asked - cluster.free, kubectl, own)}"
+        f"Pod {failure.name} cannot be scheduled: Insufficient {', '.join(failure.resources)}. "
+        f"It requests {requested}. {summary(cluster)}\n"
+        f"{advice(cluster, requested - cluster.free, kubectl, own_namespaces)}"
     )

@@ -1,4 +1,4 @@
-"""The result of a figure: rows of the table, with all samples."""
+"""The result of a figure: rows of the table with all samples."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,91 +8,117 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Row:
-    """One row. `ours`, `against` and `ratio` are printed as they are; `met` is None if there is no target."""
+    """A row of the table, with formatted values. `met` is None if there is no target."""
 
     figure: str
-    ours: str
-    against: str = ""
+    operator: str
+    baseline: str = ""
     ratio: str = ""
-    wanted: str = ""
+    target: str = ""
     met: bool | None = None
     samples: dict[str, list[float]] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For the file with the results."""
+        """Serialize for the file with the results."""
         return asdict(self)
 
 
 def spread(samples: Sequence[float], unit: str) -> str:
-    """The median, the minimum and the maximum: `12.3 s (12.1-12.9)`."""
-    middle = f"{number(statistics.median(samples))} {unit}".rstrip()
-    return middle if len(samples) < 2 else f"{middle} ({number(min(samples))}-{number(max(samples))})"
+    """Format the median, the minimum and the maximum: `12.3 s (12.1-12.9)`."""
+    median = f"{format_number(statistics.median(samples))} {unit}".rstrip()
+    return (
+        median
+        if len(samples) < 2
+        else f"{median} ({format_number(min(samples))}-{format_number(max(samples))})"
+    )
 
 
-def number(value: float) -> str:
-    """Three significant digits; integers as they are."""
+def format_number(value: float) -> str:
+    """Format with three significant digits; integers without decimals."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def at_most(
-    figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str = "s", what: str
+def ratio_at_most(
+    figure: str,
+    samples: Sequence[float],
+    baseline: Sequence[float],
+    limit: float,
+    *,
+    unit: str = "s",
+    baseline_name: str,
 ) -> Row:
-    """The median of ours may be at most `limit` times that of `what`."""
-    return _compared(figure, ours, against, unit=unit, what=what, sign="<=", limit=limit)
-
-
-def at_least(
-    figure: str, ours: Sequence[float], against: Sequence[float], limit: float, *, unit: str, what: str
-) -> Row:
-    """The median of ours must be at least `limit` times that of `what`."""
-    return _compared(figure, ours, against, unit=unit, what=what, sign=">=", limit=limit)
-
-
-def below(figure: str, ours: Sequence[float], limit: float, unit: str) -> Row:
-    """Every sample must stay below `limit`."""
-    return Row(
-        figure,
-        spread(ours, unit),
-        wanted=f"< {limit:g} {unit}".rstrip(),
-        met=max(ours) < limit,
-        samples={"ours": [*ours]},
+    """Row whose median must be at most `limit` times the baseline's median."""
+    return _compared(
+        figure, samples, baseline, unit=unit, baseline_name=baseline_name, sign="<=", limit=limit
     )
 
 
-def none_of(figure: str, ours: Sequence[float]) -> Row:
-    """The sum of all samples must be 0."""
-    return Row(figure, number(sum(ours)), wanted="0", met=not any(ours), samples={"ours": [*ours]})
+def ratio_at_least(
+    figure: str,
+    samples: Sequence[float],
+    baseline: Sequence[float],
+    limit: float,
+    *,
+    unit: str,
+    baseline_name: str,
+) -> Row:
+    """Row whose median must be at least `limit` times the baseline's median."""
+    return _compared(
+        figure, samples, baseline, unit=unit, baseline_name=baseline_name, sign=">=", limit=limit
+    )
 
 
-def at_least_one(figure: str, count: int) -> Row:
-    """A control: it shows that what is counted elsewhere can be seen at all."""
-    return Row(figure, str(count), wanted=">= 1", met=count >= 1, samples={"ours": [float(count)]})
+def must_be_below(figure: str, samples: Sequence[float], limit: float, unit: str) -> Row:
+    """Row whose samples must all be below `limit`."""
+    return Row(
+        figure,
+        spread(samples, unit),
+        target=f"< {limit:g} {unit}".rstrip(),
+        met=max(samples) < limit,
+        samples={"operator": [*samples]},
+    )
 
 
-def reported(figure: str, samples: Sequence[float], unit: str) -> Row:
-    """A figure without a target."""
-    return Row(figure, spread(samples, unit), samples={"ours": [*samples]})
+def must_be_zero(figure: str, samples: Sequence[float]) -> Row:
+    """Row whose samples must all be 0."""
+    return Row(
+        figure,
+        format_number(sum(samples)),
+        target="0",
+        met=not any(samples),
+        samples={"operator": [*samples]},
+    )
+
+
+def must_be_positive(figure: str, count: int) -> Row:
+    """Row of a control: it shows that the measurement of another row detects events at all."""
+    return Row(figure, str(count), target=">= 1", met=count >= 1, samples={"operator": [float(count)]})
+
+
+def without_target(figure: str, samples: Sequence[float], unit: str) -> Row:
+    """Row without a target."""
+    return Row(figure, spread(samples, unit), samples={"operator": [*samples]})
 
 
 def _compared(
     figure: str,
-    ours: Sequence[float],
-    against: Sequence[float],
+    samples: Sequence[float],
+    baseline: Sequence[float],
     *,
     unit: str,
-    what: str,
+    baseline_name: str,
     sign: Literal["<=", ">="],
     limit: float,
 ) -> Row:
-    ratio = statistics.median(ours) / statistics.median(against)
+    ratio = statistics.median(samples) / statistics.median(baseline)
     return Row(
         figure,
-        spread(ours, unit),
-        f"{spread(against, unit)}, {what}",
+        spread(samples, unit),
+        f"{spread(baseline, unit)}, {baseline_name}",
         f"{ratio:.2f}",
         f"{sign} {limit:g}",
         ratio <= limit if sign == "<=" else ratio >= limit,
-        {"ours": [*ours], "against": [*against]},
+        {"operator": [*samples], "baseline": [*baseline]},
     )

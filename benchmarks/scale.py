@@ -1,58 +1,60 @@
-"""One, ten and fifty servers at once: time until all are Ready, API requests, and memory of the operator.
+"""1, 10 and 50 servers at once: time until all are Ready, API requests, and memory of the operator.
 
-The pods are simulated. Databases, buckets and the operator's work on them are real.
+The pods are simulated. Databases and buckets are real, and the operator checks them as usual.
 """
 
 import time
 
 from tests.e2e import operator_release
 from tests.e2e.kube import Object
-from tests.e2e.server import API_VERSION, LITTLE
+from tests.e2e.server import API_VERSION, SMALL_RESOURCES
 
 from benchmarks import audit, curve, kwok, stores
 from benchmarks.capacity import Resources
 from benchmarks.lab import Lab
 from benchmarks.memory import WorkingSet
-from benchmarks.rows import Row, reported
+from benchmarks.rows import Row, without_target
 from benchmarks.waits import Waits, is_ready
 
-COUNTS = (1, 10, 50)
-ALL_READY = 600.0
-AFTER_SECONDS, QUICK_AFTER_SECONDS = 15.0, 5.0
-"""The operator's memory is sampled for a while longer: it may still grow."""
+SERVER_COUNTS = (1, 10, 50)
+ALL_READY_TIMEOUT_SECONDS = 600.0
+EXTRA_SAMPLE_SECONDS, QUICK_EXTRA_SAMPLE_SECONDS = 15.0, 5.0
+"""Time for which the operator's memory is sampled longer, because it may still grow."""
 
 
 def peak_requests(_quick: bool) -> Resources:
-    """Of the shared stores, and of the real server that creates the migrated database."""
-    return stores.REQUESTS + Resources.of(LITTLE["requests"]) * 2
+    """Peak requests: the shared stores, and the real server that creates the migrated database."""
+    return stores.REQUESTS + Resources.of(SMALL_RESOURCES["requests"]) * 2
 
 
-def take(lab: Lab) -> list[Row]:
-    """Three rows for each number of servers, and the picture."""
+def measure(lab: Lab) -> list[Row]:
+    """Return three rows for each number of servers, and draw the chart."""
     points = []
     shared, template = lab.stores(), lab.migrated_database()
-    with audit.counted(lab.kube), kwok.pretending(lab):
-        for count in COUNTS:
-            points.append(_point(lab, shared, template, count))
-            lab.say(
+    with audit.count_requests(lab.kube), kwok.simulated_node(lab):
+        for count in SERVER_COUNTS:
+            points.append(_measure_point(lab, shared, template, count))
+            lab.log(
                 f"{count} servers: Ready after {points[-1].seconds:.1f} s, {points[-1].requests:.0f} requests, "
-                f"{points[-1].mebibytes:.0f} MiB"
+                f"{points[-1].peak_memory_mib:.0f} MiB"
             )
-    lab.out.mkdir(parents=True, exist_ok=True)
-    curve.draw(points, lab.out / "servers.svg")
+    lab.results_folder.mkdir(parents=True, exist_ok=True)
+    curve.draw(points, lab.results_folder / "servers.svg")
     rows = []
     for point in points:
-        name = f"{point.servers} server{'s' if point.servers > 1 else ''} at once (pods pretend)"
+        name = f"{point.servers} server{'s' if point.servers > 1 else ''} at once (simulated pods)"
         rows += [
-            reported(f"{name}: all Ready after", [point.seconds], "s"),
-            reported(f"{name}: API requests until then, a server", [point.requests / point.servers], ""),
-            reported(f"{name}: working set of the leader at most", [point.mebibytes], "MiB"),
+            without_target(f"{name}: all Ready after", [point.seconds], "s"),
+            without_target(
+                f"{name}: API requests per server until then", [point.requests / point.servers], ""
+            ),
+            without_target(f"{name}: peak working set of the leader", [point.peak_memory_mib], "MiB"),
         ]
     return rows
 
 
-def _point(lab: Lab, shared: stores.Stores, template: str, count: int) -> curve.Point:
-    databases = [shared.database(f"scale_{count}_{number}", template) for number in range(count)]
+def _measure_point(lab: Lab, shared: stores.Stores, template: str, count: int) -> curve.Point:
+    databases = [shared.create_database(f"scale_{count}_{number}", template) for number in range(count)]
     try:
         return _measure(lab, shared, databases)
     finally:
@@ -62,35 +64,35 @@ def _point(lab: Lab, shared: stores.Stores, template: str, count: int) -> curve.
 def _measure(lab: Lab, shared: stores.Stores, databases: list[str]) -> curve.Point:
     count = len(databases)
     restart_operator(lab)
-    # its pods must be gone before kwok, which removes them, ends
+    # its pods must be gone before kwok ends, because kwok deletes them
     with lab.namespace("scale", wait_deleted=True) as kube, WorkingSet(kube) as memory:
         kube.apply(*shared.secrets())
-        before = audit.requests(kube)
-        began = time.monotonic()
+        before = audit.request_count(kube)
+        start = time.monotonic()
         kube.apply(*(_server(database, shared) for database in databases))
 
         def ready() -> int:
             return sum(map(is_ready, kube.list("MLflowServer")))
 
         seconds = (
-            lab.until(
+            lab.wait_for(
                 f"{count} servers are Ready",
                 lambda: ready() == count,
-                ALL_READY,
+                ALL_READY_TIMEOUT_SECONDS,
                 0.2,
                 state=lambda: f"{ready()} are Ready",
             )
-            - began
+            - start
         )
-        asked = audit.requests(kube) - before
-        sample_longer(lab)
-        return curve.Point(count, seconds, asked, memory.peak)
+        request_count = audit.request_count(kube) - before
+        continue_sampling(lab)
+        return curve.Point(count, seconds, request_count, memory.peak_mib)
 
 
-def sample_longer(lab: Lab) -> None:
-    """Lets the samples of the operator's memory go on."""
-    seconds = QUICK_AFTER_SECONDS if lab.quick else AFTER_SECONDS
-    lab.say(f"sampling the operator's memory for {seconds:.0f} s more")
+def continue_sampling(lab: Lab) -> None:
+    """Continue sampling the operator's memory."""
+    seconds = QUICK_EXTRA_SAMPLE_SECONDS if lab.quick else EXTRA_SAMPLE_SECONDS
+    lab.log(f"sampling the operator's memory for {seconds:.0f} s more")
     time.sleep(seconds)
 
 
@@ -104,16 +106,16 @@ def _server(database: str, shared: stores.Stores) -> Object:
 
 
 def restart_operator(waits: Waits) -> None:
-    """Replaces the operator's pod: its memory must not be that of an earlier number of servers."""
-    own = waits.kube.within(operator_release.NAMESPACE)
+    """Replace the operator's pod, so that earlier servers do not affect its memory."""
+    operator_kube = waits.kube.in_namespace(operator_release.NAMESPACE)
     before = {pod["metadata"]["uid"] for pod in operator_release.pods(waits.kube)}
-    own.kubectl("rollout", "restart", f"deployment/{operator_release.RELEASE}")
+    operator_kube.kubectl("rollout", "restart", f"deployment/{operator_release.RELEASE}")
 
     def leads() -> bool:
         pods = operator_release.pods(waits.kube)
         if len(pods) != 1 or pods[0]["metadata"]["uid"] in before:
             return False
-        lease = own.need("Lease", operator_release.RELEASE)
+        lease = operator_kube.require("Lease", operator_release.RELEASE)
         return str(lease["spec"].get("holderIdentity") or "").startswith(str(pods[0]["metadata"]["name"]))
 
-    waits.until("a new pod of the operator is the leader", leads, 180)
+    waits.wait_for("a new pod of the operator is the leader", leads, 180)

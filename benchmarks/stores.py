@@ -1,4 +1,4 @@
-"""The Postgres and the MinIO that all servers of a run share: each server has a database and a prefix of its own."""
+"""The Postgres and MinIO that all servers of a run share. Each server has its own database and prefix."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import boto3
 import psycopg
 from psycopg import sql
 from tests.e2e import timeouts
-from tests.e2e.external_stores import SECURITY, secret
+from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import is_ready
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 USER, PASSWORD = "mlflow", "a-password-of-benchmarks"
 ACCESS_KEY, SECRET_KEY = "benchmarks", "a-secret-key-of-benchmarks"
 BUCKET = "bench"
-TEMPLATE = "migrated"
-CONNECTIONS = 400
-"""Ten servers hold about a hundred connections, which is the default limit of Postgres."""
+TEMPLATE_DATABASE = "migrated"
+MAX_CONNECTIONS = 400
+"""Ten servers use about 100 connections, which is Postgres' default limit."""
 
 POSTGRES_REQUESTS = {"cpu": "25m", "memory": "256Mi"}
-"""Without requests Postgres would get only the CPU that others leave, and a figure would measure the database."""
+"""Without requests, Postgres would only get the CPU that other pods do not use, and would limit the figures."""
 
 MINIO_REQUESTS = {"cpu": "25m", "memory": "128Mi"}
 REQUESTS = Resources.of(POSTGRES_REQUESTS) + Resources.of(MINIO_REQUESTS)
-"""Of both pods."""
+"""Requests of both pods."""
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Both, in the namespace of `kube`. `databases` are those that were created by `database`."""
+    """Both stores, in the namespace of `kube`. `databases` are those that `create_database` created."""
 
     waits: Waits
     kube: Kube
@@ -42,24 +42,24 @@ class Stores:
 
     @property
     def host(self) -> str:
-        """Host of Postgres within the cluster."""
+        """Host of Postgres in the cluster."""
         return f"postgres.{self.kube.namespace}.svc"
 
     @property
     def endpoint(self) -> str:
-        """URL of MinIO, within the cluster and from this machine."""
+        """URL of MinIO, in the cluster and from this machine."""
         return f"http://{self.kube.node_address}:{_node_port(self.kube, 'minio')}"
 
-    def ready(self) -> bool:
+    def are_ready(self) -> bool:
         """Whether both pods are ready."""
         return all((pod := self.kube.get("Pod", name)) and is_ready(pod) for name in ("postgres", "minio"))
 
     def uri(self, database: str, scheme: str = "postgresql+psycopg") -> str:
-        """URI for MLflow in the cluster."""
+        """Return the database URI for MLflow in the cluster."""
         return f"{scheme}://{USER}:{PASSWORD}@{self.host}:5432/{database}"
 
-    def database(self, name: str, template: str | None = None) -> str:
-        """Creates a database, empty or as a copy of another one."""
+    def create_database(self, name: str, template: str | None = None) -> str:
+        """Create a database, empty or as a copy of a template."""
         with self._session() as session:
             query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template or "template0")
@@ -69,16 +69,16 @@ class Stores:
                 try:
                     session.execute(query)
                 except psycopg.errors.ObjectInUse:
-                    # a database with connections, of the operator for example, cannot be copied
+                    # a database with connections, for example of the operator, cannot be copied
                     return False
                 return True
 
-            self.waits.until(f"database {name} is created", created, timeouts.ANSWERS)
+            self.waits.wait_for(f"database {name} is created", created, timeouts.ENDPOINT_SECONDS)
         self.databases.add(name)
         return name
 
     def query(self, *statements: str, database: str = "postgres") -> object:
-        """The first value of the last statement's result as the superuser, None if there is none."""
+        """Run statements as the superuser; returns the first value of the last result, None if there is none."""
         with self._session(database) as session:
             for statement in statements:
                 found = session.execute(statement.encode())
@@ -86,18 +86,18 @@ class Stores:
         return row[0] if row else None
 
     def existing_databases(self) -> set[str]:
-        """Names of all databases except templates."""
+        """Return the names of all databases except templates."""
         with self._session() as session:
             rows = session.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()
         return {str(row[0]) for row in rows}
 
     def drop(self, *databases: str) -> None:
-        """Drops databases; sessions that use them are terminated."""
+        """Drop databases, and terminate their sessions."""
         self.query(*(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in databases))
         self.databases.difference_update(databases)
 
     def delete_artifacts(self, prefix: str) -> None:
-        """Deletes all objects below a prefix of the bucket."""
+        """Delete all objects with a prefix in the bucket."""
         s3 = self._client()
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/"):
             for found in page.get("Contents", []):
@@ -113,7 +113,7 @@ class Stores:
         )
 
     def secrets(self) -> list[Object]:
-        """The Secrets that servers in another namespace need."""
+        """Return the Secrets that servers in another namespace need."""
         keys = {"accessKeyID": ACCESS_KEY, "secretAccessKey": SECRET_KEY}
         return [
             secret("bench-database", username=USER, password=PASSWORD),
@@ -121,7 +121,7 @@ class Stores:
         ]
 
     def spec(self, database: str) -> Object:
-        """The part of an MLflowServer's spec that names both stores."""
+        """Return the part of an MLflowServer's spec with both stores."""
         return {
             "database": {
                 "external": {
@@ -141,7 +141,7 @@ class Stores:
         }
 
     def env(self, database: str) -> list[Object]:
-        """The environment of a plain server that keeps its artifacts here."""
+        """Return the environment of a plain server with artifacts in this MinIO."""
         return [
             {"name": "MLFLOW_S3_ENDPOINT_URL", "value": self.endpoint},
             {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": f"s3://{BUCKET}/{database}"},
@@ -150,7 +150,7 @@ class Stores:
         ]
 
     def _session(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
-        """A session of the superuser. A new Service accepts connections only a moment after its creation."""
+        """Open a session of the superuser. Retries, because a new Service accepts connections with a delay."""
         port = _node_port(self.kube, "postgres")
         found: list[psycopg.Connection[tuple[object, ...]]] = []
 
@@ -170,28 +170,28 @@ class Stores:
             found.append(session)
             return True
 
-        self.waits.until("Postgres accepts a connection", connected, timeouts.ANSWERS)
+        self.waits.wait_for("Postgres accepts a connection", connected, timeouts.ENDPOINT_SECONDS)
         return found[0]
 
 
 def _node_port(kube: Kube, service: str) -> int:
-    return int(kube.need("Service", service)["spec"]["ports"][0]["nodePort"])
+    return int(kube.require("Service", service)["spec"]["ports"][0]["nodePort"])
 
 
 def start(waits: Waits, kube: Kube) -> Stores:
-    """Starts both and waits until they are ready; Postgres is empty."""
+    """Start both stores and wait until they are ready. Postgres is empty."""
     pins = kube.settings.pins
     kube.apply(*_postgres(pins["IMAGE_POSTGRES"]), *_minio(pins["IMAGE_MINIO"]))
-    found = Stores(waits, kube)
-    waits.until("Postgres and MinIO are ready", found.ready, timeouts.READY)
-    return found
+    shared_stores = Stores(waits, kube)
+    waits.wait_for("Postgres and MinIO are ready", shared_stores.are_ready, timeouts.READY_SECONDS)
+    return shared_stores
 
 
 def _postgres(image: str) -> list[Object]:
     probe = ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", "postgres"]
     container = {
         "image": image,
-        "args": ["postgres", "-c", f"max_connections={CONNECTIONS}"],
+        "args": ["postgres", "-c", f"max_connections={MAX_CONNECTIONS}"],
         "env": [
             {"name": "POSTGRES_USER", "value": USER},
             {"name": "POSTGRES_PASSWORD", "value": PASSWORD},
@@ -223,7 +223,7 @@ def _minio(image: str) -> list[Object]:
 
 
 def _pod(name: str, port: int, user: int, container: Object, folders: list[str]) -> list[Object]:
-    """A pod that runs as `user` and may write to `folders`, and a Service with a NodePort."""
+    """Return a pod that runs as `user` with writable `folders`, and a NodePort Service."""
     mounts = [{"name": f"data-{index}", "mountPath": path} for index, path in enumerate(folders)]
     return [
         {
@@ -234,7 +234,12 @@ def _pod(name: str, port: int, user: int, container: Object, folders: list[str])
                 "terminationGracePeriodSeconds": 1,
                 "securityContext": {"runAsUser": user, "runAsGroup": user, "fsGroup": user},
                 "containers": [
-                    {"name": name, **container, "securityContext": SECURITY, "volumeMounts": mounts}
+                    {
+                        "name": name,
+                        **container,
+                        "securityContext": RESTRICTED_SECURITY_CONTEXT,
+                        "volumeMounts": mounts,
+                    }
                 ],
                 "volumes": [{"name": mount["name"], "emptyDir": {}} for mount in mounts],
             },

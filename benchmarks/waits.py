@@ -1,4 +1,4 @@
-"""Waiting for conditions: each wait has a limit, reports progress, and ends as soon as a pod cannot start."""
+"""Waits for conditions: each wait has a timeout, reports progress, and fails as soon as a pod cannot start."""
 
 import json
 import threading
@@ -20,74 +20,74 @@ from tests.e2e.server import API_VERSION, Server
 from benchmarks import pods
 from benchmarks.capacity import Cluster
 
-POLL = 0.05
-"""Seconds between two checks of a condition: the precision of a measured time."""
+POLL_INTERVAL_SECONDS = 0.05
+"""Interval between two checks of a condition, which is the precision of measured times."""
 
-LOOK_SECONDS = 2.0
-"""Seconds between two requests for the pods that do not run yet."""
+POD_CHECK_INTERVAL_SECONDS = 2.0
+"""Interval between two requests for pending pods."""
 
 GRACE_SECONDS = 5.0
-"""How long a pod may be unschedulable, or without its image, before the wait ends: the scheduler and the kubelet retry
-at once what only came a moment too early."""
+"""How long a pod may be unschedulable, or without its image, before the wait fails: the scheduler and the kubelet retry
+at once if a dependency appears a moment later."""
 
-PROGRESS_SECONDS = 15.0
-"""A wait that takes longer prints a line, and another one each time as many seconds have passed."""
+PROGRESS_INTERVAL_SECONDS = 15.0
+"""A wait prints a line whenever this time has passed."""
 
-ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+SEARCH_PATH = "/api/2.0/mlflow/experiments/search?max_results=1"
 """A cheap request that MLflow answers from its database."""
 
-T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 
 
 class Waits:
-    """The cluster and the clock of one run. `namespaces` are those whose pods are watched while a wait lasts."""
+    """The cluster and the clock of a run. `namespaces` are those whose pods are checked during a wait."""
 
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
-        self.begin = time.monotonic()
+        self.start_time = time.monotonic()
         self.namespaces = {operator_release.NAMESPACE}
-        self._looked = 0.0
+        self._last_pod_check = 0.0
         self._first_seen: dict[str, float] = {}
         self._client = config.new_client_from_config(str(kube.settings.kubeconfig))
 
-    def say(self, text: str) -> None:
-        """Prints a line, with the seconds since the run began."""
-        print(f"{time.monotonic() - self.begin:7.1f} s  {text}", flush=True)
+    def log(self, text: str) -> None:
+        """Print a line with the seconds since the start of the run."""
+        print(f"{time.monotonic() - self.start_time:7.1f} s  {text}", flush=True)
 
     @property
     def kubectl(self) -> str:
-        """How a user calls kubectl on this cluster, without any settings in the shell."""
+        """Command line of kubectl for this cluster, which needs no settings in the user's shell."""
         return f"{self.kube.settings.bin / 'kubectl'} --kubeconfig={self.kube.settings.kubeconfig}"
 
-    def until(
+    def wait_for(
         self,
         what: str,
         check: Callable[[], object],
         within: float,
-        poll: float = POLL,
+        poll: float = POLL_INTERVAL_SECONDS,
         state: Callable[[], str] | None = None,
     ) -> float:
-        """Waits until `check` returns a true value; returns that moment on the monotonic clock.
+        """Wait until `check` returns a true value; returns the time on the monotonic clock.
 
-        `what` names the condition, `state` describes what there is instead. Raises TimeoutError after `within` seconds,
-        and PodBlockedError as soon as a pod of the benchmark cannot start.
+        `what` names the condition, `state` describes the current state. Raises TimeoutError after `within` seconds, and
+        PodBlockedError as soon as a pod of the benchmark cannot start.
         """
-        began = time.monotonic()
-        reported = PROGRESS_SECONDS
+        start = time.monotonic()
+        next_report = PROGRESS_INTERVAL_SECONDS
         while not check():
-            waited = time.monotonic() - began
+            waited = time.monotonic() - start
             if waited > within:
                 raise TimeoutError(f"not within {within:.0f} s: {what}{_suffix(state)}")
-            if waited > reported:
-                reported += PROGRESS_SECONDS
-                self.say(f"  waiting for {waited:.0f} s (limit: {within:.0f} s): {what}{_suffix(state)}")
-            self._look()
+            if waited > next_report:
+                next_report += PROGRESS_INTERVAL_SECONDS
+                self.log(f"  waiting for {waited:.0f} s (limit: {within:.0f} s): {what}{_suffix(state)}")
+            self._check_pods()
             time.sleep(poll)
         return time.monotonic()
 
-    def run(self, what: str, work: Callable[[], T], within: float) -> T:
-        """Calls `work`, which blocks, in a thread, and waits for its result as `until` does."""
-        future: Future[T] = Future()
+    def run(self, what: str, work: Callable[[], ResultT], within: float) -> ResultT:
+        """Call the blocking function `work` in a thread, and wait for its result like `wait_for`."""
+        future: Future[ResultT] = Future()
 
         def call() -> None:
             try:
@@ -96,27 +96,27 @@ class Waits:
                 future.set_exception(error)
 
         threading.Thread(target=call, daemon=True).start()
-        self.until(what, future.done, within)
+        self.wait_for(what, future.done, within)
         return future.result()
 
-    def ready(self, server: Server, within: float = timeouts.READY) -> Server:
-        """Waits until an MLflowServer is Ready and, if it has a NodePort, answers there."""
+    def wait_ready(self, server: Server, within: float = timeouts.READY_SECONDS) -> Server:
+        """Wait until an MLflowServer is Ready and, if it has a NodePort, answers there."""
 
         def state() -> str:
-            found = server.conditions().get("Ready") or {}
-            return str(found.get("message") or "")
+            condition = server.conditions().get("Ready") or {}
+            return str(condition.get("message") or "")
 
         def done() -> bool:
             return is_ready(server.kube.get("MLflowServer", server.name))
 
-        self.until(f"MLflowServer {server.name} is Ready", done, within, state=state)
+        self.wait_for(f"MLflowServer {server.name} is Ready", done, within, state=state)
         if server.service["spec"]["type"] == "NodePort":
             url = server.url
-            self.until(f"{url} answers", lambda: answers(url), timeouts.ANSWERS)
+            self.wait_for(f"{url} answers", lambda: is_answering(url), timeouts.ENDPOINT_SECONDS)
         return server
 
     def cluster(self) -> Cluster:
-        """The node and everything that has requests on it."""
+        """Read the node and all objects that decide whether a pod fits on it."""
         core = client.CoreV1Api(self._client)
         return Cluster(
             node=json.loads(core.read_node(node.CONTAINER, _preload_content=False).data),
@@ -139,41 +139,41 @@ class Waits:
 
     def _pods(self, selector: str = "") -> list[Object]:
         core = client.CoreV1Api(self._client)
-        answer = core.list_pod_for_all_namespaces(field_selector=selector, _preload_content=False)
-        found: list[Object] = json.loads(answer.data)["items"]
+        response = core.list_pod_for_all_namespaces(field_selector=selector, _preload_content=False)
+        found: list[Object] = json.loads(response.data)["items"]
         return found
 
-    def _look(self) -> None:
-        """Raises PodBlockedError if a pod of the benchmark has not been able to start for GRACE_SECONDS."""
+    def _check_pods(self) -> None:
+        """Raise PodBlockedError if a pod of the benchmark has not been able to start for GRACE_SECONDS."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._last_pod_check < POD_CHECK_INTERVAL_SECONDS:
             return
-        self._looked = now
+        self._last_pod_check = now
         watched = (
             pod
             for pod in self._pods("status.phase=Pending")
             if pod["metadata"]["namespace"] in self.namespaces
         )
-        found = [obstacle for pod in watched if (obstacle := pods.obstacle(pod))]
-        self._first_seen = {each.uid: self._first_seen.get(each.uid, now) for each in found}
-        for obstacle in found:
-            if now - self._first_seen[obstacle.uid] < GRACE_SECONDS:
+        failures = [failure for pod in watched if (failure := pods.find_start_failure(pod))]
+        self._first_seen = {failure.uid: self._first_seen.get(failure.uid, now) for failure in failures}
+        for failure in failures:
+            if now - self._first_seen[failure.uid] < GRACE_SECONDS:
                 continue
             cluster = self.cluster()
-            if not obstacle.image and (
-                pods.fits(obstacle, cluster) or pods.frees_soon(cluster.pods, datetime.now(UTC))
+            if not failure.image and (
+                pods.fits_now(failure, cluster) or pods.frees_resources_soon(cluster.pods, datetime.now(UTC))
             ):
                 continue
-            raise pods.PodBlockedError(pods.explain(obstacle, cluster, self.kubectl, self.namespaces))
+            raise pods.PodBlockedError(pods.explain(failure, cluster, self.kubectl, self.namespaces))
 
 
 def _suffix(state: Callable[[], str] | None) -> str:
-    found = state() if state else ""
-    return f" ({found})" if found else ""
+    text = state() if state else ""
+    return f" ({text})" if text else ""
 
 
 def is_ready(server: Object | None) -> bool:
-    """Whether an MLflowServer is Ready, for the present generation of its spec."""
+    """Whether an MLflowServer is Ready for the current generation of its spec."""
     if server is None:
         return False
     status = server.get("status") or {}
@@ -182,9 +182,9 @@ def is_ready(server: Object | None) -> bool:
     )
 
 
-def answers(url: str) -> bool:
+def is_answering(url: str) -> bool:
     """Whether MLflow answers a request."""
     try:
-        return requests.get(url + ASKED, timeout=5).ok
+        return requests.get(url + SEARCH_PATH, timeout=5).ok
     except requests.RequestException:
         return False

@@ -1,6 +1,6 @@
-"""As much of CloudNativePG as our tests need: the part of its definition that is used, in words of our own, and what
-its operator would write. Names and spellings are those of its release 1.30 (api/v1/cluster_types.go and
-pkg/specs/secrets.go there).
+"""The part of CloudNativePG that tests need: a reduced CRD of Cluster, and the objects that its operator writes.
+
+Names and spellings are those of CloudNativePG 1.30 (api/v1/cluster_types.go and pkg/specs/secrets.go).
 """
 
 import json
@@ -20,7 +20,7 @@ def _object(**properties: Any) -> Object:
     return {"type": "object", "properties": properties}
 
 
-CLUSTER: Object = _object(
+CLUSTER_SCHEMA: Object = _object(
     apiVersion=_STRING,
     kind=_STRING,
     metadata={"type": "object"},
@@ -38,9 +38,9 @@ CLUSTER: Object = _object(
         conditions={"type": "array", "items": _CONDITION},
     ),
 )
-"""The schema of a Cluster."""
+"""OpenAPI schema of a Cluster."""
 
-DEFINITION: Object = {
+CRD: Object = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "clusters.postgresql.cnpg.io"},
@@ -53,7 +53,7 @@ DEFINITION: Object = {
                 "name": "v1",
                 "served": True,
                 "storage": True,
-                "schema": {"openAPIV3Schema": CLUSTER},
+                "schema": {"openAPIV3Schema": CLUSTER_SCHEMA},
                 "subresources": {"status": {}},
             }
         ],
@@ -62,7 +62,7 @@ DEFINITION: Object = {
 
 
 def cluster(name: str, **spec: Any) -> Object:
-    """A Cluster of one instance."""
+    """Return a Cluster with one instance."""
     return {
         "apiVersion": "postgresql.cnpg.io/v1",
         "kind": "Cluster",
@@ -71,14 +71,14 @@ def cluster(name: str, **spec: Any) -> Object:
     }
 
 
-def status(name: str, *, healthy: bool) -> Object:
-    """While its first instance is made, and once it serves."""
+def cluster_status(name: str, *, healthy: bool) -> Object:
+    """Return the status of a Cluster: once it is healthy, or while its first instance is created."""
     ready = {"status": "True", "reason": "ClusterIsReady", "message": "Cluster is Ready"}
-    waits = {"status": "False", "reason": "ClusterIsNotReady", "message": "Cluster Is Not Ready"}
+    not_ready = {"status": "False", "reason": "ClusterIsNotReady", "message": "Cluster Is Not Ready"}
     condition = {
         "type": "Ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
-        **(ready if healthy else waits),
+        **(ready if healthy else not_ready),
     }
     return {
         "instances": 1,
@@ -91,7 +91,7 @@ def status(name: str, *, healthy: bool) -> Object:
 
 
 def app_secret(name: str, namespace: str, database: str, user: str, password: str) -> Object:
-    """`<name>-app`, with every key of it that anybody reads."""
+    """Return the Secret `<name>-app` with all keys that clients read."""
     host, port = f"{name}-rw", 5432
     values = {
         "username": user,
@@ -113,7 +113,7 @@ def app_secret(name: str, namespace: str, database: str, user: str, password: st
 
 
 def service(name: str, host: str) -> Object:
-    """`<name>-rw`, leading to a Postgres that runs elsewhere in the test's cluster."""
+    """Return the Service `<name>-rw`, which resolves to a Postgres elsewhere in the test's cluster."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -122,7 +122,7 @@ def service(name: str, host: str) -> Object:
     }
 
 
-def report(name: str, *, healthy: bool) -> tuple[str, ...]:
-    """Arguments by which kubectl says of a Cluster what its operator would."""
-    said = json.dumps({"status": status(name, healthy=healthy)})
-    return ("patch", "clusters.postgresql.cnpg.io", name, "--subresource=status", "--type=merge", "-p", said)
+def status_patch_arguments(name: str, *, healthy: bool) -> tuple[str, ...]:
+    """Return kubectl's arguments that write the status of a Cluster, like CloudNativePG's operator does."""
+    patch = json.dumps({"status": cluster_status(name, healthy=healthy)})
+    return ("patch", "clusters.postgresql.cnpg.io", name, "--subresource=status", "--type=merge", "-p", patch)

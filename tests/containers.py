@@ -1,11 +1,11 @@
-"""Containers beside the cluster, for tests of images and of what talks to one program alone."""
+"""Docker containers outside the cluster, for tests of images and of single programs."""
 
 import subprocess
 
 
 def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
-    """What a docker command prints on both channels; an AssertionError with it if the command fails."""
-    done = subprocess.run(
+    """Run a docker command and return its stdout and stderr. If it fails, raise AssertionError with that output."""
+    process = subprocess.run(
         ("docker", *argv),
         input=stdin,
         stdout=subprocess.PIPE,
@@ -13,5 +13,5 @@ def docker(*argv: str, stdin: str = "", check: bool = True) -> str:
         text=True,
         check=False,
     )
-    assert not check or done.returncode == 0, done.stdout
-    return done.stdout.strip()
+    assert not check or process.returncode == 0, process.stdout
+    return process.stdout.strip()

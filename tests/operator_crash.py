@@ -1,9 +1,11 @@
-"""The operator as it is, made to die: right after its Nth write, after a certain one, or at a moment.
+"""Runs the operator and kills it with SIGKILL after its Nth write, after a certain write, or after a time.
 
-Runs in the operator's image as well, so it may import the operator and Python's own library, and nothing else:
-`python mortal.py writes <N> run …`, where what follows is the operator's own command line, or `seconds <S>`, or
-`upon <words>`: after the first write that holds these words. Prints each write: `create Job team-a/a-migrate-1`.
-Unless it waits for a moment it dies, at the latest, when it has told that the server is Ready; 0 writes are only that.
+`python operator_crash.py MODE VALUE run ...`, where `run ...` is the operator's command line. Modes: `writes N` (after
+the Nth write), `seconds S`, `text TEXT` (after the first write whose description contains TEXT). It prints each write:
+`create Job team-a/a-migrate-1`. The modes `writes` and `text` crash at the latest after the Event that the server is
+Ready; `writes 0` crashes only then.
+
+This file also runs in the operator's image, so it may only import the operator and the standard library.
 """
 
 import os
@@ -19,41 +21,42 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.runtime import run
 
 
-class Mortal(KubernetesClient):
-    """Counts what is written, leases aside."""
+class CrashingClient(KubernetesClient):
+    """Counts all writes except those of Leases, and crashes after the configured one."""
 
-    last: int | None = None
-    upon: str | None = None
-    written = 0
+    crash_after_writes: int | None = None
+    crash_on_text: str | None = None
+    write_count = 0
 
-    async def _request(self, method: str, path: str, doing: str, kind: Kind, **more: Any) -> Any:
-        answer = await super()._request(method, path, doing, kind, **more)
+    async def _request(self, method: str, path: str, action: str, kind: Kind, **options: Any) -> Any:
+        response = await super()._request(method, path, action, kind, **options)
         if method == "GET" or kind == kinds.LEASE:
-            return answer
-        Mortal.written += 1
-        print(doing, flush=True)
-        told_ready = kind == kinds.EVENT and answer["reason"] == "Ready"
-        if self.last is not None and (Mortal.written == self.last or told_ready):
-            die()
-        if self.upon is not None and (self.upon in doing or told_ready):
-            die()
-        return answer
+            return response
+        CrashingClient.write_count += 1
+        print(action, flush=True)
+        is_ready_event = kind == kinds.EVENT and response["reason"] == "Ready"
+        is_last_write = CrashingClient.write_count == self.crash_after_writes
+        if self.crash_after_writes is not None and (is_last_write or is_ready_event):
+            crash()
+        if self.crash_on_text is not None and (self.crash_on_text in action or is_ready_event):
+            crash()
+        return response
 
 
-def die() -> None:
-    """As by the kernel: nothing is finished, nothing is given back."""
+def crash() -> None:
+    """Kill this process with SIGKILL, so that nothing is completed or released."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    how, when, *sys.argv[1:] = sys.argv[1:]
-    run.KubernetesClient = Mortal  # type: ignore[attr-defined]
-    if how == "writes":
-        Mortal.last = int(when)
-    elif how == "upon":
-        Mortal.upon = when
+    mode, value, *sys.argv[1:] = sys.argv[1:]
+    run.KubernetesClient = CrashingClient  # type: ignore[attr-defined]
+    if mode == "writes":
+        CrashingClient.crash_after_writes = int(value)
+    elif mode == "text":
+        CrashingClient.crash_on_text = value
     else:
-        timer = threading.Timer(float(when), die)
+        timer = threading.Timer(float(value), crash)
         timer.daemon = True
         timer.start()
     main()

@@ -1,4 +1,5 @@
-"""Runs MLflow tracking servers on Kubernetes."""
+"""Kubernetes operator for MLflow tracking servers."""
 
 __version__ = "0.1.0"
-"""Of the code as it is: in the image there is no installed package to ask. The chart's appVersion is the same."""
+"""Version of the operator. It is defined here because the package is not installed in the image, so that its metadata
+is not available. Must equal the chart's appVersion."""

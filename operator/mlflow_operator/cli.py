@@ -1,4 +1,7 @@
-"""The command line: a function a command. Exit code 0 is fine, 1 a finding, 2 a usage error or nothing to ask."""
+"""Command line interface, one function per command.
+
+Exit codes: 0 success, 1 a problem was found, 2 usage error or the cluster cannot be reached.
+"""
 
 import asyncio
 import os
@@ -12,14 +15,14 @@ import click
 import yaml
 
 from mlflow_operator import __version__, api
-from mlflow_operator import render as desired
+from mlflow_operator import render as manifests
 from mlflow_operator.api.crd import as_yaml
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 
 if TYPE_CHECKING:
-    from mlflow_operator.doctor.operators import Deployed
+    from mlflow_operator.doctor.operators import DeploymentRef
 
 
 @click.group(
@@ -32,40 +35,72 @@ def main() -> None:
 
 @main.command()
 def crd() -> None:
-    """Print the CustomResourceDefinition of MLflowServer as YAML.
+    """Print the CRD of MLflowServer as YAML.
 
-    Install it with `mlflow-operator crd | kubectl apply --server-side -f -`.
+    Install the CustomResourceDefinition with `mlflow-operator crd | kubectl apply --server-side -f -`.
     """
     click.echo(as_yaml(), nl=False)
 
 
 @main.command()
 @click.option(
-    "--namespace", "namespaces", multiple=True, help="Watch this namespace only; may be repeated. [all]"
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    show_default="all namespaces",
+    help="Namespace to watch. Can be repeated.",
 )
 @click.option(
-    "--image-mlflow", default=Images.mlflow, show_default=True, help="Repository of MLflow's image."
+    "--image-mlflow",
+    default=Images.mlflow,
+    show_default=True,
+    help="Repository of the MLflow image, without a tag.",
 )
 @click.option(
-    "--image-postgres", default=Images.postgres, show_default=True, help="Image of the embedded database."
+    "--image-postgres",
+    default=Images.postgres,
+    show_default=True,
+    help="Image of the embedded PostgreSQL database.",
 )
-@click.option("--image-minio", default=Images.minio, show_default=True, help="Image of the embedded MinIO.")
 @click.option(
-    "--image-seaweedfs", default=Images.seaweedfs, show_default=True, help="Image of the embedded SeaweedFS."
+    "--image-minio", default=Images.minio, show_default=True, help="Image of the embedded MinIO server."
+)
+@click.option(
+    "--image-seaweedfs",
+    default=Images.seaweedfs,
+    show_default=True,
+    help="Image of the embedded SeaweedFS server.",
 )
 @click.option(
     "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
 )
 @click.option(
-    "--lease-namespace", help="Where the Lease is kept that elects a leader. [the pod's own namespace]"
+    "--lease-namespace",
+    show_default="namespace of the pod",
+    help="Namespace of the Lease for leader election.",
 )
-@click.option("--lease-name", default="mlflow-operator", show_default=True, help="Name of that Lease.")
-@click.option("--port", default=8080, show_default=True, help="Serves /healthz, /readyz and /metrics.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--lease-name",
+    default="mlflow-operator",
+    show_default=True,
+    help="Name of the Lease for leader election.",
 )
-@click.option("--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True)
-def run(  # noqa: PLR0913, PLR0917 - one parameter an option
+@click.option("--port", default=8080, show_default=True, help="Port of /healthz, /readyz and /metrics.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Minimum severity of log messages.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "text"]),
+    default="json",
+    show_default=True,
+    help="Format of log messages.",
+)
+def run(  # noqa: PLR0913, PLR0917 - one parameter per option
     namespaces: tuple[str, ...],
     image_mlflow: str,
     image_postgres: str,
@@ -78,18 +113,18 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     log_level: str,
     log_format: str,
 ) -> None:
-    """Watch MLflowServers and make them so.
+    """Watch and reconcile MLflowServers.
 
-    Runs in a cluster with the service account's rights, elsewhere with KUBECONFIG's.
+    Uses the pod's ServiceAccount in a cluster, and KUBECONFIG elsewhere.
     """
-    # imported here, so that the other commands start fast and without the cluster's libraries
+    # Imported here, so that the other commands start fast and without the Kubernetes libraries.
     from mlflow_operator.kube.leader_election import LeaseLost  # noqa: PLC0415
-    from mlflow_operator.runtime import logging as logs  # noqa: PLC0415
+    from mlflow_operator.runtime import logging  # noqa: PLC0415
     from mlflow_operator.runtime.run import Settings  # noqa: PLC0415
-    from mlflow_operator.runtime.run import run as work  # noqa: PLC0415
+    from mlflow_operator.runtime.run import run as run_operator  # noqa: PLC0415
     from mlflow_operator.runtime.watch import WatchLost  # noqa: PLC0415
 
-    logs.setup(log_level.upper(), plain=log_format == "text")
+    logging.setup(log_level.upper(), text=log_format == "text")
     settings = Settings(
         namespaces,
         Images(image_mlflow, image_postgres, image_minio, image_seaweedfs),
@@ -99,9 +134,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         port,
     )
     try:
-        asyncio.run(work(settings))
+        asyncio.run(run_operator(settings))
     except LeaseLost:
-        # threads of a call under way must not keep us alive: another may be leading already
+        # Exit at once, without waiting for threads: another replica may already be the leader.
         os._exit(1)
     except WatchLost:
         sys.exit(1)
@@ -109,85 +144,126 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 @main.command()
 @click.option(
-    "--namespace", "namespaces", multiple=True, help="Only servers in this one; may be repeated. [all]"
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    show_default="all namespaces",
+    help="Namespace of the MLflowServers. Can be repeated.",
 )
 @click.option(
-    "--operator", help="The operator's Deployment, as NAMESPACE/NAME: it is stopped first. [stopped already]"
+    "--operator",
+    metavar="NAMESPACE/NAME",
+    help="Deployment of the operator, which is scaled to 0 first. If not given, the operator must not be running.",
 )
 def remove_finalizers(namespaces: tuple[str, ...], operator: str | None) -> None:
-    """Take the operator's finalizers off every server, before it is uninstalled.
+    """Remove finalizers from all MLflowServers.
 
-    Servers with `deletionPolicy: Delete` are then as with Retain: none of their data is deleted with them. The chart
-    does this by itself; without Helm, run it as the last thing before the operator is deleted.
+    Removes the finalizer of the operator, so that deletions do not wait for an operator that no longer runs. Run this
+    command before you uninstall the operator without Helm. The Helm chart runs it automatically.
+    Afterwards, `deletionPolicy: Delete` has no effect: the data of deleted MLflowServers is retained.
     """
-    from mlflow_operator.components.deletion.uninstall import Deployed, remove_all_finalizers  # noqa: PLC0415
+    from mlflow_operator.components.deletion.uninstall import OperatorDeployment, remove_all_finalizers  # noqa: PLC0415
     from mlflow_operator.kube.client import ClusterError, KubernetesClient  # noqa: PLC0415
-    from mlflow_operator.runtime import logging as logs  # noqa: PLC0415
+    from mlflow_operator.runtime import logging  # noqa: PLC0415
     from mlflow_operator.status.metrics import Metrics  # noqa: PLC0415
 
-    logs.setup("WARNING", plain=True)
-    place, slash, name = (operator or "").partition("/")
-    if operator and not (place and slash and name):
-        raise click.BadParameter("write NAMESPACE/NAME", param_hint="--operator")
+    logging.setup("WARNING", text=True)
+    namespace, slash, name = (operator or "").partition("/")
+    if operator and not (namespace and slash and name):
+        raise click.BadParameter("must be NAMESPACE/NAME", param_hint="--operator")
 
-    async def work() -> None:
+    async def remove() -> None:
         cluster = await KubernetesClient.connect(Metrics())
         try:
             await remove_all_finalizers(
-                cluster, namespaces, Deployed(place, name) if operator else None, click.echo
+                cluster, namespaces, OperatorDeployment(namespace, name) if operator else None, click.echo
             )
         finally:
             await cluster.close()
 
     try:
-        asyncio.run(work())
+        asyncio.run(remove())
     except ClusterError as error:
-        raise click.ClickException(f"{error}. Run it again; what is let go already stays so.") from None
+        raise click.ClickException(f"{error}. Run the command again to continue.") from None
 
 
 @main.command()
 @click.option(
-    "-f", "--filename", type=click.File("r"), required=True, help="File with MLflowServers; - for stdin."
+    "-f",
+    "--filename",
+    type=click.File("r"),
+    required=True,
+    help="File that contains the MLflowServers, or - for stdin.",
 )
-@click.option("-n", "--namespace", default="default", show_default=True, help="For resources that name none.")
-@click.option("--with-secrets", is_flag=True, help="Also print the Secrets, with freshly generated values.")
+@click.option(
+    "-n",
+    "--namespace",
+    default="default",
+    show_default=True,
+    help="Namespace of MLflowServers that do not specify one.",
+)
+@click.option("--with-secrets", is_flag=True, help="Also print the Secrets, with newly generated values.")
 @click.option(
     "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
 )
 def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain: str) -> None:
-    """Print the objects that the operator would make, without a cluster.
+    """Print the objects the operator would create.
 
-    Values that only the cluster knows (node ports, passwords in Secrets of yours) are placeholders.
+    Does not connect to a cluster. Placeholders replace values that exist only in the cluster, such as node ports and
+    passwords in your Secrets.
     """
-    documents = _servers(filename)
-    around = ClusterDefaults(Images(), cluster_domain)
-    printed: list[Object] = []
+    documents = _read_servers(filename)
+    defaults = ClusterDefaults(Images(), cluster_domain)
+    objects: list[Object] = []
     for document in documents:
         document["metadata"].setdefault("namespace", namespace)
         try:
-            server = resolve(api.parse(document), around)
+            server = resolve(api.parse(document), defaults)
         except api.InvalidResource as error:
-            raise _refusal(
+            raise _input_error(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"
             ) from None
         if with_secrets:
-            printed += desired.secrets(server, _generated())
-        printed += desired.objects(server)
-    click.echo(yaml.dump_all(printed, Dumper=_Plain, sort_keys=False, width=110), nl=False)
+            objects += manifests.secrets(server, _generate_values())
+        objects += manifests.objects(server)
+    click.echo(yaml.dump_all(objects, Dumper=_DumperWithoutAliases, sort_keys=False, width=110), nl=False)
     if not with_secrets:
-        click.echo("Secrets are left out; --with-secrets prints them, too, with fresh values.", err=True)
+        click.echo(
+            "Secrets are omitted. Use --with-secrets to print them with newly generated values.", err=True
+        )
 
 
 @main.command()
 @click.argument("name", required=False, default="")
 @click.option(
-    "-n", "--namespace", "namespaces", multiple=True, help="Servers in this one only; may be repeated. [all]"
+    "-n",
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    show_default="all namespaces",
+    help="Namespace of the MLflowServers. Can be repeated.",
 )
-@click.option("--operator", help="The operator's Deployment, as NAMESPACE/NAME. [found by its labels]")
-@click.option("--kubeconfig", help="As for kubectl. [KUBECONFIG, else ~/.kube/config; in a pod its account]")
-@click.option("--context", help="Of the kubeconfig. [its current one]")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def doctor(  # noqa: PLR0913, PLR0917 - one parameter an option
+@click.option(
+    "--operator",
+    metavar="NAMESPACE/NAME",
+    show_default="found by its labels",
+    help="Deployment of the operator.",
+)
+@click.option(
+    "--kubeconfig",
+    show_default="KUBECONFIG or ~/.kube/config; in a pod, its ServiceAccount",
+    help="Path to the kubeconfig file.",
+)
+@click.option("--context", show_default="current context", help="Name of the kubeconfig context to use.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
     name: str,
     namespaces: tuple[str, ...],
     operator: str | None,
@@ -195,86 +271,91 @@ def doctor(  # noqa: PLR0913, PLR0917 - one parameter an option
     context: str | None,
     output: str,
 ) -> None:
-    """Look at the operator and its servers, or at the server NAME, and say what is wrong and what to do.
+    """Check the operator and its MLflowServers.
 
-    Changes nothing and reads no Secret. Exit code 0: all is well. 1: something is at fault, or not there yet. 2: it
-    could not be asked. What could not be looked at with your rights is listed, and does not count.
+    Prints how to fix each problem. If NAME is given, only the MLflowServer of this name is checked.
+
+    Does not change any object and does not read Secrets. Checks that your permissions do not allow are listed and
+    do not affect the exit code. Exit codes: 0 no problems, 1 problems found or objects not ready yet, 2 the cluster
+    cannot be reached.
     """
     from mlflow_operator.doctor import report  # noqa: PLC0415
     from mlflow_operator.doctor.checks import findings  # noqa: PLC0415
-    from mlflow_operator.doctor.connect import CouldNotAsk  # noqa: PLC0415
-    from mlflow_operator.doctor.finding import COULD_NOT_ASK, exit_code  # noqa: PLC0415
-    from mlflow_operator.doctor.look import Wanted, look  # noqa: PLC0415
+    from mlflow_operator.doctor.collect import Options, observe  # noqa: PLC0415
+    from mlflow_operator.doctor.connect import DoctorError  # noqa: PLC0415
+    from mlflow_operator.doctor.finding import EXIT_ERROR, exit_code  # noqa: PLC0415
 
-    wanted = Wanted(namespaces, name, _deployment(operator), kubeconfig, context)
+    options = Options(namespaces, name, _deployment(operator), kubeconfig, context)
     try:
-        seen = asyncio.run(look(wanted))
-    except CouldNotAsk as error:
+        observed = asyncio.run(observe(options))
+    except DoctorError as error:
         if output == "json":
-            click.echo(report.failure_as_json(__version__, str(error)), nl=False)
+            click.echo(report.error_as_json(__version__, str(error)), nl=False)
         click.echo(f"Error: {error}", err=True)
-        sys.exit(COULD_NOT_ASK)
-    found = findings(seen)
+        sys.exit(EXIT_ERROR)
+    results = findings(observed)
     if output == "json":
-        click.echo(report.as_json(seen.version, seen.here, found), nl=False)
+        click.echo(report.as_json(observed.version, observed.header, results), nl=False)
     else:
-        click.echo(report.table(seen.here, found, shutil.get_terminal_size((110, 24)).columns), nl=False)
-    sys.exit(exit_code(found))
+        click.echo(
+            report.table(observed.header, results, shutil.get_terminal_size((110, 24)).columns), nl=False
+        )
+    sys.exit(exit_code(results))
 
 
 @main.command(hidden=True)
 @click.argument("urls", nargs=-1)
-def answers(urls: tuple[str, ...]) -> None:
-    """Ask servers' URLs from here and print how they answered: what doctor runs in the operator's pod."""
-    from mlflow_operator.doctor import reach  # noqa: PLC0415
+def probe_urls(urls: tuple[str, ...]) -> None:
+    """Send a request to each server URL and print the results. `doctor` runs this command in the operator's pod."""
+    from mlflow_operator.doctor import url_probe  # noqa: PLC0415
 
-    click.echo(reach.as_json(asyncio.run(reach.ask(urls))))
+    click.echo(url_probe.as_json(asyncio.run(url_probe.probe_urls(urls))))
 
 
-def _deployment(written: str | None) -> "Deployed | None":
-    from mlflow_operator.doctor.operators import Deployed  # noqa: PLC0415
+def _deployment(argument: str | None) -> "DeploymentRef | None":
+    from mlflow_operator.doctor.operators import DeploymentRef  # noqa: PLC0415
 
-    if not written:
+    if not argument:
         return None
-    namespace, slash, name = written.partition("/")
+    namespace, slash, name = argument.partition("/")
     if not (namespace and slash and name):
-        raise click.BadParameter("write NAMESPACE/NAME", param_hint="--operator")
-    return Deployed(namespace, name)
+        raise click.BadParameter("must be NAMESPACE/NAME", param_hint="--operator")
+    return DeploymentRef(namespace, name)
 
 
 def _own_namespace() -> str:
-    mounted = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return mounted.read_text().strip() if mounted.exists() else "default"
+    path = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return path.read_text().strip() if path.exists() else "default"
 
 
-class _Plain(yaml.SafeDumper):
-    """YAML as people write it: nothing is said by reference."""
+class _DumperWithoutAliases(yaml.SafeDumper):
+    """YAML without anchors and aliases, as manifests are usually written."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
-def _servers(file: TextIO) -> list[Object]:
+def _read_servers(file: TextIO) -> list[Object]:
     try:
         documents = [document for document in yaml.safe_load_all(file) if document]
     except yaml.YAMLError as error:
-        raise _refusal(file, f"is no YAML: {error}") from None
-    found = [d for d in documents if isinstance(d, dict) and d.get("kind") == api.KIND]
-    if not found:
-        raise _refusal(file, f"holds no {api.KIND} (apiVersion: {api.API_VERSION}, kind: {api.KIND}).")
-    for document in found:
-        if not isinstance(document.get("metadata"), dict):
-            raise _refusal(file, f"holds an {api.KIND} without metadata. Add metadata.name.")
-    return found
+        raise _input_error(file, f"is not valid YAML: {error}") from None
+    servers = [d for d in documents if isinstance(d, dict) and d.get("kind") == api.KIND]
+    if not servers:
+        raise _input_error(file, f"contains no {api.KIND} (apiVersion: {api.API_VERSION}, kind: {api.KIND}).")
+    for server in servers:
+        if not isinstance(server.get("metadata"), dict):
+            raise _input_error(file, f"contains an {api.KIND} without metadata. Add metadata.name.")
+    return servers
 
 
-def _refusal(file: TextIO, why: str) -> click.ClickException:
-    return click.ClickException(f"{file.name} {why}")
+def _input_error(file: TextIO, message: str) -> click.ClickException:
+    return click.ClickException(f"{file.name} {message}")
 
 
-def _generated() -> desired.Generated:
-    word = secrets.token_urlsafe
-    return desired.Generated("DATABASE-USER", word(24), word(15), word(30), word(24))
+def _generate_values() -> manifests.GeneratedValues:
+    token = secrets.token_urlsafe
+    return manifests.GeneratedValues("DATABASE-USER", token(24), token(15), token(30), token(24))
 
 
 if __name__ == "__main__":

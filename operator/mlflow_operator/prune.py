@@ -1,25 +1,28 @@
-"""What a server no longer needs goes, once it is Ready without it. Data stays: volumes, generated Secrets."""
+"""Deletes objects that a Ready server no longer needs. Data is retained: volumes and generated Secrets."""
 
-from mlflow_operator import render as desired
+from mlflow_operator import render
 from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import prune
 
-_DISPOSABLE = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)
-"""Kinds that are made anew at will. Jobs that did their work are a record, Secrets and volumes are data."""
+_PRUNED_KINDS = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)
+"""Kinds that the operator can recreate at any time. Finished Jobs are kept as a record, Secrets and volumes as data."""
 
 
 async def run(context: ReconcileContext, upgrading: bool) -> None:
-    """Takes away an embedded store that the spec has left, the plugin of an access that is no longer asked for,
-    the budget of replicas that are gone, the Jobs of upgrades that came to their end or were given up."""
-    wanted = desired.objects(context.server)
-    live = [obj for kind in _DISPOSABLE for obj in context.observed.of(kind)]
-    await prune(context.deps.cluster, wanted, live, context.observed.resource)
+    """Delete objects that are no longer desired.
+
+    For example: an embedded store that the spec has replaced, the plugin of an artifact access mode that is no longer
+    used, the PodDisruptionBudget of a server with one replica, and the Jobs of finished or cancelled upgrades.
+    """
+    desired = render.objects(context.server)
+    observed = [obj for kind in _PRUNED_KINDS for obj in context.observed.list(kind)]
+    await prune(context.deps.cluster, desired, observed, context.observed.resource)
     if not upgrading:
-        await preflight_step.tidy(context)
-    for job in context.observed.of(kinds.JOB, labels.MIGRATION_POD):
-        # asked for once more, this image begins anew instead of finding what once failed
-        if jobs.finished_at(job, "Failed") and jobs.image_of(job) != context.server.image:
+        await preflight_step.prune_jobs(context)
+    for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):
+        # If this image is requested again later, its migration must not find the failed Job.
+        if jobs.has_condition(job, "Failed") and jobs.image_of(job) != context.server.image:
             await context.deps.cluster.delete(job)

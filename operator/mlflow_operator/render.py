@@ -1,12 +1,12 @@
-"""All objects of one server at once: what `render` prints and what tests hold against Kubernetes' schemas.
+"""All desired objects of one server: the output of `mlflow-operator render`, and input for tests and for pruning.
 
-The operator itself makes them step by step, each when what it needs is ready; both call the same builders.
+The reconciler calls the same builders, but creates each object only when its dependencies are ready.
 """
 
 from dataclasses import dataclass
 
 from mlflow_operator.components.backup import manifests as backup
-from mlflow_operator.components.garbage_collection import manifests as garbage
+from mlflow_operator.components.garbage_collection import manifests as garbage_collection
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import (
     artifact_store,
@@ -17,14 +17,14 @@ from mlflow_operator.model import (
     postgres,
     provisioning,
 )
-from mlflow_operator.model import secrets as credentials
+from mlflow_operator.model import secrets as secret_manifests
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase, Server
 
 
 @dataclass(frozen=True)
-class Generated:
-    """Values that are random, or that only a Secret of the owner's knows; given from outside."""
+class GeneratedValues:
+    """Random values, and values that are stored only in Secrets of the user."""
 
     database_username: str
     database_password: str
@@ -33,10 +33,10 @@ class Generated:
     rollout_key: str
 
 
-def secrets(server: Server, generated: Generated) -> list[Object]:
-    """The Secrets the operator makes."""
+def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
+    """The Secrets that the operator generates."""
     owner, database = server.owner, server.database
-    found = []
+    manifests = []
     username = generated.database_username
     if isinstance(database, EmbeddedDatabase):
         username = database.username
@@ -50,46 +50,52 @@ def secrets(server: Server, generated: Generated) -> list[Object]:
         generated.database_password,
     )
     if isinstance(database, EmbeddedDatabase | ProvisionedDatabase):
-        found.append(credentials.database_secret(owner, connection))
+        manifests.append(secret_manifests.database_secret(owner, connection))
     store = server.artifacts.s3
     if store and (server.artifacts.embedded or store.admin):
-        pair = generated.access_key, generated.secret_key
-        keys = dict(zip(credentials.STORE_KEY, pair, strict=True))
+        access_key = generated.access_key, generated.secret_key
+        keys = dict(zip(secret_manifests.ACCESS_KEY_FIELDS, access_key, strict=True))
         if server.artifacts.embedded:
-            # the same again: nobody but the operator makes the server a user of its own
-            keys |= zip(credentials.OWN_KEY, pair, strict=True)
-        found.append(credentials.artifacts_secret(owner, store, keys))
+            # The same key, because only the running operator creates a separate user for the server.
+            keys |= zip(secret_manifests.SERVER_ACCESS_KEY_FIELDS, access_key, strict=True)
+        manifests.append(secret_manifests.artifacts_secret(owner, store, keys))
     if client_config.has_secret(server):
-        found.append(client_config.secret(server, generated.access_key, generated.secret_key))
-    users = credentials.store_users(server.artifacts, generated.access_key, generated.secret_key)
+        manifests.append(client_config.secret(server, generated.access_key, generated.secret_key))
+    store_config = secret_manifests.embedded_store_config(
+        server.artifacts, generated.access_key, generated.secret_key
+    )
     return [
-        *found,
-        credentials.server_secret(owner, credentials.server_uri(connection), generated.rollout_key, **users),
+        *manifests,
+        secret_manifests.server_secret(
+            owner, secret_manifests.pod_database_uri(connection), generated.rollout_key, **store_config
+        ),
     ]
 
 
 def objects(server: Server) -> list[Object]:
-    """Everything but Secrets, in an order that can be applied as it is."""
+    """All objects except Secrets, in an order in which they can be applied."""
     owner, database, embedded = server.owner, server.database, server.artifacts.embedded
-    found = [client_config.config_map(server)]
-    if plugins.wanted(server.artifacts):
-        found.append(plugins.config_map(server))
+    manifests = [client_config.config_map(server)]
+    if plugins.is_needed(server.artifacts):
+        manifests.append(plugins.config_map(server))
     if isinstance(database, EmbeddedDatabase):
-        found.append(postgres.data(owner, database))
-        found += postgres.objects(owner, database, server.pods, running=not server.suspended)
+        manifests.append(postgres.volume_claim(owner, database))
+        manifests += postgres.objects(owner, database, server.pods, running=not server.suspended)
     if embedded:
-        found.append(artifact_store.data(owner, embedded))
-        found += artifact_store.objects(owner, embedded, server.pods, running=not server.suspended)
-    found += [
+        manifests.append(artifact_store.volume_claim(owner, embedded))
+        manifests += artifact_store.objects(owner, embedded, server.pods, running=not server.suspended)
+    manifests += [
         jobs.migration(server, "rendered", None),
         deployment.service(server),
         deployment.deployment(server, "rendered"),
     ]
     if server.garbage_collection:
-        found.append(garbage.cronjob(server, server.garbage_collection, paused=server.suspended))
+        manifests.append(
+            garbage_collection.cronjob(server, server.garbage_collection, paused=server.suspended)
+        )
     budget = deployment.disruption_budget(server)
     if budget:
-        found.append(budget)
+        manifests.append(budget)
     if server.backup:
-        found.append(backup.cronjob(server, server.backup))
-    return found
+        manifests.append(backup.cronjob(server, server.backup))
+    return manifests

@@ -8,8 +8,9 @@ _ROOTS = {"v1": "/api/v1", "rbac.authorization.k8s.io/v1": "/apis/rbac.authoriza
 
 
 def install(client: Client, values: Values, kinds: tuple[str, ...] = ("Role", "Binding")) -> list[str]:
-    """Create the objects whose kind ends with one of `kinds`, and their namespaces, as `helm install` does without
-    its hooks. Returns their paths.
+    """Create the objects whose kind ends with one of `kinds`, and their namespaces, like `helm install` without hooks.
+
+    Returns the API paths of the objects.
     """
     return [
         _create(client, obj)
@@ -22,8 +23,8 @@ def _create(client: Client, obj: Object) -> str:
     namespace = obj["metadata"].get("namespace")
     if namespace:
         _create_namespace(client, namespace)
-    within = f"/namespaces/{namespace}" if namespace else ""
-    path = f"{_ROOTS[obj['apiVersion']]}{within}/{obj['kind'].lower()}s"
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    path = f"{_ROOTS[obj['apiVersion']]}{scope}/{obj['kind'].lower()}s"
     client.request("POST", path, obj)
     return f"{path}/{obj['metadata']['name']}"
 

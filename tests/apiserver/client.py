@@ -1,4 +1,4 @@
-"""A small client of the Kubernetes API: one method per verb, objects are dicts, answers are never cached."""
+"""A small client of the Kubernetes API: one method per verb, objects are dicts, responses are not cached."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _NOT_FOUND = 404
 
 
 class ApiError(Exception):
-    """The API server refused a request. `status` is the HTTP status, the text its message."""
+    """The API server rejected a request. `status` is the HTTP status, the text is the message."""
 
     def __init__(self, status: int, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -26,12 +26,12 @@ class ApiError(Exception):
 
 
 class Client:
-    """One user of one API server."""
+    """Client of an API server for one user."""
 
     def __init__(self, url: str, token: str, ca: str) -> None:
         self._url = url
         self._session = requests.Session()
-        # Proxies and certificates that the environment names are not for loopback.
+        # Proxies and certificates from environment variables do not apply to loopback addresses.
         self._session.trust_env = False
         self._session.verify = ca
         self._session.headers["Authorization"] = f"Bearer {token}"
@@ -47,7 +47,7 @@ class Client:
         self.close()
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """One object, or None if it does not exist."""
+        """Return an object, or None if it does not exist."""
         try:
             return self.request("GET", kind.path(namespace, name))
         except ApiError as error:
@@ -56,20 +56,20 @@ class Client:
             raise
 
     def need(self, kind: Kind, namespace: str | None, name: str) -> Object:
-        """One object that must exist."""
+        """Return an object that must exist."""
         return self.request("GET", kind.path(namespace, name))
 
     def list(self, kind: Kind, namespace: str | None = None, labels: str = "") -> list[Object]:
-        """All objects of a kind, in one namespace or in all, that match a label selector."""
-        found = self.request("GET", kind.path(namespace), labelSelector=labels)
-        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in found["items"]]
+        """List the objects of a kind that match a label selector, in one namespace or in all namespaces."""
+        response = self.request("GET", kind.path(namespace), labelSelector=labels)
+        return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in response["items"]]
 
     def create(self, kind: Kind, obj: Object, **query: str) -> Object:
-        """Create an object in the namespace that its metadata names."""
+        """Create an object in the namespace of its metadata."""
         return self.request("POST", kind.path(obj["metadata"].get("namespace")), obj, **query)
 
     def apply(self, kind: Kind, obj: Object, **query: str) -> Object:
-        """Server-side apply as a user does it with kubectl; conflicts are forced."""
+        """Server-side apply with the field manager of kubectl. Conflicts are forced."""
         meta = obj["metadata"]
         options = {"fieldManager": FIELD_MANAGER, "force": "true", **query}
         path = kind.path(meta.get("namespace"), meta["name"])
@@ -80,32 +80,32 @@ class Client:
     def merge(
         self, kind: Kind, namespace: str | None, name: str, change: Object, subresource: str | None = None
     ) -> Object:
-        """JSON merge patch."""
+        """Send a JSON merge patch."""
         path = kind.path(namespace, name, subresource)
         return self.request("PATCH", path, change, content_type="application/merge-patch+json")
 
     def json_patch(
         self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object], **query: str
     ) -> Object:
-        """JSON patch."""
+        """Send a JSON patch."""
         path = kind.path(namespace, name)
         return self.request("PATCH", path, [*steps], content_type="application/json-patch+json", **query)
 
     def delete(self, kind: Kind, namespace: str | None, name: str, propagation: str = "Background") -> None:
-        """Delete an object and do not wait."""
+        """Delete an object without waiting."""
         self.request("DELETE", kind.path(namespace, name), {"propagationPolicy": propagation})
 
     def request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
     ) -> Object:
-        """Send one request; `body` is JSON unless it is a string. ApiError for every status from 400."""
-        found: Object = self.send(method, path, body, content_type, **query).json()
-        return found
+        """Send a request; `body` is encoded as JSON unless it is a string. Raises ApiError for statuses from 400."""
+        answer: Object = self.send(method, path, body, content_type, **query).json()
+        return answer
 
     def send(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
     ) -> requests.Response:
-        """The same, and the whole response."""
+        """Like `request`, but return the HTTP response."""
         data = body if isinstance(body, str) or body is None else json.dumps(body)
         response = self._session.request(
             method,

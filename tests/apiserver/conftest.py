@@ -1,6 +1,6 @@
 """Fixtures: one API server per pytest worker, with the CRD of this checkout, and a namespace per test module.
 
-A worker starts its own API server, because that takes 4 s and 2 s of CPU: less than workers would wait for each other.
+Each worker starts its own API server: this takes 4 s and 2 s of CPU time, less than workers would wait for each other.
 """
 
 import uuid
@@ -18,7 +18,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kubectl", "helm")
 
 
 def pytest_configure() -> None:
-    """Ends the run with one sentence if a program is missing."""
+    """Stop with a usage error if a program is missing."""
     try:
         for program in PROGRAMS:
             find(program)
@@ -29,21 +29,21 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver."""
-    running = ControlPlane(tmp_path_factory.mktemp("control-plane"))
-    crds.install(running.client)
-    yield running
-    running.stop()
+    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"))
+    crds.install(control_plane.client)
+    yield control_plane
+    control_plane.stop()
 
 
 @pytest.fixture(scope="session")
 def admin(control_plane: ControlPlane) -> Client:
-    """A client with all rights."""
+    """A client with all permissions."""
     return control_plane.client
 
 
 @pytest.fixture(scope="module")
 def namespace(admin: Client) -> str:
-    """A namespace of this module's own. It is not deleted: the API server's data goes with the session."""
+    """A namespace for this module. It is not deleted, because the data of the API server is temporary."""
     return create_namespace(admin, "test")
 
 

@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver on loopback, with their data in a temporary directory.
+"""etcd and kube-apiserver on 127.0.0.1, with their data in a temporary directory.
 
 There is no kube-controller-manager: no service accounts and tokens are created, owned objects are not garbage
 collected, and a deleted namespace stays in the phase Terminating.
@@ -23,13 +23,13 @@ SERVICE_CLUSTER_IP_RANGE = "10.96.0.0/16"
 class ControlPlane:
     """A running API server. `stop` must be called at the end.
 
-    `kubeconfig` and `client` have all rights. `etcd` and `apiserver` are the processes.
+    `kubeconfig` and `client` have all permissions. `etcd` and `apiserver` are the processes.
     """
 
     def __init__(self, folder: Path, disabled_admission: Iterable[str] = ("ServiceAccount",)) -> None:
         """Start both programs and wait until the API server is ready.
 
-        The admission plugin ServiceAccount refuses every pod whose service account does not exist. Without a
+        The admission plugin ServiceAccount rejects every pod whose service account does not exist. Without a
         kube-controller-manager that is every pod, so the plugin is disabled by default.
         """
         self._folder = folder
@@ -66,7 +66,7 @@ class ControlPlane:
         return path
 
     def client_for(self, token: str) -> Client:
-        """A client for another user."""
+        """Return a client for another user."""
         return Client(self.url, token, str(self.ca))
 
     def restart_apiserver(self) -> None:
@@ -117,10 +117,10 @@ class ControlPlane:
         if self._disabled_admission:
             argv.append(f"--disable-admission-plugins={','.join(self._disabled_admission)}")
         process = Process("kube-apiserver", argv, self._folder / "kube-apiserver.log")
-        process.wait_until_ready(self._answers)
+        process.wait_until_ready(self._is_ready)
         return process
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         if not self.ca.exists():
             return False
         try:

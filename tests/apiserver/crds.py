@@ -19,21 +19,21 @@ POLL_SECONDS = 0.05
 
 
 def manifest() -> Object:
-    """The CRD of MLflowServer, as this checkout ships it."""
-    found: Object = yaml.safe_load(MANIFEST.read_text())
-    return found
+    """The CRD of MLflowServer from this checkout."""
+    crd: Object = yaml.safe_load(MANIFEST.read_text())
+    return crd
 
 
 def install(client: Client) -> None:
-    """Create the CRDs of MLflowServer and of CloudNativePG's Cluster; returns when both are served."""
-    for crd in (manifest(), cloudnativepg.DEFINITION):
+    """Create the CRDs of MLflowServer and of CloudNativePG's Cluster, and wait until both are served."""
+    for crd in (manifest(), cloudnativepg.CRD):
         client.apply(kinds.CRD, crd)
-    for crd in (manifest(), cloudnativepg.DEFINITION):
+    for crd in (manifest(), cloudnativepg.CRD):
         wait_until_served(client, crd)
 
 
 def wait_until_served(client: Client, crd: Object) -> None:
-    """Wait until objects of this kind can be created. AssertionError after SERVED_SECONDS."""
+    """Wait until objects of this kind can be created. Raises AssertionError after SERVED_SECONDS."""
     deadline = time.monotonic() + SERVED_SECONDS
     while not _established(client, crd["metadata"]["name"]):
         assert time.monotonic() < deadline, f"{crd['metadata']['name']} is not established"
@@ -41,6 +41,6 @@ def wait_until_served(client: Client, crd: Object) -> None:
 
 
 def _established(client: Client, name: str) -> bool:
-    found = client.get(kinds.CRD, None, name) or {}
-    conditions = (found.get("status") or {}).get("conditions") or []
+    crd = client.get(kinds.CRD, None, name) or {}
+    conditions = (crd.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

@@ -1,4 +1,4 @@
-"""kubectl as a user calls it."""
+"""Calls of kubectl."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ TIMEOUT_SECONDS = 60
 
 
 class KubectlError(Exception):
-    """kubectl ended with an error. The text is everything it printed."""
+    """kubectl failed. The text is its output."""
 
 
 class Kubectl:
@@ -21,8 +21,8 @@ class Kubectl:
         self._env = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": search_path()}
 
     def __call__(self, *args: str, stdin: str = "") -> str:
-        """Run `kubectl args` with this input and return what it prints. KubectlError if it fails."""
-        done = subprocess.run(
+        """Run `kubectl args` with this input and return its output. Raises KubectlError if it fails."""
+        process = subprocess.run(
             [*self._argv, *args],
             input=stdin,
             env=self._env,
@@ -31,6 +31,6 @@ class Kubectl:
             check=False,
             timeout=TIMEOUT_SECONDS,
         )
-        if done.returncode:
-            raise KubectlError(f"kubectl {' '.join(args)}\n{done.stdout}{done.stderr}")
-        return done.stdout
+        if process.returncode:
+            raise KubectlError(f"kubectl {' '.join(args)}\n{process.stdout}{process.stderr}")
+        return process.stdout

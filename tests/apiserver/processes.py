@@ -1,4 +1,4 @@
-"""Programs that run on loopback for as long as the tests, and end with them."""
+"""Processes that the tests start. They end with the tests."""
 
 import ctypes
 import os
@@ -14,10 +14,10 @@ from pathlib import Path
 from tests.cluster import settings
 
 START_SECONDS = 60.0
-"""Limit for a program to become ready. etcd and kube-apiserver need 4 s together on two busy cores."""
+"""Time limit for a program to become ready. etcd and kube-apiserver together need 4 s on two busy cores."""
 
 STOP_SECONDS = 20.0
-"""Limit for a program to end after SIGTERM, before SIGKILL."""
+"""Time limit for a program to exit after SIGTERM; then it gets SIGKILL."""
 
 POLL_SECONDS = 0.05
 LOG_LINES = 20
@@ -29,7 +29,7 @@ class Missing(Exception):  # noqa: N818 - the message is for the person who runs
 
 
 class Process:
-    """One running program, with its output in a log file."""
+    """A running program with its output in a log file."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         user: int | None = None,
     ) -> None:
-        """Start `argv`. `user` is the numeric user and group to run as, by default those of the tests."""
+        """Start `argv`. `user` is the numeric user and group ID to run as. Defaults to those of the tests."""
         self.name = name
         self.log = log
         with log.open("ab") as out:
@@ -52,7 +52,7 @@ class Process:
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],
-                # Ctrl-C in the terminal must reach the tests only: they stop the programs in order.
+                # Ctrl-C in the terminal must reach the tests only, because they stop the programs in the right order.
                 process_group=0,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - the child calls prctl and nothing else
             )
@@ -63,14 +63,16 @@ class Process:
         return self._popen.poll()
 
     def wait(self, seconds: float) -> int:
-        """Wait until the program ends and return its exit code. AssertionError after `seconds`."""
+        """Wait until the program exits and return its exit code. Raises AssertionError after `seconds`."""
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} did not end within {seconds:g} s\n{self.tail()}") from None
 
     def wait_until_ready(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        """Wait until `ready` is true. AssertionError with the end of the log if it is not, or if the program ends."""
+        """Wait until `ready` returns true. Raises AssertionError on timeout or if the program exits, with the end of
+        the log.
+        """
         deadline = time.monotonic() + seconds
         while not ready():
             if self.returncode is not None:
@@ -89,7 +91,7 @@ class Process:
         self._popen.send_signal(number)
 
     def stop(self) -> None:
-        """Send SIGTERM, then SIGKILL if the program does not end. Does nothing for a program that has ended."""
+        """Send SIGTERM, then SIGKILL if the program does not exit. Does nothing if the program has exited."""
         if self.returncode is not None:
             return
         self._popen.terminate()
@@ -99,29 +101,29 @@ class Process:
             self.kill()
 
     def lines(self) -> list[str]:
-        """Everything the program has logged."""
+        """All lines of the log."""
         return self.log.read_text(errors="replace").splitlines()
 
     def tail(self) -> str:
-        """The end of the log."""
+        """The last lines of the log."""
         return "\n".join(self.lines()[-LOG_LINES:])
 
 
 def search_path() -> str:
-    """PATH with the project's own tools first."""
+    """PATH with the tools of the project first."""
     return f"{settings.load().bin}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def find(name: str, make_target: str = "apiserver") -> str:
-    """Path of a program. Missing names the make target that installs it."""
-    found = shutil.which(name, path=search_path())
-    if found is None:
+    """Return the path of a program. Raises Missing with the make target that installs it."""
+    path = shutil.which(name, path=search_path())
+    if path is None:
         raise Missing(f"{name} is not installed. Run: make {make_target}")
-    return found
+    return path
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
+    """Return a free TCP port of 127.0.0.1."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -129,12 +131,12 @@ def free_port() -> int:
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether something listens on this port of 127.0.0.1."""
+    """Return whether a program listens on this port of 127.0.0.1."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _end_with_parent() -> None:
-    # The kernel kills the program if the test process dies without stopping it, as after SIGKILL.
+    # The kernel kills the program if the test process ends without stopping it, such as after SIGKILL.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Server-side apply as the operator does it, for each kind that it owns: nothing is written at rest, and changes that
+"""Server-side apply by the operator, for each kind that it owns: an unchanged object is not written, and changes that
 other clients make to the operator's fields are detected and reverted.
 """
 
@@ -29,24 +29,29 @@ SPEC: Object = {
 }
 """A spec for which the operator creates at least one object of each kind."""
 
-GENERATED = desired.Generated("user", "p", "a" * 20, "s" * 40, "r")
+GENERATED = desired.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r")
 
 APPLIED = tuple(kind for kind in OWNED if kind not in {kinds.POD, kinds.PVC, kinds.JOB})
-"""Kinds whose objects the operator keeps as desired. Pods are created by others. Volumes and Jobs are created once."""
+"""Kinds whose objects the operator keeps in the desired state. It does not create pods, and creates
+PersistentVolumeClaims and Jobs only once.
+"""
 
 CHANGES: dict[Kind, tuple[Object, Callable[[Object], object]]] = {
-    kinds.DEPLOYMENT: ({"spec": {"replicas": 7}}, lambda it: it["spec"]["replicas"]),
-    kinds.STATEFULSET: ({"spec": {"replicas": 0}}, lambda it: it["spec"]["replicas"]),
-    kinds.SERVICE: ({"spec": {"type": "NodePort"}}, lambda it: it["spec"]["type"]),
+    kinds.DEPLOYMENT: ({"spec": {"replicas": 7}}, lambda deployment: deployment["spec"]["replicas"]),
+    kinds.STATEFULSET: ({"spec": {"replicas": 0}}, lambda statefulset: statefulset["spec"]["replicas"]),
+    kinds.SERVICE: ({"spec": {"type": "NodePort"}}, lambda service: service["spec"]["type"]),
     kinds.CONFIGMAP: (
         {"data": {"MLFLOW_TRACKING_URI": "http://other"}},
-        lambda it: it["data"]["MLFLOW_TRACKING_URI"],
+        lambda configmap: configmap["data"]["MLFLOW_TRACKING_URI"],
     ),
-    kinds.SECRET: ({"data": {"backend-store-uri": "b3RoZXI="}}, lambda it: it["data"]["backend-store-uri"]),
-    kinds.CRONJOB: ({"spec": {"schedule": "* * * * *"}}, lambda it: it["spec"]["schedule"]),
-    kinds.PDB: ({"spec": {"maxUnavailable": "90%"}}, lambda it: it["spec"]["maxUnavailable"]),
+    kinds.SECRET: (
+        {"data": {"backend-store-uri": "b3RoZXI="}},
+        lambda secret: secret["data"]["backend-store-uri"],
+    ),
+    kinds.CRONJOB: ({"spec": {"schedule": "* * * * *"}}, lambda cronjob: cronjob["spec"]["schedule"]),
+    kinds.PDB: ({"spec": {"maxUnavailable": "90%"}}, lambda pdb: pdb["spec"]["maxUnavailable"]),
 }
-"""What another client changes in an object of each kind, and the changed value."""
+"""A merge patch by another client for each kind, and a function that returns the changed value."""
 
 ADDITIONS: dict[Kind, list[Object]] = {
     kinds.DEPLOYMENT: [
@@ -67,12 +72,12 @@ ADDITIONS: dict[Kind, list[Object]] = {
     kinds.CONFIGMAP: [{"op": "add", "path": "/data/added", "value": "1"}],
     kinds.SECRET: [{"op": "add", "path": "/data/added", "value": "MQ=="}],
 }
-"""JSON patches that add what changes how pods run: server-side apply alone would keep it."""
+"""JSON patches that add entries which affect pods and which server-side apply alone would not remove."""
 
 
 @pytest.fixture
 async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubernetesClient]:
-    """The operator's own client."""
+    """The Kubernetes client of the operator."""
     connected = await KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig))
     yield connected
     await connected.close()
@@ -104,14 +109,14 @@ def objects(owner: Object) -> dict[Kind, Object]:
 
 
 async def observe(cluster: KubernetesClient, obj: Object) -> Object:
-    """The object as it is stored."""
+    """Return the stored object."""
     found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     assert found
     return found
 
 
 async def applied(cluster: KubernetesClient, obj: Object, owner: Object) -> Object:
-    """Delete the object if an earlier test left it, let the operator create it, and return it as it is stored."""
+    """Delete the object if it exists, let the operator create it, and return the stored object."""
     found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     if found:
         await cluster.delete(found)
@@ -120,7 +125,7 @@ async def applied(cluster: KubernetesClient, obj: Object, owner: Object) -> Obje
 
 
 def test_spec_covers_every_applied_kind(objects: dict[Kind, Object]) -> None:
-    """A kind that the operator starts to own needs a row in the tables above."""
+    """A new owned kind needs an entry in the tables above."""
     assert set(objects) >= set(APPLIED)
     assert set(CHANGES) == set(APPLIED)
 
@@ -148,7 +153,7 @@ async def test_changed_field_is_reverted(
     changed = admin.merge(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], change)
     assert value(changed) != value(stored)
     assert diff.drift(obj, changed)
-    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
+    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
     repaired = await observe(cluster, obj)
     assert value(repaired) == value(stored)
     assert await ensure(cluster, obj, repaired, owner) is None
@@ -163,9 +168,9 @@ async def test_added_entry_is_removed(
     stored = await applied(cluster, obj, owner)
     changed = admin.json_patch(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], ADDITIONS[kind])
     assert removals(obj, changed)
-    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
+    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
     repaired = await observe(cluster, obj)
-    assert _meaning(repaired) == _meaning(stored)
+    assert _without_metadata(repaired) == _without_metadata(stored)
     assert await ensure(cluster, obj, repaired, owner) is None
 
 
@@ -173,17 +178,17 @@ async def test_added_entry_is_removed(
 async def test_removed_labels_are_restored(
     cluster: KubernetesClient, admin: Client, owner: Object, objects: dict[Kind, Object], kind: Kind
 ) -> None:
-    """Without its labels the operator would no longer find the object. Its owner reference is kept."""
+    """Without its labels, the operator would not find the object any more. The owner reference is kept."""
     obj = objects[kind]
     stored = await applied(cluster, obj, owner)
     meta = obj["metadata"]
     changed = admin.merge(kind, meta["namespace"], meta["name"], {"metadata": {"labels": None}})
     assert not changed["metadata"].get("labels")
-    await ensure(cluster, obj, changed, owner, repairs=ApplyBackoff())
+    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
     repaired = await observe(cluster, obj)
     for field in ("labels", "ownerReferences"):
         assert repaired["metadata"][field] == stored["metadata"][field]
 
 
-def _meaning(obj: Object) -> Object:
+def _without_metadata(obj: Object) -> Object:
     return {key: value for key, value in obj.items() if key not in {"metadata", "status"}}

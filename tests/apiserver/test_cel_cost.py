@@ -1,7 +1,7 @@
-"""The CEL rules of the CRD stay within the cost that the API server allows for all rules of a schema together.
+"""The estimated cost of all CEL rules of the CRD is below the limit of the API server.
 
-A CRD whose rules cost more cannot be installed. Padding rules of a known cost, added in a dry run, show how much is
-left.
+The API server rejects a CRD whose rules cost more. The test adds padding rules of a known cost in a dry run to measure
+the remaining cost.
 """
 
 import copy
@@ -14,12 +14,14 @@ from mlflow_operator.kube.objects import Object
 from tests.apiserver import crds
 from tests.apiserver.client import ApiError, Client
 
-ENOUGH_PERCENT = 5
-"""Room for the next rules. With less left, give lists and strings smaller limits before you add a rule."""
+MIN_FREE_PERCENT = 5
+"""Part of the limit that must remain for new rules. Otherwise reduce the limits of lists and strings before you add
+rules.
+"""
 
 
 def padded(percent: int) -> Object:
-    """The CRD with padding rules that cost so many percent of the limit, which is 100 million."""
+    """The CRD with padding rules that cost `percent` of the limit, which is 100 million."""
     crd = copy.deepcopy(crds.manifest())
     for version in crd["spec"]["versions"]:
         spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -33,11 +35,11 @@ def padded(percent: int) -> Object:
 
 
 def test_rules_leave_room_for_more(admin: Client) -> None:
-    """The API server accepts the CRD and some percent more. `pytest -s` prints how much the rules use."""
+    """The API server accepts the CRD with additional rules. `pytest -s` prints the cost of the rules."""
     with pytest.raises(ApiError, match="exceeds budget by factor of") as rejected:
         admin.apply(kinds.CRD, padded(100), dryRun="All")
     factor = re.search(r"entire OpenAPIv3 schema exceeds budget by factor of ([\d.]+)x", str(rejected.value))
     assert factor, rejected.value
     used = float(factor[1]) - 1
     print(f"\nThe CEL rules of the CRD cost {used:.0%} of the limit, to the nearest ten percent.")
-    admin.apply(kinds.CRD, padded(ENOUGH_PERCENT), dryRun="All")
+    admin.apply(kinds.CRD, padded(MIN_FREE_PERCENT), dryRun="All")

@@ -1,4 +1,4 @@
-"""Every file in manifests/examples is accepted by the API server as it is."""
+"""The API server accepts every file in manifests/examples."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_is_accepted(kubectl: Kubectl, namespace: str, example: Path) -> None:
-    """kubectl's strict validation, defaults, rules and admission accept each object."""
+    """Strict validation, CEL rules and admission accept every object."""
     objects = [*yaml.safe_load_all(example.read_text())]
     for obj in objects:
-        # The namespaces that examples name do not exist here.
+        # The namespaces of the examples do not exist in this API server.
         if obj["kind"] != "Namespace":
             obj["metadata"]["namespace"] = namespace
     printed = kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))

@@ -1,5 +1,5 @@
-"""Random specs, drawn from the CRD: the models and the API server agree on which are valid, and the API server stores
-every object that the operator builds from a valid one without changing it.
+"""Random specs from the CRD: models and API server accept the same specs, and the API server stores the objects that
+the operator creates for a valid spec without changes.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from tests.apiserver.client import ApiError, Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.unit.api.specs import specs
 
-GENERATED = desired.Generated("user", *(token_hex(12) for _ in range(4)))
+GENERATED = desired.GeneratedValues("user", *(token_hex(12) for _ in range(4)))
 
-# The same specs in every run: a change that breaks one of them must not fail by chance.
-DRAWN = settings(
+# The same specs in every run, so that the result does not depend on chance.
+REPRODUCIBLE = settings(
     derandomize=True,
     database=None,
     deadline=None,
@@ -36,7 +36,7 @@ DRAWN = settings(
 
 @pytest.fixture(scope="module")
 def rejection(admin: Client, namespace: str) -> Callable[[Object], str]:
-    """Sends a new resource as a dry run; returns the API server's message, or "" if it accepts it."""
+    """Send a new resource as a dry run; return the error message of the API server, or "" if it is accepted."""
 
     def send(body: Object) -> str:
         try:
@@ -52,14 +52,14 @@ def rejection(admin: Client, namespace: str) -> Callable[[Object], str]:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """One event loop for all examples: the client's connections belong to it."""
+    """One event loop for all specs, because the connections of the client belong to it."""
     with asyncio.Runner() as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
 def cluster(control_plane: ControlPlane, runner: asyncio.Runner) -> Iterator[KubernetesClient]:
-    """The operator's own client."""
+    """The Kubernetes client of the operator."""
     connected = runner.run(KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig)))
     yield connected
     runner.run(connected.close())
@@ -72,7 +72,7 @@ def resource(spec: Object, namespace: str, name: str) -> Object:
 
 
 def objects(resource: Object) -> list[Object]:
-    """Every object that the operator builds for a resource, without an owner reference."""
+    """All objects that the operator creates for a resource, without owner references."""
     server = resolve(api.parse(resource), ClusterDefaults(Images()))
     return [*desired.secrets(server, GENERATED), *desired.objects(server)]
 
@@ -80,18 +80,20 @@ def objects(resource: Object) -> list[Object]:
 def test_models_and_api_server_reject_the_same_specs(
     rejection: Callable[[Object], str], namespace: str
 ) -> None:
-    """`render`, and an operator that is newer than the CRD, say what the API server says."""
+    """`render`, and an operator that is newer than the CRD, reject the same specs as the API server."""
 
-    @settings(DRAWN, max_examples=120)
-    @given(specs(odd=15))
+    @settings(REPRODUCIBLE, max_examples=120)
+    @given(specs(arbitrary_one_in=15))
     def agree(spec: Object) -> None:
-        body, ours = resource(spec, namespace, "any"), ""
+        body, model_error = resource(spec, namespace, "any"), ""
         try:
             objects(body)
         except api.InvalidResource as error:
-            ours = str(error)
-        theirs = rejection(body)
-        assert bool(ours) == bool(theirs), f"the models: {ours or 'fine'}\nthe API server: {theirs or 'fine'}"
+            model_error = str(error)
+        server_error = rejection(body)
+        assert bool(model_error) == bool(server_error), (
+            f"models: {model_error or 'accepted'}\nAPI server: {server_error or 'accepted'}"
+        )
 
     agree()
 
@@ -99,11 +101,11 @@ def test_models_and_api_server_reject_the_same_specs(
 def test_objects_of_valid_specs_are_applied_once(
     rejection: Callable[[Object], str], cluster: KubernetesClient, runner: asyncio.Runner, namespace: str
 ) -> None:
-    """The API server accepts every object, and after that neither it nor the operator's comparison finds a change."""
+    """The API server accepts every object. A second apply changes nothing, and the operator finds no difference."""
     accepted = 0
 
-    @settings(DRAWN, max_examples=24)
-    @given(specs(odd=0))
+    @settings(REPRODUCIBLE, max_examples=24)
+    @given(specs(arbitrary_one_in=0))
     def apply_once(spec: Object) -> None:
         nonlocal accepted
         body = resource(spec, namespace, f"any-{accepted}")
@@ -122,8 +124,8 @@ async def _apply_twice(cluster: KubernetesClient, obj: Object) -> None:
     observed = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     assert observed
     assert (diff.drift(obj, observed), removals(obj, observed)) == ([], [])
-    again = await cluster.apply(obj)
-    for answer in (observed, again):
+    second = await cluster.apply(obj)
+    for answer in (observed, second):
         # The API server rewrites the managed fields of some kinds (PersistentVolumeClaim) even if nothing changes.
         del answer["metadata"]["resourceVersion"], answer["metadata"]["managedFields"]
-    assert again == observed
+    assert second == observed

@@ -1,4 +1,4 @@
-"""`helm install` of the chart mlflow-server against the API server."""
+"""`helm install` of the chart mlflow-server."""
 
 import subprocess
 
@@ -14,7 +14,7 @@ from tests.generate import SERVER_CHART
 
 
 def install(control_plane: ControlPlane, namespace: str, values: Object) -> subprocess.CompletedProcess[str]:
-    """Install a release called `tracking` without waiting for anything."""
+    """Install the release `tracking` without waiting until it is ready."""
     argv = [find("helm"), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
     return subprocess.run(
         [*argv, "install", "tracking", str(SERVER_CHART), "-f", "-"],
@@ -27,19 +27,21 @@ def install(control_plane: ControlPlane, namespace: str, values: Object) -> subp
 
 
 def test_helm_shows_what_the_crd_rejects(control_plane: ControlPlane, admin: Client, namespace: str) -> None:
-    """The API server's own sentence, with what to do, where the schema of the values cannot see it."""
+    """Helm prints the message of the API server for errors that the schema of the values does not detect."""
     external = {"host": "db", "credentialsSecretRef": {"name": "db"}}
     rejected = install(control_plane, namespace, {"database": {"embedded": {}, "external": external}})
     assert rejected.returncode
-    assert "spec.database takes at most one of embedded, external" in rejected.stderr
+    assert "spec.database must set at most one of embedded, external" in rejected.stderr
     assert admin.get(kinds.MLFLOWSERVER, namespace, "tracking") is None
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"database": {"embedded": {"storage": {"size": "50Gi"}}}}], ids=["default", "sized"]
+    "values",
+    [{}, {"database": {"embedded": {"storage": {"size": "50Gi"}}}}],
+    ids=["default values", "database size"],
 )
 def test_helm_installs_a_server(control_plane: ControlPlane, admin: Client, values: Object) -> None:
-    """The release's MLflowServer is stored, and the notes name it."""
+    """The MLflowServer of the release is stored, and the notes contain its name."""
     namespace = f"helm-{'sized' if values else 'default'}"
     admin.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     installed = install(control_plane, namespace, values)

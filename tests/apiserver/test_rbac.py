@@ -1,6 +1,6 @@
-"""RBAC: what the chart's roles allow the operator's service account, asked of the API server by SubjectAccessReview.
+"""RBAC: permissions of the operator's service account with the roles of the chart, checked with SubjectAccessReviews.
 
-tests/chart/test_permissions.py compares the text of the roles. Here the API server evaluates roles and bindings.
+tests/chart/test_permissions.py compares the rules of the roles. Here the API server evaluates roles and bindings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.chart.rendering import RELEASE, Values
-from tests.chart.test_permissions import ANYWHERE, AT_HOME, MAY
+from tests.chart.test_permissions import CLUSTER_PERMISSIONS, LEASE_PERMISSIONS, NAMESPACE_PERMISSIONS
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 OTHER_RESOURCES = {
@@ -24,7 +24,7 @@ OTHER_RESOURCES = {
     ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "rolebindings"),
 }
-"""Resources that no rule of the chart names, and that would let the operator act as somebody else."""
+"""Resources that no rule of the chart contains, and with which the operator could escalate its privileges."""
 
 Permission = tuple[str, str, str]
 Allowed = Mapping[tuple[str, str], tuple[str, ...]]
@@ -36,7 +36,7 @@ REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 class Rbac:
-    """Installs the roles and bindings of one rendering of the chart, and asks what they allow."""
+    """Installs the roles and bindings of the chart, and checks what they allow."""
 
     def __init__(self, admin: Client) -> None:
         self._admin = admin
@@ -52,7 +52,7 @@ class Rbac:
             self._admin.request("DELETE", path)
 
     def allows(self, permission: Permission, namespace: str, name: str = "", user: str = "") -> bool:
-        """Whether a user without groups may do this; by default the operator's service account."""
+        """Return whether a user without groups has the permission. Defaults to the operator's service account."""
         group, resource, verb = permission
         plural, _, subresource = resource.partition("/")
         attributes = {
@@ -63,21 +63,21 @@ class Rbac:
             "namespace": namespace,
             "name": name,
         }
-        who: Object = {"user": user} if user else {"user": SERVICE_ACCOUNT, "groups": GROUPS}
+        subject: Object = {"user": user} if user else {"user": SERVICE_ACCOUNT, "groups": GROUPS}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
-            "spec": {**who, "resourceAttributes": attributes},
+            "spec": {**subject, "resourceAttributes": attributes},
         }
         return bool(self._admin.request("POST", REVIEW, review)["status"]["allowed"])
 
     def verbs(self, group: str, resource: str, namespace: str, name: str = "", user: str = "") -> set[str]:
-        """The verbs that are allowed for one resource, or for one object."""
+        """Return the allowed verbs for a resource, or for an object."""
         return {verb for verb in VERBS if self.allows((group, resource, verb), namespace, name, user)}
 
     def allowed(self, namespace: str, name: str = "") -> set[Permission]:
-        """Everything that the operator's service account may do with the resources of these tests."""
-        resources = {*MAY, *ANYWHERE, *AT_HOME, *OTHER_RESOURCES}
+        """Return all permissions of the operator's service account for the resources of these tests."""
+        resources = {*NAMESPACE_PERMISSIONS, *CLUSTER_PERMISSIONS, *LEASE_PERMISSIONS, *OTHER_RESOURCES}
         return {
             (*resource, verb)
             for resource, verb in product(resources, VERBS)
@@ -87,10 +87,10 @@ class Rbac:
 
 @pytest.fixture
 def rbac(admin: Client) -> Iterator[Rbac]:
-    """No role of the chart is installed before the test, and none remains after it."""
-    installed = Rbac(admin)
-    yield installed
-    installed.uninstall()
+    """Roles that the test installs are deleted after it."""
+    rbac = Rbac(admin)
+    yield rbac
+    rbac.uninstall()
 
 
 def _permissions(*tables: Allowed) -> set[Permission]:
@@ -98,28 +98,30 @@ def _permissions(*tables: Allowed) -> set[Permission]:
 
 
 def test_cluster_wide_operator_has_its_permissions_in_every_namespace_and_no_others(rbac: Rbac) -> None:
-    """Also in a namespace that was created after the installation."""
+    """This includes namespaces that are created after the installation."""
     rbac.install({})
-    assert rbac.allowed("some-namespace") == _permissions(MAY, ANYWHERE)
+    assert rbac.allowed("some-namespace") == _permissions(NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS)
 
 
 def test_namespaced_operator_has_its_permissions_in_its_namespaces_and_none_elsewhere(rbac: Rbac) -> None:
     """With `watchNamespaces`, nothing is granted in other namespaces or for the cluster."""
     rbac.install({"watchNamespaces": ["team-a", "team-b"]})
-    assert rbac.allowed("team-a") == rbac.allowed("team-b") == _permissions(MAY)
+    assert rbac.allowed("team-a") == rbac.allowed("team-b") == _permissions(NAMESPACE_PERMISSIONS)
     assert rbac.allowed("team-c") == set()
     assert rbac.allowed("") == set()
 
 
 def test_operator_without_deletion_rights_cannot_delete_data(rbac: Rbac) -> None:
-    """`deletion.allowed: false`: Secrets and volumes cannot be deleted, whatever an MLflowServer says."""
+    """`deletion.allowed: false`: Secrets and PersistentVolumeClaims cannot be deleted, whatever the spec of a server
+    is.
+    """
     rbac.install({"deletion": {"allowed": False}})
     data = {("", "secrets", "delete"), ("", "persistentvolumeclaims", "delete")}
-    assert rbac.allowed("some-namespace") == _permissions(MAY, ANYWHERE) - data
+    assert rbac.allowed("some-namespace") == _permissions(NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS) - data
 
 
 def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
-    """Leases of other controllers cannot be taken over, and Leases of other namespaces cannot be read."""
+    """Leases of other controllers cannot be changed, and Leases of other namespaces cannot be read."""
     rbac.install({})
     lease = "coordination.k8s.io", "leases"
     assert rbac.verbs(*lease, OPERATOR_NAMESPACE, RELEASE) == {"create", "get", "update"}
@@ -128,7 +130,7 @@ def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
 
 
 def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac) -> None:
-    """`adminSecrets`: no other Secret of that namespace, no list, no write."""
+    """`adminSecrets` does not allow to read other Secrets of the namespace, to list Secrets, or to write them."""
     rbac.install({"watchNamespaces": ["team-a"], "adminSecrets": {"platform": ["postgres-admin"]}})
     assert rbac.verbs("", "secrets", "platform", "postgres-admin") == {"get"}
     assert rbac.verbs("", "secrets", "platform", "another") == set()
@@ -146,7 +148,7 @@ def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac) -> None:
 def test_user_roles_grant_mlflowservers_and_never_their_status(
     rbac: Rbac, admin: Client, namespace: str, role: str, writes: set[str]
 ) -> None:
-    """The roles that the chart adds to `edit` and `view`, bound to a user in one namespace."""
+    """The roles that the chart aggregates to `edit` and `view`, bound to a user in one namespace."""
     rbac.install({})
     user = f"user-of-{role}"
     binding = {
@@ -156,8 +158,8 @@ def test_user_roles_grant_mlflowservers_and_never_their_status(
     }
     admin.request("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
 
-    def verbs(resource: str, within: str) -> set[str]:
-        return rbac.verbs("mlflow-operator.dev", resource, within, user=user)
+    def verbs(resource: str, in_namespace: str) -> set[str]:
+        return rbac.verbs("mlflow-operator.dev", resource, in_namespace, user=user)
 
     assert verbs("mlflowservers", namespace) == {"get", "list", "watch"} | writes
     assert verbs("mlflowservers/scale", namespace) == ({"get", "update", "patch"} if writes else set())

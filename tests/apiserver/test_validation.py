@@ -1,6 +1,6 @@
-"""The CRD: the API server rejects invalid MLflowServers, and the message names the field and what to do.
+"""Validation by the API server: it rejects invalid MLflowServers with a message that names the field and the fix.
 
-New resources are sent as dry runs. A test of an update first stores the resource that is updated.
+New resources are sent as dry runs. A test of an update first stores the old resource.
 """
 
 import json
@@ -14,13 +14,20 @@ from mlflow_operator.api import API_VERSION, KIND
 from mlflow_operator.kube import kinds
 from tests.apiserver.client import ApiError, Client
 from tests.apiserver.kubectl import Kubectl, KubectlError
-from tests.unit.api.refusals import ACCEPTED, CHANGED, PRUNED, WRITTEN, Consent, Refusal
+from tests.unit.api.refusals import (
+    ACCEPTED,
+    REJECTED_AFTER_PRUNING,
+    REJECTED_ON_CREATE,
+    REJECTED_ON_UPDATE,
+    Accepted,
+    Rejected,
+)
 
 Object = dict[str, Any]
 
 
 class Servers:
-    """MLflowServers of one namespace, sent by an API client that does not validate them itself."""
+    """Creates and updates MLflowServers in one namespace, without client-side validation."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self._client = client
@@ -28,15 +35,15 @@ class Servers:
         self.stored = cache(self._store)
 
     def create(self, body: Object, **query: str) -> tuple[Object, str]:
-        """Create a resource as a dry run; returns the answer and the API server's warnings."""
+        """Create a resource as a dry run; return the response and the warnings of the API server."""
         path = kinds.MLFLOWSERVER.path(self._namespace)
         response = self._client.send("POST", path, body, dryRun="All", **query)
         return response.json(), response.headers.get("Warning", "")
 
-    def update(self, before: Object, after: Object) -> Object:
-        """Replace the spec `before` of a stored resource by `after`, as a dry run."""
-        name = self.stored(json.dumps(before, sort_keys=True))
-        patch = [{"op": "replace", "path": "/spec", "value": after}]
+    def update(self, old_spec: Object, spec: Object) -> Object:
+        """Replace the spec of a stored resource as a dry run."""
+        name = self.stored(json.dumps(old_spec, sort_keys=True))
+        patch = [{"op": "replace", "path": "/spec", "value": spec}]
         return self._client.json_patch(kinds.MLFLOWSERVER, self._namespace, name, patch, dryRun="All")
 
     def _store(self, spec: str) -> str:
@@ -58,51 +65,51 @@ def resource(spec: Object, name: str) -> Object:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
-@pytest.mark.parametrize("case", [*WRITTEN, *PRUNED], ids=lambda case: case.promise)
-def test_invalid_resource_is_rejected(servers: Servers, case: Refusal) -> None:
-    """The answer names the field and what to do."""
+@pytest.mark.parametrize("case", [*REJECTED_ON_CREATE, *REJECTED_AFTER_PRUNING], ids=lambda case: case.title)
+def test_invalid_resource_is_rejected(servers: Servers, case: Rejected) -> None:
+    """The message names the field and the fix."""
     with pytest.raises(ApiError) as rejected:
         servers.create(resource(case.spec, case.name))
     assert rejected.value.status == 422
     assert case.field in str(rejected.value)
-    assert case.words.lower() in str(rejected.value).lower()
+    assert case.message.lower() in str(rejected.value).lower()
 
 
-@pytest.mark.parametrize("case", CHANGED, ids=lambda case: case.promise)
-def test_invalid_update_is_rejected(servers: Servers, case: Refusal) -> None:
-    """The answer names the field and what to do."""
+@pytest.mark.parametrize("case", REJECTED_ON_UPDATE, ids=lambda case: case.title)
+def test_invalid_update_is_rejected(servers: Servers, case: Rejected) -> None:
+    """The message names the field and the fix."""
     with pytest.raises(ApiError) as rejected:
-        servers.update(case.before or {}, case.spec)
+        servers.update(case.old_spec or {}, case.spec)
     assert rejected.value.status == 422
     assert case.field in str(rejected.value)
-    assert case.words in str(rejected.value)
+    assert case.message in str(rejected.value)
 
 
-@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.promise)
-def test_valid_resource_is_accepted(servers: Servers, case: Consent) -> None:
-    """No rule rejects what users write."""
-    if case.before is None:
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.title)
+def test_valid_resource_is_accepted(servers: Servers, case: Accepted) -> None:
+    """No rule rejects a valid spec."""
+    if case.old_spec is None:
         servers.create(resource(case.spec, case.name), fieldValidation="Strict")
     else:
-        servers.update(case.before, case.spec)
+        servers.update(case.old_spec, case.spec)
 
 
 def test_kubectl_rejects_an_unknown_field(kubectl: Kubectl) -> None:
-    """A typo is reported when it is made."""
+    """kubectl reports a typo in a field name."""
     typo = json.dumps(resource({"replica": 2}, "typo"))
     with pytest.raises(KubectlError, match=r'unknown field "spec\.replica"'):
         kubectl("apply", "--dry-run=server", "-f", "-", stdin=typo)
 
 
 def test_other_clients_are_warned_of_an_unknown_field(servers: Servers) -> None:
-    """The field is pruned, and the answer has a warning."""
+    """The field is pruned, and the response has a warning."""
     stored, warnings = servers.create(resource({"replica": 2}, "typo"), fieldValidation="Warn")
     assert "replica" not in stored["spec"]
     assert 'unknown field \\"spec.replica\\"' in warnings
 
 
 def test_defaults_are_stored_and_no_union_is_defaulted(servers: Servers) -> None:
-    """`kubectl get -o yaml` shows what an empty spec means. The choice of a store stays open."""
+    """`kubectl get -o yaml` shows the defaults. Database and artifact store are not persisted."""
     stored, _ = servers.create(resource({}, "empty"))
     assert stored["spec"] == {
         "deletionPolicy": "Retain",
@@ -118,13 +125,13 @@ def test_defaults_are_stored_and_no_union_is_defaulted(servers: Servers) -> None
 
 
 def test_scale_subresource_obeys_the_rules(servers: Servers, kubectl: Kubectl) -> None:
-    """`kubectl scale` cannot set more replicas than background jobs allow."""
+    """`kubectl scale` cannot violate the rule on background jobs and replicas."""
     name = servers.stored(json.dumps({"jobExecution": "Enabled"}))
     with pytest.raises(KubectlError, match="lower replicas, or set jobExecution to Disabled"):
         kubectl("scale", f"mls/{name}", "--replicas=2")
 
 
 def test_kubectl_explain_describes_fields(kubectl: Kubectl) -> None:
-    """`kubectl explain` is the first place to look."""
+    """`kubectl explain` prints the descriptions of the CRD."""
     explained = " ".join(kubectl("explain", "mls.spec.artifacts.access").split())
-    assert "Proxied: everything passes through the server" in explained
+    assert "Proxied: through the server" in explained

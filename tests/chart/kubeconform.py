@@ -1,8 +1,8 @@
-"""Objects held against schemas by kubeconform, as strictly as it can: no unknown field, and no kind without a schema.
+"""Validation of objects with kubeconform. Unknown fields and kinds without a schema are errors.
 
-Kubernetes' own schemas come with the package kubernetes-validate, that of ServiceMonitor with cloudcoil's models, that
-of MLflowServer from our definition, that of CloudNativePG's Cluster, as far as it is used, from tests/cloudnativepg.py;
-each is written down as kubeconform reads it.
+The schemas of Kubernetes are those of the package kubernetes-validate, the schema of ServiceMonitor is from cloudcoil's
+models, that of MLflowServer from the CRD, and that of the CloudNativePG Cluster, limited to the fields that are used,
+from tests/cloudnativepg.py. All are converted to the format of kubeconform.
 """
 
 import json
@@ -17,58 +17,58 @@ from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 from kubernetes_validate.utils import all_versions, latest_version
 
 from mlflow_operator.kube.objects import Object
-from tests.cloudnativepg import CLUSTER
+from tests.cloudnativepg import CLUSTER_SCHEMA
 from tests.cluster.settings import load
 from tests.generate import tool
-from tests.server_values import resource
+from tests.server_values import resource_schema
 
-TESTED = load().pins["KUBERNETES"]
-OLDEST = "1.30.0"
-NEWEST = latest_version()
+TESTED_KUBERNETES = load().pins["KUBERNETES"]
+OLDEST_KUBERNETES = "1.30.0"
+NEWEST_KUBERNETES = latest_version()
 
 
-def misfits(objects: Iterable[Object], kubernetes: str) -> list[str]:
-    """What is wrong with any of them in that Kubernetes (`1.30.0`), a line each; a kind without a schema is."""
-    shipped = max(
-        (known for known in all_versions() if _minor(known) <= _minor(kubernetes)),
+def schema_errors(objects: Iterable[Object], kubernetes: str) -> list[str]:
+    """Validate objects for a Kubernetes version, such as `1.30.0`. Returns one line for each invalid object."""
+    schema_version = max(
+        (version for version in all_versions() if _minor(version) <= _minor(kubernetes)),
         key=_minor,
     )
-    wanted = [*objects]
-    told = tool(
+    manifests = [*objects]
+    output = tool(
         "kubeconform",
         "-strict",
         "-output=json",
         "-verbose",
-        f"-kubernetes-version={shipped}",
-        f"-schema-location={_schemas(shipped)}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
-        stdin="\n---\n".join(map(json.dumps, wanted)),
+        f"-kubernetes-version={schema_version}",
+        f"-schema-location={_schema_dir(schema_version)}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
+        stdin="\n---\n".join(map(json.dumps, manifests)),
         accept=(0, 1),
     )
-    results = json.loads(told)["resources"]
-    assert len(results) == len(wanted), "kubeconform lost some of the objects"
+    results = json.loads(output)["resources"]
+    assert len(results) == len(manifests), "kubeconform did not validate all objects"
     return [f"{r['kind']} {r['name']}: {r['msg']}" for r in results if r["status"] != "statusValid"]
 
 
 @cache
-def _schemas(kubernetes: str) -> Path:
-    """A folder with all of them, gone when the last test is done with it."""
-    folder = Path(_FOLDER.name, kubernetes)
-    folder.mkdir()
-    shipped = (
+def _schema_dir(kubernetes: str) -> Path:
+    """Directory with all schemas. It is deleted at the end of the process."""
+    directory = Path(_TEMP_DIR.name, kubernetes)
+    directory.mkdir()
+    kubernetes_schemas = (
         resources.files("kubernetes_validate") / "kubernetes-json-schema" / f"v{kubernetes}-local-strict"
     )
-    for file in shipped.iterdir():
-        # They refer to each other by paths on a web site, on which there is nothing.
+    for file in kubernetes_schemas.iterdir():
+        # The schemas refer to each other by URLs that do not exist.
         text = file.read_text().replace('"https://kubernetes.io/api/', '"/api/')
-        (folder / file.name).write_text(text.replace('"/api/', f'"file://{folder}/'))
-    (folder / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(resource()))
-    theirs = _strict(ServiceMonitor.model_json_schema(by_alias=True))
-    (folder / "servicemonitor-monitoring-v1.json").write_text(json.dumps(theirs))
-    (folder / "cluster-postgresql-v1.json").write_text(json.dumps(_strict(CLUSTER)))
-    return folder
+        (directory / file.name).write_text(text.replace('"/api/', f'"file://{directory}/'))
+    (directory / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(resource_schema()))
+    service_monitor = _strict(ServiceMonitor.model_json_schema(by_alias=True))
+    (directory / "servicemonitor-monitoring-v1.json").write_text(json.dumps(service_monitor))
+    (directory / "cluster-postgresql-v1.json").write_text(json.dumps(_strict(CLUSTER_SCHEMA)))
+    return directory
 
 
-_FOLDER = tempfile.TemporaryDirectory()
+_TEMP_DIR = tempfile.TemporaryDirectory()
 
 
 def _strict(node: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The charts as Helm renders them, without a cluster."""
+"""Rendering of the charts with `helm template`, and values for it."""
 
 import json
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 
 from mlflow_operator.kube.objects import Object
-from tests.chart.kubeconform import TESTED
-from tests.generate import CHART, SERVER_CHART, Failed, helm
+from tests.chart.kubeconform import TESTED_KUBERNETES
+from tests.generate import CHART, SERVER_CHART, ToolError, helm
 
 RELEASE, NAMESPACE = "mlflow-operator", "operators"
 
 Values = Mapping[str, Any]
 
-EVERYTHING: Values = {
+ALL_VALUES: Values = {
     "global": {"from": "a parent chart"},
     "nameOverride": "operator",
     "fullnameOverride": "an-operator",
@@ -38,7 +38,7 @@ EVERYTHING: Values = {
     "priorityClassName": "system-cluster-critical",
     "podAnnotations": {"example.com/a": "1"},
     "podLabels": {"example.com/team": "platform"},
-    "serviceAccount": {"create": True, "name": "somebody", "annotations": {"example.com/role": "r"}},
+    "serviceAccount": {"create": True, "name": "existing", "annotations": {"example.com/role": "r"}},
     "userRoles": {"create": False},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "deletion": {"allowed": False},
@@ -49,19 +49,19 @@ EVERYTHING: Values = {
     },
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}],
 }
-"""A value other than the default for every setting but watchNamespaces."""
+"""A value other than the default for every key except watchNamespaces."""
 
-CASES: Mapping[str, Values] = {
-    "as it comes": {},
-    "everything set": EVERYTHING,
+VALUES_CASES: Mapping[str, Values] = {
+    "defaults": {},
+    "all values": ALL_VALUES,
     "two replicas": {"replicas": 2},
-    "some namespaces": {"watchNamespaces": ["team-a", "team-b"]},
-    "some namespaces and its own": {"watchNamespaces": ["team-a", NAMESPACE]},
-    "some namespaces on a shared platform": {
+    "watched namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "watched namespaces with the operator's namespace": {"watchNamespaces": ["team-a", NAMESPACE]},
+    "watched namespaces with administrator Secrets": {
         "watchNamespaces": ["team-a"],
         "adminSecrets": {"platform": ["postgres-admin", "minio-admin"], "other": ["admin"]},
     },
-    "as little as possible": {
+    "all optional objects disabled": {
         "replicas": 0,
         "crds": {"install": False},
         "serviceAccount": {"create": False},
@@ -72,9 +72,9 @@ CASES: Mapping[str, Values] = {
 }
 
 
-SERVER_CASES: Mapping[str, Values] = {
-    "as it comes": {},
-    "some of everything": {
+SERVER_VALUES_CASES: Mapping[str, Values] = {
+    "defaults": {},
+    "many values": {
         "global": {"from": "a parent chart"},
         "fullnameOverride": "other",
         "labels": {"example.com/team": "research"},
@@ -99,7 +99,7 @@ SERVER_CASES: Mapping[str, Values] = {
         },
         "database": {"embedded": {"storage": {"size": "50Gi"}}},
     },
-    "a store that clients reach, of a private authority": {
+    "presigned URLs and a private CA": {
         "artifacts": {
             "access": "Presigned",
             "s3": {
@@ -111,53 +111,53 @@ SERVER_CASES: Mapping[str, Values] = {
         }
     },
 }
-"""Values of the chart mlflow-server."""
+"""Values for the chart mlflow-server."""
 
 
 def render(
     values: Values | None = None,
     chart: str = str(CHART),
-    kubernetes: str = TESTED,
+    kubernetes: str = TESTED_KUBERNETES,
     release: str = RELEASE,
-    apis: tuple[str, ...] = (),
+    api_versions: tuple[str, ...] = (),
 ) -> list[Object]:
-    """Every object of a chart, in a cluster that knows `apis` as well. Failed: Helm refuses, in its own words."""
-    return [dict(found) for found in _render(json.dumps(values or {}), chart, kubernetes, release, apis)]
+    """Render a chart, for a cluster with additional API versions. Raises ToolError with the error message of Helm."""
+    return [dict(obj) for obj in _render(json.dumps(values or {}), chart, kubernetes, release, api_versions)]
 
 
-def render_server(values: Values | None = None, **more: Any) -> list[Object]:
-    """The same of the chart mlflow-server."""
-    return render(values, str(SERVER_CHART), **{"release": "tracking", **more})
+def render_server(values: Values | None = None, **options: Any) -> list[Object]:
+    """Render the chart mlflow-server."""
+    return render(values, str(SERVER_CHART), **{"release": "tracking", **options})
 
 
-def refusal(values: Values, **more: Any) -> str:
-    """What Helm says to values that it refuses; nothing if it takes them."""
+def render_error(values: Values, **options: Any) -> str:
+    """Error message of Helm, or "" if it accepts the values."""
     try:
-        render(values, **more)
-    except Failed as error:
+        render(values, **options)
+    except ToolError as error:
         return str(error)
     return ""
 
 
-def only(objects: list[Object], kind: str) -> Object:
-    """The one object of a kind."""
-    (found,) = (obj for obj in objects if obj["kind"] == kind)
-    return found
+def get_object(objects: list[Object], kind: str) -> Object:
+    """Return the only object of a kind."""
+    (match,) = (obj for obj in objects if obj["kind"] == kind)
+    return match
 
 
 @cache
 def _render(
-    values: str, chart: str, kubernetes: str, release: str, apis: tuple[str, ...]
+    values: str, chart: str, kubernetes: str, release: str, api_versions: tuple[str, ...]
 ) -> tuple[Object, ...]:
-    chosen = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
-    known = [f"--api-versions={api}" for api in apis]
+    value_flags = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
+    api_flags = [f"--api-versions={api}" for api in api_versions]
     text = helm(
         "template",
         release,
         chart,
         f"--namespace={NAMESPACE}",
         f"--kube-version={kubernetes}",
-        *known,
-        *chosen,
+        *api_flags,
+        *value_flags,
     )
     return tuple(obj for obj in yaml.safe_load_all(text) if obj)

@@ -1,64 +1,68 @@
-"""doctor asks for just those permissions that the chart grants, and finds the operator that the chart installs."""
+"""doctor checks exactly the permissions that the chart grants, and finds the operator that the chart installs."""
 
 from mlflow_operator import __version__
-from mlflow_operator.doctor import needs, operators
-from mlflow_operator.doctor.needs import Permission
+from mlflow_operator.doctor import operators, permissions
+from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.kube.objects import Object
-from tests.chart.rendering import NAMESPACE, only, render
+from tests.chart.rendering import NAMESPACE, get_object, render
 
 
-def granted(objects: list[Object]) -> set[Permission]:
-    """What the roles that are bound to the operator's account grant; those of hooks and users left out."""
-    found = set()
+def operator_permissions(objects: list[Object]) -> set[Permission]:
+    """Permissions of the operator's service account, without the roles of hooks and users."""
+    permissions = set()
     for role in objects:
         name, namespace = role["metadata"]["name"], role["metadata"].get("namespace")
         if role["kind"] not in {"Role", "ClusterRole"} or name.endswith(("-uninstall", "-edit", "-view")):
             continue
         for rule in role["rules"]:
-            found |= {
-                Permission(group, resource, verb, namespace, one)
+            permissions |= {
+                Permission(group, resource, verb, namespace, resource_name)
                 for group in rule["apiGroups"]
                 for resource in rule["resources"]
                 for verb in rule["verbs"]
-                for one in rule.get("resourceNames", [""])
+                for resource_name in rule.get("resourceNames", [""])
             }
-    return found
+    return permissions
 
 
-def test_it_asks_for_what_the_chart_grants_and_nothing_else() -> None:
-    """A line more in the chart's roles is a line more in doctor/needs.py, or doctor calls well what is not."""
-    assert {*needs.needed((), NAMESPACE, "mlflow-operator")} == granted(render())
+def test_doctor_checks_the_permissions_that_the_chart_grants() -> None:
+    """A new rule in the chart must be added to doctor/permissions.py, or doctor does not notice that it is missing."""
+    assert {*permissions.required_permissions((), NAMESPACE, "mlflow-operator")} == operator_permissions(
+        render()
+    )
 
 
-def test_where_some_namespaces_are_watched_it_asks_in_each() -> None:
-    """And for nothing beyond them."""
+def test_doctor_checks_permissions_in_each_watched_namespace() -> None:
+    """doctor checks no permissions in other namespaces."""
     objects = render({"watchNamespaces": ["team-a", "team-b"]})
-    deployment = only(objects, "Deployment")
+    deployment = get_object(objects, "Deployment")
     watched = operators.watched_namespaces(deployment)
     assert watched == ("team-a", "team-b")
-    assert {*needs.needed(watched, NAMESPACE, operators.lease_name(deployment))} == granted(objects)
+    assert {
+        *permissions.required_permissions(watched, NAMESPACE, operators.lease_name(deployment))
+    } == operator_permissions(objects)
 
 
-def test_what_may_be_withheld_is_what_the_chart_can_withhold() -> None:
-    """Else an operator without the right to delete data would count as at fault, or a lack of it as intent."""
-    lacking = granted(render()) - granted(render({"deletion": {"allowed": False}}))
-    assert {(p.group, p.resource, p.verb) for p in lacking} == needs.TO_DELETE_DATA
+def test_optional_permissions_are_those_of_deletion_allowed() -> None:
+    """doctor accepts that these permissions are missing, and no others."""
+    missing = operator_permissions(render()) - operator_permissions(render({"deletion": {"allowed": False}}))
+    assert {(p.group, p.resource, p.verb) for p in missing} == permissions.DATA_DELETION
 
 
-def test_it_knows_the_operator_by_what_the_chart_gives_it() -> None:
-    """Its label, how it is started, its version, which is that of the code."""
-    deployment = only(render({"fullnameOverride": "mine"}), "Deployment")
+def test_doctor_recognizes_the_deployment_of_the_chart() -> None:
+    """By its labels, its arguments and its version, which is the version of the code."""
+    deployment = get_object(render({"fullnameOverride": "mine"}), "Deployment")
     labels = deployment["metadata"]["labels"]
-    key, _, value = operators.LABEL.partition("=")
+    key, _, value = operators.LABEL_SELECTOR.partition("=")
     assert labels[key] == value
     assert labels["app.kubernetes.io/version"] == __version__
     assert operators.lease_name(deployment) == "mine"
     assert operators.watched_namespaces(deployment) == ()
 
 
-def test_in_its_pod_it_knows_where_it_is() -> None:
-    """Whatever the pod's account may list."""
-    deployment = only(render({"watchNamespaces": ["team-a", "team-b"]}), "Deployment")
+def test_doctor_environment_names_the_deployment_and_namespaces() -> None:
+    """In the operator's pod, doctor does not depend on permissions to list namespaces and Deployments."""
+    deployment = get_object(render({"watchNamespaces": ["team-a", "team-b"]}), "Deployment")
     env = {e["name"]: e["value"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["MLFLOW_OPERATOR_DOCTOR_OPERATOR"] == f"{NAMESPACE}/{deployment['metadata']['name']}"
     assert env["MLFLOW_OPERATOR_DOCTOR_NAMESPACES"].split() == ["team-a", "team-b"]

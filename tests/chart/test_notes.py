@@ -1,4 +1,4 @@
-"""What Helm prints at the end: the next command, which works as it stands."""
+"""NOTES.txt of both charts: its commands are complete and valid."""
 
 import shutil
 from pathlib import Path
@@ -13,63 +13,65 @@ from tests.generate import CHART, CHARTS
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    """The operator's chart, with notes to be read."""
-    return noted(CHART, tmp_path)
+    """The chart of the operator, with readable notes."""
+    return chart_with_readable_notes(CHART, tmp_path)
 
 
-def noted(chart: Path, folder: Path) -> Path:
-    """A chart whose one object carries the notes: `helm template` leaves them out."""
+def chart_with_readable_notes(chart: Path, folder: Path) -> Path:
+    """Copy a chart and replace its objects by one with the notes, which `helm template` does not print."""
     copy = folder / chart.name
     shutil.copytree(chart, copy, ignore=shutil.ignore_patterns("*.yaml", "NOTES.txt"))
     for name in ("Chart.yaml", "values.yaml"):
         shutil.copy(chart / name, copy)
     notes = (chart / "templates" / "NOTES.txt").read_text()
-    wrapped = f'{{{{- define "notes" }}}}{notes}{{{{- end }}}}\nnotes: {{{{ include "notes" . | toJson }}}}\n'
-    (copy / "templates" / "notes.yaml").write_text(wrapped)
+    template = (
+        f'{{{{- define "notes" }}}}{notes}{{{{- end }}}}\nnotes: {{{{ include "notes" . | toJson }}}}\n'
+    )
+    (copy / "templates" / "notes.yaml").write_text(template)
     return copy
 
 
-def printed(chart: Path, values: Values | None = None) -> str:
-    """The notes for these values."""
-    (only,) = render(values, str(chart))
-    return str(only["notes"])
+def render_notes(chart: Path, values: Values | None = None) -> str:
+    """Render the notes with these values."""
+    (obj,) = render(values, str(chart))
+    return str(obj["notes"])
 
 
-def test_the_server_in_the_notes_is_one(chart: Path) -> None:
-    """Pasted into a shell, it is taken."""
-    notes = printed(chart)
+def test_manifest_in_the_notes_is_valid(chart: Path) -> None:
+    """The models accept the MLflowServer in the notes, and the commands use its name."""
+    notes = render_notes(chart)
     document = notes.split("<<'END'\n", 1)[1].split("\n  END\n", 1)[0]
     server = api.parse(yaml.safe_load(document))
     assert f"mlflowserver/{server.metadata.name}" in notes
     assert f"port-forward -n default service/{server.metadata.name} 5000" in notes
 
 
-def test_the_notes_say_where_to_look_when_it_fails(chart: Path) -> None:
-    """The conditions name the cause and the next step."""
-    assert "kubectl describe -n default mlflowserver/tracking" in printed(chart)
+def test_notes_contain_the_troubleshooting_command(chart: Path) -> None:
+    """`kubectl describe` shows the conditions with the cause and the next step."""
+    assert "kubectl describe -n default mlflowserver/tracking" in render_notes(chart)
 
 
-def test_the_notes_stay_within_what_is_watched(chart: Path) -> None:
-    """A server elsewhere would never be looked at."""
-    notes = printed(chart, {"watchNamespaces": ["team-a", "team-b"]})
+def test_notes_use_a_watched_namespace(chart: Path) -> None:
+    """The operator would ignore a server in another namespace."""
+    notes = render_notes(chart, {"watchNamespaces": ["team-a", "team-b"]})
     assert "these namespaces: team-a, team-b" in notes
     assert notes.count("-n team-a ") == 4
     assert "-n default" not in notes
 
 
-@pytest.mark.parametrize("chart_of", CHARTS, ids=lambda chart: chart.name)
-def test_the_notes_fit_a_screen(chart_of: Path, tmp_path: Path) -> None:
-    """What scrolls away is not read."""
-    lines = printed(noted(chart_of, tmp_path)).splitlines()
+@pytest.mark.parametrize("chart_dir", CHARTS, ids=lambda chart: chart.name)
+def test_notes_fit_on_a_screen(chart_dir: Path, tmp_path: Path) -> None:
+    """At most 24 lines of 100 characters."""
+    lines = render_notes(chart_with_readable_notes(chart_dir, tmp_path)).splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize(
     ("values", "warning"),
-    [({"crds": {"keep": False}}, "deletes every MLflowServer"), ({"replicas": 0}, "no operator runs")],
+    [({"crds": {"keep": False}}, "deletes every MLflowServer"), ({"replicas": 0}, "no operator is running")],
 )
-def test_the_notes_warn_of_what_surprises(chart: Path, values: Values, warning: str) -> None:
-    """Only where it is so."""
-    assert warning in printed(chart, values)
-    assert warning not in printed(chart)
+def test_notes_warn_about_dangerous_values(chart: Path, values: Values, warning: str) -> None:
+    """There is no warning with the default values."""
+    assert warning in render_notes(chart, values)
+    assert warning not in render_notes(chart)

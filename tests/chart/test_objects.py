@@ -1,4 +1,4 @@
-"""What the operator's chart makes: objects that Kubernetes takes, for an operator that is confined and starts."""
+"""Objects of the operator's chart: valid for Kubernetes, restricted, and with valid arguments."""
 
 import tomllib
 from typing import Any
@@ -8,84 +8,89 @@ import pytest
 
 from mlflow_operator.cli import main
 from mlflow_operator.kube.objects import Object
-from tests.chart.kubeconform import NEWEST, OLDEST, TESTED, misfits
+from tests.chart.kubeconform import NEWEST_KUBERNETES, OLDEST_KUBERNETES, TESTED_KUBERNETES, schema_errors
 from tests.chart.rendering import (
-    CASES,
-    EVERYTHING,
+    ALL_VALUES,
     NAMESPACE,
-    SERVER_CASES,
-    only,
-    refusal,
+    SERVER_VALUES_CASES,
+    VALUES_CASES,
+    get_object,
     render,
+    render_error,
     render_server,
 )
 from tests.cluster.settings import ROOT, load
-from tests.generate import CHART, CHARTS, Failed, helm
+from tests.generate import CHART, CHARTS, ToolError, helm
 
 CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 
 
-def test_helm_finds_nothing_to_complain_about() -> None:
-    """Not even a warning."""
-    helm("lint", "--strict", f"--kube-version={TESTED}", *map(str, CHARTS))
+def test_helm_lint_passes() -> None:
+    """With `--strict`, warnings are errors."""
+    helm("lint", "--strict", f"--kube-version={TESTED_KUBERNETES}", *map(str, CHARTS))
 
 
-@pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
-def test_every_object_of_both_charts_fits_its_schema(kubernetes: str) -> None:
-    """In the oldest Kubernetes that is supported and the newest that is known; unknown fields count."""
-    made = [obj for values in CASES.values() for obj in render(values)]
-    made += [obj for values in SERVER_CASES.values() for obj in render_server(values)]
-    assert {"ServiceMonitor", "MLflowServer"} <= {obj["kind"] for obj in made}
-    assert misfits(made, kubernetes) == []
+@pytest.mark.parametrize("kubernetes", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
+def test_objects_of_both_charts_match_their_schemas(kubernetes: str) -> None:
+    """In the oldest supported and the newest known Kubernetes version. Unknown fields are errors."""
+    objects = [obj for values in VALUES_CASES.values() for obj in render(values)]
+    objects += [obj for values in SERVER_VALUES_CASES.values() for obj in render_server(values)]
+    assert {"ServiceMonitor", "MLflowServer"} <= {obj["kind"] for obj in objects}
+    assert schema_errors(objects, kubernetes) == []
 
 
-def test_what_does_not_fit_is_found() -> None:
-    """An unknown field of each sort of schema, and a kind that has none."""
-    monitor, server = only(render(EVERYTHING), "ServiceMonitor"), only(render_server(), "MLflowServer")
-    wrong = [
+def test_schema_errors_are_reported() -> None:
+    """Unknown fields in each type of schema, and a kind without a schema."""
+    monitor, server = (
+        get_object(render(ALL_VALUES), "ServiceMonitor"),
+        get_object(render_server(), "MLflowServer"),
+    )
+    invalid = [
         monitor | {"spec": monitor["spec"] | {"endpoint": []}},
         server | {"spec": {"replica": 2}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringdata": {}},
-        {"apiVersion": "example.com/v1", "kind": "Unheard", "metadata": {"name": "a"}},
+        {"apiVersion": "example.com/v1", "kind": "Unknown", "metadata": {"name": "a"}},
     ]
-    told = sorted(misfits(wrong, OLDEST))
-    assert [line.split()[0] for line in told] == ["MLflowServer", "Secret", "ServiceMonitor", "Unheard"]
-    for line, word in zip(told, ("replica", "stringdata", "endpoint", "schema"), strict=True):
+    errors = sorted(schema_errors(invalid, OLDEST_KUBERNETES))
+    assert [line.split()[0] for line in errors] == ["MLflowServer", "Secret", "ServiceMonitor", "Unknown"]
+    for line, word in zip(errors, ("replica", "stringdata", "endpoint", "schema"), strict=True):
         assert word in line
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_no_object_is_left_to_the_current_context(case: str) -> None:
-    """`helm template | kubectl apply -f -` must not spread objects over whatever namespace is current."""
-    for obj in render(CASES[case]):
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_namespaced_objects_have_an_explicit_namespace(case: str) -> None:
+    """`helm template | kubectl apply -f -` must not create objects in the current namespace."""
+    for obj in render(VALUES_CASES[case]):
         assert ("namespace" in obj["metadata"]) != (obj["kind"] in CLUSTER_SCOPED), obj["metadata"]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_no_two_objects_share_a_name(case: str) -> None:
-    """The second would overwrite the first."""
-    made = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in render(CASES[case])]
-    assert len(made) == len(set(made))
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_object_names_are_unique(case: str) -> None:
+    """The second object would overwrite the first."""
+    keys = [
+        (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in render(VALUES_CASES[case])
+    ]
+    assert len(keys) == len(set(keys))
 
 
-def test_a_kubernetes_that_is_too_old_is_refused() -> None:
-    """Before anything is made."""
-    with pytest.raises(Failed, match=r"1\.29"):
+def test_unsupported_kubernetes_version_is_rejected() -> None:
+    """Helm fails before it creates objects."""
+    with pytest.raises(ToolError, match=r"1\.29"):
         render(kubernetes="1.29.9")
 
 
-def test_the_versions_are_the_project_s() -> None:
-    """One number: the chart installs the operator of the same commit."""
+def test_chart_version_is_the_project_version() -> None:
+    """The chart installs the operator image of the same version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     image = _container(render())["image"]
     assert image == f"{load().pins['IMAGE_OPERATOR']}:{version}"
-    assert only(render(), "Deployment")["metadata"]["labels"]["app.kubernetes.io/version"] == version
+    assert get_object(render(), "Deployment")["metadata"]["labels"]["app.kubernetes.io/version"] == version
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_pod_passes_restricted_pod_security(case: str) -> None:
-    """And goes beyond it: nothing is writable but an emptyDir."""
-    pod, container = _pod(render(CASES[case])), _container(render(CASES[case]))
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_pod_meets_restricted_pod_security(case: str) -> None:
+    """In addition, the root file system is read-only, and the only volume is an emptyDir."""
+    pod, container = _pod(render(VALUES_CASES[case])), _container(render(VALUES_CASES[case]))
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {
@@ -97,20 +102,20 @@ def test_the_pod_passes_restricted_pod_security(case: str) -> None:
     assert [volume.keys() - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}]
 
 
-def test_any_user_id_will_do() -> None:
-    """OpenShift gives pods an id of its own and refuses those that ask for one."""
+def test_pod_sets_no_user_id() -> None:
+    """OpenShift assigns a user ID and rejects pods that set one."""
     assert "runAsUser" not in _pod(render())["securityContext"]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_operator_takes_its_arguments(case: str) -> None:
-    """What the chart passes is what the command knows."""
-    _options(CASES[case])
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_operator_accepts_its_arguments(case: str) -> None:
+    """The command line of the chart is valid for the command."""
+    _options(VALUES_CASES[case])
 
 
-def test_every_setting_reaches_the_operator() -> None:
-    """Under the meaning the value has."""
-    options = _options({**EVERYTHING, "watchNamespaces": ["team-a", "team-b"]})
+def test_values_are_passed_to_the_operator() -> None:
+    """Every value sets the corresponding option."""
+    options = _options({**ALL_VALUES, "watchNamespaces": ["team-a", "team-b"]})
     assert options == {
         "namespaces": ("team-a", "team-b"),
         "image_mlflow": "registry.example.com:5000/mlflow",
@@ -126,32 +131,34 @@ def test_every_setting_reaches_the_operator() -> None:
     }
 
 
-def test_every_setting_reaches_the_pod() -> None:
-    """As it was given."""
-    pod, container = _pod(render(EVERYTHING)), _container(render(EVERYTHING))
-    template = only(render(EVERYTHING), "Deployment")["spec"]["template"]["metadata"]
+def test_values_are_set_in_the_pod() -> None:
+    """Every value sets the corresponding field."""
+    pod, container = _pod(render(ALL_VALUES)), _container(render(ALL_VALUES))
+    template = get_object(render(ALL_VALUES), "Deployment")["spec"]["template"]["metadata"]
     assert container["image"] == "registry.example.com:5000/operator:2.0.0"
     assert container["imagePullPolicy"] == "Always"
-    # Helm lays what is set over the defaults: what was not set stays.
+    # Helm merges the values with the defaults.
     assert container["resources"] == {
         "requests": {"cpu": "50m", "memory": "128Mi"},
         "limits": {"cpu": 1, "memory": "1Gi"},
     }
-    assert [one for one in container["env"] if "DOCTOR" not in one["name"]] == EVERYTHING["extraEnv"]
-    for member in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
-        assert pod[member] == EVERYTHING[member]
-    assert pod["serviceAccountName"] == "somebody"
-    assert template["annotations"] == EVERYTHING["podAnnotations"]
-    assert template["labels"].items() >= EVERYTHING["podLabels"].items()
+    assert [variable for variable in container["env"] if "DOCTOR" not in variable["name"]] == ALL_VALUES[
+        "extraEnv"
+    ]
+    for field in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod[field] == ALL_VALUES[field]
+    assert pod["serviceAccountName"] == "existing"
+    assert template["annotations"] == ALL_VALUES["podAnnotations"]
+    assert template["labels"].items() >= ALL_VALUES["podLabels"].items()
 
 
-def test_probes_and_metrics_find_the_operator_s_port() -> None:
-    """One port, by name; the Service and the selectors lead to the pod."""
+def test_probes_and_service_use_the_metrics_port() -> None:
+    """Probes and Service refer to the port by name, and the selectors match the labels of the pod."""
     objects = render()
     container, service, deployment = (
         _container(objects),
-        only(objects, "Service"),
-        only(objects, "Deployment"),
+        get_object(objects, "Service"),
+        get_object(objects, "Deployment"),
     )
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"metrics": 8080}
     probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
@@ -165,43 +172,47 @@ def test_probes_and_metrics_find_the_operator_s_port() -> None:
     assert labels >= deployment["spec"]["selector"]["matchLabels"].items()
 
 
-def test_one_operator_never_blocks_a_drain() -> None:
-    """A budget for a single pod would; from two on it keeps one working."""
+def test_one_replica_has_no_pod_disruption_budget() -> None:
+    """With one replica it would block node drains. With two replicas it keeps one pod running."""
     assert "PodDisruptionBudget" not in {obj["kind"] for obj in render()}
-    budget, deployment = (
-        only(render({"replicas": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
+    pdb, deployment = (
+        get_object(render({"replicas": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
     )
-    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+    assert pdb["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
     assert _pod(render({"replicas": 2}))["topologySpreadConstraints"]
 
 
-def test_prometheus_finds_the_operator_through_its_service() -> None:
-    """Where it is wanted: by the Service's labels, the port's name, and in the release's namespace."""
+def test_service_monitor_selects_the_service() -> None:
+    """By its labels, its port name and the namespace of the release. It is not created by default."""
     assert "ServiceMonitor" not in {obj["kind"] for obj in render()}
     objects = render({"metrics": {"serviceMonitor": {"create": True, "labels": {"release": "prometheus"}}}})
-    monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
+    monitor, service = get_object(objects, "ServiceMonitor"), get_object(objects, "Service")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": [service["metadata"]["namespace"]]}
     selected = monitor["spec"]["selector"]["matchLabels"].items()
     assert service["metadata"]["labels"].items() >= selected
-    assert [end["port"] for end in monitor["spec"]["endpoints"]] == [
+    assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == [
         p["name"] for p in service["spec"]["ports"]
     ]
 
 
-def test_a_monitor_that_could_find_nothing_is_refused() -> None:
-    """Without its Service, and in a cluster without the Prometheus operator."""
-    wanted = {"serviceMonitor": {"create": True}}
-    assert "metrics.service.create" in refusal({"metrics": {"service": {"create": False}, **wanted}})
-    cluster: tuple[str, ...] = ("apiregistration.k8s.io/v1",)
-    assert "Install the Prometheus operator" in refusal({"metrics": wanted}, apis=cluster)
-    cluster += ("monitoring.coreos.com/v1/ServiceMonitor",)
-    assert not refusal({"metrics": wanted}, apis=cluster)
+def test_service_monitor_without_service_or_crd_is_rejected() -> None:
+    """Without the Service it would select nothing; without the Prometheus operator its CRD does not exist."""
+    service_monitor = {"serviceMonitor": {"create": True}}
+    assert "metrics.service.create" in render_error(
+        {"metrics": {"service": {"create": False}, **service_monitor}}
+    )
+    api_versions: tuple[str, ...] = ("apiregistration.k8s.io/v1",)
+    assert "Install the Prometheus operator" in render_error(
+        {"metrics": service_monitor}, api_versions=api_versions
+    )
+    api_versions += ("monitoring.coreos.com/v1/ServiceMonitor",)
+    assert not render_error({"metrics": service_monitor}, api_versions=api_versions)
 
 
-def test_a_roll_out_never_leaves_the_cluster_without_an_operator() -> None:
-    """The new pod is there before the old one goes; the lease keeps two from working at once."""
-    rolling = only(render(), "Deployment")["spec"]["strategy"]["rollingUpdate"]
+def test_rollout_keeps_one_operator_running() -> None:
+    """The new pod is created before the old one is deleted. The Lease prevents that both are active."""
+    rolling = get_object(render(), "Deployment")["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
 
 
@@ -214,16 +225,20 @@ def test_a_roll_out_never_leaves_the_cluster_without_an_operator() -> None:
         ("p" * 53, "p" * 53),
     ],
 )
-def test_names_follow_the_release(release: str, name: str) -> None:
-    """Two releases in a namespace do not meet, and no name gets too long for a label."""
+def test_names_contain_the_release_name(release: str, name: str) -> None:
+    """Two releases in a namespace do not conflict, and names fit into a label."""
     text = helm(
-        "template", release, str(CHART), f"--kube-version={TESTED}", "--show-only=templates/deployment.yaml"
+        "template",
+        release,
+        str(CHART),
+        f"--kube-version={TESTED_KUBERNETES}",
+        "--show-only=templates/deployment.yaml",
     )
     assert f"\n  name: {name}\n" in text
 
 
-def test_a_service_account_of_one_s_own_gets_the_roles() -> None:
-    """Nothing is made, everything is bound to it."""
+def test_existing_service_account_is_bound_to_the_roles() -> None:
+    """No service account is created, and all bindings refer to the existing one."""
     objects = render({"serviceAccount": {"create": False, "name": "mine"}})
     assert "ServiceAccount" not in {obj["kind"] for obj in objects}
     assert _pod(objects)["serviceAccountName"] == "mine"
@@ -233,39 +248,39 @@ def test_a_service_account_of_one_s_own_gets_the_roles() -> None:
     ]
 
 
-def test_before_the_release_goes_the_finalizers_do() -> None:
-    """By the operator's own image, under the same confinement, and not taken for one of the operator's pods."""
-    objects = render({**EVERYTHING, "watchNamespaces": ["team-a"]})
-    job, deployment = only(objects, "Job"), only(objects, "Deployment")
+def test_pre_delete_hook_removes_finalizers() -> None:
+    """It uses the image and the security context of the operator, and the operator's selector does not match it."""
+    objects = render({**ALL_VALUES, "watchNamespaces": ["team-a"]})
+    job, deployment = get_object(objects, "Job"), get_object(objects, "Deployment")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
-    pod, other = job["spec"]["template"], deployment["spec"]["template"]
-    (container,), (operator,) = pod["spec"]["containers"], other["spec"]["containers"]
-    for same in ("image", "imagePullPolicy", "securityContext", "resources"):
-        assert container[same] == operator[same]
-    for same in ("serviceAccountName", "securityContext", "tolerations", "nodeSelector", "imagePullSecrets"):
-        assert pod["spec"][same] == other["spec"][same]
+    pod, operator_pod = job["spec"]["template"], deployment["spec"]["template"]
+    (container,), (operator,) = pod["spec"]["containers"], operator_pod["spec"]["containers"]
+    for field in ("image", "imagePullPolicy", "securityContext", "resources"):
+        assert container[field] == operator[field]
+    for field in ("serviceAccountName", "securityContext", "tolerations", "nodeSelector", "imagePullSecrets"):
+        assert pod["spec"][field] == operator_pod["spec"][field]
     selector = deployment["spec"]["selector"]["matchLabels"]
     assert not pod["metadata"]["labels"].items() >= selector.items()
-    command, *rest = container["args"]
+    command, *args = container["args"]
     assert isinstance(main, click.Group)
-    assert main.commands[command].make_context(command, rest).params == {
+    assert main.commands[command].make_context(command, args).params == {
         "namespaces": ("team-a",),
         "operator": f"{NAMESPACE}/{deployment['metadata']['name']}",
     }
 
 
 def _pod(objects: list[Object]) -> Object:
-    pod: Object = only(objects, "Deployment")["spec"]["template"]["spec"]
+    pod: Object = get_object(objects, "Deployment")["spec"]["template"]["spec"]
     return pod
 
 
 def _container(objects: list[Object]) -> Object:
     (container,) = _pod(objects)["containers"]
-    found: Object = container
-    return found
+    operator: Object = container
+    return operator
 
 
 def _options(values: Any) -> dict[str, Any]:
-    command, *rest = _container(render(values))["args"]
+    command, *args = _container(render(values))["args"]
     assert isinstance(main, click.Group)
-    return main.commands[command].make_context(command, rest).params
+    return main.commands[command].make_context(command, args).params

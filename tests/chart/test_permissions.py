@@ -1,4 +1,4 @@
-"""What the operator may do: what it needs, and nothing beside it."""
+"""RBAC rules of the operator's chart: exactly the permissions that the operator needs."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,25 +8,25 @@ from mlflow_operator.framework.observe import OWNED
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from tests.chart.rendering import CASES, NAMESPACE, render
+from tests.chart.rendering import NAMESPACE, VALUES_CASES, render
 
 Permission = tuple[str, str, str]
 
 READ = ("get", "list", "watch")
 WRITE = (*READ, "create", "patch")
 
-MAY = {
+NAMESPACE_PERMISSIONS = {
     ("mlflow-operator.dev", "mlflowservers"): (
         *READ,
         "patch",
-    ),  # its finalizers; nothing else is ever patched
+    ),  # finalizers only
     ("mlflow-operator.dev", "mlflowservers/status"): ("patch",),
     ("mlflow-operator.dev", "mlflowservers/finalizers"): ("update",),
     ("", "secrets"): (*WRITE, "delete"),  # deletionPolicy Delete
     ("", "configmaps"): (*WRITE, "delete"),
     ("", "services"): (*WRITE, "delete"),
     ("", "persistentvolumeclaims"): (*WRITE, "delete"),  # deletionPolicy Delete
-    ("", "namespaces"): ("get",),  # one by name: whether a server goes alone or with all around it
+    ("", "namespaces"): ("get",),  # whether the namespace of a server is terminating
     ("", "pods"): READ,
     ("", "events"): ("list", "create"),
     ("apps", "deployments"): WRITE,
@@ -36,62 +36,62 @@ MAY = {
     ("policy", "poddisruptionbudgets"): (*WRITE, "delete"),
     ("postgresql.cnpg.io", "clusters"): ("get",),
 }
-"""In each namespace that is watched. A line more here is a decision: say in the commit what for."""
+"""Permissions in each watched namespace. State the reason for an additional permission in the commit message."""
 
-ANYWHERE = {
+CLUSTER_PERMISSIONS = {
     ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
 }
-"""What has no namespace; where only some are watched, the operator goes without."""
+"""Permissions for cluster-scoped resources. Not granted with `watchNamespaces`."""
 
-AT_HOME = {("coordination.k8s.io", "leases"): ("create", "get", "update")}
+LEASE_PERMISSIONS = {("coordination.k8s.io", "leases"): ("create", "get", "update")}
 
-NAMESPACED = {"watchNamespaces": ["team-a", "team-b"]}
+WATCHED_NAMESPACES = {"watchNamespaces": ["team-a", "team-b"]}
 
 
-def test_all_namespaces_take_this_and_no_more() -> None:
-    """One ClusterRole; the lease stays a matter of the operator's own namespace."""
+def test_cluster_wide_permissions_are_exact() -> None:
+    """One ClusterRole, and a Role for the Lease in the namespace of the operator."""
     granted = _granted(render())
-    assert granted[None] == _spelled_out(MAY | ANYWHERE)
-    assert granted[NAMESPACE] == _spelled_out(AT_HOME)
+    assert granted[None] == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS)
+    assert granted[NAMESPACE] == _flatten(LEASE_PERMISSIONS)
 
 
-def test_some_namespaces_take_this_and_no_more() -> None:
-    """A Role in each, and nothing for the cluster as a whole."""
-    assert _granted(render(NAMESPACED)) == {
-        "team-a": _spelled_out(MAY),
-        "team-b": _spelled_out(MAY),
-        NAMESPACE: _spelled_out(AT_HOME),
+def test_namespaced_permissions_are_exact() -> None:
+    """A Role in each watched namespace, and no ClusterRole."""
+    assert _granted(render(WATCHED_NAMESPACES)) == {
+        "team-a": _flatten(NAMESPACE_PERMISSIONS),
+        "team-b": _flatten(NAMESPACE_PERMISSIONS),
+        NAMESPACE: _flatten(LEASE_PERMISSIONS),
     }
-    assert not any(obj["kind"].startswith("ClusterRole") for obj in render(NAMESPACED))
+    assert not any(obj["kind"].startswith("ClusterRole") for obj in render(WATCHED_NAMESPACES))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_no_rule_is_open_ended(case: str) -> None:
-    """No `*`: what Kubernetes learns to do tomorrow is not granted today."""
-    for rule in (rule for obj in render(CASES[case]) for rule in obj.get("rules", ())):
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_rules_have_no_wildcards(case: str) -> None:
+    """A wildcard would grant permissions that Kubernetes adds in the future."""
+    for rule in (rule for obj in render(VALUES_CASES[case]) for rule in obj.get("rules", ())):
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "nonResourceURLs" not in rule
 
 
 @pytest.mark.parametrize("kind", [kinds.MLFLOWSERVER, *OWNED], ids=lambda kind: kind.kind)
-def test_whatever_is_watched_may_be_watched(kind: Kind) -> None:
-    """A kind that the operator comes to own needs a line in the role as well."""
+def test_operator_can_watch_the_kinds_it_owns(kind: Kind) -> None:
+    """A new owned kind also requires a rule in the role."""
     group = kind.api_version.rpartition("/")[0]
-    assert set(READ) <= set(MAY[group, kind.plural])
+    assert set(READ) <= set(NAMESPACE_PERMISSIONS[group, kind.plural])
 
 
-def test_data_can_t_be_deleted_where_that_is_not_wanted() -> None:
-    """Not by any mistake of ours or a user's: the API server refuses."""
-    without = _granted(render({"deletion": {"allowed": False}}))[None]
-    assert without == _spelled_out(MAY | ANYWHERE) - {
+def test_deletion_allowed_false_removes_delete_permissions() -> None:
+    """The API server then rejects the deletion of data, whatever the operator or a user does."""
+    permissions = _granted(render({"deletion": {"allowed": False}}))[None]
+    assert permissions == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS) - {
         ("", "secrets", "delete"),
         ("", "persistentvolumeclaims", "delete"),
     }
 
 
-def test_the_uninstalling_hook_takes_this_and_no_more() -> None:
-    """Beside the operator's own rights: to stop the operator. And it lasts no longer than the hook."""
-    hooks = [obj for obj in render(NAMESPACED) if _is_hook(obj)]
+def test_pre_delete_hook_permissions_are_exact() -> None:
+    """It may scale down the operator. Its role is deleted when the hook succeeds."""
+    hooks = [obj for obj in render(WATCHED_NAMESPACES) if _is_hook(obj)]
     (role,) = (obj for obj in hooks if obj["kind"] == "Role")
     assert role["metadata"]["namespace"] == NAMESPACE
     assert {*_permissions(role)} == {
@@ -105,20 +105,20 @@ def test_the_uninstalling_hook_takes_this_and_no_more() -> None:
         assert "hook-succeeded" in policy
 
 
-def test_only_the_own_lease_can_be_changed() -> None:
-    """Another controller's in the same namespace can't be taken."""
+def test_only_the_operators_lease_can_be_changed() -> None:
+    """Leases of other controllers in the same namespace cannot be changed."""
     rules = [rule for obj in render() for rule in obj.get("rules", ()) if "leases" in rule["resources"]]
-    named = {verb: rule.get("resourceNames") for rule in rules for verb in rule["verbs"]}
-    assert named == {"create": None, "get": ["mlflow-operator"], "update": ["mlflow-operator"]}
+    resource_names = {verb: rule.get("resourceNames") for rule in rules for verb in rule["verbs"]}
+    assert resource_names == {"create": None, "get": ["mlflow-operator"], "update": ["mlflow-operator"]}
 
 
-def test_a_shared_platforms_secrets_are_granted_by_name() -> None:
-    """Where only some namespaces are watched; and nowhere else any other."""
-    watched = render(NAMESPACED | {"adminSecrets": {"platform": ["postgres-admin", "minio-admin"]}})
-    assert _granted(watched)["platform"] == {("", "secrets", "get")}
+def test_admin_secrets_are_granted_by_name() -> None:
+    """Only with `watchNamespaces`, and no other Secrets of that namespace."""
+    objects = render(WATCHED_NAMESPACES | {"adminSecrets": {"platform": ["postgres-admin", "minio-admin"]}})
+    assert _granted(objects)["platform"] == {("", "secrets", "get")}
     rules = [
         rule
-        for obj in watched
+        for obj in objects
         if obj["kind"] == "Role" and obj["metadata"]["namespace"] == "platform"
         for rule in obj["rules"]
     ]
@@ -126,8 +126,8 @@ def test_a_shared_platforms_secrets_are_granted_by_name() -> None:
     assert "platform" not in _granted(render({"adminSecrets": {"platform": ["postgres-admin"]}}))
 
 
-def test_who_may_edit_a_namespace_may_have_servers_in_it() -> None:
-    """And who may look may look; status stays the operator's."""
+def test_user_roles_are_aggregated_to_edit_and_view() -> None:
+    """Users with `edit` manage servers, users with `view` read them. Only the operator may change the status."""
     roles = {obj["metadata"]["name"]: obj for obj in render() if obj["kind"] == "ClusterRole"}
     edit, view = roles["mlflow-operator-edit"], roles["mlflow-operator-view"]
     assert {key for key in edit["metadata"]["labels"] if "aggregate" in key} == {
@@ -143,7 +143,7 @@ def test_who_may_edit_a_namespace_may_have_servers_in_it() -> None:
 
 
 def _granted(objects: list[Object]) -> dict[str | None, set[Permission]]:
-    """What the operator's service account may do: per namespace, and anywhere (None)."""
+    """Permissions of the operator's service account by namespace; None: in all namespaces."""
     roles = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in objects}
     granted: dict[str | None, set[Permission]] = {}
     for binding in objects:
@@ -167,5 +167,5 @@ def _permissions(role: Object) -> Iterator[Permission]:
                     yield group, resource, verb
 
 
-def _spelled_out(may: Mapping[tuple[str, str], tuple[str, ...]]) -> set[Permission]:
-    return {(group, resource, verb) for (group, resource), verbs in may.items() for verb in verbs}
+def _flatten(table: Mapping[tuple[str, str], tuple[str, ...]]) -> set[Permission]:
+    return {(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs}

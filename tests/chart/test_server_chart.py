@@ -1,4 +1,4 @@
-"""The chart mlflow-server: one MLflowServer that says what was set and nothing else, and a test of it."""
+"""The chart mlflow-server: an MLflowServer with exactly the configured fields, and a `helm test` pod."""
 
 import json
 from typing import Any
@@ -15,37 +15,39 @@ from mlflow_operator.model.pod_template import CONTAINER_SECURITY
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import DEFAULT_VERSION, Images
 from tests import server_values
-from tests.chart.rendering import SERVER_CASES, only, refusal, render_server
+from tests.chart.rendering import SERVER_VALUES_CASES, get_object, render_error, render_server
 from tests.cluster.settings import ROOT
 from tests.generate import CHARTS, SERVER_CHART
 
-CLUSTER = ("apiregistration.k8s.io/v1",)
-"""What tells a cluster from none."""
+CLUSTER_API_VERSIONS = ("apiregistration.k8s.io/v1",)
+"""API versions of a cluster without the operator. `helm template` without a cluster does not have them."""
 
-KNOWN = (*CLUSTER, "mlflow-operator.dev/v1alpha1/MLflowServer")
+API_VERSIONS_WITH_CRD = (*CLUSTER_API_VERSIONS, "mlflow-operator.dev/v1alpha1/MLflowServer")
 
-each_case = pytest.mark.parametrize("case", SERVER_CASES)
-
-
-def server(values: Any = None, **more: Any) -> Object:
-    """The MLflowServer."""
-    return only(render_server(values, **more), "MLflowServer")
+for_each_case = pytest.mark.parametrize("case", SERVER_VALUES_CASES)
 
 
-def pod(values: Any = None) -> Object:
-    """The pod of `helm test`."""
-    return only(render_server(values), "Pod")
+def rendered_server(values: Any = None, **options: Any) -> Object:
+    """The MLflowServer that the chart renders."""
+    return get_object(render_server(values, **options), "MLflowServer")
 
 
-def refused(values: Any = None, release: str = "tracking", apis: tuple[str, ...] = ()) -> str:
-    """What Helm says to it; nothing if it is taken."""
-    return refusal(values or {}, chart=str(SERVER_CHART), release=release, apis=apis)
+def rendered_test_pod(values: Any = None) -> Object:
+    """The `helm test` pod that the chart renders."""
+    return get_object(render_server(values), "Pod")
 
 
-def test_what_is_not_set_is_not_said() -> None:
-    """So that defaults stay the operator's, and replicas an autoscaler's."""
-    assert "spec" not in server()
-    assert "annotations" not in server()["metadata"]
+def server_render_error(
+    values: Any = None, release: str = "tracking", api_versions: tuple[str, ...] = ()
+) -> str:
+    """Error message of Helm, or "" if it accepts the values."""
+    return render_error(values or {}, chart=str(SERVER_CHART), release=release, api_versions=api_versions)
+
+
+def test_unset_values_are_not_rendered() -> None:
+    """The operator controls the defaults, and an autoscaler controls the replicas."""
+    assert "spec" not in rendered_server()
+    assert "annotations" not in rendered_server()["metadata"]
 
 
 @pytest.mark.parametrize(
@@ -59,61 +61,65 @@ def test_what_is_not_set_is_not_said() -> None:
         {"resources": {"requests": {"cpu": 1, "memory": "1Gi"}}},
     ],
 )
-def test_what_is_set_is_said_as_it_was_set(spec: Object) -> None:
-    """Zero, false, large numbers, words that YAML takes for something else, and the empty member of a union."""
-    assert server(spec)["spec"] == spec
+def test_values_are_rendered_unchanged(spec: Object) -> None:
+    """Zero, false, large numbers, strings that YAML would parse as another type, and an empty union field."""
+    assert rendered_server(spec)["spec"] == spec
 
 
-@each_case
-def test_the_server_is_one(case: str) -> None:
-    """The models take it."""
-    api.parse(server(SERVER_CASES[case]))
+@for_each_case
+def test_rendered_server_is_valid(case: str) -> None:
+    """The models accept it."""
+    api.parse(rendered_server(SERVER_VALUES_CASES[case]))
 
 
 @pytest.mark.parametrize(
     "example", sorted((ROOT / "manifests" / "examples").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_every_example_can_be_had_through_the_chart(example: Any) -> None:
-    """Its spec as values makes the very same spec."""
+def test_specs_of_examples_are_valid_values(example: Any) -> None:
+    """The chart renders the same spec from the spec of an example."""
     documents = [d for d in yaml.safe_load_all(example.read_text()) if d and d["kind"] == api.KIND]
     assert documents
-    for written in documents:
-        assert server(written["spec"])["spec"] == written["spec"]
+    for document in documents:
+        assert rendered_server(document["spec"])["spec"] == document["spec"]
 
 
-def test_labels_of_the_owner_win() -> None:
-    """And stand beside the chart's own."""
-    labels = server({"labels": {"team": "a", "app.kubernetes.io/name": "mine"}})["metadata"]["labels"]
+def test_user_labels_take_precedence() -> None:
+    """They are added to the labels of the chart."""
+    labels = rendered_server({"labels": {"team": "a", "app.kubernetes.io/name": "mine"}})["metadata"][
+        "labels"
+    ]
     assert labels["team"] == "a"
     assert labels["app.kubernetes.io/name"] == "mine"
     assert labels["app.kubernetes.io/instance"] == "tracking"
 
 
-def test_it_is_called_after_the_release() -> None:
-    """Unless another name is set."""
-    assert server(release="a" * 40)["metadata"]["name"] == "a" * 40
-    assert server({"fullnameOverride": "other"}, release="9" * 53)["metadata"]["name"] == "other"
+def test_server_has_the_release_name() -> None:
+    """Unless fullnameOverride is set."""
+    assert rendered_server(release="a" * 40)["metadata"]["name"] == "a" * 40
+    assert rendered_server({"fullnameOverride": "other"}, release="9" * 53)["metadata"]["name"] == "other"
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "9tracking", "track.ing"])
-def test_a_name_that_can_be_no_server_is_refused(name: str) -> None:
-    """With the rule, and the way out for a release that is there already."""
-    said = refused(release=name)
-    assert f'The name of the release, "{name}", can\'t be the name of an MLflowServer' in said
-    assert f"at most 40 characters (these are {len(name)})" in said
-    assert "set fullnameOverride" in said
-    assert refused({"fullnameOverride": name}).count("fullnameOverride") >= 1
+def test_invalid_server_name_is_rejected(name: str) -> None:
+    """The message states the rule and how to keep an existing release name."""
+    error = server_render_error(release=name)
+    assert f'The release name, "{name}", is not a valid name for an MLflowServer' in error
+    assert f"at most 40 characters (it has {len(name)})" in error
+    assert "set fullnameOverride" in error
+    assert server_render_error({"fullnameOverride": name}).count("fullnameOverride") >= 1
 
 
-def test_a_cluster_without_the_operator_is_told_apart() -> None:
-    """In a sentence with the next command; and without a cluster, templates can be looked at."""
-    assert "Install the operator first: helm upgrade --install mlflow-operator" in refused(apis=CLUSTER)
-    assert not refused(apis=KNOWN)
-    assert not refused()
+def test_cluster_without_the_crd_is_rejected() -> None:
+    """The message contains the command that installs the operator. `helm template` works without a cluster."""
+    assert "Install the operator first: helm upgrade --install mlflow-operator" in server_render_error(
+        api_versions=CLUSTER_API_VERSIONS
+    )
+    assert not server_render_error(api_versions=API_VERSIONS_WITH_CRD)
+    assert not server_render_error()
 
 
 @pytest.mark.parametrize(
-    ("values", "field", "why"),
+    ("values", "field", "message"),
     [
         ({"replica": 2}, "replica", "not allowed"),
         ({"replicas": "two"}, "/replicas", "want null or integer"),
@@ -136,37 +142,39 @@ def test_a_cluster_without_the_operator_is_told_apart() -> None:
         ({"test": {"images": "a"}}, "/test", "images"),
     ],
 )
-def test_a_slip_is_refused_by_name(values: Object, field: str, why: str) -> None:
-    """Before anything reaches the cluster."""
-    said = refused(values)
-    assert f"at '{field}'" in said or field in said
-    assert why in said
+def test_invalid_value_is_rejected(values: Object, field: str, message: str) -> None:
+    """Helm validates values before it sends anything to the cluster."""
+    error = server_render_error(values)
+    assert f"at '{field}'" in error or field in error
+    assert message in error
 
 
-def test_a_value_can_be_taken_back() -> None:
-    """`--set replicas=null` over a file of values that has it."""
-    assert "spec" not in server({"replicas": None, "jobExecution": None})
+def test_null_removes_a_value() -> None:
+    """`--set replicas=null` overrides a values file."""
+    assert "spec" not in rendered_server({"replicas": None, "jobExecution": None})
 
 
-def test_every_field_of_the_spec_is_a_value() -> None:
-    """With its explanation, and not set."""
+def test_every_spec_field_is_a_value() -> None:
+    """It is in values.yaml, without a value."""
     values = yaml.safe_load((SERVER_CHART / "values.yaml").read_text())
     fields = openapi_schema()["properties"]["spec"]["properties"].keys()
-    assert set(values) == set(fields) | (server_values.OWN.keys() - {"global"})
+    assert set(values) == set(fields) | (server_values.CHART_VALUES.keys() - {"global"})
     assert {name for name in fields if values[name]} == set()
 
 
-def test_a_field_never_hides_a_value_of_the_chart_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new field of such a name fails when the schema is made, not in somebody's release."""
-    monkeypatch.setitem(server_values.OWN, "replicas", {})
+def test_conflict_of_spec_field_and_chart_value_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make generate` fails if a new field of the spec has the name of a value of the chart."""
+    monkeypatch.setitem(server_values.CHART_VALUES, "replicas", {})
     with pytest.raises(ValueError, match="replicas"):
         server_values.schema()
 
 
-def test_the_chart_s_schema_is_as_strict_as_it_looks() -> None:
-    """Every object that the definition describes is closed, but for those that it leaves to Kubernetes."""
-    whole = json.loads((SERVER_CHART / "values.schema.json").read_text())
-    open_ended = {path for path, node in _objects(whole) if node.get("additionalProperties", True) is True}
+def test_schema_rejects_unknown_fields() -> None:
+    """Except in objects that the CRD does not define and that Kubernetes validates."""
+    schema = json.loads((SERVER_CHART / "values.schema.json").read_text())
+    open_ended = {
+        path for path, node in _object_schemas(schema) if node.get("additionalProperties", True) is True
+    }
     assert open_ended == {
         ".global",
         ".podTemplate.spec.affinity",
@@ -176,44 +184,44 @@ def test_the_chart_s_schema_is_as_strict_as_it_looks() -> None:
     }
 
 
-def test_versions_are_the_project_s() -> None:
-    """Both charts are released together; the MLflow is the one that the operator gives."""
-    operator, ours = (yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in CHARTS)
-    assert ours["version"] == operator["version"]
-    assert ours["kubeVersion"] == operator["kubeVersion"]
-    assert ours["appVersion"] == DEFAULT_VERSION
+def test_chart_versions_are_equal() -> None:
+    """Both charts are released together. The appVersion is the default MLflow version of the operator."""
+    operator, server = (yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in CHARTS)
+    assert server["version"] == operator["version"]
+    assert server["kubeVersion"] == operator["kubeVersion"]
+    assert server["appVersion"] == DEFAULT_VERSION
 
 
-@each_case
-def test_the_test_runs_where_and_as_the_server_does(case: str) -> None:
-    """Same name, image, pull secrets, placement and user: what lets the server's pods start lets it, too."""
-    values = SERVER_CASES[case]
-    made = resolve(api.parse(server(values)), ClusterDefaults(Images()))
-    found, spec = pod(values), pod(values)["spec"]
+@for_each_case
+def test_helm_test_pod_has_the_settings_of_the_server_pods(case: str) -> None:
+    """Same image, pull secrets, scheduling and user: if the server pods can start, the test pod can start, too."""
+    values = SERVER_VALUES_CASES[case]
+    resolved = resolve(api.parse(rendered_server(values)), ClusterDefaults(Images()))
+    pod, spec = rendered_test_pod(values), rendered_test_pod(values)["spec"]
     (container,) = spec["containers"]
-    expected = values.get("test", {}).get("image") or made.image
+    expected = values.get("test", {}).get("image") or resolved.image
     assert container["image"] == expected
-    assert container["envFrom"] == [{"configMapRef": {"name": Names(made.owner.name).client}}]
+    assert container["envFrom"] == [{"configMapRef": {"name": Names(resolved.owner.name).client}}]
     assert (
         spec["securityContext"].items()
-        >= {"runAsUser": mlflow_env.USER, **made.pods.security_context}.items()
+        >= {"runAsUser": mlflow_env.RUN_AS_USER, **resolved.pods.security_context}.items()
     )
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == CONTAINER_SECURITY
     assert spec["automountServiceAccountToken"] is False
-    assert spec.get("imagePullSecrets", []) == list(made.pods.pull_secrets)
-    assert spec.get("nodeSelector", {}) == made.pods.node_selector
-    assert spec.get("tolerations", []) == list(made.pods.tolerations)
-    assert spec.get("serviceAccountName") == made.pods.service_account
-    assert spec.get("priorityClassName") == made.pods.priority_class
+    assert spec.get("imagePullSecrets", []) == list(resolved.pods.image_pull_secrets)
+    assert spec.get("nodeSelector", {}) == resolved.pods.node_selector
+    assert spec.get("tolerations", []) == list(resolved.pods.tolerations)
+    assert spec.get("serviceAccountName") == resolved.pods.service_account
+    assert spec.get("priorityClassName") == resolved.pods.priority_class
     assert container.get("imagePullPolicy") == values.get("imagePullPolicy")
-    assert found["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
 
 
-def test_the_test_is_no_pod_of_the_server_s() -> None:
-    """Neither the operator nor the Service nor a budget takes it for one."""
-    labels = pod()["metadata"]["labels"]
+def test_helm_test_pod_has_no_labels_of_the_server() -> None:
+    """The operator, the Service and the PodDisruptionBudget must not select it."""
+    labels = rendered_test_pod()["metadata"]["labels"]
     assert not any(key.startswith("mlflow-operator.dev/") for key in labels)
     assert "app.kubernetes.io/managed-by" not in labels
 
@@ -230,31 +238,31 @@ def test_the_test_is_no_pod_of_the_server_s() -> None:
         ),
     ],
 )
-def test_the_test_uses_the_server_s_image(values: Object, image: str) -> None:
-    """Its client is of the server's version. What a live server's status says needs a cluster: tests/e2e."""
-    (container,) = pod(values)["spec"]["containers"]
+def test_helm_test_pod_uses_the_server_image(values: Object, image: str) -> None:
+    """Its client has the version of the server. tests/e2e tests the image from the status of a running server."""
+    (container,) = rendered_test_pod(values)["spec"]["containers"]
     assert container["image"] == image
 
 
-def test_the_test_trusts_the_store_that_it_reaches_itself() -> None:
-    """With presigned URLs clients speak to the store; behind the server they need not."""
-    presigned = SERVER_CASES["a store that clients reach, of a private authority"]
-    spec = pod(presigned)["spec"]
+def test_helm_test_pod_trusts_the_ca_of_the_store_with_presigned_urls() -> None:
+    """With presigned URLs clients connect to the store. With access Proxied they do not need its CA."""
+    presigned = SERVER_VALUES_CASES["presigned URLs and a private CA"]
+    spec = rendered_test_pod(presigned)["spec"]
     bundle = {e["name"]: e["value"] for e in spec["containers"][0]["env"]}["REQUESTS_CA_BUNDLE"]
     mounted = {m["mountPath"]: m["name"] for m in spec["containers"][0]["volumeMounts"]}
     volume = {v["name"]: v for v in spec["volumes"]}[mounted[bundle.rpartition("/")[0]]]
     assert volume["secret"] == {"secretName": "company-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     proxied = {"artifacts": presigned["artifacts"] | {"access": "Proxied"}}
-    assert len(pod(proxied)["spec"]["volumes"]) == 1
+    assert len(rendered_test_pod(proxied)["spec"]["volumes"]) == 1
 
 
-def _objects(node: Any, path: str = "") -> Any:
+def _object_schemas(node: Any, path: str = "") -> Any:
     kinds = node.get("type", ())
     if "object" in ([kinds] if isinstance(kinds, str) else kinds):
         yield path, node
     for name, child in node.get("properties", {}).items():
-        yield from _objects(child, f"{path}.{name}")
+        yield from _object_schemas(child, f"{path}.{name}")
     if isinstance(node.get("additionalProperties"), dict):
-        yield from _objects(node["additionalProperties"], f"{path}.*")
+        yield from _object_schemas(node["additionalProperties"], f"{path}.*")
     if "items" in node:
-        yield from _objects(node["items"], f"{path}[]")
+        yield from _object_schemas(node["items"], f"{path}[]")

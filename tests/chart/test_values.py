@@ -1,4 +1,4 @@
-"""The chart's values: each documented, each of use, and a slip in one refused with its name."""
+"""Values of the operator's chart: documented, used, and validated by a schema."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.rendering import EVERYTHING, refusal
+from tests.chart.rendering import ALL_VALUES, render_error
 from tests.generate import CHART
 
 TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS = yaml.safe_load(TEXT)
 
 
-def leaves(values: dict[str, Any], path: str = "") -> Iterator[str]:
-    """The paths of all values, those of maps that are given as a whole included."""
+def value_paths(values: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Paths of all values. Maps that templates use as a whole count as one value."""
     for key, value in values.items():
         if isinstance(value, dict) and value and key != "resources":
-            yield from leaves(value, f"{path}.{key}")
+            yield from value_paths(value, f"{path}.{key}")
         else:
             yield f"{path}.{key}"
 
 
-PATHS = list(leaves(DEFAULTS))
+PATHS = list(value_paths(DEFAULTS))
 
 
 @pytest.mark.parametrize(
-    ("values", "field", "why"),
+    ("values", "field", "message"),
     [
         ({"replica": 2}, "replica", "not allowed"),
         ({"image": {"tags": "1"}}, "/image", "tags"),
@@ -59,46 +59,46 @@ PATHS = list(leaves(DEFAULTS))
         ({"extraEnv": [{"name": "A", "value": 1}]}, "/extraEnv/0/value", "want string"),
     ],
 )
-def test_a_slip_is_refused_by_name(values: dict[str, Any], field: str, why: str) -> None:
-    """Before anything reaches the cluster; the message says where and what would do."""
-    said = refusal(values)
-    assert field in said
-    assert why in said
+def test_invalid_value_is_rejected(values: dict[str, Any], field: str, message: str) -> None:
+    """Helm validates values before it sends anything to the cluster. The message names the field and the rule."""
+    error = render_error(values)
+    assert field in error
+    assert message in error
 
 
-def test_what_is_right_is_taken() -> None:
-    """The schema refuses nothing that the templates can do."""
-    assert not refusal(EVERYTHING)
+def test_valid_values_are_accepted() -> None:
+    """The schema accepts every value that the templates support."""
+    assert not render_error(ALL_VALUES)
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_value_has_a_use(path: str) -> None:
-    """One that no template reads misleads."""
+def test_every_value_is_used_by_a_template(path: str) -> None:
+    """A value without effect misleads users."""
     templates = "".join(file.read_text() for file in (CHART / "templates").iterdir())
     assert f".Values{path}" in templates
 
 
-def test_every_value_is_explained() -> None:
-    """In the comment above it, where whoever edits the file reads it; references are made from these."""
+def test_every_value_is_documented() -> None:
+    """In a comment above the value, from which helm-docs generates the README."""
     root = yaml.compose(TEXT)
     assert isinstance(root, yaml.MappingNode)
-    assert set(_unexplained(root, "")) == set()
+    assert set(_undocumented(root, "")) == set()
 
 
-def test_no_value_escapes_the_test_of_all() -> None:
-    """EVERYTHING differs from the defaults wherever it could be overlooked."""
-    assert set(EVERYTHING) - {"global"} == set(DEFAULTS) - {"watchNamespaces"}
+def test_all_values_contains_every_value() -> None:
+    """ALL_VALUES contains a value for every key except watchNamespaces."""
+    assert set(ALL_VALUES) - {"global"} == set(DEFAULTS) - {"watchNamespaces"}
 
 
-def _unexplained(node: yaml.MappingNode, path: str) -> Iterator[str]:
+def _undocumented(node: yaml.MappingNode, path: str) -> Iterator[str]:
     lines = TEXT.splitlines()
     for key, value in node.value:
-        above = key.start_mark.line
-        while above and lines[above - 1].lstrip().startswith("#"):
-            above -= 1
-        if any(line.lstrip().startswith("# -- ") for line in lines[above : key.start_mark.line]):
+        first = key.start_mark.line
+        while first and lines[first - 1].lstrip().startswith("#"):
+            first -= 1
+        if any(line.lstrip().startswith("# -- ") for line in lines[first : key.start_mark.line]):
             continue
         if isinstance(value, yaml.MappingNode) and value.value:
-            yield from _unexplained(value, f"{path}.{key.value}")
+            yield from _undocumented(value, f"{path}.{key.value}")
         else:
             yield f"{path}.{key.value}"

@@ -1,6 +1,6 @@
-"""Makes the cluster that the demo and the tests run on, from a bare Debian machine if need be.
+"""Creates the cluster for the demo and the tests, if necessary starting from a bare Debian machine.
 
-`python3 -m tests.cluster` lists its commands; the Makefile wraps them. Only the standard library is used: this code
-runs before any virtual environment exists. README.md beside this file tells what is made, from what, and what each
-image promises.
+`python3 -m tests.cluster` lists its commands, which the Makefile calls. This code only uses the standard library,
+because it runs before a virtual environment exists. README.md in this folder describes what is created, from which
+sources, and the contract of each image.
 """

@@ -1,4 +1,4 @@
-"""Locks of this machine, as files in the cache. The kernel releases them when the process ends."""
+"""Locks on this machine, as files in the cache. The kernel releases them when the process ends."""
 
 import fcntl
 from collections.abc import Iterator

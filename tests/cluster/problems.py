@@ -1,4 +1,4 @@
-"""Recognises common causes in the log of a failed step: a full disk, an unreachable package index or registry."""
+"""Recognizes common causes in the log of a failed step: a full disk, an unreachable package index or registry."""
 
 import re
 import shutil
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_CHARACTERS = 20_000
-"""The cause is near the end; a compiler's log can hold megabytes."""
+"""Only the end of a log is searched: the cause is near the end, and a compiler's log can have megabytes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def _problem(pattern: str, sentence: str) -> _Problem:
 
 DISK_FULL = "The disk is full. Free at least 15 GB (make clean-cache frees the cache), "
 MINIMUM_FREE_BYTES = 50 * 2**20
-"""Below this a program fails, and many do not name the reason."""
+"""Below this, programs fail, and many do not report the reason."""
 
 CONTINUE = "then run the same command again: finished steps are kept."
 KNOWN = (
@@ -35,11 +35,11 @@ KNOWN = (
     ),
     _problem(
         r"local registry does not answer|lookup mlflow-operator-registry",
-        f"The local registry does not answer. Look at `docker logs mlflow-operator-registry`, {CONTINUE}",
+        f"The local registry does not answer. See `docker logs mlflow-operator-registry`, {CONTINUE}",
     ),
     _problem(
         r"cannot connect to the docker daemon",
-        f"The docker engine does not answer. Look at logs/dockerd.log in the cache, {CONTINUE}",
+        f"The docker engine does not answer. See logs/dockerd.log in the cache, {CONTINUE}",
     ),
     *(
         _problem(
@@ -62,13 +62,13 @@ KNOWN = (
 
 
 def full_disk(*folders: Path) -> str | None:
-    """The same line if one of these folders has no space left; otherwise None."""
+    """Return the message about a full disk if one of these folders has no space left, otherwise None."""
     free = [shutil.disk_usage(folder).free for folder in folders if folder.exists()]
     return f"{DISK_FULL}{CONTINUE}" if any(space < MINIMUM_FREE_BYTES for space in free) else None
 
 
 def diagnose(text: str) -> str | None:
-    """One line that names the problem and the next action, for a log that shows a known one; otherwise None."""
+    """Return a line with the problem and the next action if the log shows a known problem, otherwise None."""
     tail = text[-TAIL_CHARACTERS:]
     described = (problem.describe(tail) for problem in KNOWN)
     return next((sentence for sentence in described if sentence), None)

@@ -1,4 +1,4 @@
-"""Steps with dependencies, run side by side, with one progress line each."""
+"""Runs steps with dependencies in parallel, with one progress line per step."""
 
 import re
 import sys
@@ -11,29 +11,29 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.cluster import problems
-from tests.cluster.shell import Cancelled, Failed, Shell
+from tests.cluster.shell import Cancelled, Shell, StepError
 
-LAST_LINES = 15
-PARALLEL = 6
-"""Steps at a time. Two cores are busy with compilation; the others mostly wait for the network and the disk."""
-REMIND_SECONDS = 30
-"""How often a step that is still running prints its elapsed time where the output is not a terminal."""
-REDRAW_SECONDS = 0.5
-WRITTEN = (Path(tempfile.gettempdir()), Path("/var/lib/docker"))
+LOG_TAIL_LINES = 15
+PARALLEL_STEPS = 6
+"""Number of parallel steps. Compilation keeps two cores busy; the other steps mostly wait for network and disk."""
+REMINDER_INTERVAL_SECONDS = 30
+"""How often a running step prints its elapsed time if the output is not a terminal."""
+REDRAW_INTERVAL_SECONDS = 0.5
+WRITTEN_FOLDERS = (Path(tempfile.gettempdir()), Path("/var/lib/docker"))
 """Folders besides the cache that steps write to."""
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One state to reach. `done` checks for it, `run` reaches it and can be repeated after an interruption.
+    """A step: `is_done` checks whether it is necessary, `run` does it and can be repeated after an interruption.
 
-    `needs` names the steps that must be done first. A name that is not among the steps of the run is ignored, so that a
-    run can leave steps out. Both functions get a Shell that writes to the step's own log.
+    `needs` names the steps that must be done first. Names that are not among the steps of the run are ignored, so that
+    a run can omit steps. Both functions get a Shell that writes to the step's own log.
     """
 
     name: str
-    done: Callable[[Shell], bool]
+    is_done: Callable[[Shell], bool]
     run: Callable[[Shell], None]
     needs: tuple[str, ...] = ()
     hint: str = ""
@@ -41,15 +41,15 @@ class Step:
 
 @dataclass
 class _Screen:
-    """Prints finished steps for good, and below them, on a terminal, a line per running step that is redrawn."""
+    """Prints finished steps and, below them on a terminal, one line per running step, which is redrawn."""
 
     out: TextIO
     running: dict[str, float] = field(default_factory=dict)
-    reminded: dict[str, float] = field(default_factory=dict)
-    drawn: int = 0
+    last_reminder: dict[str, float] = field(default_factory=dict)
+    drawn_lines: int = 0
 
     def start(self, name: str) -> None:
-        self.running[name] = self.reminded[name] = time.monotonic()
+        self.running[name] = self.last_reminder[name] = time.monotonic()
 
     def finish(self, name: str, line: str) -> None:
         self._erase()
@@ -62,80 +62,82 @@ class _Screen:
             self._erase()
             for name, started in self.running.items():
                 print(f"  {name:<40} {now - started:6.0f} s ...", file=self.out)
-            self.drawn = len(self.running)
+            self.drawn_lines = len(self.running)
             self.out.flush()
             return
         for name, started in self.running.items():
-            if now - self.reminded[name] >= REMIND_SECONDS:
-                self.reminded[name] = now
+            if now - self.last_reminder[name] >= REMINDER_INTERVAL_SECONDS:
+                self.last_reminder[name] = now
                 print(f"  {name:<40} {now - started:6.0f} s ...", file=self.out, flush=True)
 
     def _erase(self) -> None:
-        if self.drawn:
-            # up by as many lines, and clear to the end of the screen
-            print(f"\x1b[{self.drawn}A\x1b[J", end="", file=self.out)
-        self.drawn = 0
+        if self.drawn_lines:
+            # move the cursor up by these lines, and clear to the end of the screen
+            print(f"\x1b[{self.drawn_lines}A\x1b[J", end="", file=self.out)
+        self.drawn_lines = 0
 
 
-def run_steps(steps: Sequence[Step], sh: Shell, logs: Path, begin: float) -> bool:
-    """Run every step whose dependencies are done, up to PARALLEL at a time.
+def run_steps(steps: Sequence[Step], sh: Shell, logs: Path, start_time: float) -> bool:
+    """Run all steps, each after its dependencies, up to PARALLEL_STEPS in parallel.
 
-    Returns False if one fails; the reason and the next action are printed, and the running steps are stopped.
+    If a step fails, stops the running steps, prints the cause and the next action, and returns False.
     """
     logs.mkdir(parents=True, exist_ok=True)
     out = sys.stdout
     screen = _Screen(out)
     waiting, finished = list(steps), set[str]()
-    known = {step.name for step in steps}
+    names = {step.name for step in steps}
     active: dict[Future[float | None], Step] = {}
     failed: list[tuple[Step, Exception]] = []
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with ThreadPoolExecutor(PARALLEL_STEPS) as pool:
         try:
             while active or (waiting and not failed):
-                for step in [] if failed else _startable(waiting, known, finished, PARALLEL - len(active)):
+                for step in (
+                    [] if failed else _startable(waiting, names, finished, PARALLEL_STEPS - len(active))
+                ):
                     waiting.remove(step)
                     screen.start(step.name)
-                    active[pool.submit(_reach, step, sh, logs)] = step
+                    active[pool.submit(_run_step, step, sh, logs)] = step
                 if not active:
                     raise ValueError(f"steps that wait for each other: {', '.join(s.name for s in waiting)}")
-                done, _ = wait(active, timeout=REDRAW_SECONDS, return_when=FIRST_COMPLETED)
+                done, _ = wait(active, timeout=REDRAW_INTERVAL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     step = active.pop(future)
                     if failure := _outcome(future):
                         failed.append((step, failure))
                         sh.cancel.set()
-                        screen.finish(step.name, _line(step.name, _verdict(failure)))
+                        screen.finish(step.name, _line(step.name, _failure_text(failure)))
                         continue
                     finished.add(step.name)
-                    screen.finish(step.name, _line(step.name, _took(future.result(), begin)))
+                    screen.finish(step.name, _line(step.name, _duration(future.result(), start_time)))
                 screen.tick()
         except KeyboardInterrupt:
             sh.cancel.set()
             raise
     for step, failure in failed:
-        if isinstance(failure, Failed):
+        if isinstance(failure, StepError):
             _explain(failure, step, _log(logs, step), out)
         elif not isinstance(failure, Cancelled):
             raise failure
     return not failed
 
 
-def _startable(waiting: Sequence[Step], known: set[str], finished: set[str], room: int) -> list[Step]:
-    return [step for step in waiting if set(step.needs) & known <= finished][:room]
+def _startable(waiting: Sequence[Step], known: set[str], finished: set[str], limit: int) -> list[Step]:
+    return [step for step in waiting if set(step.needs) & known <= finished][:limit]
 
 
-def _reach(step: Step, sh: Shell, logs: Path) -> float | None:
-    """The seconds that the step took; None if there was nothing to do."""
-    mine = replace(sh, log=_log(logs, step))
+def _run_step(step: Step, sh: Shell, logs: Path) -> float | None:
+    """Run a step; returns its duration in seconds, or None if it was already done."""
+    step_shell = replace(sh, log=_log(logs, step))
     try:
-        mine.log.touch()
-        if step.done(mine):
+        step_shell.log.touch()
+        if step.is_done(step_shell):
             return None
         started = time.monotonic()
-        mine.log.write_text("")
-        step.run(mine)
-    except OSError as error:  # such as a full disk, or a program that is not installed
-        raise Failed(str(error)) from error
+        step_shell.log.write_text("")
+        step.run(step_shell)
+    except OSError as error:  # for example a full disk, or a program that is not installed
+        raise StepError(str(error)) from error
     return time.monotonic() - started
 
 
@@ -154,26 +156,26 @@ def _line(name: str, text: str) -> str:
     return f"  {name:<40} {text}"
 
 
-def _verdict(failure: Exception) -> str:
+def _failure_text(failure: Exception) -> str:
     return "stopped" if isinstance(failure, Cancelled) else "failed"
 
 
-def _took(seconds: float | None, begin: float) -> str:
+def _duration(seconds: float | None, begin: float) -> str:
     if seconds is None:
         return "up to date"
     return f"{seconds:6.1f} s   ({time.monotonic() - begin:.0f} s in total)"
 
 
-def _explain(failure: Failed, step: Step, log: Path, out: TextIO) -> None:
-    text = COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
-    known = problems.full_disk(log.parent, *WRITTEN) or problems.diagnose(f"{text}\n{failure}")
-    if known is not None:
-        print(f"\n{step.name}: {known}\nLog: {log}", file=out)
+def _explain(failure: StepError, step: Step, log: Path, out: TextIO) -> None:
+    text = ANSI_COLOR.sub("", log.read_text(errors="replace")) if log.exists() else ""
+    problem = problems.full_disk(log.parent, *WRITTEN_FOLDERS) or problems.diagnose(f"{text}\n{failure}")
+    if problem is not None:
+        print(f"\n{step.name}: {problem}\nLog: {log}", file=out)
         if step.hint:
             print(step.hint, file=out)
         out.flush()
         return
-    lines = text.splitlines()[-LAST_LINES:]
+    lines = text.splitlines()[-LOG_TAIL_LINES:]
     print("".join(f"        | {line}\n" for line in lines), end="", file=out)
     print(f"\n{step.name}: {failure}.", file=out)
     if lines:

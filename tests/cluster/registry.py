@@ -1,7 +1,7 @@
-"""The local registry, which the node asks for every image under its real reference.
+"""The local registry, from which the node pulls every image under its real reference.
 
 Its data are in the cache, so images survive `make clean`. Layers are stored without compression: they never cross a
-network, and compressing and decompressing them took longer than anything else that is done to an image.
+network, and compression and decompression took longer than all other work on an image.
 """
 
 import hashlib
@@ -18,121 +18,122 @@ from typing import IO, Any
 
 from tests.cluster import network
 from tests.cluster.settings import CLUSTER, Settings
-from tests.cluster.shell import Failed, Shell
+from tests.cluster.shell import Shell, StepError
 
 NAME = f"{CLUSTER}-registry"
 PORT = 5000
 LAST_OCTET = 250
-"""Fixed, and far from the addresses of other containers: the node must find the registry there after a restart."""
-ANSWER_SECONDS = 30
-REQUEST_SECONDS = 5
-BLOCK = 1 << 20
-"""Bytes that are read from an image and sent at a time. Python's default is 16 KiB."""
-UPLOAD_SECONDS = 300
+"""Last octet of the registry's address. It is fixed, because the node must find the registry after a restart, and far
+from the addresses of other containers."""
+START_TIMEOUT_SECONDS = 30
+REQUEST_TIMEOUT_SECONDS = 5
+BLOCK_BYTES = 1 << 20
+"""Block size for uploads. Python's default is 16 KiB."""
+UPLOAD_TIMEOUT_SECONDS = 300
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 NO_ANSWER = "the local registry does not answer"
 
 
-def running(sh: Shell) -> bool:
+def is_running(sh: Shell) -> bool:
     """Whether the registry's container runs and answers."""
-    return sh.ok("docker", "container", "inspect", NAME) and _answers(sh)
+    return sh.succeeds("docker", "container", "inspect", NAME) and _is_available(sh)
 
 
 def start(s: Settings, sh: Shell) -> None:
     """Start the registry, or create it."""
-    if not sh.ok("docker", "start", NAME):
-        if sh.ok("docker", "container", "inspect", NAME):
+    if not sh.succeeds("docker", "start", NAME):
+        if sh.succeeds("docker", "container", "inspect", NAME):
             sh.run("docker", "rm", "-f", NAME)
         data(s).mkdir(parents=True, exist_ok=True)
-        # docker trusts a registry without TLS on loopback, so the engine's own settings stay as they are.
+        # docker accepts a registry without TLS on loopback, so the engine's settings need not change.
         sh.run(
             "docker", "run", "-d", "--name", NAME, "--restart", "unless-stopped",
             "--network", network.NAME, "--ip", network.address(sh, LAST_OCTET), "-p", f"127.0.0.1::{PORT}",
             "-v", f"{data(s)}:/var/lib/registry", s.pins["IMAGE_REGISTRY"],
         )  # fmt: skip
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while not _answers(sh):
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not _is_available(sh):
         if time.monotonic() > deadline:
-            raise Failed(f"{NO_ANSWER} after {ANSWER_SECONDS} s", f"docker logs {NAME}")
+            raise StepError(f"{NO_ANSWER} after {START_TIMEOUT_SECONDS} s", f"docker logs {NAME}")
         time.sleep(0.1)
 
 
 def remove(s: Settings, sh: Shell) -> None:
     """Remove the container. Images stay in the cache, except older builds of the operator's image."""
-    if running(sh):
-        tags = _tags(s, s.pins["IMAGE_OPERATOR"])
+    if is_running(sh):
+        tags = _tags_folder(s, s.pins["IMAGE_OPERATOR"])
         builds = sorted(tags.glob("*-dev.*"), key=lambda tag: tag.stat().st_mtime)
         for build in builds[:-1]:
             shutil.rmtree(build, ignore_errors=True)
         collect = ("garbage-collect", "--delete-untagged", "/etc/docker/registry/config.yml")
-        sh.ok("docker", "exec", NAME, "docker-registry", *collect, timeout=120)
-    if sh.ok("docker", "container", "inspect", NAME):
+        sh.succeeds("docker", "exec", NAME, "docker-registry", *collect, timeout=120)
+    if sh.succeeds("docker", "container", "inspect", NAME):
         sh.run("docker", "rm", "-f", "-v", NAME)
 
 
 def data(s: Settings) -> Path:
-    """The folder with the registry's data."""
+    """Return the folder with the registry's data."""
     return s.cache / "registry"
 
 
 def repository(reference: str) -> tuple[str, str]:
-    """`ghcr.io/mlflow/mlflow:v3` -> (`mlflow/mlflow`, `v3`): what containerd asks a mirror for."""
+    """Split `ghcr.io/mlflow/mlflow:v3` into (`mlflow/mlflow`, `v3`), which containerd requests from a mirror."""
     path, tag = reference.rsplit(":", 1)
     return path.split("/", 1)[1], tag
 
 
 def labels(sh: Shell, reference: str) -> Mapping[str, str] | None:
-    """The labels of the image that the registry holds under `reference`; None if it holds none."""
-    config = _config(sh, reference)
+    """Return the labels of an image in the registry, or None if the registry does not have it."""
+    config = _config_digest(sh, reference)
     if config is None:
         return None
     path, _ = repository(reference)
     blob = _get(sh, f"/v2/{path}/blobs/{config}")
     if blob is None:
         return None
-    found: Mapping[str, str] | None = json.loads(blob)["config"].get("Labels")
-    return found or {}
+    image_labels: Mapping[str, str] | None = json.loads(blob)["config"].get("Labels")
+    return image_labels or {}
 
 
-def holds(sh: Shell, reference: str) -> bool:
-    """Whether the registry holds exactly the image that docker has under `reference`."""
-    identity = sh.ask("docker", "image", "inspect", "-f", "{{.Id}}", reference)
-    return identity is not None and _config(sh, reference) == identity
+def has_docker_image(sh: Shell, reference: str) -> bool:
+    """Whether the registry has the same image under `reference` as docker."""
+    identity = sh.try_output("docker", "image", "inspect", "-f", "{{.Id}}", reference)
+    return identity is not None and _config_digest(sh, reference) == identity
 
 
 def digest(sh: Shell, reference: str) -> str:
-    """The digest under which the registry holds `reference`; empty if it holds none."""
+    """Return the digest of an image in the registry, or an empty string if the registry does not have it."""
     path, tag = repository(reference)
     manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
     return _sha256(manifest) if manifest else ""
 
 
-def push(s: Settings, sh: Shell, reference: str, *more: str) -> None:
-    """Copy docker's image `reference` into the registry, under that reference and under `more`.
+def push(s: Settings, sh: Shell, reference: str, *more_references: str) -> None:
+    """Copy docker's image into the registry, under its reference and under `more_references`.
 
-    `docker push` compresses each layer. This writes layers as they are, under the digests that the image's own
-    configuration lists, and skips those that the registry has already.
+    `docker push` compresses each layer. This function uploads uncompressed layers under the digests in the image's
+    configuration, and skips those that the registry already has.
     """
     try:
-        connection = HTTPConnection(_host(sh), timeout=UPLOAD_SECONDS, blocksize=BLOCK)
-        # A name of its own, so that the next try removes what an interrupted one has left.
+        connection = HTTPConnection(_host(sh), timeout=UPLOAD_TIMEOUT_SECONDS, blocksize=BLOCK_BYTES)
+        # The name depends on the reference, so that the next run removes the file of an interrupted run.
         saved = s.cache / "build" / f"{hashlib.sha256(reference.encode()).hexdigest()[:12]}.tar"
         saved.parent.mkdir(exist_ok=True)
         try:
             sh.run("docker", "save", "-o", saved, reference)
             with tarfile.open(saved) as archive:
-                for name in (reference, *more):
+                for name in (reference, *more_references):
                     _upload(connection, archive, name, repository(reference)[0])
         finally:
             saved.unlink(missing_ok=True)
     except OSError as error:
-        raise Failed(f"{NO_ANSWER}: {error}", f"docker logs {NAME}") from error
+        raise StepError(f"{NO_ANSWER}: {error}", f"docker logs {NAME}") from error
 
 
 def pull(sh: Shell, reference: str) -> None:
-    """Have docker hold the registry's image `reference`."""
+    """Pull an image from the registry into docker."""
     path, tag = repository(reference)
     local = f"{_host(sh)}/{path}:{tag}"
     sh.run("docker", "pull", "-q", local)
@@ -141,18 +142,18 @@ def pull(sh: Shell, reference: str) -> None:
 
 
 def _upload(connection: HTTPConnection, archive: tarfile.TarFile, reference: str, source: str) -> None:
-    """Write one manifest and what it lists. Layers that the repository `source` has are not sent again."""
+    """Upload one manifest and its blobs. Layers that the repository `source` has are not uploaded again."""
     path, tag = repository(reference)
-    (listed,) = json.load(_member(archive, "manifest.json"))
-    config = _member(archive, listed["Config"]).read()
+    (entry,) = json.load(_open_member(archive, "manifest.json"))
+    config = _open_member(archive, entry["Config"]).read()
     digests = json.loads(config)["rootfs"]["diff_ids"]
     layers = []
-    for name, layer in zip(listed["Layers"], digests, strict=True):
+    for name, layer in zip(entry["Layers"], digests, strict=True):
         size = archive.getmember(name).size
-        if not _mounted(connection, path, layer, source):
-            _blob(connection, path, layer, _member(archive, name), size)
+        if not _has_blob(connection, path, layer, source):
+            _upload_blob(connection, path, layer, _open_member(archive, name), size)
         layers.append({"mediaType": LAYER, "size": size, "digest": layer})
-    _blob(connection, path, _sha256(config), config, len(config))
+    _upload_blob(connection, path, _sha256(config), config, len(config))
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -160,28 +161,30 @@ def _upload(connection: HTTPConnection, archive: tarfile.TarFile, reference: str
         "layers": layers,
     }
     body = json.dumps(manifest).encode()
-    _ask(connection, "PUT", f"/v2/{path}/manifests/{tag}", body, {"Content-Type": MANIFEST}, expect=201)
+    _request(connection, "PUT", f"/v2/{path}/manifests/{tag}", body, {"Content-Type": MANIFEST}, expect=201)
 
 
-def _mounted(connection: HTTPConnection, path: str, digest: str, source: str) -> bool:
-    """Whether the repository has the blob, if need be by a link to that of another repository."""
-    if _ask(connection, "HEAD", f"/v2/{path}/blobs/{digest}").status == 200:
+def _has_blob(connection: HTTPConnection, path: str, digest: str, source: str) -> bool:
+    """Whether the repository has the blob. If not, tries to mount it from the repository `source`."""
+    if _request(connection, "HEAD", f"/v2/{path}/blobs/{digest}").status == 200:
         return True
     if path == source:
         return False
-    linked = _ask(connection, "POST", f"/v2/{path}/blobs/uploads/?mount={digest}&from={source}")
+    linked = _request(connection, "POST", f"/v2/{path}/blobs/uploads/?mount={digest}&from={source}")
     return bool(linked.status == 201)
 
 
-def _blob(connection: HTTPConnection, path: str, digest: str, body: IO[bytes] | bytes, size: int) -> None:
-    location = _ask(connection, "POST", f"/v2/{path}/blobs/uploads/", expect=202).headers["Location"]
+def _upload_blob(
+    connection: HTTPConnection, path: str, digest: str, body: IO[bytes] | bytes, size: int
+) -> None:
+    location = _request(connection, "POST", f"/v2/{path}/blobs/uploads/", expect=202).headers["Location"]
     target = location.split("/", 3)[3] if "://" in location else location.lstrip("/")
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
     separator = "&" if "?" in target else "?"
-    _ask(connection, "PUT", f"/{target}{separator}digest={digest}", body, headers, expect=201)
+    _request(connection, "PUT", f"/{target}{separator}digest={digest}", body, headers, expect=201)
 
 
-def _ask(
+def _request(
     connection: HTTPConnection,
     method: str,
     path: str,
@@ -191,26 +194,26 @@ def _ask(
     expect: int | None = None,
 ) -> Any:
     connection.request(method, path, body, dict(headers or {}))
-    answer = connection.getresponse()
-    text = answer.read()
-    if expect is not None and answer.status != expect:
-        raise Failed(f"the local registry answers {answer.status} to {method} {path}: {text[:300]!r}")
-    return answer
+    response = connection.getresponse()
+    text = response.read()
+    if expect is not None and response.status != expect:
+        raise StepError(f"the local registry answers {response.status} to {method} {path}: {text[:300]!r}")
+    return response
 
 
-def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    found = archive.extractfile(name)
-    if found is None:
-        raise Failed(f"`docker save` wrote no {name}")
-    return found
+def _open_member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    member = archive.extractfile(name)
+    if member is None:
+        raise StepError(f"`docker save` wrote no {name}")
+    return member
 
 
-def _tags(s: Settings, repository_name: str) -> Path:
+def _tags_folder(s: Settings, repository_name: str) -> Path:
     path = repository_name.split("/", 1)[1]
     return data(s) / "docker" / "registry" / "v2" / "repositories" / path / "_manifests" / "tags"
 
 
-def _config(sh: Shell, reference: str) -> str | None:
+def _config_digest(sh: Shell, reference: str) -> str | None:
     path, tag = repository(reference)
     manifest = _get(sh, f"/v2/{path}/manifests/{tag}")
     return str(json.loads(manifest)["config"]["digest"]) if manifest else None
@@ -221,23 +224,23 @@ def _sha256(content: bytes) -> str:
 
 
 def _host(sh: Shell) -> str:
-    ports = sh.ask("docker", "port", NAME, str(PORT))
+    ports = sh.try_output("docker", "port", NAME, str(PORT))
     if not ports:
-        raise Failed(NO_ANSWER, f"docker logs {NAME}")
+        raise StepError(NO_ANSWER, f"docker logs {NAME}")
     return ports.splitlines()[0]
 
 
-def _answers(sh: Shell) -> bool:
+def _is_available(sh: Shell) -> bool:
     return _get(sh, "/v2/") is not None
 
 
 def _get(sh: Shell, path: str) -> bytes | None:
-    """The body of a GET, or None: no registry, or no such image."""
+    """Return the body of a GET, or None if the registry does not answer or does not have the image."""
     try:
         request = urllib.request.Request(f"http://{_host(sh)}{path}", headers={"Accept": MANIFEST})
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(request, timeout=REQUEST_SECONDS) as answer:
-            body: bytes = answer.read()
+        with direct.open(request, timeout=REQUEST_TIMEOUT_SECONDS) as response:
+            body: bytes = response.read()
             return body
-    except (OSError, Failed):
+    except (OSError, StepError):
         return None

@@ -1,4 +1,4 @@
-"""Where things are and which versions are meant: the environment and versions.env, read once."""
+"""Settings from the environment and from versions.env: paths and pinned versions."""
 
 import os
 import tomllib
@@ -13,7 +13,7 @@ MODES = ("auto", "pull", "build")
 
 @dataclass(frozen=True)
 class Settings:
-    """The checkout, the cache, the pins, and where images come from (`auto`, `pull` or `build`)."""
+    """The checkout, the cache, the pinned versions, and the source of images (`auto`, `pull` or `build`)."""
 
     root: Path
     cache: Path
@@ -22,36 +22,36 @@ class Settings:
 
     @property
     def bin(self) -> Path:
-        """Tools the project installs for itself; first on PATH for all that `make` starts."""
+        """Folder of the tools that the project installs; first on PATH for everything that `make` runs."""
         return self.cache / "bin"
 
     @property
     def kubeconfig(self) -> Path:
-        """The cluster's kubeconfig. The user's own, and its current context, are never touched."""
+        """The cluster's kubeconfig. The user's own kubeconfig and its current context are never changed."""
         return self.cache / "kubeconfig"
 
     @property
     def operator_image(self) -> str:
-        """The operator's image under the version in pyproject.toml, as the chart names it."""
+        """Reference of the operator's image with the version in pyproject.toml, like in the chart."""
         project = tomllib.loads((self.root / "pyproject.toml").read_text())["project"]
         return f"{self.pins['IMAGE_OPERATOR']}:{project['version']}"
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """The `NAME=value` lines of a versions.env."""
+    """Parse the `NAME=value` lines of versions.env."""
     lines = (line.strip() for line in path.read_text().splitlines())
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings for this checkout.
+    """Return the settings of this checkout.
 
-    `MLFLOW_OPERATOR_CACHE` moves the cache (default `$XDG_CACHE_HOME/mlflow-operator`), `IMAGES` chooses
-    where images come from. Raises ValueError for an IMAGES that is none of the three.
+    `MLFLOW_OPERATOR_CACHE` sets the cache's folder (default `$XDG_CACHE_HOME/mlflow-operator`), `IMAGES` sets the
+    source of images. Raises ValueError for an invalid IMAGES.
     """
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     images = environ.get("IMAGES") or "auto"
     if images not in MODES:
-        raise ValueError(f"IMAGES={images} is not known. Set it to one of: {', '.join(MODES)}.")
+        raise ValueError(f"IMAGES={images} is not supported. Set it to one of: {', '.join(MODES)}.")
     cache = Path(environ.get("MLFLOW_OPERATOR_CACHE") or home / "mlflow-operator").absolute()
     return Settings(ROOT, cache, read_pins(ROOT / "versions.env"), images)

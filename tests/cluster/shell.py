@@ -1,4 +1,4 @@
-"""Runs commands. The output of a step's commands goes to the step's own log file."""
+"""Runs commands. Each step writes the output of its commands to its own log file."""
 
 import os
 import select
@@ -9,53 +9,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TERMINATE_SECONDS = 10
-"""How long a command has to exit after SIGTERM before it is killed."""
-POLL_SECONDS = 0.5
-"""How often a running command's step looks whether it must stop."""
+TERMINATE_TIMEOUT_SECONDS = 10
+"""Time for a command to exit after SIGTERM before it is killed."""
+POLL_INTERVAL_SECONDS = 0.5
+"""How often a step with a running command checks whether it must stop."""
 
 
-class Failed(Exception):  # noqa: N818  a step failed: that is what it says
-    """A step cannot continue. `hint` tells the user what to do."""
+class StepError(Exception):
+    """A step failed. `hint` tells the user what to do."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint
 
 
-class Cancelled(Exception):  # noqa: N818  not an error: another step failed
+class Cancelled(Exception):  # noqa: N818  not an error of this step
     """The command was stopped because another step failed, or because the user pressed Ctrl-C."""
 
 
 Argument = str | Path
 
 
-def _exited(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether the command exits within POLL_SECONDS.
+def _has_exited(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether the command exits within POLL_INTERVAL_SECONDS.
 
-    On Linux the kernel tells. `Popen.wait` with a timeout looks 20 times a second, which took a tenth of a processor
-    for six commands at a time.
+    On Linux the kernel reports the exit. `Popen.wait` with a timeout polls 20 times a second, which took a tenth of a
+    core with six parallel commands.
     """
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # another system, or a kernel before 5.3
         try:
-            process.wait(POLL_SECONDS)
+            process.wait(POLL_INTERVAL_SECONDS)
         except subprocess.TimeoutExpired:
             return False
         return True
     try:
-        return bool(select.select([descriptor], [], [], POLL_SECONDS)[0])
+        return bool(select.select([descriptor], [], [], POLL_INTERVAL_SECONDS)[0])
     finally:
         os.close(descriptor)
 
 
 @dataclass
 class Shell:
-    """Runs commands with `env` on top of the caller's environment and appends their output to `log`.
+    """Runs commands with `env` in addition to the environment of this process, and appends their output to `log`.
 
     Commands inherit the file descriptor `lock`: if this process is killed, its children keep the lock until they exit.
-    `cancel` stops running commands, and makes every further one fail with Cancelled.
+    `cancel` stops the running commands, and all further commands raise Cancelled.
     """
 
     log: Path
@@ -70,9 +70,9 @@ class Shell:
         env: Mapping[str, str] | None = None,
         cancellable: bool = True,
     ) -> None:
-        """Run to the end. Raises Failed, naming the command, if the exit code is not 0, and Cancelled.
+        """Run a command to its end. Raises StepError with the command if the exit code is not 0, and Cancelled.
 
-        A command that leaves a broken state behind when it is interrupted is not `cancellable`.
+        `cancellable=False`: the command would leave a broken state behind if it were interrupted.
         """
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(str, argv))}\n")
@@ -86,20 +86,20 @@ class Shell:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Not a session of its own: Linux shares processors evenly between sessions, whatever `nice` says.
+                # Not a new session: Linux divides CPU time evenly between sessions, regardless of `nice`.
                 process_group=0,
                 pass_fds=[] if self.lock is None else [self.lock],
             )
             code = self._wait(process, cancellable=cancellable)
         if code:
-            raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` exited with code {code}")
+            raise StepError(f"`{' '.join(map(str, argv[:4]))} ...` exited with code {code}")
 
-    def ok(self, *argv: Argument, timeout: float = 20) -> bool:
-        """Whether a command exits with code 0. A missing program and a timeout count as no."""
-        return self.ask(*argv, timeout=timeout) is not None
+    def succeeds(self, *argv: Argument, timeout: float = 20) -> bool:
+        """Whether a command exits with code 0. False for a missing program and for a timeout."""
+        return self.try_output(*argv, timeout=timeout) is not None
 
-    def ask(self, *argv: Argument, timeout: float = 20) -> str | None:
-        """The command's standard output, stripped; None where `ok` is False."""
+    def try_output(self, *argv: Argument, timeout: float = 20) -> str | None:
+        """Return the command's standard output, stripped, or None if it does not succeed."""
         try:
             done = subprocess.run(
                 argv, env=self._env(None), capture_output=True, text=True, check=False, timeout=timeout
@@ -108,11 +108,11 @@ class Shell:
             return None
         return None if done.returncode else done.stdout.strip()
 
-    def out(self, *argv: Argument) -> str:
-        """The command's standard output, stripped. Raises Failed with its standard error."""
+    def output(self, *argv: Argument) -> str:
+        """Return the command's standard output, stripped. Raises StepError with its standard error."""
         done = subprocess.run(argv, env=self._env(None), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Failed(f"`{' '.join(map(str, argv[:4]))} ...` failed: {done.stderr.strip()}")
+            raise StepError(f"`{' '.join(map(str, argv[:4]))} ...` failed: {done.stderr.strip()}")
         return done.stdout.strip()
 
     def spawn(self, argv: Sequence[Argument], log: Path) -> int:
@@ -127,21 +127,21 @@ class Shell:
                 start_new_session=True,
             ).pid
 
-    def note(self, text: str) -> None:
-        """Append the output of another program to the log."""
+    def append_to_log(self, text: str) -> None:
+        """Append text to the log."""
         with self.log.open("a") as log:
             log.write(text)
 
     def _wait(self, process: "subprocess.Popen[bytes]", *, cancellable: bool) -> int:
         while True:
-            if _exited(process):
+            if _has_exited(process):
                 return process.wait()
             if not (cancellable and self.cancel.is_set()):
                 continue
-            # The command leads a process group of its own, so its children stop with it.
+            # The command is the leader of its own process group, so this also stops its children.
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(timeout=TERMINATE_SECONDS)
+                process.wait(timeout=TERMINATE_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -1,4 +1,4 @@
-"""What a user sees of `make cluster`: each step, its time, and what to do when one fails."""
+"""Output of `make cluster`: each step with its duration, and what to do if a step fails."""
 
 import threading
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.cluster.shell import Shell
 
 @pytest.fixture
 def sh(tmp_path: Path) -> Shell:
-    """A shell that logs into the test's folder."""
+    """A shell with a log file in the test's folder."""
     return Shell(tmp_path / "log")
 
 
@@ -29,10 +29,10 @@ def _forbidden(_: Shell) -> None:
     pytest.fail("this step must not run")
 
 
-def test_failed_step_prints_the_end_of_its_log_and_what_to_do(
+def test_failed_step_prints_log_tail_and_hint(
     sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The user reads the cause without opening a file. Steps that need the failed one do not run."""
+    """The user sees the cause without opening a file. Steps that need the failed step do not run."""
     script = "seq 1 100; echo the reason >&2; exit 3"
     broken = Step("broken", _never, lambda sh: sh.run("sh", "-c", script), hint="Buy a new one.")
     later = Step("later", _never, _forbidden, needs=("broken",))
@@ -46,10 +46,10 @@ def test_failed_step_prints_the_end_of_its_log_and_what_to_do(
     assert str(tmp_path / "logs" / "broken.log") in shown
 
 
-def test_error_of_the_system_is_explained_without_a_traceback(
+def test_os_error_is_printed_without_a_traceback(
     sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such as a program that is not installed, or a disk that is full while the step writes a file."""
+    """For example for a program that is not installed, or a disk that is full while a step writes a file."""
     missing = Step("absent", _never, lambda sh: sh.run("no-such-program-of-ours"), hint="Install it.")
     assert not run_steps([missing], sh, tmp_path / "logs", 0)
     shown = capsys.readouterr().out
@@ -58,16 +58,14 @@ def test_error_of_the_system_is_explained_without_a_traceback(
     assert "Traceback" not in shown
 
 
-def test_step_that_is_done_does_not_run(
-    sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A second run only checks."""
+def test_done_step_does_not_run(sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run only checks the step."""
     assert run_steps([Step("complete", lambda _: True, _forbidden)], sh, tmp_path, 0)
     assert "up to date" in capsys.readouterr().out
 
 
 def test_step_waits_for_the_steps_that_it_needs(sh: Shell, tmp_path: Path) -> None:
-    """Whatever their order in the list."""
+    """In any order of the list."""
     order: list[str] = []
     steps = [
         Step("third", _never, lambda _: order.append("third"), needs=("second", "first")),
@@ -78,8 +76,8 @@ def test_step_waits_for_the_steps_that_it_needs(sh: Shell, tmp_path: Path) -> No
     assert order == ["first", "second", "third"]
 
 
-def test_independent_steps_run_at_the_same_time(sh: Shell, tmp_path: Path) -> None:
-    """Each of the two ends only if the other one has begun."""
+def test_independent_steps_run_in_parallel(sh: Shell, tmp_path: Path) -> None:
+    """Each of two steps only ends if the other one has started."""
     both = threading.Barrier(2, timeout=30)
 
     def meet(_: Shell) -> None:
@@ -90,7 +88,7 @@ def test_independent_steps_run_at_the_same_time(sh: Shell, tmp_path: Path) -> No
 
 
 def test_steps_have_separate_logs(sh: Shell, tmp_path: Path) -> None:
-    """Steps run side by side; their output is not mixed."""
+    """Steps run in parallel, and their output is not mixed."""
 
     def echo(name: str) -> Step:
         return Step(name, _never, lambda sh: sh.run("echo", name))
@@ -101,18 +99,18 @@ def test_steps_have_separate_logs(sh: Shell, tmp_path: Path) -> None:
     assert (tmp_path / "other.log").read_text() == "$ echo other\nother\n"
 
 
-def test_running_steps_are_stopped_when_another_one_fails(
+def test_running_steps_are_stopped_when_another_step_fails(
     sh: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The user gets the reason at once, not after minutes of compilation."""
-    begun = threading.Event()
+    """The user sees the cause at once, not after minutes of compilation."""
+    started = threading.Event()
 
     def long(sh: Shell) -> None:
-        begun.set()
+        started.set()
         sh.run("sleep", "600")
 
     def fail(sh: Shell) -> None:
-        begun.wait(30)
+        started.wait(30)
         sh.run("false")
 
     assert not run_steps([Step("long", _never, long), Step("broken", _never, fail)], sh, tmp_path, 0)
@@ -121,15 +119,15 @@ def test_running_steps_are_stopped_when_another_one_fails(
     assert "broken: `false ...` exited with code 1." in shown
 
 
-def test_steps_that_wait_for_each_other_are_an_error(sh: Shell, tmp_path: Path) -> None:
-    """A mistake in the plan does not hang."""
+def test_cyclic_steps_are_an_error(sh: Shell, tmp_path: Path) -> None:
+    """A cycle in the plan does not block forever."""
     steps = [Step("a", _never, _nothing, needs=("b",)), Step("b", _never, _nothing, needs=("a",))]
     with pytest.raises(ValueError, match="wait for each other: a, b"):
         run_steps(steps, sh, tmp_path, 0)
 
 
 @pytest.mark.parametrize(
-    ("log", "words"),
+    ("log", "expected"),
     [
         ("write /tmp/go-build/x.a: no space left on device", "The disk is full."),
         ("curl: (6) Could not resolve host: pypi.test", "package index cannot be reached (pypi.test)"),
@@ -148,33 +146,33 @@ def test_steps_that_wait_for_each_other_are_an_error(sh: Shell, tmp_path: Path) 
         ("dial tcp: lookup mlflow-operator-registry: no such host", "docker logs mlflow-operator-registry"),
     ],
 )
-def test_known_problem_is_one_line_with_the_next_action(log: str, words: str) -> None:
-    """A full disk, an index or a registry that does not answer."""
+def test_known_problem_is_one_line_with_the_next_action(log: str, expected: str) -> None:
+    """For a full disk, and for an index or a registry that does not answer."""
     found = diagnose(f"$ some command\n{log}\n")
     assert found is not None
-    assert words in found
+    assert expected in found
     assert "\n" not in found
     assert "run the same command again" in found
 
 
-def test_other_problems_are_shown_as_they_are() -> None:
+def test_unknown_problems_have_no_diagnosis() -> None:
     """A compiler's error is not mistaken for a network problem."""
     assert diagnose("main.go:7:2: undefined: thing") is None
 
 
-def test_missing_command_is_a_no(sh: Shell) -> None:
-    """A check never ends the run."""
-    assert not sh.ok("no-such-program")
+def test_missing_command_does_not_succeed(sh: Shell) -> None:
+    """A check never raises an error."""
+    assert not sh.succeeds("no-such-program")
 
 
-def test_registry_that_does_not_answer_is_named() -> None:
-    """Names under .invalid never resolve. This is how images come to be built here."""
-    assert published_images.silent_hosts(["registry.invalid/a:1", "registry.invalid/b:2"]) == [
+def test_unreachable_registry_is_reported() -> None:
+    """Names in .invalid never resolve. If a registry is unreachable, stand-ins are built."""
+    assert published_images.unreachable_hosts(["registry.invalid/a:1", "registry.invalid/b:2"]) == [
         "registry.invalid"
     ]
 
 
-def test_unknown_choice_of_images_is_refused_with_the_known_ones() -> None:
-    """IMAGES is typed by hand."""
-    with pytest.raises(ValueError, match=r"IMAGES=push is not known.*auto, pull, build"):
+def test_invalid_images_setting_is_rejected() -> None:
+    """The error lists the valid values, because users type IMAGES manually."""
+    with pytest.raises(ValueError, match=r"IMAGES=push is not supported.*auto, pull, build"):
         settings.load({"HOME": "/nowhere", "IMAGES": "push"})

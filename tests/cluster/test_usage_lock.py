@@ -1,4 +1,4 @@
-"""No run removes the cluster while another one uses it."""
+"""No run removes the cluster while another run uses it."""
 
 import threading
 from dataclasses import replace
@@ -8,23 +8,23 @@ import pytest
 
 from tests.cluster import settings, usage_lock
 from tests.cluster.settings import Settings
-from tests.cluster.shell import Failed
+from tests.cluster.shell import StepError
 
-SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 @pytest.fixture
 def s(tmp_path: Path) -> Settings:
-    """Settings with a cache of the test's own."""
+    """Settings whose cache is the test's own folder."""
     return replace(settings.load(), cache=tmp_path)
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "alone"])
-def test_cluster_in_use_is_not_claimed(s: Settings, shared: bool) -> None:
-    """The message tells what to wait for."""
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "exclusive"])
+def test_cluster_in_use_cannot_be_claimed(s: Settings, shared: bool) -> None:
+    """The hint says to wait for the other run."""
     with (
         usage_lock.hold(s, shared=shared),
-        pytest.raises(Failed, match="another run uses the cluster") as failed,
+        pytest.raises(StepError, match="another run uses the cluster") as failed,
     ):
         usage_lock.claim(s).__enter__()
     assert "Wait until it ends" in failed.value.hint
@@ -32,7 +32,7 @@ def test_cluster_in_use_is_not_claimed(s: Settings, shared: bool) -> None:
         pass
 
 
-def test_sessions_that_share_the_cluster_do_not_wait(s: Settings) -> None:
+def test_shared_sessions_do_not_wait(s: Settings) -> None:
     with usage_lock.hold(s, shared=True), usage_lock.hold(s, shared=True):
         pass
 
@@ -48,6 +48,6 @@ def test_run_waits_for_another_run(s: Settings, capsys: pytest.CaptureFixture[st
         waiting = threading.Thread(target=second)
         waiting.start()
         assert not entered.wait(0.2)
-    assert entered.wait(SECONDS)
+    assert entered.wait(TIMEOUT_SECONDS)
     waiting.join()
     assert capsys.readouterr().out == "Waiting for another run that uses the cluster.\n"

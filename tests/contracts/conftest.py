@@ -1,4 +1,4 @@
-"""The programs that tests here are tried on."""
+"""The stores that the tests in this package use, as containers."""
 
 import os
 from collections.abc import Iterator
@@ -11,58 +11,58 @@ from tests.cluster import settings
 from tests.contracts import minio, postgres, seaweedfs
 from tests.contracts.minio import Store
 from tests.contracts.postgres import Instance
-from tests.e2e.certificates import Authority, authority
+from tests.e2e.certificates import CertificateAuthority, create_authority
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
-ANOTHER = "TEST_POSTGRES"
-"""Variable with the URI of a superuser of a Postgres of another version to try instead; it is left littered."""
+POSTGRES_URI_VARIABLE = "TEST_POSTGRES"
+"""Environment variable with a superuser's URI of another Postgres to test instead. The tests leave objects in it."""
 
 
 @pytest.fixture(scope="session")
 def instance() -> Iterator[Instance]:
     """A Postgres that logs every statement."""
-    if another := os.environ.get(ANOTHER):
-        parts = urlsplit(another)
+    if uri := os.environ.get(POSTGRES_URI_VARIABLE):
+        parts = urlsplit(uri)
         yield Instance(parts.hostname or "", parts.port or 5432, parts.username or "", parts.password or "")
         return
-    found = postgres.start(PINS["IMAGE_POSTGRES"], "-c", "log_statement=all", "-c", "max_wal_size=64MB")
-    yield found
-    postgres.stop(found)
+    instance = postgres.start(PINS["IMAGE_POSTGRES"], "-c", "log_statement=all", "-c", "max_wal_size=64MB")
+    yield instance
+    postgres.stop(instance)
 
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[Store]:
-    """A MinIO in plain HTTP, with a key management of its own."""
-    found = minio.start(PINS["IMAGE_MINIO"])
-    yield found
-    minio.stop(found)
+    """A MinIO with plain HTTP and a built-in key management service (KMS)."""
+    store = minio.start(PINS["IMAGE_MINIO"])
+    yield store
+    minio.stop(store)
 
 
 @pytest.fixture(scope="session")
-def company() -> Authority:
-    """A private authority."""
-    return authority("Company Root")
+def company_ca() -> CertificateAuthority:
+    """A private CA."""
+    return create_authority("Company Root")
 
 
 @pytest.fixture(scope="session")
-def secure_store(company: Authority) -> Iterator[Store]:
-    """A MinIO behind a certificate for `localhost` of that authority."""
-    found = minio.start(PINS["IMAGE_MINIO"], company)
-    yield found
-    minio.stop(found)
+def tls_store(company_ca: CertificateAuthority) -> Iterator[Store]:
+    """A MinIO with a certificate for `localhost` from `company_ca`."""
+    store = minio.start(PINS["IMAGE_MINIO"], company_ca)
+    yield store
+    minio.stop(store)
 
 
 @pytest.fixture(scope="session")
-def weed(test_images: None) -> Iterator[Store]:
+def seaweedfs_store(test_images: None) -> Iterator[Store]:
     """A SeaweedFS."""
-    found = seaweedfs.start(PINS["IMAGE_SEAWEEDFS"])
-    yield found
-    minio.stop(found)
+    store = seaweedfs.start(PINS["IMAGE_SEAWEEDFS"])
+    yield store
+    minio.stop(store)
 
 
 @pytest.fixture(scope="module")
 def stores() -> Iterator[ObjectStores]:
-    """The operator's side of object stores."""
-    found = ObjectStores()
-    yield found
-    found.close()
+    """The operator's client for object stores."""
+    stores = ObjectStores()
+    yield stores
+    stores.close()

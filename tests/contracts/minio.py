@@ -1,4 +1,4 @@
-"""A MinIO to try providers on, and its root's view of it."""
+"""A MinIO in a container, and access to it as root."""
 
 import base64
 import secrets
@@ -16,40 +16,40 @@ from botocore.config import Config
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from tests.containers import docker
-from tests.e2e.certificates import Authority
+from tests.e2e.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-START_SECONDS = 60
-ROOT = AccessKey("rootkey", "p@ss/w:rd?#[]&%2F+ \"'\\$x")
-"""Every character that means something somewhere on the way."""
+START_TIMEOUT_SECONDS = 60
+ROOT_KEY = AccessKey("rootkey", "p@ss/w:rd?#[]&%2F+ \"'\\$x")
+"""Contains every character that needs escaping somewhere."""
 
 KMS_KEY = "mlflow"
-"""The one key that its key management knows."""
+"""The only key in the key management service (KMS) of the store."""
 
 FIELD = "spec.artifacts.s3.credentialsSecretRef"
 ADMIN_FIELD = "spec.artifacts.s3.adminSecretRef"
 
 
 _SESSION = boto3.Session()
-"""Kept, for it reads 13 MiB of descriptions."""
+"""Shared, because a session loads 13 MiB of service descriptions."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """One that runs."""
+    """A running store."""
 
     endpoint: str
     container: str
 
-    def admin(self, key: AccessKey = ROOT, ca_path: str | None = None) -> Admin:
-        """How its administrator speaks to it."""
+    def admin(self, key: AccessKey = ROOT_KEY, ca_path: str | None = None) -> Admin:
+        """The store with an administrator's key, by default root's."""
         return Admin(self.endpoint, key, ca_path, ADMIN_FIELD)
 
-    def bucket(self, name: str, prefix: str = "", key: AccessKey = ROOT, **more: Any) -> Bucket:
-        """A bucket as the operator sees it."""
-        options: dict[str, Any] = {"endpoint": self.endpoint, "ca_path": None, **more}
+    def bucket(self, name: str, prefix: str = "", key: AccessKey = ROOT_KEY, **changes: Any) -> Bucket:
+        """A bucket in the form that the operator uses."""
+        options: dict[str, Any] = {"endpoint": self.endpoint, "ca_path": None, **changes}
         return Bucket(
             region="us-east-1",
             name=name,
@@ -61,8 +61,8 @@ class Store:
             **options,
         )
 
-    def client(self, key: AccessKey = ROOT) -> "S3Client":
-        """boto3 as anybody has it."""
+    def client(self, key: AccessKey = ROOT_KEY) -> "S3Client":
+        """An ordinary boto3 client."""
         return _SESSION.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -73,8 +73,8 @@ class Store:
         )
 
 
-def start(image: str, ca: Authority | None = None) -> Store:
-    """A new one on a free port of loopback, with a certificate of `ca` where there is one; its data goes with it."""
+def start(image: str, ca: CertificateAuthority | None = None) -> Store:
+    """Start a new store on a free port of loopback. With `ca` it uses TLS. Its data is deleted with the container."""
     scheme = "https" if ca else "http"
     with tempfile.TemporaryDirectory() as folder:
         if ca:
@@ -84,39 +84,39 @@ def start(image: str, ca: Authority | None = None) -> Store:
         Path(folder).chmod(0o755)
         container = docker(
             *("create", "-p", "127.0.0.1::9000"),
-            *("-e", f"MINIO_ROOT_USER={ROOT.id}", "-e", f"MINIO_ROOT_PASSWORD={ROOT.secret}"),
+            *("-e", f"MINIO_ROOT_USER={ROOT_KEY.id}", "-e", f"MINIO_ROOT_PASSWORD={ROOT_KEY.secret}"),
             *("-e", f"MINIO_KMS_SECRET_KEY={KMS_KEY}:{base64.b64encode(secrets.token_bytes(32)).decode()}"),
             *(image, "server", "/data", "--certs-dir", "/certificates"),
         )
         docker("cp", folder, f"{container}:/certificates")
-    return started(container, 9000, scheme, "/minio/health/ready")
+    return start_container(container, 9000, scheme, "/minio/health/ready")
 
 
-def started(container: str, port: int, scheme: str, path: str) -> Store:
-    """A store whose container was made, once it answers at `path`."""
+def start_container(container: str, port: int, scheme: str, path: str) -> Store:
+    """Start an existing container, and wait until it answers at `path`."""
     docker("start", container)
-    outside = docker("port", container, f"{port}/tcp").rpartition(":")[2]
-    found = Store(f"{scheme}://localhost:{outside}", container)
+    host_port = docker("port", container, f"{port}/tcp").rpartition(":")[2]
+    store = Store(f"{scheme}://localhost:{host_port}", container)
     try:
-        _until_it_answers(found, path)
+        _wait_until_ready(store, path)
     except BaseException:
-        stop(found)
+        stop(store)
         raise
-    return found
+    return store
 
 
 def stop(store: Store) -> None:
-    """Away with it."""
+    """Delete the container and its data."""
     docker("rm", "-f", "-v", store.container)
 
 
-def _until_it_answers(store: Store, path: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+def _wait_until_ready(store: Store, path: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     while True:
         try:
-            with urllib.request.urlopen(f"{store.endpoint}{path}", timeout=5, context=trusting):  # noqa: S310
+            with urllib.request.urlopen(f"{store.endpoint}{path}", timeout=5, context=unverified):  # noqa: S310
                 return
         except OSError:
             assert time.monotonic() < deadline, docker("logs", store.container)

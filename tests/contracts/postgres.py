@@ -1,4 +1,4 @@
-"""A Postgres to try providers on, and its superuser's view of it."""
+"""A Postgres in a container, and access to it as superuser."""
 
 import subprocess
 import tempfile
@@ -13,12 +13,12 @@ import psycopg
 
 from mlflow_operator.model.postgres_uri import Connection
 
-START_SECONDS = 60
+START_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One that runs. `container` is empty where it is none of ours."""
+    """A running Postgres. `container` is empty if the tests did not start it."""
 
     host: str
     port: int
@@ -27,48 +27,48 @@ class Instance:
     container: str = ""
 
     def connection(self, user: str, password: str, database: str = "postgres") -> Connection:
-        """How anybody gets in."""
+        """The connection parameters for a user."""
         return Connection(self.host, self.port, database, user, password)
 
-    def session(self, database: str = "postgres", **who: Any) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A session of the superuser, or of the user and the password given."""
-        keys = {"user": self.user, "password": self.password, "client_encoding": "UTF8", **who}
-        return psycopg.connect(host=self.host, port=self.port, dbname=database, autocommit=True, **keys)
+    def session(self, database: str = "postgres", **login: Any) -> "psycopg.Connection[tuple[Any, ...]]":
+        """Open a session as the superuser, or as the `user` and `password` in `login`."""
+        parameters = {"user": self.user, "password": self.password, "client_encoding": "UTF8", **login}
+        return psycopg.connect(host=self.host, port=self.port, dbname=database, autocommit=True, **parameters)
 
     def query(
-        self, sql: str, values: Sequence[Any] = (), database: str = "postgres", **who: Any
+        self, sql: str, values: Sequence[Any] = (), database: str = "postgres", **login: Any
     ) -> list[tuple[Any, ...]]:
-        """All rows, or none where the statement gives none."""
-        with closing(self.session(database, **who)) as session:
+        """Execute a statement and return its rows; empty if it returns none."""
+        with closing(self.session(database, **login)) as session:
             cursor = session.execute(sql.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def make_admin(self, name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> Connection:
-        """A role such as a managed Postgres gives its customer, no superuser."""
-        self.query(f"CREATE ROLE \"{name}\" LOGIN {rights} PASSWORD '{password}'")
+    def create_admin(self, name: str, password: str, attributes: str = "CREATEROLE CREATEDB") -> Connection:
+        """Create an administrator as in managed Postgres services: with these attributes, not a superuser."""
+        self.query(f"CREATE ROLE \"{name}\" LOGIN {attributes} PASSWORD '{password}'")
         return self.connection(name, password)
 
-    def databases(self) -> dict[str, int]:
-        """Every database's oid by its name."""
+    def database_oids(self) -> dict[str, int]:
+        """The OIDs of all databases by name."""
         return dict(self.query("SELECT datname, oid FROM pg_database"))
 
-    def roles(self) -> set[str]:
-        """Every role's name."""
+    def role_names(self) -> set[str]:
+        """The names of all roles."""
         return {row[0] for row in self.query("SELECT rolname FROM pg_roles")}
 
-    def shell(self, script: str) -> None:
-        """Runs a script in the container."""
+    def run_script(self, script: str) -> None:
+        """Run a shell script in the container."""
         _docker("exec", self.container, "sh", "-ec", script)
 
     def log(self) -> str:
-        """All that it has logged; empty where it is none of ours."""
+        """The log; empty if the tests did not start this Postgres."""
         return _docker("logs", self.container) if self.container else ""
 
 
-def start(image: str, *options: str, script: str = "", megabytes: int = 512) -> Instance:
-    """A new one on a free port of loopback; its data, of so many megabytes at most, is in memory and goes with it.
+def start(image: str, *options: str, script: str = "", data_megabytes: int = 512) -> Instance:
+    """Start a new Postgres on a free port of loopback. Its data, at most `data_megabytes`, is in memory.
 
-    `script` is run by its own user once the data is made.
+    `script` runs as the Postgres user after the data directory is initialized.
     """
     with tempfile.TemporaryDirectory() as folder:
         init = Path(folder, "init.sh")
@@ -76,22 +76,22 @@ def start(image: str, *options: str, script: str = "", megabytes: int = 512) -> 
         init.chmod(0o644)
         container = _docker(
             *("run", "-d", "-p", "127.0.0.1::5432", "-e", "POSTGRES_PASSWORD=root"),
-            *("--tmpfs", f"/var/lib/postgresql/data:size={megabytes}m"),
+            *("--tmpfs", f"/var/lib/postgresql/data:size={data_megabytes}m"),
             *("-v", f"{init}:/docker-entrypoint-initdb.d/init.sh:ro"),
             *(image, "-c", "fsync=off", *options),
         )
         host, _, port = _docker("port", container, "5432/tcp").partition(":")
-        found = Instance(host, int(port), "postgres", "root", container)
+        instance = Instance(host, int(port), "postgres", "root", container)
         try:
-            _until_it_answers(found)
+            _wait_until_ready(instance)
         except BaseException:
-            stop(found)
+            stop(instance)
             raise
-    return found
+    return instance
 
 
-def _until_it_answers(instance: Instance) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait_until_ready(instance: Instance) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             instance.query("SELECT 1")
@@ -103,13 +103,13 @@ def _until_it_answers(instance: Instance) -> None:
 
 
 def stop(instance: Instance) -> None:
-    """Away with it."""
+    """Delete the container and its data."""
     _docker("rm", "-f", "-v", instance.container)
 
 
 def _docker(*argv: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ("docker", *argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.strip()
+    assert process.returncode == 0, process.stdout
+    return process.stdout.strip()

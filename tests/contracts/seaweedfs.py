@@ -1,4 +1,4 @@
-"""A SeaweedFS to try providers on: a store that is no MinIO, with users who may not do everything."""
+"""A SeaweedFS in a container: a store other than MinIO, with a user of limited permissions."""
 
 import json
 import tempfile
@@ -9,16 +9,16 @@ from tests.containers import docker
 from tests.contracts import minio
 from tests.contracts.minio import Store
 
-OWNER, STRANGER = AccessKey("owner", "secret-of-owner"), AccessKey("stranger", "secret-of-stranger")
-"""May do everything; and something in buckets called `stranger` alone."""
+OWNER_KEY, OTHER_KEY = AccessKey("owner", "secret-of-owner"), AccessKey("other", "secret-of-other")
+"""Keys of an administrator, and of a user who may only access the bucket `other`."""
 
 
 def start(image: str) -> Store:
-    """A new one on a free port of loopback; its data goes with it."""
-    strange = [f"{action}:stranger" for action in ("Read", "Write", "List")]
+    """Start a new store on a free port of loopback. Its data is deleted with the container."""
+    other_actions = [f"{action}:other" for action in ("Read", "Write", "List")]
     users = [
         {"name": key.id, "credentials": [{"accessKey": key.id, "secretKey": key.secret}], "actions": actions}
-        for key, actions in ((OWNER, ["Admin"]), (STRANGER, strange))
+        for key, actions in ((OWNER_KEY, ["Admin"]), (OTHER_KEY, other_actions))
     ]
     sizes = ("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.peers=none")
     container = docker(
@@ -31,4 +31,4 @@ def start(image: str) -> Store:
         file.write_text(json.dumps({"identities": users}))
         file.chmod(0o644)
         docker("cp", str(file), f"{container}:/users.json")
-    return minio.started(container, 8333, "http", "/healthz")
+    return minio.start_container(container, 8333, "http", "/healthz")

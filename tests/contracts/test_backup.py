@@ -1,4 +1,4 @@
-"""Backups by the very two containers of their pod, from a real Postgres to a real MinIO."""
+"""Backups of a real Postgres to a real MinIO, made by the two containers of a backup pod."""
 
 import hashlib
 import json
@@ -16,40 +16,40 @@ from urllib.parse import quote
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.components.backup import result as backup_answer
+from mlflow_operator.components.backup import result as backup_result
 from mlflow_operator.components.backup.result import BackupResult
 from tests.cluster import settings
-from tests.contracts.minio import ROOT, Store
+from tests.contracts.minio import ROOT_KEY, Store
 from tests.contracts.postgres import Instance
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 PASSWORD = "p@ss:w\\rd #[]'\" "
-QUOTED = quote(PASSWORD, safe="")
-FOLDER = "team/mlflow-operator-backups/ns/tracking/"
-WITHIN = 60.0
+URL_ENCODED_PASSWORD = quote(PASSWORD, safe="")
+BACKUP_PREFIX = "team/mlflow-operator-backups/ns/tracking/"
+UPLOAD_TIMEOUT_SECONDS = 60.0
 MIB = 1024 * 1024
 
 
 @dataclass
 class Pod:
-    """One that backs up the database `name` to the bucket of the same name."""
+    """A backup pod that backs up the database `name` to the bucket of the same name."""
 
     instance: Instance
     store: Store
     name: str
-    changed: dict[str, str] = field(default_factory=dict)
+    env_changes: dict[str, str] = field(default_factory=dict)
     image: str = PINS["IMAGE_POSTGRES"]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the container that stores is given."""
+        """The environment of the container that uploads the backup."""
         return {
             "MLFLOW_BACKEND_STORE_URI": (
-                f"postgresql+psycopg2://{self.name}:{QUOTED}@{self.instance.host}:{self.instance.port}/{self.name}"
+                f"postgresql+psycopg2://{self.name}:{URL_ENCODED_PASSWORD}@{self.instance.host}:{self.instance.port}/{self.name}"
             ),
             "MLFLOW_S3_ENDPOINT_URL": self.store.endpoint,
-            "AWS_ACCESS_KEY_ID": ROOT.id,
-            "AWS_SECRET_ACCESS_KEY": ROOT.secret,
+            "AWS_ACCESS_KEY_ID": ROOT_KEY.id,
+            "AWS_SECRET_ACCESS_KEY": ROOT_KEY.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
             "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path",
             "BACKUP_FOLDER": "/exchange",
@@ -58,227 +58,237 @@ class Pod:
             "BACKUP_SERVER": "tracking",
             "BACKUP_MAX_COUNT": "14",
             "BACKUP_MAX_AGE_SECONDS": "2592000",
-            **self.changed,
+            **self.env_changes,
         }
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """As the superuser."""
+        """Execute a statement as superuser."""
         return self.instance.query(sql, database=self.name)
 
-    def files(self) -> set[str]:
-        """What is in the folder of the server's backups."""
-        found = self.store.client().list_objects_v2(Bucket=self.name, Prefix=FOLDER)
-        return {each["Key"].removeprefix(FOLDER) for each in found.get("Contents", ())}
+    def object_keys(self) -> set[str]:
+        """Keys of the objects under the prefix of the server's backups."""
+        listed = self.store.client().list_objects_v2(Bucket=self.name, Prefix=BACKUP_PREFIX)
+        return {entry["Key"].removeprefix(BACKUP_PREFIX) for entry in listed.get("Contents", ())}
 
     def content(self, path: str) -> bytes:
-        """Of a file there."""
-        return self.store.client().get_object(Bucket=self.name, Key=FOLDER + path)["Body"].read()
+        """The content of an object under that prefix."""
+        return self.store.client().get_object(Bucket=self.name, Key=BACKUP_PREFIX + path)["Body"].read()
 
     def put(self, path: str, content: bytes = b"old") -> None:
-        """A file there, as an earlier backup might have left it."""
-        self.store.client().put_object(Bucket=self.name, Key=FOLDER + path, Body=content)
+        """Create an object there, as of a previous backup."""
+        self.store.client().put_object(Bucket=self.name, Key=BACKUP_PREFIX + path, Body=content)
 
     def run(self) -> tuple[int, BackupResult | None, str]:
-        """Exit code, answer and output."""
-        with self.running() as (container, words, _):
+        """Run the pod; return the exit code, the result and the output of the uploading container."""
+        with self.run_containers() as (container, termination_message, _):
             code = int(_docker("wait", container))
-            return code, backup_answer.parse(words.read_text()), _docker("logs", container)
+            return code, backup_result.parse(termination_message.read_text()), _docker("logs", container)
 
-    def backed_up(self) -> backup_answer.CompletedBackup:
-        """A good backup."""
-        code, answer, said = self.run()
-        assert code == 0, said
-        assert answer, said
-        assert answer.backup, said
-        return answer.backup
+    def run_successfully(self) -> backup_result.CompletedBackup:
+        """Run the pod, which must succeed; return the backup."""
+        code, result, output = self.run()
+        assert code == 0, output
+        assert result, output
+        assert result.backup, output
+        return result.backup
 
-    def fails(self) -> tuple[str, str]:
-        """Kind and words of the fault that keeps it from being made."""
-        code, answer, said = self.run()
-        assert code == 1, said
-        assert answer, said
-        assert answer.backup is None, said
-        return answer.faults[0].kind, answer.faults[0].said
+    def run_failing(self) -> tuple[str, str]:
+        """Run the pod, which must fail; return code and message of the first error."""
+        code, result, output = self.run()
+        assert code == 1, output
+        assert result, output
+        assert result.backup is None, output
+        return result.errors[0].code, result.errors[0].message
 
     @contextmanager
-    def running(self) -> Iterator[tuple[str, Path, str]]:
-        """Both containers; gives the one that stores, the file of its last words, and the other."""
+    def run_containers(self) -> Iterator[tuple[str, Path, str]]:
+        """Run both containers; yield the uploading one, the file of its termination message, and the dumping one."""
         with tempfile.TemporaryDirectory() as folder:
-            words, exchange = Path(folder, "words"), Path(folder, "exchange")
-            words.touch()
-            words.chmod(0o666)
+            termination_message, exchange = Path(folder, "termination-message"), Path(folder, "exchange")
+            termination_message.touch()
+            termination_message.chmod(0o666)
             exchange.mkdir()
             exchange.chmod(0o777)
-            shared = ("--network", "host", "--user", "10001:10001", "--read-only", "--tmpfs", "/tmp",
+            options = ("--network", "host", "--user", "10001:10001", "--read-only", "--tmpfs", "/tmp",
                       "-e", "HOME=/tmp", "-v", f"{exchange}:/exchange")  # fmt: skip
-            given = [part for name, value in self.environment.items() for part in ("-e", f"{name}={value}")]
-            made = [
-                _docker("run", "-d", *shared, *given, "-v", f"{words}:/dev/termination-log",
+            env = [part for name, value in self.environment.items() for part in ("-e", f"{name}={value}")]
+            containers = [
+                _docker("run", "-d", *options, *env, "-v", f"{termination_message}:/dev/termination-log",
                         PINS["IMAGE_MLFLOW"], "python3", "-u", "-c", pod_scripts.BACKUP),
-                _docker("run", "-d", *shared, "-e", "BACKUP_FOLDER=/exchange", self.image,
+                _docker("run", "-d", *options, "-e", "BACKUP_FOLDER=/exchange", self.image,
                         "sh", "-c", pod_scripts.PG_DUMP),
             ]  # fmt: skip
             try:
-                yield made[0], words, made[1]
+                yield containers[0], termination_message, containers[1]
             finally:
-                for each in reversed(made):
-                    _docker("rm", "-f", each)
+                for container in reversed(containers):
+                    _docker("rm", "-f", container)
 
 
 def _docker(*argv: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ("docker", *argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.strip()
+    assert process.returncode == 0, process.stdout
+    return process.stdout.strip()
 
 
 @pytest.fixture
 def pod(instance: Instance, store: Store, request: pytest.FixtureRequest) -> Pod:
-    """A database with a table of MLflow's, and a bucket, of the test's own."""
+    """A pod with a new bucket and a new database that has a table of MLflow."""
     name = f"b{secrets.token_hex(4)}"
-    quoted = PASSWORD.replace("'", "''")
-    instance.query(f"CREATE ROLE {name} LOGIN PASSWORD '{quoted}'")
+    escaped_password = PASSWORD.replace("'", "''")
+    instance.query(f"CREATE ROLE {name} LOGIN PASSWORD '{escaped_password}'")
     instance.query(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0")
     store.client().create_bucket(Bucket=name)
-    found = Pod(instance, store, name)
-    found.query("CREATE TABLE alembic_version (version_num text)")
-    found.query("INSERT INTO alembic_version VALUES ('dc11669786a5')")
-    found.query(f"ALTER TABLE alembic_version OWNER TO {name}")
-    return found
+    pod = Pod(instance, store, name)
+    pod.query("CREATE TABLE alembic_version (version_num text)")
+    pod.query("INSERT INTO alembic_version VALUES ('dc11669786a5')")
+    pod.query(f"ALTER TABLE alembic_version OWNER TO {name}")
+    return pod
 
 
-def large(pod: Pod, mebibytes: int) -> None:
-    """A table that no compression makes smaller."""
+def add_table(pod: Pod, mebibytes: int) -> None:
+    """Add a table with incompressible data to the database."""
     rows = f"FROM generate_series(1, {mebibytes * MIB // 42}) AS n"
     pod.query("CREATE UNLOGGED TABLE filler AS SELECT gen_random_uuid() AS a, gen_random_uuid() AS b " + rows)
     pod.query(f"ALTER TABLE filler OWNER TO {pod.name}")
 
 
-def test_a_backup_is_whole_and_says_what_it_is(pod: Pod) -> None:
-    """In several parts; the manifest beside it tells size and checksum, and pg_restore takes what is stored."""
-    large(pod, 40)
-    made = pod.backed_up()
-    assert made.uri == f"s3://{pod.name}/{FOLDER}{made.id}"
-    assert pod.files() == {f"{made.id}/database.dump", f"{made.id}/manifest.json"}
-    dump = pod.content(f"{made.id}/database.dump")
-    manifest = json.loads(pod.content(f"{made.id}/manifest.json"))
+def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
+    """The dump is uploaded in several parts, the manifest has its size and checksum, and pg_restore can read it."""
+    add_table(pod, 40)
+    backup = pod.run_successfully()
+    assert backup.uri == f"s3://{pod.name}/{BACKUP_PREFIX}{backup.id}"
+    assert pod.object_keys() == {f"{backup.id}/database.dump", f"{backup.id}/manifest.json"}
+    dump = pod.content(f"{backup.id}/database.dump")
+    manifest = json.loads(pod.content(f"{backup.id}/manifest.json"))
     assert len(dump) > 16 * MIB
     assert manifest.pop("sha256") == hashlib.sha256(dump).hexdigest()
     assert manifest.pop("postgresVersion").startswith("17.")
     assert manifest.pop("startTime") <= manifest["completionTime"]
     assert manifest == {
         "formatVersion": 1,
-        "id": made.id,
+        "id": backup.id,
         "namespace": "ns",
         "server": "tracking",
         "mlflowVersion": "3.17.2",
         "schemaRevision": "dc11669786a5",
         "sizeBytes": len(dump),
-        "completionTime": made.completion_time,
+        "completionTime": backup.completion_time,
     }
-    told = subprocess.run(
+    listing = subprocess.run(
         ("docker", "run", "--rm", "-i", PINS["IMAGE_POSTGRES"], "pg_restore", "--list"),
         input=dump, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    assert b"TABLE DATA public filler" in told.stdout
+    assert b"TABLE DATA public filler" in listing.stdout
 
 
-def test_old_backups_go_and_the_newest_never(pod: Pod) -> None:
-    """By number and by age; a dump without its manifest, and what is no backup of ours, are other matters."""
+def test_old_backups_are_deleted_except_the_newest(pod: Pod) -> None:
+    """By count and by age. Unfinished backups are deleted only by age, and other objects are not deleted."""
     today = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 3600))
     ids = ["20200101T000000Z-00000001", "20200101T000000Z-00000002", f"{today}-00000003", f"{today}-00000004"]
-    for each in ids:
-        pod.put(f"{each}/database.dump")
-        pod.put(f"{each}/manifest.json")
+    for backup_id in ids:
+        pod.put(f"{backup_id}/database.dump")
+        pod.put(f"{backup_id}/manifest.json")
     pod.put("20200101T000000Z-00000009/database.dump")
     pod.put(f"{today}-00000009/database.dump")
     pod.put("notes.txt")
-    pod.changed = {"BACKUP_MAX_COUNT": "2"}
-    made = pod.backed_up()
-    assert {path.partition("/")[0] for path in pod.files()} == {
-        made.id,
+    pod.env_changes = {"BACKUP_MAX_COUNT": "2"}
+    backup = pod.run_successfully()
+    assert {path.partition("/")[0] for path in pod.object_keys()} == {
+        backup.id,
         ids[3],
         f"{today}-00000009",
         "notes.txt",
     }
-    pod.changed = {"BACKUP_MAX_AGE_SECONDS": "0"}
-    made = pod.backed_up()
-    assert {path.partition("/")[0] for path in pod.files()} == {made.id, f"{today}-00000009", "notes.txt"}
+    pod.env_changes = {"BACKUP_MAX_AGE_SECONDS": "0"}
+    backup = pod.run_successfully()
+    assert {path.partition("/")[0] for path in pod.object_keys()} == {
+        backup.id,
+        f"{today}-00000009",
+        "notes.txt",
+    }
 
 
-def test_a_backup_that_is_killed_leaves_nothing_that_looks_whole(pod: Pod) -> None:
-    """Asked to end it takes back what it stored, too, and says so. While it ran, neither a list of processes nor the
-    environment of pg_dump's container told the password."""
-    large(pod, 120)
-    with pod.running() as (container, words, dumps):
-        deadline = time.monotonic() + WITHIN
-        while not _uploads(pod):
+def test_interrupted_backup_leaves_no_objects(pod: Pod) -> None:
+    """After SIGTERM it deletes what it uploaded, and reports the interruption.
+
+    While it runs, neither the process list nor the environment of the dumping container contains the password.
+    """
+    add_table(pod, 120)
+    with pod.run_containers() as (container, termination_message, dump_container):
+        deadline = time.monotonic() + UPLOAD_TIMEOUT_SECONDS
+        while not _unfinished_uploads(pod):
             assert time.monotonic() < deadline, _docker("logs", container)
             time.sleep(0.02)
-        _docker("pause", dumps)  # or, on a busy machine, the backup ends before all of this is looked at
-        shown = _docker("top", container) + _docker("top", dumps) + _docker("inspect", dumps)
-        assert "pg_dump" in shown
-        assert QUOTED not in shown
-        assert PASSWORD.split(maxsplit=1)[0] not in shown
+        # Otherwise, on a busy machine, the backup may end before the checks.
+        _docker("pause", dump_container)
+        processes = _docker("top", container) + _docker("top", dump_container)
+        visible = processes + _docker("inspect", dump_container)
+        assert "pg_dump" in visible
+        assert URL_ENCODED_PASSWORD not in visible
+        assert PASSWORD.split(maxsplit=1)[0] not in visible
         _docker("kill", "-s", "TERM", container)
         assert int(_docker("wait", container)) == 1
-        _docker("unpause", dumps)
-        answer = backup_answer.parse(words.read_text())
-    assert answer
-    assert answer.faults[0].kind == "interrupted"
-    assert not pod.files()
-    assert not _uploads(pod)
+        _docker("unpause", dump_container)
+        result = backup_result.parse(termination_message.read_text())
+    assert result
+    assert result.errors[0].code == "interrupted"
+    assert not pod.object_keys()
+    assert not _unfinished_uploads(pod)
 
 
-def _uploads(pod: Pod) -> list[Any]:
-    """Those that are under way, as MinIO keeps them: it lists only those of a whole key."""
+def _unfinished_uploads(pod: Pod) -> list[Any]:
+    """Unfinished uploads on MinIO's disk: its API lists them only for a complete key."""
     listed = _docker("exec", pod.store.container, "sh", "-c", "find /data/.minio.sys/multipart -name xl.meta")
     return listed.splitlines()
 
 
-def test_a_database_without_tables_is_no_backup(pod: Pod) -> None:
-    """An empty dump would push a good one out."""
+def test_backup_of_empty_database_fails(pod: Pod) -> None:
+    """Otherwise an empty backup would replace a good one."""
     pod.query("DROP TABLE alembic_version")
-    assert pod.fails()[0] == "empty"
-    assert not pod.files()
+    assert pod.run_failing()[0] == "no_tables"
+    assert not pod.object_keys()
 
 
-def test_what_pg_dump_says_is_told(pod: Pod) -> None:
-    """A table that its user may not read, as an owner's own mistake makes it."""
+def test_error_of_pg_dump_is_reported(pod: Pod) -> None:
+    """For example a table that the user may not read."""
     pod.query("CREATE TABLE secret AS SELECT 1 AS n")
-    kind, said = pod.fails()
-    assert kind == "pg_dump"
-    assert "permission denied for table secret" in said
-    assert not pod.files()
+    code, message = pod.run_failing()
+    assert code == "pg_dump"
+    assert "permission denied for table secret" in message
+    assert not pod.object_keys()
 
 
-def test_an_image_without_pg_dump_is_told(pod: Pod) -> None:
-    """At once, and not when somebody has waited long enough."""
+def test_image_without_pg_dump_is_reported(pod: Pod) -> None:
+    """Immediately, not after a timeout."""
     pod.image = PINS["IMAGE_BUSYBOX"]
-    assert pod.fails() == ("pg_dump", "the image has no pg_dump")
-    assert not pod.files()
+    assert pod.run_failing() == ("pg_dump", "the image has no pg_dump")
+    assert not pod.object_keys()
 
 
-RARE = pytest.mark.long_running(
-    reason="two containers each; the case of SignatureDoesNotMatch checks the answer to another error of the store"
+LONG_RUNNING = pytest.mark.long_running(
+    reason="two containers each; the case SignatureDoesNotMatch covers errors of the store"
 )
 
 
 @pytest.mark.parametrize(
-    ("changed", "kind", "said"),
+    ("env_changes", "code", "fragment"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "store", "SignatureDoesNotMatch"),
-        pytest.param({"BACKUP_DESTINATION": "s3://nobodys"}, "store", "NoSuchBucket", marks=RARE),
+        pytest.param({"BACKUP_DESTINATION": "s3://missing"}, "store", "NoSuchBucket", marks=LONG_RUNNING),
         pytest.param(
-            {"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "store", "Could not connect", marks=RARE
+            {"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, "store", "Could not connect", marks=LONG_RUNNING
         ),
         ({"MLFLOW_BACKEND_STORE_URI": "postgresql://u:p@127.0.0.1:9/db"}, "database", "refused"),
     ],
 )
-def test_what_is_out_of_reach_is_told(pod: Pod, changed: dict[str, str], kind: str, said: str) -> None:
-    """The store and the database, each in the words of whoever refuses."""
-    pod.changed = changed
-    found = pod.fails()
-    assert found[0] == kind
-    assert said in found[1]
+def test_unreachable_store_or_database_is_reported(
+    pod: Pod, env_changes: dict[str, str], code: str, fragment: str
+) -> None:
+    """With the text of the store's or the database's error."""
+    pod.env_changes = env_changes
+    error_code, message = pod.run_failing()
+    assert error_code == code
+    assert fragment in message

@@ -1,4 +1,4 @@
-"""A server with MLflow imported once is the server that MLflow's own command starts, in MLflow's own image."""
+"""A server that the launcher starts behaves like one that `mlflow server` starts. Both run in MLflow's image."""
 
 import json
 import signal
@@ -15,66 +15,67 @@ from tests.unit.servers import server
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW = PINS["IMAGE_MLFLOW"]
-READY = 120
-PROCESSES = {"1": 1, "2": 3}
-"""By workers: the one that serves; else the one that keeps the workers, and these."""
+READY_TIMEOUT_SECONDS = 120
+PROCESSES_BY_WORKERS = {"1": 1, "2": 3}
+"""A single worker runs in the first process; otherwise the first process manages the worker processes."""
 
-Start = Callable[..., str]
+StartServer = Callable[..., str]
 
-ASKED = """
+REQUEST_SCRIPT = """
 import http.client, json, sys
-answers = []
+responses = []
 for method, path, headers, body in json.load(sys.stdin):
-    link = http.client.HTTPConnection("127.0.0.1", 5000, timeout=60)
-    link.putrequest(method, path, skip_host=True)
+    connection = http.client.HTTPConnection("127.0.0.1", 5000, timeout=60)
+    connection.putrequest(method, path, skip_host=True)
     for name, value in {"Content-Length": str(len(body)), **headers}.items():
-        link.putheader(name, value)
-    link.endheaders(body.encode())
-    said = link.getresponse()
-    known = {name.lower(): value for name, value in said.getheaders() if name.lower() not in ("date", "server")}
-    answers.append([said.status, known, said.read().decode(errors="replace")])
-print(json.dumps(answers))
+        connection.putheader(name, value)
+    connection.endheaders(body.encode())
+    response = connection.getresponse()
+    lower = {name.lower(): value for name, value in response.getheaders()}
+    stable = {name: value for name, value in lower.items() if name not in ("date", "server")}
+    responses.append([response.status, stable, response.read().decode(errors="replace")])
+print(json.dumps(responses))
 """
 
-KILL_ONE = """
+KILL_WORKER_SCRIPT = """
 import os, pathlib, signal
 os.kill(int(pathlib.Path("/proc/1/task/1/children").read_text().split()[-1]), signal.SIGKILL)
 """
 
-OURS, STRANGE = {"Host": "tracking"}, {"Host": "evil.example"}
-PAGE = {**OURS, "Origin": "http://tracking"}
-STRANGE_PAGE = {**OURS, "Origin": "http://evil.example"}
-EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=7"
-QUESTIONS: list[tuple[str, str, dict[str, str], str]] = [
-    ("GET", "/health", OURS, ""),
-    ("GET", "/version", OURS, ""),
-    ("GET", EXPERIMENT, OURS, ""),
-    ("GET", EXPERIMENT, STRANGE, ""),
-    ("GET", "/ajax-" + EXPERIMENT[1:], PAGE, ""),
-    ("POST", "/ajax-api/2.0/mlflow/experiments/create", STRANGE_PAGE, '{"name": "theirs"}'),
-    ("GET", "/", OURS, ""),
-    ("GET", "/", STRANGE, ""),
-    ("GET", "/api/2.0/mlflow-artifacts/artifacts?path=none", OURS, ""),
-    ("GET", "/api/3.0/mlflow/server-info", OURS, ""),
-    ("GET", "/metrics", OURS, ""),
+ALLOWED_HOST, OTHER_HOST = {"Host": "tracking"}, {"Host": "evil.example"}
+ALLOWED_ORIGIN = {**ALLOWED_HOST, "Origin": "http://tracking"}
+OTHER_ORIGIN = {**ALLOWED_HOST, "Origin": "http://evil.example"}
+EXPERIMENT_PATH = "/api/2.0/mlflow/experiments/get?experiment_id=7"
+REQUESTS: list[tuple[str, str, dict[str, str], str]] = [
+    ("GET", "/health", ALLOWED_HOST, ""),
+    ("GET", "/version", ALLOWED_HOST, ""),
+    ("GET", EXPERIMENT_PATH, ALLOWED_HOST, ""),
+    ("GET", EXPERIMENT_PATH, OTHER_HOST, ""),
+    ("GET", "/ajax-" + EXPERIMENT_PATH[1:], ALLOWED_ORIGIN, ""),
+    ("POST", "/ajax-api/2.0/mlflow/experiments/create", OTHER_ORIGIN, '{"name": "other"}'),
+    ("GET", "/", ALLOWED_HOST, ""),
+    ("GET", "/", OTHER_HOST, ""),
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts?path=none", ALLOWED_HOST, ""),
+    ("GET", "/api/3.0/mlflow/server-info", ALLOWED_HOST, ""),
+    ("GET", "/metrics", ALLOWED_HOST, ""),
 ]
-"""What a client and a page ask; strangers among them, whom nobody but MLflow itself refuses."""
+"""Requests of clients and of web pages. Some have hosts and origins that MLflow itself must reject."""
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Runs a server as in a pod; gives the container's name once it answers."""
-    made = server()
-    contents = plugins.config_map(made)["data"]
-    for item in plugins.volume(made)["configMap"]["items"]:
+def start(tmp_path: Path) -> Iterator[StartServer]:
+    """Function that runs a server as in a pod, waits until it answers, and returns the container's name."""
+    resource = server()
+    contents = plugins.config_map(resource)["data"]
+    for item in plugins.volume(resource)["configMap"]["items"]:
         file = tmp_path / item["path"]
         file.parent.mkdir(exist_ok=True)
         file.write_text(contents[item["key"]])
     tmp_path.chmod(0o755)
-    started: list[str] = []
+    containers: list[str] = []
 
-    def run(*argv: str, workers: str, more: tuple[str, ...] = ()) -> str:
-        given = {
+    def run(*argv: str, workers: str, options: tuple[str, ...] = ()) -> str:
+        environment = {
             "HOME": "/tmp",
             "PYTHONPATH": "/plugins",
             "MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db",
@@ -88,16 +89,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "http://tracking",
             "MLFLOW_UVICORN_OPTS": "--timeout-graceful-shutdown 5",
         }
-        env = [part for name, value in given.items() for part in ("-e", f"{name}={value}")]
+        env = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
         name = docker(
             "run", "-d", "--network", "none", "--user", "10001:10001", "--read-only", "--tmpfs", "/tmp",
-            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *more, MLFLOW, *argv,
+            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *options, MLFLOW, *argv,
         )  # fmt: skip
-        started.append(name)
-        deadline = time.monotonic() + READY
+        containers.append(name)
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         while True:
             try:
-                if asked(name, QUESTIONS[:1])[0][0] == 200:
+                if send_requests(name, REQUESTS[:1])[0][0] == 200:
                     return name
             except AssertionError:
                 state = docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name)
@@ -106,33 +107,33 @@ def start(tmp_path: Path) -> Iterator[Start]:
             time.sleep(0.5)
 
     yield run
-    for name in started:
+    for name in containers:
         docker("rm", "-f", "-v", name)
 
 
-def command() -> list[str]:
-    """A pod's."""
+def server_command() -> list[str]:
+    """The command of the server's container."""
     pod = deployment.deployment(server(), "")["spec"]["template"]["spec"]
     return [*pod["containers"][0]["command"]]
 
 
-def asked(name: str, questions: list[tuple[str, str, dict[str, str], str]]) -> list[list[object]]:
-    """Status, headers and body of each answer, from within the container: it has no network."""
-    found: list[list[object]] = json.loads(
-        docker("exec", "-i", name, "python3", "-c", ASKED, stdin=json.dumps(questions))
+def send_requests(name: str, requests: list[tuple[str, str, dict[str, str], str]]) -> list[list[object]]:
+    """Send requests within the container, which has no network; return status, headers and body of the responses."""
+    responses: list[list[object]] = json.loads(
+        docker("exec", "-i", name, "python3", "-c", REQUEST_SCRIPT, stdin=json.dumps(requests))
     )
-    return found
+    return responses
 
 
-def processes(name: str) -> list[str]:
-    """Command lines."""
+def process_lines(name: str) -> list[str]:
+    """PID and command line of each process."""
     return docker("top", name, "-eo", "pid,args").splitlines()[1:]
 
 
-def listens(name: str) -> bool:
+def handles_sigterm(name: str) -> bool:
     """Whether the first process has a handler for SIGTERM."""
-    caught = docker("exec", name, "grep", "SigCgt", "/proc/1/status").split()[1]
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    caught_signals = docker("exec", name, "grep", "SigCgt", "/proc/1/status").split()[1]
+    return bool(int(caught_signals, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize(
@@ -141,62 +142,66 @@ def listens(name: str) -> bool:
         pytest.param(
             "1",
             marks=pytest.mark.long_running(
-                reason="two more servers; the case of two workers checks the same answers"
+                reason="two more servers; the case of two workers checks the same responses"
             ),
         ),
         "2",
     ],
 )
-def test_it_answers_as_mlflows_own_command_does_and_ends_when_asked(start: Start, workers: str) -> None:
-    """Hosts and origins that it does not know are refused by both; no process waits for another."""
-    ours = start(*command(), workers=workers)
-    mlflows = start("mlflow", "server", "--app-name", plugins.DIRECT_APP, workers=workers)
-    answers, wanted = asked(ours, QUESTIONS), asked(mlflows, QUESTIONS)
-    assert [status for status, *_ in wanted].count(403) >= 2
-    for question, answer, want in zip(QUESTIONS, answers, wanted, strict=True):
-        assert answer == want, question
-    seen = processes(ours)
-    assert len(seen) == PROCESSES[workers], seen
-    assert all(plugins.LAUNCHER in each for each in seen), "each has all that the first one imported"
-    docker("stop", "--time", "20", ours)
-    assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "0"
+def test_responses_equal_those_of_mlflow_server_and_sigterm_ends_it(start: StartServer, workers: str) -> None:
+    """Both reject unknown hosts and origins. The launcher leaves no process that only waits for another one."""
+    launched = start(*server_command(), workers=workers)
+    reference = start("mlflow", "server", "--app-name", plugins.FAST_PATH_APP, workers=workers)
+    responses, expected = send_requests(launched, REQUESTS), send_requests(reference, REQUESTS)
+    assert [status for status, *_ in expected].count(403) >= 2
+    for request, response, expected_response in zip(REQUESTS, responses, expected, strict=True):
+        assert response == expected_response, request
+    lines = process_lines(launched)
+    assert len(lines) == PROCESSES_BY_WORKERS[workers], lines
+    assert all(plugins.LAUNCHER_MODULE in line for line in lines), (
+        "a process that is not a fork of the first one"
+    )
+    docker("stop", "--time", "20", launched)
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", launched) == "0"
 
 
 @pytest.mark.long_running(reason="a crash of one process; tests/e2e/test_embedded.py kills whole pods")
-def test_a_worker_that_dies_is_followed_by_another(start: Start) -> None:
-    """A new copy of the process that never served, while the other worker answers."""
-    ours = start(*command(), workers="2")
-    before = {line.split()[0] for line in processes(ours)}
-    docker("exec", ours, "python3", "-c", KILL_ONE)
-    deadline = time.monotonic() + READY
-    while len(after := {line.split()[0] for line in processes(ours)}) < len(before) or after == before:
-        assert time.monotonic() < deadline, docker("logs", ours)
+def test_killed_worker_is_replaced(start: StartServer) -> None:
+    """The first process, which serves no requests, forks a new worker. Meanwhile the other worker answers."""
+    name = start(*server_command(), workers="2")
+    before = {line.split()[0] for line in process_lines(name)}
+    docker("exec", name, "python3", "-c", KILL_WORKER_SCRIPT)
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    while len(after := {line.split()[0] for line in process_lines(name)}) < len(before) or after == before:
+        assert time.monotonic() < deadline, docker("logs", name)
     assert len(after & before) == len(before) - 1
-    for answer, want in zip(asked(ours, QUESTIONS * 4), asked(ours, QUESTIONS) * 4, strict=True):
-        assert answer == want
+    for response, expected_response in zip(
+        send_requests(name, REQUESTS * 4), send_requests(name, REQUESTS) * 4, strict=True
+    ):
+        assert response == expected_response
 
 
-def test_while_it_starts_it_ends_when_asked(start: Start) -> None:
-    """The first process of a container would otherwise be deaf until uvicorn listens to signals."""
-    ours = start(*command(), workers="2")
-    docker("restart", ours)
-    deadline = time.monotonic() + READY
-    while not listens(ours):
+def test_sigterm_during_startup_ends_server(start: StartServer) -> None:
+    """Without its own handler, the first process of a container would ignore signals until uvicorn handles them."""
+    name = start(*server_command(), workers="2")
+    docker("restart", name)
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    while not handles_sigterm(name):
         assert time.monotonic() < deadline
-    docker("stop", "--time", "20", ours)
-    assert docker("inspect", "-f", "{{.State.ExitCode}}", ours) == "143"
+    docker("stop", "--time", "20", name)
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", name) == "143"
 
 
-def test_a_database_it_can_not_use_ends_it_with_what_mlflow_says(start: Start) -> None:
-    """Exit code and last words are those of MLflow's command."""
-    broken = ("-e", "MLFLOW_BACKEND_STORE_URI=sqlite:////nowhere/mlflow.db")
+def test_database_error_has_exit_code_and_output_of_mlflow_server(start: StartServer) -> None:
+    """When MLflow cannot use the database."""
+    options = ("-e", "MLFLOW_BACKEND_STORE_URI=sqlite:////nowhere/mlflow.db")
     with pytest.raises(pytest.fail.Exception, match=r"(?s)^exited 1\n.*Error initializing backend store"):
-        start(*command(), workers="2", more=broken)
+        start(*server_command(), workers="2", options=options)
 
 
-def test_metrics_are_there_where_they_are_asked_for(start: Start) -> None:
-    """MLflow begins to count while it is imported."""
-    counting = start(*command(), workers="1", more=("-e", "MLFLOW_EXPOSE_PROMETHEUS=/tmp/metrics"))
-    status, _, text = asked(counting, [("GET", "/metrics", OURS, "")])[0]
+def test_metrics_can_be_enabled(start: StartServer) -> None:
+    """MLflow enables its metrics when it is imported."""
+    name = start(*server_command(), workers="1", options=("-e", "MLFLOW_EXPOSE_PROMETHEUS=/tmp/metrics"))
+    status, _, text = send_requests(name, [("GET", "/metrics", ALLOWED_HOST, "")])[0]
     assert status == 200
     assert "mlflow_exporter_info" in str(text)

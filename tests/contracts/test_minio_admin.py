@@ -1,4 +1,4 @@
-"""Users of a shared MinIO, made for servers by its administrator."""
+"""Users of a shared MinIO that the operator creates for servers."""
 
 import itertools
 import json
@@ -10,50 +10,50 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.clients.s3.minio_admin import delete_user, ensure_user, remove_policy
+from mlflow_operator.clients.s3.minio_admin import delete_policy, delete_user, ensure_user
 from mlflow_operator.clients.s3.minio_api import AdminRequest, call
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketCreation, ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
-from tests.contracts.minio import ADMIN_FIELD, ROOT, Store
+from tests.contracts.minio import ADMIN_FIELD, ROOT_KEY, Store
 
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """A server that is to have a key of its own."""
+    """A server with its own user in the store."""
 
     store: Store
     name: str
     policy: Object
     key: AccessKey
 
-    async def admit(self, **other: Any) -> None:
-        """What the operator does."""
+    async def ensure_user(self, **changes: Any) -> None:
+        """Create or update the user as the operator does."""
         await ensure_user(
-            self.store.admin(), other.get("key", self.key), self.name, other.get("policy", self.policy)
+            self.store.admin(), changes.get("key", self.key), self.name, changes.get("policy", self.policy)
         )
 
-    async def user(self) -> Object | None:
-        """What the store knows of its user, None for nothing."""
-        return await known(self.store, "user-info", accessKey=self.key.id)
+    async def user_info(self) -> Object | None:
+        """The store's information on the user, None if it does not exist."""
+        return await admin_info(self.store, "user-info", accessKey=self.key.id)
 
-    async def live_policy(self) -> Object | None:
-        """The policy as the store has it, None for none."""
-        return await known(self.store, "info-canned-policy", name=self.name)
+    async def observed_policy(self) -> Object | None:
+        """The policy in the store, None if it does not exist."""
+        return await admin_info(self.store, "info-canned-policy", name=self.name)
 
 
-async def known(store: Store, command: str, **query: str) -> Object | None:
-    """What an administrator is told of something, None of nothing."""
-    answer = await call(store.admin(), AdminRequest("GET", command, query))
-    return dict(answer.content) if answer.good else None
+async def admin_info(store: Store, command: str, **query: str) -> Object | None:
+    """Request information as administrator, None if the object does not exist."""
+    response = await call(store.admin(), AdminRequest("GET", command, query))
+    return dict(response.content) if response.ok else None
 
 
 def policy(bucket: str, prefix: str) -> Object:
-    """As the operator makes it."""
+    """The policy that the operator creates for this bucket and prefix."""
     return bucket_policy.policy(
         ObjectStore(None, "us-east-1", bucket, prefix, "path", BucketCreation.NEVER, None, None, None)
     )
@@ -61,242 +61,257 @@ def policy(bucket: str, prefix: str) -> Object:
 
 @pytest.fixture
 def bucket(store: Store) -> str:
-    """A bucket that several share."""
+    """A bucket that several servers share."""
     name = f"shared-{next(_numbers)}"
     store.client().create_bucket(Bucket=name)
     return name
 
 
 @pytest.fixture
-def tenant(store: Store, bucket: str) -> Callable[[str], Tenant]:
-    """Makes servers with a prefix each."""
+def create_tenant(store: Store, bucket: str) -> Callable[[str], Tenant]:
+    """Factory of tenants with their own prefix."""
 
-    def make(prefix: str) -> Tenant:
+    def create(prefix: str) -> Tenant:
         number = next(_numbers)
         key = AccessKey(f"USER{number}", f"secret-of-user-{number}")
         return Tenant(
             store, bucket_policy.name(ServerRef(f"server-{number}", "team", "")), policy(bucket, prefix), key
         )
 
-    return make
+    return create
 
 
-async def test_a_key_does_under_its_prefix_all_that_mlflow_does(
-    store: Store, bucket: str, tenant: Callable[[str], Tenant]
+async def test_key_allows_everything_that_mlflow_does_under_its_prefix(
+    store: Store, bucket: str, create_tenant: Callable[[str], Tenant]
 ) -> None:
-    one = tenant("team-a/mlflow")
-    await one.admit()
-    client = store.client(one.key)
+    tenant = create_tenant("team-a/mlflow")
+    await tenant.ensure_user()
+    client = store.client(tenant.key)
     folder = "team-a/mlflow/1/run/artifacts"
     client.put_object(Bucket=bucket, Key=f"{folder}/model", Body=b"weights")
     upload = client.create_multipart_upload(Bucket=bucket, Key=f"{folder}/large")["UploadId"]
     part = client.upload_part(Bucket=bucket, Key=f"{folder}/large", PartNumber=1, UploadId=upload, Body=b"x")
     assert client.list_parts(Bucket=bucket, Key=f"{folder}/large", UploadId=upload)["Parts"]
-    done: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
     client.complete_multipart_upload(
-        Bucket=bucket, Key=f"{folder}/large", UploadId=upload, MultipartUpload=done
+        Bucket=bucket, Key=f"{folder}/large", UploadId=upload, MultipartUpload=parts
     )
     upload = client.create_multipart_upload(Bucket=bucket, Key=f"{folder}/given-up")["UploadId"]
     client.abort_multipart_upload(Bucket=bucket, Key=f"{folder}/given-up", UploadId=upload)
     listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/", Delimiter="/")["Contents"]
-    assert {each["Key"] for each in listed} == {f"{folder}/model", f"{folder}/large"}
+    assert {entry["Key"] for entry in listed} == {f"{folder}/model", f"{folder}/large"}
     assert client.get_object(Bucket=bucket, Key=f"{folder}/model")["Body"].read() == b"weights"
-    gone: Any = {"Objects": [{"Key": f"{folder}/model"}, {"Key": f"{folder}/large"}]}
-    assert "Errors" not in client.delete_objects(Bucket=bucket, Delete=gone)
+    to_delete: Any = {"Objects": [{"Key": f"{folder}/model"}, {"Key": f"{folder}/large"}]}
+    assert "Errors" not in client.delete_objects(Bucket=bucket, Delete=to_delete)
 
 
 @pytest.mark.parametrize(
-    ("own", "other"),
+    ("own_prefix", "other_prefix"),
     [("team-a", "team-ab"), ("team-a", "payroll"), ("team-a/b", "team-a"), ("team-a/b", "team-a/c")],
 )
-async def test_a_key_does_nothing_beside_its_prefix(
-    store: Store, bucket: str, tenant: Callable[[str], Tenant], own: str, other: str
+async def test_key_allows_nothing_outside_its_prefix(
+    store: Store, bucket: str, create_tenant: Callable[[str], Tenant], own_prefix: str, other_prefix: str
 ) -> None:
-    """Not in the folder whose name merely begins alike either; and nothing with the bucket."""
-    one = tenant(own)
-    await one.admit()
-    store.client().put_object(Bucket=bucket, Key=f"{other}/secret", Body=b"theirs")
-    client = store.client(one.key)
-    theirs: Any = {"Bucket": bucket, "Key": f"{other}/secret"}
-    attempts: list[Callable[[], Any]] = [
-        lambda: client.get_object(**theirs),
-        lambda: client.head_object(**theirs),
-        lambda: client.put_object(**theirs, Body=b"mine"),
-        lambda: client.delete_object(**theirs),
-        lambda: client.create_multipart_upload(**theirs),
-        lambda: client.copy_object(Bucket=bucket, Key=f"{own}/copy", CopySource=theirs),
-        lambda: client.list_objects_v2(Bucket=bucket, Prefix=f"{other}/"),
-        lambda: client.list_objects_v2(Bucket=bucket, Prefix=own),
+    """Including a prefix that starts with the same characters, and operations on the bucket."""
+    tenant = create_tenant(own_prefix)
+    await tenant.ensure_user()
+    store.client().put_object(Bucket=bucket, Key=f"{other_prefix}/secret", Body=b"secret")
+    client = store.client(tenant.key)
+    other_object: Any = {"Bucket": bucket, "Key": f"{other_prefix}/secret"}
+    requests: list[Callable[[], Any]] = [
+        lambda: client.get_object(**other_object),
+        lambda: client.head_object(**other_object),
+        lambda: client.put_object(**other_object, Body=b"data"),
+        lambda: client.delete_object(**other_object),
+        lambda: client.create_multipart_upload(**other_object),
+        lambda: client.copy_object(Bucket=bucket, Key=f"{own_prefix}/copy", CopySource=other_object),
+        lambda: client.list_objects_v2(Bucket=bucket, Prefix=f"{other_prefix}/"),
+        lambda: client.list_objects_v2(Bucket=bucket, Prefix=own_prefix),
         lambda: client.list_objects_v2(Bucket=bucket),
         lambda: client.list_object_versions(Bucket=bucket),
         lambda: client.list_multipart_uploads(Bucket=bucket),
         lambda: client.get_bucket_policy(Bucket=bucket),
         lambda: client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"}),
         lambda: client.delete_bucket(Bucket=bucket),
-        lambda: client.create_bucket(Bucket=f"{bucket}-mine"),
+        lambda: client.create_bucket(Bucket=f"{bucket}-new"),
     ]
-    for number, attempt in enumerate(attempts):
-        with pytest.raises(ClientError) as refused:
-            attempt()
-        status = refused.value.response["ResponseMetadata"]["HTTPStatusCode"]
-        assert status == 403, f"attempt {number}: {refused.value}"
-    assert store.client().get_object(**theirs)["Body"].read() == b"theirs"
+    for number, request in enumerate(requests):
+        with pytest.raises(ClientError) as error:
+            request()
+        status = error.value.response["ResponseMetadata"]["HTTPStatusCode"]
+        assert status == 403, f"request {number}: {error.value}"
+    assert store.client().get_object(**other_object)["Body"].read() == b"secret"
 
 
-async def test_a_key_can_t_undo_versioning(
-    store: Store, bucket: str, tenant: Callable[[str], Tenant]
+async def test_key_cannot_delete_versions(
+    store: Store, bucket: str, create_tenant: Callable[[str], Tenant]
 ) -> None:
-    """What a server that was broken into deletes can be brought back."""
+    """Objects that a compromised server deletes can be restored."""
     store.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    one = tenant("team-a")
-    await one.admit()
-    client = store.client(one.key)
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
+    client = store.client(tenant.key)
     version = client.put_object(Bucket=bucket, Key="team-a/model", Body=b"weights")["VersionId"]
     client.delete_object(Bucket=bucket, Key="team-a/model")
     with pytest.raises(ClientError, match="AccessDenied"):
         client.delete_object(Bucket=bucket, Key="team-a/model", VersionId=version)
-    found = store.client().get_object(Bucket=bucket, Key="team-a/model", VersionId=version)
-    assert found["Body"].read() == b"weights"
+    restored = store.client().get_object(Bucket=bucket, Key="team-a/model", VersionId=version)
+    assert restored["Body"].read() == b"weights"
 
 
-async def test_what_is_as_it_should_be_is_not_written_again(tenant: Callable[[str], Tenant]) -> None:
-    one = tenant("team-a")
-    await one.admit()
-    before = await one.user()
+async def test_unchanged_user_and_policy_are_not_written(create_tenant: Callable[[str], Tenant]) -> None:
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
+    before = await tenant.user_info()
     assert before
-    policy_before = await known(one.store, "info-canned-policy", name=one.name, v="2")
-    await one.admit()
-    policy_after = await known(one.store, "info-canned-policy", name=one.name, v="2")
-    assert await one.user() == before
+    policy_before = await admin_info(tenant.store, "info-canned-policy", name=tenant.name, v="2")
+    await tenant.ensure_user()
+    policy_after = await admin_info(tenant.store, "info-canned-policy", name=tenant.name, v="2")
+    assert await tenant.user_info() == before
     assert policy_before
     assert policy_after
     assert policy_after["UpdateDate"] == policy_before["UpdateDate"]
 
 
-async def test_what_others_have_changed_comes_back(tenant: Callable[[str], Tenant]) -> None:
-    """A policy that was widened, a second one given, a user disabled or another secret: all is put right."""
-    one = tenant("team-a")
-    await one.admit()
-    admin = one.store.admin()
-    wide = b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["arn:aws:s3:::*"]}]}'
-    await call(admin, AdminRequest("PUT", "add-canned-policy", {"name": one.name}, wide))
-    both = {"policyName": f"{one.name},readwrite", "userOrGroup": one.key.id, "isGroup": "false"}
-    await call(admin, AdminRequest("PUT", "set-user-or-group-policy", both))
-    await call(admin, AdminRequest("PUT", "set-user-status", {"accessKey": one.key.id, "status": "disabled"}))
-    await one.admit()
-    user = await one.user()
+async def test_drift_is_corrected(create_tenant: Callable[[str], Tenant]) -> None:
+    """A policy with more permissions, a second policy, a disabled user, and another secret."""
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
+    admin = tenant.store.admin()
+    broad = b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["arn:aws:s3:::*"]}]}'
+    await call(admin, AdminRequest("PUT", "add-canned-policy", {"name": tenant.name}, broad))
+    two_policies = {
+        "policyName": f"{tenant.name},readwrite",
+        "userOrGroup": tenant.key.id,
+        "isGroup": "false",
+    }
+    await call(admin, AdminRequest("PUT", "set-user-or-group-policy", two_policies))
+    await call(
+        admin, AdminRequest("PUT", "set-user-status", {"accessKey": tenant.key.id, "status": "disabled"})
+    )
+    await tenant.ensure_user()
+    user = await tenant.user_info()
     assert user
-    assert (user["policyName"], user["status"]) == (one.name, "enabled")
-    assert bucket_policy.same(await one.live_policy(), one.policy)
-    await one.admit(key=AccessKey(one.key.id, "another-secret"))
-    assert one.store.client(AccessKey(one.key.id, "another-secret")).list_objects_v2(
-        Bucket=_bucket(one.policy), Prefix="team-a/"
+    assert (user["policyName"], user["status"]) == (tenant.name, "enabled")
+    assert bucket_policy.is_equivalent(await tenant.observed_policy(), tenant.policy)
+    await tenant.ensure_user(key=AccessKey(tenant.key.id, "another-secret"))
+    assert tenant.store.client(AccessKey(tenant.key.id, "another-secret")).list_objects_v2(
+        Bucket=_bucket(tenant.policy), Prefix="team-a/"
     )
 
 
-async def test_the_policy_follows_the_prefix(bucket: str, tenant: Callable[[str], Tenant]) -> None:
-    one = tenant("team-a")
-    await one.admit()
-    await one.admit(policy=policy(bucket, "team-z"))
-    client = one.store.client(one.key)
+async def test_policy_is_updated_with_prefix(bucket: str, create_tenant: Callable[[str], Tenant]) -> None:
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
+    await tenant.ensure_user(policy=policy(bucket, "team-z"))
+    client = tenant.store.client(tenant.key)
     client.put_object(Bucket=bucket, Key="team-z/a", Body=b"")
     with pytest.raises(ClientError, match="AccessDenied"):
         client.put_object(Bucket=bucket, Key="team-a/a", Body=b"")
 
 
-async def test_a_second_key_takes_over_before_the_first_one_goes(tenant: Callable[[str], Tenant]) -> None:
-    """As a rotation goes: at no moment does neither work."""
-    one = tenant("team-a")
-    await one.admit()
-    second = AccessKey(f"{one.key.id}B", "secret-of-the-second")
-    await one.admit(key=second)
-    for key in (one.key, second):
-        assert one.store.client(key).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
-    await delete_user(one.store.admin(), one.key.id, one.name)
+async def test_new_key_works_before_old_key_is_deleted(create_tenant: Callable[[str], Tenant]) -> None:
+    """As in a rotation: one of the keys works at any time."""
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
+    second = AccessKey(f"{tenant.key.id}B", "secret-of-the-second")
+    await tenant.ensure_user(key=second)
+    for key in (tenant.key, second):
+        assert tenant.store.client(key).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
+    await delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
-        one.store.client(one.key).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
-    assert one.store.client(second).list_objects_v2(Bucket=_bucket(one.policy), Prefix="team-a/")
-    await remove_policy(one.store.admin(), one.name)
-    assert await one.live_policy(), "a policy that a user still has is taken away"
-    await delete_user(one.store.admin(), second.id, one.name)
-    await remove_policy(one.store.admin(), one.name)
-    assert await one.live_policy() is None
+        tenant.store.client(tenant.key).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
+    assert tenant.store.client(second).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
+    await delete_policy(tenant.store.admin(), tenant.name)
+    assert await tenant.observed_policy(), "the policy of an existing user was deleted"
+    await delete_user(tenant.store.admin(), second.id, tenant.name)
+    await delete_policy(tenant.store.admin(), tenant.name)
+    assert await tenant.observed_policy() is None
 
 
-async def test_all_can_be_taken_away_twice(tenant: Callable[[str], Tenant]) -> None:
-    one = tenant("team-a")
-    await one.admit()
+async def test_deletion_is_idempotent(create_tenant: Callable[[str], Tenant]) -> None:
+    tenant = create_tenant("team-a")
+    await tenant.ensure_user()
     for _ in range(2):
-        await delete_user(one.store.admin(), one.key.id, one.name)
-        await remove_policy(one.store.admin(), one.name)
-    assert (await one.user(), await one.live_policy()) == (None, None)
+        await delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
+        await delete_policy(tenant.store.admin(), tenant.name)
+    assert (await tenant.user_info(), await tenant.observed_policy()) == (None, None)
 
 
-async def test_nobody_elses_user_is_touched(store: Store, tenant: Callable[[str], Tenant]) -> None:
-    """The Secret that names the user is in the tenant's namespace: it could name another's, or the administrator."""
-    one, other = tenant("team-a"), tenant("team-b")
-    await other.admit()
-    before = await other.user()
-    for key in (AccessKey(other.key.id, "mine-from-now-on"), other.key, ROOT, AccessKey(ROOT.id, "mine-now")):
-        with pytest.raises(ConfigurationError) as told:
-            await one.admit(key=key)
-        assert told.value.reason is Reason.NAME_CONFLICT
-    with pytest.raises(ConfigurationError, match="was not made for this server"):
-        await delete_user(store.admin(), other.key.id, one.name)
-    assert await other.user() == before
+async def test_users_of_others_are_not_modified(store: Store, create_tenant: Callable[[str], Tenant]) -> None:
+    """A tenant can write the Secret with the user name, and enter another tenant's user or the administrator."""
+    tenant, other = create_tenant("team-a"), create_tenant("team-b")
+    await other.ensure_user()
+    before = await other.user_info()
+    for key in (
+        AccessKey(other.key.id, "new-secret"),
+        other.key,
+        ROOT_KEY,
+        AccessKey(ROOT_KEY.id, "new-secret"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            await tenant.ensure_user(key=key)
+        assert error.value.reason is Reason.NAME_CONFLICT
+    with pytest.raises(ConfigurationError, match="was not created for this server"):
+        await delete_user(store.admin(), other.key.id, tenant.name)
+    assert await other.user_info() == before
     assert store.client(other.key).list_objects_v2(Bucket=_bucket(other.policy), Prefix="team-b/")
 
 
-async def test_a_policy_of_that_name_made_by_others_is_not_touched(tenant: Callable[[str], Tenant]) -> None:
-    """By another cluster's operator, say, for a server of the same name."""
-    one = tenant("team-a")
-    theirs = json.dumps(policy("elsewhere", "team-a")).encode()
-    await call(one.store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": one.name}, theirs))
-    with pytest.raises(ConfigurationError) as told:
-        await one.admit()
-    assert told.value.reason is Reason.NAME_CONFLICT
-    assert bucket_policy.same(await one.live_policy(), policy("elsewhere", "team-a"))
+async def test_existing_policy_of_the_same_name_is_not_modified(
+    create_tenant: Callable[[str], Tenant],
+) -> None:
+    """For example of another cluster's operator, for a server of the same name."""
+    tenant = create_tenant("team-a")
+    existing = json.dumps(policy("elsewhere", "team-a")).encode()
+    await call(
+        tenant.store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": tenant.name}, existing)
+    )
+    with pytest.raises(ConfigurationError) as error:
+        await tenant.ensure_user()
+    assert error.value.reason is Reason.NAME_CONFLICT
+    assert bucket_policy.is_equivalent(await tenant.observed_policy(), policy("elsewhere", "team-a"))
 
 
-async def test_no_server_gets_a_key_to_anothers_place(bucket: str, tenant: Callable[[str], Tenant]) -> None:
-    one = tenant("team-a/mlflow")
-    await one.admit()
+async def test_overlapping_prefix_is_rejected(bucket: str, create_tenant: Callable[[str], Tenant]) -> None:
+    tenant = create_tenant("team-a/mlflow")
+    await tenant.ensure_user()
     for prefix in ("", "team-a", "team-a/mlflow", "team-a/mlflow/1"):
-        thief = tenant(prefix)
-        with pytest.raises(ConfigurationError, match="overlaps") as told:
-            await thief.admit()
-        assert told.value.reason is Reason.NAME_CONFLICT
-        assert await thief.user() is None
-    await tenant("team-a/other").admit()
+        other = create_tenant(prefix)
+        with pytest.raises(ConfigurationError, match="overlap with") as error:
+            await other.ensure_user()
+        assert error.value.reason is Reason.NAME_CONFLICT
+        assert await other.user_info() is None
+    await create_tenant("team-a/other").ensure_user()
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    ("key", "fragment"),
     [
-        (AccessKey(ROOT.id, "wrong-secret"), "refuses the administrator's secret key"),
-        (AccessKey("nobody", "wrong-secret"), "does not know the administrator's access key"),
+        (AccessKey(ROOT_KEY.id, "wrong-secret"), "rejects the administrator's secret key"),
+        (AccessKey("unknown", "wrong-secret"), "does not know the administrator's access key"),
     ],
 )
-async def test_a_wrong_administrators_key_is_told(
-    tenant: Callable[[str], Tenant], key: AccessKey, words: str
+async def test_wrong_administrator_key_is_reported(
+    create_tenant: Callable[[str], Tenant], key: AccessKey, fragment: str
 ) -> None:
-    one = tenant("team-a")
-    with pytest.raises(ConfigurationError, match=words) as told:
-        await ensure_user(one.store.admin(key), one.key, one.name, one.policy)
-    assert told.value.reason is Reason.PROVISIONING_DENIED
-    assert ADMIN_FIELD in told.value.message
-    assert "wrong-secret" not in told.value.message
+    tenant = create_tenant("team-a")
+    with pytest.raises(ConfigurationError, match=fragment) as error:
+        await ensure_user(tenant.store.admin(key), tenant.key, tenant.name, tenant.policy)
+    assert error.value.reason is Reason.PROVISIONING_DENIED
+    assert ADMIN_FIELD in error.value.message
+    assert "wrong-secret" not in error.value.message
 
 
-async def test_a_key_that_is_no_administrators_is_told(tenant: Callable[[str], Tenant]) -> None:
-    one, other = tenant("team-a"), tenant("team-b")
-    await other.admit()
-    with pytest.raises(ConfigurationError, match="admin:CreateUser") as told:
-        await ensure_user(one.store.admin(other.key), one.key, one.name, one.policy)
-    assert told.value.reason is Reason.PROVISIONING_DENIED
+async def test_key_without_admin_permissions_is_reported(create_tenant: Callable[[str], Tenant]) -> None:
+    tenant, other = create_tenant("team-a"), create_tenant("team-b")
+    await other.ensure_user()
+    with pytest.raises(ConfigurationError, match="admin:CreateUser") as error:
+        await ensure_user(tenant.store.admin(other.key), tenant.key, tenant.name, tenant.policy)
+    assert error.value.reason is Reason.PROVISIONING_DENIED
 
 
-ADMINISTRATOR = {
+ADMINISTRATOR_POLICY = {
     "Version": "2012-10-17",
     "Statement": [
         {
@@ -311,21 +326,25 @@ ADMINISTRATOR = {
         }
     ],
 }
-"""As the documentation says."""
+"""The permissions in the documentation."""
 
 
-async def test_an_administrator_need_not_be_root(store: Store, tenant: Callable[[str], Tenant]) -> None:
-    """What the documentation allows it is enough."""
+async def test_administrator_does_not_have_to_be_root(
+    store: Store, create_tenant: Callable[[str], Tenant]
+) -> None:
+    """The permissions in the documentation are sufficient."""
     name, key = f"administrator-{next(_numbers)}", AccessKey("ADMINISTRATOR", "secret-of-administrator")
-    made = AdminRequest("PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR).encode())
-    assert (await call(store.admin(), made)).good
-    await ensure_user(store.admin(), key, name, ADMINISTRATOR)
-    one, admin = tenant("team-a"), store.admin(key)
-    await ensure_user(admin, one.key, one.name, one.policy)
-    await ensure_user(admin, AccessKey(one.key.id, "another-secret"), one.name, one.policy)
-    await delete_user(admin, one.key.id, one.name)
-    await remove_policy(admin, one.name)
-    assert (await one.user(), await one.live_policy()) == (None, None)
+    request = AdminRequest(
+        "PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR_POLICY).encode()
+    )
+    assert (await call(store.admin(), request)).ok
+    await ensure_user(store.admin(), key, name, ADMINISTRATOR_POLICY)
+    tenant, admin = create_tenant("team-a"), store.admin(key)
+    await ensure_user(admin, tenant.key, tenant.name, tenant.policy)
+    await ensure_user(admin, AccessKey(tenant.key.id, "another-secret"), tenant.name, tenant.policy)
+    await delete_user(admin, tenant.key.id, tenant.name)
+    await delete_policy(admin, tenant.name)
+    assert (await tenant.user_info(), await tenant.observed_policy()) == (None, None)
 
 
 def _bucket(document: Object) -> str:

@@ -1,6 +1,6 @@
-"""A real Postgres and a real MinIO behind lines that are slow, fall silent or tear: told, and mended by themselves.
+"""A real Postgres and a real MinIO behind slow, silent and broken connections: reported, and recovered automatically.
 
-Of the time-outs only the length is another.
+Only the lengths of the timeouts differ from production.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,116 +19,125 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
 from tests.contracts.conftest import PINS
-from tests.contracts.minio import ROOT, Store
+from tests.contracts.minio import ROOT_KEY, Store
 from tests.contracts.postgres import Instance
 from tests.contracts.proxies import toxiproxy
-from tests.e2e.toxiproxy import Way
+from tests.e2e.toxiproxy import Proxy
 
 pytestmark = pytest.mark.long_running(
-    reason="each waits for time-outs; tests/unit/clients/test_timeouts.py holds the same sentences to sockets"
+    reason="each test waits for timeouts; tests/unit/clients/test_timeouts.py checks the same messages with sockets"
 )
 
 FIELD = "spec.database.external.host"
-SILENT, TORN = "does not answer in time", "can't be reached"
-SLOW_MS, LIMIT = 4000, 2.0
+TIMEOUT_MESSAGE, UNREACHABLE_MESSAGE = "does not answer in time", "cannot be reached"
+LATENCY_MILLISECONDS, TIMEOUT_SECONDS = 4000, 2.0
 
-Spoil = Callable[[Way], None]
-SPOILT: dict[str, tuple[Spoil, str]] = {
-    "silent": (Way.silent, SILENT),
-    "slow": (lambda way: way.slow(SLOW_MS), SILENT),
-    "torn": (Way.torn, TORN),
+InjectFault = Callable[[Proxy], None]
+FAULTS: dict[str, tuple[InjectFault, str]] = {
+    "silent": (Proxy.drop_data, TIMEOUT_MESSAGE),
+    "slow": (lambda proxy: proxy.add_latency(LATENCY_MILLISECONDS), TIMEOUT_MESSAGE),
+    "reset": (Proxy.reset_connections, UNREACHABLE_MESSAGE),
 }
 
 
 @dataclass(frozen=True)
-class Line:
-    """To both stores."""
+class ProxiedStores:
+    """A database and an object store, their proxies, and the connections through them."""
 
-    base: Way
-    files: Way
+    database_proxy: Proxy
+    store_proxy: Proxy
     database: Connection
     store: Store
 
 
 @pytest.fixture(scope="module")
-def both(instance: Instance, store: Store, test_images: None) -> Iterator[Line]:
-    """By one Toxiproxy."""
+def toxiproxy_stores(instance: Instance, store: Store, test_images: None) -> Iterator[ProxiedStores]:
+    """Both stores behind one Toxiproxy."""
     if not instance.container:
-        pytest.skip("the Postgres is none of ours, so nothing can be put before it")
-    with toxiproxy(PINS["IMAGE_TOXIPROXY"], instance.container, store.container) as found:
-        base, files, database, endpoint = found
-        known = replace(database, database="postgres", username=instance.user, password=instance.password)
-        yield Line(base, files, known, replace(store, endpoint=endpoint))
+        pytest.skip("the tests did not start this Postgres, so no proxy can be put in front of it")
+    with toxiproxy(PINS["IMAGE_TOXIPROXY"], instance.container, store.container) as proxied:
+        database_proxy, store_proxy, database, endpoint = proxied
+        connection = replace(
+            database, database="postgres", username=instance.user, password=instance.password
+        )
+        yield ProxiedStores(database_proxy, store_proxy, connection, replace(store, endpoint=endpoint))
 
 
 @pytest.fixture
-def line(both: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """As good as new, before and after."""
-    monkeypatch.setattr(postgres_session, "_CONNECT_SECONDS", LIMIT)
-    monkeypatch.setattr(s3, "_CONNECT_SECONDS", LIMIT)
-    monkeypatch.setattr(s3, "_READ_SECONDS", LIMIT)
-    monkeypatch.setattr(signed_request, "_LIMIT", signed_request._LIMIT.__class__(total=LIMIT))
-    yield both
-    both.base.mended()
-    both.files.mended()
+def proxied_stores(
+    toxiproxy_stores: ProxiedStores, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ProxiedStores]:
+    """Both stores without faults, and with short timeouts. Removes all faults afterwards."""
+    monkeypatch.setattr(postgres_session, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(signed_request, "_TIMEOUT", signed_request._TIMEOUT.__class__(total=TIMEOUT_SECONDS))
+    yield toxiproxy_stores
+    toxiproxy_stores.database_proxy.remove_toxics()
+    toxiproxy_stores.store_proxy.remove_toxics()
 
 
-@pytest.mark.parametrize("how", SPOILT)
-async def test_a_database_behind_a_bad_line_is_told_and_mends(line: Line, how: str) -> None:
-    """Nothing is left over that would spoil the next look."""
-    spoil, words = SPOILT[how]
-    spoil(line.base)
-    with pytest.raises(TransientError) as told:
-        await inspect(line.database, None, FIELD)
-    assert told.value.reason is Reason.DATABASE_UNREACHABLE
-    assert words in told.value.message
-    line.base.mended()
-    assert (await inspect(line.database, None, FIELD)).encoding == "UTF8"
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_database_fault_is_reported_and_recovered(proxied_stores: ProxiedStores, fault: str) -> None:
+    """A failed session must not affect the next one."""
+    inject_fault, fragment = FAULTS[fault]
+    inject_fault(proxied_stores.database_proxy)
+    with pytest.raises(TransientError) as error:
+        await inspect(proxied_stores.database, None, FIELD)
+    assert error.value.reason is Reason.DATABASE_UNREACHABLE
+    assert fragment in error.value.message
+    proxied_stores.database_proxy.remove_toxics()
+    assert (await inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
 
 
-async def test_a_database_that_falls_silent_amid_a_session_is_told(line: Line) -> None:
-    """Half-open: the connection stays, and nothing comes any more."""
+async def test_database_that_stops_answering_within_session_is_reported(
+    proxied_stores: ProxiedStores,
+) -> None:
+    """The connection stays open, and the database sends no more data."""
 
-    async def ask() -> None:
-        async with postgres_session.session(line.database, None, FIELD, LIMIT) as session:
-            assert await postgres_session.one(session, "SELECT 1") == "1"
-            line.base.silent()
-            await postgres_session.one(session, "SELECT 2")
+    async def query_twice() -> None:
+        async with postgres_session.session(proxied_stores.database, None, FIELD, TIMEOUT_SECONDS) as session:
+            assert await postgres_session.fetch_value(session, "SELECT 1") == "1"
+            proxied_stores.database_proxy.drop_data()
+            await postgres_session.fetch_value(session, "SELECT 2")
 
-    with pytest.raises(TransientError) as told:
-        await ask()
-    assert SILENT in told.value.message
+    with pytest.raises(TransientError) as error:
+        await query_twice()
+    assert TIMEOUT_MESSAGE in error.value.message
 
 
-@pytest.mark.parametrize("how", SPOILT)
-async def test_a_store_behind_a_bad_line_is_told_and_mends(line: Line, how: str) -> None:
-    """By the keys of a server, and by its administrator's."""
-    spoil, words = SPOILT[how]
-    bucket, admin = line.store.bucket(f"line-{how}"), Admin(line.store.endpoint, ROOT, None, FIELD)
-    stores, asked = ObjectStores(), AdminRequest("GET", "list-canned-policies", {})
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_store_fault_is_reported_and_recovered(proxied_stores: ProxiedStores, fault: str) -> None:
+    """With the S3 API and with MinIO's admin API."""
+    inject_fault, fragment = FAULTS[fault]
+    bucket, admin = (
+        proxied_stores.store.bucket(f"line-{fault}"),
+        Admin(proxied_stores.store.endpoint, ROOT_KEY, None, FIELD),
+    )
+    s3_client, request = ObjectStores(), AdminRequest("GET", "list-canned-policies", {})
     try:
-        spoil(line.files)
-        with pytest.raises(TransientError) as told:
-            await stores.ensure_bucket(bucket, create=True)
-        assert told.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
-        assert words in told.value.message
-        with pytest.raises(TransientError) as told:
-            await minio_api.call(admin, asked)
-        assert words in told.value.message
-        line.files.mended()
-        await stores.ensure_bucket(bucket, create=True)
-        assert (await minio_api.call(admin, asked)).good
+        inject_fault(proxied_stores.store_proxy)
+        with pytest.raises(TransientError) as error:
+            await s3_client.ensure_bucket(bucket, create=True)
+        assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+        assert fragment in error.value.message
+        with pytest.raises(TransientError) as error:
+            await minio_api.call(admin, request)
+        assert fragment in error.value.message
+        proxied_stores.store_proxy.remove_toxics()
+        await s3_client.ensure_bucket(bucket, create=True)
+        assert (await minio_api.call(admin, request)).ok
     finally:
-        stores.close()
+        s3_client.close()
 
 
-async def test_a_line_that_is_merely_slow_is_no_fault(line: Line) -> None:
-    """Another continent is some tenths of a second away."""
-    line.base.slow(150)
-    line.files.slow(300)
-    stores = ObjectStores()
+async def test_moderate_latency_is_no_fault(proxied_stores: ProxiedStores) -> None:
+    """A round trip to another continent takes some tenths of a second."""
+    proxied_stores.database_proxy.add_latency(150)
+    proxied_stores.store_proxy.add_latency(300)
+    s3_client = ObjectStores()
     try:
-        assert (await inspect(line.database, None, FIELD)).encoding == "UTF8"
-        assert await stores.ensure_bucket(line.store.bucket("line-far"), create=True)
+        assert (await inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
+        assert await s3_client.ensure_bucket(proxied_stores.store.bucket("line-far"), create=True)
     finally:
-        stores.close()
+        s3_client.close()

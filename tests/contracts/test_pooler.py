@@ -1,4 +1,4 @@
-"""A real PgBouncer that lends sessions by the transaction, before a real Postgres."""
+"""A real PgBouncer in transaction pooling mode, in front of a real Postgres."""
 
 import subprocess
 from collections.abc import Iterator
@@ -20,69 +20,71 @@ FIELD = "spec.database.external.host"
 
 
 @pytest.fixture(scope="module")
-def pooled(instance: Instance, test_images: None) -> Iterator[Connection]:
-    """A database of a user's own, by the pooler."""
+def pooled_connection(instance: Instance, test_images: None) -> Iterator[Connection]:
+    """A connection through the pooler to a database that the user owns."""
     if not instance.container:
-        pytest.skip("the Postgres is none of ours, so no pooler can be put before it")
+        pytest.skip("the tests did not start this Postgres, so no pooler can be put in front of it")
     instance.query(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{PASSWORD}'")
     instance.query(f'CREATE DATABASE pooled OWNER "{USER}" TEMPLATE template0')
-    with pgbouncer(PINS["IMAGE_PGBOUNCER"], instance.container, {USER: PASSWORD}) as found:
-        yield replace(found, database="pooled", username=USER, password=PASSWORD)
+    with pgbouncer(PINS["IMAGE_PGBOUNCER"], instance.container, {USER: PASSWORD}) as pooler:
+        yield replace(pooler, database="pooled", username=USER, password=PASSWORD)
 
 
-async def test_the_operator_sees_the_database_through_it(instance: Instance, pooled: Connection) -> None:
-    """The same as without; again and again, by whichever session is lent."""
+async def test_database_can_be_inspected_through_pooler(
+    instance: Instance, pooled_connection: Connection
+) -> None:
+    """Repeatedly, with any session of the pool, and with the same result as without pooler."""
     direct = await inspect(instance.connection(USER, PASSWORD, "pooled"), None, FIELD)
     for _ in range(3):
-        seen = await inspect(pooled, None, FIELD)
-        assert (seen.encoding, seen.obstacle) == ("UTF8", None)
-        assert seen.identity.partition("#")[2] == direct.identity.partition("#")[2]
+        state = await inspect(pooled_connection, None, FIELD)
+        assert (state.encoding, state.obstacle) == ("UTF8", None)
+        assert state.identity.partition("#")[2] == direct.identity.partition("#")[2]
 
 
 @pytest.mark.parametrize(
-    ("changed", "reason", "words"),
+    ("changes", "reason", "fragment"),
     [
         ({"password": "wrong"}, Reason.DATABASE_AUTHENTICATION_FAILED, "auth_query"),
-        ({"username": "stranger"}, Reason.DATABASE_AUTHENTICATION_FAILED, "auth_query"),
+        ({"username": "unknown"}, Reason.DATABASE_AUTHENTICATION_FAILED, "auth_query"),
         ({"database": "missing"}, Reason.DATABASE_AUTHENTICATION_FAILED, "no such database"),
         (
             {"options": (("options", "-c search_path=other"),)},
             Reason.DATABASE_UNREACHABLE,
             "ignore_startup_parameters",
         ),
-        ({"options": (("sslmode", "require"),)}, Reason.DATABASE_UNREACHABLE, "speaks no TLS"),
+        ({"options": (("sslmode", "require"),)}, Reason.DATABASE_UNREACHABLE, "does not support TLS"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-async def test_what_it_refuses_is_told_as_often_as_it_is_asked(
-    pooled: Connection, changed: dict[str, object], reason: Reason, words: str
+async def test_error_of_pooler_is_reported_repeatedly(
+    pooled_connection: Connection, changes: dict[str, object], reason: Reason, fragment: str
 ) -> None:
-    """The second time from its memory of the first, for which it must not take longer than we wait."""
+    """The pooler caches the first error. The second attempt must get it before the timeout."""
     for _ in range(2):
-        with pytest.raises(ReconcileError) as told:
-            await inspect(replace(pooled, **changed), None, FIELD)  # type: ignore[arg-type]
-        assert isinstance(told.value, ConfigurationError)
-        assert told.value.reason is reason
-        assert words in told.value.message
+        with pytest.raises(ReconcileError) as error:
+            await inspect(replace(pooled_connection, **changes), None, FIELD)  # type: ignore[arg-type]
+        assert isinstance(error.value, ConfigurationError)
+        assert error.value.reason is reason
+        assert fragment in error.value.message
 
 
-async def test_migrations_wait_for_each_other_and_leave_no_lock_in_the_pool(
-    instance: Instance, pooled: Connection
+async def test_concurrent_migrations_wait_and_release_their_lock(
+    instance: Instance, pooled_connection: Connection
 ) -> None:
-    """The very program of the migration's Job, twice at once. Its role's time-outs can't take the lock away."""
+    """Runs the script of the migration Job twice at once. Timeouts of the role must not release the lock."""
     for setting in ("idle_in_transaction_session_timeout", "lock_timeout"):
         instance.query(f"ALTER ROLE \"{USER}\" SET {setting} = '2s'")
-    running = [_migration(pooled) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    assert all("schema is at" in each for each in said)
+    processes = [_start_migration(pooled_connection) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert all("schema is at" in output for output in outputs)
     assert instance.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
-    assert (await inspect(pooled, None, FIELD)).revision is not None
+    assert (await inspect(pooled_connection, None, FIELD)).revision is not None
 
 
-def _migration(pooled: Connection) -> "subprocess.Popen[str]":
-    """In MLflow's image, on this machine's network, where the pooler is."""
-    uri = pooled.with_keepalives().sqlalchemy()
+def _start_migration(pooled_connection: Connection) -> "subprocess.Popen[str]":
+    """Start the migration script in MLflow's image, on the host network, where the pooler listens."""
+    uri = pooled_connection.with_keepalives().sqlalchemy_uri()
     command = ("docker", "run", "--rm", "--network", "host", "-e", "HOME=/tmp")
     return subprocess.Popen(
         (

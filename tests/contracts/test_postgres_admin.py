@@ -1,4 +1,4 @@
-"""Databases and roles made for servers, by an administrator who is no superuser."""
+"""Databases and roles for servers, created by an administrator who is not a superuser."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg.sql import SQL, Composed
 
 from mlflow_operator.clients.postgres import admin as postgres_admin
-from mlflow_operator.clients.postgres.admin import delete_login, drop, ensure_login, provision
+from mlflow_operator.clients.postgres.admin import delete_login, deprovision, ensure_login, provision
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
@@ -26,8 +26,8 @@ from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.contracts.postgres import Instance
 
 FIELD = "spec.database.provision"
-HIDDEN = "in-no-log-ever"
-TRAP = """
+PASSWORD = "must-not-be-logged"
+SHADOW_PG_ROLES = """
 CREATE TABLE public.caught (name text);
 CREATE FUNCTION public.trap() RETURNS boolean LANGUAGE plpgsql SECURITY INVOKER AS
     'BEGIN INSERT INTO public.caught VALUES (session_user); RETURN true; END';
@@ -41,285 +41,287 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def admin(instance: Instance) -> Connection:
-    """May make roles and databases, and nothing else."""
-    return instance.make_admin(f"admin-{len(instance.roles())}", "secret")
+    """An administrator with only CREATEROLE and CREATEDB."""
+    return instance.create_admin(f"admin-{len(instance.role_names())}", "secret")
 
 
 @pytest.fixture
 def plan(instance: Instance, admin: Connection) -> Iterator[DatabasePlan]:
-    """For a server of its own."""
-    made = _plan(f"server-{next(_numbers)}-{len(instance.roles())}")
-    yield made
-    asyncio.run(drop(admin, None, made, FIELD))
-    assert made.database not in instance.databases()
-    assert not instance.roles() & {made.role, *made.logins}
+    """The plan for a new server. Deletes the database and the roles afterwards."""
+    plan = _plan(f"server-{next(_numbers)}-{len(instance.role_names())}")
+    yield plan
+    asyncio.run(deprovision(admin, None, plan, FIELD))
+    assert plan.database not in instance.database_oids()
+    assert not instance.role_names() & {plan.role, *plan.logins}
 
 
 def _plan(name: str) -> DatabasePlan:
     owner = ServerRef(name, "team", "uid")
-    derived = provisioning.derived_name(owner)
-    return DatabasePlan(derived, derived, 20, provisioning.marker(owner, "cluster-1"))
+    name = provisioning.derived_name(owner)
+    return DatabasePlan(name, name, 20, provisioning.marker(owner, "cluster-1"))
 
 
-def login_of(plan: DatabasePlan, which: int = 0, password: str = HIDDEN) -> Login:
-    """One of the two."""
-    return Login(plan.logins[which], password)
+def login_of(plan: DatabasePlan, index: int = 0, password: str = PASSWORD) -> Login:
+    """One of the two logins of a plan."""
+    return Login(plan.logins[index], password)
 
 
-def who(login: Login) -> dict[str, str]:
-    """As a session takes it."""
+def login_parameters(login: Login) -> dict[str, str]:
+    """The login as arguments of `Instance.session`."""
     return {"user": login.name, "password": login.password}
 
 
-async def test_the_login_has_a_database_that_its_role_owns(
+async def test_login_can_use_database_owned_by_its_role(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """UTF8, sorted the same on every machine, letters told beyond ASCII; MLflow's tables can be made."""
+    """Encoding UTF8, sorted by code point, with known letters beyond ASCII. The login can create MLflow's tables."""
     login = login_of(plan)
     await provision(admin, None, plan, login, FIELD)
     state = await inspect(instance.connection(login.name, login.password, plan.database), None, FIELD)
     assert (state.encoding, state.obstacle) == ("UTF8", None)
 
-    instance.query("CREATE TABLE experiments (name text)", database=plan.database, **who(login))
-    asked = "SELECT tableowner FROM pg_tables WHERE tablename = 'experiments'"
-    assert instance.query(asked, database=plan.database) == [(plan.role,)]
+    instance.query("CREATE TABLE experiments (name text)", database=plan.database, **login_parameters(login))
+    query = "SELECT tableowner FROM pg_tables WHERE tablename = 'experiments'"
+    assert instance.query(query, database=plan.database) == [(plan.role,)]
     letters = "SELECT 'É' ILIKE 'é', 'Z' < 'a'"
-    assert instance.query(letters, database=plan.database, **who(login)) == [(True, True)]
-    asked = "SELECT datconnlimit, pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
-    assert instance.query(asked, (plan.database,)) == [(20, plan.role)]
+    assert instance.query(letters, database=plan.database, **login_parameters(login)) == [(True, True)]
+    query = "SELECT datconnlimit, pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    assert instance.query(query, (plan.database,)) == [(20, plan.role)]
 
 
-async def test_nobody_else_gets_in(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
-    """Neither strangers nor another server's login, nor the owner itself, who has no password."""
+async def test_other_logins_cannot_connect(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
+    """Neither other users nor another server's login. The owner itself cannot log in."""
     await provision(admin, None, plan, login_of(plan), FIELD)
     other = _plan(f"other-of-{plan.role}"[:40])
     await provision(admin, None, other, login_of(other), FIELD)
     try:
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            instance.session(plan.database, **who(login_of(other)))
+            instance.session(plan.database, **login_parameters(login_of(other)))
     finally:
-        await drop(admin, None, other, FIELD)
-    asked = "SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = ANY(%s)"
-    rights = instance.query(asked, ([plan.role, plan.logins[0]],))
-    assert sorted(rights) == [(False, False, False, False), (True, False, False, False)]
-    asked = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"
-    [(rights_of_schema,)] = instance.query(asked, database=plan.database)
-    assert not [entry for entry in rights_of_schema.strip("{}").split(",") if entry.startswith("=")]
+        await deprovision(admin, None, other, FIELD)
+    query = "SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = ANY(%s)"
+    attributes = instance.query(query, ([plan.role, plan.logins[0]],))
+    assert sorted(attributes) == [(False, False, False, False), (True, False, False, False)]
+    query = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"
+    [(schema_privileges,)] = instance.query(query, database=plan.database)
+    assert not [entry for entry in schema_privileges.strip("{}").split(",") if entry.startswith("=")]
 
 
-async def test_to_provision_again_changes_nothing_but_what_differs(
+async def test_provision_applies_only_changes(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """The data stays; another limit and another password are taken."""
+    """The data does not change. A new connection limit and a new password are applied."""
     await provision(admin, None, plan, login_of(plan), FIELD)
-    instance.query("CREATE TABLE kept ()", database=plan.database, **who(login_of(plan)))
-    before = instance.databases()
-    later = replace(plan, connection_limit=33)
-    await provision(admin, None, later, login_of(plan, password="another"), FIELD)
-    assert instance.databases() == before
+    instance.query("CREATE TABLE kept ()", database=plan.database, **login_parameters(login_of(plan)))
+    before = instance.database_oids()
+    changed = replace(plan, connection_limit=33)
+    await provision(admin, None, changed, login_of(plan, password="another"), FIELD)
+    assert instance.database_oids() == before
     instance.query("TABLE kept", database=plan.database, user=plan.logins[0], password="another")
-    asked = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
-    assert instance.query(asked, (plan.database,)) == [(33,)]
+    query = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
+    assert instance.query(query, (plan.database,)) == [(33,)]
 
 
-async def test_it_goes_on_wherever_it_was_cut_off(
+async def test_provision_resumes_after_operator_crash(
     instance: Instance, admin: Connection, plan: DatabasePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator dies before each of its statements in turn; the next attempt finds its own, and finishes."""
-    carry_out = postgres_admin._Administration.do
-    left = 0
+    """The operator crashes before each of its statements in turn; the next attempt finds its objects and completes."""
+    original_execute = postgres_admin._AdminSession.execute
+    statements_left = 0
 
-    class DeadError(Exception):
+    class CrashError(Exception):
         pass
 
-    async def do(self: Any, statement: SQL | Composed) -> None:
-        nonlocal left
-        if left == 0:
-            raise DeadError
-        left -= 1
-        await carry_out(self, statement)
+    async def execute(self: Any, statement: SQL | Composed) -> None:
+        nonlocal statements_left
+        if statements_left == 0:
+            raise CrashError
+        statements_left -= 1
+        await original_execute(self, statement)
 
     for allowed in itertools.count():
-        left = allowed
+        statements_left = allowed
         with monkeypatch.context() as patch:
-            patch.setattr(postgres_admin._Administration, "do", do)
+            patch.setattr(postgres_admin._AdminSession, "execute", execute)
             try:
                 await provision(admin, None, plan, login_of(plan), FIELD)
-            except DeadError:
+            except CrashError:
                 pass
             else:
                 break
         await provision(admin, None, plan, login_of(plan), FIELD)
-        instance.query("SELECT 1", database=plan.database, **who(login_of(plan)))
-        await drop(admin, None, plan, FIELD)
+        instance.query("SELECT 1", database=plan.database, **login_parameters(login_of(plan)))
+        await deprovision(admin, None, plan, FIELD)
     assert allowed > 10
 
 
-async def test_other_peoples_names_are_left_alone(instance: Instance, admin: Connection) -> None:
-    """A database, an owner and a login of that name, each made by somebody else, and what another server has."""
-    plan = _plan(f"taken-{len(instance.roles())}")
+async def test_existing_objects_of_others_are_not_modified(instance: Instance, admin: Connection) -> None:
+    """A database, an owner and a login with the same name, created by someone else, and objects of another server."""
+    plan = _plan(f"taken-{len(instance.role_names())}")
     login = login_of(plan)
 
-    async def refused(word: str) -> None:
-        for attempt in (provision(admin, None, plan, login, FIELD), drop(admin, None, plan, FIELD)):
-            with pytest.raises(ConfigurationError) as refusal:
+    async def assert_conflict(object_type: str) -> None:
+        for attempt in (provision(admin, None, plan, login, FIELD), deprovision(admin, None, plan, FIELD)):
+            with pytest.raises(ConfigurationError) as error:
                 await attempt
-            assert refusal.value.reason is Reason.NAME_CONFLICT
-            assert f"{word}Name" in refusal.value.message
-            assert "left alone" in refusal.value.message
+            assert error.value.reason is Reason.NAME_CONFLICT
+            assert f"{object_type}Name" in error.value.message
+            assert "does not modify it" in error.value.message
 
     instance.query(f'CREATE DATABASE "{plan.database}"')
-    before = instance.databases()
-    await refused("database")
-    assert instance.databases() == before
+    before = instance.database_oids()
+    await assert_conflict("database")
+    assert instance.database_oids() == before
     instance.query(f'DROP DATABASE "{plan.database}"')
-    await drop(admin, None, plan, FIELD)
+    await deprovision(admin, None, plan, FIELD)
 
     for name in (plan.role, login.name):
         instance.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD 'theirs'")
-        await refused("role")
+        await assert_conflict("role")
         instance.query("SELECT 1", user=name, password="theirs")
         instance.query(f'DROP ROLE "{name}"')
-        await drop(admin, None, plan, FIELD)
+        await deprovision(admin, None, plan, FIELD)
 
-    elsewhere = replace(plan, marker=provisioning.marker(ServerRef("taken", "team", "uid"), "cluster-2"))
-    await provision(admin, None, elsewhere, login, FIELD)
-    await refused("role")
-    await drop(admin, None, elsewhere, FIELD)
+    other_cluster = replace(plan, marker=provisioning.marker(ServerRef("taken", "team", "uid"), "cluster-2"))
+    await provision(admin, None, other_cluster, login, FIELD)
+    await assert_conflict("role")
+    await deprovision(admin, None, other_cluster, FIELD)
 
 
-async def test_the_way_out_of_a_name_conflict_works(
+async def test_statement_in_name_conflict_message_resolves_it(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """The statement in the message makes it ours: a cluster built anew takes its databases back."""
+    """The statement assigns the object to this server, for example after the cluster was rebuilt."""
     before = replace(plan, marker=provisioning.marker(ServerRef("server", "team", "uid"), "cluster-before"))
     await provision(admin, None, before, login_of(before), FIELD)
-    instance.query("CREATE TABLE kept ()", database=plan.database, **who(login_of(plan)))
+    instance.query("CREATE TABLE kept ()", database=plan.database, **login_parameters(login_of(plan)))
     for _ in range(3):
-        with pytest.raises(ConfigurationError) as refusal:
+        with pytest.raises(ConfigurationError) as error:
             await provision(admin, None, plan, login_of(plan), FIELD)
-        statement = refusal.value.message.partition("say so there: ")[2].rstrip(".")
+        statement = error.value.message.partition("execute there: ")[2].rstrip(".")
         instance.query(statement)
     await provision(admin, None, plan, login_of(plan), FIELD)
-    instance.query("TABLE kept", database=plan.database, **who(login_of(plan)))
+    instance.query("TABLE kept", database=plan.database, **login_parameters(login_of(plan)))
 
 
 @pytest.mark.parametrize(
-    ("rights", "words"),
+    ("attributes", "fragment"),
     [
-        ("CREATEROLE", "may not make databases"),
-        ("CREATEDB", "may not make roles"),
-        ("", "may not make roles"),
+        ("CREATEROLE", "is not allowed to create databases"),
+        ("CREATEDB", "is not allowed to create roles"),
+        ("", "is not allowed to create roles"),
     ],
 )
-async def test_an_administrator_without_the_rights_is_told_which(
-    instance: Instance, plan: DatabasePlan, rights: str, words: str
+async def test_missing_attribute_of_administrator_is_reported(
+    instance: Instance, plan: DatabasePlan, attributes: str, fragment: str
 ) -> None:
-    """With the way to give them, and before anything is made that would be in the way of a better one."""
-    poor = instance.make_admin(f"poor-{len(instance.roles())}", "secret", rights)
-    with pytest.raises(ConfigurationError) as refusal:
-        await provision(poor, None, plan, login_of(plan), FIELD)
-    assert refusal.value.reason is Reason.PROVISIONING_DENIED
-    assert words in refusal.value.message
-    assert "ALTER ROLE … CREATE" in refusal.value.message
-    assert plan.role not in instance.roles(), "half of it was made"
+    """The message says how to grant it. Nothing is created that another administrator could not manage."""
+    limited = instance.create_admin(f"limited-{len(instance.role_names())}", "secret", attributes)
+    with pytest.raises(ConfigurationError) as error:
+        await provision(limited, None, plan, login_of(plan), FIELD)
+    assert error.value.reason is Reason.PROVISIONING_DENIED
+    assert fragment in error.value.message
+    assert "ALTER ROLE … CREATE" in error.value.message
+    assert plan.role not in instance.role_names(), "the owner was created"
 
 
-async def test_an_administrators_wrong_password_is_told(
+async def test_wrong_password_of_administrator_is_reported(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """By the field that names its Secret."""
-    with pytest.raises(ConfigurationError) as refusal:
+    """The message names the field that references the Secret."""
+    with pytest.raises(ConfigurationError) as error:
         await provision(replace(admin, password="wrong"), None, plan, login_of(plan), FIELD)
-    assert refusal.value.reason is Reason.DATABASE_AUTHENTICATION_FAILED
-    assert f"the Secret that {FIELD}.adminSecretRef names" in refusal.value.message
+    assert error.value.reason is Reason.DATABASE_AUTHENTICATION_FAILED
+    assert f"the Secret referenced by {FIELD}.adminSecretRef" in error.value.message
 
 
-async def test_another_administrator_is_told_how_to_take_over(instance: Instance, plan: DatabasePlan) -> None:
-    """From Postgres 16 on only who made a role may act as it; before, anybody with CREATEROLE may."""
-    first = instance.make_admin(f"first-{len(instance.roles())}", "secret")
-    second = instance.make_admin(f"second-{len(instance.roles())}", "secret")
+async def test_message_says_how_to_change_the_administrator(instance: Instance, plan: DatabasePlan) -> None:
+    """In Postgres 16 and later only the creator of a role may act as it, before that every role with CREATEROLE."""
+    first = instance.create_admin(f"first-{len(instance.role_names())}", "secret")
+    second = instance.create_admin(f"second-{len(instance.role_names())}", "secret")
     await provision(first, None, plan, login_of(plan), FIELD)
     if instance.query("SHOW server_version_num")[0][0] < "160000":
         await provision(second, None, plan, login_of(plan), FIELD)
         return
-    with pytest.raises(ConfigurationError) as refusal:
+    with pytest.raises(ConfigurationError) as error:
         await provision(second, None, plan, login_of(plan), FIELD)
-    assert refusal.value.reason is Reason.PROVISIONING_DENIED
-    assert "WITH ADMIN OPTION" in refusal.value.message
+    assert error.value.reason is Reason.PROVISIONING_DENIED
+    assert "WITH ADMIN OPTION" in error.value.message
     for role in (plan.role, plan.logins[0]):
         instance.query(f'GRANT "{role}" TO "{second.username}" WITH ADMIN OPTION')
     await provision(second, None, plan, login_of(plan), FIELD)
-    await drop(second, None, plan, FIELD)
+    await deprovision(second, None, plan, FIELD)
 
 
-async def test_one_login_takes_the_others_place(
-    instance: Instance, admin: Connection, plan: DatabasePlan
-) -> None:
-    """Both work for a while, on the same tables; then the first is out, its session too, and nothing of it is lost."""
+async def test_logins_can_be_exchanged(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
+    """Both logins use the same tables. Then the first one is deleted, its session ends, and its objects stay."""
     first, second = login_of(plan), login_of(plan, 1, "second")
     await provision(admin, None, plan, first, FIELD)
-    instance.query("CREATE TABLE runs (id int)", database=plan.database, **who(first))
-    instance.query("RESET ROLE; SET ROLE NONE; CREATE SCHEMA own", database=plan.database, **who(first))
+    instance.query("CREATE TABLE runs (id int)", database=plan.database, **login_parameters(first))
+    instance.query(
+        "RESET ROLE; SET ROLE NONE; CREATE SCHEMA own", database=plan.database, **login_parameters(first)
+    )
     await ensure_login(admin, None, plan, second, FIELD)
-    instance.query("ALTER TABLE runs ADD COLUMN name text", database=plan.database, **who(second))
-    instance.query("INSERT INTO runs VALUES (1)", database=plan.database, **who(first))
+    instance.query(
+        "ALTER TABLE runs ADD COLUMN name text", database=plan.database, **login_parameters(second)
+    )
+    instance.query("INSERT INTO runs VALUES (1)", database=plan.database, **login_parameters(first))
 
-    with closing(instance.session(plan.database, **who(first))) as held:
+    with closing(instance.session(plan.database, **login_parameters(first))) as session:
         await delete_login(admin, None, plan, first.name, FIELD)
         with pytest.raises(psycopg.OperationalError):
-            held.execute("SELECT 1")
+            session.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="authentication failed"):
-        instance.session(plan.database, **who(first))
-    assert instance.query("SELECT id FROM runs", database=plan.database, **who(second)) == [(1,)]
-    instance.query("CREATE TABLE own.more ()", database=plan.database, **who(second))
+        instance.session(plan.database, **login_parameters(first))
+    assert instance.query("SELECT id FROM runs", database=plan.database, **login_parameters(second)) == [(1,)]
+    instance.query("CREATE TABLE own.more ()", database=plan.database, **login_parameters(second))
     await delete_login(admin, None, plan, first.name, FIELD)
-    assert first.name not in instance.roles()
+    assert first.name not in instance.role_names()
 
 
-async def test_dropped_is_dropped_and_nothing_else_is(
+async def test_deprovision_deletes_only_own_objects(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """With sessions open; once more is fine; what was there before is there."""
-    roles, databases = instance.roles(), instance.databases()
+    """Also with open sessions. Deprovisioning again does nothing."""
+    roles, databases = instance.role_names(), instance.database_oids()
     await provision(admin, None, plan, login_of(plan), FIELD)
     await ensure_login(admin, None, plan, login_of(plan, 1), FIELD)
-    with closing(instance.session(plan.database, **who(login_of(plan)))):
-        await drop(admin, None, plan, FIELD)
-    assert (instance.roles(), instance.databases()) == (roles, databases)
-    await drop(admin, None, plan, FIELD)
+    with closing(instance.session(plan.database, **login_parameters(login_of(plan)))):
+        await deprovision(admin, None, plan, FIELD)
+    assert (instance.role_names(), instance.database_oids()) == (roles, databases)
+    await deprovision(admin, None, plan, FIELD)
 
 
-async def test_a_lost_database_is_not_replaced_by_an_empty_one(
+async def test_lost_database_is_not_replaced_by_an_empty_one(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """Unless that is asked for."""
+    """Unless `create` is set."""
     await provision(admin, None, plan, login_of(plan), FIELD)
     instance.query(f'DROP DATABASE "{plan.database}"')
     for attempt in (
-        provision(admin, None, plan, login_of(plan), FIELD, anew=False),
+        provision(admin, None, plan, login_of(plan), FIELD, create=False),
         ensure_login(admin, None, plan, login_of(plan), FIELD),
     ):
-        with pytest.raises(ConfigurationError) as refusal:
+        with pytest.raises(ConfigurationError) as error:
             await attempt
-        assert refusal.value.reason is Reason.DATABASE_LOST
+        assert error.value.reason is Reason.DATABASE_LOST
     await provision(admin, None, plan, login_of(plan), FIELD)
 
 
-async def test_an_owner_can_set_the_administrator_no_trap(
+async def test_search_path_of_owner_does_not_affect_administrator(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """Whoever owns a database may put functions and tables of his own where Postgres' are looked for."""
+    """The owner of a database can shadow Postgres' functions and tables, which the administrator would then execute."""
     login = login_of(plan)
     await provision(admin, None, plan, login, FIELD)
     instance.query(
-        TRAP + f'ALTER DATABASE "{plan.database}" SET search_path TO public, pg_catalog',
+        SHADOW_PG_ROLES + f'ALTER DATABASE "{plan.database}" SET search_path TO public, pg_catalog',
         (),
         plan.database,
-        **who(login),
+        **login_parameters(login),
     )
-    fooled = "SELECT rolsuper FROM pg_roles"
-    assert instance.query(fooled, database=plan.database, user=admin.username, password=admin.password)
+    shadowed = "SELECT rolsuper FROM pg_roles"
+    assert instance.query(shadowed, database=plan.database, user=admin.username, password=admin.password)
     assert instance.query("TABLE public.caught", database=plan.database) == [(admin.username,)]
     instance.query("DELETE FROM public.caught", database=plan.database)
 
@@ -328,17 +330,17 @@ async def test_an_owner_can_set_the_administrator_no_trap(
     assert instance.query("TABLE public.caught", database=plan.database) == []
 
 
-async def test_many_are_made_at_a_time(instance: Instance, admin: Connection) -> None:
-    """Ten servers that come at once."""
+async def test_concurrent_provisioning(instance: Instance, admin: Connection) -> None:
+    """Ten servers are created at the same time."""
     plans = [_plan(f"crowd-{number}") for number in range(10)]
-    await asyncio.gather(*(provision(admin, None, each, login_of(each), FIELD) for each in plans))
-    assert {each.database for each in plans} <= set(instance.databases())
-    await asyncio.gather(*(drop(admin, None, each, FIELD) for each in plans))
-    assert not {each.database for each in plans} & set(instance.databases())
+    await asyncio.gather(*(provision(admin, None, plan, login_of(plan), FIELD) for plan in plans))
+    assert {plan.database for plan in plans} <= set(instance.database_oids())
+    await asyncio.gather(*(deprovision(admin, None, plan, FIELD) for plan in plans))
+    assert not {plan.database for plan in plans} & set(instance.database_oids())
 
 
-def _cut(text: str, longest: int) -> str:
-    return text.encode()[:longest].decode(errors="ignore")
+def _truncate(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")
 
 
 _NAMES = st.one_of(
@@ -363,7 +365,10 @@ _NAMES = st.one_of(
 )
 _PLANS = st.builds(
     lambda database, role, marked: DatabasePlan(
-        _cut(database, provisioning.LONGEST_DATABASE), _cut(role, provisioning.LONGEST_ROLE), 5, marked
+        _truncate(database, provisioning.MAX_IDENTIFIER_BYTES),
+        _truncate(role, provisioning.MAX_ROLE_BYTES),
+        5,
+        marked,
     ),
     _NAMES,
     _NAMES,
@@ -373,75 +378,73 @@ _PLANS = st.builds(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=_PLANS, password=_NAMES)
-def test_hostile_names_are_names_and_nothing_more(
-    instance: Instance, admin: Connection, plan: DatabasePlan, password: str
-) -> None:
-    """Whatever they hold: the database and the roles are called so, and no other comes or goes."""
-    roles, databases = instance.roles(), instance.databases()
+def test_names_are_quoted(instance: Instance, admin: Connection, plan: DatabasePlan, password: str) -> None:
+    """The database and the roles get exactly these names, and no other objects are created or dropped."""
+    roles, databases = instance.role_names(), instance.database_oids()
     login = Login(plan.logins[0], password)
-    # names that Postgres keeps for itself, or has already
+    # Names that Postgres reserves, or that exist already.
     assume(not plan.role.startswith("pg_") and plan.role not in roles and plan.database not in databases)
 
-    async def made() -> None:
+    async def provision_and_inspect() -> None:
         await provision(admin, None, plan, login, FIELD)
         await inspect(instance.connection(login.name, login.password, plan.database), None, FIELD)
 
     try:
-        asyncio.run(made())
-        assert set(instance.databases()) - set(databases) == {plan.database}
-        assert instance.roles() - roles == {plan.role, login.name}
+        asyncio.run(provision_and_inspect())
+        assert set(instance.database_oids()) - set(databases) == {plan.database}
+        assert instance.role_names() - roles == {plan.role, login.name}
     finally:
-        asyncio.run(drop(admin, None, plan, FIELD))
-    assert (instance.roles(), instance.databases()) == (roles, databases)
+        asyncio.run(deprovision(admin, None, plan, FIELD))
+    assert (instance.role_names(), instance.database_oids()) == (roles, databases)
 
 
-DIRTY = """
+CREATE_TABLE_FOR_AUTOVACUUM = """
 CREATE TABLE public.dirty (n int) WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
 INSERT INTO public.dirty SELECT generate_series(1, 300000);
 DELETE FROM public.dirty;
 """
-"""Work for Postgres' own autovacuum that takes minutes."""
+"""Gives autovacuum work for minutes."""
 
 
-async def test_postgres_own_work_keeps_no_database_from_going(
+async def test_autovacuum_does_not_block_deprovision(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """No user's session may be ended to make room but those of its own; autovacuum belongs to nobody."""
+    """The operator may terminate only sessions of the server's logins, and autovacuum does not run as one of them."""
     await provision(admin, None, plan, login_of(plan), FIELD)
-    instance.query(DIRTY, database=plan.database)
+    instance.query(CREATE_TABLE_FOR_AUTOVACUUM, database=plan.database)
     instance.query("ALTER SYSTEM SET autovacuum_naptime = 1")
     instance.query("SELECT pg_reload_conf()")
     try:
         deadline = time.monotonic() + 90
-        working = (
+        autovacuum_workers = (
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = %s"
         )
-        while instance.query(working, [plan.database]) == [(0,)]:
-            assert time.monotonic() < deadline, "autovacuum never came"
+        while instance.query(autovacuum_workers, [plan.database]) == [(0,)]:
+            assert time.monotonic() < deadline, "autovacuum did not start"
             await asyncio.sleep(0.1)
-        await drop(admin, None, plan, FIELD)
+        await deprovision(admin, None, plan, FIELD)
     finally:
         instance.query("ALTER SYSTEM RESET autovacuum_naptime")
         instance.query("SELECT pg_reload_conf()")
-    assert plan.database not in instance.databases()
+    assert plan.database not in instance.database_oids()
 
 
-async def test_a_stranger_in_the_database_is_waited_for_and_told(
+async def test_session_of_another_user_blocks_deprovision(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
-    """An administrator of the platform who looks at it, say: that session is not ours to end."""
+    """For example of a platform administrator: the operator must not end that session."""
     await provision(admin, None, plan, login_of(plan), FIELD)
-    with closing(instance.session(plan.database)), pytest.raises(TransientError) as told:
-        await drop(admin, None, plan, FIELD)
-    assert f'The database "{plan.database}"' in told.value.message
-    assert "is not dropped while other users are connected" in told.value.message
-    assert plan.database in instance.databases()
+    with closing(instance.session(plan.database)), pytest.raises(TransientError) as error:
+        await deprovision(admin, None, plan, FIELD)
+    assert f'The database "{plan.database}"' in error.value.message
+    assert "cannot be dropped while other users are connected" in error.value.message
+    assert plan.database in instance.database_oids()
 
 
-def test_no_password_stands_in_the_log_of_the_database(instance: Instance) -> None:
-    """It logs every statement here, as some do; passwords are sent as Postgres keeps them."""
+def test_passwords_are_not_in_postgres_log(instance: Instance) -> None:
+    """This Postgres logs every statement. The operator sends passwords as the hashes that Postgres stores."""
     if instance.container:
         log = instance.log()
         assert "CREATE ROLE" in log
-        assert HIDDEN not in log
+        assert PASSWORD not in log

@@ -1,4 +1,4 @@
-"""What can be wrong with a database, on real ones that have it, and the sentence for each."""
+"""The message for each error of a database, with real databases that have the fault."""
 
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, closing
@@ -18,7 +18,7 @@ from mlflow_operator.status.errors import ConfigurationError, ReconcileError, Tr
 from tests.contracts import postgres
 from tests.contracts.conftest import PINS
 from tests.contracts.postgres import Instance
-from tests.e2e.certificates import authority
+from tests.e2e.certificates import create_authority
 
 IMAGE = PINS["IMAGE_POSTGRES"]
 FIELD = "spec.database.provision"
@@ -26,12 +26,12 @@ OWNER = ServerRef("a", "team", "uid")
 NAME = provisioning.derived_name(OWNER)
 PLAN = DatabasePlan(NAME, NAME, 20, provisioning.marker(OWNER, None))
 LOGIN = Login(PLAN.logins[0], "password")
-OURS, THEIRS = authority("Ours"), authority("Theirs")
+TRUSTED_CA, OTHER_CA = create_authority("Trusted CA"), create_authority("Other CA")
 
 
-def secure() -> str:
-    """Lets nobody in but by TLS, with a certificate made out for `localhost`."""
-    certificate, key = OURS.issue("localhost")
+def tls_setup_script() -> str:
+    """A script that makes Postgres require TLS, with a certificate for `localhost`."""
+    certificate, key = TRUSTED_CA.issue("localhost")
     return f"""
 echo '{certificate}' > $PGDATA/server.crt; echo '{key}' > $PGDATA/server.key; chmod 600 $PGDATA/server.key
 echo 'hostssl all all all scram-sha-256' > $PGDATA/pg_hba.conf
@@ -41,156 +41,165 @@ echo 'ssl = on' >> $PGDATA/postgresql.conf
 
 
 @pytest.fixture(scope="module")
-def secured() -> Iterator[Instance]:
-    """One that speaks to nobody in the clear."""
-    found = postgres.start(IMAGE, script=secure())
-    yield found
-    postgres.stop(found)
+def tls_instance() -> Iterator[Instance]:
+    """A Postgres that requires TLS."""
+    instance = postgres.start(IMAGE, script=tls_setup_script())
+    yield instance
+    postgres.stop(instance)
 
 
 @pytest.fixture(scope="module")
 def standby() -> Iterator[Instance]:
-    """A replica, without anything to follow."""
-    found = postgres.start(IMAGE, script="touch $PGDATA/standby.signal")
-    yield found
-    postgres.stop(found)
+    """A standby without a primary."""
+    instance = postgres.start(IMAGE, script="touch $PGDATA/standby.signal")
+    yield instance
+    postgres.stop(instance)
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Instance]:
-    """One on a disk of 96 MB that takes six connections, three of them kept for superusers."""
-    found = postgres.start(IMAGE, "-c", "max_connections=6", "-c", "max_wal_senders=0", megabytes=96)
-    yield found
-    postgres.stop(found)
+def small_instance() -> Iterator[Instance]:
+    """A Postgres with a disk of 96 MB and six connections, three of which are reserved for superusers."""
+    instance = postgres.start(IMAGE, "-c", "max_connections=6", "-c", "max_wal_senders=0", data_megabytes=96)
+    yield instance
+    postgres.stop(instance)
 
 
-def root(instance: Instance) -> Connection:
-    """Its superuser, without a word on TLS."""
+def superuser_connection(instance: Instance) -> Connection:
+    """The connection of the superuser, without TLS options."""
     return instance.connection(instance.user, instance.password)
 
 
-async def told(attempt: Awaitable[object], kind: type[ReconcileError], reason: Reason, sentence: str) -> None:
-    """The whole sentence, after where the database is."""
-    with pytest.raises(kind) as refusal:
-        await attempt
-    assert refusal.value.reason is reason
-    assert refusal.value.message.partition(" ")[2].endswith(sentence)
-    assert "root" not in refusal.value.message
+async def assert_error(
+    call: Awaitable[object], error_type: type[ReconcileError], reason: Reason, message_end: str
+) -> None:
+    """Await `call` and check its error. `message_end` is the message after the database's address."""
+    with pytest.raises(error_type) as error:
+        await call
+    assert error.value.reason is reason
+    assert error.value.message.partition(" ")[2].endswith(message_end)
+    assert "root" not in error.value.message
 
 
-async def test_tls_that_is_required(secured: Instance) -> None:
-    """And turned off."""
-    plain = root(secured).with_tls(TLSMode.DISABLE, None)
-    sentence = (
-        "has no pg_hba.conf entry for this client, user, database and encryption. Add one there, or change "
+async def test_tls_required_by_database(tls_instance: Instance) -> None:
+    """But disabled by the client."""
+    plain = superuser_connection(tls_instance).with_tls(TLSMode.DISABLE, None)
+    message_end = (
+        "has no pg_hba.conf entry for this client, user, database and encryption. Add one, or change "
         f"{FIELD}.tls.mode."
     )
-    await told(
-        inspect(plain, None, FIELD), ConfigurationError, Reason.DATABASE_AUTHENTICATION_FAILED, sentence
+    await assert_error(
+        inspect(plain, None, FIELD), ConfigurationError, Reason.DATABASE_AUTHENTICATION_FAILED, message_end
     )
-    await told(
+    await assert_error(
         provision(plain, None, PLAN, LOGIN, FIELD),
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        sentence,
+        message_end,
     )
 
 
-async def test_a_certificate_of_an_unknown_authority(secured: Instance, tmp_path: Path) -> None:
-    """The right one lets in, to look and to provision."""
-    trusted, other = tmp_path / "ours.crt", tmp_path / "theirs.crt"
-    trusted.write_text(OURS.pem)
-    other.write_text(THEIRS.pem)
-    verified = replace(root(secured), host="localhost").with_tls(TLSMode.VERIFY_FULL, None)
-    sentence = (
-        "shows a certificate that is not trusted. "
-        f"Put its authority into the Secret that {FIELD}.tls.caSecretRef names."
+async def test_certificate_of_unknown_ca(tls_instance: Instance, tmp_path: Path) -> None:
+    """With the correct CA certificate, inspecting and provisioning work."""
+    trusted, other = tmp_path / "trusted.crt", tmp_path / "other.crt"
+    trusted.write_text(TRUSTED_CA.pem)
+    other.write_text(OTHER_CA.pem)
+    verified = replace(superuser_connection(tls_instance), host="localhost").with_tls(
+        TLSMode.VERIFY_FULL, None
     )
-    for attempt in (
+    message_end = (
+        "presents a certificate that is not trusted. "
+        f"Store the certificate of its CA in the Secret referenced by {FIELD}.tls.caSecretRef."
+    )
+    for call in (
         inspect(verified, str(other), FIELD),
         provision(verified, str(other), PLAN, LOGIN, FIELD),
     ):
-        await told(attempt, ConfigurationError, Reason.DATABASE_UNREACHABLE, sentence)
-    await told(
+        await assert_error(call, ConfigurationError, Reason.DATABASE_UNREACHABLE, message_end)
+    await assert_error(
         inspect(replace(verified, host="127.0.0.1"), str(trusted), FIELD),
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
-        "shows a certificate that is made out for another host. Name the database by the host in its certificate, or "
-        f"use mode VerifyCA in {FIELD}.tls.",
+        "presents a certificate for another host. Use the host name in the certificate, or mode VerifyCA in "
+        f"{FIELD}.tls.",
     )
     await provision(verified, str(trusted), PLAN, LOGIN, FIELD)
     login = replace(verified, database=PLAN.database, username=LOGIN.name, password=LOGIN.password)
     await inspect(login, str(trusted), FIELD)
 
 
-async def test_tls_that_the_database_does_not_speak(instance: Instance) -> None:
-    """And that is asked for."""
-    await told(
-        inspect(root(instance).with_tls(TLSMode.REQUIRE, None), None, FIELD),
+async def test_tls_not_supported_by_database(instance: Instance) -> None:
+    """But required by the client."""
+    await assert_error(
+        inspect(superuser_connection(instance).with_tls(TLSMode.REQUIRE, None), None, FIELD),
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
-        f"speaks no TLS, which {FIELD}.tls.mode asks for. Turn TLS on there, or use mode Prefer.",
+        f"does not support TLS, which {FIELD}.tls.mode requires. Enable TLS in the database, or use mode Prefer.",
     )
 
 
-async def test_a_replica(standby: Instance) -> None:
-    """Named as host: nothing can be made there, and nothing logged."""
-    sentence = (
-        "lets nothing be written: it is a standby, or default_transaction_read_only is on. "
-        f"Name the primary in {FIELD}."
+async def test_standby(standby: Instance) -> None:
+    """Configured as host: nothing can be created there."""
+    message_end = (
+        "is read-only: it is a standby, or default_transaction_read_only is on. "
+        f"Configure the primary in {FIELD}."
     )
-    await told(
-        provision(root(standby), None, PLAN, LOGIN, FIELD),
+    await assert_error(
+        provision(superuser_connection(standby), None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_READ_ONLY,
-        sentence,
+        message_end,
     )
-    await told(
-        inspect(root(standby), None, FIELD),
+    await assert_error(
+        inspect(superuser_connection(standby), None, FIELD),
         TransientError,
         Reason.DATABASE_READ_ONLY,
-        sentence,
+        message_end,
     )
 
 
-async def test_a_host_that_does_not_resolve() -> None:
-    """By its field."""
+async def test_host_name_does_not_resolve() -> None:
+    """The message names the field."""
     nowhere = Connection("postgres.nowhere.invalid", 5432, "postgres", "root", "root")
-    await told(
+    await assert_error(
         provision(nowhere, None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        f"has a name that does not resolve in this cluster. Check {FIELD}.",
+        f"has a host name that does not resolve in this cluster. Check {FIELD}.",
     )
 
 
-async def test_too_many_connections(small: Instance) -> None:
-    """Of all users together, and then of the one database; to look and to provision."""
-    admin = small.make_admin("crowded", "secret")
-    sentence = (
-        "has no connection left. Raise its max_connections, or the limit of the database or of its user."
+async def test_too_many_connections(small_instance: Instance) -> None:
+    """In total, and of one database; when inspecting and when provisioning."""
+    admin = small_instance.create_admin("crowded", "secret")
+    message_end = (
+        "has no free connections. Raise its max_connections, or the limit of the database or of the user."
     )
-    with ExitStack() as held:
+    with ExitStack() as sessions:
         for _ in range(3):
-            held.enter_context(closing(small.session(user="crowded", password="secret")))
-        await told(
-            provision(admin, None, PLAN, LOGIN, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence
+            sessions.enter_context(closing(small_instance.session(user="crowded", password="secret")))
+        await assert_error(
+            provision(admin, None, PLAN, LOGIN, FIELD),
+            TransientError,
+            Reason.DATABASE_UNREACHABLE,
+            message_end,
         )
-        await told(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence)
-    small.query("ALTER DATABASE postgres CONNECTION LIMIT 0")
-    await told(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, sentence)
-    small.query("ALTER DATABASE postgres CONNECTION LIMIT -1")
+        await assert_error(
+            inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end
+        )
+    small_instance.query("ALTER DATABASE postgres CONNECTION LIMIT 0")
+    await assert_error(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end)
+    small_instance.query("ALTER DATABASE postgres CONNECTION LIMIT -1")
 
 
-async def test_a_full_disk(small: Instance) -> None:
-    """It goes on once there is room."""
+async def test_full_disk(small_instance: Instance) -> None:
+    """Provisioning continues when there is free space."""
     fill = "$PGDATA/fill"
-    small.shell(f"cat /dev/zero > {fill} 2>/dev/null || true")
-    await told(
-        provision(root(small), None, PLAN, LOGIN, FIELD),
+    small_instance.run_script(f"cat /dev/zero > {fill} 2>/dev/null || true")
+    await assert_error(
+        provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_FULL,
-        "has no room left on its disk. Make its volume larger, or free some of it; it is then tried again by itself.",
+        "has no space left on its disk. Enlarge its volume or free space; the operator then retries automatically.",
     )
-    small.shell(f"rm {fill}")
-    await provision(root(small), None, PLAN, LOGIN, FIELD)
+    small_instance.run_script(f"rm {fill}")
+    await provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD)

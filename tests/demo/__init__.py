@@ -1,1 +1,1 @@
-"""`make demo`: from an empty cluster to a model that is registered, loaded back and predicts."""
+"""`make demo`: from an empty cluster to a registered model that is loaded and predicts."""

@@ -1,6 +1,6 @@
-"""Churn: a training run as a team does it, from its configuration to a registered model that predicts.
+"""Churn: a typical training run, from its configuration to a registered model that predicts.
 
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ ALIAS = "champion"
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides the outcome; logged as it is, so that what is logged is what was used."""
+    """All parameters of the training. They are logged unchanged, so that the logged values are those that were used."""
 
     seed: int = 42
     samples: int = 8000
@@ -41,9 +41,9 @@ class Config:
     l2_regularization: float = 1.0
 
 
-def customers(config: Config) -> pd.DataFrame:
-    """Made-up customers, a fifth of whom leave."""
-    features, leaves = make_classification(
+def create_customers(config: Config) -> pd.DataFrame:
+    """Return synthetic customers, of whom a fifth churn."""
+    features, labels = make_classification(
         n_samples=config.samples,
         n_features=12,
         n_informative=6,
@@ -51,33 +51,33 @@ def customers(config: Config) -> pd.DataFrame:
         random_state=config.seed,
     )
     table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
-    return table.assign(churned=leaves)
+    return table.assign(churned=labels)
 
 
 def provenance(table: pd.DataFrame) -> dict[str, str]:
-    """Which code and which data a run came from."""
-    ask = ["git", "rev-parse", "--short", "HEAD"]
+    """Return tags with the code version and the data version of a run."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
     commit = ""
-    if shutil.which("git"):  # an image has it seldom
-        commit = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
+    if shutil.which("git"):  # container images rarely have git
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     digest = hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()
     return {"git_sha": commit or "none", "data_hash": digest[:12], "model_family": "hist_gradient_boosting"}
 
 
-def log_plots(model: HistGradientBoostingClassifier, inputs: pd.DataFrame, leaves: pd.Series) -> None:
-    """What one looks at before trusting a model."""
+def log_plots(model: HistGradientBoostingClassifier, inputs: pd.DataFrame, labels: pd.Series) -> None:
+    """Log plots for the evaluation of the model."""
     for name, display in (("confusion_matrix", ConfusionMatrixDisplay), ("calibration", CalibrationDisplay)):
         figure, axes = plt.subplots(figsize=(4, 4))
-        display.from_estimator(model, inputs, leaves, ax=axes)
+        display.from_estimator(model, inputs, labels, ax=axes)
         mlflow.log_figure(figure, f"plots/{name}.png")
         plt.close(figure)
     mlflow.log_dict({"feature_names": list(inputs.columns)}, "feature_names.json")
 
 
 def train(config: Config) -> tuple[str, pd.DataFrame, np.ndarray]:
-    """Train and register. Returns the version registered, inputs, and what the model says of them here."""
-    table = customers(config)
-    inputs, held_out, leaves, held_out_leaves = train_test_split(
+    """Train and register a model. Returns its registered version, the test inputs, and its predictions for them."""
+    table = create_customers(config)
+    inputs, test_inputs, labels, test_labels = train_test_split(
         table.drop(columns="churned"),
         table["churned"],
         test_size=config.test_size,
@@ -94,36 +94,36 @@ def train(config: Config) -> tuple[str, pd.DataFrame, np.ndarray]:
         random_state=config.seed,
     )
     for step in range(10, config.max_iter + 1, 10):
-        model.max_iter = step  # with warm_start it goes on from the trees it has
-        model.fit(inputs, leaves)
-        likely = model.predict_proba(held_out)[:, 1]
-        mlflow.log_metric("val_log_loss", log_loss(held_out_leaves, likely), step=step)
-        mlflow.log_metric("val_auc", roc_auc_score(held_out_leaves, likely), step=step)
+        model.max_iter = step  # with warm_start it continues from the existing trees
+        model.fit(inputs, labels)
+        probabilities = model.predict_proba(test_inputs)[:, 1]
+        mlflow.log_metric("val_log_loss", log_loss(test_labels, probabilities), step=step)
+        mlflow.log_metric("val_auc", roc_auc_score(test_labels, probabilities), step=step)
     mlflow.log_metrics(
         {
-            "val_f1": f1_score(held_out_leaves, likely > 0.5),
-            "val_brier": brier_score_loss(held_out_leaves, likely),
+            "val_f1": f1_score(test_labels, probabilities > 0.5),
+            "val_brier": brier_score_loss(test_labels, probabilities),
         }
     )
-    log_plots(model, held_out, held_out_leaves)
-    says = model.predict_proba(held_out)
+    log_plots(model, test_inputs, test_labels)
+    predictions = model.predict_proba(test_inputs)
     logged = mlflow.sklearn.log_model(
         model,
         name="model",
-        signature=infer_signature(held_out, says),
-        input_example=held_out.iloc[:3],
-        pyfunc_predict_fn="predict_proba",  # callers want the probability that the signature speaks of
-        serialization_format="cloudpickle",  # the default, skops, refuses trees
+        signature=infer_signature(test_inputs, predictions),
+        input_example=test_inputs.iloc[:3],
+        pyfunc_predict_fn="predict_proba",  # predict returns probabilities, like in the signature
+        serialization_format="cloudpickle",  # the default, skops, rejects trees
         registered_model_name=MODEL,
     )
-    return str(logged.registered_model_version), held_out, says
+    return str(logged.registered_model_version), test_inputs, predictions
 
 
 def main() -> None:
-    """Train, name the new version champion, and use it as another program would: by that name."""
+    """Train, set the alias champion to the new version, and load the model by the alias, like another program would."""
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name="churn-hgb") as run:
-        version, inputs, said = train(Config())
+        version, inputs, predictions = train(Config())
 
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(MODEL, ALIAS, version)
@@ -136,13 +136,13 @@ def main() -> None:
         order_by=["metrics.val_auc DESC"],
         max_results=1,
     )
-    assert not best.empty, "the run that just finished is not found by its metrics"
+    assert not best.empty, "the search by metrics does not find the finished run"
 
     champion = mlflow.pyfunc.load_model(f"models:/{MODEL}@{ALIAS}")
     assert champion.metadata.get_input_schema().input_names() == list(inputs.columns)
-    assert np.allclose(champion.predict(inputs), said), "the model that came back predicts something else"
+    assert np.allclose(champion.predict(inputs), predictions), "the loaded model predicts something else"
     print(
-        f"models:/{MODEL}@{ALIAS} is version {version}; loaded back, its {len(inputs)} predictions are the same."
+        f"models:/{MODEL}@{ALIAS} is version {version}; the loaded model gives the same {len(inputs)} predictions."
     )
 
 

@@ -1,6 +1,6 @@
-"""Iris: two forests in one experiment, compared, and the best one loaded back.
+"""Iris: trains two random forests in one experiment, compares them, and loads the better one.
 
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 import json
@@ -24,7 +24,7 @@ SEED = 42
 
 
 def log_files(model: RandomForestClassifier, features: np.ndarray, labels: np.ndarray) -> None:
-    """A figure, a configuration and a folder of samples, each from a file on disk."""
+    """Log a figure, a configuration and a folder of samples, each from files on disk."""
     with tempfile.TemporaryDirectory() as folder:
         figure, axes = plt.subplots()
         ConfusionMatrixDisplay.from_estimator(model, features, labels, ax=axes, cmap="Blues")
@@ -39,29 +39,29 @@ def log_files(model: RandomForestClassifier, features: np.ndarray, labels: np.nd
 
         samples = Path(folder, "samples")
         samples.mkdir()
-        for kind in np.unique(labels):
-            np.savetxt(samples / f"class-{kind}.csv", features[labels == kind], delimiter=",")
+        for label in np.unique(labels):
+            np.savetxt(samples / f"class-{label}.csv", features[labels == label], delimiter=",")
         mlflow.log_artifacts(str(samples), artifact_path="samples")
 
 
 def train(depth: int, data: list[np.ndarray]) -> None:
-    """One forest, logged in the run that is open."""
-    features, held_out, labels, held_out_labels = data
+    """Train one forest and log it in the active run."""
+    features, test_features, labels, test_labels = data
     mlflow.log_param("n_estimators", 5)
     mlflow.log_param("max_depth", depth)
     mlflow.log_param("random_state", SEED)
     model = RandomForestClassifier(n_estimators=5, max_depth=depth, random_state=SEED)
     model.fit(features, labels)
-    predicted = model.predict(held_out)
-    mlflow.log_metric("accuracy", accuracy_score(held_out_labels, predicted))
-    mlflow.log_metric("f1_score", f1_score(held_out_labels, predicted, average="weighted"))
-    log_files(model, held_out, held_out_labels)
-    # MLflow's default format, skops, refuses trees unless each of their types is trusted by name
+    predicted = model.predict(test_features)
+    mlflow.log_metric("accuracy", accuracy_score(test_labels, predicted))
+    mlflow.log_metric("f1_score", f1_score(test_labels, predicted, average="weighted"))
+    log_files(model, test_features, test_labels)
+    # MLflow's default format, skops, rejects trees unless each of their types is listed as trusted
     mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle")
 
 
 def main() -> None:
-    """Train, compare, load the best model back and let it predict."""
+    """Train, compare, load the best model and predict with it."""
     flowers = load_iris()
     data = train_test_split(flowers.data, flowers.target, test_size=0.2, random_state=SEED)
     mlflow.set_experiment(EXPERIMENT)
@@ -87,10 +87,10 @@ def main() -> None:
     best = runs[0]
     model = mlflow.sklearn.load_model(f"runs:/{best.info.run_id}/model")
     accuracy = accuracy_score(data[3], model.predict(data[1]))
-    assert accuracy == best.data.metrics["accuracy"], "the model that came back is another one"
+    assert accuracy == best.data.metrics["accuracy"], "the loaded model predicts something else"
     samples = [file.path for file in client.list_artifacts(best.info.run_id, "samples")]
     assert len(samples) == len(flowers.target_names), f"logged three samples, found {samples}"
-    print(f"best: {best.info.run_name}; loaded back it scores the same.")
+    print(f"best run: {best.info.run_name}; the loaded model has the same accuracy.")
 
 
 if __name__ == "__main__":

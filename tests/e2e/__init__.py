@@ -1,1 +1,1 @@
-"""End to end: real servers, made by the operator on the test cluster, used by the plain MLflow client."""
+"""End-to-end tests: the operator creates real servers on the test cluster, and the plain MLflow client uses them."""

@@ -1,4 +1,4 @@
-"""A private authority, as a company has one."""
+"""A private certificate authority, as companies run one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,12 +8,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-LIFE = timedelta(days=2)
+VALIDITY = timedelta(days=2)
 
 
 @dataclass(frozen=True)
-class Authority:
-    """Signs certificates for host names. `pem` is what others must trust."""
+class CertificateAuthority:
+    """Signs certificates for host names. Clients must trust `pem`."""
 
     name: str
     key: ec.EllipticCurvePrivateKey
@@ -30,12 +30,12 @@ class Authority:
         return _pem(self.key)
 
     def issue(self, *hosts: str) -> tuple[str, str]:
-        """A certificate for these names and its key, both PEM."""
+        """Return a certificate for these host names and its private key, both PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _about(hosts[0][:60], key, issuer=self.certificate.subject)
+            _builder(hosts[0][:60], key, issuer=self.certificate.subject)
             .add_extension(names, critical=False)
             .add_extension(authority, critical=False)
             .sign(self.key, hashes.SHA256())
@@ -43,8 +43,8 @@ class Authority:
         return certificate.public_bytes(serialization.Encoding.PEM).decode(), _pem(key)
 
 
-def authority(name: str) -> Authority:
-    """A new one."""
+def create_authority(name: str) -> CertificateAuthority:
+    """Create a certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -58,27 +58,27 @@ def authority(name: str) -> Authority:
         decipher_only=False,
     )
     certificate = (
-        _about(name, key, issuer=_subject(name))
+        _builder(name, key, issuer=_subject(name))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Authority(name, key, certificate)
+    return CertificateAuthority(name, key, certificate)
 
 
-def load(name: str, certificate: str, key: str) -> Authority:
-    """An authority that was created before, from its certificate and its key, both PEM."""
-    loaded = serialization.load_pem_private_key(key.encode(), password=None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    return Authority(name, loaded, x509.load_pem_x509_certificate(certificate.encode()))
+def load_authority(name: str, certificate: str, key: str) -> CertificateAuthority:
+    """Load an existing authority from its certificate and its private key, both PEM."""
+    private_key = serialization.load_pem_private_key(key.encode(), password=None)
+    assert isinstance(private_key, ec.EllipticCurvePrivateKey)
+    return CertificateAuthority(name, private_key, x509.load_pem_x509_certificate(certificate.encode()))
 
 
 def _subject(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _about(name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name) -> x509.CertificateBuilder:
+def _builder(name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -86,8 +86,8 @@ def _about(name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name) -> x50
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LIFE)
-        .not_valid_after(now + LIFE)
+        .not_valid_before(now - VALIDITY)
+        .not_valid_after(now + VALIDITY)
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs in a server's own pod: what teams logged with the client of an earlier version. Prints what there is to find."""
+"""Program for a server's own pod: logs data with the client of that MLflow version. Prints its ids as JSON."""
 
 import hashlib
 import json
@@ -23,8 +23,8 @@ with tempfile.TemporaryDirectory() as folder:
         file.write(content)
     client.log_artifact(run.run_id, path, "model")
 client.set_terminated(run.run_id)
-client.create_registered_model(name, tags={"team": "taxi"}, description="of before")
+client.create_registered_model(name, tags={"team": "taxi"}, description="logged by an earlier version")
 version = client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id)
 client.set_registered_model_alias(name, "champion", version.version)
-found = {"client": mlflow.__version__, "run": run.run_id, "sum": hashlib.sha256(content).hexdigest()}
-print(json.dumps({**found, "version": str(version.version)}))
+logged = {"client": mlflow.__version__, "run": run.run_id, "checksum": hashlib.sha256(content).hexdigest()}
+print(json.dumps({**logged, "version": str(version.version)}))

@@ -1,4 +1,4 @@
-"""Somebody else's Postgres and MinIO: what a platform team runs already, made from the very images we embed."""
+"""External stores as a platform team runs them: Postgres, MinIO and others, from the images of the embedded stores."""
 
 import json
 import socket
@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 import boto3
 
 from tests.e2e import timeouts
-from tests.e2e.certificates import Authority
+from tests.e2e.certificates import CertificateAuthority
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import LITTLE, eventually, is_ready
+from tests.e2e.server import SMALL_RESOURCES, eventually, is_ready
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SECURITY: Object = {
+RESTRICTED_SECURITY_CONTEXT: Object = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 PASSWORD = "p@ss/w:rd?#[]&%2F+ \"'\\$x"
-"""Every character that means something in a URI, a shell or an ini file."""
+"""Contains every character that has a meaning in a URI, a shell or an ini file."""
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A Postgres at `host`, with the database `mlflow`, for the user and the password given."""
+    """A Postgres at `host` with the database `mlflow`, and its superuser's name and password."""
 
     kube: Kube
     host: str
@@ -35,7 +35,7 @@ class Postgres:
     password: str
 
     def query(self, sql: str, database: str = "mlflow") -> str:
-        """What psql prints as the superuser; unaligned, tuples only."""
+        """Run a query as the superuser; returns psql's output, unaligned and tuples only."""
         return self.kube.kubectl(
             "exec",
             "postgres",
@@ -51,16 +51,16 @@ class Postgres:
             sql,
         )
 
-    def answer(self, *, yes: bool) -> None:
-        """Takes it off its address, or puts it back: whoever connects is refused."""
+    def set_reachable(self, *, reachable: bool) -> None:
+        """Restore or remove the Service's endpoint; without it, connections are refused."""
         self.kube.patch(
-            "Service", "postgres", {"spec": {"selector": {"app": "postgres" if yes else "nobody"}}}
+            "Service", "postgres", {"spec": {"selector": {"app": "postgres" if reachable else "none"}}}
         )
 
 
 @dataclass(frozen=True)
 class MinIO:
-    """A MinIO at `endpoint`, empty, with its root key."""
+    """An empty MinIO at `endpoint`, with its root key."""
 
     kube: Kube
     endpoint: str
@@ -68,7 +68,7 @@ class MinIO:
     secret_key: str
 
     def client(self, access_key: str = "", secret_key: str = "") -> "S3Client":
-        """An S3 client with this key; without one, with the root key. From outside it needs a MinIO without TLS."""
+        """Return an S3 client with this key, by default the root key. Outside the cluster, MinIO must not use TLS."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -78,15 +78,17 @@ class MinIO:
         )
 
 
-def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str = "team@home") -> Postgres:
-    """Starts one that speaks TLS with a certificate of `ca`."""
+def start_postgres(
+    kube: Kube, ca: CertificateAuthority, password: str = PASSWORD, *, user: str = "team@home"
+) -> Postgres:
+    """Start a Postgres with TLS and a certificate of `ca`."""
     host = f"postgres.{kube.namespace}.svc"
-    secure = {
+    tls_settings = {
         "ssl": "on",
         "ssl_cert_file": "/certificate/tls.crt",
         "ssl_key_file": "/certificate/tls.key",
     }
-    options = [part for name, value in secure.items() for part in ("-c", f"{name}={value}")]
+    options = [part for name, value in tls_settings.items() for part in ("-c", f"{name}={value}")]
     start_pod(
         kube,
         "postgres",
@@ -102,7 +104,8 @@ def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str =
                 {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
                 {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
             ],
-            # its first start listens to nobody, so this is enough, and no program has to be started each second
+            # During initialization Postgres does not listen on TCP, so a TCP probe is enough and starts no process
+            # every second.
             "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
         },
         {"/var/lib/postgresql/data": 999, "/var/run/postgresql": 999},
@@ -110,8 +113,8 @@ def postgres(kube: Kube, ca: Authority, password: str = PASSWORD, *, user: str =
     return Postgres(kube, host, user, password)
 
 
-def minio(kube: Kube, ca: Authority | None) -> MinIO:
-    """Starts one: with a certificate of `ca`, or in plain HTTP on a NodePort that clients outside reach, too."""
+def start_minio(kube: Kube, ca: CertificateAuthority | None) -> MinIO:
+    """Start a MinIO: with a certificate of `ca`, or with plain HTTP on a NodePort that external clients reach, too."""
     key, secret = "teamkey", PASSWORD
     host = f"minio.{kube.namespace}.svc"
     scheme = "HTTPS" if ca else "HTTP"
@@ -141,8 +144,8 @@ def minio(kube: Kube, ca: Authority | None) -> MinIO:
     return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
 
 
-def seaweedfs(kube: Kube) -> MinIO:
-    """Starts a SeaweedFS in plain HTTP on a NodePort; it is used as a MinIO is, with a key of its administrator."""
+def start_seaweedfs(kube: Kube) -> MinIO:
+    """Start a SeaweedFS with plain HTTP on a NodePort. It is used like a MinIO, with its administrator's key."""
     key, secret = "weedkey", PASSWORD
     owner = {
         "name": "owner",
@@ -175,8 +178,8 @@ def seaweedfs(kube: Kube) -> MinIO:
     return MinIO(kube, f"http://{kube.node_address}:{node_port}", key, secret)
 
 
-def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: str) -> str:
-    """Starts one that lends sessions of Postgres by the transaction to these users; returns its host. Port 6432."""
+def start_pgbouncer(kube: Kube, upstream: Postgres, users: dict[str, str], **overrides: str) -> str:
+    """Start a PgBouncer in transaction mode for these users and passwords; returns its host. Its port is 6432."""
     settings = {
         "listen_addr": "*",
         "listen_port": "6432",
@@ -185,10 +188,10 @@ def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: st
         "auth_type": "scram-sha-256",
         "auth_file": "/files/userlist.txt",
         "server_login_retry": "1",
-        **changed,
+        **overrides,
     }
-    lines = ["[databases]", f"* = host={before.host} port=5432", "[pgbouncer]"]
-    doubled = [[word.replace('"', '""') for word in pair] for pair in users.items()]
+    lines = ["[databases]", f"* = host={upstream.host} port=5432", "[pgbouncer]"]
+    escaped = [[word.replace('"', '""') for word in pair] for pair in users.items()]
     start_pod(
         kube,
         "pgbouncer",
@@ -202,7 +205,7 @@ def pgbouncer(kube: Kube, before: Postgres, users: dict[str, str], **changed: st
         {"/run/pgbouncer": 10001},
         {
             "pgbouncer.ini": "\n".join([*lines, *(f"{k} = {v}" for k, v in settings.items()), ""]),
-            "userlist.txt": "".join(f'"{user}" "{password}"\n' for user, password in doubled),
+            "userlist.txt": "".join(f'"{user}" "{password}"\n' for user, password in escaped),
         },
     )
     return f"pgbouncer.{kube.namespace}.svc"
@@ -218,21 +221,21 @@ def start_pod(  # noqa: PLR0917
     files: dict[str, str] | None = None,
     more_ports: tuple[int, ...] = (),
 ) -> Object:
-    """One pod and its Service (a NodePort where there is no certificate); waits until it answers.
+    """Create a pod and its Service, and wait until it accepts connections; returns the Service.
 
-    `files` are there in /files. Of the Service's ports `port` is the first.
+    Without a certificate the Service is a NodePort. `files` are mounted at /files. `port` is the Service's first port.
     """
     user = next(iter(folders.values()))
     mounts = [{"name": f"data-{i}", "mountPath": path} for i, path in enumerate(folders)]
     volumes: list[Object] = [{"name": mount["name"], "emptyDir": {}} for mount in mounts]
     objects: list[Object] = []
     if certificate:
-        # Postgres and MinIO each look for names of their own
+        # Postgres and MinIO expect different file names
         keys = ("tls.crt", "tls.key") if name == "postgres" else ("public.crt", "private.key")
         values = dict(zip(keys, certificate, strict=True))
         objects.append(secret(f"{name}-certificate", **values))
         mounts.append({"name": "certificate", "mountPath": "/certificate"})
-        # Postgres refuses a key that anybody but root and its own group may read
+        # Postgres rejects a key file that others than root and its own group can read
         volumes.append(
             {"name": "certificate", "secret": {"secretName": f"{name}-certificate", "defaultMode": 0o440}}
         )
@@ -254,8 +257,8 @@ def start_pod(  # noqa: PLR0917
                     {
                         "name": name,
                         **container,
-                        "resources": LITTLE,
-                        "securityContext": SECURITY,
+                        "resources": SMALL_RESOURCES,
+                        "securityContext": RESTRICTED_SECURITY_CONTEXT,
                         "volumeMounts": mounts,
                     }
                 ],
@@ -269,29 +272,31 @@ def start_pod(  # noqa: PLR0917
             "spec": {
                 "type": "ClusterIP" if certificate else "NodePort",
                 "selector": labels,
-                "ports": [{"name": f"port-{each}", "port": each} for each in (port, *more_ports)],
+                "ports": [{"name": f"port-{number}", "port": number} for number in (port, *more_ports)],
             },
         },
     )
-    eventually(f"{name} is ready", lambda: is_ready(kube.need("Pod", name)), timeouts.READY)
-    service = kube.need("Service", name)
+    eventually(f"{name} is ready", lambda: is_ready(kube.require("Pod", name)), timeouts.READY_SECONDS)
+    service = kube.require("Service", name)
     if node_port := service["spec"]["ports"][0].get("nodePort"):
-        # kube-proxy hears of a ready pod a moment later
+        # kube-proxy learns of a ready pod a moment later
         eventually(
-            f"{name} answers at its NodePort", lambda: opens(kube.node_address, node_port), timeouts.ANSWERS
+            f"{name} answers at its NodePort",
+            lambda: accepts_connections(kube.node_address, node_port),
+            timeouts.ENDPOINT_SECONDS,
         )
     return service
 
 
-def opens(host: str, port: int) -> bool:
-    """Whether somebody takes a connection there."""
+def accepts_connections(host: str, port: int) -> bool:
+    """Whether the port accepts a TCP connection."""
     try:
-        socket.create_connection((host, port), timeout=timeouts.POLL).close()
+        socket.create_connection((host, port), timeout=timeouts.POLL_INTERVAL_SECONDS).close()
     except OSError:
         return False
     return True
 
 
 def secret(name: str, **values: str) -> Object:
-    """A Secret with these values."""
+    """Return a Secret with these values."""
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}

@@ -1,4 +1,4 @@
-"""Trouble made for real on the cluster's node: processes that are killed, packets that do not arrive."""
+"""Faults injected on the cluster's node: killed processes and dropped packets."""
 
 import json
 import subprocess
@@ -7,76 +7,84 @@ from contextlib import contextmanager
 
 from tests.e2e import operator_release, timeouts
 from tests.e2e.kube import CommandError, Kube, Object
-from tests.e2e.server import eventually, is_ready, restarts
+from tests.e2e.server import eventually, is_ready, restart_count
 
-CONTROL_PLANE = "kube-system"
+CONTROL_PLANE_NAMESPACE = "kube-system"
 
 
 def kill(kube: Kube, pod: Object) -> None:
-    """SIGKILL to the one container's process, from outside of the container."""
+    """Send SIGKILL to the process of the pod's only container, from outside the container."""
     container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
     kube.node_command("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
 
 
-def leader(kube: Kube) -> Object | None:
-    """The operator's pod that holds the lease; None while nobody does."""
-    lease = kube.within(operator_release.NAMESPACE).need("Lease", operator_release.RELEASE)
+def leader_pod(kube: Kube) -> Object | None:
+    """Return the operator's pod that holds the Lease, or None."""
+    lease = kube.in_namespace(operator_release.NAMESPACE).require("Lease", operator_release.RELEASE)
     holder = str(lease["spec"].get("holderIdentity") or "").partition("_")[0]
     return next((pod for pod in operator_release.pods(kube) if pod["metadata"]["name"] == holder), None)
 
 
 def restart_api_server(kube: Kube) -> None:
-    """SIGKILL to the API server; waits until another process answers and the control plane is whole again."""
-    plane = kube.within(CONTROL_PLANE)
+    """Kill the API server with SIGKILL; waits until it has restarted and all pods of the control plane are ready."""
+    control_plane = kube.in_namespace(CONTROL_PLANE_NAMESPACE)
 
     def pods() -> list[Object]:
-        # kubectl, for each call makes a connection of its own
+        # kubectl, because each call opens a new connection
         try:
-            found: list[Object] = json.loads(plane.kubectl("get", "pods", "-o", "json", within=20))["items"]
+            output = control_plane.kubectl("get", "pods", "-o", "json", within=20)
         except (CommandError, subprocess.TimeoutExpired):
             return []
-        return found
+        return list(json.loads(output)["items"])
 
-    def server(found: list[Object]) -> Object | None:
+    def api_server_pod(found: list[Object]) -> Object | None:
         return next(
             (pod for pod in found if pod["metadata"]["labels"].get("component") == "kube-apiserver"), None
         )
 
-    def again() -> bool:
+    def is_restarted() -> bool:
         found = pods()
-        now = server(found)
-        return now is not None and restarts(now) > restarts(old) and all(is_ready(pod) for pod in found)
+        new = api_server_pod(found)
+        return (
+            new is not None
+            and restart_count(new) > restart_count(old)
+            and all(is_ready(pod) for pod in found)
+        )
 
-    old: Object = eventually("the API server's pod is seen", lambda: server(pods()), timeouts.SETTLED)
+    old: Object = eventually(
+        "the API server's pod exists", lambda: api_server_pod(pods()), timeouts.STATUS_SECONDS
+    )
     kill(kube, old)
-    eventually("the API server and all of the control plane are back", again, timeouts.ROLLED)
+    eventually(
+        "the API server has restarted and the control plane is ready", is_restarted, timeouts.ROLLOUT_SECONDS
+    )
 
 
-class Cut:
-    """Packets between a pod and the API server are dropped on the node, in both directions."""
+class NetworkPartition:
+    """Drops packets between a pod and the API server on the node, in both directions."""
 
     def __init__(self, kube: Kube, pod: Object) -> None:
         self._kube = kube
         address = pod["status"]["podIP"]
-        # before anything is rewritten: the Service's port on the way there, the real one too, and that on the way back
+        # In the raw table, before NAT: requests to the Service's port and to the real port, and responses.
         self._rules = (
             ("PREROUTING", "-s", address, "-p", "tcp", "--dport", "443", "-j", "DROP"),
             ("PREROUTING", "-s", address, "-p", "tcp", "--dport", "6443", "-j", "DROP"),
             ("OUTPUT", "-d", address, "-p", "tcp", "--sport", "6443", "-j", "DROP"),
         )
 
-    def make(self) -> None:
-        """From now on nothing passes."""
+    def start(self) -> None:
+        """Start dropping packets."""
         for rule in self._rules:
             self._iptables("-I", *rule)
 
-    def mend(self) -> None:
-        """From now on everything passes."""
+    def stop(self) -> None:
+        """Stop dropping packets."""
         for rule in self._rules:
             self._iptables("-D", *rule)
 
-    def dropped(self) -> int:
-        """How many packets did not pass so far."""
+    def dropped_packets(self) -> int:
+        """Return the number of packets dropped so far."""
         lines = self._iptables("-vnxL").splitlines()
         return sum(int(line.split()[0]) for line in lines if "DROP" in line)
 
@@ -85,11 +93,11 @@ class Cut:
 
 
 @contextmanager
-def cut_off(kube: Kube, pod: Object) -> Iterator[Cut]:
-    """No packet passes between `pod` and the API server while inside."""
-    cut = Cut(kube, pod)
-    cut.make()
+def network_partition(kube: Kube, pod: Object) -> Iterator[NetworkPartition]:
+    """Drop all packets between `pod` and the API server inside the context."""
+    partition = NetworkPartition(kube, pod)
+    partition.start()
     try:
-        yield cut
+        yield partition
     finally:
-        cut.mend()
+        partition.stop()

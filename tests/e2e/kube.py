@@ -1,4 +1,4 @@
-"""The test cluster as tests use it: kubectl for what people do with kubectl, a client for fast polling."""
+"""Access to the test cluster: kubectl for what users do with kubectl, and a client for fast polling."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from tests.e2e import timeouts
 
 Object = dict[str, Any]
 
-KINDS = {
+API_VERSIONS = {
     "MLflowServer": "mlflow-operator.dev/v1alpha1",
     "Deployment": "apps/v1",
     "StatefulSet": "apps/v1",
@@ -32,18 +32,18 @@ KINDS = {
     "PodDisruptionBudget": "policy/v1",
     "Lease": "coordination.k8s.io/v1",
 }
-"""API versions; kinds that are not named are of the core, v1."""
+"""API versions by kind. Kinds that are not listed belong to the core API, v1."""
 
 TEST_LABEL = "mlflow-operator.dev/e2e"
-"""On every namespace that a test makes; such a namespace goes when the next run begins, if not before."""
+"""Label of every namespace that a test creates. The next run deletes namespaces with this label that are left."""
 
 
 class CommandError(AssertionError):
-    """kubectl ended with an error; the message is what it printed."""
+    """A command failed; the message contains its output."""
 
 
 class Kube:
-    """One cluster. Methods that take a namespace default to `namespace`."""
+    """Client of the test cluster for one namespace."""
 
     def __init__(self, namespace: str = "default") -> None:
         self.namespace = namespace
@@ -62,19 +62,19 @@ class Kube:
 
     @cached_property
     def shell(self) -> Shell:
-        """Runs programs on this machine as `make` does."""
+        """Runs programs on this machine like `make` does."""
         log = self.settings.root / "out" / "shell.log"
         log.parent.mkdir(exist_ok=True)
         return Shell(log, {"PATH": self.env["PATH"], "KUBECONFIG": self.env["KUBECONFIG"]})
 
     @cached_property
     def node_address(self) -> str:
-        """Where NodePorts answer."""
+        """Address of the node, for NodePorts."""
         return node.address(self.shell)
 
     def run(self, program: str, *args: str, stdin: str = "", within: float = 300) -> str:
-        """A program of the project's own (`helm`, `docker`); returns stdout. Raises CommandError."""
-        done = subprocess.run(
+        """Run a program (`helm`, `docker`) with the project's PATH; returns stdout. Raises CommandError."""
+        completed = subprocess.run(
             [program, *args],
             env=self.env,
             cwd=self.settings.root,
@@ -84,92 +84,98 @@ class Kube:
             check=False,
             timeout=within,
         )
-        if done.returncode:
-            raise CommandError(f"{program} {' '.join(args)}\n{done.stdout}{done.stderr}")
-        return done.stdout
+        if completed.returncode:
+            raise CommandError(f"{program} {' '.join(args)}\n{completed.stdout}{completed.stderr}")
+        return completed.stdout
 
     def kubectl(self, *args: str, stdin: str = "", within: float = 120) -> str:
-        """kubectl as a person calls it, in this namespace."""
+        """Run kubectl in this namespace; returns stdout. Raises CommandError."""
         return self.run("kubectl", "-n", self.namespace, *args, stdin=stdin, within=within)
 
     def apply(self, *objects: Object) -> None:
-        """`kubectl apply`, in this namespace unless an object names another."""
-        places: dict[str, list[Object]] = {}
-        for each in objects:
-            places.setdefault(each["metadata"].get("namespace", self.namespace), []).append(each)
-        for namespace, group in places.items():
+        """Run `kubectl apply` in the objects' namespaces, by default in this one."""
+        by_namespace: dict[str, list[Object]] = {}
+        for obj in objects:
+            by_namespace.setdefault(obj["metadata"].get("namespace", self.namespace), []).append(obj)
+        for namespace, group in by_namespace.items():
             self.run("kubectl", "-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(group))
 
     def node_command(self, *args: str) -> str:
-        """Runs a program on the cluster's one node."""
+        """Run a program on the cluster's only node."""
         return self.run("docker", "exec", node.CONTAINER, *args)
 
     def _resource(self, kind: str) -> Any:
-        return self._dynamic.resources.get(api_version=KINDS.get(kind, "v1"), kind=kind)
+        return self._dynamic.resources.get(api_version=API_VERSIONS.get(kind, "v1"), kind=kind)
 
     def get(self, kind: str, name: str) -> Object | None:
-        """One object, None if there is none."""
+        """Return an object, or None if it does not exist."""
         try:
             found: Object = self._resource(kind).get(name=name, namespace=self.namespace).to_dict()
         except NotFoundError:
             return None
         return found
 
-    def need(self, kind: str, name: str) -> Object:
-        """One object that must be there."""
+    def require(self, kind: str, name: str) -> Object:
+        """Return an object. Raises AssertionError if it does not exist."""
         found = self.get(kind, name)
         assert found is not None, f"{kind} {self.namespace}/{name} does not exist"
         return found
 
     def list(self, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
-        """All of a kind in the namespace, or those with these labels."""
+        """Return all objects of a kind in the namespace, or those with these labels."""
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         found = self._resource(kind).get(namespace=self.namespace, label_selector=selector).to_dict()
         return [*found["items"]]
 
-    def changes(self, of: Object, seconds: float) -> Iterator[Object]:
-        """What becomes of an object from the state `of` on, deletions left out; ends after so many seconds."""
-        meta = of["metadata"]
-        for event in self._resource(of["kind"]).watch(
+    def watch(self, obj: Object, seconds: float) -> Iterator[Object]:
+        """Yield the states of an object after the resource version of `obj`, without deletions, for so many seconds."""
+        metadata = obj["metadata"]
+        for event in self._resource(obj["kind"]).watch(
             namespace=self.namespace,
-            name=meta["name"],
-            resource_version=meta["resourceVersion"],
-            # to the API server 0 is no limit
+            name=metadata["name"],
+            resource_version=metadata["resourceVersion"],
+            # the API server treats 0 as no limit
             timeout=max(1, math.ceil(seconds)),
         ):
             if event["type"] != "DELETED":
                 yield event["raw_object"]
 
-    def changed(self, of: Object, seconds: float) -> None:
-        """Waits until an object is not in the state `of` any more, for so many seconds at most. To ask every moment
-        was every sixth request that the API server answered while a server started."""
+    def wait_for_change(self, obj: Object, seconds: float) -> None:
+        """Wait until an object has changed since `obj`, for at most so many seconds.
+
+        Polling instead of watching caused every sixth request to the API server while a server started.
+        """
         try:
-            next(self.changes(of, seconds), None)
+            next(self.watch(obj, seconds), None)
         except (HTTPError, ApiException):
-            # it is too long ago for the API server to know, or nobody is there who would
-            time.sleep(timeouts.POLL)
+            # the resource version is too old, or the API server is not reachable
+            time.sleep(timeouts.POLL_INTERVAL_SECONDS)
 
     def patch(self, kind: str, name: str, change: Object) -> None:
-        """A JSON merge patch."""
+        """Apply a JSON merge patch."""
         self._resource(kind).patch(
             name=name, namespace=self.namespace, body=change, content_type="application/merge-patch+json"
         )
 
-    def delete(self, kind: str, name: str, *, grace: int | None = None) -> None:
-        """Deletes and does not wait. `grace` 0 is force: nothing is asked to end in order."""
-        options = {} if grace is None else {"body": client.V1DeleteOptions(grace_period_seconds=grace)}
+    def delete(self, kind: str, name: str, *, grace_seconds: int | None = None) -> None:
+        """Delete without waiting. `grace_seconds=0` forces deletion without graceful termination."""
+        options = (
+            {}
+            if grace_seconds is None
+            else {"body": client.V1DeleteOptions(grace_period_seconds=grace_seconds)}
+        )
         self._resource(kind).delete(name=name, namespace=self.namespace, **options)
 
     def evict(self, pod: str) -> None:
-        """Asks a pod to leave its node, as `kubectl drain` does."""
-        meta = {"name": pod, "namespace": self.namespace}
-        asked = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+        """Evict a pod, like `kubectl drain` does."""
+        metadata = {"name": pod, "namespace": self.namespace}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
-        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(asked))
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
 
-    def within(self, namespace: str) -> "Kube":
-        """The same cluster, another namespace."""
-        other = Kube.__new__(Kube)
-        other.__dict__.update(self.__dict__)
-        other.namespace = namespace
-        return other
+    def in_namespace(self, namespace: str) -> "Kube":
+        """Return a client of the same cluster for another namespace."""
+        kube = Kube.__new__(Kube)
+        kube.__dict__.update(self.__dict__)
+        kube.namespace = namespace
+        return kube

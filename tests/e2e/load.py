@@ -1,4 +1,4 @@
-"""Requests at a steady pace while something is done to a server: every failure is kept, and nothing is tried again."""
+"""Steady load on a server while a test changes something. Every failed request is recorded, and none is retried."""
 
 import threading
 import time
@@ -9,36 +9,38 @@ from types import TracebackType
 import mlflow
 import pytest
 
-from tests.e2e.mlflow_workload import KIB, Scientist
+from tests.e2e.mlflow_workload import KIB, Workload
 
-PACE = 0.1
-"""Seconds between two requests of one client."""
+INTERVAL_SECONDS = 0.1
+"""Pause between two requests of one client."""
 
 CLIENTS = 3
 
 
 @dataclass
-class Steady:
-    """Clients that log metrics, and one that sends a file up and fetches it again, for as long as the block lasts.
+class SteadyLoad:
+    """Clients that log metrics, and one that uploads and downloads files, for the duration of the context.
 
-    `patch` turns off the client's own tries.
+    `monkeypatch` disables the MLflow client's retries.
     """
 
     url: str
-    patch: pytest.MonkeyPatch
-    done: int = 0
+    monkeypatch: pytest.MonkeyPatch
+    succeeded: int = 0
     errors: list[str] = field(default_factory=list)
-    _ends: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> "Steady":
-        self.patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        self.patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        scientist = Scientist(self.url)
-        run = scientist.run()
-        work = [self._metrics(run, f"loss-{n}") for n in range(CLIENTS)] + [self._files(scientist, run)]
-        self._threads = [threading.Thread(target=self._repeat, args=(each,)) for each in work]
+    def __enter__(self) -> "SteadyLoad":
+        self.monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        self.monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        workload = Workload(self.url)
+        run_id = workload.create_run()
+        operations = [self._log_metric(run_id, f"loss-{n}") for n in range(CLIENTS)] + [
+            self._transfer_file(workload, run_id)
+        ]
+        self._threads = [threading.Thread(target=self._repeat, args=(operation,)) for operation in operations]
         for thread in self._threads:
             thread.start()
         return self
@@ -46,35 +48,35 @@ class Steady:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ends.set()
+        self._stopped.set()
         for thread in self._threads:
             thread.join()
-        print(f"{self.done} requests answered, {len(self.errors)} failed", *self.errors[:5], sep="\n")
+        print(f"{self.succeeded} requests succeeded, {len(self.errors)} failed", *self.errors[:5], sep="\n")
 
-    def _metrics(self, run: str, key: str) -> Callable[[int], None]:
-        """Each client has a key of its own: MLflow refuses the same value of the same key, step and millisecond."""
+    def _log_metric(self, run_id: str, key: str) -> Callable[[int], None]:
+        """Each client uses its own key: MLflow rejects the same value with the same key, step and millisecond."""
         client = mlflow.MlflowClient(tracking_uri=self.url)
-        return lambda step: client.log_metric(run, key, float(step), step=step)
+        return lambda step: client.log_metric(run_id, key, float(step), step=step)
 
-    def _files(self, scientist: Scientist, run: str) -> Callable[[int], None]:
-        def once(step: int) -> None:
+    def _transfer_file(self, workload: Workload, run_id: str) -> Callable[[int], None]:
+        def transfer(step: int) -> None:
             name = f"file-{step}"
-            assert scientist.upload(run, name, KIB) == scientist.download(run, name)
+            assert workload.upload(run_id, name, KIB) == workload.download(run_id, name)
 
-        return once
+        return transfer
 
-    def _repeat(self, once: Callable[[int], None]) -> None:
+    def _repeat(self, operation: Callable[[int], None]) -> None:
         step = 0
-        while not self._ends.wait(PACE):
+        while not self._stopped.wait(INTERVAL_SECONDS):
             step += 1
-            began = time.monotonic()
+            start = time.monotonic()
             try:
-                once(step)
+                operation(step)
             except Exception as error:
                 with self._lock:
                     self.errors.append(
-                        f"{type(error).__name__} after {time.monotonic() - began:.1f} s: {error}"
+                        f"{type(error).__name__} after {time.monotonic() - start:.1f} s: {error}"
                     )
             else:
                 with self._lock:
-                    self.done += 1
+                    self.succeeded += 1

@@ -1,4 +1,4 @@
-"""The operator on the test cluster: installed by Helm from the checkout's chart, with the image built from it."""
+"""The operator's Helm release on the test cluster: the checkout's chart, with the image built from the checkout."""
 
 import json
 
@@ -6,24 +6,24 @@ from tests.cluster import operator_image
 from tests.e2e.kube import Kube, Object
 
 NAMESPACE = RELEASE = "mlflow-operator"
-WAIT = "120s"
+HELM_TIMEOUT = "120s"
 
 
 def install(kube: Kube, *values: str, namespace: str = NAMESPACE, release: str = RELEASE) -> None:
-    """`helm upgrade --install`, waiting until it runs; `values` are as for `--set`."""
+    """Run `helm upgrade --install` and wait until the operator is ready; `values` are arguments of `--set`."""
     repository, tag = operator_image.reference(kube.settings, kube.shell).rsplit(":", 1)
-    chosen = (f"image.repository={repository}", f"image.tag={tag}", *values)
-    flags = [part for value in chosen for part in ("--set", value)]
+    values_to_set = (f"image.repository={repository}", f"image.tag={tag}", *values)
+    flags = [part for value in values_to_set for part in ("--set", value)]
     if "crds.install=false" not in values:
-        _hand_over_definition(kube, namespace, release)
+        _adopt_crd(kube, namespace, release)
     kube.run(
         "helm", "upgrade", "--install", release, "charts/mlflow-operator",
-        "--namespace", namespace, "--create-namespace", "--wait", "--timeout", WAIT, *flags,
+        "--namespace", namespace, "--create-namespace", "--wait", "--timeout", HELM_TIMEOUT, *flags,
     )  # fmt: skip
 
 
-def _hand_over_definition(kube: Kube, namespace: str, release: str) -> None:
-    """A definition that other tests applied without Helm becomes the release's, as the chart's refusal tells."""
+def _adopt_crd(kube: Kube, namespace: str, release: str) -> None:
+    """Let the release adopt a CRD that other tests applied without Helm, as the chart's error message tells users."""
     crd = "mlflowservers.mlflow-operator.dev"
     if not kube.kubectl("get", "crd", crd, "--ignore-not-found", "-o", "name"):
         return
@@ -33,29 +33,29 @@ def _hand_over_definition(kube: Kube, namespace: str, release: str) -> None:
 
 
 def uninstall(kube: Kube, *, namespace: str, release: str) -> None:
-    """Takes a release away, and nothing of what it made servers of."""
-    kube.run("helm", "uninstall", release, "--namespace", namespace, "--wait", "--timeout", WAIT)
+    """Uninstall a release; the objects of its servers stay."""
+    kube.run("helm", "uninstall", release, "--namespace", namespace, "--wait", "--timeout", HELM_TIMEOUT)
 
 
 def pods(kube: Kube) -> list[Object]:
-    """The operator's pods, those on their way out left out."""
+    """Return the operator's pods without those that are terminating."""
     labels = {"app.kubernetes.io/name": "mlflow-operator"}
-    found = kube.within(NAMESPACE).list("Pod", labels)
+    found = kube.in_namespace(NAMESPACE).list("Pod", labels)
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
-def complaints(lines: list[str]) -> list[str]:
-    """Lines that say something went wrong in the operator itself."""
+def error_lines(lines: list[str]) -> list[str]:
+    """Return the log lines that report errors of the operator itself: tracebacks, and levels ERROR and CRITICAL."""
     return [line for line in lines if "Traceback" in line or _level(line) in {"ERROR", "CRITICAL"}]
 
 
 def _level(line: str) -> str:
     try:
-        said = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return ""
     return (
-        str(said.get("level") or said.get("levelname") or said.get("severity") or "").upper()
-        if isinstance(said, dict)
+        str(entry.get("level") or entry.get("levelname") or entry.get("severity") or "").upper()
+        if isinstance(entry, dict)
         else ""
     )

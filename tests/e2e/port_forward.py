@@ -1,4 +1,4 @@
-"""kubectl port-forward that comes back: it ends whenever the pod behind it does."""
+"""kubectl port-forward that is restarted whenever it ends, because it ends with the pod that it forwards to."""
 
 import socket
 import subprocess
@@ -10,35 +10,35 @@ import requests
 
 from tests.e2e.kube import Kube
 
-STARTS_WITHIN = 30.0
+START_TIMEOUT_SECONDS = 30.0
 
 
-class Forward:
-    """Makes a Service's port reachable on this machine, at `url`, for as long as the context lasts."""
+class PortForward:
+    """Makes a Service's port reachable on this machine at `url` for the duration of the context."""
 
     def __init__(self, kube: Kube, service: str, port: int) -> None:
         self._kube, self._target = kube, (f"service/{service}", port)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._local = int(free.getsockname()[1])
-        self._ends = threading.Event()
+        self._stopped = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def url(self) -> str:
-        """Where the Service answers on this machine."""
+        """URL of the Service on this machine."""
         return f"http://127.0.0.1:{self._local}"
 
-    def __enter__(self) -> "Forward":
+    def __enter__(self) -> "PortForward":
         self._thread.start()
-        deadline = time.monotonic() + STARTS_WITHIN
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             try:
                 requests.get(f"{self.url}/health", timeout=2)
                 return self
             except (requests.ConnectionError, requests.Timeout):
-                self._ends.wait(0.2)
+                self._stopped.wait(0.2)
         self._stop()
         raise TimeoutError(f"kubectl port-forward to {self._target[0]} does not answer on {self.url}")
 
@@ -48,19 +48,19 @@ class Forward:
         self._stop()
 
     def _stop(self) -> None:
-        self._ends.set()
+        self._stopped.set()
         if self._process:
             self._process.terminate()
         self._thread.join(10)
 
-    def _keep_up(self) -> None:
+    def _run(self) -> None:
         service, port = self._target
         argv = ["kubectl", "-n", self._kube.namespace, "port-forward", service, f"{self._local}:{port}"]
-        while not self._ends.is_set():
+        while not self._stopped.is_set():
             with subprocess.Popen(
                 argv, env=self._kube.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
                 self._process = process
-                if self._ends.is_set():  # told to stop between the look at it and the start
+                if self._stopped.is_set():  # stopped between the check and the start of the process
                     process.terminate()
-            self._ends.wait(0.3)
+            self._stopped.wait(0.3)

@@ -1,4 +1,4 @@
-"""Where programs of data scientists run: on this machine, outside the cluster, and in pods beside the server."""
+"""Runs client programs of data scientists: on this machine, outside the cluster, and in pods beside the server."""
 
 import os
 import subprocess
@@ -10,42 +10,42 @@ from pathlib import Path
 
 from tests.cluster.settings import ROOT
 from tests.e2e.kube import CommandError, Object
-from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, eventually, restarts
+from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, eventually, restart_count
 
 FOLDERS = (ROOT / "tests" / "demo", ROOT / "tests" / "workflows")
-WITHIN = 240.0
-"""A program; half a minute on a machine that does nothing else."""
+TIMEOUT_SECONDS = 240.0
+"""Limit for one program, which takes 30 s on an idle machine."""
 LABELS = {"app": "training"}
 
 
 def programs() -> dict[str, Path]:
-    """Every file of a program, by its name. `gate.py` is called by another one."""
+    """Return the files of all programs by file name. `gate.py` is run by another program."""
     return {file.name: file for folder in FOLDERS for file in folder.glob("[!_]*.py")}
 
 
-def all_names(service: str, namespace: str) -> list[str]:
-    """Every name under which DNS in the cluster knows a Service."""
+def dns_names(service: str, namespace: str) -> list[str]:
+    """Return all DNS names of a Service in the cluster."""
     full = f"{service}.{namespace}"
     return [service, full, f"{full}.svc", f"{full}.svc.cluster.local"]
 
 
-class Workbench:
-    """Runs programs against `server`, each at most once in each place."""
+class ProgramRuns:
+    """Runs programs against `server`, each at most once outside the cluster and at most once in a pod."""
 
-    def __init__(self, server: Server, hidden: tuple[str, ...], image: str) -> None:
-        """`hidden` are hosts that no client needs: in pods their names lead nowhere. `image` is that of the pods."""
-        self.server, self.kube, self.hidden, self.image = server, server.kube, hidden, image
-        self.outside, self.in_pod = cache(self._outside), cache(self._in_pod)
-        self.first: dict[str, datetime] = {}
+    def __init__(self, server: Server, blocked_hosts: tuple[str, ...], image: str) -> None:
+        """`blocked_hosts`: hosts that no client needs; in pods they resolve to loopback. `image`: the image of pods."""
+        self.server, self.kube, self.blocked_hosts, self.image = server, server.kube, blocked_hosts, image
+        self.run_outside, self.run_in_pod = cache(self._outside), cache(self._in_pod)
+        self.initial_ready_since: dict[str, datetime] = {}
 
-    def begin(self) -> "Workbench":
-        """Waits until the server is Ready, and remembers since when each of its pods is."""
-        self.server.ready()
-        self.first = self.first or self.ready_since()
+    def wait_ready(self) -> "ProgramRuns":
+        """Wait until the server is Ready, and store since when each of its pods has been ready."""
+        self.server.wait_ready()
+        self.initial_ready_since = self.initial_ready_since or self.ready_since()
         return self
 
     def ready_since(self) -> dict[str, datetime]:
-        """Since when each server pod takes requests without a break. One that does not is left out."""
+        """Return since when each server pod has been ready. Pods that are not ready are left out."""
         return {
             pod["metadata"]["name"]: datetime.fromisoformat(condition["lastTransitionTime"])
             for pod in self.server.pods("server")
@@ -53,16 +53,20 @@ class Workbench:
             if condition["type"] == "Ready" and condition["status"] == "True"
         }
 
-    def undisturbed(self, time: timedelta) -> bool:
-        """Whether that long has passed. AssertionError if meanwhile a pod was not ready, or anything in it died."""
-        assert self.ready_since() == self.first, "a pod was not ready for a while, or is another one"
+    def has_been_stable_for(self, duration: timedelta) -> bool:
+        """Whether all pods have been ready for this long. AssertionError if a pod, container or worker was replaced."""
+        assert self.ready_since() == self.initial_ready_since, (
+            "a pod was temporarily not ready, or was replaced"
+        )
         for pod in self.server.pods("server"):
-            assert restarts(pod) == 0, f"a container of {pod['metadata']['name']} was started again"
-        if datetime.now(UTC) - max(self.first.values()) < time:
+            assert restart_count(pod) == 0, f"a container of {pod['metadata']['name']} was restarted"
+        if datetime.now(UTC) - max(self.initial_ready_since.values()) < duration:
             return False
-        for name in self.first:  # the server replaces a worker that died, and Kubernetes hears nothing of it
-            deaths = [line for line in self.kube.kubectl("logs", name).splitlines() if "died" in line]
-            assert not deaths, f"a worker of {name} died: {deaths}"
+        for name in (
+            self.initial_ready_since
+        ):  # the server replaces a dead worker process itself, which Kubernetes does not see
+            dead_workers = [line for line in self.kube.kubectl("logs", name).splitlines() if "died" in line]
+            assert not dead_workers, f"a worker of {name} died: {dead_workers}"
         return True
 
     def _outside(self, program: str) -> str:
@@ -76,7 +80,7 @@ class Workbench:
                 text=True,
                 capture_output=True,
                 check=False,
-                timeout=WITHIN,
+                timeout=TIMEOUT_SECONDS,
             )
         assert done.returncode == 0, f"{program} outside the cluster:\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -90,26 +94,26 @@ class Workbench:
             self._job(name),
         )
 
-        def ended() -> str | None:
-            conditions = self.kube.need("Job", name)["status"].get("conditions") or []
-            ends = (c["type"] for c in conditions if c["status"] == "True")
-            return next((end for end in ends if end in {"Complete", "Failed"}), None)
+        def final_condition() -> str | None:
+            conditions = self.kube.require("Job", name)["status"].get("conditions") or []
+            types = (c["type"] for c in conditions if c["status"] == "True")
+            return next((name for name in types if name in {"Complete", "Failed"}), None)
 
         try:
-            end = eventually(f"{program} ends in its pod", ended, WITHIN)
+            result = eventually(f"{program} ends in its pod", final_condition, TIMEOUT_SECONDS)
         finally:
-            said = self._logs(name)
-        assert end == "Complete", f"{program} in a pod:\n{said}"
-        return said
+            log = self._logs(name)
+        assert result == "Complete", f"{program} in a pod:\n{log}"
+        return log
 
     def _logs(self, job: str) -> str:
         try:
             return self.kube.kubectl("logs", f"job/{job}")
-        except CommandError as nothing:
-            return str(nothing)
+        except CommandError as error:
+            return str(error)
 
     def _policy(self) -> Object:
-        """Out of these pods go requests to the server and for names, where the cluster enforces policies."""
+        """A NetworkPolicy that only allows egress to the server and to DNS, if the cluster enforces policies."""
         server = {"podSelector": {"matchLabels": {SERVER_LABEL: self.server.name, COMPONENT: "server"}}}
         return {
             "apiVersion": "networking.k8s.io/v1",
@@ -126,7 +130,7 @@ class Workbench:
         }
 
     def _job(self, name: str) -> Object:
-        """What docs/connect.md tells users to write, under restricted Pod Security."""
+        """A Job as in docs/guides/example-programs.md, which conforms to the restricted Pod Security level."""
         container: Object = {
             "name": "train",
             "image": self.image,
@@ -153,8 +157,8 @@ class Workbench:
                 "runAsUser": 10001,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            # a cluster may not enforce policies; a client that went past the server would then get through
-            "hostAliases": [{"ip": "127.0.0.1", "hostnames": list(self.hidden)}],
+            # In a cluster that does not enforce policies, a client could otherwise bypass the server.
+            "hostAliases": [{"ip": "127.0.0.1", "hostnames": list(self.blocked_hosts)}],
             "containers": [container],
             "volumes": [
                 {"name": "programs", "configMap": {"name": "programs"}},

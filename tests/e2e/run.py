@@ -1,8 +1,8 @@
 """Runs the end-to-end tests: `python -m tests.e2e [--all] [arguments of pytest]`.
 
-Most tests have namespaces of their own and spend much of their time waiting, so several run at a time. Tests that stop
-the operator or the API server follow, one by one, and then those that judge the whole run. Both run in this process,
-because it is the one that recorded the run.
+Most tests use their own namespaces and spend much of their time waiting, so several run in parallel. Then the tests
+that stop the operator or the API server run one by one, and finally the tests that check the whole run. The last two
+groups run in this process, because it holds the record of the run.
 """
 
 import os
@@ -23,78 +23,83 @@ from tests.e2e.secret_scan import Record
 from tests.report import records
 
 WORKERS = 3
-"""Tests at a time. With two, both processors are idle for a sixth of the time: tests wait for the operator."""
+"""Number of parallel pytest workers. With two, both CPUs are idle for a sixth of the time: tests mostly wait."""
 
-SINCE = "MLFLOW_OPERATOR_E2E_SINCE"
-"""Environment of the parts of a run: since when the operator runs and the process that started the run records it."""
+STARTED_AT_VARIABLE = "MLFLOW_OPERATOR_E2E_SINCE"
+"""Environment variable that the parent process, which records the run, sets for all its parts: the time when the
+operator was installed."""
 
-ALL = "--all"
-"""The argument that also runs the tests marked `long_running`. pytest gets it, too (`tests/conftest.py`)."""
+ALL_OPTION = "--all"
+"""Option that also runs the tests marked `long_running`. It is passed on to pytest (`tests/conftest.py`)."""
 
 FOLDER = "tests/e2e"
-LAST = ["tests/e2e/test_no_secrets.py"]
-KEPT = (records.FOLDER.name, "bench")
-"""Folders in `out` that other commands read."""
+FINAL_TESTS = ["tests/e2e/test_no_secrets.py"]
+KEPT_FOLDERS = (records.FOLDER.name, "bench")
+"""Folders in `out` that are kept because other commands read them."""
 NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 
 _record: Record | None = None
 
 
-def recorded() -> Record | None:
-    """The record of the run that this very process started."""
+def current_record() -> Record | None:
+    """Return the record of the run that this process started, or None."""
     return _record
 
 
-def begun() -> str | None:
-    """Since when the run lasts that this process is a part of; None if it is a session of its own."""
-    return os.environ.get(SINCE)
+def run_started_at() -> str | None:
+    """Return when the run started that this process is part of; None if pytest was called directly."""
+    return os.environ.get(STARTED_AT_VARIABLE)
 
 
-def clear(kube: Kube) -> None:
-    """Removes what an earlier run left: its evidence, and namespaces if it was killed.
+def delete_leftovers(kube: Kube) -> None:
+    """Delete the evidence of an earlier run, and its namespaces if it was killed.
 
-    The records of the other tiers stay, because the report at the end of `make test` needs them, and so do the samples
+    Keeps the records of the other test tiers, because the report at the end of `make test` needs them, and the samples
     of benchmarks.
     """
     for path in (kube.settings.root / "out").glob("*"):
-        if path.is_dir() and path.name not in KEPT:
+        if path.is_dir() and path.name not in KEPT_FOLDERS:
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file():
             path.unlink()
     kube.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
 
 
-def now() -> str:
-    """The current time, as the API server writes it."""
+def current_time() -> str:
+    """Return the current time in the format of the API server (RFC 3339, UTC, seconds)."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the tests; `arguments` go to pytest in each part. Returns pytest's worst exit code.
+    """Run the tests; `arguments` are passed to pytest in each part. Returns pytest's highest exit code.
 
-    Where `arguments` name files, only those run, and the tests that judge the whole run.
+    If `arguments` name files, only those run, followed by the tests that check the whole run.
     """
-    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    where = arguments if named else [FOLDER, *arguments]
+    explicit_paths = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    pytest_arguments = arguments if explicit_paths else [FOLDER, *arguments]
     kube = Kube()
     with usage_lock.hold(kube.settings):
-        return _run(kube, arguments, where, named=named)
+        return _run(kube, arguments, pytest_arguments, explicit_paths=explicit_paths)
 
 
-def _run(kube: Kube, arguments: list[str], where: list[str], *, named: bool) -> int:
+def _run(kube: Kube, arguments: list[str], pytest_arguments: list[str], *, explicit_paths: bool) -> int:
     global _record  # noqa: PLW0603 - the last part, in this process, reads it
-    clear(kube)
+    delete_leftovers(kube)
     _record = Record(kube)
     _record.start()
     try:
         operator_release.install(kube)
-        os.environ[SINCE] = now()
-        # groups of tests (`scheduling`) in the order of their collection, not by their number of tests
+        os.environ[STARTED_AT_VARIABLE] = current_time()
+        # schedules groups of tests (`GroupScheduling`) in collection order, not by their number of tests
         parallel = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
-        with _second_image_set(kube) if ALL in arguments and not named else nullcontext():
+        with (
+            _build_second_image_set(kube) if ALL_OPTION in arguments and not explicit_paths else nullcontext()
+        ):
             codes = [
-                _in_parallel([*parallel, "-m", "not alone and not last", *where]),
-                pytest.main(["-m", "alone or last", *where, *(LAST if named else ())]),
+                _run_in_subprocess([*parallel, "-m", "not alone and not last", *pytest_arguments]),
+                pytest.main(
+                    ["-m", "alone or last", *pytest_arguments, *(FINAL_TESTS if explicit_paths else ())]
+                ),
             ]
     finally:
         _record.stop()
@@ -103,25 +108,29 @@ def _run(kube: Kube, arguments: list[str], where: list[str], *, named: bool) -> 
 
 
 @contextmanager
-def _second_image_set(kube: Kube) -> Iterator[None]:
-    """Builds the second image set beside the first tests.
+def _build_second_image_set(kube: Kube) -> Iterator[None]:
+    """Build the second image set in the background while the first tests run.
 
-    A test that needs it starts the same program, which waits for this one to end and reports what went wrong.
+    A test that needs the set starts the same program, which waits for this one to end and reports its errors.
     """
     log = kube.settings.root / "out" / "second-images.log"
     log.parent.mkdir(exist_ok=True)
     with (
-        log.open("w") as lines,
+        log.open("w") as log_file,
         subprocess.Popen(
-            versions.MADE_READY, env=kube.env, cwd=kube.settings.root, stdout=lines, stderr=subprocess.STDOUT
-        ) as making,
+            versions.BUILD_COMMAND,
+            env=kube.env,
+            cwd=kube.settings.root,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+        ) as build,
     ):
         try:
             yield
         finally:
-            making.terminate()
+            build.terminate()
 
 
-def _in_parallel(arguments: list[str]) -> int:
-    """In a process of its own: pytest cannot run twice in one."""
+def _run_in_subprocess(arguments: list[str]) -> int:
+    """Run pytest in a subprocess, because pytest cannot run twice in one process."""
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode

@@ -1,7 +1,7 @@
-"""What a whole run lets out: every log, event, object and command line, of things long gone, too.
+"""Record of everything that a run exposes, deleted objects included: logs, events, objects and command lines.
 
-The node keeps the logs of containers (by hard links, which outlive the pods) and the arguments of processes, looked
-at each second; threads here watch the API server. Nothing is kept of Secrets but, in memory, their values.
+A script on the node keeps the logs of containers (by hard links, which outlive the pods) and the arguments of
+processes, sampled each second. Threads in this process watch the API server. Values of Secrets are only kept in memory.
 """
 
 import base64
@@ -18,10 +18,10 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 from tests.cluster import node
-from tests.e2e.kube import KINDS, Kube, Object
+from tests.e2e.kube import API_VERSIONS, Kube, Object
 
-MANAGED = ("app.kubernetes.io/managed-by", "mlflow-operator")
-WATCHED = (
+MANAGED_BY_LABEL = ("app.kubernetes.io/managed-by", "mlflow-operator")
+WATCHED_KINDS = (
     "MLflowServer",
     "Event",
     "Pod",
@@ -35,153 +35,164 @@ WATCHED = (
     "PodDisruptionBudget",
     "Secret",
 )
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Whoever puts a Secret by `kubectl apply` leaves its data here; that is theirs to know."""
+LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+"""`kubectl apply` stores the data of a Secret in this annotation. That is the user's choice, not a leak."""
 
-LONG = 8
-"""Characters from which on a value that a test gave is not found in a generated one by chance."""
+MIN_SUBSTRING_CHARS = 8
+"""Minimum length of a user's value that is not a substring of a generated value by chance."""
 
-ROTATION = {"nextUsername", "previousUsername", "nextRotatedAt", "rotatedAt"}
-OPEN = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION}
-"""Keys of generated Secrets whose values are none."""
+ROTATION_KEYS = {"nextUsername", "previousUsername", "nextRotatedAt", "rotatedAt"}
+PUBLIC_KEYS = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION_KEYS}
+"""Keys of generated Secrets whose values are not secret."""
 
-KEPT = "/var/log/mlflow-operator-e2e"
-KEEPER = f"""
-rm -rf {KEPT}; mkdir -p {KEPT}/pods; : >{KEPT}/arguments
+NODE_FOLDER = "/var/log/mlflow-operator-e2e"
+NODE_SCRIPT = f"""
+rm -rf {NODE_FOLDER}; mkdir -p {NODE_FOLDER}/pods; : >{NODE_FOLDER}/arguments
 while :; do
-  cp -aln /var/log/pods/. {KEPT}/pods/ 2>/dev/null
-  grep -ahz '' /proc/[0-9]*/cmdline 2>/dev/null | sort -zu - {KEPT}/arguments -o {KEPT}/arguments
+  cp -aln /var/log/pods/. {NODE_FOLDER}/pods/ 2>/dev/null
+  grep -ahz '' /proc/[0-9]*/cmdline 2>/dev/null | sort -zu - {NODE_FOLDER}/arguments -o {NODE_FOLDER}/arguments
   read -t 1 && continue
   [ $? -gt 128 ] || exit
 done
 """
-"""Ends when its input does, so it can't be left behind."""
+"""Ends when its stdin is closed, so it cannot outlive the test run."""
 
 
 @dataclass
 class Record:
-    """Of one session; `start` and `stop` it."""
+    """Record of one session, between `start` and `stop`."""
 
     kube: Kube
-    _texts: dict[str, str] = field(default_factory=dict)
-    _generated: dict[str, str] = field(default_factory=dict, repr=False)
-    _given: set[str] = field(default_factory=set, repr=False)
+    _places_by_text: dict[str, str] = field(default_factory=dict)
+    _generated_values: dict[str, str] = field(default_factory=dict, repr=False)
+    _user_values: set[str] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _keeper: "subprocess.Popen[bytes] | None" = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _node_process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """From now on."""
-        self._keeper = subprocess.Popen(
-            ["docker", "exec", "-i", node.CONTAINER, "bash", "-c", KEEPER],
+        """Start recording."""
+        self._node_process = subprocess.Popen(
+            ["docker", "exec", "-i", node.CONTAINER, "bash", "-c", NODE_SCRIPT],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         api = DynamicClient(config.new_client_from_config(str(self.kube.settings.kubeconfig)))
-        for kind in WATCHED:
-            threading.Thread(
-                target=self._follow, args=(api, kind), name=f"record {kind}", daemon=True
-            ).start()
+        for kind in WATCHED_KINDS:
+            threading.Thread(target=self._watch, args=(api, kind), name=f"record {kind}", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends what was started; what was seen stays."""
-        self._ended.set()
-        if self._keeper and self._keeper.stdin:
-            self._keeper.stdin.close()
-            self._keeper.wait(timeout=10)
-        self.kube.node_command("rm", "-rf", KEPT)
+        """Stop recording. Keeps what was read from the API server, and deletes the files on the node."""
+        self._stopped.set()
+        if self._node_process and self._node_process.stdin:
+            self._node_process.stdin.close()
+            self._node_process.wait(timeout=10)
+        self.kube.node_command("rm", "-rf", NODE_FOLDER)
 
-    def secrets(self) -> dict[str, str]:
-        """Every value that was generated, by where it is kept; what a test gave to a server is none of them."""
+    def generated_values(self) -> dict[str, str]:
+        """Return every generated secret value by its Secret and key, without values that tests gave to a server."""
         with self._lock:
-            generated, all_given = dict(self._generated), set(self._given)
+            generated, user_values = dict(self._generated_values), set(self._user_values)
         return {
             name: value
             for name, value in generated.items()
             if value
-            and not any(value in given or (len(given) >= LONG and given in value) for given in all_given)
+            and not any(
+                value in user_value or (len(user_value) >= MIN_SUBSTRING_CHARS and user_value in value)
+                for user_value in user_values
+            )
         }
 
     def leaks(self) -> list[str]:
-        """Which of them is where, plain or in base64; never a value."""
-        forms = {name: (value, in_base64(value)) for name, value in self.secrets().items()}
-        if not self.seen(*(form for both in forms.values() for form in both)):
+        """Return which generated values were found where, plain or in base64. Does not contain the values."""
+        encodings = {name: (value, in_base64(value)) for name, value in self.generated_values().items()}
+        if not self.places_with(*(text for texts in encodings.values() for text in texts)):
             return []
-        return [f"{name} in {place}" for name, both in forms.items() for place in self.seen(*both)]
+        return [
+            f"{name} in {place}" for name, texts in encodings.items() for place in self.places_with(*texts)
+        ]
 
-    def seen(self, *texts: str) -> list[str]:
-        """All places that held any of these texts, parts of longer ones included."""
+    def places_with(self, *texts: str) -> list[str]:
+        """Return all places that contained any of these texts, also as part of a longer text."""
         with self._lock:
-            everything = dict(self._texts)
-        whole = "\n".join(everything)
-        if any(text in whole for text in texts):
-            here = {place for kept, place in everything.items() if any(text in kept for text in texts)}
+            places_by_text = dict(self._places_by_text)
+        all_text = "\n".join(places_by_text)
+        if any(text in all_text for text in texts):
+            places = {
+                place
+                for recorded_text, place in places_by_text.items()
+                if any(text in recorded_text for text in texts)
+            }
         else:
-            here = set()
-        return [*sorted(here), *self._on_the_node(texts)]
+            places = set()
+        return [*sorted(places), *self._places_on_node(texts)]
 
     def operator_lines(self, since: str = "") -> list[str]:
-        """What every container of every operator wrote since a moment (RFC 3339), those that are gone included."""
-        kept = self.kube.node_command("sh", "-c", f"cat {KEPT}/pods/mlflow-operator*/*/*.log")
-        # the container runtime puts a time, a stream and a flag before each line
-        lines = (line.split(" ", 3) for line in kept.splitlines())
+        """Return the log lines of all operator containers since a time (RFC 3339), deleted pods included."""
+        logs = self.kube.node_command("sh", "-c", f"cat {NODE_FOLDER}/pods/mlflow-operator*/*/*.log")
+        # the container runtime prefixes each line with a time, a stream and a flag
+        lines = (line.split(" ", 3) for line in logs.splitlines())
         return [parts[-1] for parts in lines if parts[0] >= since]
 
-    def _on_the_node(self, texts: Iterable[str]) -> list[str]:
-        # by standard input, or they would be among the arguments themselves
+    def _places_on_node(self, texts: Iterable[str]) -> list[str]:
+        # by standard input, because command-line arguments are recorded
         done = subprocess.run(
-            ["docker", "exec", "-i", node.CONTAINER, "grep", "-rlaFf", "-", KEPT],
+            ["docker", "exec", "-i", node.CONTAINER, "grep", "-rlaFf", "-", NODE_FOLDER],
             input="\n".join(texts), text=True, capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode in {0, 1}, done.stderr
-        return sorted(place.removeprefix(f"{KEPT}/") for place in done.stdout.splitlines())
+        return sorted(place.removeprefix(f"{NODE_FOLDER}/") for place in done.stdout.splitlines())
 
-    def _follow(self, api: DynamicClient, kind: str) -> None:
-        while not self._ended.is_set():
+    def _watch(self, api: DynamicClient, kind: str) -> None:
+        while not self._stopped.is_set():
             try:
-                # Without a version a watch begins with all there is; so it is begun anew as often as it ends.
-                resource = api.resources.get(api_version=KINDS.get(kind, "v1"), kind=kind)
+                # A watch without a resource version begins with all existing objects, so it is simply restarted.
+                resource = api.resources.get(api_version=API_VERSIONS.get(kind, "v1"), kind=kind)
                 for event in resource.watch(timeout=300):
                     with self._lock:
-                        self._take(kind, event["raw_object"])
-                    if self._ended.is_set():
+                        self._add(kind, event["raw_object"])
+                    if self._stopped.is_set():
                         return
             except (ApiException, ResourceNotFoundError, urllib3.exceptions.HTTPError, OSError, ValueError):
-                # in a new cluster our own kind is not known before the operator is installed
-                self._ended.wait(0.5)
+                # in a new cluster, MLflowServer is unknown before the operator is installed
+                self._stopped.wait(0.5)
 
-    def _take(self, kind: str, obj: Object) -> None:
+    def _add(self, kind: str, obj: Object) -> None:
         meta = obj.get("metadata") or {}
         place = f"{kind} {meta.get('namespace')}/{meta.get('name')}"
         if kind == "Secret":
             if obj.get("type") == "helm.sh/release.v1":
                 return
-            ours = (meta.get("labels") or {}).get(MANAGED[0]) == MANAGED[1]
-            for key, coded in (obj.get("data") or {}).items():
-                value = base64.b64decode(coded).decode(errors="replace").strip()
-                if not ours and value:
-                    self._given.add(value)
-                elif ours and value and key not in OPEN:
-                    self._generated[f"{place} {key}"] = value
-            notes = {key: text for key, text in (meta.get("annotations") or {}).items() if key != APPLIED}
-            obj = {"metadata": {**meta, "annotations": notes}}
-        for text in leaves(obj):
-            self._texts.setdefault(text, place)
+            managed = (meta.get("labels") or {}).get(MANAGED_BY_LABEL[0]) == MANAGED_BY_LABEL[1]
+            for key, encoded in (obj.get("data") or {}).items():
+                value = base64.b64decode(encoded).decode(errors="replace").strip()
+                if not managed and value:
+                    self._user_values.add(value)
+                elif managed and value and key not in PUBLIC_KEYS:
+                    self._generated_values[f"{place} {key}"] = value
+            annotations = {
+                key: text
+                for key, text in (meta.get("annotations") or {}).items()
+                if key != LAST_APPLIED_ANNOTATION
+            }
+            obj = {"metadata": {**meta, "annotations": annotations}}
+        for text in strings_in(obj):
+            self._places_by_text.setdefault(text, place)
 
 
 def in_base64(value: str) -> str:
-    """As a Secret's data would show it."""
+    """Encode like a Secret's data."""
     return base64.b64encode(value.encode()).decode()
 
 
-def leaves(value: Any) -> Iterator[str]:
-    """Every text in an object, annotations' names included; each is kept once, however often it is seen."""
+def strings_in(value: Any) -> Iterator[str]:
+    """Yield every string in an object, the names of annotations included."""
     match value:
         case dict():
             for key, inner in value.items():
                 yield str(key)
-                yield from leaves(inner)
+                yield from strings_in(inner)
         case list():
             for inner in value:
-                yield from leaves(inner)
+                yield from strings_in(inner)
         case str():
             yield value

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from mlflow_operator.model.names import Names
-from mlflow_operator.model.secrets import decoded
+from mlflow_operator.model.secrets import text_values
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
 from tests.report import servers
@@ -16,29 +16,29 @@ from tests.report import servers
 API_VERSION = "mlflow-operator.dev/v1alpha1"
 SERVER_LABEL = "mlflow-operator.dev/server"
 COMPONENT = "app.kubernetes.io/component"
-LITTLE: Object = {"requests": {"cpu": "25m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}}
+SMALL_RESOURCES: Object = {"requests": {"cpu": "25m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}}
 
 
-def small(**spec: Any) -> Object:
-    """A spec for a crowded two-core node: embedded stores unless named, little reserved, reached by NodePort."""
+def small_spec(**spec: Any) -> Object:
+    """Return a spec for a busy two-core node: embedded stores by default, small requests, Service of type NodePort."""
     return {
         "workers": 1,
-        "resources": LITTLE,
+        "resources": SMALL_RESOURCES,
         "service": {"type": "NodePort"},
-        "database": {"embedded": {"resources": LITTLE}},
-        "artifacts": {"embedded": {"resources": LITTLE}},
+        "database": {"embedded": {"resources": SMALL_RESOURCES}},
+        "artifacts": {"embedded": {"resources": SMALL_RESOURCES}},
         **spec,
     }
 
 
 def eventually(what: str, check: Callable[[], Any], within: float) -> Any:
-    """The first true answer of `check`; an AssertionError that says what was awaited when there is none."""
+    """Poll `check` and return its first true result. Raises AssertionError with `what` after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         if answer := check():
             return answer
         assert time.monotonic() < deadline, f"not within {within:.0f} s: {what}"
-        time.sleep(timeouts.POLL)
+        time.sleep(timeouts.POLL_INTERVAL_SECONDS)
 
 
 class Server:
@@ -46,10 +46,10 @@ class Server:
 
     def __init__(self, kube: Kube, name: str = "tracking") -> None:
         self.kube, self.name, self.names = kube, name, Names(name)
-        self._counted = False
+        self._is_counted = False
 
     def apply(self, spec: Object | None = None) -> "Server":
-        """`kubectl apply`; without a spec, the smallest that is useful: all embedded, all by default."""
+        """Run `kubectl apply`; by default with an empty spec, which means embedded stores and all defaults."""
         self.kube.apply(
             {
                 "apiVersion": API_VERSION,
@@ -58,103 +58,110 @@ class Server:
                 "spec": spec or {},
             }
         )
-        if not self._counted:
-            self._counted = True
+        if not self._is_counted:
+            self._is_counted = True
             servers.count()
         return self
 
-    def change(self, **spec: Any) -> None:
-        """A merge patch of the spec; None takes a field away."""
+    def patch_spec(self, **spec: Any) -> None:
+        """Apply a merge patch to the spec; None removes a field."""
         self.kube.patch("MLflowServer", self.name, {"spec": spec})
 
-    def look(self) -> None:
-        """Has the operator look now: spares a test the wait for a resync, where that is not its promise."""
-        self.kube.kubectl("annotate", "--overwrite", "mlflowserver", self.name, f"e2e/look={time.time_ns()}")
+    def trigger_reconcile(self) -> None:
+        """Trigger a reconcile by an annotation, so that a test that is not about the resync need not wait for it."""
+        annotation = f"e2e/reconcile-at={time.time_ns()}"
+        self.kube.kubectl("annotate", "--overwrite", "mlflowserver", self.name, annotation)
 
-    def live(self) -> Object:
-        """The resource as it is stored."""
-        return self.kube.need("MLflowServer", self.name)
+    def resource(self) -> Object:
+        """Return the MLflowServer as stored."""
+        return self.kube.require("MLflowServer", self.name)
 
     @property
     def status(self) -> Object:
-        """Its status."""
-        return self.live().get("status") or {}
+        """The MLflowServer's status."""
+        return self.resource().get("status") or {}
 
-    def conditions(self, live: Object | None = None) -> dict[str, Object]:
-        """By type; empty while they speak of an older spec. `live` where it is at hand."""
-        live = live or self.live()
-        status = live.get("status") or {}
-        if status.get("observedGeneration") != live["metadata"]["generation"]:
+    def conditions(self, resource: Object | None = None) -> dict[str, Object]:
+        """Return the conditions of `resource` (read if omitted) by type; empty if they are of an older generation."""
+        resource = resource or self.resource()
+        status = resource.get("status") or {}
+        if status.get("observedGeneration") != resource["metadata"]["generation"]:
             return {}
         return {condition["type"]: condition for condition in status.get("conditions") or []}
 
-    def until(
-        self, kind: str, status: str = "True", reason: str | None = None, *, within: float = timeouts.READY
+    def wait_for(
+        self,
+        condition_type: str,
+        status: str = "True",
+        reason: str | None = None,
+        *,
+        within: float = timeouts.READY_SECONDS,
     ) -> Object:
-        """Waits for a condition; returns it. The error shows all conditions as they were at the end."""
+        """Wait for a condition and return it. The AssertionError shows the last seen conditions."""
         deadline = time.monotonic() + within
         while True:
-            live = self.live()
-            conditions = self.conditions(live)
-            found = conditions.get(kind)
+            resource = self.resource()
+            conditions = self.conditions(resource)
+            found = conditions.get(condition_type)
             if found and found["status"] == status and reason in (None, found["reason"]):
                 return found
             if time.monotonic() > deadline:
-                seen = "\n".join(
+                last_seen = "\n".join(
                     f"  {c['type']}={c['status']} ({c['reason']}): {c['message']}"
                     for c in conditions.values()
                 )
                 raise AssertionError(
-                    f"{self.name}: {kind}={status} ({reason or 'any reason'}) not within {within:.0f} s:\n{seen}"
+                    f"{self.name}: {condition_type}={status} ({reason or 'any reason'}) "
+                    f"not within {within:.0f} s:\n{last_seen}"
                 )
-            self.kube.changed(live, deadline - time.monotonic())
+            self.kube.wait_for_change(resource, deadline - time.monotonic())
 
-    def ready(self, within: float = timeouts.READY) -> "Server":
-        """Waits until it is Ready and its Service answers."""
-        self.until("Ready", within=within)
+    def wait_ready(self, within: float = timeouts.READY_SECONDS) -> "Server":
+        """Wait until the server is Ready and its NodePort, if it has one, answers."""
+        self.wait_for("Ready", within=within)
         if self.service["spec"]["type"] == "NodePort":
-            self.answers()
+            self.wait_reachable()
         return self
 
     @property
     def service(self) -> Object:
-        """Its Service."""
-        return self.kube.need("Service", self.names.service)
+        """The server's Service."""
+        return self.kube.require("Service", self.names.service)
 
     @property
     def url(self) -> str:
-        """Where it is reached from outside the cluster; it must be of type NodePort."""
+        """URL outside the cluster; the Service must be of type NodePort."""
         return f"http://{self.kube.node_address}:{self.service['spec']['ports'][0]['nodePort']}"
 
-    def answers(self) -> None:
-        """Waits until a request from outside the cluster is answered by MLflow itself."""
+    def wait_reachable(self) -> None:
+        """Wait until MLflow answers a request from outside the cluster."""
         url = f"{self.url}/api/2.0/mlflow/experiments/search?max_results=1"
 
-        def asked() -> bool:
+        def is_reachable() -> bool:
             try:
                 return requests.get(url, timeout=5).ok
             except requests.RequestException:
                 return False
 
-        eventually(f"{url} answers", asked, timeouts.ANSWERS)
+        eventually(f"{url} answers", is_reachable, timeouts.ENDPOINT_SECONDS)
 
     def pods(self, component: str | None = None) -> list[Object]:
-        """Its pods, those on their way out left out; of one component (`server`, `database`, ...) or all."""
+        """Return the pods of one component (`server`, `database`, ...) or of all, without terminating pods."""
         labels = {SERVER_LABEL: self.name} | ({COMPONENT: component} if component else {})
         return [p for p in self.kube.list("Pod", labels) if not p["metadata"].get("deletionTimestamp")]
 
-    def running(self) -> list[Object]:
-        """Its pods that take something of the node, those of finished Jobs left out."""
+    def running_pods(self) -> list[Object]:
+        """Return the pods that use resources of the node: terminating pods included, finished pods left out."""
         pods = self.kube.list("Pod", {SERVER_LABEL: self.name})
         return [pod for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
 
     def pod(self, component: str = "server") -> Object:
-        """The one pod of a component."""
-        (found,) = self.pods(component)
-        return found
+        """Return the only pod of a component."""
+        (pod,) = self.pods(component)
+        return pod
 
-    def replaced(self, component: str, old: Object, within: float = timeouts.ROLLED) -> Object:
-        """Waits until the one ready pod of the component is another one than `old`; returns it."""
+    def wait_replaced(self, component: str, old: Object, within: float = timeouts.ROLLOUT_SECONDS) -> Object:
+        """Wait until `old` is gone and the component has exactly one ready pod; returns that pod."""
 
         def new() -> Object | None:
             pods = self.pods(component)
@@ -165,22 +172,22 @@ class Server:
         found: Object = eventually(f"a new {component} pod of {self.name} is ready", new, within)
         return found
 
-    def rotate(self) -> None:
-        """Asks for new credentials, and waits until that was carried out, old ones shut out included."""
+    def rotate_credentials(self) -> None:
+        """Request a credential rotation, and wait until it is complete and the previous credentials are revoked."""
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        self.change(rotateCredentialsAt=now)
+        self.patch_spec(rotateCredentialsAt=now)
 
-        def over() -> bool:
-            said = self.conditions().get("CredentialsReady", {})
-            return bool(self.status.get("credentialsRotatedAt") == now and said.get("reason") == "Ready")
+        def is_rotated() -> bool:
+            condition = self.conditions().get("CredentialsReady", {})
+            return bool(self.status.get("credentialsRotatedAt") == now and condition.get("reason") == "Ready")
 
-        eventually("credentials are replaced", over, timeouts.ROLLED)
+        eventually("credentials are rotated", is_rotated, timeouts.ROLLOUT_SECONDS)
 
-    def generated(self) -> dict[str, str]:
-        """Every secret value that was made for it, by what it is."""
-        database = decoded(self.kube.need("Secret", self.names.database_secret))
-        artifacts = decoded(self.kube.need("Secret", self.names.artifacts_secret))
-        server = decoded(self.kube.need("Secret", self.names.server_secret))
+    def generated_values(self) -> dict[str, str]:
+        """Return every generated secret value of the server by its description."""
+        database = text_values(self.kube.require("Secret", self.names.database_secret))
+        artifacts = text_values(self.kube.require("Secret", self.names.artifacts_secret))
+        server = text_values(self.kube.require("Secret", self.names.server_secret))
         return {
             "database password": database["password"],
             "database URI": database["uri"],
@@ -192,23 +199,23 @@ class Server:
         }
 
     def delete(self) -> None:
-        """Deletes it and waits until it is gone, its disposable objects included."""
+        """Delete the MLflowServer and wait until it and its owned objects are gone."""
         self.kube.kubectl(
             "delete",
             "mlflowserver",
             self.name,
             "--cascade=foreground",
-            f"--timeout={timeouts.GONE:.0f}s",
-            within=timeouts.GONE + 10,
+            f"--timeout={timeouts.DELETION_SECONDS:.0f}s",
+            within=timeouts.DELETION_SECONDS + 10,
         )
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod takes requests."""
+    """Whether a pod has the condition Ready."""
     conditions = pod.get("status", {}).get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def restarts(pod: Object) -> int:
-    """How often its containers were started again."""
+def restart_count(pod: Object) -> int:
+    """Return the sum of the restart counts of a pod's containers."""
     return sum(c["restartCount"] for c in pod.get("status", {}).get("containerStatuses") or [])

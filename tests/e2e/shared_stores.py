@@ -1,99 +1,100 @@
-"""What a platform team runs for many servers: one Postgres and one MinIO, with an administrator for each.
+"""Shared stores as a platform team runs them for many servers: one Postgres and one MinIO, each with an administrator.
 
-The Postgres' administrator may make roles and databases and is no superuser, as on a managed Postgres. One database is
-a template: it holds MLflow's tables at the current revision, so a server on a copy of it needs no migration Job.
+The administrator of Postgres may create roles and databases but is not a superuser, as on a managed Postgres. One
+database is a template with MLflow's schema at the current revision: a server on a copy of it needs no migration Job.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e import certificates, external_stores
-from tests.e2e.certificates import Authority, authority
+from tests.e2e.certificates import CertificateAuthority, create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import Server, small
+from tests.e2e.server import Server, small_spec
 
-ALLOW = "mlflow-operator.dev/allow-namespaces"
-"""The annotation by which a Secret lets servers of other namespaces use it."""
+ALLOW_NAMESPACES_ANNOTATION = "mlflow-operator.dev/allow-namespaces"
+"""Annotation of a Secret that allows servers of other namespaces to use it."""
 
-TESTS = "e2e-*"
-"""All namespaces that tests make."""
+TEST_NAMESPACES = "e2e-*"
+"""Matches all namespaces that tests create."""
 
-DATABASE_ADMIN = "postgres-admin"
-STORE_ADMIN = "minio-admin"
-"""The administrators' Secrets, in the platform's namespace. All tests' namespaces may use them."""
+DATABASE_ADMIN_SECRET = "postgres-admin"
+STORE_ADMIN_SECRET = "minio-admin"
+"""Secrets of the administrators in the platform's namespace. Servers in all test namespaces may use them."""
 
 ADMIN_PASSWORD = "adm!n p@ss/w:rd?#[]&%2F+ \"'\\$x"
-"""Unlike the superuser's, so that one is never taken for the other."""
-
+"""Differs from the superuser's password, so that a test cannot confuse the two."""
 
 DATABASE_PASSWORD = "worker's own"
-"""Of the users that own a server's database."""
+"""Password of the users that own a server's database."""
 
-TEMPLATE = "mlflow_template"
-"""The template database, and the role that owns its tables."""
+TEMPLATE_DATABASE = "mlflow_template"
+"""Name of the template database and of the role that owns its tables."""
 
 
 @dataclass(frozen=True)
 class Platform:
-    """`postgres` is asked as its superuser and `minio` by its root key; `admin` is who the operator may be."""
+    """Tests use `postgres` as its superuser and `minio` with its root key; the operator uses the role `admin`."""
 
     kube: Kube
     postgres: Postgres
     minio: MinIO
-    authority: Authority
+    authority: CertificateAuthority
     admin: str = "platform-admin"
     admin_password: str = ADMIN_PASSWORD
 
-    def provision(self, **more: Any) -> Object:
-        """For `spec.database`: a database and a role, made on its Postgres."""
-        admin = {"name": DATABASE_ADMIN, "namespace": self.kube.namespace}
+    def provision_spec(self, **more: Any) -> Object:
+        """Return a `spec.database` that provisions a database and a role on this Postgres."""
+        admin = {"name": DATABASE_ADMIN_SECRET, "namespace": self.kube.namespace}
         return {"provision": {"host": self.postgres.host, "adminSecretRef": admin, **more}}
 
-    def bucket(self, name: str, **more: Any) -> Object:
-        """For `spec.artifacts`: a bucket and a key of the server's own, made on its MinIO."""
-        admin = {"name": STORE_ADMIN, "namespace": self.kube.namespace}
+    def bucket_spec(self, name: str, **more: Any) -> Object:
+        """Return a `spec.artifacts` with a bucket on this MinIO; the operator creates a key for the server."""
+        admin = {"name": STORE_ADMIN_SECRET, "namespace": self.kube.namespace}
         return {
             "s3": {"endpoint": self.minio.endpoint, "bucket": name, "adminSecretRef": admin, **more},
         }
 
-    def database_admin(self, name: str, allow: str | None = TESTS, **changed: str) -> Object:
-        """A Secret of the Postgres' administrator, wrong where `changed` says so; `allow` None permits nobody."""
+    def database_admin_secret(self, name: str, allow: str | None = TEST_NAMESPACES, **changed: str) -> Object:
+        """Return a Secret with Postgres' administrator; `changed` overrides values, `allow=None` allows none."""
         values = {"username": self.admin, "password": self.admin_password, **changed}
-        return permitting(secret(name, **values), allow)
+        return allow_namespaces(secret(name, **values), allow)
 
-    def store_admin(self, name: str, allow: str | None = TESTS, **changed: str) -> Object:
-        """A Secret of the MinIO's administrator, wrong where `changed` says so; `allow` None permits nobody."""
+    def store_admin_secret(self, name: str, allow: str | None = TEST_NAMESPACES, **changed: str) -> Object:
+        """Return a Secret with MinIO's administrator; `changed` overrides values, `allow=None` allows none."""
         values = {"accessKeyID": self.minio.access_key, "secretAccessKey": self.minio.secret_key, **changed}
-        return permitting(secret(name, **values), allow)
+        return allow_namespaces(secret(name, **values), allow)
 
-    def certificate(self, name: str = "platform-ca") -> Object:
-        """A Secret with the authority that signed the Postgres' certificate."""
+    def ca_secret(self, name: str = "platform-ca") -> Object:
+        """Return a Secret with the certificate of the CA that signed Postgres' certificate."""
         return secret(name, **{"ca.crt": self.authority.pem})
 
-    def make_database(self, name: str, password: str) -> None:
-        """An empty database, and a role of the same name that owns it."""
-        self._make_role(name, password)
+    def create_database(self, name: str, password: str) -> None:
+        """Create an empty database and a role of the same name that owns it."""
+        self._create_role(name, password)
         self.postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE template0', "postgres")
 
-    def make_migrated_database(self, name: str, password: str) -> None:
-        """The same with MLflow's tables at the current revision, empty as after the migration Job."""
-        self._make_role(name, password)
-        self.postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE "{TEMPLATE}"', "postgres")
-        self.postgres.query(f'REASSIGN OWNED BY "{TEMPLATE}" TO "{name}"', name)
+    def create_migrated_database(self, name: str, password: str) -> None:
+        """Create a database with MLflow's schema at the current revision and without rows, and its owner."""
+        self._create_role(name, password)
+        self.postgres.query(
+            f'CREATE DATABASE "{name}" OWNER "{name}" TEMPLATE "{TEMPLATE_DATABASE}"', "postgres"
+        )
+        self.postgres.query(f'REASSIGN OWNED BY "{TEMPLATE_DATABASE}" TO "{name}"', name)
 
-    def _make_role(self, name: str, password: str) -> None:
+    def _create_role(self, name: str, password: str) -> None:
         quoted = password.replace("'", "''")
         self.postgres.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'", "postgres")
 
-    def stores(self, kube: Kube, name: str = "tracking", password: str = DATABASE_PASSWORD) -> Object:
-        """For a spec: a migrated database, and a bucket of the server's own whose key the operator makes.
+    def stores_spec(self, kube: Kube, name: str = "tracking", password: str = DATABASE_PASSWORD) -> Object:
+        """Return the part of a spec with a migrated database, and a bucket for which the operator creates a key.
 
-        The Secret with the database's user goes to the namespace of `kube` as `<name>-database`. All three have the
-        name of the namespace in theirs: no other test touches them.
+        Creates the Secret with the database's user as `<name>-database` in the namespace of `kube`. The names of
+        database, user and bucket contain the namespace, so that no other test uses them.
         """
         database = f"{kube.namespace}-{name}".replace("-", "_")
-        self.make_migrated_database(database, password)
+        self.create_migrated_database(database, password)
         kube.apply(secret(f"{name}-database", username=database, password=password))
         external = {
             "host": self.postgres.host,
@@ -102,86 +103,92 @@ class Platform:
         }
         return {
             "database": {"external": external},
-            "artifacts": self.bucket(f"{kube.namespace}-{name}"),
+            "artifacts": self.bucket_spec(f"{kube.namespace}-{name}"),
         }
 
-    def databases(self, of: Kube) -> set[str]:
-        """Databases with the name of a namespace in theirs."""
-        return self._named("SELECT datname FROM pg_database", of)
+    def databases(self, kube: Kube) -> set[str]:
+        """Return the databases whose name contains the namespace of `kube`."""
+        return self._named("SELECT datname FROM pg_database", kube)
 
-    def roles(self, of: Kube) -> set[str]:
-        """Roles with the name of a namespace in theirs, administrators left out."""
-        return self._named("SELECT rolname FROM pg_roles WHERE NOT rolcreaterole", of)
+    def roles(self, kube: Kube) -> set[str]:
+        """Return the roles whose name contains the namespace of `kube`, without administrators."""
+        return self._named("SELECT rolname FROM pg_roles WHERE NOT rolcreaterole", kube)
 
-    def _named(self, query: str, of: Kube) -> set[str]:
-        return {name for name in self.postgres.query(query).split() if of.namespace in name.replace("_", "-")}
+    def _named(self, query: str, kube: Kube) -> set[str]:
+        return {
+            name for name in self.postgres.query(query).split() if kube.namespace in name.replace("_", "-")
+        }
 
     def facts(self) -> Object:
-        """What another process needs to `connect`."""
-        postgres, minio, ours = self.postgres, self.minio, self.authority
+        """Return the arguments of `connect` for another process."""
+        postgres, minio, ca = self.postgres, self.minio, self.authority
         return {
             "postgres": [postgres.host, postgres.user, postgres.password],
             "minio": [minio.endpoint, minio.access_key, minio.secret_key],
-            "authority": [ours.name, ours.pem, ours.key_pem],
+            "authority": [ca.name, ca.pem, ca.key_pem],
         }
 
 
-def permitting(obj: Object, namespaces: str | None) -> Object:
-    """The Secret, for servers of these namespaces to use."""
+def allow_namespaces(obj: Object, namespaces: str | None) -> Object:
+    """Annotate a Secret so that servers of these namespaces may use it; returns the Secret."""
     if namespaces is not None:
-        obj["metadata"]["annotations"] = {ALLOW: namespaces}
+        obj["metadata"]["annotations"] = {ALLOW_NAMESPACES_ANNOTATION: namespaces}
     return obj
 
 
 def start(kube: Kube) -> Platform:
-    """Both, in the namespace of `kube`: Postgres behind TLS, MinIO in plain HTTP, reached from outside, too."""
-    ours = authority("Platform Root")
-    platform = Platform(kube, external_stores.postgres(kube, ours), external_stores.minio(kube, None), ours)
-    make_admin(platform.postgres, platform.admin, platform.admin_password)
-    kube.apply(platform.database_admin(DATABASE_ADMIN), platform.store_admin(STORE_ADMIN))
-    _make_template(platform)
+    """Start both in the namespace of `kube`: Postgres with TLS, MinIO with plain HTTP on a NodePort."""
+    ca = create_authority("Platform Root")
+    platform = Platform(
+        kube, external_stores.start_postgres(kube, ca), external_stores.start_minio(kube, None), ca
+    )
+    create_admin(platform.postgres, platform.admin, platform.admin_password)
+    kube.apply(
+        platform.database_admin_secret(DATABASE_ADMIN_SECRET), platform.store_admin_secret(STORE_ADMIN_SECRET)
+    )
+    _create_template(platform)
     return platform
 
 
 def connect(kube: Kube, facts: Object) -> Platform:
-    """The platform that another process started in the namespace of `kube`."""
+    """Return the platform that another process started in the namespace of `kube`."""
     return Platform(
         kube,
         Postgres(kube, *facts["postgres"]),
         MinIO(kube, *facts["minio"]),
-        certificates.load(*facts["authority"]),
+        certificates.load_authority(*facts["authority"]),
     )
 
 
-def _make_template(platform: Platform) -> None:
-    """The operator migrates it, for a server without pods."""
+def _create_template(platform: Platform) -> None:
+    """Create the template database; the operator migrates it for a server with 0 replicas."""
     kube, query = platform.kube, platform.postgres.query
-    platform.make_database(TEMPLATE, TEMPLATE)
-    kube.apply(secret("template-database", username=TEMPLATE, password=TEMPLATE))
+    platform.create_database(TEMPLATE_DATABASE, TEMPLATE_DATABASE)
+    kube.apply(secret("template-database", username=TEMPLATE_DATABASE, password=TEMPLATE_DATABASE))
     external = {
         "host": platform.postgres.host,
-        "databaseName": TEMPLATE,
+        "databaseName": TEMPLATE_DATABASE,
         "credentialsSecretRef": {"name": "template-database"},
     }
     server = Server(kube, "template").apply(
-        small(replicas=0, database={"external": external}, artifacts=platform.bucket("template"))
+        small_spec(replicas=0, database={"external": external}, artifacts=platform.bucket_spec("template"))
     )
-    server.until("SchemaReady")
+    server.wait_for("SchemaReady")
     server.delete()
-    # owned by the superuser, or REASSIGN OWNED in a copy would give the template away, too
-    query(f'ALTER DATABASE "{TEMPLATE}" OWNER TO "{platform.postgres.user}"', "postgres")
+    # owned by the superuser; otherwise REASSIGN OWNED in a copy would also change the template's owner
+    query(f'ALTER DATABASE "{TEMPLATE_DATABASE}" OWNER TO "{platform.postgres.user}"', "postgres")
     # Postgres copies a database only while no session is connected to it
-    query(f'ALTER DATABASE "{TEMPLATE}" WITH ALLOW_CONNECTIONS false', "postgres")
+    query(f'ALTER DATABASE "{TEMPLATE_DATABASE}" WITH ALLOW_CONNECTIONS false', "postgres")
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
-    query(ended.format(TEMPLATE), "postgres")
+    query(ended.format(TEMPLATE_DATABASE), "postgres")
 
 
-def make_admin(postgres: Postgres, name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> None:
-    """A role as a managed Postgres gives it to its customer."""
-    postgres.query(admin_statement(name, password, rights), "postgres")
+def create_admin(postgres: Postgres, name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> None:
+    """Create a role like the one that customers of a managed Postgres get."""
+    postgres.query(create_admin_statement(name, password, rights), "postgres")
 
 
-def admin_statement(name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> str:
-    """What makes it."""
+def create_admin_statement(name: str, password: str, rights: str = "CREATEROLE CREATEDB") -> str:
+    """Return the SQL statement that creates an administrator's role."""
     quoted = password.replace("'", "''")
     return f"CREATE ROLE \"{name}\" LOGIN NOSUPERUSER {rights} PASSWORD '{quoted}'"

@@ -1,4 +1,4 @@
-"""Backups of a database that is somebody else's, to a bucket elsewhere and to the artifact store."""
+"""Backups of an external database to a separate bucket and to the artifact store."""
 
 import hashlib
 import json
@@ -10,142 +10,147 @@ import requests
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.e2e import timeouts
 from tests.e2e.external_stores import PASSWORD, secret
-from tests.e2e.fault_cases import Faults
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import Server, eventually, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 
-STORE, VAULT = "backed-up", "vault"
-NEVER = "0 0 29 2 *"
-"""A schedule that hardly ever comes: backups are made by hand here."""
+ARTIFACTS_BUCKET, BACKUP_BUCKET = "backed-up", "vault"
+RARE_SCHEDULE = "0 0 29 2 *"
+"""Runs only on February 29: the test creates backups by `kubectl create job`."""
 
-DONE = 120.0
-"""Seconds until a Job of a small database has ended, its pod's start included."""
+JOB_TIMEOUT_SECONDS = 120.0
+"""Limit for a Job of a small database, its pod's start included."""
 
 
 @pytest.mark.long_running(
     reason="four backups; test_embedded makes and restores one, tests/unit/components/backup tests each reason"
 )
-def test_a_backup_is_made_or_the_reason_why_not_is_reported(ns: Kube, platform: Platform) -> None:
-    """Whoever mends the cause named finds a backup; meanwhile tables do not move, and the server serves."""
+def test_backup_succeeds_or_failure_is_reported(ns: Kube, platform: Platform) -> None:
+    """Fixing the reported cause is enough. Until then the schema is not migrated, and the server keeps serving."""
     database = ns.namespace.replace("-", "_")
-    server = backed_up(platform, ns, database)
-    faults = Faults(server)
-    Scientist(server.ready().url).work("backed-up")
-    faults.told("BackupReady", "BucketAccessDenied", "spec.backup.s3.credentialsSecretRef")
-    ns.apply(vault(platform.minio.secret_key))
-    server.look()
-    server.until("BackupReady", "False", "Progressing", within=timeouts.SETTLED)
+    server = server_with_backups(platform, ns, database)
+    faults = FaultExpectations(server)
+    Workload(server.wait_ready().url).log_data("backed-up")
+    faults.expect("BackupReady", "BucketAccessDenied", "spec.backup.s3.credentialsSecretRef")
+    ns.apply(backup_secret(platform.minio.secret_key))
+    server.trigger_reconcile()
+    server.wait_for("BackupReady", "False", "Progressing", within=timeouts.STATUS_SECONDS)
 
-    nothing_moves_without_one(faults, platform, database)
-    a_good_one_is_whole_and_told(server, platform)
-    a_drained_one_begins_anew(server)
-    clients_get_at_none(server, platform)
+    check_migration_requires_backup(faults, platform, database)
+    check_backup_is_complete(server, platform)
+    check_backup_survives_eviction(server)
+    check_clients_cannot_access_backups(server, platform)
 
 
-def vault(secret_key: str) -> Object:
-    """The Secret with the key of the bucket for backups."""
+def backup_secret(secret_key: str) -> Object:
+    """Return the Secret with the access key of the backup bucket."""
     return secret("vault", accessKeyID="teamkey", secretAccessKey=secret_key)
 
 
-def backed_up(platform: Platform, kube: Kube, database: str) -> Server:
-    """A server on the platform, with backups by an image that can make none, to a bucket that its key does not open."""
-    platform.make_migrated_database(database, PASSWORD)
-    kube.apply(secret("database", username=database, password=PASSWORD), vault("wrong"))
+def server_with_backups(platform: Platform, kube: Kube, database: str) -> Server:
+    """Create a server whose backup image has no pg_dump, and whose key has no access to the backup bucket."""
+    platform.create_migrated_database(database, PASSWORD)
+    kube.apply(secret("database", username=database, password=PASSWORD), backup_secret("wrong"))
     external = {
         "host": platform.postgres.host,
         "databaseName": database,
         "credentialsSecretRef": {"name": "database"},
         "tls": {"mode": "Require"},
     }
-    elsewhere = {
+    backup_s3 = {
         "endpoint": platform.minio.endpoint,
-        "bucket": VAULT,
+        "bucket": BACKUP_BUCKET,
         "prefix": kube.namespace,
         "credentialsSecretRef": {"name": "vault"},
     }
     return Server(kube).apply(
-        small(
+        small_spec(
             database={"external": external},
-            artifacts=platform.bucket(STORE, prefix=kube.namespace),
-            backup={"schedule": NEVER, "image": kube.settings.pins["IMAGE_MLFLOW"], "s3": elsewhere},
+            artifacts=platform.bucket_spec(ARTIFACTS_BUCKET, prefix=kube.namespace),
+            backup={"schedule": RARE_SCHEDULE, "image": kube.settings.pins["IMAGE_MLFLOW"], "s3": backup_s3},
         )
     )
 
 
-def nothing_moves_without_one(faults: Faults, platform: Platform, database: str) -> None:
-    """Tables of an older revision: they would move, if there were a backup of them."""
-    server, revise = faults.server, "UPDATE alembic_version SET version_num = '{}'"
+def check_migration_requires_backup(faults: FaultExpectations, platform: Platform, database: str) -> None:
+    """With an older schema revision, a migration is due, but it requires a backup."""
+    server, set_revision = faults.server, "UPDATE alembic_version SET version_num = '{}'"
     before = server.pod()["metadata"]["uid"]
-    platform.postgres.query(revise.format(SCHEMA_HEADS["3.14.0"]), database)
-    server.look()
-    faults.told("UpgradeReady", "BackupRequired", "no pg_dump", "backupBeforeMigration", within=DONE)
-    server.until("BackupReady", "False", "BackupFailed")
+    platform.postgres.query(set_revision.format(SCHEMA_HEADS["3.14.0"]), database)
+    server.trigger_reconcile()
+    faults.expect(
+        "UpgradeReady", "BackupRequired", "no pg_dump", "backupBeforeMigration", within=JOB_TIMEOUT_SECONDS
+    )
+    server.wait_for("BackupReady", "False", "BackupFailed")
     assert server.pod()["metadata"]["uid"] == before
-    server.answers()
+    server.wait_reachable()
     revision = platform.postgres.query("SELECT version_num FROM alembic_version", database).strip()
     assert revision == SCHEMA_HEADS["3.14.0"]
-    platform.postgres.query(revise.format(SCHEMA_HEADS[DEFAULT_VERSION]), database)
-    server.look()
-    server.until("Ready", within=timeouts.NOTICED)
+    platform.postgres.query(set_revision.format(SCHEMA_HEADS[DEFAULT_VERSION]), database)
+    server.trigger_reconcile()
+    server.wait_for("Ready", within=timeouts.RESYNC_SECONDS)
 
 
-def a_good_one_is_whole_and_told(server: Server, platform: Platform) -> None:
-    """With an image that has pg_dump: by hand, as the message says."""
+def check_backup_is_complete(server: Server, platform: Platform) -> None:
+    """With an image that has pg_dump, the command of the message creates a complete backup."""
     assert "--from=cronjob/tracking-backup" in server.conditions()["BackupReady"]["message"]
-    server.change(backup={"image": None})
-    made = by_hand(server, "by-hand")
-    folder = (
-        f"{server.kube.namespace}/mlflow-operator-backups/{server.kube.namespace}/tracking/{made['lastID']}/"
-    )
-    assert made["lastURI"] == f"s3://{VAULT}/{folder}".rstrip("/")
+    server.patch_spec(backup={"image": None})
+    status = create_backup(server, "by-hand")
+    folder = f"{server.kube.namespace}/mlflow-operator-backups/{server.kube.namespace}/tracking/{status['lastID']}/"
+    assert status["lastURI"] == f"s3://{BACKUP_BUCKET}/{folder}".rstrip("/")
     client = platform.minio.client()
-    found = client.list_objects_v2(Bucket=VAULT, Prefix=server.kube.namespace)["Contents"]
-    assert {each["Key"] for each in found} == {f"{folder}database.dump", f"{folder}manifest.json"}
-    manifest = json.load(client.get_object(Bucket=VAULT, Key=f"{folder}manifest.json")["Body"])
-    dump = client.get_object(Bucket=VAULT, Key=f"{folder}database.dump")["Body"].read()
+    objects = client.list_objects_v2(Bucket=BACKUP_BUCKET, Prefix=server.kube.namespace)["Contents"]
+    assert {obj["Key"] for obj in objects} == {f"{folder}database.dump", f"{folder}manifest.json"}
+    manifest = json.load(client.get_object(Bucket=BACKUP_BUCKET, Key=f"{folder}manifest.json")["Body"])
+    dump = client.get_object(Bucket=BACKUP_BUCKET, Key=f"{folder}database.dump")["Body"].read()
     assert dump.startswith(b"PGDMP")
     assert manifest["sha256"] == hashlib.sha256(dump).hexdigest()
-    assert manifest["sizeBytes"] == len(dump) == made["lastSizeBytes"]
+    assert manifest["sizeBytes"] == len(dump) == status["lastSizeBytes"]
     assert (manifest["mlflowVersion"], manifest["schemaRevision"]) == (
         DEFAULT_VERSION,
         SCHEMA_HEADS[DEFAULT_VERSION],
     )
 
 
-def a_drained_one_begins_anew(server: Server) -> None:
-    """A node that is emptied for an upgrade costs no backup."""
-    made = by_hand(server, "drained", lambda: evict_pod_of(server, "drained"))
+def check_backup_survives_eviction(server: Server) -> None:
+    """A backup Job continues with a new pod when its pod is evicted, for example when a node is drained."""
+    status = create_backup(server, "drained", lambda: evict_pod_of(server, "drained"))
 
-    def counted() -> Object | None:
-        job = server.kube.need("Job", "drained")
+    def completed_job() -> Object | None:
+        job = server.kube.require("Job", "drained")
         return job if job["status"].get("succeeded") else None
 
-    job = eventually("the Job is complete", counted, timeouts.SETTLED)
+    job = eventually("the Job is complete", completed_job, timeouts.STATUS_SECONDS)
     assert not job["status"].get("failed")
-    assert "lastFailureTime" not in made or made["lastFailureTime"] < job["metadata"]["creationTimestamp"]
+    assert "lastFailureTime" not in status or status["lastFailureTime"] < job["metadata"]["creationTimestamp"]
 
 
 def evict_pod_of(server: Server, job: str) -> None:
-    """The first that it makes; waits for the one that follows."""
+    """Evict the first pod of a Job, and wait for its next pod."""
     kube, pods = server.kube, {"batch.kubernetes.io/job-name": job}
-    (first,) = eventually("the backup has a pod", lambda: kube.list("Pod", pods), timeouts.SETTLED)
+    (first,) = eventually("the backup has a pod", lambda: kube.list("Pod", pods), timeouts.STATUS_SECONDS)
     kube.evict(first["metadata"]["name"])
     old = first["metadata"]["uid"]
     eventually(
-        "another pod follows",
+        "the Job has another pod",
         lambda: {pod["metadata"]["uid"] for pod in kube.list("Pod", pods)} - {old},
-        timeouts.ROLLED,
+        timeouts.ROLLOUT_SECONDS,
     )
 
 
-def clients_get_at_none(server: Server, platform: Platform) -> None:
-    """Of those in the artifact store, where they go without `s3`, by a key that opens no more than its prefix."""
-    server.change(backup={"s3": None})
-    made = by_hand(server, "by-hand-again")
-    assert made["lastURI"].startswith(f"s3://{STORE}/{server.kube.namespace}/mlflow-operator-backups/")
-    path = made["lastURI"].partition(f"/{server.kube.namespace}/")[2]
+def check_clients_cannot_access_backups(server: Server, platform: Platform) -> None:
+    """Without `spec.backup.s3`, backups are in the artifact store, and the server denies clients access to them.
+
+    The server's key is limited to its prefix of the bucket.
+    """
+    server.patch_spec(backup={"s3": None})
+    status = create_backup(server, "by-hand-again")
+    assert status["lastURI"].startswith(
+        f"s3://{ARTIFACTS_BUCKET}/{server.kube.namespace}/mlflow-operator-backups/"
+    )
+    path = status["lastURI"].partition(f"/{server.kube.namespace}/")[2]
     artifacts = f"{server.url}/api/2.0/mlflow-artifacts/artifacts"
     key = f"{server.kube.namespace}/{path}/manifest.json"
     assert requests.get(f"{artifacts}/{path}/manifest.json", timeout=30).status_code == 403
@@ -153,32 +158,32 @@ def clients_get_at_none(server: Server, platform: Platform) -> None:
     assert requests.delete(f"{artifacts}/mlflow-operator-backups", timeout=30).status_code == 403
     assert requests.put(f"{artifacts}/{path}/manifest.json", data=b"{}", timeout=30).status_code == 403
     listed = requests.get(artifacts, timeout=30).json().get("files", [])
-    assert "mlflow-operator-backups" not in {each["path"] for each in listed}
-    content = platform.minio.client().get_object(Bucket=STORE, Key=key)["Body"].read()
-    assert json.loads(content)["id"] == made["lastID"]
+    assert "mlflow-operator-backups" not in {file["path"] for file in listed}
+    content = platform.minio.client().get_object(Bucket=ARTIFACTS_BUCKET, Key=key)["Body"].read()
+    assert json.loads(content)["id"] == status["lastID"]
 
 
-def by_hand(server: Server, name: str, meanwhile: Callable[[], None] = lambda: None) -> Object:
-    """Makes a backup as a person does, of the CronJob as the spec has it now; gives `status.backup` after it."""
+def create_backup(server: Server, name: str, meanwhile: Callable[[], None] = lambda: None) -> Object:
+    """Create a Job from the CronJob once it matches the spec, and call `meanwhile`; returns the new `status.backup`."""
     kube, before = server.kube, server.status.get("backup") or {}
 
-    def up_to_date() -> bool:
-        pod = kube.need("CronJob", "tracking-backup")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        spec = server.live()["spec"]["backup"]
-        given = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
-        images = {each["name"]: each["image"] for each in pod["containers"]}
-        place = VAULT if spec.get("s3") else STORE
+    def is_up_to_date() -> bool:
+        pod = kube.require("CronJob", "tracking-backup")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        spec = server.resource()["spec"]["backup"]
+        env = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+        images = {container["name"]: container["image"] for container in pod["containers"]}
+        bucket = BACKUP_BUCKET if spec.get("s3") else ARTIFACTS_BUCKET
         return bool(
-            given["BACKUP_DESTINATION"].startswith(f"s3://{place}/") and images["pg-dump"] != images["backup"]
+            env["BACKUP_DESTINATION"].startswith(f"s3://{bucket}/") and images["pg-dump"] != images["backup"]
         )
 
-    eventually("the CronJob is as the spec asks", up_to_date, timeouts.SETTLED)
+    eventually("the CronJob matches the spec", is_up_to_date, timeouts.STATUS_SECONDS)
     kube.kubectl("create", "job", "--from=cronjob/tracking-backup", name)
     meanwhile()
     eventually(
-        f"Job {name} is told of",
+        f"the status reports Job {name}",
         lambda: (server.status.get("backup") or {}).get("lastID") != before.get("lastID"),
-        DONE,
+        JOB_TIMEOUT_SECONDS,
     )
-    server.until("BackupReady")
+    server.wait_for("BackupReady")
     return dict(server.status["backup"])

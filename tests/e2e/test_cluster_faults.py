@@ -1,6 +1,6 @@
-"""Faults of the cluster around a server, one after the other at one server: room, volumes, images, quotas.
+"""Cluster faults, one after the other at one server: unschedulable pods, pending volumes, image pulls, quotas.
 
-The resource is applied once and never touched again.
+The resource is applied once and never changed.
 """
 
 import json
@@ -10,62 +10,62 @@ import pytest
 
 from mlflow_operator.kube.quantity import parse
 from tests.e2e import timeouts
-from tests.e2e.external_stores import SECURITY
-from tests.e2e.fault_cases import Faults
+from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import LITTLE, Server, eventually, small
+from tests.e2e.server import SMALL_RESOURCES, Server, eventually, small_spec
 
-MINIO = "mirror.test:5000/team/minio:later"
+MISSING_IMAGE = "mirror.test:5000/team/minio:later"
 
 
 @pytest.fixture
-def late(ns: Kube) -> Iterator[str]:
-    """The name of a StorageClass that does not exist yet; with the image `MINIO`, gone afterwards."""
+def missing_storage_class(ns: Kube) -> Iterator[str]:
+    """Name of a StorageClass that does not exist yet. It and the image `MISSING_IMAGE` are deleted after the test."""
     name = f"late-{ns.namespace}"
     yield name
     ns.kubectl("delete", "storageclass", name, "--ignore-not-found")
-    ns.node_command("ctr", "-n", "k8s.io", "images", "rm", MINIO)
+    ns.node_command("ctr", "-n", "k8s.io", "images", "rm", MISSING_IMAGE)
 
 
 def quota(pods: int) -> Object:
-    """So many pods, and no more."""
+    """Return a ResourceQuota for this number of pods."""
     spec = {"hard": {"pods": str(pods)}}
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": spec}
 
 
 def storage_class(kube: Kube, name: str) -> Object:
-    """The cluster's own, under another name."""
-    own = json.loads(kube.kubectl("get", "storageclass", "standard", "-o", "json"))
+    """Return a copy of the cluster's default StorageClass with another name."""
+    default = json.loads(kube.kubectl("get", "storageclass", "standard", "-o", "json"))
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
         "metadata": {"name": name},
-        **{key: own[key] for key in ("provisioner", "reclaimPolicy", "volumeBindingMode")},
+        **{key: default[key] for key in ("provisioner", "reclaimPolicy", "volumeBindingMode")},
     }
 
 
-def most(kube: Kube) -> str:
-    """A little more than half of the node's memory: room for one pod that asks for it and not for two, and for the
-    pods of other tests beside it."""
+def half_of_node_memory(kube: Kube) -> str:
+    """Return a little more than half of the node's memory: one pod with this request fits on the node, two do not, and
+    there is room for the pods of other tests."""
     memory = kube.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.allocatable.memory}")
     return f"{int(parse(memory) * 51 / 100) // 2**20}Mi"
 
 
-def ballast(kube: Kube, memory: str) -> Object:
-    """A pod that does nothing with all that it reserves."""
+def memory_reservation_pod(kube: Kube, memory: str) -> Object:
+    """Return an idle pod that requests this much memory."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "ballast"},
+        "metadata": {"name": "memory-reservation"},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [
                 {
-                    "name": "ballast",
+                    "name": "memory-reservation",
                     "image": kube.settings.pins["IMAGE_BUSYBOX"],
                     "command": ["sleep", "infinity"],
                     "resources": {"requests": {"memory": memory}, "limits": {"memory": memory}},
-                    "securityContext": {**SECURITY, "runAsUser": 1000},
+                    "securityContext": {**RESTRICTED_SECURITY_CONTEXT, "runAsUser": 1000},
                 }
             ],
         },
@@ -74,75 +74,82 @@ def ballast(kube: Kube, memory: str) -> Object:
 
 @pytest.mark.start_early
 @pytest.mark.timeout(900)
-def test_lack_of_room_volume_image_or_quota_is_reported_once_and_recovered_from(
-    ns: Kube, other_ns: Kube, late: str
+def test_cluster_faults_are_reported_once_and_recovered_from(
+    ns: Kube, other_ns: Kube, missing_storage_class: str
 ) -> None:
-    """No room, no volume, no image, no leave: on the way up, and again while it serves."""
-    memory = most(ns)
-    other_ns.apply(ballast(other_ns, memory))
+    """Scheduling, volume, image and quota faults at the first start, and a quota fault while the server serves."""
+    memory = half_of_node_memory(ns)
+    other_ns.apply(memory_reservation_pod(other_ns, memory))
     ns.apply(quota(0))
-    reserved = {"requests": {"cpu": "25m", "memory": memory}, "limits": {"memory": memory}}
+    resources = {"requests": {"cpu": "25m", "memory": memory}, "limits": {"memory": memory}}
     server = Server(ns).apply(
-        small(
-            resources=reserved,
-            database={"embedded": {"storage": {"storageClassName": late}, "resources": LITTLE}},
-            artifacts={"embedded": {"image": MINIO, "resources": LITTLE}},
+        small_spec(
+            resources=resources,
+            database={
+                "embedded": {
+                    "storage": {"storageClassName": missing_storage_class},
+                    "resources": SMALL_RESOURCES,
+                }
+            },
+            artifacts={"embedded": {"image": MISSING_IMAGE, "resources": SMALL_RESOURCES}},
         )
     )
-    faults = Faults(server)
-    _volume_and_quota(faults, late)
-    _image(faults)
-    _room(faults, other_ns, memory)
-    _quota_while_serving(faults)
-    assert server.live()["metadata"]["generation"] == 1, "somebody has touched the resource"
+    faults = FaultExpectations(server)
+    _check_volume_and_quota(faults, missing_storage_class)
+    _check_image_pull_failure(faults)
+    _check_unschedulable(faults, other_ns, memory)
+    _check_quota_while_serving(faults)
+    assert server.resource()["metadata"]["generation"] == 1, "the resource was changed"
 
 
-def _volume_and_quota(faults: Faults, late: str) -> None:
+def _check_volume_and_quota(faults: FaultExpectations, missing_storage_class: str) -> None:
     ns, names = faults.server.kube, faults.server.names
-    faults.told("DatabaseReady", "VolumePending", f'"{names.postgres_data}"', f'"{late}" not found')
-    faults.told(
+    faults.expect(
+        "DatabaseReady", "VolumePending", f'"{names.postgres_data}"', f'"{missing_storage_class}" not found'
+    )
+    faults.expect(
         "ArtifactStoreReady",
         "QuotaExceeded",
         "the artifact store",
         "requested: pods=1, limited: pods=0",
         "spec.artifacts.embedded.resources",
     )
-    ns.apply(storage_class(ns, late), quota(2))
+    ns.apply(storage_class(ns, missing_storage_class), quota(2))
 
 
-def _image(faults: Faults) -> None:
+def _check_image_pull_failure(faults: FaultExpectations) -> None:
     ns = faults.server.kube
-    faults.told("ArtifactStoreReady", "ImagePullFailed", MINIO, "imagePullSecrets")
-    ns.node_command("ctr", "-n", "k8s.io", "images", "tag", ns.settings.pins["IMAGE_MINIO"], MINIO)
-    faults.mended("DatabaseReady")
-    faults.mended("ArtifactStoreReady")
+    faults.expect("ArtifactStoreReady", "ImagePullFailed", MISSING_IMAGE, "imagePullSecrets")
+    ns.node_command("ctr", "-n", "k8s.io", "images", "tag", ns.settings.pins["IMAGE_MINIO"], MISSING_IMAGE)
+    faults.expect_recovery("DatabaseReady")
+    faults.expect_recovery("ArtifactStoreReady")
 
 
-def _room(faults: Faults, other_ns: Kube, memory: str) -> None:
+def _check_unschedulable(faults: FaultExpectations, other_ns: Kube, memory: str) -> None:
     ns = faults.server.kube
-    faults.told("SchemaReady", "QuotaExceeded", "the migration", "limited: pods=2")
+    faults.expect("SchemaReady", "QuotaExceeded", "the migration", "limited: pods=2")
     ns.apply(quota(3))
-    faults.mended("SchemaReady")
-    faults.told(
-        "ServerAvailable", "Unschedulable", f"Insufficient memory (it asks for {memory})", "spec.resources"
+    faults.expect_recovery("SchemaReady")
+    faults.expect(
+        "ServerAvailable", "Unschedulable", f"Insufficient memory (requested: {memory})", "spec.resources"
     )
-    other_ns.delete("Pod", "ballast", grace=0)
-    faults.server.ready()
+    other_ns.delete("Pod", "memory-reservation", grace_seconds=0)
+    faults.server.wait_ready()
 
 
-def _quota_while_serving(faults: Faults) -> None:
-    """A pod that is lost is not made again: the quota was lowered meanwhile."""
+def _check_quota_while_serving(faults: FaultExpectations) -> None:
+    """A deleted pod is not recreated after the quota was lowered."""
     server, ns = faults.server, faults.server.kube
     ns.apply(quota(2))
 
-    def in_force() -> bool:
-        hard = (ns.need("ResourceQuota", "team").get("status") or {}).get("hard") or {}
+    def is_enforced() -> bool:
+        hard = (ns.require("ResourceQuota", "team").get("status") or {}).get("hard") or {}
         return bool(hard.get("pods") == "2")
 
-    # Admission goes by the status, and the ReplicaSet keeps the first sentence that it got.
-    eventually("the lower quota is in force", in_force, timeouts.SETTLED)
+    # Admission uses the quota's status, and the ReplicaSet keeps the first error message.
+    eventually("the lower quota is enforced", is_enforced, timeouts.STATUS_SECONDS)
     ns.delete("Pod", server.pod()["metadata"]["name"])
-    faults.told("ServerAvailable", "QuotaExceeded", "the server", "limited: pods=2", "spec.resources")
+    faults.expect("ServerAvailable", "QuotaExceeded", "the server", "limited: pods=2", "spec.resources")
     ns.apply(quota(3))
-    server.ready()
-    eventually("its one pod runs", lambda: len(server.pods("server")) == 1, timeouts.SETTLED)
+    server.wait_ready()
+    eventually("the server has one pod", lambda: len(server.pods("server")) == 1, timeouts.STATUS_SECONDS)

@@ -1,4 +1,4 @@
-"""A server moves to another database, and ends with its namespace or with the CRD."""
+"""A server switches to another database, and is deleted with its namespace or with the CRD."""
 
 import time
 
@@ -7,23 +7,23 @@ import pytest
 from tests.e2e import operator_release, timeouts
 from tests.e2e.external_stores import secret
 from tests.e2e.kube import Kube
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import API_VERSION, Server, eventually, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import API_VERSION, Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 
-ENDS = 90.0
-"""Seconds within which a deleted namespace and a deleted CRD are gone, with all that belongs to them."""
+DELETION_TIMEOUT_SECONDS = 90.0
+"""Limit for the deletion of a namespace or of the CRD, with all their objects."""
 
-DEFINITION = "mlflowservers.mlflow-operator.dev"
-
-
-def definition(kube: Kube) -> bool:
-    """Whether the cluster has the CRD."""
-    return bool(kube.kubectl("get", "crd", DEFINITION, "--ignore-not-found", "-o", "name"))
+CRD_NAME = "mlflowservers.mlflow-operator.dev"
 
 
-def data(kube: Kube) -> set[str]:
-    """Volume claims and Secrets that servers created in a namespace."""
+def crd_exists(kube: Kube) -> bool:
+    """Whether the CRD exists."""
+    return bool(kube.kubectl("get", "crd", CRD_NAME, "--ignore-not-found", "-o", "name"))
+
+
+def retained_objects(kube: Kube) -> set[str]:
+    """Return the volume claims and Secrets in a namespace that the operator created."""
     managed = {"app.kubernetes.io/managed-by": "mlflow-operator"}
     return {
         f"{kind}/{obj['metadata']['name']}"
@@ -32,100 +32,112 @@ def data(kube: Kube) -> set[str]:
     }
 
 
-def test_a_deleted_namespace_takes_its_servers_and_their_databases_along(
-    ns: Kube, platform: Platform
-) -> None:
-    """One has embedded stores, the database of the other one is outside of the namespace. Both delete their data."""
-    embedded = Server(ns).apply(small(replicas=0, deletionPolicy="Delete"))
+def test_namespace_deletion_deletes_servers_and_provisioned_databases(ns: Kube, platform: Platform) -> None:
+    """With deletionPolicy Delete: one server has embedded stores, the other a database outside the namespace."""
+    embedded = Server(ns).apply(small_spec(replicas=0, deletionPolicy="Delete"))
     other = Server(ns, "other").apply(
-        small(
+        small_spec(
             replicas=0,
             deletionPolicy="Delete",
-            database=platform.provision(),
-            artifacts=platform.bucket("ends"),
+            database=platform.provision_spec(),
+            artifacts=platform.bucket_spec("ends"),
         )
     )
     for server in (embedded, other):
-        server.until("DatabaseReady")
+        server.wait_for("DatabaseReady")
     assert platform.databases(ns)
     assert platform.roles(ns)
     ns.kubectl("delete", "namespace", ns.namespace, "--wait=false")
-    named = ("get", "namespace", ns.namespace, "--ignore-not-found", "-o", "name")
-    eventually("the namespace is gone", lambda: not ns.kubectl(*named), ENDS)
+    get_namespace = ("get", "namespace", ns.namespace, "--ignore-not-found", "-o", "name")
+    eventually("the namespace is gone", lambda: not ns.kubectl(*get_namespace), DELETION_TIMEOUT_SECONDS)
     assert platform.databases(ns) == set()
     assert platform.roles(ns) == set()
 
 
 @pytest.mark.long_running(
-    reason="a server that moves twice; tests/unit/components/server/test_storage_moved.py tests the steps of a move"
+    reason="switches databases twice; tests/unit/components/server/test_storage_moved.py tests the steps"
 )
-def test_a_server_moves_only_to_a_database_that_it_can_use(ns: Kube, platform: Platform) -> None:
-    """Until then it serves from its present one; and then an Event names what stays behind."""
-    stores = platform.stores(ns)
+def test_server_switches_only_to_a_usable_database(ns: Kube, platform: Platform) -> None:
+    """Until then it uses its current database. After the switch an Event names the data that is left behind."""
+    stores = platform.stores_spec(ns)
     external = stores["database"]["external"]
-    one, two = external["databaseName"], f"{external['databaseName']}_two"
-    platform.make_migrated_database(two, "two's own")
-    unfit = f"{one}_unfit"
+    first_database, second_database = external["databaseName"], f"{external['databaseName']}_two"
+    platform.create_migrated_database(second_database, "two's own")
+    unsupported = f"{first_database}_unsupported"
     platform.postgres.query(
-        f'CREATE DATABASE "{unfit}" OWNER "{one}" TEMPLATE template0 ENCODING SQL_ASCII LOCALE "C"',
+        f'CREATE DATABASE "{unsupported}" OWNER "{first_database}" TEMPLATE template0 ENCODING SQL_ASCII LOCALE "C"',
         "postgres",
     )
-    ns.apply(secret("two-database", username=two, password="two's own"))
-    server = Server(ns).apply(small(**stores)).ready()
-    scientist = Scientist(server.url)
-    work, pod = scientist.work(), server.pod()
+    ns.apply(secret("two-database", username=second_database, password="two's own"))
+    server = Server(ns).apply(small_spec(**stores)).wait_ready()
+    workload = Workload(server.url)
+    data, pod = workload.log_data(), server.pod()
 
-    server.change(storageChangePolicy="Allow", database={"external": {"databaseName": unfit}})
-    server.until("DatabaseReady", "False", "DatabaseEncodingUnsupported")
-    scientist.finds(work)
-    moved = {"databaseName": two, "credentialsSecretRef": {"name": "two-database"}}
-    server.change(database={"external": moved})
-    server.replaced("server", pod)
-    server.ready()
-    # the old pod serves connections that are open until its grace period ends
+    server.patch_spec(storageChangePolicy="Allow", database={"external": {"databaseName": unsupported}})
+    server.wait_for("DatabaseReady", "False", "DatabaseEncodingUnsupported")
+    workload.check_data(data)
+    new_database = {"databaseName": second_database, "credentialsSecretRef": {"name": "two-database"}}
+    server.patch_spec(database={"external": new_database})
+    server.wait_replaced("server", pod)
+    server.wait_ready()
+    # the old pod serves its open connections until its grace period ends
     eventually(
-        "only the new pod answers", lambda: work.experiment not in scientist.experiments(), timeouts.ROLLED
+        "only the new pod answers",
+        lambda: data.experiment not in workload.experiment_names(),
+        timeouts.ROLLOUT_SECONDS,
     )
 
     def events() -> list[str]:
         return [event["message"] for event in ns.list("Event") if event["reason"] == "StorageChanged"]
 
-    (message,) = eventually("an Event tells of the change", events, timeouts.NOTICED)
+    (message,) = eventually("an Event reports the change", events, timeouts.RESYNC_SECONDS)
     host = platform.postgres.host
-    assert f"{host}:5432/{two}" in message
-    assert message.endswith(f"neither moved nor deleted: the database {host}:5432/{one}.")
-    server.change(database={"external": external})
-    server.until("Ready")
-    eventually("what was logged is back", lambda: work.experiment in scientist.experiments(), timeouts.ROLLED)
+    assert f"{host}:5432/{second_database}" in message
+    assert message.endswith(f"neither moved nor deleted: the database {host}:5432/{first_database}.")
+    server.patch_spec(database={"external": external})
+    server.wait_for("Ready")
+    eventually(
+        "the logged data is available again",
+        lambda: data.experiment in workload.experiment_names(),
+        timeouts.ROLLOUT_SECONDS,
+    )
 
 
 @pytest.mark.last
 @pytest.mark.restarts_operator
 @pytest.mark.long_running(
-    reason="every server of the cluster ends; tests/integration/test_outages.py deletes the CRD of simulated pods"
+    reason="deletes every server of the cluster; tests/integration/test_outages.py deletes the CRD with simulated pods"
 )
-def test_servers_end_by_their_deletion_policy_when_the_crd_is_deleted(kube: Kube, ns: Kube) -> None:
-    """With their data or without; and the operator continues with the next CRD."""
-    stays = Server(ns, "stays").apply(small(replicas=0))
-    goes = Server(ns, "goes").apply(small(replicas=0, deletionPolicy="Delete"))
-    for server in (stays, goes):
-        server.until("SchemaReady")
+def test_crd_deletion_honors_deletion_policy(kube: Kube, ns: Kube) -> None:
+    """The data is retained or deleted, and the operator continues when the CRD is created again."""
+    retained = Server(ns, "retained").apply(small_spec(replicas=0))
+    deleted = Server(ns, "deleted").apply(small_spec(replicas=0, deletionPolicy="Delete"))
+    for server in (retained, deleted):
+        server.wait_for("SchemaReady")
     since = time.monotonic()
     try:
-        kube.kubectl("delete", "crd", DEFINITION, "--wait=false")
-        eventually("the CRD is gone", lambda: not definition(kube), ENDS)
-        eventually("the pods are gone", lambda: not ns.list("Pod"), ENDS - (time.monotonic() - since))
-        names = stays.names
-        kept = {
+        kube.kubectl("delete", "crd", CRD_NAME, "--wait=false")
+        eventually("the CRD is gone", lambda: not crd_exists(kube), DELETION_TIMEOUT_SECONDS)
+        eventually(
+            "the pods are gone",
+            lambda: not ns.list("Pod"),
+            DELETION_TIMEOUT_SECONDS - (time.monotonic() - since),
+        )
+        names = retained.names
+        expected = {
             f"Secret/{names.database_secret}",
             f"Secret/{names.artifacts_secret}",
             f"PersistentVolumeClaim/{names.postgres_data}",
             f"PersistentVolumeClaim/{names.artifact_store_data}",
         }
-        eventually(f"what is left is {kept}", lambda: data(ns) == kept, timeouts.GONE)
+        eventually(
+            f"these objects are left: {expected}",
+            lambda: retained_objects(ns) == expected,
+            timeouts.DELETION_SECONDS,
+        )
     finally:
         operator_release.install(kube)
-    eventually("the CRD is back", lambda: definition(kube), timeouts.SETTLED)
-    stays.apply(small(replicas=0))
-    stays.until("SchemaReady")
-    assert stays.live()["apiVersion"] == API_VERSION
+    eventually("the CRD is back", lambda: crd_exists(kube), timeouts.STATUS_SECONDS)
+    retained.apply(small_spec(replicas=0))
+    retained.wait_for("SchemaReady")
+    assert retained.resource()["apiVersion"] == API_VERSION

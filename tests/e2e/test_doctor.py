@@ -1,4 +1,4 @@
-"""`mlflow-operator doctor` tells what is well from what is not: on a laptop, in the operator's pod, with few rights."""
+"""`mlflow-operator doctor`: run outside the cluster, in the operator's pod, and with few permissions."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import yaml
 
 from tests.e2e import operator_release
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import Server, small
+from tests.e2e.server import Server, small_spec
 
 GROUP = "shared"
 
@@ -21,7 +21,7 @@ Findings = dict[tuple[str, str], Object]
 
 
 def doctor(kube: Kube, *args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """As a person runs it on a laptop."""
+    """Run doctor outside the cluster."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mlflow_operator.cli", "doctor"),
@@ -36,22 +36,22 @@ def doctor(kube: Kube, *args: str, kubeconfig: Path | None = None) -> subprocess
     return done
 
 
-def findings(printed: str) -> Findings:
-    """By subject and check."""
-    return {(one["subject"], one["check"]): one for one in json.loads(printed)["findings"]}
+def findings(output: str) -> Findings:
+    """Parse doctor's JSON output into findings by subject and check."""
+    return {(finding["subject"], finding["check"]): finding for finding in json.loads(output)["findings"]}
 
 
-def not_well(found: Findings) -> list[Object]:
-    """What is left to look at."""
-    return [one for one in found.values() if one["state"] != "well"]
+def problems(found: Findings) -> list[Object]:
+    """Return the findings that are not OK."""
+    return [finding for finding in found.values() if finding["state"] != "ok"]
 
 
-def test_what_works_is_well_from_outside_and_inside(shared: Server) -> None:
-    """Every check, the operator's permissions and both ways to the server among them; and no secret is printed."""
-    subject = f"server {shared.kube.namespace}/{shared.name}"
-    done = doctor(shared.kube, "-n", shared.kube.namespace, "-o", "json")
+def test_healthy_server_has_no_findings_outside_and_inside_the_cluster(shared_server: Server) -> None:
+    """All checks pass, those of the operator's permissions and of both URLs included. No secret is printed."""
+    subject = f"server {shared_server.kube.namespace}/{shared_server.name}"
+    done = doctor(shared_server.kube, "-n", shared_server.kube.namespace, "-o", "json")
     outside = findings(done.stdout)
-    assert not not_well(outside)
+    assert not problems(outside)
     assert done.returncode == 0, done.stderr
     assert {check for of, check in outside if of == OPERATOR} == {
         "deployment",
@@ -59,73 +59,71 @@ def test_what_works_is_well_from_outside_and_inside(shared: Server) -> None:
         "permissions",
         "version",
     }
-    assert {(subject, "URL from inside"), (subject, "URL from outside"), ("cluster", "definition")} <= {
-        *outside
-    }
+    assert {(subject, "URL in cluster"), (subject, "URL through proxy"), ("cluster", "CRD")} <= {*outside}
 
-    operator = shared.kube.within(operator_release.NAMESPACE)
-    inside = findings(operator.kubectl(*POD, "-n", shared.kube.namespace, "-o", "json"))
-    assert not not_well(inside)
-    assert "asked from this pod" in inside[subject, "URL from inside"]["found"]
-    table = doctor(shared.kube, "-n", shared.kube.namespace, shared.name)
-    assert table.stdout.endswith("All well.\n")
-    for what, value in shared.generated().items():
-        assert value not in table.stdout + done.stdout, what
+    operator = shared_server.kube.in_namespace(operator_release.NAMESPACE)
+    inside = findings(operator.kubectl(*POD, "-n", shared_server.kube.namespace, "-o", "json"))
+    assert not problems(inside)
+    assert "from this pod" in inside[subject, "URL in cluster"]["message"]
+    table = doctor(shared_server.kube, "-n", shared_server.kube.namespace, shared_server.name)
+    assert table.stdout.endswith("All checks passed.\n")
+    for description, value in shared_server.generated_values().items():
+        assert value not in table.stdout + done.stdout, description
 
 
-def test_what_is_at_fault_is_named_with_its_next_step(ns: Kube) -> None:
-    """Two servers that will never be ready by themselves: exit code 1, and their own sentences."""
+def test_faults_are_reported_with_next_steps(ns: Kube) -> None:
+    """Two servers whose Secrets do not exist: exit code 1, and the messages of their conditions."""
     for name in ("anna", "bert"):
-        lacks = {"uriSecretRef": {"name": f"absent-{name}"}}
+        database = {"uriSecretRef": {"name": f"absent-{name}"}}
         store = {"endpoint": "http://nowhere.invalid", "bucket": "anything"}
-        Server(ns, name).apply(small(database={"external": lacks}, artifacts={"s3": store}))
+        Server(ns, name).apply(small_spec(database={"external": database}, artifacts={"s3": store}))
     for name in ("anna", "bert"):
-        Server(ns, name).until("CredentialsReady", "False", "SecretNotFound")
+        Server(ns, name).wait_for("CredentialsReady", "False", "SecretNotFound")
     done = doctor(ns, "-n", ns.namespace, "-o", "json")
     assert done.returncode == 1
     found = findings(done.stdout)
     for name in ("anna", "bert"):
         fault = found[f"server {ns.namespace}/{name}", "CredentialsReady"]
-        assert (fault["state"], fault["found"]) == ("fault", "SecretNotFound")
-        assert f'"absent-{name}"' in fault["next"]
-    assert not [one for one in not_well(found) if one["subject"] in {OPERATOR, "cluster"}]
-    one = doctor(ns, "-n", ns.namespace, "anna")
-    assert one.returncode == 1
-    assert "bert" not in one.stdout
+        assert (fault["state"], fault["message"]) == ("failed", "SecretNotFound")
+        assert f'"absent-{name}"' in fault["nextStep"]
+    assert not [finding for finding in problems(found) if finding["subject"] in {OPERATOR, "cluster"}]
+    single = doctor(ns, "-n", ns.namespace, "anna")
+    assert single.returncode == 1
+    assert "bert" not in single.stdout
 
     missing = doctor(ns, "-n", ns.namespace, "typo")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == (
         f'Error: There is no MLflowServer "typo" in the namespace {ns.namespace}. '
-        f"There are: {ns.namespace}/anna, {ns.namespace}/bert.\n"
+        f"Existing servers: {ns.namespace}/anna, {ns.namespace}/bert.\n"
     )
 
 
 @pytest.fixture
-def viewer(shared: Server, tmp_path: Path) -> Path:
-    """The kubeconfig of an account that may view the shared server's namespace, and nothing else."""
-    ns = shared.kube
+def viewer_kubeconfig(shared_server: Server, tmp_path: Path) -> Path:
+    """A kubeconfig whose account only has the ClusterRole `view` in the shared server's namespace."""
+    ns = shared_server.kube
     ns.kubectl("create", "serviceaccount", "viewer")
     ns.kubectl(
         "create", "rolebinding", "viewer", "--clusterrole=view", f"--serviceaccount={ns.namespace}:viewer"
     )
-    theirs = yaml.safe_load(ns.settings.kubeconfig.read_text())
-    theirs["users"][0]["user"] = {"token": ns.kubectl("create", "token", "viewer").strip()}
+    kubeconfig = yaml.safe_load(ns.settings.kubeconfig.read_text())
+    kubeconfig["users"][0]["user"] = {"token": ns.kubectl("create", "token", "viewer").strip()}
     path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(theirs))
+    path.write_text(yaml.safe_dump(kubeconfig))
     return path
 
 
-def test_who_may_only_view_a_namespace_hears_of_the_server_in_it(shared: Server, viewer: Path) -> None:
-    """What that account can't see is said to be unseen, each with a way; and its server is judged all the same."""
-    ns = shared.kube.namespace
-    done = doctor(shared.kube, "-n", ns, "-o", "json", kubeconfig=viewer)
+def test_view_role_is_enough_for_one_namespace(shared_server: Server, viewer_kubeconfig: Path) -> None:
+    """Checks that the account cannot run are reported as unknown with a next step. The server itself is checked."""
+    ns = shared_server.kube.namespace
+    done = doctor(shared_server.kube, "-n", ns, "-o", "json", kubeconfig=viewer_kubeconfig)
     found = findings(done.stdout)
-    assert {(one["check"], one["state"]) for one in not_well(found)} == {
-        (check, "unknown") for check in ("definition", "operator", "URL from inside", "URL from outside")
+    assert {(finding["check"], finding["state"]) for finding in problems(found)} == {
+        (check, "unknown") for check in ("CRD", "operator", "URL in cluster", "URL through proxy")
     }
-    assert found[f"server {ns}/{shared.name}", "Ready"]["state"] == "well"
+    assert found[f"server {ns}/{shared_server.name}", "Ready"]["state"] == "ok"
     assert done.returncode == 0
-    refused = doctor(shared.kube, kubeconfig=viewer)
+    refused = doctor(shared_server.kube, kubeconfig=viewer_kubeconfig)
     assert refused.returncode == 2
-    assert "may not list MLflowServers in all namespaces. Name a namespace" in refused.stderr
+    assert "is not allowed to list MLflowServers in all namespaces. Specify a namespace" in refused.stderr

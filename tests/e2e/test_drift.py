@@ -1,28 +1,34 @@
-"""Stores that somebody deletes come back with everything in them. tests/integration has all other drift."""
+"""Deleted StatefulSets of stores are recreated with their data. tests/integration tests all other drift."""
 
 from functools import partial
 
 from tests.e2e import timeouts
-from tests.e2e.mlflow_workload import Scientist
+from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import Server, eventually
 
 GROUP = "shared"
 
 
-def recreated(server: Server, name: str) -> bool:
+def is_recreated(server: Server, name: str) -> bool:
     """Whether the StatefulSet exists and is not being deleted."""
     found = server.kube.get("StatefulSet", name)
     return found is not None and not found["metadata"].get("deletionTimestamp")
 
 
-def test_work_is_still_there_after_all_of_it(shared: Server) -> None:
-    """Volumes and credentials outlive the StatefulSets that use them."""
-    scientist = Scientist(shared.url)
-    work = scientist.work("drift")
+def test_data_survives_deletion_of_store_statefulsets(shared_server: Server) -> None:
+    """Volumes and credentials outlive their StatefulSets."""
+    workload = Workload(shared_server.url)
+    data = workload.log_data("drift")
     stores = ("database", "artifact-store")
-    for name in (shared.names.postgres, shared.names.artifact_store):
-        shared.kube.delete("StatefulSet", name)
-        eventually(f"StatefulSet {name} is recreated", partial(recreated, shared, name), timeouts.REPAIRED)
-    eventually("both stores run again", lambda: all(map(shared.pods, stores)), timeouts.ROLLED)
-    shared.ready()
-    scientist.finds(work)
+    for name in (shared_server.names.postgres, shared_server.names.artifact_store):
+        shared_server.kube.delete("StatefulSet", name)
+        eventually(
+            f"StatefulSet {name} is recreated",
+            partial(is_recreated, shared_server, name),
+            timeouts.REPAIR_SECONDS,
+        )
+    eventually(
+        "both stores have pods again", lambda: all(map(shared_server.pods, stores)), timeouts.ROLLOUT_SECONDS
+    )
+    shared_server.wait_ready()
+    workload.check_data(data)

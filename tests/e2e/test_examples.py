@@ -1,9 +1,8 @@
-"""Every example works: applied it gets ready, and applied once more it is no work for anybody.
+"""Every example works: its servers become Ready, and applying it again changes nothing.
 
-`fitted` is all in which the test departs from the files: where stores of the reader's own are, and what a single node
-of two cores, without a mirror, can't give. What AWS alone can give, an identity for pods, is not to be had here:
-that example is held to being accepted, to a sentence about the database that does not answer, and to being left alone
-from then on.
+`adapted_documents` contains all differences to the files: addresses of external stores, and what a single node with two
+cores and without a mirror cannot provide. Workload identity only exists on AWS: the test of that example checks that it
+is accepted, that the unreachable database is reported, and that nothing changes from then on.
 """
 
 import json
@@ -25,43 +24,45 @@ from tests import cloudnativepg
 from tests.e2e import external_stores, timeouts
 from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import Server, eventually
-from tests.e2e.shared_stores import Platform, make_admin
+from tests.e2e.shared_stores import Platform, create_admin
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
-ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
-AUDIT = "/var/log/kubernetes/audit*.log"
-APPLIED = ("ConfigMap", "StatefulSet", "Service", "Deployment", "PodDisruptionBudget")
-"""Kinds that the operator applies; volumes, Secrets and Jobs it creates, once."""
+OPERATOR_ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
+AUDIT_LOGS = "/var/log/kubernetes/audit*.log"
+APPLIED_KINDS = ("ConfigMap", "StatefulSet", "Service", "Deployment", "PodDisruptionBudget")
+"""Kinds that the operator applies. It creates volume claims, Secrets and Jobs only once."""
 
-WHOLE_CLUSTER = ("Namespace", "PriorityClass")
-"""Kinds in the examples that are in no namespace."""
+CLUSTER_SCOPED_KINDS = ("Namespace", "PriorityClass")
+"""Cluster-scoped kinds in the examples."""
 
-OWNED = (*APPLIED, "PersistentVolumeClaim", "Secret", "Job")
-LITTLE_CPU: Object = {"embedded": {"resources": {"requests": {"cpu": "50m"}}}}
+OWNED_KINDS = (*APPLIED_KINDS, "PersistentVolumeClaim", "Secret", "Job")
+SMALL_CPU_REQUEST: Object = {"embedded": {"resources": {"requests": {"cpu": "50m"}}}}
 
-Fit = Callable[[Kube, Kube, Platform], tuple[dict[str, dict[str, str]], Object]]
-"""From the server's namespace, another one and the platform to the contents of Secrets by name, and a merge patch of
-the spec."""
+Adaptation = Callable[[Kube, Kube, Platform], tuple[dict[str, dict[str, str]], Object]]
+"""Takes the server's namespace, another namespace and the platform. Returns the values of Secrets by name, and a merge
+patch of the spec."""
 
 
-def database_of(ns: Kube, platform: Platform) -> str:
-    """A database on the platform for the example's server, owned by a user of the same name."""
+def create_database(ns: Kube, platform: Platform) -> str:
+    """Create a database on the platform for the example's server, owned by a user of the same name."""
     name = ns.namespace.replace("-", "_")
-    platform.make_migrated_database(name, external_stores.PASSWORD)
+    platform.create_migrated_database(name, external_stores.PASSWORD)
     return name
 
 
-def key_of(platform: Platform) -> dict[str, str]:
-    """The root key of the platform's MinIO."""
+def minio_root_key(platform: Platform) -> dict[str, str]:
+    """Return the root key of the platform's MinIO."""
     return {"accessKeyID": platform.minio.access_key, "secretAccessKey": platform.minio.secret_key}
 
 
-def external(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's Postgres and MinIO; the latter without TLS."""
-    name = database_of(ns, platform)
+def external_postgres_s3(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's Postgres, and its MinIO, which has no TLS."""
+    name = create_database(ns, platform)
     secrets = {
         "tracking-postgres": {"username": name, "password": external_stores.PASSWORD},
-        "tracking-s3": key_of(platform),
+        "tracking-s3": minio_root_key(platform),
     }
     return secrets, {
         "database": {"external": {"host": platform.postgres.host, "databaseName": name}},
@@ -69,10 +70,12 @@ def external(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[
     }
 
 
-def private(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's Postgres, and a MinIO with a certificate of the same authority. The server makes the bucket."""
-    name = database_of(ns, platform)
-    minio = external_stores.minio(other, platform.authority)
+def private_authority(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's Postgres, and a MinIO with a certificate of the same CA. The operator creates the bucket."""
+    name = create_database(ns, platform)
+    minio = external_stores.start_minio(other_ns, platform.authority)
     login = f"{name}:{quote(external_stores.PASSWORD, safe='')}"
     secrets = {
         "company-ca": {"ca.crt": platform.authority.pem},
@@ -82,52 +85,62 @@ def private(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[s
     return secrets, {"artifacts": {"s3": {"endpoint": minio.endpoint, "bucketCreation": "IfMissing"}}}
 
 
-def presigned(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's MinIO, which clients outside the cluster reach, too."""
-    return {"tracking-s3": key_of(platform)}, {"artifacts": {"s3": {"endpoint": platform.minio.endpoint}}}
+def presigned_artifacts(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's MinIO, which clients outside the cluster reach, too."""
+    return {"tracking-s3": minio_root_key(platform)}, {
+        "artifacts": {"s3": {"endpoint": platform.minio.endpoint}}
+    }
 
 
-def direct(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """A SeaweedFS that its server reaches by its Service, and clients by a node port."""
-    store = external_stores.seaweedfs(other)
+def direct_artifacts(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use a SeaweedFS that the server reaches by its Service, and clients by its NodePort."""
+    store = external_stores.start_seaweedfs(other_ns)
     secrets = {"tracking-s3": {"accessKeyID": store.access_key, "secretAccessKey": store.secret_key}}
-    endpoint = f"http://seaweedfs.{other.namespace}.svc:9000"
+    endpoint = f"http://seaweedfs.{other_ns.namespace}.svc:9000"
     return secrets, {"artifacts": {"s3": {"endpoint": endpoint, "publicEndpoint": store.endpoint}}}
 
 
-def shared_minio(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's MinIO, without TLS, and a Secret of its administrator in another namespace."""
-    s3 = {"endpoint": platform.minio.endpoint, "adminSecretRef": {"namespace": other.namespace}}
-    return {"minio-admin": key_of(platform)}, {"artifacts": {"s3": s3}}
+def shared_minio(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's MinIO, without TLS, and a Secret of its administrator in another namespace."""
+    s3 = {"endpoint": platform.minio.endpoint, "adminSecretRef": {"namespace": other_ns.namespace}}
+    return {"minio-admin": minio_root_key(platform)}, {"artifacts": {"s3": s3}}
 
 
-def provisioned(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's Postgres, and an administrator who is no superuser."""
-    make_admin(platform.postgres, "mlflow-admin", "secret")
+def provisioned_postgres(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's Postgres, and an administrator that is not a superuser."""
+    create_admin(platform.postgres, "mlflow-admin", "secret")
     secrets = {"postgres-admin": {"username": "mlflow-admin", "password": "secret"}}
     return secrets, {"database": {"provision": {"host": platform.postgres.host}}}
 
 
-def cluster(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """CloudNativePG is not there: the test makes what it would, in front of the platform's Postgres."""
+def cloudnativepg_cluster(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """CloudNativePG is not installed: the test creates its objects in front of the platform's Postgres."""
     name = "tracking-pg"
     platform.postgres.query("CREATE ROLE mlflow LOGIN PASSWORD 'secret'", "postgres")
     platform.postgres.query("ALTER DATABASE mlflow OWNER TO mlflow", "postgres")
-    ns.apply(cloudnativepg.DEFINITION)
-    definition = cloudnativepg.DEFINITION["metadata"]["name"]
-    ns.kubectl("wait", "--for=condition=Established", "crd", definition, "--timeout=60s")
+    ns.apply(cloudnativepg.CRD)
+    crd_name = cloudnativepg.CRD["metadata"]["name"]
+    ns.kubectl("wait", "--for=condition=Established", "crd", crd_name, "--timeout=60s")
     ns.apply(
         cloudnativepg.cluster(name),
         cloudnativepg.app_secret(name, ns.namespace, "mlflow", "mlflow", "secret"),
         cloudnativepg.service(name, platform.postgres.host),
-        platform.certificate(f"{name}-ca"),
+        platform.ca_secret(f"{name}-ca"),
     )
-    ns.kubectl(*cloudnativepg.report(name, healthy=True))
+    ns.kubectl(*cloudnativepg.status_patch_arguments(name, healthy=True))
     return {}, {}
 
 
-def mirrored(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """There is no mirror: the images by their own names. The login need not exist where none is asked for."""
+def mirrored_images(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Without a mirror, use the original image names. The pull Secret may be missing: no registry requires it."""
     pins = ns.settings.pins
     return {}, {
         "image": pins["IMAGE_MLFLOW"],
@@ -136,51 +149,53 @@ def mirrored(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[
     }
 
 
-def production(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """One node of two cores: both pods on it, and less of it reserved."""
-    spread = {"podTemplate": {"spec": {"topologySpreadConstraints": None}}}
-    return {}, {**spread, "database": LITTLE_CPU, "artifacts": LITTLE_CPU}
+def production(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """On one node with two cores, both pods run on the same node and request less CPU."""
+    pod_template = {"podTemplate": {"spec": {"topologySpreadConstraints": None}}}
+    return {}, {**pod_template, "database": SMALL_CPU_REQUEST, "artifacts": SMALL_CPU_REQUEST}
 
 
-def backup(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """The platform's MinIO for the backups."""
-    return {"tracking-backup": key_of(platform)}, {"backup": {"s3": {"endpoint": platform.minio.endpoint}}}
+def backup(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use the platform's MinIO for backups."""
+    return {"tracking-backup": minio_root_key(platform)}, {
+        "backup": {"s3": {"endpoint": platform.minio.endpoint}}
+    }
 
 
-def restore(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """A MinIO in which there is no backup yet: what it does with one, its own tests tell."""
-    minio = external_stores.minio(other, None)
+def restore(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use a MinIO without backups. test_embedded restores a backup."""
+    minio = external_stores.start_minio(other_ns, None)
     minio.client().create_bucket(Bucket="mlflow-backups")
     secrets = {"tracking-backup": {"accessKeyID": minio.access_key, "secretAccessKey": minio.secret_key}}
     return secrets, {"restoreFrom": {"s3": {"endpoint": minio.endpoint}}}
 
 
-def team(ns: Kube, other: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """Two cores are less than its database asks for."""
-    return {}, {"database": LITTLE_CPU}
+def team(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Request less CPU for the database, because the node has only two cores."""
+    return {}, {"database": SMALL_CPU_REQUEST}
 
 
-FITS: dict[str, Fit] = {
-    "external-postgres-s3": external,
-    "private-authority": private,
-    "presigned-artifacts": presigned,
-    "direct-artifacts": direct,
+ADAPTATIONS: dict[str, Adaptation] = {
+    "external-postgres-s3": external_postgres_s3,
+    "private-authority": private_authority,
+    "presigned-artifacts": presigned_artifacts,
+    "direct-artifacts": direct_artifacts,
     "shared-minio": shared_minio,
-    "provisioned-postgres": provisioned,
-    "cloudnativepg": cluster,
-    "mirrored-images": mirrored,
+    "provisioned-postgres": provisioned_postgres,
+    "cloudnativepg": cloudnativepg_cluster,
+    "mirrored-images": mirrored_images,
     "production": production,
     "backup": backup,
     "restore": restore,
     "team": team,
 }
-"""Examples that are not listed are applied to the letter."""
+"""Adaptations by example. Examples that are not listed are applied unchanged."""
 
 REPRESENTATIVE = ("external-postgres-s3",)
-"""Examples that `make test` applies. tests/apiserver has the API server accept all of them."""
+"""Examples that `make test` applies. tests/apiserver checks that the API server accepts all of them."""
 
 LONG_RUNNING = pytest.mark.long_running(
-    reason="one of many; tests/apiserver/test_examples.py has the API server accept each; REPRESENTATIVE run"
+    reason="one of many; `make test` runs REPRESENTATIVE, and tests/apiserver/test_examples.py checks all schemas"
 )
 MARKS = {
     "direct-artifacts": [pytest.mark.second_images],
@@ -189,7 +204,7 @@ MARKS = {
 
 
 def cases() -> list[ParameterSet]:
-    """Each example with its marks."""
+    """Return each example with its marks."""
     return [
         pytest.param(
             path,
@@ -197,30 +212,32 @@ def cases() -> list[ParameterSet]:
             marks=[*MARKS.get(path.stem, ()), *(() if path.stem in REPRESENTATIVE else (LONG_RUNNING,))],
         )
         for path in EXAMPLES
-        if path.stem != "cloudnativepg"  # it installs a CRD, as test_cloudnativepg does, which runs it
+        if path.stem != "cloudnativepg"  # test_cloudnativepg runs it, because both install the same CRD
     ]
 
 
-def fitted(
-    example: Path, ns: Kube, other: Kube, more: Callable[[], Kube], platform: Platform
+def adapted_documents(
+    example: Path, ns: Kube, other_ns: Kube, create_ns: Callable[[], Kube], platform: Platform
 ) -> list[Object]:
-    """The documents of an example, for the namespaces of this test."""
+    """Return the documents of an example, adapted to this cluster and to the test's namespaces."""
     text = (
         example.read_text()
         .replace("team-a", ns.namespace)
-        .replace("team-b", other.namespace)
-        .replace("namespace: platform", f"namespace: {other.namespace}")
+        .replace("team-b", other_ns.namespace)
+        .replace("namespace: platform", f"namespace: {other_ns.namespace}")
     )
     if "ml-platform" in text:
-        text = text.replace("ml-platform", more().namespace)
+        text = text.replace("ml-platform", create_ns().namespace)
     documents = [document for document in yaml.safe_load_all(text) if document]
-    secrets, change = FITS[example.stem](ns, other, platform) if example.stem in FITS else ({}, {})
+    secrets, change = (
+        ADAPTATIONS[example.stem](ns, other_ns, platform) if example.stem in ADAPTATIONS else ({}, {})
+    )
     for document in documents:
         if document["kind"] == "Secret" and document["metadata"]["name"] in secrets:
             document["stringData"] = secrets.pop(document["metadata"]["name"])
-        if document["kind"] not in WHOLE_CLUSTER:
+        if document["kind"] not in CLUSTER_SCOPED_KINDS:
             document["metadata"].setdefault("namespace", ns.namespace)
-        if document["kind"] == "Namespace":  # which is there: what marks it as a test's stays
+        if document["kind"] == "Namespace":  # it exists already; keep the test's label
             document["metadata"]["labels"][TEST_LABEL] = "true"
         if document["kind"] == api.KIND:
             merge(document["spec"], change)
@@ -229,7 +246,7 @@ def fitted(
 
 
 def merge(target: Object, change: Object) -> None:
-    """A JSON merge patch, in place."""
+    """Apply a JSON merge patch in place."""
     for key, value in change.items():
         if value is None:
             target.pop(key)
@@ -241,171 +258,186 @@ def merge(target: Object, change: Object) -> None:
 
 @pytest.mark.parametrize("example", cases())
 def test_examples_are_idempotent(
-    example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube], platform: Platform
+    example: Path, ns: Kube, other_ns: Kube, create_ns: Callable[[], Kube], platform: Platform
 ) -> None:
-    """Ready; then nothing moves, the operator writes nothing, and all is as it would apply it."""
-    check(example, ns, other_ns, more_ns, platform)
+    """Applying it again changes no object, the operator writes nothing, and a dry run shows no difference."""
+    check_idempotence(example, ns, other_ns, create_ns, platform)
 
 
-def check(example: Path, ns: Kube, other_ns: Kube, more_ns: Callable[[], Kube], platform: Platform) -> None:
-    """Applies an example twice."""
-    documents = fitted(example, ns, other_ns, more_ns, platform)
-    written = [document["metadata"] for document in documents if document["kind"] == api.KIND]
-    server, *others = (Server(ns.within(meta["namespace"]), meta["name"]) for meta in written)
+def check_idempotence(
+    example: Path, ns: Kube, other_ns: Kube, create_ns: Callable[[], Kube], platform: Platform
+) -> None:
+    """Apply an example twice."""
+    documents = adapted_documents(example, ns, other_ns, create_ns, platform)
+    metadata = [document["metadata"] for document in documents if document["kind"] == api.KIND]
+    server, *others = (Server(ns.in_namespace(meta["namespace"]), meta["name"]) for meta in metadata)
     try:
         apply(ns, documents)
         if example.stem == "aws-workload-identity":
-            server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
+            server.wait_for("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.RESYNC_SECONDS)
         elif example.stem == "restore":
-            server.until("SchemaReady", "False", "RestoreRefused")
-            eventually("its Job has ended", lambda: ended(ns), timeouts.SETTLED)
+            server.wait_for("SchemaReady", "False", "RestoreRefused")
+            eventually("its Job has ended", lambda: jobs_finished(ns), timeouts.STATUS_SECONDS)
         else:
-            for each in (server, *others):
-                each.ready()
-            eventually("all of it has settled", lambda: settled(ns), timeouts.SETTLED)
-        check_again(ns, server, documents)
-        assert differences(server) == {}
+            for other_server in (server, *others):
+                other_server.wait_ready()
+            eventually("Kubernetes' controllers are done", lambda: is_settled(ns), timeouts.STATUS_SECONDS)
+        check_second_apply(ns, server, documents)
+        assert dry_run_differences(server) == {}
         if example.stem == "team":
             check_roles(ns)
     finally:
-        leave(ns, documents)
+        delete_cluster_scoped(ns, documents)
 
 
-def ended(kube: Kube) -> bool:
-    """Whether every Job is over, and says so."""
-    over = {"Complete", "Failed"}
-    said = [{c["type"] for c in job["status"].get("conditions") or ()} for job in kube.list("Job")]
-    return bool(said) and all(types & over for types in said)
+def jobs_finished(kube: Kube) -> bool:
+    """Whether there are Jobs and all have finished."""
+    final_types = {"Complete", "Failed"}
+    types_per_job = [{c["type"] for c in job["status"].get("conditions") or ()} for job in kube.list("Job")]
+    return bool(types_per_job) and all(types & final_types for types in types_per_job)
 
 
 def apply(kube: Kube, documents: list[Object]) -> list[str]:
-    """One `kubectl apply` of all of it; what kubectl says of each."""
+    """Apply all documents by one `kubectl apply`; returns kubectl's output lines."""
     return kube.run("kubectl", "apply", "-f", "-", stdin=yaml.safe_dump_all(documents)).splitlines()
 
 
-def check_again(ns: Kube, server: Server, documents: list[Object]) -> None:
-    """Applied once more nothing is changed, neither by kubectl nor by the operator, which is made to look."""
-    before, written, right = moves(ns), writes(ns), told(ns, server)
-    generation = server.live()["metadata"]["generation"]
-    said = apply(ns, documents)
-    changed = {line for line in said if not line.endswith(" unchanged")}
-    # kubectl compares `stringData` with what is stored, which has none; that nothing is stored anew is seen below.
-    assert changed <= {line for line in said if line.startswith("secret/")}
-    # Something to mend, twice: the second time it is mended, what it looked at the first time is done with.
+def check_second_apply(ns: Kube, server: Server, documents: list[Object]) -> None:
+    """Applying again changes nothing, neither by kubectl nor by the operator, which is triggered to reconcile."""
+    before, writes_before, expected_config = (
+        resource_versions(ns),
+        operator_writes(ns),
+        client_config(ns, server),
+    )
+    generation = server.resource()["metadata"]["generation"]
+    output = apply(ns, documents)
+    changed = {line for line in output if not line.endswith(" unchanged")}
+    # kubectl compares `stringData` with the stored Secret, which has none. The check of resourceVersions below shows
+    # that the Secret is not changed.
+    assert changed <= {line for line in output if line.startswith("secret/")}
+    # Change a ConfigMap twice. Once the second change is repaired, the first reconcile is complete.
     for _ in range(2):
         ns.patch("ConfigMap", server.names.client, {"data": {"MLFLOW_TRACKING_URI": "http://elsewhere"}})
-        eventually("the operator has looked", lambda: told(ns, server) == right, timeouts.REPAIRED)
-    mended = ("ConfigMap", server.names.client)
-    after = moves(ns)
-    assert {key: value for key, value in after.items() if key != mended and before.get(key) != value} == {}
+        eventually(
+            "the operator has repaired the ConfigMap",
+            lambda: client_config(ns, server) == expected_config,
+            timeouts.REPAIR_SECONDS,
+        )
+    patched = ("ConfigMap", server.names.client)
+    after = resource_versions(ns)
+    assert {key: value for key, value in after.items() if key != patched and before.get(key) != value} == {}
     assert after.keys() == before.keys()
-    assert server.live()["metadata"]["generation"] == generation
-    assert writes(ns)[len(written) :] == 2 * [("patch", "configmaps", mended[1])]
+    assert server.resource()["metadata"]["generation"] == generation
+    assert operator_writes(ns)[len(writes_before) :] == 2 * [("patch", "configmaps", patched[1])]
 
 
-def told(kube: Kube, server: Server) -> Object:
-    """What clients are told."""
-    found: Object = kube.need("ConfigMap", server.names.client)["data"]
-    return found
+def client_config(kube: Kube, server: Server) -> Object:
+    """Return the data of the ConfigMap for clients."""
+    data: Object = kube.require("ConfigMap", server.names.client)["data"]
+    return data
 
 
-def moves(kube: Kube) -> dict[tuple[str, str], str]:
-    """The resourceVersion of every object that the operator made, and of Secrets and ConfigMaps of the example."""
+def resource_versions(kube: Kube) -> dict[tuple[str, str], str]:
+    """Return the resourceVersions of the operator's objects, and of the example's Secrets and ConfigMaps."""
     return {
         (kind, obj["metadata"]["name"]): obj["metadata"]["resourceVersion"]
-        for kind in OWNED
+        for kind in OWNED_KINDS
         for obj in kube.list(kind)
     }
 
 
-def writes(kube: Kube) -> list[tuple[str, str, str]]:
-    """What the operator wrote in the namespace so far, in order, as the API server's own record has it."""
-    # The older file's name comes first.
-    found = kube.node_command("sh", "-c", f'grep -hF \'"namespace":"{kube.namespace}"\' {AUDIT}')
-    lines = found.splitlines()
-    entries = [json.loads(line) for line in lines if f'"{ACCOUNT}"' in line]
+def operator_writes(kube: Kube) -> list[tuple[str, str, str]]:
+    """Return the operator's writes in the namespace in order (verb, resource, name), from the audit log."""
+    # The name of the older file is sorted first.
+    output = kube.node_command("sh", "-c", f'grep -hF \'"namespace":"{kube.namespace}"\' {AUDIT_LOGS}')
+    lines = output.splitlines()
+    entries = [json.loads(line) for line in lines if f'"{OPERATOR_ACCOUNT}"' in line]
     return [
         (entry["verb"], entry["objectRef"]["resource"], entry["objectRef"].get("name", ""))
         for entry in entries
     ]
 
 
-def settled(kube: Kube) -> bool:
-    """Whether Kubernetes' own controllers have said their last word about what the operator made."""
+def is_settled(kube: Kube) -> bool:
+    """Whether Kubernetes' controllers have written the final status of the operator's objects."""
     for deployment in kube.list("Deployment"):
         status = deployment["status"]
-        done = [c for c in status.get("conditions", []) if c.get("reason") == "NewReplicaSetAvailable"]
-        wanted = deployment["spec"]["replicas"]
+        complete = [c for c in status.get("conditions", []) if c.get("reason") == "NewReplicaSetAvailable"]
+        desired_replicas = deployment["spec"]["replicas"]
         counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")}
-        if not done or counts != {wanted}:
+        if not complete or counts != {desired_replicas}:
             return False
     budgets = [budget["status"] for budget in kube.list("PodDisruptionBudget")]
     return all(status["currentHealthy"] == status["expectedPods"] for status in budgets)
 
 
-def differences(server: Server) -> dict[str, list[str]]:
-    """Where applying what the spec asks for would change something, by a server-side dry run of it all.
+def dry_run_differences(server: Server) -> dict[str, list[str]]:
+    """Return the fields that applying the desired objects would change, by a server-side dry run.
 
-    Only what is no part of the spec is taken from the live object: who owns it, and the digests by which the operator
-    knows what it applied and which Secrets it read.
+    Only what does not follow from the spec is copied from the observed object: its owner references, and the digests
+    of what the operator applied and of the Secrets that it read.
     """
     kube = server.kube
-    resource = api.parse(server.live())
-    around = cluster_defaults(Images(), "cluster.local", kube.get("Service", server.names.service))
-    wanted = [obj for obj in desired.objects(resolve(resource, around)) if obj["kind"] in APPLIED]
-    found: dict[str, list[str]] = {}
-    for obj in wanted:
-        live = kube.get(obj["kind"], obj["metadata"]["name"])
-        if live is None:
-            continue  # it waits for something: ready() would not have passed
+    resource = api.parse(server.resource())
+    defaults = cluster_defaults(Images(), "cluster.local", kube.get("Service", server.names.service))
+    desired_objects = [
+        obj for obj in desired.objects(resolve(resource, defaults)) if obj["kind"] in APPLIED_KINDS
+    ]
+    changed_fields: dict[str, list[str]] = {}
+    for obj in desired_objects:
+        observed = kube.get(obj["kind"], obj["metadata"]["name"])
+        if observed is None:
+            continue  # not created yet; for Ready servers `wait_ready` has passed before
         meta = obj["metadata"]
-        meta["ownerReferences"] = live["metadata"]["ownerReferences"]
-        meta["annotations"] = meta.get("annotations", {}) | digest(live, labels.APPLIED)
+        meta["ownerReferences"] = observed["metadata"]["ownerReferences"]
+        meta["annotations"] = meta.get("annotations", {}) | annotation(observed, labels.APPLIED_DIGEST)
         if obj["kind"] == "Deployment":
             template = obj["spec"]["template"]["metadata"]
-            template["annotations"] |= digest(live["spec"]["template"], labels.INPUTS)
-        said = kube.kubectl(
+            template["annotations"] |= annotation(observed["spec"]["template"], labels.INPUTS_DIGEST)
+        output = kube.kubectl(
             "apply", "--server-side", "--dry-run=server", f"--field-manager={FIELD_MANAGER}",
             "-o", "json", "-f", "-", stdin=json.dumps(obj),
         )  # fmt: skip
-        would, now = content(json.loads(said)), content(live)
-        if changed := [part for part in now.keys() | would.keys() if now.get(part) != would.get(part)]:
-            found[f"{obj['kind']} {meta['name']}"] = changed
-    return found
+        dry_run, current = comparable_fields(json.loads(output)), comparable_fields(observed)
+        if changed := [
+            field for field in current.keys() | dry_run.keys() if current.get(field) != dry_run.get(field)
+        ]:
+            changed_fields[f"{obj['kind']} {meta['name']}"] = changed
+    return changed_fields
 
 
-def digest(obj: Object, key: str) -> dict[str, str]:
-    """One annotation."""
+def annotation(obj: Object, key: str) -> dict[str, str]:
+    """Return one annotation as a dict."""
     return {key: obj["metadata"]["annotations"][key]}
 
 
-def content(obj: Object) -> Object:
-    """What people write of an object, in the order in which it is compared."""
-    kept = ("labels", "annotations", "ownerReferences")
-    meta = {key: obj["metadata"].get(key) for key in kept}
+def comparable_fields(obj: Object) -> Object:
+    """Return the fields that are compared: spec, data, labels, annotations and owner references."""
+    metadata_fields = ("labels", "annotations", "ownerReferences")
+    meta = {key: obj["metadata"].get(key) for key in metadata_fields}
     return {**{part: obj.get(part) for part in ("spec", "data", "binaryData")}, **meta}
 
 
 def check_roles(ns: Kube) -> None:
-    """The team's groups may do what the file says, and no more."""
+    """The team's groups have the permissions that the file describes, and no others."""
 
-    def may(group: str, verb: str, what: str) -> bool:
+    def is_allowed(group: str, verb: str, what: str) -> bool:
         resource, _, subresource = what.partition("/")
-        asked = f"kubectl auth can-i {verb} {resource} --subresource={subresource} -n {ns.namespace}"
-        answer = ns.run("sh", "-c", f"{asked} --as somebody --as-group {group} || true")
+        command = f"kubectl auth can-i {verb} {resource} --subresource={subresource} -n {ns.namespace}"
+        answer = ns.run("sh", "-c", f"{command} --as user --as-group {group} || true")
         return answer.strip() == "yes"
 
     users, maintainers = ns.namespace, f"{ns.namespace}-maintainers"
-    assert may(users, "get", "mlflowservers")
-    assert may(users, "create", "pods/portforward")
-    assert not may(users, "get", "secrets")
-    assert not may(users, "delete", "mlflowservers")
-    assert may(maintainers, "delete", "mlflowservers")
-    assert may(maintainers, "patch", "mlflowservers/scale")
+    assert is_allowed(users, "get", "mlflowservers")
+    assert is_allowed(users, "create", "pods/portforward")
+    assert not is_allowed(users, "get", "secrets")
+    assert not is_allowed(users, "delete", "mlflowservers")
+    assert is_allowed(maintainers, "delete", "mlflowservers")
+    assert is_allowed(maintainers, "patch", "mlflowservers/scale")
 
 
-def leave(ns: Kube, documents: list[Object]) -> None:
-    """Takes away what has no namespace to go with."""
+def delete_cluster_scoped(ns: Kube, documents: list[Object]) -> None:
+    """Delete cluster-scoped objects, which are not deleted with the namespace."""
     for document in documents:
         if document["kind"] == "PriorityClass":
             ns.kubectl("delete", "priorityclass", document["metadata"]["name"], "--ignore-not-found")

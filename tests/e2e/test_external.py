@@ -1,17 +1,17 @@
-"""A Postgres and an S3 store of somebody else's, behind TLS of a private authority."""
+"""An external Postgres and S3 store with TLS certificates of a private CA."""
 
 from tests.e2e import external_stores, timeouts
-from tests.e2e.certificates import authority
+from tests.e2e.certificates import create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import Server, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import Server, small_spec
 
 
 def spec(postgres: Postgres, minio: MinIO) -> Object:
-    """A server on both, trusting the authority in Secret `authority` and nothing else."""
+    """Return a spec with both stores that only trusts the CA in Secret `authority`."""
     trust = {"name": "authority"}
-    return small(
+    return small_spec(
         database={
             "external": {
                 "host": postgres.host,
@@ -31,31 +31,36 @@ def spec(postgres: Postgres, minio: MinIO) -> Object:
     )
 
 
-def test_external_stores_behind_a_private_authority_work(ns: Kube, other_ns: Kube) -> None:
-    """TLS is verified, a password of special characters arrives whole, the bucket is made, a wrong CA is told."""
-    ours = authority("Company Root")
-    postgres, minio = external_stores.postgres(other_ns, ours), external_stores.minio(other_ns, ours)
+def test_external_stores_with_private_ca_work(ns: Kube, other_ns: Kube) -> None:
+    """TLS is verified, a password with special characters works, the bucket is created, a wrong CA is reported."""
+    ca = create_authority("Company Root")
+    postgres, minio = (
+        external_stores.start_postgres(other_ns, ca),
+        external_stores.start_minio(other_ns, ca),
+    )
     ns.apply(
-        secret("authority", **{"ca.crt": ours.pem}),
+        secret("authority", **{"ca.crt": ca.pem}),
         secret("postgres", username=postgres.user, password=postgres.password),
         secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key),
     )
-    server = Server(ns).apply(spec(postgres, minio)).ready()
+    server = Server(ns).apply(spec(postgres, minio)).wait_ready()
 
-    scientist = Scientist(server.url)
-    scientist.finds(scientist.work())
+    workload = Workload(server.url)
+    workload.check_data(workload.log_data())
     assert postgres.query("select count(*) from model_versions").strip() == "1"
     encrypted = (
         "select count(*) from pg_stat_ssl s join pg_stat_activity a using (pid) where a.datname='mlflow'"
     )
     plain = f"{encrypted} and not s.ssl and a.client_addr is not null and a.client_addr <> '127.0.0.1'"
-    assert postgres.query(plain).strip() == "0", "somebody speaks to Postgres in the clear"
+    assert postgres.query(plain).strip() == "0", "a connection to Postgres is not encrypted"
     assert server.status["artifacts"] == {"type": "S3", "uri": "s3://team-artifacts/mlflow/tracking"}
     assert server.status["database"]["host"] == postgres.host
-    assert not ns.list("StatefulSet"), "stores of its own were made beside the external ones"
+    assert not ns.list("StatefulSet"), "embedded stores were created beside the external ones"
 
-    ns.apply(secret("authority", **{"ca.crt": authority("Somebody Else").pem}))
-    server.look()
-    told = server.until("DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.NOTICED)
-    assert "certificate" in told["message"]
-    assert "caSecretRef" in told["message"]
+    ns.apply(secret("authority", **{"ca.crt": create_authority("Another Root").pem}))
+    server.trigger_reconcile()
+    condition = server.wait_for(
+        "DatabaseReady", "False", "DatabaseUnreachable", within=timeouts.RESYNC_SECONDS
+    )
+    assert "certificate" in condition["message"]
+    assert "caSecretRef" in condition["message"]

@@ -1,25 +1,25 @@
-"""Faults of what a server depends on, one after the other at one server: each is named, and mended where it arose.
+"""Faults of external dependencies, one after the other at one server: each is reported, and fixed at its cause.
 
-The resource is applied once and never touched again.
+The resource is applied once and never changed.
 """
 
 import pytest
 
 from tests.e2e import external_stores, timeouts
-from tests.e2e.certificates import authority
+from tests.e2e.certificates import create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
-from tests.e2e.fault_cases import Faults
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
-from tests.e2e.server import Server, eventually, small
+from tests.e2e.server import Server, eventually, small_spec
 
 BUCKET = "team-artifacts"
 PASSWORD = "worker's own"
-REFUSAL = "the tables of this team are frozen"
+TRIGGER_ERROR = "schema changes are blocked by the test"
 
 
 def spec(postgres: Postgres, minio: MinIO) -> Object:
-    """A server on both stores that may make nothing in them by itself."""
-    return small(
+    """Return a spec with both stores in which the operator may create nothing."""
+    return small_spec(
         database={"external": {"host": postgres.host, "credentialsSecretRef": {"name": "team-database"}}},
         artifacts={
             "s3": {
@@ -35,57 +35,63 @@ def spec(postgres: Postgres, minio: MinIO) -> Object:
 @pytest.mark.start_early
 @pytest.mark.timeout(900)
 @pytest.mark.long_running(
-    reason="minutes of waiting; tests/providers and tests/integration/test_status.py name the same faults"
+    reason="waits for minutes; tests/contracts and tests/integration/test_status.py test the same faults"
 )
-def test_each_fault_of_a_dependency_is_reported_once_and_recovered_from(ns: Kube, other_ns: Kube) -> None:
-    """Names, Secrets, database, bucket, tables; then the same server while it serves."""
+def test_dependency_faults_are_reported_once_and_recovered_from(ns: Kube, other_ns: Kube) -> None:
+    """Faults of names, Secrets, database, bucket and schema; then a database outage while the server serves."""
     postgres, minio = (
-        external_stores.postgres(other_ns, authority("Company Root")),
-        external_stores.minio(other_ns, None),
+        external_stores.start_postgres(other_ns, create_authority("Company Root")),
+        external_stores.start_minio(other_ns, None),
     )
     postgres.query(f"CREATE ROLE worker LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'")
-    postgres.answer(yes=False)
-    namesake = Server(ns, "a").apply(small(suspend=True))
-    eventually("the first server has its names", lambda: ns.get("Service", "a-postgres"), timeouts.SETTLED)
+    postgres.set_reachable(reachable=False)
+    other_server = Server(ns, "a").apply(small_spec(suspend=True))
+    eventually(
+        "the first server has its Service", lambda: ns.get("Service", "a-postgres"), timeouts.STATUS_SECONDS
+    )
 
     server = Server(ns, "a-postgres").apply(spec(postgres, minio))
-    faults = Faults(server)
-    _names_and_secrets(faults, namesake, minio)
-    _stores(faults, postgres, minio)
-    _tables(faults, postgres)
-    _database_goes_away(faults, postgres)
-    assert server.live()["metadata"]["generation"] == 1, "somebody has touched the resource"
+    faults = FaultExpectations(server)
+    _check_name_and_secret_faults(faults, other_server, minio)
+    _check_store_faults(faults, postgres, minio)
+    _check_schema_faults(faults, postgres)
+    _check_database_outage(faults, postgres)
+    assert server.resource()["metadata"]["generation"] == 1, "the resource was changed"
 
 
-def _names_and_secrets(faults: Faults, namesake: Server, minio: MinIO) -> None:
+def _check_name_and_secret_faults(faults: FaultExpectations, other_server: Server, minio: MinIO) -> None:
     ns = faults.server.kube
-    faults.told("ServerAvailable", "NameConflict", 'Service "a-postgres"', 'MLflowServer "a"', "another name")
-    faults.told(
+    faults.expect(
+        "ServerAvailable", "NameConflict", 'Service "a-postgres"', 'MLflowServer "a"', "another name"
+    )
+    faults.expect(
         "CredentialsReady", "SecretNotFound", '"team-database"', "spec.database.external.credentialsSecretRef"
     )
-    namesake.delete()
+    other_server.delete()
     ns.apply(secret("team-database", username="worker"))
-    faults.told("CredentialsReady", "SecretKeyMissing", '"team-database"', 'no key "password"')
+    faults.expect("CredentialsReady", "SecretKeyMissing", '"team-database"', 'no key "password"')
 
     ns.apply(
         secret("team-database", username="worker", password="wrong"),
         secret("team-keys", accessKeyID=minio.access_key, secretAccessKey=f"{minio.secret_key}\n"),
     )
-    faults.told("CredentialsReady", "SecretValueInvalid", '"secretAccessKey"', "printf")
+    faults.expect("CredentialsReady", "SecretValueInvalid", '"secretAccessKey"', "printf")
     ns.apply(secret("team-keys", accessKeyID=minio.access_key, secretAccessKey="wrong-but-long-enough"))
-    faults.mended("CredentialsReady")
-    faults.server.until("ServerAvailable", "Unknown", "WaitingForDependency", within=timeouts.NOTICED)
+    faults.expect_recovery("CredentialsReady")
+    faults.server.wait_for(
+        "ServerAvailable", "Unknown", "WaitingForDependency", within=timeouts.RESYNC_SECONDS
+    )
 
 
-def _stores(faults: Faults, postgres: Postgres, minio: MinIO) -> None:
+def _check_store_faults(faults: FaultExpectations, postgres: Postgres, minio: MinIO) -> None:
     ns = faults.server.kube
-    faults.told("DatabaseReady", "DatabaseUnreachable", postgres.host, "Check that it runs")
-    faults.told("ArtifactStoreReady", "BucketAccessDenied", "refuses the secret access key", minio.endpoint)
+    faults.expect("DatabaseReady", "DatabaseUnreachable", postgres.host, "Check that it runs")
+    faults.expect("ArtifactStoreReady", "BucketAccessDenied", "rejects the secret access key", minio.endpoint)
 
-    postgres.answer(yes=True)
+    postgres.set_reachable(reachable=True)
     ns.apply(secret("team-keys", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))
-    faults.told("DatabaseReady", "DatabaseAuthenticationFailed", "refuses the user name or the password")
-    faults.told("ArtifactStoreReady", "BucketNotFound", BUCKET, "bucketCreation")
+    faults.expect("DatabaseReady", "DatabaseAuthenticationFailed", "rejects the user name or the password")
+    faults.expect("ArtifactStoreReady", "BucketNotFound", BUCKET, "bucketCreation")
 
     postgres.query("ALTER DATABASE mlflow RENAME TO spare", "postgres")
     postgres.query(
@@ -93,59 +99,61 @@ def _stores(faults: Faults, postgres: Postgres, minio: MinIO) -> None:
     )
     ns.apply(secret("team-database", username="worker", password=PASSWORD))
     minio.client().create_bucket(Bucket=BUCKET)
-    faults.told("DatabaseReady", "DatabaseEncodingUnsupported", "LATIN1", "ENCODING 'UTF8'")
-    faults.mended("ArtifactStoreReady")
+    faults.expect("DatabaseReady", "DatabaseEncodingUnsupported", "LATIN1", "ENCODING 'UTF8'")
+    faults.expect_recovery("ArtifactStoreReady")
 
-    # Read-only before it has the right name: otherwise the operator may see it as writable for a moment.
+    # Make it read-only before it gets the right name: otherwise the operator may briefly find it writable.
     postgres.query("ALTER DATABASE spare SET default_transaction_read_only = on", "postgres")
     postgres.query("DROP DATABASE mlflow WITH (FORCE)", "postgres")
     postgres.query("ALTER DATABASE spare RENAME TO mlflow", "postgres")
-    faults.told("DatabaseReady", "DatabaseReadOnly", "lets nothing be written")
+    faults.expect("DatabaseReady", "DatabaseReadOnly", "is read-only")
     postgres.query("ALTER DATABASE mlflow RESET default_transaction_read_only", "postgres")
-    faults.mended("DatabaseReady")
+    faults.expect_recovery("DatabaseReady")
 
 
-def _tables(faults: Faults, postgres: Postgres) -> None:
+def _check_schema_faults(faults: FaultExpectations, postgres: Postgres) -> None:
     server, ns = faults.server, faults.server.kube
-    faults.told("SchemaReady", "DatabasePrivilegeMissing", 'GRANT CREATE ON SCHEMA "public"')
-    assert not ns.list("Job"), "a Job was begun that could not succeed"
+    faults.expect("SchemaReady", "DatabasePrivilegeMissing", 'GRANT CREATE ON SCHEMA "public"')
+    assert not ns.list("Job"), "a Job was created that cannot succeed"
 
     postgres.query(
         "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$"
+        f"$$ BEGIN RAISE EXCEPTION '{TRIGGER_ERROR}'; END $$"
     )
     postgres.query(
         "CREATE EVENT TRIGGER frozen ON ddl_command_start WHEN TAG IN ('CREATE TABLE') "
         "EXECUTE FUNCTION frozen()"
     )
     postgres.query("GRANT CREATE ON SCHEMA public TO worker")
-    faults.told("SchemaReady", "MigrationFailed", "Its last lines:", REFUSAL, "tried again by itself")
+    faults.expect(
+        "SchemaReady", "MigrationFailed", "Its last lines:", TRIGGER_ERROR, "is retried automatically"
+    )
     (first,) = ns.list("Job")
 
     def failed_again() -> bool:
         (job,) = ns.list("Job") or [first]
-        ended = [condition["type"] for condition in job["status"].get("conditions") or ()]
-        return job["metadata"]["uid"] != first["metadata"]["uid"] and "Failed" in ended
+        types = [condition["type"] for condition in job["status"].get("conditions") or ()]
+        return job["metadata"]["uid"] != first["metadata"]["uid"] and "Failed" in types
 
-    eventually("it is tried a second time", failed_again, timeouts.NOTICED)
+    eventually("a second Job has failed", failed_again, timeouts.RESYNC_SECONDS)
     postgres.query("DROP EVENT TRIGGER frozen")
-    faults.mended("SchemaReady")
-    server.ready()
+    faults.expect_recovery("SchemaReady")
+    server.wait_ready()
     reasons = [
         event["reason"] for event in ns.list("Event") if event["involvedObject"]["kind"] == "MLflowServer"
     ]
-    assert reasons.count("MigrationFailed") == 1, "a further try that failed was news"
+    assert reasons.count("MigrationFailed") == 1, "a failed retry emitted another Event"
     assert "ServerCrashing" not in reasons
 
 
-def _database_goes_away(faults: Faults, postgres: Postgres) -> None:
-    """Nobody tells the operator: it finds out at the next resync, and moves no pod for it."""
+def _check_database_outage(faults: FaultExpectations, postgres: Postgres) -> None:
+    """The operator notices the outage at the next resync, and does not replace the pod."""
     server = faults.server
-    eventually("the roll-out is over", lambda: len(server.pods("server")) == 1, timeouts.GONE)
+    eventually("the rollout is complete", lambda: len(server.pods("server")) == 1, timeouts.DELETION_SECONDS)
     pod = server.pod()["metadata"]["uid"]
-    postgres.answer(yes=False)
-    faults.told("DatabaseReady", "DatabaseUnreachable", postgres.host)
-    server.until("Ready", "False", "DatabaseUnreachable", within=timeouts.SETTLED)
-    postgres.answer(yes=True)
-    server.ready(within=timeouts.NOTICED)
+    postgres.set_reachable(reachable=False)
+    faults.expect("DatabaseReady", "DatabaseUnreachable", postgres.host)
+    server.wait_for("Ready", "False", "DatabaseUnreachable", within=timeouts.STATUS_SECONDS)
+    postgres.set_reachable(reachable=True)
+    server.wait_ready(within=timeouts.RESYNC_SECONDS)
     assert server.pod()["metadata"]["uid"] == pod

@@ -1,4 +1,4 @@
-"""What was deleted long ago goes for good: out of the database, and out of the bucket."""
+"""Garbage collection: what was deleted long ago is permanently removed from the database and from the bucket."""
 
 from typing import Any
 
@@ -8,49 +8,49 @@ import pytest
 from tests.e2e import timeouts
 from tests.e2e.external_stores import MinIO, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import KIB, Scientist
-from tests.e2e.server import Server, eventually, small
+from tests.e2e.mlflow_workload import KIB, Workload
+from tests.e2e.server import Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 
 
-def clean(server: Server, name: str) -> Object:
-    """Begins a round by hand, as the documentation says; gives what the status says of it."""
+def collect_garbage(server: Server, name: str) -> Object:
+    """Start a garbage collection by `kubectl create job`, as documented; returns the new `status.garbageCollection`."""
     before = server.status.get("garbageCollection") or {}
     cronjob = server.names.garbage_collection
     server.kube.kubectl("create", "job", f"--from=cronjob/{cronjob}", name)
 
-    def said() -> Object | None:
-        told: Object = server.status.get("garbageCollection") or {}
-        return told if told.get("lastRunTime") != before.get("lastRunTime") else None
+    def new_status() -> Object | None:
+        status: Object = server.status.get("garbageCollection") or {}
+        return status if status.get("lastRunTime") != before.get("lastRunTime") else None
 
-    found: Object = eventually(f"the round {name} is over", said, timeouts.READY)
-    server.until("GarbageCollectionReady", within=timeouts.SETTLED)
-    return found
+    result: Object = eventually(f"the status reports Job {name}", new_status, timeouts.READY_SECONDS)
+    server.wait_for("GarbageCollectionReady", within=timeouts.STATUS_SECONDS)
+    return result
 
 
-def keys(minio: MinIO, bucket: str) -> list[str]:
-    """All that is in the bucket."""
+def object_keys(minio: MinIO, bucket: str) -> list[str]:
+    """Return the keys of all objects in the bucket."""
     pages = minio.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    return [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return [obj["Key"] for page in pages for obj in page.get("Contents", [])]
 
 
-def trace(scientist: Scientist, experiment: str) -> str:
-    """The id of a trace."""
-    mlflow.set_tracking_uri(scientist.url)
-    span = scientist.client.start_trace("asked", experiment_id=experiment)
-    scientist.client.end_trace(span.trace_id)
+def log_trace(workload: Workload, experiment: str) -> str:
+    """Log a trace; returns its id."""
+    mlflow.set_tracking_uri(workload.url)
+    span = workload.client.start_trace("asked", experiment_id=experiment)
+    workload.client.end_trace(span.trace_id)
     mlflow.flush_trace_async_logging()
     return str(span.trace_id)
 
 
-def traces(scientist: Scientist, experiment: str) -> set[str]:
-    """Ids of those that there are."""
-    found = scientist.client.search_traces([experiment], include_spans=False)
-    return {each.info.trace_id for each in found}
+def trace_ids(workload: Workload, experiment: str) -> set[str]:
+    """Return the ids of all traces."""
+    found = workload.client.search_traces([experiment], include_spans=False)
+    return {trace.info.trace_id for trace in found}
 
 
-def on_platform(kube: Kube, platform: Platform, bucket: str, **spec: Any) -> Server:
-    """A server on the platform's stores, in a bucket that a test can look into."""
+def server_on_platform(kube: Kube, platform: Platform, bucket: str, **spec: Any) -> Server:
+    """Create a server on the platform's stores, in a bucket that the test can read."""
     minio = platform.minio
     kube.apply(secret("minio", accessKeyID=minio.access_key, secretAccessKey=minio.secret_key))
     s3 = {
@@ -60,66 +60,68 @@ def on_platform(kube: Kube, platform: Platform, bucket: str, **spec: Any) -> Ser
         "credentialsSecretRef": {"name": "minio"},
     }
     artifacts = {"s3": s3, **spec.pop("artifacts", {})}
-    database = platform.stores(kube)["database"]
-    return Server(kube).apply(small(database=database, artifacts=artifacts, **spec)).ready()
+    database = platform.stores_spec(kube)["database"]
+    return Server(kube).apply(small_spec(database=database, artifacts=artifacts, **spec)).wait_ready()
 
 
-def test_deleted_runs_and_old_traces_are_removed_with_their_files(ns: Kube, platform: Platform) -> None:
-    """A dry run lists them and removes nothing; then they are removed, and an Event tells how many."""
+def test_deleted_runs_and_old_traces_are_deleted_with_artifacts(ns: Kube, platform: Platform) -> None:
+    """A dry run lists them and deletes nothing; then they are deleted, and an Event reports how many."""
     minio, bucket = platform.minio, f"cleaned-{ns.namespace}"
-    asked = {"olderThan": "0s", "traces": {"olderThan": "0s"}, "mode": "DryRun"}
-    server = on_platform(ns, platform, bucket, garbageCollection=asked)
-    scientist = Scientist(server.url)
-    work = scientist.work()
-    run = scientist.run()
-    experiment = scientist.client.get_run(run).info.experiment_id
-    scientist.upload(run, "file.bin", 64 * KIB)
-    traced = trace(scientist, experiment)
-    scientist.client.delete_run(run)
-    before = keys(minio, bucket)
+    spec_options = {"olderThan": "0s", "traces": {"olderThan": "0s"}, "mode": "DryRun"}
+    server = server_on_platform(ns, platform, bucket, garbageCollection=spec_options)
+    workload = Workload(server.url)
+    data = workload.log_data()
+    run = workload.create_run()
+    experiment = workload.client.get_run(run).info.experiment_id
+    workload.upload(run, "file.bin", 64 * KIB)
+    trace_id = log_trace(workload, experiment)
+    workload.client.delete_run(run)
+    before = object_keys(minio, bucket)
     assert any(run in key for key in before)
 
-    told = clean(server, "look")
-    assert (told["mode"], told["deletedRuns"], told["deletedTraces"]) == ("DryRun", 0, 0)
-    log = ns.kubectl("logs", "job/look")
-    assert f"would remove run {run}" in log
-    assert f"would remove trace {traced}" in log
-    assert keys(minio, bucket) == before
-    assert traces(scientist, experiment) == {traced}
+    status = collect_garbage(server, "dry-run")
+    assert (status["mode"], status["deletedRuns"], status["deletedTraces"]) == ("DryRun", 0, 0)
+    log = ns.kubectl("logs", "job/dry-run")
+    assert f"would delete run {run}" in log
+    assert f"would delete trace {trace_id}" in log
+    assert object_keys(minio, bucket) == before
+    assert trace_ids(workload, experiment) == {trace_id}
 
-    server.change(garbageCollection={"mode": "Delete"})
-    server.until("GarbageCollectionReady", within=timeouts.SETTLED)
-    told = clean(server, "now")
-    assert (told["mode"], told["deletedRuns"], told["deletedTraces"]) == ("Delete", 1, 1)
-    assert not any(run in key for key in keys(minio, bucket))
-    assert not traces(scientist, experiment)
-    scientist.finds(work)
+    server.patch_spec(garbageCollection={"mode": "Delete"})
+    server.wait_for("GarbageCollectionReady", within=timeouts.STATUS_SECONDS)
+    status = collect_garbage(server, "now")
+    assert (status["mode"], status["deletedRuns"], status["deletedTraces"]) == ("Delete", 1, 1)
+    assert not any(run in key for key in object_keys(minio, bucket))
+    assert not trace_ids(workload, experiment)
+    workload.check_data(data)
     events = ns.kubectl(
         "get", "events", "--field-selector=reason=GarbageCollected", "-o", "jsonpath={..message}"
     )
-    assert "Removed for good: 1 run, 0 models, 0 experiments and 1 trace." in events
+    assert "Permanently deleted: 1 run, 0 models, 0 experiments and 1 trace." in events
 
 
 @pytest.mark.long_running(
-    reason="a second server; tests/unit/pod_scripts/test_garbage_collection.py removes artifacts with s3:// URIs"
+    reason="a second server; tests/unit/pod_scripts/test_garbage_collection.py deletes artifacts with s3:// URIs"
 )
-def test_files_that_clients_wrote_into_the_store_are_removed_with_their_experiment(
+def test_artifacts_of_direct_access_are_deleted_with_experiment(
     ns: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Direct access: their URIs begin with s3://."""
+    """With Direct access, artifact URIs begin with s3://."""
     minio, bucket = platform.minio, f"direct-{ns.namespace}"
-    collection = {"olderThan": "0s", "mode": "Delete"}
-    server = on_platform(ns, platform, bucket, garbageCollection=collection, artifacts={"access": "Direct"})
+    settings = {"olderThan": "0s", "mode": "Delete"}
+    server = server_on_platform(
+        ns, platform, bucket, garbageCollection=settings, artifacts={"access": "Direct"}
+    )
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", minio.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", minio.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", minio.secret_key)
-    scientist = Scientist(server.url)
-    work, run = scientist.work(), scientist.run()
-    info = scientist.client.get_run(run).info
+    workload = Workload(server.url)
+    data, run = workload.log_data(), workload.create_run()
+    info = workload.client.get_run(run).info
     assert str(info.artifact_uri).startswith("s3://")
-    scientist.upload(run, "file.bin", 64 * KIB)
-    scientist.client.delete_experiment(info.experiment_id)
-    told = clean(server, "direct")
-    assert (told["deletedRuns"], told["deletedExperiments"]) == (1, 1)
-    assert not any(run in key for key in keys(minio, bucket))
-    scientist.finds(work)
+    workload.upload(run, "file.bin", 64 * KIB)
+    workload.client.delete_experiment(info.experiment_id)
+    status = collect_garbage(server, "direct")
+    assert (status["deletedRuns"], status["deletedExperiments"]) == (1, 1)
+    assert not any(run in key for key in object_keys(minio, bucket))
+    workload.check_data(data)

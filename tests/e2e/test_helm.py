@@ -1,4 +1,4 @@
-"""What Helm says of a server's release that the API server refuses. test_embedded tests the chart on a real server."""
+"""Helm's error for a server's release that the API server rejects. test_embedded tests the chart on a real server."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from tests.e2e.helm import SERVER_CHART, helm
 from tests.e2e.kube import Kube
 
 
-def test_helm_shows_the_api_server_s_sentence_for_a_refused_spec(ns: Kube) -> None:
-    """With the way out, where a schema of values cannot express the rule."""
+def test_helm_shows_the_api_servers_error_for_an_invalid_spec(ns: Kube) -> None:
+    """The error contains the remedy; the schema of the chart's values cannot express this rule."""
     both = {"database": {"embedded": {}, "external": {"host": "db", "credentialsSecretRef": {"name": "db"}}}}
-    with pytest.raises(AssertionError, match=r"spec\.database takes at most one of embedded, external"):
+    with pytest.raises(AssertionError, match=r"spec\.database must set at most one of embedded, external"):
         helm(ns, "install", "tracking", SERVER_CHART, values=both)

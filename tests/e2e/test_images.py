@@ -1,28 +1,28 @@
-"""Images that cannot be pulled at a server's first start. test_new_image tests an image of a server that serves."""
+"""Images that cannot be pulled at a server's first start. test_image_change tests the image of a running server."""
 
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.server import LITTLE, Server, small
+from tests.e2e.server import SMALL_RESOURCES, Server, small_spec
 from tests.e2e.shared_stores import Platform
 
 MIRROR = "mirror.test:5000/team"
 
 
-def test_images_that_cannot_be_pulled_are_named_and_can_be_corrected(ns: Kube, platform: Platform) -> None:
-    """In the condition of the part that needs it, with what to check; no Job that can never start is in the way."""
+def test_unavailable_images_are_reported_and_can_be_corrected(ns: Kube, platform: Platform) -> None:
+    """The component's condition reports each, with what to check. A Job that cannot start does not block the change."""
     database = f"{MIRROR}/postgres:17"
     server = Server(ns).apply(
-        small(
+        small_spec(
             image=f"{MIRROR}/mlflow:typo",
-            database={"embedded": {"image": database, "resources": LITTLE}},
-            artifacts=platform.bucket(f"images-{ns.namespace}"),
+            database={"embedded": {"image": database, "resources": SMALL_RESOURCES}},
+            artifacts=platform.bucket_spec(f"images-{ns.namespace}"),
         )
     )
-    condition = server.until("DatabaseReady", "False", "ImagePullFailed", within=timeouts.NOTICED)
+    condition = server.wait_for("DatabaseReady", "False", "ImagePullFailed", within=timeouts.RESYNC_SECONDS)
     assert database in condition["message"]
     assert "imagePullSecrets" in condition["message"]
-    server.change(database={"embedded": {"image": None}})
-    condition = server.until("SchemaReady", "False", "ImagePullFailed", within=timeouts.NOTICED)
+    server.patch_spec(database={"embedded": {"image": None}})
+    condition = server.wait_for("SchemaReady", "False", "ImagePullFailed", within=timeouts.RESYNC_SECONDS)
     assert "mlflow:typo" in condition["message"]
-    server.change(image=None)
-    server.ready()
+    server.patch_spec(image=None)
+    server.wait_ready()

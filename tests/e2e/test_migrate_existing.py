@@ -1,4 +1,4 @@
-"""A server that somebody runs already is taken over with all it holds, and could be given back: docs/move-in.md."""
+"""Migration of an existing MLflow server to the operator, and back, as in docs/guides/migrate-existing.md."""
 
 import json
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ import pytest
 import yaml
 
 from tests.e2e import timeouts
-from tests.e2e.external_stores import SECURITY, secret
+from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import LITTLE, Server, eventually, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import SMALL_RESOURCES, Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 
-PAGE = Path(__file__).parents[2] / "docs" / "move-in.md"
-OLD, STORES = "mlflow", "mlflow-env-secret"
-SELECTOR = {"app": OLD}
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "migrate-existing.md"
+OLD_NAME, OLD_SECRET = "mlflow", "mlflow-env-secret"
+SELECTOR = {"app": OLD_NAME}
 NEW_SELECTOR = {"mlflow-operator.dev/server": "tracking", "app.kubernetes.io/component": "server"}
 DATABASE = BUCKET = "moving-in"
 PASSWORD = "s3cret-of/the old:one"
 
 
 def old_server(kube: Kube, platform: Platform) -> list[Object]:
-    """A Deployment as the chart of community-charts makes it: keys in one Secret, libpq's variables, a Service."""
+    """Return a Deployment like that of the community chart: all keys in one Secret, libpq variables, and a Service."""
     env = {
         "PGHOST": platform.postgres.host,
         "PGPORT": "5432",
@@ -48,10 +48,10 @@ def old_server(kube: Kube, platform: Platform) -> list[Object]:
             f"--artifacts-destination=s3://{BUCKET}/some/prefix",
         ],
         "env": [{"name": name, "value": value} for name, value in env.items()],
-        "envFrom": [{"secretRef": {"name": STORES}}],
+        "envFrom": [{"secretRef": {"name": OLD_SECRET}}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": 5000}, "periodSeconds": 1},
-        "resources": LITTLE,
-        "securityContext": SECURITY,
+        "resources": SMALL_RESOURCES,
+        "securityContext": RESTRICTED_SECURITY_CONTEXT,
         "volumeMounts": [{"name": "home", "mountPath": path} for path in ("/home/plain", "/tmp")],
     }
     pod = {
@@ -63,7 +63,7 @@ def old_server(kube: Kube, platform: Platform) -> list[Object]:
     }
     return [
         secret(
-            STORES,
+            OLD_SECRET,
             PGUSER=DATABASE,
             PGPASSWORD=PASSWORD,
             AWS_ACCESS_KEY_ID=platform.minio.access_key,
@@ -72,7 +72,7 @@ def old_server(kube: Kube, platform: Platform) -> list[Object]:
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": OLD},
+            "metadata": {"name": OLD_NAME},
             "spec": {
                 "replicas": 1,
                 "selector": {"matchLabels": SELECTOR},
@@ -82,50 +82,52 @@ def old_server(kube: Kube, platform: Platform) -> list[Object]:
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": OLD},
+            "metadata": {"name": OLD_NAME},
             "spec": {"type": "NodePort", "selector": SELECTOR, "ports": [{"port": 5000, "targetPort": 5000}]},
         },
     ]
 
 
 def new_server(kube: Kube, platform: Platform, address: str) -> Object:
-    """The page's, with what is of this cluster put in."""
-    written: Object = yaml.safe_load(PAGE.read_text().split("```yaml\n")[1].split("```")[0])["spec"]
-    written["database"]["external"] |= {"host": platform.postgres.host, "databaseName": DATABASE}
-    written["artifacts"]["s3"] |= {"endpoint": platform.minio.endpoint, "bucket": BUCKET}
-    written["allowedHosts"].append(address)
-    written["version"] = kube.settings.pins["MLFLOW"]
-    return small(**written)
+    """Return the spec of the documentation page with this cluster's values."""
+    spec: Object = yaml.safe_load(PAGE.read_text().split("```yaml\n")[1].split("```")[0])["spec"]
+    spec["database"]["external"] |= {"host": platform.postgres.host, "databaseName": DATABASE}
+    spec["artifacts"]["s3"] |= {"endpoint": platform.minio.endpoint, "bucket": BUCKET}
+    spec["allowedHosts"].append(address)
+    spec["version"] = kube.settings.pins["MLFLOW"]
+    return small_spec(**spec)
 
 
 def copy_credentials(ns: Kube) -> None:
-    """The page's command, in what it does."""
-    live = ns.need("Secret", STORES)
+    """Copy the credentials, like the command on the documentation page."""
+    old_secret = ns.require("Secret", OLD_SECRET)
     meta = {"name": "tracking-stores"}
-    ns.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": live["data"]})
+    ns.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": old_secret["data"]})
 
 
-def lead_to(ns: Kube, selector: Object, scientist: Scientist, server: str) -> None:
-    """The old Service leads to other pods; waits until those, and no others, are behind it."""
+def switch_service(ns: Kube, selector: Object, workload: Workload, server: str) -> None:
+    """Change the selector of the old Service, and wait until it routes only to the selected pods."""
     change = [{"op": "replace", "path": "/spec/selector", "value": selector}]
-    ns.kubectl("patch", "service", OLD, "--type=json", "-p", json.dumps(change))
+    ns.kubectl("patch", "service", OLD_NAME, "--type=json", "-p", json.dumps(change))
 
-    def behind() -> bool:
+    def is_switched() -> bool:
         pods = {pod["metadata"]["name"] for pod in ns.list("Pod", selector)}
         slices = json.loads(
-            ns.kubectl("get", "endpointslices", "-l", f"kubernetes.io/service-name={OLD}", "-o", "json")
+            ns.kubectl("get", "endpointslices", "-l", f"kubernetes.io/service-name={OLD_NAME}", "-o", "json")
         )
-        ends = [end for one in slices["items"] for end in one.get("endpoints") or ()]
-        names = {end["targetRef"]["name"] for end in ends if end["conditions"].get("ready")}
+        endpoints = [endpoint for item in slices["items"] for endpoint in item.get("endpoints") or ()]
+        names = {
+            endpoint["targetRef"]["name"] for endpoint in endpoints if endpoint["conditions"].get("ready")
+        }
         return bool(names) and names <= pods
 
-    eventually(f"{server} is behind the Service {OLD}", behind, timeouts.ANSWERS)
-    scientist.experiments()
+    eventually(f"the Service {OLD_NAME} routes to {server}", is_switched, timeouts.ENDPOINT_SECONDS)
+    workload.experiment_names()
 
 
 @contextmanager
-def with_keys(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As a client whose artifacts have s3:// URIs is set up."""
+def s3_credentials(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the environment of a client for artifacts with s3:// URIs."""
     with monkeypatch.context() as patched:
         patched.setenv("AWS_ACCESS_KEY_ID", platform.minio.access_key)
         patched.setenv("AWS_SECRET_ACCESS_KEY", platform.minio.secret_key)
@@ -134,54 +136,54 @@ def with_keys(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 @pytest.mark.long_running(
-    reason="two servers and a move back; test_rotation starts on a database that already has MLflow's tables"
+    reason="two servers, migrated and back; test_rotation starts on a database that already has MLflow's schema"
 )
-def test_a_plain_deployment_moves_to_the_operator_and_back(
+def test_plain_deployment_migrates_to_operator_and_back(
     ns: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runs, models, files keep their URIs and clients their address; the tables don't move; and all of it goes back."""
-    platform.make_migrated_database(DATABASE, PASSWORD)
+    """Runs, models and files keep their URIs, clients keep the address, and the schema is not migrated."""
+    platform.create_migrated_database(DATABASE, PASSWORD)
     platform.minio.client().create_bucket(Bucket=BUCKET)
     ns.apply(*old_server(ns, platform))
-    ns.kubectl("rollout", "status", f"deployment/{OLD}", "--timeout=180s", within=200)
-    address = f"{ns.node_address}:{ns.need('Service', OLD)['spec']['ports'][0]['nodePort']}"
-    scientist = Scientist(f"http://{address}")
-    before = scientist.work("before")
-    # the other sort of artifact URI, of servers with --default-artifact-root
+    ns.kubectl("rollout", "status", f"deployment/{OLD_NAME}", "--timeout=180s", within=200)
+    address = f"{ns.node_address}:{ns.require('Service', OLD_NAME)['spec']['ports'][0]['nodePort']}"
+    workload = Workload(f"http://{address}")
+    before = workload.log_data("before")
+    # the other kind of artifact URI, used by servers with --default-artifact-root
     direct = f"s3://{BUCKET}/some/prefix/direct"
-    with with_keys(platform, monkeypatch):
-        experiment = scientist.client.create_experiment("direct", artifact_location=direct)
-        run = str(scientist.client.create_run(experiment).info.run_id)
-        checksum = scientist.upload(run, "direct.bin", 1024)
+    with s3_credentials(platform, monkeypatch):
+        experiment = workload.client.create_experiment("direct", artifact_location=direct)
+        run = str(workload.client.create_run(experiment).info.run_id)
+        checksum = workload.upload(run, "direct.bin", 1024)
     revision = platform.postgres.query("select version_num from alembic_version", DATABASE)
-    uris = {one: scientist.client.get_run(one).info.artifact_uri for one in (before.run, run)}
+    uris = {run_id: workload.client.get_run(run_id).info.artifact_uri for run_id in (before.run_id, run)}
 
     copy_credentials(ns)
-    server = Server(ns).apply(new_server(ns, platform, address)).ready()
+    server = Server(ns).apply(new_server(ns, platform, address)).wait_ready()
     assert server.status["schemaRevision"] == revision.strip()
-    assert not ns.list("Job"), "there was nothing to migrate"
-    beside = Scientist(server.url)
-    beside.finds(before)
-    assert {one: beside.client.get_run(one).info.artifact_uri for one in uris} == uris
+    assert not ns.list("Job"), "the schema is current, but there is a Job"
+    new_workload = Workload(server.url)
+    new_workload.check_data(before)
+    assert {run_id: new_workload.client.get_run(run_id).info.artifact_uri for run_id in uris} == uris
 
-    lead_to(ns, NEW_SELECTOR, scientist, "the MLflowServer")
-    ns.kubectl("scale", "deployment", OLD, "--replicas=0")
-    # until its pod is gone it answers on connections that were kept, and tells a client to fetch files by signed URLs,
-    # which the new one then does not give
-    ns.kubectl("wait", "--for=delete", "pod", "-l", f"app={OLD}", "--timeout=60s", within=70)
-    ns.delete("Secret", STORES)
-    scientist.finds(before)
-    after = scientist.work("after")
-    with with_keys(platform, monkeypatch):
-        assert scientist.download(run, "direct.bin") == checksum
-    listed = scientist.client.list_artifacts(before.run)
-    assert "notes.bin" in [one.path for one in listed]
+    switch_service(ns, NEW_SELECTOR, workload, "the MLflowServer")
+    ns.kubectl("scale", "deployment", OLD_NAME, "--replicas=0")
+    # Until its pod is gone, the old server answers on open connections and tells clients to download files by
+    # presigned URLs, which the new server does not offer.
+    ns.kubectl("wait", "--for=delete", "pod", "-l", f"app={OLD_NAME}", "--timeout=60s", within=70)
+    ns.delete("Secret", OLD_SECRET)
+    workload.check_data(before)
+    after = workload.log_data("after")
+    with s3_credentials(platform, monkeypatch):
+        assert workload.download(run, "direct.bin") == checksum
+    listed = workload.client.list_artifacts(before.run_id)
+    assert "notes.bin" in [file.path for file in listed]
 
     ns.apply(old_server(ns, platform)[0])
-    ns.kubectl("scale", "deployment", OLD, "--replicas=1")
-    ns.kubectl("rollout", "status", f"deployment/{OLD}", "--timeout=180s", within=200)
-    lead_to(ns, SELECTOR, scientist, "the old server")
+    ns.kubectl("scale", "deployment", OLD_NAME, "--replicas=1")
+    ns.kubectl("rollout", "status", f"deployment/{OLD_NAME}", "--timeout=180s", within=200)
+    switch_service(ns, SELECTOR, workload, "the old server")
     server.delete()
-    mlflow.set_tracking_uri(scientist.url)
-    for work in (before, after):
-        scientist.finds(work)
+    mlflow.set_tracking_uri(workload.url)
+    for data in (before, after):
+        workload.check_data(data)

@@ -1,4 +1,4 @@
-"""An empty spec becomes a server that does real MLflow work, and shares nothing with the server beside it."""
+"""An empty spec creates a working MLflow server that shares nothing with other servers."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ import pytest
 
 from mlflow_operator.model.postgres_uri import DIALECT
 from tests.e2e.kube import CommandError, Kube
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.pod_exec import environment, logs_in, opens
-from tests.e2e.port_forward import Forward
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.pod_exec import can_list_bucket, connect_to_database, environment_values
+from tests.e2e.port_forward import PortForward
 from tests.e2e.server import Server
 
 GROUP = "shared"
@@ -18,70 +18,75 @@ pytestmark = pytest.mark.start_early
 
 
 @pytest.fixture(scope="module")
-def _minimal(module_ns: Kube) -> Server:
+def _minimal_server(module_ns: Kube) -> Server:
     return Server(module_ns).apply()
 
 
 @pytest.fixture
-def minimal(_minimal: Server, evidence_of_module: None) -> Server:
-    """A server whose spec is empty."""
-    return _minimal.ready()
+def minimal_server(_minimal_server: Server, module_evidence: None) -> Server:
+    """A server with an empty spec."""
+    return _minimal_server.wait_ready()
 
 
 @pytest.fixture
-def scientist(minimal: Server) -> Iterator[Scientist]:
-    """A client that reaches it as a person without an Ingress does."""
-    with Forward(minimal.kube, minimal.names.service, 5000) as forward:
-        yield Scientist(forward.url)
+def workload(minimal_server: Server) -> Iterator[Workload]:
+    """A client that reaches the server by `kubectl port-forward`."""
+    with PortForward(minimal_server.kube, minimal_server.names.service, 5000) as forward:
+        yield Workload(forward.url)
 
 
-def test_an_empty_spec_becomes_a_working_server(scientist: Scientist) -> None:
-    """A run with parameters, metrics and files, a registered model with an alias, loaded back and predicting."""
-    scientist.finds(scientist.work())
+def test_empty_spec_creates_a_working_server(workload: Workload) -> None:
+    """A run with parameters, metrics and files, and a registered model with an alias that is loaded and predicts."""
+    workload.check_data(workload.log_data())
 
 
-def test_servers_of_two_namespaces_share_nothing(
-    minimal: Server, scientist: Scientist, shared: Server
+def test_servers_in_two_namespaces_share_nothing(
+    minimal_server: Server, workload: Workload, shared_server: Server
 ) -> None:
-    """Both have the same name. Each one's password and key are tried on the other's stores."""
-    assert minimal.name == shared.name
-    other = Scientist(shared.url)
+    """Both have the same name. Each server's password and keys are tried on the other server's stores."""
+    assert minimal_server.name == shared_server.name
+    other_workload = Workload(shared_server.url)
     mine, yours = f"mine-{uuid.uuid4().hex}", f"yours-{uuid.uuid4().hex}"
-    scientist.work(mine)
-    other.work(yours)
-    assert mine in scientist.experiments() - other.experiments()
-    assert yours in other.experiments() - scientist.experiments()
+    workload.log_data(mine)
+    other_workload.log_data(yours)
+    assert mine in workload.experiment_names() - other_workload.experiment_names()
+    assert yours in other_workload.experiment_names() - workload.experiment_names()
 
-    one, two = minimal.generated(), shared.generated()
-    assert not set(one.values()) & set(two.values()), "the same secret was generated twice"
-    for caller, key, host, own in ((minimal, one, shared, two), (shared, two, minimal, one)):
-        # the host's own login and key first: otherwise a refusal would prove nothing
-        logs_in(caller, _libpq(own["database URI"]))
+    minimal_values, shared_values = minimal_server.generated_values(), shared_server.generated_values()
+    assert not set(minimal_values.values()) & set(shared_values.values()), (
+        "the same secret was generated twice"
+    )
+    for caller, key, host, own in (
+        (minimal_server, minimal_values, shared_server, shared_values),
+        (shared_server, shared_values, minimal_server, minimal_values),
+    ):
+        # The host's own login and key must work; otherwise a rejection would prove nothing.
+        connect_to_database(caller, _libpq(own["database URI"]))
         uri = _libpq(own["database URI"]).replace(own["database password"], key["database password"])
         with pytest.raises(CommandError, match="password authentication failed"):
-            logs_in(caller, uri)
+            connect_to_database(caller, uri)
 
         for name, password in (("root key", "root secret"), ("artifact key", "artifact secret")):
-            assert opens(caller, host, own[name], own[password])
-            assert not opens(caller, host, key[name], key[password])
-            assert not opens(caller, host, own[name], key[password])
+            assert can_list_bucket(caller, host, own[name], own[password])
+            assert not can_list_bucket(caller, host, key[name], key[password])
+            assert not can_list_bucket(caller, host, own[name], key[password])
 
 
 def _libpq(uri: str) -> str:
-    """SQLAlchemy names a driver in the scheme, libpq knows none."""
+    """Convert a SQLAlchemy URI, whose scheme names a driver, to a libpq URI."""
     return uri.replace(f"{DIALECT}://", "postgresql://", 1)
 
 
-def test_the_root_key_of_the_store_is_not_given_to_the_server(shared: Server) -> None:
-    """An attacker in the server's process finds a key for its bucket alone."""
-    found, values = environment(shared), shared.generated()
+def test_server_does_not_get_the_stores_root_key(shared_server: Server) -> None:
+    """An attacker in the server's process only finds a key for the server's bucket."""
+    found, values = environment_values(shared_server), shared_server.generated_values()
     assert {values["artifact key"], values["artifact secret"]} <= found
     assert not {values["root key"], values["root secret"]} & found
 
 
-def test_status_names_the_url_version_and_stores(shared: Server) -> None:
-    """What `kubectl get` shows, and what a client's pod takes as envFrom."""
-    server, ns = shared, shared.kube
+def test_status_has_url_version_and_stores(shared_server: Server) -> None:
+    """Also the columns of `kubectl get` and the ConfigMap for clients."""
+    server, ns = shared_server, shared_server.kube
     status = server.status
     assert status["url"] == f"http://{server.name}.{ns.namespace}.svc:5000"
     assert status["version"]
@@ -89,7 +94,7 @@ def test_status_names_the_url_version_and_stores(shared: Server) -> None:
     assert status["schemaRevision"]
     assert status["database"]["type"] == "Embedded"
     assert status["artifacts"] == {"type": "Embedded", "uri": "s3://mlflow"}
-    config = ns.need("ConfigMap", status["clientConfigMapRef"]["name"])
+    config = ns.require("ConfigMap", status["clientConfigMapRef"]["name"])
     assert config["data"]["MLFLOW_TRACKING_URI"] == status["url"]
     shown = ns.kubectl("get", "mls", server.name, "--no-headers").split()
     assert shown[:4] == [server.name, "True", status["version"], status["url"]]

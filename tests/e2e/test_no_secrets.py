@@ -1,9 +1,9 @@
-"""Passwords and keys are in Secrets, and nowhere else; and the operator never failed. Of a whole run, so at its end."""
+"""Checks of the whole run, at its end: generated credentials only occur in Secrets, and the operator had no errors."""
 
 import pytest
 
 from tests.e2e import operator_release
-from tests.e2e.mlflow_workload import Scientist
+from tests.e2e.mlflow_workload import Workload
 from tests.e2e.secret_scan import Record
 from tests.e2e.server import Server
 
@@ -11,14 +11,14 @@ GROUP = "shared"
 
 
 @pytest.mark.last
-def test_no_generated_secret_was_anywhere_but_in_secrets(shared: Server, record: Record) -> None:
-    """Looked for, plain and in base64: every log, event, status, annotation and argument since the run began."""
-    Scientist(shared.url).work("secrets")
-    names = {name.rpartition(" ")[2] for name in record.secrets()}
+def test_generated_values_only_occur_in_secrets(shared_server: Server, record: Record) -> None:
+    """Searches every log, event, status, annotation and command line of the run, plain and in base64."""
+    Workload(shared_server.url).log_data("secrets")
+    names = {name.rpartition(" ")[2] for name in record.generated_values()}
     assert names >= {"password", "uri", "accessKeyID", "secretAccessKey"}
-    # what the operator's container is started with is looked for in the same way, and is where it must be
+    # The same search must find an argument and a log line of the operator's container, which are known to be recorded.
     argument = f"--lease-name={operator_release.RELEASE}"
-    places = record.seen(argument, "became the leader")
+    places = record.places_with(argument, "became the leader")
     assert "arguments" in places
     assert any(place.startswith(("Deployment ", "ReplicaSet ", "Pod ")) for place in places)
     assert any(place.startswith(f"pods/{operator_release.NAMESPACE}_") for place in places)
@@ -28,8 +28,8 @@ def test_no_generated_secret_was_anywhere_but_in_secrets(shared: Server, record:
 
 
 @pytest.mark.last
-def test_the_operator_never_complained(operator: str, record: Record) -> None:
-    """Not in any container that ran since it was installed, those that were killed or replaced included."""
+def test_operator_logged_no_errors(operator: str, record: Record) -> None:
+    """In all its containers since it was installed, killed and replaced ones included."""
     lines = record.operator_lines(operator)
     assert lines
-    assert not operator_release.complaints(lines)
+    assert not operator_release.error_lines(lines)

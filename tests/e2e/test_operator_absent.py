@@ -1,4 +1,4 @@
-"""The operator is killed, and uninstalled by Helm: servers keep serving, and the next operator takes them over."""
+"""The operator is killed and uninstalled by Helm: servers keep serving, and the next operator adopts them."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from mlflow_operator.kube import labels
 from tests.e2e import fault_injection, operator_release, timeouts
 from tests.e2e.helm import uids
 from tests.e2e.kube import Kube
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import Server, eventually, is_ready, restarts, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import Server, eventually, is_ready, restart_count, small_spec
 
 KINDS = (
     "MLflowServer",
@@ -19,36 +19,36 @@ KINDS = (
     "Pod",
     "PersistentVolumeClaim",
 )
-GONE = 90.0
-"""Seconds within which a server is gone after it was deleted."""
+DELETION_TIMEOUT_SECONDS = 90.0
+"""Limit for the deletion of a server."""
 
 
 def kill_operator(kube: Kube) -> None:
-    """SIGKILL to its process, from outside of its container; waits until it runs again."""
+    """Kill the operator's process with SIGKILL from outside its container, and wait until it is ready again."""
     (pod,) = operator_release.pods(kube)
     fault_injection.kill(kube, pod)
 
-    def again() -> bool:
+    def is_restarted() -> bool:
         found = operator_release.pods(kube)
-        return bool(found) and restarts(found[0]) > restarts(pod) and is_ready(found[0])
+        return bool(found) and restart_count(found[0]) > restart_count(pod) and is_ready(found[0])
 
-    eventually("the operator runs again after SIGKILL", again, timeouts.SETTLED)
+    eventually("the operator is ready again after SIGKILL", is_restarted, timeouts.STATUS_SECONDS)
 
 
-def repairs(server: Server) -> None:
-    """Waits until the operator has set right what the test changes in the ConfigMap for clients."""
+def wait_for_repair(server: Server) -> None:
+    """Change the ConfigMap for clients, and wait until the operator has repaired it."""
     name = server.names.client
-    right = server.kube.need("ConfigMap", name)["data"]
+    expected = server.kube.require("ConfigMap", name)["data"]
     server.kube.patch("ConfigMap", name, {"data": {"MLFLOW_TRACKING_URI": "http://elsewhere.example.com"}})
     eventually(
         f"ConfigMap {name} is repaired",
-        lambda: server.kube.need("ConfigMap", name)["data"] == right,
-        timeouts.ROLLED,
+        lambda: server.kube.require("ConfigMap", name)["data"] == expected,
+        timeouts.ROLLOUT_SECONDS,
     )
 
 
-def sentence(server: Server, reason: str) -> str:
-    """The message of the one Event about a server with this reason."""
+def event_message(server: Server, reason: str) -> str:
+    """Wait for the Event about a server with this reason, which must be the only one; returns its message."""
 
     def found() -> list[str]:
         return [
@@ -57,50 +57,58 @@ def sentence(server: Server, reason: str) -> str:
             if event["involvedObject"]["name"] == server.name and event["reason"] == reason
         ]
 
-    (message,) = eventually(f"an Event {reason}", found, timeouts.NOTICED)
+    (message,) = eventually(f"an Event {reason}", found, timeouts.RESYNC_SECONDS)
     return str(message)
 
 
 @pytest.mark.restarts_operator
-def test_servers_serve_without_the_operator_and_the_next_one_takes_them_over(kube: Kube, ns: Kube) -> None:
-    """A server with deletionPolicy Delete keeps its data while there is no operator, and an Event says so.
+def test_servers_keep_serving_without_operator_and_are_adopted_by_the_next(kube: Kube, ns: Kube) -> None:
+    """A server with deletionPolicy Delete keeps its data while there is no operator, and an Event reports that.
 
-    Alone, because every server of the cluster has the same operator.
+    The test runs alone, because all servers of the cluster have the same operator.
     """
-    server = Server(ns).apply(small(deletionPolicy="Delete")).ready()
-    work = Scientist(server.url).work()
-    passwords, before = server.generated(), uids(ns, *KINDS)
-    assert server.live()["metadata"]["finalizers"] == [labels.FINALIZER]
+    server = Server(ns).apply(small_spec(deletionPolicy="Delete")).wait_ready()
+    data_before = Workload(server.url).log_data()
+    passwords, before = server.generated_values(), uids(ns, *KINDS)
+    assert server.resource()["metadata"]["finalizers"] == [labels.FINALIZER]
 
     kill_operator(ns)
-    repairs(server)
-    Scientist(server.ready(timeouts.SETTLED).url).finds(work)
+    wait_for_repair(server)
+    Workload(server.wait_ready(timeouts.STATUS_SECONDS).url).check_data(data_before)
     assert uids(ns, *KINDS) == before
 
     operator_release.uninstall(kube, namespace=operator_release.NAMESPACE, release=operator_release.RELEASE)
     try:
         assert not operator_release.pods(kube)
-        assert not server.live()["metadata"].get("finalizers")
-        message = sentence(server, "DataKept")
+        assert not server.resource()["metadata"].get("finalizers")
+        message = event_message(server, "DataKept")
         assert "being uninstalled" in message
         assert '"tracking-postgres-data"' in message
-        scientist = Scientist(server.url)
-        scientist.finds(work)
-        unattended = scientist.work("unattended")
+        workload = Workload(server.url)
+        workload.check_data(data_before)
+        data_meanwhile = workload.log_data("unattended")
         assert uids(ns, *KINDS) == before
-        ns.kubectl("delete", "mlflowserver", server.name, f"--timeout={GONE:.0f}s")
-        eventually("its pods are gone", lambda: not ns.list("Pod"), GONE)
+        ns.kubectl("delete", "mlflowserver", server.name, f"--timeout={DELETION_TIMEOUT_SECONDS:.0f}s")
+        eventually("its pods are gone", lambda: not ns.list("Pod"), DELETION_TIMEOUT_SECONDS)
     finally:
         operator_release.install(kube)
-    kept = {("Secret", name) for name in (server.names.database_secret, server.names.artifacts_secret)}
-    eventually("credentials are kept", lambda: uids(ns, "Secret").keys() == kept, timeouts.GONE)
+    expected_secrets = {
+        ("Secret", name) for name in (server.names.database_secret, server.names.artifacts_secret)
+    }
+    eventually(
+        "only the generated credentials are left",
+        lambda: uids(ns, "Secret").keys() == expected_secrets,
+        timeouts.DELETION_SECONDS,
+    )
     claims = uids(ns, "PersistentVolumeClaim")
     assert claims == {key: uid for key, uid in before.items() if key[0] == "PersistentVolumeClaim"}
 
-    server.apply(small(deletionPolicy="Delete")).ready()
-    assert server.generated()["database password"] == passwords["database password"]
-    for each in (work, unattended):
-        Scientist(server.url).finds(each)
-    ns.kubectl("delete", "mlflowserver", server.name, f"--timeout={GONE:.0f}s")
-    eventually("its data is gone", lambda: not uids(ns, "Secret", "PersistentVolumeClaim"), timeouts.GONE)
-    assert sentence(server, "DataDeleted")
+    server.apply(small_spec(deletionPolicy="Delete")).wait_ready()
+    assert server.generated_values()["database password"] == passwords["database password"]
+    for data in (data_before, data_meanwhile):
+        Workload(server.url).check_data(data)
+    ns.kubectl("delete", "mlflowserver", server.name, f"--timeout={DELETION_TIMEOUT_SECONDS:.0f}s")
+    eventually(
+        "its data is gone", lambda: not uids(ns, "Secret", "PersistentVolumeClaim"), timeouts.DELETION_SECONDS
+    )
+    assert event_message(server, "DataDeleted")

@@ -1,6 +1,6 @@
-"""The operator dies at random moments, and where an upgrade turns: the next one finishes what it began.
+"""The operator crashes at random times and between the steps of an upgrade; the next operator completes the work.
 
-tests/integration/test_operator_crash.py has it die after every write of a first reconcile.
+tests/integration/test_operator_crash.py tests a crash after every write of a first reconcile.
 """
 
 import os
@@ -15,98 +15,107 @@ import pytest
 from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.cluster import operator_image, settings
 from tests.e2e import external_stores, operator_release, timeouts
-from tests.e2e.certificates import authority
-from tests.e2e.earlier_data import finds, logged
-from tests.e2e.external_stores import SECURITY, MinIO, Postgres, secret
+from tests.e2e.certificates import create_authority
+from tests.e2e.earlier_data import check_data, log_data
+from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, MinIO, Postgres, secret
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import COMPONENT, LITTLE, SERVER_LABEL, Server, eventually, is_ready, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import (
+    COMPONENT,
+    SERVER_LABEL,
+    SMALL_RESOURCES,
+    Server,
+    eventually,
+    is_ready,
+    small_spec,
+)
 
-PROGRAM = "mortal"
-KILLS = 10
-TURNS = ("create Job", "patch Deployment", "create Job", "apply Deployment")
-"""Of an upgrade: the new image is asked, the servers stop, the tables move, servers of the new version start."""
-
+NAME = "operator-crash"
+CRASHES = 10
+UPGRADE_WRITES = ("create Job", "patch Deployment", "create Job", "apply Deployment")
+"""Writes of an upgrade: create the preflight, scale the servers to 0, migrate the schema, start the new version."""
 
 CRASH_TABLE = pytest.mark.long_running(
-    reason="minutes of operators that crash; tests/unit/controller crashes at each write of a simulated cluster"
+    reason="crashes operators for minutes; tests/unit/test_reconciler.py crashes at each write of a simulated cluster"
 )
 
 
 @dataclass(frozen=True)
-class Mortals:
-    """A pod in which operators live as long as a test says, while the real one is away."""
+class CrashPod:
+    """A pod in which tests run operators until they crash, while the operator's Deployment is scaled to 0."""
 
     kube: Kube
 
-    def live(self, how: str, when: float | str, *namespaces: Kube) -> list[str]:
-        """One operator's life; returns what it wrote. See `mortal` for `how` and `when`."""
-        places = [f"--namespace={each.namespace}" for each in namespaces]
-        # a lease of its own: nobody else leads here, and the one before has given nothing back
-        lease = f"--lease-name=mortal-{os.urandom(4).hex()}"
+    def run_until_crash(self, mode: str, value: float | str, *namespaces: Kube) -> list[str]:
+        """Run one operator until it crashes; returns its writes. See tests/operator_crash.py for `mode` and `value`."""
+        namespace_options = [f"--namespace={namespace.namespace}" for namespace in namespaces]
+        # its own Lease, because the previous operator crashed without releasing its Lease
+        lease = f"--lease-name={NAME}-{os.urandom(4).hex()}"
         done = subprocess.run(
-            ["kubectl", "-n", self.kube.namespace, "exec", PROGRAM, "--",
-             "python", f"/{PROGRAM}/{PROGRAM}.py", how, str(when), "run", "--port=0", lease, *places],
-            env=self.kube.env, text=True, capture_output=True, check=False, timeout=timeouts.READY,
+            ["kubectl", "-n", self.kube.namespace, "exec", NAME, "--",
+             "python", f"/{NAME}/{NAME}.py", mode, str(value), "run", "--port=0", lease, *namespace_options],
+            env=self.kube.env, text=True, capture_output=True, check=False, timeout=timeouts.READY_SECONDS,
         )  # fmt: skip
-        assert done.returncode == 137, f"it ended by itself:\n{done.stdout}{done.stderr}"
-        assert not operator_release.complaints(done.stderr.splitlines()), done.stderr
+        assert done.returncode == 137, f"the operator ended without a crash:\n{done.stdout}{done.stderr}"
+        assert not operator_release.error_lines(done.stderr.splitlines()), done.stderr
         return done.stdout.splitlines()
 
 
 @pytest.fixture
-def mortals(kube: Kube, watched: str) -> Iterator[Mortals]:
-    """In the place of the operator, under its account; afterwards it is back."""
-    own = kube.within(operator_release.NAMESPACE)
-    own.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=0")
-    eventually("the operator is gone", lambda: not operator_release.pods(kube), timeouts.GONE)
-    program = (settings.ROOT / "tests" / "mortal.py").read_text(encoding="utf-8")
-    own.apply(
+def crash_pod(kube: Kube, started_at: str) -> Iterator[CrashPod]:
+    """Replaces the operator by a pod with its service account; afterwards the operator is restored."""
+    operator_kube = kube.in_namespace(operator_release.NAMESPACE)
+    operator_kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=0")
+    eventually("the operator is gone", lambda: not operator_release.pods(kube), timeouts.DELETION_SECONDS)
+    program = (settings.ROOT / "tests" / "operator_crash.py").read_text(encoding="utf-8")
+    operator_kube.apply(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": PROGRAM},
-            "data": {f"{PROGRAM}.py": program},
+            "metadata": {"name": NAME},
+            "data": {f"{NAME}.py": program},
         },
-        *leases(),
-        pod(operator_image.reference(kube.settings, kube.shell)),
+        *lease_permissions(),
+        idle_operator_pod(operator_image.reference(kube.settings, kube.shell)),
     )
-    eventually("the pod is ready", lambda: is_ready(own.need("Pod", PROGRAM)), timeouts.SETTLED)
-    yield Mortals(own)
-    back(own)
-    own.kubectl(
+    eventually(
+        "the pod is ready", lambda: is_ready(operator_kube.require("Pod", NAME)), timeouts.STATUS_SECONDS
+    )
+    yield CrashPod(operator_kube)
+    restore_operator(operator_kube)
+    operator_kube.kubectl(
         "delete",
         "--now",
-        f"pod/{PROGRAM}",
-        f"configmap/{PROGRAM}",
-        f"role/{PROGRAM}",
-        f"rolebinding/{PROGRAM}",
+        f"pod/{NAME}",
+        f"configmap/{NAME}",
+        f"role/{NAME}",
+        f"rolebinding/{NAME}",
     )
 
 
-def leases() -> list[Object]:
-    """A right beside the chart's, which names the one lease of the one operator."""
+def lease_permissions() -> list[Object]:
+    """Return a Role and RoleBinding for all Leases, because the chart's Role only allows the operator's Lease."""
     group = "rbac.authorization.k8s.io"
     rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update"]}
-    meta = {"name": PROGRAM}
+    meta = {"name": NAME}
     return [
         {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": [rule]},
         {
             "apiVersion": f"{group}/v1",
             "kind": "RoleBinding",
             "metadata": meta,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": PROGRAM},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": NAME},
             "subjects": [{"kind": "ServiceAccount", "name": operator_release.RELEASE}],
         },
     ]
 
 
-def pod(image: str) -> Object:
-    """Sleeps, with the operator's image and account."""
+def idle_operator_pod(image: str) -> Object:
+    """Return a pod that sleeps, with the operator's image and service account."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": PROGRAM},
+        "metadata": {"name": NAME},
         "spec": {
             "serviceAccountName": operator_release.RELEASE,
             "automountServiceAccountToken": True,
@@ -114,34 +123,34 @@ def pod(image: str) -> Object:
             "securityContext": {"runAsNonRoot": True},
             "containers": [
                 {
-                    "name": PROGRAM,
+                    "name": NAME,
                     "image": image,
                     "command": ["sleep", "infinity"],
-                    "resources": LITTLE,
-                    "securityContext": SECURITY,
-                    "volumeMounts": [{"name": PROGRAM, "mountPath": f"/{PROGRAM}"}],
+                    "resources": SMALL_RESOURCES,
+                    "securityContext": RESTRICTED_SECURITY_CONTEXT,
+                    "volumeMounts": [{"name": NAME, "mountPath": f"/{NAME}"}],
                 }
             ],
-            "volumes": [{"name": PROGRAM, "configMap": {"name": PROGRAM}}],
+            "volumes": [{"name": NAME, "configMap": {"name": NAME}}],
         },
     }
 
 
-def back(kube: Kube) -> None:
-    """The real operator works again."""
+def restore_operator(kube: Kube) -> None:
+    """Scale the operator's Deployment to 1, and wait until it is rolled out."""
     kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=1")
     kube.kubectl("rollout", "status", f"deployment/{operator_release.RELEASE}", "--timeout=60s")
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Somebody else's Postgres and MinIO, with a database and a bucket for everybody who asks."""
+    """An external Postgres and MinIO, with a database and a bucket per server."""
 
     postgres: Postgres
     minio: MinIO
 
     def server(self, ns: Kube, name: str) -> Server:
-        """Applies a server on an empty database and a bucket that is not there yet, both called `name`."""
+        """Apply a server on the empty database `name` and the bucket `bucket-<name>`, which does not exist yet."""
         self.postgres.query(f"create database {name}")
         ns.apply(
             secret("postgres", username=self.postgres.user, password=self.postgres.password),
@@ -158,109 +167,114 @@ class Stores:
             "bucket": f"bucket-{name}",
             "credentialsSecretRef": {"name": "minio"},
         }
-        return Server(ns, name).apply(small(database={"external": database}, artifacts={"s3": bucket}))
+        return Server(ns, name).apply(small_spec(database={"external": database}, artifacts={"s3": bucket}))
 
 
 @pytest.fixture
-def elsewhere(other_ns: Kube) -> Stores:
-    """Stores that are up before any operator lives."""
+def stores(other_ns: Kube) -> Stores:
+    """Stores that are ready before an operator starts."""
     return Stores(
-        external_stores.postgres(other_ns, authority("Root")), external_stores.minio(other_ns, None)
+        external_stores.start_postgres(other_ns, create_authority("Root")),
+        external_stores.start_minio(other_ns, None),
     )
 
 
 @pytest.mark.restarts_operator
 @CRASH_TABLE
-def test_ten_operator_crashes_at_random_moments_lose_nothing(
-    mortals: Mortals, elsewhere: Stores, ns: Kube
-) -> None:
-    """While a server is made and another one changed. SEED=<number> in the environment repeats what was printed."""
+def test_ten_random_operator_crashes_lose_nothing(crash_pod: CrashPod, stores: Stores, ns: Kube) -> None:
+    """While one server is created and another one is changed. SEED=<printed number> in the environment repeats it."""
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
     print(f"SEED={seed}")
-    moments = random.Random(seed)  # noqa: S311
-    old = elsewhere.server(ns, "old")
-    mortals.live("writes", 0, ns)
-    scientist = Scientist(old.ready().url)
-    work = scientist.work()
+    random_source = random.Random(seed)  # noqa: S311
+    old = stores.server(ns, "old")
+    crash_pod.run_until_crash("writes", 0, ns)
+    workload = Workload(old.wait_ready().url)
+    data = workload.log_data()
     new = Server(ns, "new")
-    named = {"name": "STAGE", "value": "two"}
-    roomier = {**LITTLE, "limits": {"memory": "3Gi"}}
-    story: list[Callable[[], object]] = [
-        lambda: new.apply(small()),
+    stage = {"name": "STAGE", "value": "two"}
+    larger_resources = {**SMALL_RESOURCES, "limits": {"memory": "3Gi"}}
+    changes: list[Callable[[], object]] = [
+        lambda: new.apply(small_spec()),
         lambda: None,
-        lambda: old.change(env=[named]),
+        lambda: old.patch_spec(env=[stage]),
         lambda: ns.delete("Service", old.names.service),
-        lambda: old.change(replicas=2),
-        lambda: new.change(env=[named]),
+        lambda: old.patch_spec(replicas=2),
+        lambda: new.patch_spec(env=[stage]),
         lambda: ns.patch(
             "ConfigMap", old.names.client, {"data": {"MLFLOW_TRACKING_URI": "http://elsewhere"}}
         ),
-        lambda: new.change(resources=roomier),
-        lambda: old.change(replicas=1, env=None),
+        lambda: new.patch_spec(resources=larger_resources),
+        lambda: old.patch_spec(replicas=1, env=None),
         lambda: ns.delete("Deployment", old.names.deployment),
     ]
-    assert len(story) == KILLS
+    assert len(changes) == CRASHES
     generated: dict[str, Object] = {}
     writes = []
-    for chapter in story:
-        chapter()
-        writes.append(len(mortals.live("seconds", moments.uniform(1, 8), ns)))
+    for change in changes:
+        change()
+        writes.append(len(crash_pod.run_until_crash("seconds", random_source.uniform(1, 8), ns)))
         for name in (new.names.database_secret, new.names.artifacts_secret):
-            if found := ns.get("Secret", name):
-                generated.setdefault(name, found["data"])
-    print("each wrote, before it died:", *writes)
-    assert any(writes), "not one of them did anything"
+            if existing := ns.get("Secret", name):
+                generated.setdefault(name, existing["data"])
+    print("writes before each crash:", *writes)
+    assert any(writes), "no operator wrote anything before its crash"
 
-    back(mortals.kube)
-    old.ready()
-    new.ready()
-    assert {name: ns.need("Secret", name)["data"] for name in generated} == generated
-    Scientist(old.url).finds(work)
-    recent = Scientist(new.url)
-    recent.finds(recent.work())
+    restore_operator(crash_pod.kube)
+    old.wait_ready()
+    new.wait_ready()
+    assert {name: ns.require("Secret", name)["data"] for name in generated} == generated
+    Workload(old.url).check_data(data)
+    new_workload = Workload(new.url)
+    new_workload.check_data(new_workload.log_data())
     for server, components in ((old, ["server"]), (new, ["artifact-store", "database", "server"])):
         jobs = ns.list("Job", {"mlflow-operator.dev/server": server.name})
         assert len(jobs) == 1, f"{server.name} was migrated {len(jobs)} times"
         eventually(
-            f"{server.name} has a pod of each component and none twice",
-            partial(running_once, server, components),
-            timeouts.GONE,
+            f"{server.name} has exactly one pod of each component",
+            partial(has_one_pod_each, server, components),
+            timeouts.DELETION_SECONDS,
         )
 
 
-def running_once(server: Server, components: list[str]) -> bool:
-    """Whether of each component there is one pod."""
-    found = sorted(pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in server.running())
+def has_one_pod_each(server: Server, components: list[str]) -> bool:
+    """Whether there is exactly one pod of each component, and no other pod."""
+    found = sorted(pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in server.running_pods())
     return found == components
 
 
 @pytest.mark.restarts_operator
 @pytest.mark.second_images
 @CRASH_TABLE
-def test_upgrade_resumes_after_operator_crash(mortals: Mortals, ns: Kube, earlier: dict[str, str]) -> None:
-    """One upgrade, begun by one operator, taken up by four more: each dies with what it has just begun."""
+def test_upgrade_resumes_after_operator_crash(
+    crash_pod: CrashPod, ns: Kube, earlier_images: dict[str, str]
+) -> None:
+    """Four operators in turn crash after a step of one upgrade, and the fifth completes it."""
     old = "3.16.1"
-    server = Server(ns).apply(small(version=old, image=earlier[old]))
-    mortals.live("writes", 0, ns)
-    work = logged(server.ready())
-    server.change(version=DEFAULT_VERSION, image=None)
-    begun = []
-    for turn in TURNS:
-        *_, last = mortals.live("upon", turn, ns)
-        assert turn in last
-        begun.append(last)
-    assert "-preflight-" in begun[0]
-    assert "-migrate-" in begun[2]
-    back(mortals.kube)
-    server.ready()
-    finds(server, work)
+    server = Server(ns).apply(small_spec(version=old, image=earlier_images[old]))
+    crash_pod.run_until_crash("writes", 0, ns)
+    data = log_data(server.wait_ready())
+    server.patch_spec(version=DEFAULT_VERSION, image=None)
+    last_writes = []
+    for write in UPGRADE_WRITES:
+        *_, last = crash_pod.run_until_crash("text", write, ns)
+        assert write in last
+        last_writes.append(last)
+    assert "-preflight-" in last_writes[0]
+    assert "-migrate-" in last_writes[2]
+    restore_operator(crash_pod.kube)
+    server.wait_ready()
+    check_data(server, data)
     assert server.status["version"] == DEFAULT_VERSION
-    told = server.status["upgrade"]
-    assert (told["fromVersion"], told["toVersion"]) == (old, DEFAULT_VERSION)
-    assert told["downtimeSeconds"] > 0
-    moved = ns.list("Job", {SERVER_LABEL: server.name, COMPONENT: "migration"})
-    assert len(moved) == 2, "one at the first start, one for the upgrade"
-    asked = partial(ns.list, "Job", {SERVER_LABEL: server.name, COMPONENT: "preflight"})
-    eventually("no preflight is left", lambda: not asked(), timeouts.SETTLED)
-    parts = ["artifact-store", "database", "server"]
-    eventually("there is one pod of each part", partial(running_once, server, parts), timeouts.GONE)
+    upgrade_status = server.status["upgrade"]
+    assert (upgrade_status["fromVersion"], upgrade_status["toVersion"]) == (old, DEFAULT_VERSION)
+    assert upgrade_status["downtimeSeconds"] > 0
+    migrations = ns.list("Job", {SERVER_LABEL: server.name, COMPONENT: "migration"})
+    assert len(migrations) == 2, "one at the first start, one for the upgrade"
+    preflights = partial(ns.list, "Job", {SERVER_LABEL: server.name, COMPONENT: "preflight"})
+    eventually("no preflight is left", lambda: not preflights(), timeouts.STATUS_SECONDS)
+    components = ["artifact-store", "database", "server"]
+    eventually(
+        "there is one pod of each component",
+        partial(has_one_pod_each, server, components),
+        timeouts.DELETION_SECONDS,
+    )

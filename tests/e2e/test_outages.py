@@ -1,4 +1,4 @@
-"""Whatever befalls the operator, the API server or the network between them: not one object of a server moves."""
+"""Outages of the operator, of the API server and of the network between them: no object of a server changes."""
 
 import hashlib
 import json
@@ -12,33 +12,32 @@ import requests
 from tests.cluster import operator_image
 from tests.e2e import fault_injection, operator_release, timeouts
 from tests.e2e.kube import Kube
-from tests.e2e.mlflow_workload import Scientist, Work
-from tests.e2e.server import Server, eventually, is_ready, restarts
+from tests.e2e.mlflow_workload import LoggedData, Workload
+from tests.e2e.server import Server, eventually, is_ready, restart_count
 
 GROUP = "shared"
 
-OUTAGE = 90.0
-"""Seconds without a packet: longer than a lease, a request and a silent watch last."""
+OUTAGE_SECONDS = 90.0
+"""Duration of the network partition: longer than the timeouts of the Lease, of a request and of a silent watch."""
 
-COUNTED = ("MLflowServer", "Deployment", "StatefulSet", "PodDisruptionBudget", "Job")
-"""Kinds whose every change of the spec raises `metadata.generation`."""
-
+KINDS_WITH_GENERATION = ("MLflowServer", "Deployment", "StatefulSet", "PodDisruptionBudget", "Job")
+"""Kinds whose `metadata.generation` increases with every change of the spec."""
 
 OUTAGE_TEST = pytest.mark.long_running(
-    reason="nothing can run beside it; tests/integration/test_outages.py and test_election.py make the same outages"
+    reason="must run alone; tests/integration/test_outages.py and test_election.py cause the same outages"
 )
 
 
 @pytest.fixture(scope="module")
-def work(_shared: Server) -> Work:
-    """A run, a file and a model, logged before anything happens."""
-    return Scientist(_shared.ready().url).work("outages")
+def logged_data(_shared_server: Server) -> LoggedData:
+    """A run, a file and a model, logged before the outages."""
+    return Workload(_shared_server.wait_ready().url).log_data("outages")
 
 
-def made_of(kube: Kube) -> dict[str, tuple[object, ...]]:
-    """What a server is made of: each object's uid and contents, each pod's template and restarts."""
+def fingerprint(kube: Kube) -> dict[str, tuple[object, ...]]:
+    """Return the uid and contents of each object of a server, and the template and restart count of each pod."""
     facts: dict[str, tuple[object, ...]] = {}
-    for kind in COUNTED:
+    for kind in KINDS_WITH_GENERATION:
         for obj in kube.list(kind):
             meta = obj["metadata"]
             facts[f"{kind} {meta['name']}"] = (meta["uid"], meta["generation"])
@@ -53,117 +52,132 @@ def made_of(kube: Kube) -> dict[str, tuple[object, ...]]:
         meta = pod["metadata"]
         labels = meta["labels"]
         template = labels.get("pod-template-hash") or labels.get("controller-revision-hash")
-        facts[f"Pod {meta['name']}"] = (meta["uid"], template, restarts(pod))
+        facts[f"Pod {meta['name']}"] = (meta["uid"], template, restart_count(pod))
     return facts
 
 
 @contextmanager
-def unmoved(server: Server, work: Work) -> Iterator[None]:
-    """What happens inside moves nothing; afterwards all is Ready, the operator at work, and the data there."""
-    before = made_of(server.kube)
+def unchanged(server: Server, logged_data: LoggedData) -> Iterator[None]:
+    """The outage inside the context changes no object. Afterwards the server is Ready with its data, and the operator
+    works."""
+    before = fingerprint(server.kube)
     yield
-    mends(server)
-    server.ready(timeouts.SETTLED)
-    assert made_of(server.kube) == before
-    Scientist(server.url).finds(work)
+    wait_for_repair(server)
+    server.wait_ready(timeouts.STATUS_SECONDS)
+    assert fingerprint(server.kube) == before
+    Workload(server.url).check_data(logged_data)
 
 
-def mends(server: Server) -> None:
-    """The operator leads, watches and writes: what somebody changed by hand is put right."""
+def wait_for_repair(server: Server) -> None:
+    """Change the ConfigMap for clients, and wait until the operator has repaired it: it leads, watches and writes."""
     name = server.names.client
-    right = server.kube.need("ConfigMap", name)["data"]
+    expected = server.kube.require("ConfigMap", name)["data"]
     server.kube.patch("ConfigMap", name, {"data": {"MLFLOW_TRACKING_URI": "http://elsewhere"}})
     eventually(
-        "the operator mends", lambda: server.kube.need("ConfigMap", name)["data"] == right, timeouts.ROLLED
+        "the operator repairs the ConfigMap",
+        lambda: server.kube.require("ConfigMap", name)["data"] == expected,
+        timeouts.ROLLOUT_SECONDS,
     )
 
 
 @pytest.mark.restarts_operator
 @OUTAGE_TEST
-def test_the_api_server_restarts(shared: Server, work: Work) -> None:
-    """The operator may lose its lease over that, and its process be started again."""
-    with unmoved(shared, work):
-        fault_injection.restart_api_server(shared.kube)
+def test_api_server_restart_changes_nothing(shared_server: Server, logged_data: LoggedData) -> None:
+    """The operator may lose its Lease, and its container may restart."""
+    with unchanged(shared_server, logged_data):
+        fault_injection.restart_api_server(shared_server.kube)
 
 
 @pytest.mark.restarts_operator
 @OUTAGE_TEST
-def test_no_packet_passes_between_operator_and_api_server(shared: Server, work: Work) -> None:
-    """The operator ends, for another may be leading by now, comes back, and waits. Servers serve all the while."""
-    kube = shared.kube.within(operator_release.NAMESPACE)
+def test_network_partition_between_operator_and_api_server_changes_nothing(
+    shared_server: Server, logged_data: LoggedData
+) -> None:
+    """The operator exits, because another one may lead by now, restarts, and waits. The server answers all the time."""
+    kube = shared_server.kube.in_namespace(operator_release.NAMESPACE)
     (pod,) = operator_release.pods(kube)
-    renewed = kube.need("Lease", operator_release.RELEASE)["spec"]["renewTime"]
-    with unmoved(shared, work):
-        with fault_injection.cut_off(kube, pod) as cut:
-            ends = time.monotonic() + OUTAGE
-            eventually("packets are dropped", cut.dropped, timeouts.SETTLED)
-            while time.monotonic() < ends:
-                assert requests.get(f"{shared.url}/health", timeout=5).ok
+    renewed = kube.require("Lease", operator_release.RELEASE)["spec"]["renewTime"]
+    with unchanged(shared_server, logged_data):
+        with fault_injection.network_partition(kube, pod) as partition:
+            deadline = time.monotonic() + OUTAGE_SECONDS
+            eventually("packets are dropped", partition.dropped_packets, timeouts.STATUS_SECONDS)
+            while time.monotonic() < deadline:
+                assert requests.get(f"{shared_server.url}/health", timeout=5).ok
                 time.sleep(1)
-            silent = kube.need("Lease", operator_release.RELEASE)["spec"]
-        assert silent["holderIdentity"].startswith(pod["metadata"]["name"])
-        assert cut_at_once(renewed, silent["renewTime"]), "the operator reached the API server meanwhile"
+            lease = kube.require("Lease", operator_release.RELEASE)["spec"]
+        assert lease["holderIdentity"].startswith(pod["metadata"]["name"])
+        assert cut_promptly(renewed, lease["renewTime"]), "the operator reached the API server meanwhile"
     assert [p["metadata"]["uid"] for p in operator_release.pods(kube)] == [pod["metadata"]["uid"]]
 
 
-def cut_at_once(before: str, after: str) -> bool:
-    """Whether a lease was last renewed (RFC 3339) within the seconds that it takes to cut the line."""
+def cut_promptly(before: str, after: str) -> bool:
+    """Whether the Lease's last renewal (RFC 3339) is less than 10 s after `before`, the time to drop all packets."""
     first, last = (time.mktime(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S")) for moment in (before, after))
     return last - first < 10
 
 
 @pytest.mark.restarts_operator
 @OUTAGE_TEST
-def test_the_leader_is_killed_and_the_standby_goes_on(shared: Server, work: Work) -> None:
-    """The dead one's lease runs out, unless its container comes back first; then it stands by in turn."""
-    kube = shared.kube.within(operator_release.NAMESPACE)
+def test_standby_takes_over_when_leader_is_killed(shared_server: Server, logged_data: LoggedData) -> None:
+    """The killed leader's Lease must expire. If its container restarts before that, it waits as another standby."""
+    kube = shared_server.kube.in_namespace(operator_release.NAMESPACE)
     kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=2")
     try:
         kube.kubectl("rollout", "status", f"deployment/{operator_release.RELEASE}", "--timeout=60s")
-        with unmoved(shared, work):
-            old = eventually("somebody leads", lambda: fault_injection.leader(kube), timeouts.SETTLED)
+        with unchanged(shared_server, logged_data):
+            old = eventually("a pod leads", lambda: fault_injection.leader_pod(kube), timeouts.STATUS_SECONDS)
             fault_injection.kill(kube, old)
 
-            def taken() -> bool:
-                new = fault_injection.leader(kube)
+            def another_pod_leads() -> bool:
+                new = fault_injection.leader_pod(kube)
                 return new is not None and new["metadata"]["uid"] != old["metadata"]["uid"]
 
-            eventually("the standby leads", taken, timeouts.SETTLED)
+            eventually("the standby leads", another_pod_leads, timeouts.STATUS_SECONDS)
     finally:
         kube.kubectl("scale", f"deployment/{operator_release.RELEASE}", "--replicas=1")
-        eventually("one is left", lambda: len(operator_release.pods(kube)) == 1, timeouts.GONE)
+        eventually(
+            "one operator pod is left",
+            lambda: len(operator_release.pods(kube)) == 1,
+            timeouts.DELETION_SECONDS,
+        )
 
 
-def test_applying_the_crd_again_changes_no_server(shared: Server, work: Work) -> None:
-    """By server-side apply, and by a replacement that takes Helm's labels away."""
-    kube = shared.kube
-    with unmoved(shared, work):
+def test_applying_the_crd_again_changes_nothing(shared_server: Server, logged_data: LoggedData) -> None:
+    """By server-side apply, and by `kubectl replace`, which removes Helm's labels."""
+    kube = shared_server.kube
+    with unchanged(shared_server, logged_data):
         kube.kubectl("apply", "--server-side", "--force-conflicts", "-f", "manifests/crd.yaml")
         kube.kubectl("replace", "-f", "manifests/crd.yaml")
 
 
 @pytest.mark.restarts_operator
 @OUTAGE_TEST
-def test_the_operator_is_upgraded_by_helm_and_rolled_back(shared: Server, work: Work) -> None:
-    """Another image, so another pod; the old one gives its lease back on its way out."""
-    kube = shared.kube
-    here = operator_image.reference(kube.settings, kube.shell)
-    kube.node_command("ctr", "-n", "k8s.io", "images", "tag", "--force", here, f"{here}-next")
+def test_helm_upgrade_and_rollback_of_operator_change_nothing(
+    shared_server: Server, logged_data: LoggedData
+) -> None:
+    """Another image means another pod; the old pod releases its Lease when it terminates."""
+    kube = shared_server.kube
+    image = operator_image.reference(kube.settings, kube.shell)
+    kube.node_command("ctr", "-n", "k8s.io", "images", "tag", "--force", image, f"{image}-next")
     (old,) = operator_release.pods(kube)
-    with unmoved(shared, work):
-        operator_release.install(kube, f"image.tag={here.rpartition(':')[2]}-next")
-        (new,) = eventually("one is left", lambda: alone(kube), timeouts.GONE)
-        assert new["spec"]["containers"][0]["image"] == f"{here}-next"
+    with unchanged(shared_server, logged_data):
+        operator_release.install(kube, f"image.tag={image.rpartition(':')[2]}-next")
+        (new,) = eventually(
+            "one operator pod is left", lambda: only_ready_pod(kube), timeouts.DELETION_SECONDS
+        )
+        assert new["spec"]["containers"][0]["image"] == f"{image}-next"
         assert new["metadata"]["uid"] != old["metadata"]["uid"]
-    with unmoved(shared, work):
+    with unchanged(shared_server, logged_data):
         kube.run(
             "helm", "rollback", operator_release.RELEASE, "--namespace", operator_release.NAMESPACE, "--wait"
         )
-        (back,) = eventually("one is left", lambda: alone(kube), timeouts.GONE)
-        assert back["spec"]["containers"][0]["image"] == here
+        (restored,) = eventually(
+            "one operator pod is left", lambda: only_ready_pod(kube), timeouts.DELETION_SECONDS
+        )
+        assert restored["spec"]["containers"][0]["image"] == image
 
 
-def alone(kube: Kube) -> list[object]:
-    """The operator's pods if it is one, and ready."""
+def only_ready_pod(kube: Kube) -> list[object]:
+    """Return the operator's pods if there is exactly one and it is ready; otherwise an empty list."""
     found = operator_release.pods(kube)
     return [*found] if len(found) == 1 and is_ready(found[0]) else []

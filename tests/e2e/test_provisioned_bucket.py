@@ -1,4 +1,4 @@
-"""A MinIO that many servers share: each has a key of its own there, and no way to the others' artifacts."""
+"""A MinIO that many servers share: each server has its own key, without access to other servers' artifacts."""
 
 import json
 from collections.abc import Callable
@@ -10,205 +10,211 @@ from botocore.exceptions import ClientError
 from mlflow_operator.clients.s3 import minio_admin
 from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, call
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.model.secrets import decoded
+from mlflow_operator.model.secrets import text_values
 from tests.e2e.external_stores import secret
-from tests.e2e.fault_cases import Faults
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import Server, small
-from tests.e2e.shared_stores import STORE_ADMIN, Platform
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import Server, small_spec
+from tests.e2e.shared_stores import STORE_ADMIN_SECRET, Platform
 
 BUCKET = "shared"
-NOWHERE: Object = {"external": {"host": "nowhere.invalid", "credentialsSecretRef": {"name": "nobody"}}}
-"""A database that keeps a server from ever having pods: what is told of its store needs none."""
+UNREACHABLE_DATABASE: Object = {
+    "external": {"host": "nowhere.invalid", "credentialsSecretRef": {"name": "unused"}}
+}
+"""An unreachable database, so that the server never has pods: the tests only check conditions of its store."""
 
 
 def admin(platform: Platform) -> Admin:
-    """The MinIO's administrator."""
+    """Return MinIO's administrator."""
     key = AccessKey(platform.minio.access_key, platform.minio.secret_key)
     return Admin(platform.minio.endpoint, key, None, "the tests")
 
 
-def on_platform(platform: Platform, kube: Kube, name: str) -> Server:
-    """A server on the platform, with its part of the bucket called after its namespace."""
-    artifacts = platform.bucket(BUCKET, prefix=kube.namespace)
-    database = platform.stores(kube, name)["database"]
-    return Server(kube, name).apply(small(database=database, artifacts=artifacts))
+def server_on_platform(platform: Platform, kube: Kube, name: str) -> Server:
+    """Create a server on the platform; its prefix in the bucket is the name of its namespace."""
+    artifacts = platform.bucket_spec(BUCKET, prefix=kube.namespace)
+    database = platform.stores_spec(kube, name)["database"]
+    return Server(kube, name).apply(small_spec(database=database, artifacts=artifacts))
 
 
-async def test_servers_of_one_bucket_cannot_reach_each_others_artifacts(
+async def test_servers_in_one_bucket_cannot_access_each_others_artifacts(
     ns: Kube, other_ns: Kube, platform: Platform
 ) -> None:
-    """Tried with each one's key; and neither namespace holds the administrator's."""
-    servers = [on_platform(platform, kube, "tracking") for kube in (ns, other_ns)]
-    works = {server: Scientist(server.ready().url).work("shared") for server in servers}
+    """Tried with the key of each server. Neither namespace contains the administrator's key."""
+    servers = [server_on_platform(platform, kube, "tracking") for kube in (ns, other_ns)]
+    data_by_server = {server: Workload(server.wait_ready().url).log_data("shared") for server in servers}
     for server, other in (servers, servers[::-1]):
-        _keeps_to_its_own(platform, server, other)
+        _check_isolation(platform, server, other)
         assert server.status["artifacts"] == {"type": "S3", "uri": f"s3://{BUCKET}/{server.kube.namespace}"}
-        held = {value for each in server.kube.list("Secret") for value in decoded(each).values()}
-        assert not held & {platform.minio.access_key, platform.minio.secret_key}
+        secret_values = {value for obj in server.kube.list("Secret") for value in text_values(obj).values()}
+        assert not secret_values & {platform.minio.access_key, platform.minio.secret_key}
 
-    server, work = servers[0], works[servers[0]]
-    await _nothing_is_written_at_rest(platform, server)
-    _a_key_given_instead_is_no_other_place(server)
-    Scientist(server.url).finds(work)
+    server, data = servers[0], data_by_server[servers[0]]
+    await _check_reconcile_writes_nothing(platform, server)
+    _check_switch_to_user_key(server)
+    Workload(server.url).check_data(data)
 
 
-def _keeps_to_its_own(platform: Platform, server: Server, other: Server) -> None:
-    key = decoded(server.kube.need("Secret", server.names.artifacts_secret))
+def _check_isolation(platform: Platform, server: Server, other: Server) -> None:
+    key = text_values(server.kube.require("Secret", server.names.artifacts_secret))
     mine, theirs = f"{server.kube.namespace}/", f"{other.kube.namespace}/"
     client = platform.minio.client(key["accessKeyID"], key["secretAccessKey"])
     assert client.list_objects_v2(Bucket=BUCKET, Prefix=mine)["KeyCount"]
-    found = platform.minio.client().list_objects_v2(Bucket=BUCKET, Prefix=theirs)["Contents"]
-    place: Any = {"Bucket": BUCKET, "Key": found[0]["Key"]}
+    objects = platform.minio.client().list_objects_v2(Bucket=BUCKET, Prefix=theirs)["Contents"]
+    location: Any = {"Bucket": BUCKET, "Key": objects[0]["Key"]}
     attempts: dict[str, Callable[[], Any]] = {
         "list": lambda: client.list_objects_v2(Bucket=BUCKET, Prefix=theirs),
         "list all": lambda: client.list_objects_v2(Bucket=BUCKET),
-        "read": lambda: client.get_object(**place),
-        "write": lambda: client.put_object(**place, Body=b"mine"),
-        "delete": lambda: client.delete_object(**place),
+        "read": lambda: client.get_object(**location),
+        "write": lambda: client.put_object(**location, Body=b"mine"),
+        "delete": lambda: client.delete_object(**location),
     }
-    for what, attempt in attempts.items():
+    for action, attempt in attempts.items():
         with pytest.raises(ClientError) as refused:
             attempt()
         status = refused.value.response["ResponseMetadata"]["HTTPStatusCode"]
-        assert status == 403, f"{what}: {refused.value}"
+        assert status == 403, f"{action}: {refused.value}"
 
 
-async def _nothing_is_written_at_rest(platform: Platform, server: Server) -> None:
+async def _check_reconcile_writes_nothing(platform: Platform, server: Server) -> None:
     name = f"mlflow-operator.{server.kube.namespace}.{server.name}"
-    asked = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
-    before = (await call(admin(platform), asked)).content
-    server.look()
-    server.until("Ready")
-    assert (await call(admin(platform), asked)).content["UpdateDate"] == before["UpdateDate"]
+    request = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
+    before = (await call(admin(platform), request)).content
+    server.trigger_reconcile()
+    server.wait_for("Ready")
+    assert (await call(admin(platform), request)).content["UpdateDate"] == before["UpdateDate"]
 
 
-def _a_key_given_instead_is_no_other_place(server: Server) -> None:
-    """The API server lets it pass without storageChangePolicy, and the server goes on where it was."""
+def _check_switch_to_user_key(server: Server) -> None:
+    """The API server accepts the change without storageChangePolicy, because the location stays the same."""
     old = server.pod()
-    key = decoded(server.kube.need("Secret", server.names.artifacts_secret))
-    server.kube.apply(secret("given", **{name: key[name] for name in ("accessKeyID", "secretAccessKey")}))
-    server.change(artifacts={"s3": {"adminSecretRef": None, "credentialsSecretRef": {"name": "given"}}})
-    server.replaced("server", old)
-    server.ready()
+    key = text_values(server.kube.require("Secret", server.names.artifacts_secret))
+    server.kube.apply(secret("user-key", **{name: key[name] for name in ("accessKeyID", "secretAccessKey")}))
+    server.patch_spec(
+        artifacts={"s3": {"adminSecretRef": None, "credentialsSecretRef": {"name": "user-key"}}}
+    )
+    server.wait_replaced("server", old)
+    server.wait_ready()
 
 
 @pytest.mark.long_running(
-    reason="a minute of waiting; tests/contracts/test_s3.py and test_provisioned_store.py name the same faults"
+    reason="waits for a minute; tests/contracts/test_s3.py and tests/unit/components/artifacts test the same faults"
 )
-async def test_each_fault_of_a_shared_store_is_reported_with_a_remedy(ns: Kube, platform: Platform) -> None:
-    """One server, whose owner tries one thing after the other; nothing but its spec changes."""
+async def test_shared_store_faults_are_reported_with_a_remedy(ns: Kube, platform: Platform) -> None:
+    """One server, whose spec is changed to one faulty setting after the other."""
     bucket = f"faults-{ns.namespace}"
-    ns.apply(secret("nobody", username="nobody", password="nobody"))
+    ns.apply(secret("unused", username="unused", password="unused"))
     platform.kube.apply(
-        platform.store_admin("closed", allow="elsewhere-*"),
-        platform.store_admin("wrong", secretAccessKey="wrong-one"),
+        platform.store_admin_secret("closed", allow="elsewhere-*"),
+        platform.store_admin_secret("wrong", secretAccessKey="wrong-one"),
     )
     server = Server(ns).apply(
-        small(
-            database=NOWHERE,
-            artifacts=platform.bucket(bucket, prefix=ns.namespace),
+        small_spec(
+            database=UNREACHABLE_DATABASE,
+            artifacts=platform.bucket_spec(bucket, prefix=ns.namespace),
             storageChangePolicy="Allow",
         )
     )
-    faults = Faults(server)
-    faults.mended("ArtifactStoreReady")
-    await _administrators(faults, platform, bucket)
-    await _places(faults, platform)
-    await _rights(faults, platform)
-    _settings(faults, platform, bucket)
+    faults = FaultExpectations(server)
+    faults.expect_recovery("ArtifactStoreReady")
+    await _check_administrator_secrets(faults, platform, bucket)
+    await _check_locations(faults, platform)
+    await _check_permissions(faults, platform)
+    _check_bucket_settings(faults, platform, bucket)
 
 
-async def _administrators(faults: Faults, platform: Platform, bucket: str) -> None:
-    """A server that has a key of its own goes on with it, so one that has none yet is asked."""
+async def _check_administrator_secrets(faults: FaultExpectations, platform: Platform, bucket: str) -> None:
+    """Uses a new server without a key, because a server that has its own key keeps using it."""
     server, where = faults.server, {"namespace": platform.kube.namespace}
-    new = Faults(Server(server.kube, "new"))
+    new = FaultExpectations(Server(server.kube, "new"))
 
     def try_with(name: str) -> None:
-        artifacts = platform.bucket(
+        artifacts = platform.bucket_spec(
             bucket, prefix=f"{server.kube.namespace}-new", adminSecretRef={"name": name, **where}
         )
-        new.server.apply(small(database=NOWHERE, artifacts=artifacts))
+        new.server.apply(small_spec(database=UNREACHABLE_DATABASE, artifacts=artifacts))
 
     try_with("wrong")
-    new.told(
+    new.expect(
         "ArtifactStoreReady",
         "BucketAccessDenied",
-        "refuses the secret access key",
+        "rejects the secret access key",
         "spec.artifacts.s3.adminSecretRef",
     )
     try_with("closed")
-    closed = new.told("ArtifactStoreReady", "ProvisioningDenied", "that servers in namespace")
+    closed = new.expect("ArtifactStoreReady", "ProvisioningDenied", "that servers in namespace")
     try_with("absent")
-    absent = new.told("ArtifactStoreReady", "ProvisioningDenied", '"absent"')
-    assert closed.replace("closed", "absent") == absent, "a tenant can tell a Secret it may not use from none"
-    try_with(STORE_ADMIN)
-    new.mended("ArtifactStoreReady")
+    absent = new.expect("ArtifactStoreReady", "ProvisioningDenied", '"absent"')
+    assert closed.replace("closed", "absent") == absent, "a tenant can find out whether a Secret exists"
+    try_with(STORE_ADMIN_SECRET)
+    new.expect_recovery("ArtifactStoreReady")
 
-    server.change(artifacts={"s3": {"adminSecretRef": {"name": "wrong"}}})
-    found = server.until("ArtifactStoreReady")
-    assert "refuses the administrator's secret key" in found["message"]
-    server.change(artifacts={"s3": {"adminSecretRef": {"name": STORE_ADMIN}}})
+    server.patch_spec(artifacts={"s3": {"adminSecretRef": {"name": "wrong"}}})
+    condition = server.wait_for("ArtifactStoreReady")
+    assert "rejects the administrator's secret key" in condition["message"]
+    server.patch_spec(artifacts={"s3": {"adminSecretRef": {"name": STORE_ADMIN_SECRET}}})
 
 
-async def _places(faults: Faults, platform: Platform) -> None:
+async def _check_locations(faults: FaultExpectations, platform: Platform) -> None:
     server = faults.server
     own = platform.minio.endpoint
-    server.change(artifacts={"s3": {"prefix": f"{server.kube.namespace}-new/mlflow"}})
-    faults.told(
-        "ArtifactStoreReady", "NameConflict", "overlaps", f"mlflow-operator.{server.kube.namespace}.new"
+    server.patch_spec(artifacts={"s3": {"prefix": f"{server.kube.namespace}-new/mlflow"}})
+    faults.expect(
+        "ArtifactStoreReady", "NameConflict", "overlap with", f"mlflow-operator.{server.kube.namespace}.new"
     )
-    server.change(
+    server.patch_spec(
         artifacts={"s3": {"prefix": server.kube.namespace, "endpoint": own.replace("http", "https")}}
     )
-    faults.told("ArtifactStoreReady", "ArtifactStoreUnreachable", "Write http:// instead of https://")
-    server.change(artifacts={"s3": {"endpoint": own}})
-    faults.mended("ArtifactStoreReady")
+    faults.expect("ArtifactStoreReady", "ArtifactStoreUnreachable", "Use http:// instead of https://")
+    server.patch_spec(artifacts={"s3": {"endpoint": own}})
+    faults.expect_recovery("ArtifactStoreReady")
 
 
-async def _rights(faults: Faults, platform: Platform) -> None:
-    """A key that somebody has made by hand, and forgot something."""
+async def _check_permissions(faults: FaultExpectations, platform: Platform) -> None:
+    """A key that a user created with missing permissions."""
     server = faults.server
     reader = AccessKey(f"reader-{server.kube.namespace}", "secret-of-reader")
-    assert (await _allow(platform, reader, "s3:GetObject")).good
+    assert (await _allow_actions(platform, reader, "s3:GetObject")).ok
     server.kube.apply(secret("reader", accessKeyID=reader.id, secretAccessKey=reader.secret))
-    server.change(artifacts={"s3": {"adminSecretRef": None, "credentialsSecretRef": {"name": "reader"}}})
-    faults.told("ArtifactStoreReady", "BucketAccessDenied", "s3:ListBucket", "another account")
-    await _allow(platform, reader, "s3:GetObject", "s3:ListBucket")
-    faults.told("ArtifactStoreReady", "BucketAccessDenied", "Allow it s3:PutObject")
-    await _allow(platform, reader, "s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload")
-    faults.mended("ArtifactStoreReady")
-    server.change(artifacts={"s3": {"versioning": "Enabled"}})
-    faults.told(
+    server.patch_spec(artifacts={"s3": {"adminSecretRef": None, "credentialsSecretRef": {"name": "reader"}}})
+    faults.expect("ArtifactStoreReady", "BucketAccessDenied", "s3:ListBucket", "another account")
+    await _allow_actions(platform, reader, "s3:GetObject", "s3:ListBucket")
+    faults.expect("ArtifactStoreReady", "BucketAccessDenied", "Grant it s3:PutObject")
+    await _allow_actions(
+        platform, reader, "s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload"
+    )
+    faults.expect_recovery("ArtifactStoreReady")
+    server.patch_spec(artifacts={"s3": {"versioning": "Enabled"}})
+    faults.expect(
         "ArtifactStoreReady",
         "BucketSettingsRefused",
         "s3:PutBucketVersioning",
         "spec.artifacts.s3.versioning",
     )
-    ours = {"name": STORE_ADMIN, "namespace": platform.kube.namespace}
-    server.change(artifacts={"s3": {"adminSecretRef": ours, "credentialsSecretRef": None}})
-    faults.mended("ArtifactStoreReady")
+    admin_ref = {"name": STORE_ADMIN_SECRET, "namespace": platform.kube.namespace}
+    server.patch_spec(artifacts={"s3": {"adminSecretRef": admin_ref, "credentialsSecretRef": None}})
+    faults.expect_recovery("ArtifactStoreReady")
 
 
-async def _allow(platform: Platform, key: AccessKey, *actions: str) -> AdminResponse:
+async def _allow_actions(platform: Platform, key: AccessKey, *actions: str) -> AdminResponse:
     statement = {"Effect": "Allow", "Action": [*actions], "Resource": ["arn:aws:s3:::*"]}
     policy = {"Version": "2012-10-17", "Statement": [statement]}
-    made = AdminRequest("PUT", "add-canned-policy", {"name": key.id}, json.dumps(policy).encode())
-    answer = await call(admin(platform), made)
+    request = AdminRequest("PUT", "add-canned-policy", {"name": key.id}, json.dumps(policy).encode())
+    response = await call(admin(platform), request)
     await minio_admin.ensure_user(admin(platform), key, key.id, policy)
-    return answer
+    return response
 
 
-def _settings(faults: Faults, platform: Platform, bucket: str) -> None:
+def _check_bucket_settings(faults: FaultExpectations, platform: Platform, bucket: str) -> None:
     server, client = faults.server, platform.minio.client()
-    server.change(artifacts={"s3": {"encryption": {"type": "SSEKMS", "kmsKeyID": "mlflow"}}})
-    faults.told("ArtifactStoreReady", "BucketSettingsRefused", "key management", "kmsKeyID")
-    server.change(
+    server.patch_spec(artifacts={"s3": {"encryption": {"type": "SSEKMS", "kmsKeyID": "mlflow"}}})
+    faults.expect("ArtifactStoreReady", "BucketSettingsRefused", "key management", "kmsKeyID")
+    server.patch_spec(
         artifacts={"s3": {"encryption": None, "lifecycle": {"noncurrentVersionExpirationDays": 30}}}
     )
-    faults.mended("ArtifactStoreReady")
-    server.look()
+    faults.expect_recovery("ArtifactStoreReady")
+    server.trigger_reconcile()
     assert client.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     (rule,) = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert rule["Filter"] == {"Prefix": f"{server.kube.namespace}/"}

@@ -1,6 +1,6 @@
-"""A database and a role on a Postgres that many servers share, created by an administrator who is no superuser.
+"""A database and a role on a Postgres that many servers share, created by an administrator that is not a superuser.
 
-Most tests share one server of two replicas, with a key of its own on a shared MinIO. The last of them deletes it.
+Most tests share one server with two replicas, whose store is a shared MinIO. The last of these tests deletes it.
 """
 
 import base64
@@ -10,17 +10,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mlflow_operator.model import provisioning
-from mlflow_operator.model.secrets import decoded
+from mlflow_operator.model.secrets import text_values
 from mlflow_operator.model.server import ServerRef
 from tests.e2e import timeouts
-from tests.e2e.certificates import authority
+from tests.e2e.certificates import create_authority
 from tests.e2e.external_stores import secret
-from tests.e2e.fault_cases import Faults
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import CommandError, Kube, Object
-from tests.e2e.load import Steady
-from tests.e2e.mlflow_workload import Scientist, Work
-from tests.e2e.server import Server, eventually, is_ready, restarts, small
-from tests.e2e.shared_stores import Platform, make_admin
+from tests.e2e.load import SteadyLoad
+from tests.e2e.mlflow_workload import LoggedData, Workload
+from tests.e2e.server import Server, eventually, is_ready, restart_count, small_spec
+from tests.e2e.shared_stores import Platform, create_admin
 
 GROUP = "provisioned"
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.start_early
 
 BUCKET = "provisioned"
 REPLICAS = 2
-DELETED = 90.0
-"""Seconds within which a deleted server is gone once nothing blocks its deletion."""
+DELETION_TIMEOUT_SECONDS = 90.0
+"""Limit for the deletion of a server once nothing blocks it."""
 
 
-def data(kube: Kube) -> set[str]:
-    """Secrets and volume claims in a namespace that the operator created."""
+def operator_objects(kube: Kube) -> set[str]:
+    """Return the Secrets and volume claims in a namespace that the operator created."""
     managed = {"app.kubernetes.io/managed-by": "mlflow-operator"}
     return {
         f"{kind}/{obj['metadata']['name']}"
@@ -44,144 +44,159 @@ def data(kube: Kube) -> set[str]:
 
 @pytest.fixture(scope="module")
 def _server(module_ns: Kube, _platform: Platform) -> Server:
-    admin = administrator(module_ns)
-    make_admin(_platform.postgres, admin, "first")
-    module_ns.apply(secret("admin", username=admin, password="first"), _platform.certificate())
+    admin = admin_name(module_ns)
+    create_admin(_platform.postgres, admin, "first")
+    module_ns.apply(secret("admin", username=admin, password="first"), _platform.ca_secret())
     tls = {"mode": "VerifyFull", "caSecretRef": {"name": "platform-ca"}}
     return Server(module_ns).apply(
-        small(
+        small_spec(
             replicas=REPLICAS,
             deletionPolicy="Delete",
-            database=_platform.provision(adminSecretRef={"name": "admin"}, tls=tls),
-            artifacts=_platform.bucket(BUCKET, prefix=module_ns.namespace, versioning="Enabled"),
+            database=_platform.provision_spec(adminSecretRef={"name": "admin"}, tls=tls),
+            artifacts=_platform.bucket_spec(BUCKET, prefix=module_ns.namespace, versioning="Enabled"),
         )
     )
 
 
-def administrator(kube: Kube) -> str:
-    """A role that may create roles and databases, for one test: what is done to it disturbs no other."""
+def admin_name(kube: Kube) -> str:
+    """Return the name of an administrator's role for one test, so that changes to it affect no other test."""
     return f"admin-{kube.namespace}"
 
 
 @pytest.fixture
-def server(_server: Server, evidence_of_module: None) -> Server:
-    """The module's server, Ready, with all its replicas."""
-    _server.ready()
-    wanted = _server.live()["spec"]["replicas"]
-    eventually(f"{wanted} replicas are ready", lambda: len(ready_pods(_server)) == wanted, timeouts.ROLLED)
+def server(_server: Server, module_evidence: None) -> Server:
+    """The module's server, Ready and with all replicas."""
+    _server.wait_ready()
+    replicas = _server.resource()["spec"]["replicas"]
+    eventually(
+        f"{replicas} replicas are ready",
+        lambda: len(ready_pods(_server)) == replicas,
+        timeouts.ROLLOUT_SECONDS,
+    )
     return _server
 
 
 def ready_pods(server: Server) -> dict[str, Object]:
-    """The server's pods that take requests, by uid."""
+    """Return the server's ready pods by uid."""
     return {pod["metadata"]["uid"]: pod for pod in server.pods("server") if is_ready(pod)}
 
 
 @pytest.fixture(scope="module")
-def work(_server: Server) -> Work:
-    """What was logged at the beginning."""
-    return Scientist(_server.ready().url).work()
+def logged_data(_server: Server) -> LoggedData:
+    """The data that was logged first."""
+    return Workload(_server.wait_ready().url).log_data()
 
 
-def test_two_replicas_start_on_an_empty_database_without_a_restart(server: Server, work: Work) -> None:
-    """Servers never migrate; of several that do at the same time all but one die. Both replicas know the same data."""
+def test_two_replicas_start_on_an_empty_database_without_a_restart(
+    server: Server, logged_data: LoggedData
+) -> None:
+    """The migration Job migrates, not the servers: if several migrated in parallel, all but one would crash.
+
+    Both replicas serve the same data.
+    """
     assert len(server.pods("server")) == REPLICAS
-    assert [restarts(pod) for pod in server.pods()] == [0] * len(server.pods())
-    budget = server.kube.need("PodDisruptionBudget", server.names.deployment)
+    assert [restart_count(pod) for pod in server.pods()] == [0] * len(server.pods())
+    budget = server.kube.require("PodDisruptionBudget", server.names.deployment)
     assert budget["status"]["disruptionsAllowed"] == 1
-    # new connections are spread at random: enough of them meet both
+    # new connections are distributed randomly, so several of them reach both replicas
     for _ in range(6):
-        Scientist(server.url).finds(work)
+        Workload(server.url).check_data(logged_data)
 
 
-def test_a_provisioned_database_belongs_to_its_server_alone(server: Server, platform: Platform) -> None:
-    """Its owner, encoding, connection limit and marker; no other login opens it, and its login opens no other one."""
+def test_provisioned_database_is_isolated(server: Server, platform: Platform) -> None:
+    """Checks its owner, encoding, connection limit and marker. No other login can open it, and its login no other."""
     ns, query = server.kube, platform.postgres.query
-    wanted = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
-    assert platform.databases(ns) == {wanted}
-    assert platform.roles(ns) == {wanted, f"{wanted}_a"}
-    held = decoded(ns.need("Secret", server.names.database_secret))
-    assert held["username"] == f"{wanted}_a"
-    assert held["dbname"] == server.status["database"]["name"] == wanted
+    database_name = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
+    assert platform.databases(ns) == {database_name}
+    assert platform.roles(ns) == {database_name, f"{database_name}_a"}
+    credentials = text_values(ns.require("Secret", server.names.database_secret))
+    assert credentials["username"] == f"{database_name}_a"
+    assert credentials["dbname"] == server.status["database"]["name"] == database_name
     assert server.status["database"]["type"] == "Provision"
-    system = ns.within("kube-system").need("Namespace", "kube-system")["metadata"]["uid"]
+    system = ns.in_namespace("kube-system").require("Namespace", "kube-system")["metadata"]["uid"]
     marker = f"mlflow-operator.dev: {ns.namespace}/{server.name} in cluster {system}"
     facts = (
         "SELECT pg_encoding_to_char(encoding), pg_get_userbyid(datdba), datconnlimit, "
         "shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
     )
     limit = provisioning.connection_limit(REPLICAS, 1)
-    assert query(facts, wanted) == f"UTF8|{wanted}|{limit}|{marker}\n"
+    assert query(facts, database_name) == f"UTF8|{database_name}|{limit}|{marker}\n"
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
-    assert query(owners, wanted) == f"{wanted}\n"
+    assert query(owners, database_name) == f"{database_name}\n"
 
-    other = f"other-{ns.namespace}"
-    platform.make_database(other, "other")
-    query(f'REVOKE CONNECT ON DATABASE "{other}" FROM PUBLIC', "postgres")
+    other_name = f"other-{ns.namespace}"
+    platform.create_database(other_name, "other")
+    query(f'REVOKE CONNECT ON DATABASE "{other_name}" FROM PUBLIC', "postgres")
     for login in (
-        f"user={held['username']} password={held['password']} dbname={other}",
-        f"user={other} password=other dbname={wanted}",
+        f"user={credentials['username']} password={credentials['password']} dbname={other_name}",
+        f"user={other_name} password=other dbname={database_name}",
     ):
         with pytest.raises(CommandError, match="permission denied for database"):
             connect(platform, login)
-    query(f'DROP DATABASE "{other}"', "postgres")
-    query(f'DROP ROLE "{other}"', "postgres")
+    query(f'DROP DATABASE "{other_name}"', "postgres")
+    query(f'DROP ROLE "{other_name}"', "postgres")
 
-    values = [value for found in ns.list("Secret") for value in decoded(found).values()]
-    assert not any(platform.admin_password in value for value in values), "a team can read the administrator"
+    values = [value for obj in ns.list("Secret") for value in text_values(obj).values()]
+    assert not any(platform.admin_password in value for value in values), (
+        "a team can read the administrator's password"
+    )
 
 
 def connect(platform: Platform, login: str) -> None:
-    """Opens a database with libpq's keywords. CommandError with what Postgres answered where it does not."""
-    # not by the socket or the loopback: there everybody is trusted
-    where = f"host={platform.postgres.host} {login}"
-    # by standard input, for a password must not be among the node's processes
+    """Open a database with libpq's keywords. Raises CommandError with Postgres' error."""
+    # not by the socket or loopback, where Postgres trusts every user
+    conninfo = f"host={platform.postgres.host} {login}"
+    # by standard input, because a password must not be visible in the node's process list
     psql = ("psql", "-v", "ON_ERROR_STOP=1", "-U", platform.postgres.user, "-d", "postgres", "-f", "-")
-    platform.kube.kubectl("exec", "-i", "postgres", "--", *psql, stdin=f'\\connect "{where}"\nSELECT 1;\n')
+    platform.kube.kubectl("exec", "-i", "postgres", "--", *psql, stdin=f'\\connect "{conninfo}"\nSELECT 1;\n')
 
 
-def test_a_password_changed_in_postgres_is_set_back_without_a_restart(
-    server: Server, platform: Platform
-) -> None:
-    """The Secret's password is the right one."""
+def test_password_changed_in_postgres_is_restored_without_restart(server: Server, platform: Platform) -> None:
+    """The Secret has the desired password."""
     pods = ready_pods(server).keys()
-    held = decoded(server.kube.need("Secret", server.names.database_secret))
-    platform.postgres.query(f"ALTER ROLE \"{held['username']}\" PASSWORD 'changed'", "postgres")
-    login = f"user={held['username']} password={held['password']} dbname={held['dbname']}"
+    credentials = text_values(server.kube.require("Secret", server.names.database_secret))
+    platform.postgres.query(f"ALTER ROLE \"{credentials['username']}\" PASSWORD 'changed'", "postgres")
+    login = (
+        f"user={credentials['username']} password={credentials['password']} dbname={credentials['dbname']}"
+    )
 
     def opens() -> bool:
-        server.look()
+        server.trigger_reconcile()
         try:
             connect(platform, login)
         except CommandError:
             return False
         return True
 
-    eventually("the Secret's password is the right one again", opens, timeouts.SETTLED)
+    eventually("the Secret's password works again", opens, timeouts.STATUS_SECONDS)
     assert ready_pods(server).keys() == pods
 
 
-def test_login_and_key_are_rotated_without_a_failed_request(
-    server: Server, platform: Platform, work: Work, monkeypatch: pytest.MonkeyPatch
+def test_login_and_key_rotate_without_failed_requests(
+    server: Server, platform: Platform, logged_data: LoggedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under two replicas; afterwards the previous ones open nothing."""
+    """With two replicas. Afterwards the previous credentials are revoked."""
     ns, names = server.kube, server.names
-    old = [decoded(ns.need("Secret", name)) for name in (names.database_secret, names.artifacts_secret)]
-    assert opens(platform, old[1], ns.namespace)
-    with Steady(server.url, monkeypatch) as clients:
-        server.rotate()
-    assert clients.errors == []
-    assert clients.done > 50
-    new = [decoded(ns.need("Secret", name)) for name in (names.database_secret, names.artifacts_secret)]
+    old = [
+        text_values(ns.require("Secret", name)) for name in (names.database_secret, names.artifacts_secret)
+    ]
+    assert can_list_prefix(platform, old[1], ns.namespace)
+    with SteadyLoad(server.url, monkeypatch) as steady_load:
+        server.rotate_credentials()
+    assert steady_load.errors == []
+    assert steady_load.succeeded > 50
+    new = [
+        text_values(ns.require("Secret", name)) for name in (names.database_secret, names.artifacts_secret)
+    ]
     assert old[0]["username"] not in platform.roles(ns)
     assert new[0]["username"] in platform.roles(ns)
-    assert not opens(platform, old[1], ns.namespace)
-    assert opens(platform, new[1], ns.namespace)
-    Scientist(server.url).finds(work)
+    assert not can_list_prefix(platform, old[1], ns.namespace)
+    assert can_list_prefix(platform, new[1], ns.namespace)
+    Workload(server.url).check_data(logged_data)
 
 
-def opens(platform: Platform, key: dict[str, str], prefix: str) -> bool:
-    """Whether a key opens its part of the bucket."""
+def can_list_prefix(platform: Platform, key: dict[str, str], prefix: str) -> bool:
+    """Whether a key can list the prefix of the bucket."""
     client = platform.minio.client(key["accessKeyID"], key["secretAccessKey"])
     try:
         client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/")
@@ -190,138 +205,156 @@ def opens(platform: Platform, key: dict[str, str], prefix: str) -> bool:
     return True
 
 
-def test_a_lost_secret_gets_another_password_and_new_pods(server: Server, work: Work) -> None:
-    """The administrator can set one at any time, so nothing is lost."""
+def test_deleted_secret_is_recreated_with_a_new_password(server: Server, logged_data: LoggedData) -> None:
+    """No data is lost, because the administrator can set a new password at any time."""
     ns, name, pods = server.kube, server.names.database_secret, ready_pods(server).keys()
-    lost = ns.need("Secret", name)["data"]["password"]
-    assert base64.b64decode(lost)
+    previous = ns.require("Secret", name)["data"]["password"]
+    assert base64.b64decode(previous)
     ns.delete("Secret", name)
 
-    def another() -> bool:
-        found = ns.get("Secret", name)
-        return found is not None and found["data"]["password"] != lost
+    def is_recreated() -> bool:
+        recreated = ns.get("Secret", name)
+        return recreated is not None and recreated["data"]["password"] != previous
 
-    eventually("another password is generated", another, timeouts.SETTLED)
+    eventually("a new password is generated", is_recreated, timeouts.STATUS_SECONDS)
     eventually(
         "only new pods are left",
         lambda: not pods & {pod["metadata"]["uid"] for pod in server.pods("server")},
-        REPLICAS * timeouts.ROLLED,
+        REPLICAS * timeouts.ROLLOUT_SECONDS,
     )
-    server.ready()
-    Scientist(server.url).finds(work)
+    server.wait_ready()
+    Workload(server.url).check_data(logged_data)
 
 
-def test_scaling_to_one_replica_removes_the_disruption_budget(server: Server, work: Work) -> None:
-    """By `kubectl scale`, as an autoscaler does it. The replica that is left serves."""
+def test_scaling_to_one_replica_removes_the_disruption_budget(
+    server: Server, logged_data: LoggedData
+) -> None:
+    """By `kubectl scale`, like an autoscaler does. The remaining replica serves."""
     ns = server.kube
     ns.kubectl("scale", f"mlflowserver/{server.name}", "--replicas=1")
-    eventually("one replica is left", lambda: len(server.pods("server")) == 1, timeouts.ROLLED)
+    eventually("one replica is left", lambda: len(server.pods("server")) == 1, timeouts.ROLLOUT_SECONDS)
     eventually(
         "its budget is gone",
         lambda: not ns.get("PodDisruptionBudget", server.names.deployment),
-        timeouts.SETTLED,
+        timeouts.STATUS_SECONDS,
     )
-    Scientist(server.url).finds(work)
+    Workload(server.url).check_data(logged_data)
 
 
-def test_deletion_waits_for_the_administrator_and_leaves_nothing_behind(
+def test_deletion_waits_for_the_administrator_and_deletes_everything(
     server: Server, platform: Platform
 ) -> None:
-    """The administrator's password changes in Postgres first, and in the Secret a little later."""
-    ns, admin = server.kube, administrator(server.kube)
-    key = decoded(ns.need("Secret", server.names.artifacts_secret))
-    assert opens(platform, key, ns.namespace)
+    """The administrator's password is changed in Postgres first, and in the Secret later."""
+    ns, admin = server.kube, admin_name(server.kube)
+    key = text_values(ns.require("Secret", server.names.artifacts_secret))
+    assert can_list_prefix(platform, key, ns.namespace)
     platform.postgres.query(f"ALTER ROLE \"{admin}\" PASSWORD 'second'")
     ns.kubectl("delete", "mlflowserver", server.name, "--wait=false")
-    blocked = server.until("Ready", "False", "DeletionBlocked", within=timeouts.ROLLED)
-    assert "refuses the user name or the password" in blocked["message"]
+    blocked = server.wait_for("Ready", "False", "DeletionBlocked", within=timeouts.ROLLOUT_SECONDS)
+    assert "rejects the user name or the password" in blocked["message"]
     annotate = f"kubectl annotate mlflowserver -n {ns.namespace} tracking"
     command = f"{annotate} mlflow-operator.dev/skip-data-deletion=true"
     assert command in blocked["message"]
 
     ns.apply(secret("admin", username=admin, password="second"))
     since = time.monotonic()
-    eventually("the server is gone", lambda: ns.get("MLflowServer", server.name) is None, DELETED)
-    eventually("its objects are gone", lambda: not data(ns), DELETED - (time.monotonic() - since))
+    eventually(
+        "the server is gone", lambda: ns.get("MLflowServer", server.name) is None, DELETION_TIMEOUT_SECONDS
+    )
+    eventually(
+        "its objects are gone",
+        lambda: not operator_objects(ns),
+        DELETION_TIMEOUT_SECONDS - (time.monotonic() - since),
+    )
     assert platform.databases(ns) == set()
     assert platform.roles(ns) == set()
-    left = platform.minio.client().list_object_versions(Bucket=BUCKET, Prefix=f"{ns.namespace}/")
-    assert not left.get("Versions")
-    assert not left.get("DeleteMarkers")
-    assert not opens(platform, key, ns.namespace)
+    versions = platform.minio.client().list_object_versions(Bucket=BUCKET, Prefix=f"{ns.namespace}/")
+    assert not versions.get("Versions")
+    assert not versions.get("DeleteMarkers")
+    assert not can_list_prefix(platform, key, ns.namespace)
     events = [event for event in ns.list("Event") if event["reason"] == "DataDeleted"]
-    assert [event["message"] for event in events] == ["Deleted, its data and passwords with it."]
+    assert [event["message"] for event in events] == ["Deleted the server, its data and its passwords."]
 
 
 @pytest.mark.long_running(
-    reason="takes minutes; tests/contracts/test_postgres_admin.py and test_postgres_faults.py check each refusal"
+    reason="takes minutes; tests/contracts/test_postgres_admin.py and test_postgres_errors.py check each error"
 )
-def test_each_obstacle_to_a_database_is_reported_once(ns: Kube, other_ns: Kube, platform: Platform) -> None:
-    """All of them are removed elsewhere, and the resource is never changed."""
-    wanted = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
+def test_provisioning_faults_are_reported_once(ns: Kube, other_ns: Kube, platform: Platform) -> None:
+    """All of them are fixed at their cause, and the resource is never changed."""
+    database_name = provisioning.derived_name(ServerRef("tracking", ns.namespace, ""))
     keys = {"accessKeyID": platform.minio.access_key, "secretAccessKey": platform.minio.secret_key}
-    ns.apply(secret("keys", **keys), secret("platform-ca", **{"ca.crt": authority("Nobody").pem}))
-    admin = administrator(other_ns)
-    make_admin(platform.postgres, admin, platform.admin_password)
-    where = {"name": "database-admin", "namespace": other_ns.namespace}
+    ns.apply(
+        secret("keys", **keys), secret("platform-ca", **{"ca.crt": create_authority("Another Root").pem})
+    )
+    admin = admin_name(other_ns)
+    create_admin(platform.postgres, admin, platform.admin_password)
+    admin_ref = {"name": "database-admin", "namespace": other_ns.namespace}
     tls = {"mode": "VerifyFull", "caSecretRef": {"name": "platform-ca"}}
     s3 = {
         "endpoint": platform.minio.endpoint,
         "bucket": "obstacles",
         "credentialsSecretRef": {"name": "keys"},
     }
-    database = platform.provision(adminSecretRef=where, tls=tls)
-    server = Server(ns).apply(small(replicas=0, database=database, artifacts={"s3": s3}))
-    faults = Faults(server)
-    _permissions(faults, other_ns, platform, admin)
-    _obstacles(faults, other_ns, platform, admin, wanted)
-    server.until("SchemaReady")
-    assert server.live()["metadata"]["generation"] == 1, "the resource was changed"
-    assert platform.databases(ns) == {wanted}
-    assert platform.roles(ns) == {wanted, f"{wanted}_a"}
+    database = platform.provision_spec(adminSecretRef=admin_ref, tls=tls)
+    server = Server(ns).apply(small_spec(replicas=0, database=database, artifacts={"s3": s3}))
+    faults = FaultExpectations(server)
+    _check_administrator_faults(faults, other_ns, platform, admin)
+    _check_postgres_faults(faults, other_ns, platform, admin, database_name)
+    server.wait_for("SchemaReady")
+    assert server.resource()["metadata"]["generation"] == 1, "the resource was changed"
+    assert platform.databases(ns) == {database_name}
+    assert platform.roles(ns) == {database_name, f"{database_name}_a"}
 
 
-def _permissions(faults: Faults, others: Kube, platform: Platform, admin: str) -> None:
-    """The certificate is checked first; then the administrator's Secret, from its absence to its use."""
+def _check_administrator_faults(
+    faults: FaultExpectations, admin_kube: Kube, platform: Platform, admin: str
+) -> None:
+    """The certificate is checked first, then the administrator's Secret: missing, not allowed, wrong, insufficient."""
     server, name = faults.server, "database-admin"
 
-    def give(**changed: str) -> None:
-        others.apply(platform.database_admin(name, **{"username": admin, **changed}))
-        server.look()
+    def apply_admin_secret(**changed: str) -> None:
+        admin_kube.apply(platform.database_admin_secret(name, **{"username": admin, **changed}))
+        server.trigger_reconcile()
 
-    faults.told("DatabaseReady", "DatabaseUnreachable", "certificate that is not trusted", "tls.caSecretRef")
-    server.kube.apply(platform.certificate())
-    server.look()
-    absent = faults.told("DatabaseReady", "ProvisioningDenied", f'"{name}"', "allow-namespaces")
-    others.apply(platform.database_admin(name, allow=None, username=admin))
-    server.look()
-    server.until("DatabaseReady", "False", "ProvisioningDenied", within=timeouts.SETTLED)
-    assert server.conditions()["DatabaseReady"]["message"] == absent, "a tenant can tell a Secret from none"
+    faults.expect(
+        "DatabaseReady", "DatabaseUnreachable", "certificate that is not trusted", "tls.caSecretRef"
+    )
+    server.kube.apply(platform.ca_secret())
+    server.trigger_reconcile()
+    absent = faults.expect("DatabaseReady", "ProvisioningDenied", f'"{name}"', "allow-namespaces")
+    admin_kube.apply(platform.database_admin_secret(name, allow=None, username=admin))
+    server.trigger_reconcile()
+    server.wait_for("DatabaseReady", "False", "ProvisioningDenied", within=timeouts.STATUS_SECONDS)
+    assert server.conditions()["DatabaseReady"]["message"] == absent, (
+        "a tenant can find out whether a Secret exists"
+    )
 
-    give(password="wrong")
-    faults.told("DatabaseReady", "DatabaseAuthenticationFailed", "spec.database.provision.adminSecretRef")
-    for lacking, right in (("CREATEDB", "CREATEROLE"), ("CREATEROLE", "CREATEDB")):
-        poor = f"poor-{lacking.lower()}-{server.kube.namespace}"
-        make_admin(platform.postgres, poor, "poor", right)
-        give(username=poor, password="poor")
-        faults.told("DatabaseReady", "ProvisioningDenied", f"the attribute {lacking}", "ALTER ROLE")
-        platform.postgres.query(f'DROP ROLE "{poor}"', "postgres")
+    apply_admin_secret(password="wrong")
+    faults.expect("DatabaseReady", "DatabaseAuthenticationFailed", "spec.database.provision.adminSecretRef")
+    for missing, granted in (("CREATEDB", "CREATEROLE"), ("CREATEROLE", "CREATEDB")):
+        role = f"without-{missing.lower()}-{server.kube.namespace}"
+        create_admin(platform.postgres, role, "secret", granted)
+        apply_admin_secret(username=role, password="secret")
+        faults.expect("DatabaseReady", "ProvisioningDenied", f"the attribute {missing}", "ALTER ROLE")
+        platform.postgres.query(f'DROP ROLE "{role}"', "postgres")
 
 
-def _obstacles(faults: Faults, others: Kube, platform: Platform, admin: str, wanted: str) -> None:
-    """With the right administrator: limits of the Postgres, and a database that is there already."""
+def _check_postgres_faults(
+    faults: FaultExpectations, admin_kube: Kube, platform: Platform, admin: str, database_name: str
+) -> None:
+    """With a valid administrator: connection limits, an existing database with the same name, a read-only server."""
     server, query = faults.server, platform.postgres.query
-    query(f'CREATE DATABASE "{wanted}"', "postgres")
+    query(f'CREATE DATABASE "{database_name}"', "postgres")
     query(f'ALTER ROLE "{admin}" CONNECTION LIMIT 0', "postgres")
-    others.apply(platform.database_admin("database-admin", username=admin))
-    server.look()
-    faults.told("DatabaseReady", "DatabaseUnreachable", "no connection left", "max_connections")
+    admin_kube.apply(platform.database_admin_secret("database-admin", username=admin))
+    server.trigger_reconcile()
+    faults.expect("DatabaseReady", "DatabaseUnreachable", "no free connections", "max_connections")
     query(f'ALTER ROLE "{admin}" CONNECTION LIMIT -1', "postgres")
-    faults.told("DatabaseReady", "NameConflict", f'a database "{wanted}"', "left alone")
-    # Read-only before nothing is in the way any more: otherwise the operator may create the database first.
+    faults.expect("DatabaseReady", "NameConflict", f'a database "{database_name}"', "does not modify it")
+    # Make it read-only before the database is dropped: otherwise the operator may create the database first.
     query(f'ALTER ROLE "{admin}" SET default_transaction_read_only = on', "postgres")
-    query(f'DROP DATABASE "{wanted}"', "postgres")
-    server.look()
-    faults.told("DatabaseReady", "DatabaseReadOnly", "a standby", "spec.database.provision")
+    query(f'DROP DATABASE "{database_name}"', "postgres")
+    server.trigger_reconcile()
+    faults.expect("DatabaseReady", "DatabaseReadOnly", "a standby", "spec.database.provision")
     query(f'ALTER ROLE "{admin}" RESET default_transaction_read_only', "postgres")
-    faults.mended("DatabaseReady")
+    faults.expect_recovery("DatabaseReady")

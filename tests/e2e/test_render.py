@@ -1,4 +1,4 @@
-"""`mlflow-operator render` prints, without a cluster, what the operator makes in one."""
+"""`mlflow-operator render` prints, without a cluster, the objects that the operator creates in a cluster."""
 
 import subprocess
 import sys
@@ -14,32 +14,32 @@ from tests.e2e.server import Server
 GROUP = "shared"
 
 
-def missing(live: Any, wanted: Any, at: str = "") -> Iterator[str]:
-    """Where `live` does not have what `wanted` asks for; what the API server fills in does not count."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        for key, value in wanted.items():
-            yield from missing(live.get(key), value, f"{at}.{key}")
-    elif isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
-        # ours come in our order, the API server adds none in between
-        for index, (ours, theirs) in enumerate(zip(wanted, live, strict=True)):
-            yield from missing(theirs, ours, f"{at}[{index}]")
-    elif live != wanted and (live or wanted) and not same_quantity(live, wanted):
-        yield f"{at}: {live!r} instead of {wanted!r}"
+def differences(observed: Any, desired: Any, path: str = "") -> Iterator[str]:
+    """Yield where `observed` differs from `desired`, without fields that only `observed` has: defaults."""
+    if isinstance(desired, dict) and isinstance(observed, dict):
+        for key, value in desired.items():
+            yield from differences(observed.get(key), value, f"{path}.{key}")
+    elif isinstance(desired, list) and isinstance(observed, list) and len(observed) == len(desired):
+        # the API server keeps the order of lists and inserts no items
+        for index, (desired_item, observed_item) in enumerate(zip(desired, observed, strict=True)):
+            yield from differences(observed_item, desired_item, f"{path}[{index}]")
+    elif observed != desired and (observed or desired) and not is_same_quantity(observed, desired):
+        yield f"{path}: {observed!r} instead of {desired!r}"
 
 
-def same_quantity(one: Any, other: Any) -> bool:
-    """The API server writes 2048Mi as 2Gi."""
+def is_same_quantity(first: Any, second: Any) -> bool:
+    """Compare quantities by value: the API server writes 2048Mi as 2Gi."""
     try:
-        return bool(parse_quantity(one) == parse_quantity(other))
+        return bool(parse_quantity(first) == parse_quantity(second))
     except (ValueError, TypeError):
         return False
 
 
-def rendered(server: Server) -> list[Object]:
-    """What render makes of the stored resource."""
-    live = server.live()
-    meta = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
-    text = yaml.safe_dump({**live, "metadata": meta})
+def render(server: Server) -> list[Object]:
+    """Return the objects that `mlflow-operator render` prints for the stored resource."""
+    resource = server.resource()
+    metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
+    text = yaml.safe_dump({**resource, "metadata": metadata})
     done = subprocess.run(
         [sys.executable, "-m", "mlflow_operator.cli", "render", "-f", "-"],
         input=text,
@@ -50,26 +50,26 @@ def rendered(server: Server) -> list[Object]:
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def test_what_render_prints_is_what_the_operator_made(shared: Server) -> None:
-    """Every object is there, as printed, but for what only the cluster knows."""
-    objects = rendered(shared)
+def test_rendered_objects_match_the_operators(shared_server: Server) -> None:
+    """Every printed object exists with the printed fields, except for values that depend on the cluster."""
+    objects = render(shared_server)
     kinds = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-    assert ("Deployment", shared.names.deployment) in kinds
-    assert ("Service", shared.names.service) in kinds
+    assert ("Deployment", shared_server.names.deployment) in kinds
+    assert ("Service", shared_server.names.service) in kinds
     assert len(kinds) >= 8
     for obj in objects:
         if obj["kind"] in {"Secret", "Job"}:
-            continue  # values are generated, and a Job's name holds the hash of its database's state
+            continue  # the values of Secrets are generated, and a Job's name contains a hash of the database's state
         if obj["kind"] == "Deployment":
-            without_node_port(obj)
-        live = shared.kube.need(obj["kind"], obj["metadata"]["name"])
-        wanted: Object = {part: obj[part] for part in ("spec", "data") if part in obj}
-        wanted["metadata"] = {"labels": obj["metadata"]["labels"]}
-        assert not [*missing(live, wanted, f"{obj['kind']} {obj['metadata']['name']}")]
+            remove_cluster_specific_values(obj)
+        observed = shared_server.kube.require(obj["kind"], obj["metadata"]["name"])
+        desired: Object = {field: obj[field] for field in ("spec", "data") if field in obj}
+        desired["metadata"] = {"labels": obj["metadata"]["labels"]}
+        assert not [*differences(observed, desired, f"{obj['kind']} {obj['metadata']['name']}")]
 
 
-def without_node_port(deployment: Object) -> None:
-    """What follows from the Service's node port, and the HMAC of Secrets: unknown without a cluster."""
+def remove_cluster_specific_values(deployment: Object) -> None:
+    """Remove what is unknown without a cluster: the allowed hosts, which contain the NodePort, and Secrets' HMACs."""
     template = deployment["spec"]["template"]
     template["metadata"].pop("annotations", None)
     for variable in template["spec"]["containers"][0]["env"]:

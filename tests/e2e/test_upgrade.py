@@ -1,4 +1,4 @@
-"""Upgrades from earlier versions of MLflow. test_new_image tests what needs no other schema."""
+"""Upgrades from earlier versions of MLflow. test_image_change tests images with the same schema."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,36 +8,36 @@ import requests
 
 from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.e2e import timeouts
-from tests.e2e.earlier_data import finds, logged
+from tests.e2e.earlier_data import check_data, log_data
 from tests.e2e.kube import Kube, Object
-from tests.e2e.mlflow_workload import Scientist
-from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small
+from tests.e2e.mlflow_workload import Workload
+from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small_spec
 from tests.e2e.shared_stores import Platform
 
-FROZEN = "the tables of this team are frozen"
-LONG = 2 * timeouts.READY
-"""Seconds for an upgrade, with others on the same two cores."""
+TRIGGER_ERROR = "schema changes are blocked by the test"
+UPGRADE_TIMEOUT_SECONDS = 2 * timeouts.READY_SECONDS
+"""Limit for an upgrade while another upgrade runs on the same two cores."""
 
-AT_A_TIME = 2
-"""With three, and what other tests do, the API server was once silent for so long that the operator lost its lease."""
+PARALLEL_UPGRADES = 2
+"""With three, beside other tests, the API server once did not answer for so long that the operator lost its Lease."""
 
 
-def image(server: Server) -> str:
-    """What its Deployment runs."""
-    made = server.kube.need("Deployment", server.names.deployment)
-    return str(made["spec"]["template"]["spec"]["containers"][0]["image"])
+def deployment_image(server: Server) -> str:
+    """Return the image of the server's Deployment."""
+    deployment = server.kube.require("Deployment", server.names.deployment)
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
 def jobs(server: Server, component: str) -> list[Object]:
-    """Its Jobs of a kind: `migration`, `preflight`."""
+    """Return the server's Jobs of a component (`migration`, `preflight`)."""
     return server.kube.list("Job", {SERVER_LABEL: server.name, COMPONENT: component})
 
 
-def freeze(platform: Platform, database: str) -> None:
-    """From now on no table there can be made or changed, whatever rights a user has."""
+def block_schema_changes(platform: Platform, database: str) -> None:
+    """Block the creation and change of tables and indexes in a database by an event trigger, for all users."""
     platform.postgres.query(
         "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{FROZEN}'; END $$",
+        f"$$ BEGIN RAISE EXCEPTION '{TRIGGER_ERROR}'; END $$",
         database,
     )
     platform.postgres.query(
@@ -47,94 +47,106 @@ def freeze(platform: Platform, database: str) -> None:
     )
 
 
-def fails_first(platform: Platform, server: Server, version: str) -> None:
-    """Its migration fails, the server of before serves again; mended, the upgrade goes on when the Job is deleted."""
+def check_failed_migration(platform: Platform, server: Server, version: str) -> None:
+    """The migration fails, and the previous version serves again. Once the cause is fixed and the failed Job is
+    deleted, the upgrade continues."""
     database = server.status["database"]["name"]
-    freeze(platform, database)
-    server.change(version=DEFAULT_VERSION, image=None)
-    told = server.until("SchemaReady", "False", "MigrationFailed", within=LONG)
-    assert FROZEN in told["message"]
-    assert "and so is what serves" in told["message"]
-    server.until("ServerAvailable", within=LONG)
+    block_schema_changes(platform, database)
+    server.patch_spec(version=DEFAULT_VERSION, image=None)
+    condition = server.wait_for("SchemaReady", "False", "MigrationFailed", within=UPGRADE_TIMEOUT_SECONDS)
+    assert TRIGGER_ERROR in condition["message"]
+    assert "The database and the running version are unchanged" in condition["message"]
+    server.wait_for("ServerAvailable", within=UPGRADE_TIMEOUT_SECONDS)
     assert server.status["version"] == version
-    server.answers()
+    server.wait_reachable()
     platform.postgres.query("DROP EVENT TRIGGER frozen", database)
     (failed,) = (job for job in jobs(server, "migration") if (job.get("status") or {}).get("failed"))
     command = f"kubectl delete job -n {server.kube.namespace} {failed['metadata']['name']}"
-    assert command in told["message"]
+    assert command in condition["message"]
     server.kube.run(*command.split())
 
 
 @pytest.mark.start_early
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs images of earlier versions; tests/unit/components/migration/test_reconcile.py plays the steps"
+    reason="needs images of earlier versions; tests/unit/components/migration/test_reconcile.py simulates the steps"
 )
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
-    platform: Platform, ns: Kube, earlier: dict[str, str]
+    platform: Platform, ns: Kube, earlier_images: dict[str, str]
 ) -> None:
-    """Experiments, runs, models, aliases, artifacts. In one of them the migration fails at first."""
+    """Experiments, runs, models, aliases and artifacts. One of the migrations fails at first."""
 
-    def life(version: str) -> Object:
+    def upgrade_from(version: str) -> Object:
         server = Server(ns, f"from-{version.replace('.', '-')}")
-        stores = {"database": platform.provision(), "artifacts": platform.bucket(server.name)}
-        server.apply(small(version=version, image=earlier[version], **stores)).ready(LONG)
-        work = logged(server)
-        assert work["client"] == version
+        stores = {"database": platform.provision_spec(), "artifacts": platform.bucket_spec(server.name)}
+        server.apply(small_spec(version=version, image=earlier_images[version], **stores)).wait_ready(
+            UPGRADE_TIMEOUT_SECONDS
+        )
+        data = log_data(server)
+        assert data["client"] == version
         if version.startswith("3.16"):
-            fails_first(platform, server, version)
+            check_failed_migration(platform, server, version)
         else:
-            server.change(version=DEFAULT_VERSION, image=None)
-        server.ready(LONG)
+            server.patch_spec(version=DEFAULT_VERSION, image=None)
+        server.wait_ready(UPGRADE_TIMEOUT_SECONDS)
         assert server.status["version"] == DEFAULT_VERSION
-        assert image(server).endswith(f":v{DEFAULT_VERSION}-full")
-        finds(server, work)
-        told: Object = server.status["upgrade"]
-        assert (told["fromVersion"], told["toVersion"]) == (version, DEFAULT_VERSION)
-        assert told["fromRevision"] != told["toRevision"] == server.status["schemaRevision"]
-        assert told["completionTime"]
-        return told
+        assert deployment_image(server).endswith(f":v{DEFAULT_VERSION}-full")
+        check_data(server, data)
+        status: Object = server.status["upgrade"]
+        assert (status["fromVersion"], status["toVersion"]) == (version, DEFAULT_VERSION)
+        assert status["fromRevision"] != status["toRevision"] == server.status["schemaRevision"]
+        assert status["completionTime"]
+        return status
 
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for told in pool.map(life, earlier):
-            print(f"{told['fromVersion']}: nobody answered for {told['downtimeSeconds']} s")
-            assert told["downtimeSeconds"] > 0
-    scientist = Scientist(Server(ns, f"from-{min(earlier).replace('.', '-')}").url)
-    scientist.finds(scientist.work())
+    with ThreadPoolExecutor(PARALLEL_UPGRADES) as pool:
+        for status in pool.map(upgrade_from, earlier_images):
+            print(f"{status['fromVersion']}: {status['downtimeSeconds']} s of downtime")
+            assert status["downtimeSeconds"] > 0
+    workload = Workload(Server(ns, f"from-{min(earlier_images).replace('.', '-')}").url)
+    workload.check_data(workload.log_data())
 
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs an earlier version's image; tests/unit/components/migration/test_reconcile.py plays the steps"
+    reason="needs an earlier version's image; tests/unit/components/migration/test_reconcile.py simulates the steps"
 )
-def test_servers_of_before_may_go_on_while_their_tables_move(
-    platform: Platform, ns: Kube, earlier: dict[str, str]
+def test_rolling_update_keeps_previous_servers_during_migration(
+    platform: Platform, ns: Kube, earlier_images: dict[str, str]
 ) -> None:
-    """RollingUpdate: somebody listens all the time, and what was logged is there."""
-    stores = {"database": platform.provision(), "artifacts": platform.bucket(f"{ns.namespace}-rolls")}
+    """Strategy RollingUpdate: the server answers all the time, and the logged data is available afterwards."""
+    stores = {
+        "database": platform.provision_spec(),
+        "artifacts": platform.bucket_spec(f"{ns.namespace}-rolls"),
+    }
     upgrade = {"strategy": "RollingUpdate"}
     version = "3.16.1"
-    server = Server(ns).apply(small(version=version, image=earlier[version], upgrade=upgrade, **stores))
-    work, before = logged(server.ready(LONG)), server.status["schemaRevision"]
-    silent, over = [], threading.Event()
+    server = Server(ns).apply(
+        small_spec(version=version, image=earlier_images[version], upgrade=upgrade, **stores)
+    )
+    data, revision_before = (
+        log_data(server.wait_ready(UPGRADE_TIMEOUT_SECONDS)),
+        server.status["schemaRevision"],
+    )
+    errors, stopped = [], threading.Event()
 
-    def listen() -> None:
-        while not over.wait(timeouts.POLL):
+    def poll_server() -> None:
+        while not stopped.wait(timeouts.POLL_INTERVAL_SECONDS):
             try:
                 requests.get(f"{server.url}/version", timeout=10).raise_for_status()
             except requests.RequestException as error:
-                silent.append(repr(error))
+                errors.append(repr(error))
 
     with ThreadPoolExecutor(1) as pool:
-        listening = pool.submit(listen)
+        polling = pool.submit(poll_server)
         try:
-            server.change(version=DEFAULT_VERSION, image=None)
-            server.ready(LONG)
+            server.patch_spec(version=DEFAULT_VERSION, image=None)
+            server.wait_ready(UPGRADE_TIMEOUT_SECONDS)
         finally:
-            over.set()
-        listening.result()
-    assert silent == []
-    told = server.status["upgrade"]
-    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == (version, DEFAULT_VERSION, 0)
-    assert told["fromRevision"] == before != told["toRevision"]
-    finds(server, work)
+            stopped.set()
+        polling.result()
+    assert errors == []
+    status = server.status["upgrade"]
+    assert (status["fromVersion"], status["toVersion"]) == (version, DEFAULT_VERSION)
+    assert status["downtimeSeconds"] == 0
+    assert status["fromRevision"] == revision_before != status["toRevision"]
+    check_data(server, data)

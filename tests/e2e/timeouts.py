@@ -1,29 +1,28 @@
-"""How long things may take, in seconds, on two slow cores. Ten times what they do take; nothing waits for them to
-pass."""
+"""Timeouts in seconds, for two slow cores: ten times the usual duration. Tests poll, so a timeout costs no time."""
 
-READY = 240.0
+READY_SECONDS = 240.0
 """From `kubectl apply` to Ready, migration included."""
 
-SETTLED = 60.0
-"""Until a status tells of what happened to the server's stores, and until it is Ready again without new pods."""
+STATUS_SECONDS = 60.0
+"""Until the status reports a change of the server's stores, and until it is Ready again without new pods."""
 
-ROLLED = 180.0
-"""Until new pods have taken the place of the old ones."""
+ROLLOUT_SECONDS = 180.0
+"""Until new pods have replaced the old ones."""
 
-REPAIRED = 30.0
-"""Until an owned object that was changed or deleted is as it should be."""
+REPAIR_SECONDS = 30.0
+"""Until the operator has corrected an owned object that was changed or deleted."""
 
-NOTICED = 90.0
-"""Until a change of what the operator reads but does not watch is noticed: one resync (60 s) and a bit."""
+RESYNC_SECONDS = 90.0
+"""Until the operator notices a change of something that it reads but does not watch: one resync (60 s) and a margin."""
 
-UNDISTURBED = 10.0
-"""The same, while the operator waits for others in vain."""
+UNAFFECTED_SECONDS = 10.0
+"""Until the operator has corrected an owned object while it also waits for unresponsive stores of other servers."""
 
-GONE = 120.0
-"""Until something deleted is gone, pods' grace included."""
+DELETION_SECONDS = 120.0
+"""Until a deleted object is gone, the grace period of pods included."""
 
-ANSWERS = 60.0
-"""Until a Service sends a new connection to a pod that answers."""
+ENDPOINT_SECONDS = 60.0
+"""Until a Service routes a new connection to a pod that answers."""
 
-POLL = 0.2
-"""Between two looks."""
+POLL_INTERVAL_SECONDS = 0.2
+"""Pause between two polls."""

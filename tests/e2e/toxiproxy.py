@@ -1,4 +1,4 @@
-"""A Toxiproxy between servers and their stores: ways that pass, are slow, fall silent or tear."""
+"""A Toxiproxy between servers and their stores: proxies that pass data, delay it, drop it, or reset connections."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,43 +12,45 @@ API, DATABASE, STORE = 8474, 5432, 9000
 
 
 @dataclass(frozen=True)
-class Way:
-    """One port of it; `host` is its name in the cluster."""
+class Proxy:
+    """One proxy of the Toxiproxy. `host` and `port`: its address in the cluster; `api`: URL of the HTTP API."""
 
     api: str
     host: str
     port: int
 
-    def slow(self, milliseconds: int) -> None:
-        """What comes back comes so much later."""
-        self._be("latency", latency=milliseconds)
+    def add_latency(self, milliseconds: int) -> None:
+        """Delay responses (toxic `latency`)."""
+        self._set_toxic("latency", latency=milliseconds)
 
-    def silent(self) -> None:
-        """Connections are taken and stay, and nothing passes: as when a host vanishes, or a firewall forgets."""
-        self._be("timeout", timeout=0)
+    def drop_data(self) -> None:
+        """Accept connections and pass no data (toxic `timeout`), as if a host vanished or a firewall lost its state."""
+        self._set_toxic("timeout", timeout=0)
 
-    def torn(self) -> None:
-        """Every connection is reset as soon as something comes back."""
-        self._be("reset_peer", timeout=0)
+    def reset_connections(self) -> None:
+        """Reset every connection as soon as the store responds (toxic `reset_peer`)."""
+        self._set_toxic("reset_peer", timeout=0)
 
-    def mended(self) -> None:
-        """All passes again; connections that were silent are closed."""
-        for toxic in self._ask("GET", ""):
-            self._ask("DELETE", f"/{toxic['name']}")
+    def remove_toxics(self) -> None:
+        """Pass all data again; closes the connections on which data was dropped."""
+        for toxic in self._request("GET", ""):
+            self._request("DELETE", f"/{toxic['name']}")
 
-    def _be(self, kind: str, **attributes: int) -> None:
-        self.mended()
-        self._ask("POST", "", {"name": kind, "type": kind, "stream": "downstream", "attributes": attributes})
+    def _set_toxic(self, toxic: str, **attributes: int) -> None:
+        self.remove_toxics()
+        self._request(
+            "POST", "", {"name": toxic, "type": toxic, "stream": "downstream", "attributes": attributes}
+        )
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _request(self, method: str, path: str, body: Any = None) -> Any:
         url = f"{self.api}/proxies/to-{self.port}/toxics{path}"
-        answer = requests.request(method, url, json=body, timeout=10)
-        assert answer.ok, answer.text
-        return answer.json() if answer.content else None
+        response = requests.request(method, url, json=body, timeout=10)
+        assert response.ok, response.text
+        return response.json() if response.content else None
 
 
-def start(kube: Kube, database: str, store: str) -> tuple[Way, Way]:
-    """Starts one; gives the ways to the database and to the store, each a `host:port` in the cluster."""
+def start(kube: Kube, database: str, store: str) -> tuple[Proxy, Proxy]:
+    """Start a Toxiproxy; returns its proxies to the database and to the store, given as `host:port` in the cluster."""
     service = start_pod(
         kube,
         "toxiproxy",
@@ -66,4 +68,4 @@ def start(kube: Kube, database: str, store: str) -> tuple[Way, Way]:
         proxy = {"name": f"to-{port}", "listen": f"0.0.0.0:{port}", "upstream": upstream}
         requests.post(f"{api}/proxies", json=proxy, timeout=10).raise_for_status()
     host = f"toxiproxy.{kube.namespace}.svc"
-    return Way(api, host, DATABASE), Way(api, host, STORE)
+    return Proxy(api, host, DATABASE), Proxy(api, host, STORE)

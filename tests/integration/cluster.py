@@ -23,10 +23,10 @@ CONTROLLERS = (
     "serviceaccount-controller",
     "statefulset-controller",
 )
-"""What acts on the objects of an MLflowServer. The others would only take CPU."""
+"""Controllers that act on the objects of an MLflowServer. The others would only use CPU."""
 
-VOLUMES = 40
-"""PersistentVolumes that claims are bound to. Nothing provisions more."""
+VOLUME_COUNT = 40
+"""Number of PersistentVolumes for claims. Nothing provisions more."""
 
 QUERIES_PER_SECOND = 500
 
@@ -38,9 +38,9 @@ class Cluster:
         # Nothing removes the taint that this plugin adds to a new node.
         self.control_plane = ControlPlane(folder, disabled_admission=("TaintNodesByCondition",))
         self.client = self.control_plane.client
-        # Before the garbage collector starts: it looks for new kinds only twice a minute.
+        # Before the garbage collector starts: it discovers new kinds only twice a minute.
         crds.install(self.client)
-        for obj in (kwok.node(), _storage_class(), *map(_volume, range(VOLUMES))):
+        for obj in (kwok.node(), _storage_class(), *map(_volume, range(VOLUME_COUNT))):
             self._create(obj)
         kubeconfig = f"--kubeconfig={self.control_plane.kubeconfig}"
         limits = (f"--kube-api-qps={QUERIES_PER_SECOND}", f"--kube-api-burst={QUERIES_PER_SECOND}")

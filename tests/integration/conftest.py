@@ -17,15 +17,15 @@ from tests.chart.rendering import Values, render
 from tests.integration.cluster import Cluster
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually, external
+from tests.integration.server import Server, eventually, external_spec
 
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
+REQUIRED_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
 
 
 def pytest_configure() -> None:
-    """Ends the run with one sentence if a program is missing."""
+    """End the run with an error message if a program is missing."""
     try:
-        for program in PROGRAMS:
+        for program in REQUIRED_PROGRAMS:
             find(program, "operator")
     except Missing as missing:
         raise pytest.UsageError(str(missing)) from None
@@ -75,7 +75,7 @@ class Operators:
         return operator
 
     def command(self, values: Values | None = None) -> tuple[list[str], Path]:
-        """The arguments of the chart's Deployment, and a kubeconfig with the rights of its service account."""
+        """Return the arguments of the chart's Deployment, and a kubeconfig with a token of its service account."""
         (deployment,) = (obj for obj in render(values) if obj["kind"] == "Deployment")
         pod = deployment["spec"]["template"]["spec"]
         kubeconfig = self.cluster.control_plane.write_kubeconfig(
@@ -84,19 +84,19 @@ class Operators:
         return list(pod["containers"][0]["args"]), kubeconfig
 
     def start_default(self) -> Operator:
-        """The shared operator; started if it does not run."""
+        """Return the shared operator; starts it if it does not run."""
         if self.default is None:
             self.default = self.start()
         return self.default
 
     def stop_all(self) -> None:
-        """Stop every operator that still runs; they give their Lease back."""
+        """Stop every running operator; they release their Lease."""
         self.default = None
         for operator in self.started:
             operator.process.stop()
 
     def kill_all(self) -> None:
-        """End every operator without waiting for it to give its Lease back."""
+        """Kill every operator without waiting for it to release its Lease."""
         for operator in self.started:
             operator.process.kill()
 
@@ -115,20 +115,20 @@ def _operators(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def operator(_operators: Operators) -> Iterator[Operator]:
-    """The shared operator, which leads. After the test it still runs and has logged no error."""
+    """The shared operator, which is the leader. After the test it must still run and have logged no error."""
     running = _operators.start_default()
-    eventually("the operator leads", running.leads)
-    before, logged = len(running.complaints()), len(running.process.lines())
+    eventually("the operator leads", running.is_leader)
+    errors_before, lines_before = len(running.error_messages()), len(running.process.lines())
     yield running
-    # pytest shows this if the test failed.
-    print("Log of the operator:", *running.process.lines()[logged:], sep="\n")
+    # pytest shows this output if the test failed.
+    print("Log of the operator:", *running.process.lines()[lines_before:], sep="\n")
     assert running.process.returncode is None, running.process.tail()
-    assert running.complaints()[before:] == []
+    assert running.error_messages()[errors_before:] == []
 
 
 @pytest.fixture
 def operators(_operators: Operators) -> Iterator[Operators]:
-    """No operator runs: the test starts its own, which are stopped afterwards."""
+    """Starts operators for the test. No other operator runs meanwhile, and all are stopped afterwards."""
     _operators.stop_all()
     yield _operators
     _operators.stop_all()
@@ -136,13 +136,13 @@ def operators(_operators: Operators) -> Iterator[Operators]:
 
 @pytest.fixture
 def namespace(admin: Client) -> Iterator[str]:
-    """A namespace of the test's own, under restricted Pod Security."""
+    """The test's own namespace, with the restricted Pod Security level."""
     yield from _namespace(admin)
 
 
 @pytest.fixture
 def other_namespace(admin: Client) -> Iterator[str]:
-    """A second one."""
+    """A second namespace of the test."""
     yield from _namespace(admin)
 
 
@@ -158,10 +158,10 @@ def _namespace(client: Client) -> Iterator[str]:
 @pytest.fixture
 def spec(admin: Client, namespace: str, postgres: Postgres) -> Object:
     """A spec that becomes Ready in the test's namespace."""
-    return external(admin, namespace, postgres)
+    return external_spec(admin, namespace, postgres)
 
 
 @pytest.fixture
 def server(operator: Operator, admin: Client, namespace: str, spec: Object) -> Server:
     """A server that is Ready."""
-    return Server(admin, namespace).apply(spec).ready()
+    return Server(admin, namespace).apply(spec).wait_ready()

@@ -1,4 +1,4 @@
-"""kwok plays the kubelet of one node: pods are Running and Ready at once, and gone at once when they are deleted."""
+"""kwok simulates the kubelet of one node: pods are Running and Ready at once, and deleted pods are gone at once."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -70,20 +70,20 @@ containerStatuses:
   state: {waiting: {reason: ImagePullBackOff, message: "not found"}}
 {{ end }}
 """
-"""Status of a node and of pods, as kwok's templates."""
+"""Status of a node and of pods, as templates of kwok."""
 
-_ROOM = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"}
+_CAPACITY = {"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"}
 
 
 def start(kubeconfig: Path, folder: Path) -> Process:
-    """Start kwok."""
+    """Start kwok for the simulated node."""
     config = folder / "kwok.yaml"
     argv = [find("kwok"), *arguments(config, kubeconfig, UNAVAILABLE_IMAGES)]
     return Process("kwok", argv, folder / "kwok.log")
 
 
 def arguments(config: Path, kubeconfig: Path, unavailable_images: Collection[str] = ()) -> list[str]:
-    """kwok's command line. Writes its configuration to `config`."""
+    """Return kwok's command-line arguments. Writes its configuration to `config`."""
     config.write_text(yaml.safe_dump_all(_stages(unavailable_images)))
     return [
         f"--config={config}",
@@ -94,7 +94,7 @@ def arguments(config: Path, kubeconfig: Path, unavailable_images: Collection[str
 
 
 def node(name: str = NODE, labels: Mapping[str, str] | None = None) -> Object:
-    """A node with room for everything."""
+    """Return a simulated node with capacity for all pods."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -103,7 +103,7 @@ def node(name: str = NODE, labels: Mapping[str, str] | None = None) -> Object:
             "annotations": {ANNOTATION: "fake"},
             "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})},
         },
-        "status": {"allocatable": _ROOM, "capacity": _ROOM},
+        "status": {"allocatable": _CAPACITY, "capacity": _CAPACITY},
     }
 
 
@@ -115,7 +115,7 @@ def _stages(unavailable_images: Collection[str]) -> list[Object]:
     running = [exists, _expression(ready, "NotIn", "True")]
     stages = [
         _stage("node-ready", "Node", [_expression(ready, "NotIn", "True")], {"statusTemplate": _NODE_READY}),
-        # The Job controller's finalizer would keep the pod until the Job has counted it.
+        # The Job controller's finalizer would keep the pod until the Job controller has counted it.
         _stage(
             "pod-gone",
             "Pod",

@@ -1,4 +1,4 @@
-"""One Postgres on loopback, with databases that MLflow seems to have migrated already."""
+"""A Postgres on loopback, with databases that contain MLflow's schema revision but not its tables."""
 
 import os
 import shutil
@@ -25,9 +25,9 @@ class Postgres:
     """A running Postgres. `stop` must be called at the end."""
 
     def __init__(self) -> None:
-        """Create a cluster of databases in a temporary directory and start it."""
+        """Run initdb in a temporary directory and start Postgres."""
         self.port = free_port()
-        # Postgres refuses to run as root, and the directories of pytest are closed to other users.
+        # Postgres refuses to run as root, and other users cannot access the directories of pytest.
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if self._user is not None:
@@ -45,7 +45,7 @@ class Postgres:
         )
         argv = [server, "-D", str(data), "-p", str(self.port), "-k", "", "-c", "fsync=off"]
         self._process = Process("postgres", argv, self._folder / "postgres.log", user=self._user)
-        self._process.wait_until_ready(self._answers)
+        self._process.wait_until_ready(self._is_ready)
         self._query(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
         self._query(f"CREATE DATABASE {TEMPLATE} OWNER {USER}")
         self.migrate(TEMPLATE)
@@ -57,33 +57,34 @@ class Postgres:
         return name
 
     def migrate(self, database: str) -> None:
-        """Do what a migration Job does as far as the operator sees it: bring an empty database to the revision of the
-        default MLflow version.
+        """Set the schema revision of an empty database to that of the default MLflow version.
+
+        The operator cannot distinguish this from the result of a migration Job.
         """
         self._query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)", database)
         self._query("INSERT INTO alembic_version VALUES (%s)", database, SCHEMA_HEADS[DEFAULT_VERSION])
         self._query(f"ALTER TABLE alembic_version OWNER TO {USER}", database)
 
-    def empty(self, database: str) -> None:
-        """Drop what `migrate` created."""
+    def drop_schema(self, database: str) -> None:
+        """Drop the table that `migrate` created."""
         self._query("DROP TABLE alembic_version", database)
 
     def databases(self) -> set[str]:
-        """Names of all databases."""
+        """Return the names of all databases."""
         return {str(row[0]) for row in self._query("SELECT datname FROM pg_database")}
 
     def roles(self) -> set[str]:
-        """Names of all roles."""
+        """Return the names of all roles."""
         return {str(row[0]) for row in self._query("SELECT rolname FROM pg_roles")}
 
     def stop(self) -> None:
-        """Stop it and remove its data."""
-        # Fast shutdown: open sessions are ended.
+        """Stop Postgres and delete its data."""
+        # SIGINT means fast shutdown: Postgres ends open sessions.
         self._process.send(signal.SIGINT)
         self._process.wait(STOP_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         if not accepts_connections(self.port):
             return False
         try:
@@ -103,7 +104,7 @@ class Postgres:
 def _install(folder: Path) -> Path:
     """Copy the programs of the Python package, because another user may not be able to read the Python environment.
 
-    Returns the folder with the programs. Programs find their libraries relative to themselves.
+    Returns the folder with the programs. They find their libraries by relative paths.
     """
     package = find_spec(_PACKAGE)
     if package is None or package.origin is None:

@@ -1,4 +1,4 @@
-"""One MLflowServer under test, and how tests wait for it."""
+"""An MLflowServer under test, with functions that wait for its conditions."""
 
 import time
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from tests.integration.postgres import PASSWORD, USER, Postgres
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 60.0
-"""Limit for each wait. The operator reacts within a second on an idle machine."""
+"""Default timeout of each wait. The operator reacts within a second on an idle machine."""
 
-POLL_SECONDS = 0.1
+POLL_INTERVAL_SECONDS = 0.1
 DATABASE_SECRET = "postgres"
 
 
 def eventually(what: str, check: Callable[[], T | None], seconds: float = TIMEOUT_SECONDS) -> T:
-    """The first true answer of `check`. AssertionError with `what` if there is none."""
+    """Poll `check` and return its first true result. Raises AssertionError with `what` after the timeout."""
     deadline = time.monotonic() + seconds
     while True:
-        if answer := check():
-            return answer
+        if result := check():
+            return result
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
         self.names = Names(name)
 
     def apply(self, spec: Object | None = None) -> "Server":
-        """Create or replace it; without a spec, with every default."""
+        """Create or replace the MLflowServer, by default with an empty spec."""
         self.client.apply(
             kinds.MLFLOWSERVER,
             {
@@ -52,100 +52,102 @@ class Server:
         )
         return self
 
-    def change(self, **spec: Any) -> None:
-        """Merge patch of the spec; None removes a field."""
+    def patch_spec(self, **spec: Any) -> None:
+        """Apply a merge patch to the spec; None removes a field."""
         self.client.merge(kinds.MLFLOWSERVER, self.namespace, self.name, {"spec": spec})
 
-    def touch(self) -> None:
-        """Change an annotation without a meaning, so that the operator reconciles."""
-        annotations = {"test/touched": str(time.monotonic_ns())}
+    def trigger_reconcile(self) -> None:
+        """Trigger a reconcile by a change of an unused annotation."""
+        annotations = {"test/reconcile-at": str(time.monotonic_ns())}
         self.client.merge(
             kinds.MLFLOWSERVER, self.namespace, self.name, {"metadata": {"annotations": annotations}}
         )
 
-    def stored(self) -> Object:
-        """The resource as it is stored."""
+    def resource(self) -> Object:
+        """Return the MLflowServer as stored."""
         return self.client.need(kinds.MLFLOWSERVER, self.namespace, self.name)
 
     @property
     def status(self) -> Object:
-        """Its status."""
-        found: Object = self.stored().get("status") or {}
-        return found
+        """The MLflowServer's status."""
+        status: Object = self.resource().get("status") or {}
+        return status
 
     def conditions(self) -> dict[str, Object]:
-        """Conditions by type; none while they are about an older generation."""
-        stored = self.stored()
-        status = stored.get("status") or {}
-        if status.get("observedGeneration") != stored["metadata"]["generation"]:
+        """Return the conditions by type; empty if they are of an older generation."""
+        resource = self.resource()
+        status = resource.get("status") or {}
+        if status.get("observedGeneration") != resource["metadata"]["generation"]:
             return {}
         return {condition["type"]: condition for condition in status.get("conditions") or []}
 
-    def until(
-        self, kind: str, status: str = "True", reason: str = "", seconds: float = TIMEOUT_SECONDS
+    def wait_for(
+        self, condition_type: str, status: str = "True", reason: str = "", seconds: float = TIMEOUT_SECONDS
     ) -> Object:
-        """Wait for a condition and return it. The error shows all conditions."""
+        """Wait for a condition and return it. The AssertionError shows all conditions."""
         deadline = time.monotonic() + seconds
         while True:
             conditions = self.conditions()
-            found = conditions.get(kind)
+            found = conditions.get(condition_type)
             if found and found["status"] == status and reason in {"", found["reason"]}:
                 return found
             if time.monotonic() > deadline:
-                seen = "\n".join(
+                last_seen = "\n".join(
                     f"  {c['type']}={c['status']} ({c['reason']}): {c['message']}"
                     for c in conditions.values()
                 )
                 raise AssertionError(
-                    f"{self.name}: {kind}={status} {reason} not within {seconds:g} s:\n{seen}"
+                    f"{self.name}: {condition_type}={status} {reason} not within {seconds:g} s:\n{last_seen}"
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_INTERVAL_SECONDS)
 
-    def ready(self) -> "Server":
-        """Wait until it is Ready."""
-        self.until("Ready")
+    def wait_ready(self) -> "Server":
+        """Wait until the server is Ready."""
+        self.wait_for("Ready")
         return self
 
-    def stores_run(self) -> "Server":
-        """Wait until the pods of both embedded stores run. Nothing answers in them, so the server is not Ready."""
+    def wait_stores_running(self) -> "Server":
+        """Wait until the pods of both embedded stores are ready. The pods are simulated, so the server is not Ready."""
         for name in (self.names.postgres, self.names.artifact_store):
-            eventually(f"{name} runs", partial(self.runs, name))
+            eventually(f"{name} runs", partial(self.has_ready_pod, name))
         return self
 
-    def runs(self, stateful_set: str) -> bool:
+    def has_ready_pod(self, stateful_set: str) -> bool:
         """Whether a StatefulSet has a ready pod."""
         found = self.get(kinds.STATEFULSET, stateful_set) or {}
         return bool((found.get("status") or {}).get("readyReplicas"))
 
     def get(self, kind: Kind, name: str) -> Object | None:
-        """An object of the namespace, or None."""
+        """Return an object of the namespace, or None."""
         return self.client.get(kind, self.namespace, name)
 
-    def need(self, kind: Kind, name: str) -> Object:
-        """An object of the namespace that must exist."""
+    def require(self, kind: Kind, name: str) -> Object:
+        """Return an object of the namespace. It must exist."""
         return self.client.need(kind, self.namespace, name)
 
     def objects(self, kind: Kind) -> list[Object]:
-        """All objects of a kind in the namespace."""
+        """Return all objects of a kind in the namespace."""
         return self.client.list(kind, self.namespace)
 
     def merge(self, kind: Kind, name: str, change: Object) -> None:
-        """Merge patch of an object, as another client."""
+        """Apply a merge patch to an object, as a client that is not the operator."""
         self.client.merge(kind, self.namespace, name, change)
 
     def delete(self, propagation: str = "Background") -> None:
-        """Delete the resource and do not wait."""
+        """Delete the MLflowServer without waiting."""
         self.client.delete(kinds.MLFLOWSERVER, self.namespace, self.name, propagation)
 
     def events(self, reason: str = "") -> list[Object]:
-        """Events about it, or those with this reason."""
+        """Return the Events about the MLflowServer, by default with any reason."""
         found = [event for event in self.objects(kinds.EVENT) if event["involvedObject"]["name"] == self.name]
         return [event for event in found if reason in {"", event["reason"]}]
 
 
-def external(client: Client, namespace: str, postgres: Postgres, **spec: Any) -> Object:
-    """A spec that becomes Ready here: a new database of the running Postgres, and a bucket that the operator has no
-    key for and so does not check. Creates the Secret with the database's credentials.
+def external_spec(client: Client, namespace: str, postgres: Postgres, **spec: Any) -> Object:
+    """Return a spec that becomes Ready in this cluster. Creates the Secret with the database's credentials.
+
+    The spec has a new database of the running Postgres, and a bucket that the operator does not check because it has
+    no key for it.
     """
     client.apply(kinds.SECRET, database_secret(namespace))
     database = {
@@ -165,7 +167,7 @@ def external(client: Client, namespace: str, postgres: Postgres, **spec: Any) ->
 
 
 def database_secret(namespace: str, password: str = PASSWORD) -> Object:
-    """The Secret with the credentials of the external database."""
+    """Return the Secret with the credentials of the external database."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -1,4 +1,4 @@
-"""What a deleted MLflowServer leaves, and what goes with it."""
+"""Deletion of MLflowServers: which objects and data are deleted, and which are retained."""
 
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
@@ -7,136 +7,151 @@ from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
 from tests.integration.server import Server, eventually
 
-OWNED = (kinds.DEPLOYMENT, kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.JOB, kinds.POD, kinds.PDB)
+OWNED_KINDS = (
+    kinds.DEPLOYMENT,
+    kinds.STATEFULSET,
+    kinds.SERVICE,
+    kinds.CONFIGMAP,
+    kinds.JOB,
+    kinds.POD,
+    kinds.PDB,
+)
 
 
-def data(server: Server) -> dict[str, str]:
-    """Volumes and generated Secrets of a server with embedded stores, with their uids."""
+def data_uids(server: Server) -> dict[str, str]:
+    """Return the uids of the volume claims and generated Secrets of a server with embedded stores, by name."""
     names = server.names
     found = [*server.objects(kinds.PVC), *server.objects(kinds.SECRET)]
-    wanted = {names.postgres_data, names.artifact_store_data, names.database_secret, names.artifacts_secret}
+    names_with_data = {
+        names.postgres_data,
+        names.artifact_store_data,
+        names.database_secret,
+        names.artifacts_secret,
+    }
     return {
-        obj["metadata"]["name"]: obj["metadata"]["uid"] for obj in found if obj["metadata"]["name"] in wanted
+        obj["metadata"]["name"]: obj["metadata"]["uid"]
+        for obj in found
+        if obj["metadata"]["name"] in names_with_data
     }
 
 
-def left(server: Server) -> set[str]:
-    """Everything in the namespace that was created for the server, as Kind/name."""
+def remaining_objects(server: Server) -> set[str]:
+    """Return the remaining objects that the operator created for the server, as Kind/name."""
     return {
         f"{kind.kind}/{obj['metadata']['name']}"
-        for kind in (*OWNED, kinds.SECRET, kinds.PVC)
+        for kind in (*OWNED_KINDS, kinds.SECRET, kinds.PVC)
         for obj in server.objects(kind)
         if labels.SERVER in (obj["metadata"].get("labels") or {})
     }
 
 
 def is_gone(server: Server) -> bool:
-    """Whether the resource is gone."""
+    """Whether the MLflowServer is gone."""
     return server.get(kinds.MLFLOWSERVER, server.name) is None
 
 
 def finalizers(server: Server) -> list[str]:
-    """Finalizers of the resource."""
-    found: list[str] = server.stored()["metadata"].get("finalizers") or []
+    """Return the finalizers of the MLflowServer."""
+    found: list[str] = server.resource()["metadata"].get("finalizers") or []
     return found
 
 
-def test_retained_data_outlives_the_server_and_is_taken_back(
-    operator: Operator, admin: Client, namespace: str
-) -> None:
-    """The default. Volumes and generated Secrets stay, one Event names them, and a new server uses them."""
-    server = Server(admin, namespace).apply().stores_run()
+def test_retained_data_is_adopted_by_a_new_server(operator: Operator, admin: Client, namespace: str) -> None:
+    """The default: volume claims and generated Secrets stay, one Event names them, and a new server uses them."""
+    server = Server(admin, namespace).apply().wait_stores_running()
     assert finalizers(server) == []
-    before = data(server)
+    before = data_uids(server)
     assert len(before) == 4
     server.delete()
-    kept = {f"Secret/{server.names.database_secret}", f"Secret/{server.names.artifacts_secret}"}
-    kept |= {f"PersistentVolumeClaim/{server.names.postgres_data}"}
-    kept |= {f"PersistentVolumeClaim/{server.names.artifact_store_data}"}
-    eventually("only the data is left", lambda: left(server) == kept)
-    eventually("it is told what was kept", lambda: server.events("DataKept"))
+    expected = {f"Secret/{server.names.database_secret}", f"Secret/{server.names.artifacts_secret}"}
+    expected |= {f"PersistentVolumeClaim/{server.names.postgres_data}"}
+    expected |= {f"PersistentVolumeClaim/{server.names.artifact_store_data}"}
+    eventually("only the data is left", lambda: remaining_objects(server) == expected)
+    eventually("an Event names the retained data", lambda: server.events("DataKept"))
     (event,) = server.events("DataKept")
     assert all(f'"{name}"' in event["message"] for name in before)
 
-    server.apply().stores_run()
-    assert data(server) == before
+    server.apply().wait_stores_running()
+    assert data_uids(server) == before
 
 
-def test_deleted_data_goes_with_the_server(operator: Operator, admin: Client, namespace: str) -> None:
-    """`deletionPolicy: Delete`: a finalizer holds the resource until pods, Secrets and volumes are gone."""
-    server = Server(admin, namespace).apply({"deletionPolicy": "Delete"}).stores_run()
-    assert finalizers(server) == [labels.FINALIZER]
-    assert len(data(server)) == 4
-    server.delete()
-    eventually("the server is gone", lambda: is_gone(server))
-    assert data(server) == {}
-    eventually("everything is gone", lambda: left(server) == set())
-    (event,) = server.events("DataDeleted")
-    assert "its data and passwords with it" in event["message"]
-
-
-def test_deletion_policy_can_be_changed_until_the_end(
+def test_delete_policy_deletes_data_with_the_server(
     operator: Operator, admin: Client, namespace: str
 ) -> None:
-    """The finalizer follows the spec; what counts is the policy at the time of the deletion."""
-    server = Server(admin, namespace).apply({"deletionPolicy": "Delete"}).stores_run()
-    server.change(deletionPolicy="Retain")
+    """With `deletionPolicy: Delete`, a finalizer keeps the resource until pods, Secrets and volume claims are gone."""
+    server = Server(admin, namespace).apply({"deletionPolicy": "Delete"}).wait_stores_running()
+    assert finalizers(server) == [labels.FINALIZER]
+    assert len(data_uids(server)) == 4
+    server.delete()
+    eventually("the server is gone", lambda: is_gone(server))
+    assert data_uids(server) == {}
+    eventually("everything is gone", lambda: remaining_objects(server) == set())
+    (event,) = server.events("DataDeleted")
+    assert "its data and its passwords" in event["message"]
+
+
+def test_deletion_policy_can_be_changed_until_deletion(
+    operator: Operator, admin: Client, namespace: str
+) -> None:
+    """The finalizer follows the spec. The policy at the time of the deletion decides."""
+    server = Server(admin, namespace).apply({"deletionPolicy": "Delete"}).wait_stores_running()
+    server.patch_spec(deletionPolicy="Retain")
     eventually("the finalizer is removed", lambda: finalizers(server) == [])
-    server.change(deletionPolicy="Delete")
+    server.patch_spec(deletionPolicy="Delete")
     eventually("the finalizer is added", lambda: finalizers(server) == [labels.FINALIZER])
-    server.change(deletionPolicy="Retain")
+    server.patch_spec(deletionPolicy="Retain")
     eventually("the finalizer is removed", lambda: finalizers(server) == [])
-    before = data(server)
+    before = data_uids(server)
     server.delete()
     eventually("the server is gone", lambda: is_gone(server))
     eventually("the pods are gone", lambda: not server.objects(kinds.POD))
-    assert data(server) == before
+    assert data_uids(server) == before
 
 
 def test_external_database_is_never_deleted(
     operator: Operator, admin: Client, namespace: str, spec: Object, postgres: Postgres
 ) -> None:
-    """What the operator did not create stays, and the Event names it."""
-    server = Server(admin, namespace).apply({**spec, "deletionPolicy": "Delete"}).ready()
+    """The operator does not delete what it did not create, and the Event names it."""
+    server = Server(admin, namespace).apply({**spec, "deletionPolicy": "Delete"}).wait_ready()
     server.delete()
     eventually("the server is gone", lambda: is_gone(server))
     assert spec["database"]["external"]["databaseName"] in postgres.databases()
     (event,) = server.events("DataDeleted")
-    assert "the database of its spec" in event["message"]
+    assert "the database in spec.database" in event["message"]
     assert "s3://models" in event["message"]
 
 
-def test_provisioned_database_goes_with_the_server_once_it_is_reachable(
+def test_deletion_waits_until_provisioned_database_can_be_deleted(
     operator: Operator, admin: Client, namespace: str, postgres: Postgres
 ) -> None:
-    """While the administrator's Secret is missing, the status says what blocks the deletion and how to end it."""
+    """While the administrator's Secret is missing, the status names what blocks the deletion and how to unblock it."""
     before = postgres.databases(), postgres.roles()
-    admin.apply(kinds.SECRET, _administrator(namespace))
-    server = _with_database(Server(admin, namespace).apply(_provisioned(postgres)))
+    admin.apply(kinds.SECRET, _admin_secret(namespace))
+    server = _wait_for_database(Server(admin, namespace).apply(_provisioned_spec(postgres)))
     assert len(postgres.databases()) == len(before[0]) + 1
 
     admin.delete(kinds.SECRET, namespace, "administrator")
     server.delete()
-    blocked = server.until("Ready", "False", "DeletionBlocked")
+    blocked = server.wait_for("Ready", "False", "DeletionBlocked")
     assert '"administrator"' in blocked["message"]
     assert labels.SKIP_DATA_DELETION in blocked["message"]
     assert not is_gone(server)
 
-    admin.apply(kinds.SECRET, _administrator(namespace))
+    admin.apply(kinds.SECRET, _admin_secret(namespace))
     eventually("the server is gone", lambda: is_gone(server))
     assert (postgres.databases(), postgres.roles()) == before
 
 
-def test_blocked_deletion_ends_at_the_owner_s_word(
+def test_skip_data_deletion_annotation_unblocks_deletion(
     operator: Operator, admin: Client, namespace: str, postgres: Postgres
 ) -> None:
-    """The annotation that the status names releases the resource; the data stays."""
-    admin.apply(kinds.SECRET, _administrator(namespace))
-    server = _with_database(Server(admin, namespace).apply(_provisioned(postgres)))
+    """The annotation that the status names removes the finalizer; the data stays."""
+    admin.apply(kinds.SECRET, _admin_secret(namespace))
+    server = _wait_for_database(Server(admin, namespace).apply(_provisioned_spec(postgres)))
     databases = postgres.databases()
     admin.delete(kinds.SECRET, namespace, "administrator")
     server.delete()
-    server.until("Ready", "False", "DeletionBlocked")
+    server.wait_for("Ready", "False", "DeletionBlocked")
     server.merge(
         kinds.MLFLOWSERVER, server.name, {"metadata": {"annotations": {labels.SKIP_DATA_DELETION: "true"}}}
     )
@@ -144,26 +159,26 @@ def test_blocked_deletion_ends_at_the_owner_s_word(
     assert postgres.databases() == databases
 
 
-def test_namespace_goes_with_the_servers_in_it(operator: Operator, admin: Client, namespace: str) -> None:
-    """No finalizer keeps a namespace that is being deleted, with either policy.
+def test_namespace_deletion_deletes_its_servers(operator: Operator, admin: Client, namespace: str) -> None:
+    """With both policies, no finalizer blocks the deletion of a namespace.
 
-    The servers are suspended: the namespace controller would wait for the grace period of their pods.
+    The servers are suspended, because the namespace controller would wait for the grace period of their pods.
     """
-    for name, policy in (("stays", "Retain"), ("goes", "Delete")):
+    for name, policy in (("retain", "Retain"), ("delete", "Delete")):
         server = Server(admin, namespace, name).apply({"deletionPolicy": policy, "suspend": True})
-        server.until("Ready", "False", "Suspended")
+        server.wait_for("Ready", "False", "Suspended")
         assert finalizers(server) == ([labels.FINALIZER] if policy == "Delete" else [])
         assert server.get(kinds.SECRET, server.names.database_secret)
     admin.delete(kinds.NAMESPACE, None, namespace)
     eventually("the namespace is gone", lambda: admin.get(kinds.NAMESPACE, None, namespace) is None)
 
 
-def _with_database(server: Server) -> Server:
-    server.until("DatabaseReady")
+def _wait_for_database(server: Server) -> Server:
+    server.wait_for("DatabaseReady")
     return server
 
 
-def _provisioned(postgres: Postgres) -> Object:
+def _provisioned_spec(postgres: Postgres) -> Object:
     provision = {
         "host": "127.0.0.1",
         "port": postgres.port,
@@ -178,7 +193,7 @@ def _provisioned(postgres: Postgres) -> Object:
     }
 
 
-def _administrator(namespace: str) -> Object:
+def _admin_secret(namespace: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -1,4 +1,4 @@
-"""Owned objects that other clients change or delete are restored. Objects of others are left alone."""
+"""Drift: owned objects that other clients change or delete are restored. Unmanaged objects are not changed."""
 
 from collections.abc import Callable
 
@@ -13,29 +13,29 @@ from tests.integration.server import Server, eventually
 
 
 def container(deployment: Object) -> Object:
-    """The server's container in its Deployment."""
-    found: Object = deployment["spec"]["template"]["spec"]["containers"][0]
-    return found
+    """Return the server's container in its Deployment."""
+    first: Object = deployment["spec"]["template"]["spec"]["containers"][0]
+    return first
 
 
-def variables(deployment: Object) -> dict[str, str]:
-    """Environment of the server's container."""
+def environment(deployment: Object) -> dict[str, str]:
+    """Return the environment variables of the server's container."""
     return {entry["name"]: str(entry.get("value")) for entry in container(deployment)["env"]}
 
 
-def restored(server: Server, kind: Kind, name: str, right: Callable[[Object], bool]) -> None:
-    """Wait until the object exists, is not being deleted, and is right."""
+def wait_restored(server: Server, kind: Kind, name: str, is_expected: Callable[[Object], bool]) -> None:
+    """Wait until the object exists, is not being deleted, and is as expected."""
 
     def check() -> bool:
         found = server.get(kind, name)
-        return found is not None and not found["metadata"].get("deletionTimestamp") and right(found)
+        return found is not None and not found["metadata"].get("deletionTimestamp") and is_expected(found)
 
     eventually(f"{kind.kind} {name} is restored", check)
 
 
 def set_variable(server: Server, name: str, value: str) -> None:
     """Set an environment variable of the Deployment, as `kubectl set env` does."""
-    deployment = server.need(kinds.DEPLOYMENT, server.names.deployment)
+    deployment = server.require(kinds.DEPLOYMENT, server.names.deployment)
     containers = [{"name": container(deployment)["name"], "env": [{"name": name, "value": value}]}]
     server.client.request(
         "PATCH",
@@ -46,61 +46,63 @@ def set_variable(server: Server, name: str, value: str) -> None:
 
 
 @pytest.fixture
-def embedded(operator: Operator, admin: Client, namespace: str) -> Server:
-    """A server whose embedded stores run. It does not become Ready: nothing answers in their pods."""
-    return Server(admin, namespace).apply().stores_run()
+def embedded_server(operator: Operator, admin: Client, namespace: str) -> Server:
+    """A server whose embedded stores have ready pods. It does not become Ready, because the pods are simulated."""
+    return Server(admin, namespace).apply().wait_stores_running()
 
 
 def test_changed_objects_are_restored(server: Server) -> None:
-    """A field that the operator sets, in each kind that people edit."""
+    """Changes a field that the operator sets, in each kind that users edit."""
     names = server.names
     set_variable(server, "MLFLOW_WORKERS", "7")
-    restored(server, kinds.DEPLOYMENT, names.deployment, lambda d: variables(d)["MLFLOW_WORKERS"] == "1")
+    wait_restored(
+        server, kinds.DEPLOYMENT, names.deployment, lambda d: environment(d)["MLFLOW_WORKERS"] == "1"
+    )
     server.merge(kinds.DEPLOYMENT, names.deployment, {"spec": {"replicas": 0}})
-    restored(server, kinds.DEPLOYMENT, names.deployment, lambda d: d["spec"]["replicas"] == 1)
+    wait_restored(server, kinds.DEPLOYMENT, names.deployment, lambda d: d["spec"]["replicas"] == 1)
     selector = {"mlflow-operator.dev/server": "another"}
     server.merge(kinds.SERVICE, names.service, {"spec": {"selector": selector}})
-    restored(
+    wait_restored(
         server,
         kinds.SERVICE,
         names.service,
         lambda s: s["spec"]["selector"]["mlflow-operator.dev/server"] == server.name,
     )
     server.merge(kinds.CONFIGMAP, names.client, {"data": {"MLFLOW_TRACKING_URI": "http://other"}})
-    restored(
+    wait_restored(
         server,
         kinds.CONFIGMAP,
         names.client,
         lambda c: c["data"]["MLFLOW_TRACKING_URI"] == server.status["url"],
     )
-    server.ready()
+    server.wait_ready()
 
 
-def test_changed_embedded_store_is_restored(embedded: Server) -> None:
-    """A StatefulSet scaled to 0 would take the database away."""
-    for name in (embedded.names.postgres, embedded.names.artifact_store):
-        embedded.merge(kinds.STATEFULSET, name, {"spec": {"replicas": 0}})
-        restored(embedded, kinds.STATEFULSET, name, lambda s: s["spec"]["replicas"] == 1)
+def test_changed_embedded_store_is_restored(embedded_server: Server) -> None:
+    """Without its StatefulSet's replica, the server would have no database."""
+    for name in (embedded_server.names.postgres, embedded_server.names.artifact_store):
+        embedded_server.merge(kinds.STATEFULSET, name, {"spec": {"replicas": 0}})
+        wait_restored(embedded_server, kinds.STATEFULSET, name, lambda s: s["spec"]["replicas"] == 1)
 
 
 def test_added_environment_variable_is_removed(server: Server) -> None:
-    """Server-side apply alone would keep an entry that the operator never set."""
+    """Server-side apply alone would keep a list item that the operator never set."""
     name = server.names.deployment
     set_variable(server, "ADDED", "1")
-    restored(server, kinds.DEPLOYMENT, name, lambda d: "ADDED" not in variables(d))
-    server.ready()
+    wait_restored(server, kinds.DEPLOYMENT, name, lambda d: "ADDED" not in environment(d))
+    server.wait_ready()
 
 
 def test_removed_label_is_restored(server: Server) -> None:
-    """At once: the ownerReference names the server."""
+    """At once, without a resync, because the owner reference names the server."""
     name = server.names.client
-    labels = server.need(kinds.CONFIGMAP, name)["metadata"]["labels"]
+    labels = server.require(kinds.CONFIGMAP, name)["metadata"]["labels"]
     server.merge(kinds.CONFIGMAP, name, {"metadata": {"labels": {"mlflow-operator.dev/server": None}}})
-    restored(server, kinds.CONFIGMAP, name, lambda c: c["metadata"]["labels"] == labels)
+    wait_restored(server, kinds.CONFIGMAP, name, lambda c: c["metadata"]["labels"] == labels)
 
 
 @pytest.mark.parametrize(
-    ("kind", "of"),
+    ("kind", "attribute"),
     [
         (kinds.SERVICE, "service"),
         (kinds.CONFIGMAP, "client"),
@@ -110,34 +112,34 @@ def test_removed_label_is_restored(server: Server) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.kind,
 )
-def test_deleted_object_is_recreated(server: Server, kind: Kind, of: str) -> None:
-    """With another uid, and the server becomes Ready again."""
-    _is_recreated(server, kind, getattr(server.names, of))
-    server.ready()
+def test_deleted_object_is_recreated(server: Server, kind: Kind, attribute: str) -> None:
+    """The new object has another uid, and the server becomes Ready again."""
+    _check_recreation(server, kind, getattr(server.names, attribute))
+    server.wait_ready()
 
 
-@pytest.mark.parametrize("of", ["artifact_store", "postgres"])
-def test_deleted_embedded_store_is_recreated_on_its_volume(embedded: Server, of: str) -> None:
-    """Volume and credentials outlive the StatefulSet that uses them."""
+@pytest.mark.parametrize("attribute", ["artifact_store", "postgres"])
+def test_deleted_embedded_store_is_recreated_on_its_volume(embedded_server: Server, attribute: str) -> None:
+    """Volume claims and credentials outlive the StatefulSet."""
 
     def data() -> dict[str, str]:
-        found = [*embedded.objects(kinds.PVC), *embedded.objects(kinds.SECRET)]
+        found = [*embedded_server.objects(kinds.PVC), *embedded_server.objects(kinds.SECRET)]
         return {obj["metadata"]["name"]: obj["metadata"]["uid"] for obj in found}
 
     before = data()
     assert len(before) >= 4
-    _is_recreated(embedded, kinds.STATEFULSET, getattr(embedded.names, of))
-    embedded.stores_run()
+    _check_recreation(embedded_server, kinds.STATEFULSET, getattr(embedded_server.names, attribute))
+    embedded_server.wait_stores_running()
     assert data() == before
 
 
-def _is_recreated(server: Server, kind: Kind, name: str) -> None:
-    old = server.need(kind, name)["metadata"]["uid"]
+def _check_recreation(server: Server, kind: Kind, name: str) -> None:
+    old = server.require(kind, name)["metadata"]["uid"]
     server.client.delete(kind, server.namespace, name)
-    restored(server, kind, name, lambda found: found["metadata"]["uid"] != old)
+    wait_restored(server, kind, name, lambda found: found["metadata"]["uid"] != old)
 
 
-FOREIGN: dict[Kind, Callable[[str], Object]] = {
+UNMANAGED_OBJECTS: dict[Kind, Callable[[str], Object]] = {
     kinds.SERVICE: lambda name: {
         "apiVersion": "v1",
         "kind": "Service",
@@ -164,25 +166,25 @@ FOREIGN: dict[Kind, Callable[[str], Object]] = {
         },
     },
 }
-"""Objects that somebody else created under a name that the operator needs."""
+"""Objects that another client created with a name that the operator needs."""
 
 
-@pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.kind)
-def test_foreign_object_of_the_same_name_is_left_alone(
+@pytest.mark.parametrize("kind", UNMANAGED_OBJECTS, ids=lambda kind: kind.kind)
+def test_unmanaged_object_with_the_same_name_is_not_changed(
     operator: Operator, admin: Client, namespace: str, spec: Object, kind: Kind
 ) -> None:
-    """Not a byte of it changes, the status names it, and the server becomes Ready once it is deleted."""
+    """The status names the object, and the server becomes Ready once it is deleted."""
     server = Server(admin, namespace)
     names = {kinds.SERVICE: server.names.service, kinds.CONFIGMAP: server.names.client}
     name = names.get(kind, server.names.deployment)
-    foreign = FOREIGN[kind](name)
+    foreign = UNMANAGED_OBJECTS[kind](name)
     foreign["metadata"]["namespace"] = namespace
     before = admin.create(kind, foreign)
     server.apply(spec)
-    condition = server.until("Ready", "False", "NameConflict")
+    condition = server.wait_for("Ready", "False", "NameConflict")
     assert kind.kind in condition["message"]
     assert name in condition["message"]
-    after = server.need(kind, name)
+    after = server.require(kind, name)
     for obj in (before, after):
         # The Deployment controller writes its status and its revision.
         obj.pop("status", None)
@@ -191,14 +193,14 @@ def test_foreign_object_of_the_same_name_is_left_alone(
     assert after == before
 
     admin.delete(kind, namespace, name)
-    server.touch()
-    server.ready()
+    server.trigger_reconcile()
+    server.wait_ready()
 
 
-def test_repeated_conflict_is_reported_and_then_left_alone(
+def test_repeated_apply_conflict_is_reported_and_backed_off(
     server: Server, operator: Operator, admin: Client
 ) -> None:
-    """Another controller undoes every repair: the status names it, and the operator stops writing for a while."""
+    """If another client reverts every repair, the status names it, and the operator pauses its writes."""
     name = server.names.deployment
     change = {
         "apiVersion": "apps/v1",
@@ -215,10 +217,10 @@ def test_repeated_conflict_is_reported_and_then_left_alone(
     condition = eventually("the conflict is reported", conflict)
     assert "autoscaler" in condition["message"]
     assert "spec.replicas" in condition["message"]
-    left = server.need(kinds.DEPLOYMENT, name)
-    assert left["spec"]["replicas"] == 3
+    deployment = server.require(kinds.DEPLOYMENT, name)
+    assert deployment["spec"]["replicas"] == 3
 
-    # A different desired state is worth another try.
-    server.change(workers=2)
-    restored(server, kinds.DEPLOYMENT, name, lambda d: d["spec"]["replicas"] == 1)
-    server.ready()
+    # The operator tries again when the desired state changes.
+    server.patch_spec(workers=2)
+    wait_restored(server, kinds.DEPLOYMENT, name, lambda d: d["spec"]["replicas"] == 1)
+    server.wait_ready()

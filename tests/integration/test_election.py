@@ -1,4 +1,4 @@
-"""Leader election between operators: one works, another takes over when it ends, is killed or hangs."""
+"""Leader election: one operator works, and a standby takes over when the leader exits, is killed or hangs."""
 
 import signal
 
@@ -13,69 +13,69 @@ from tests.integration.server import Server, eventually
 EXIT_SECONDS = 30.0
 
 
-def restores(server: Server, operator: Operator) -> None:
-    """The operator is at work: a deleted object is created again, and its log says so."""
+def check_operator_works(server: Server, operator: Operator) -> None:
+    """Check that the operator recreates a deleted object and logs that."""
     name = server.names.client
-    old = server.need(kinds.CONFIGMAP, name)["metadata"]["uid"]
+    old = server.require(kinds.CONFIGMAP, name)["metadata"]["uid"]
     server.client.delete(kinds.CONFIGMAP, server.namespace, name)
 
     def created() -> bool:
         found = server.get(kinds.CONFIGMAP, name)
         return found is not None and found["metadata"]["uid"] != old
 
-    eventually("the ConfigMap is created again", created)
-    # The object can be read before the operator gets the answer to its request and logs it.
+    eventually("the ConfigMap is recreated", created)
+    # The object can be read before the operator receives the response to its request and logs it.
     line = f"created ConfigMap {server.namespace}/{name}"
     eventually("the operator logs what it created", lambda: line in operator.messages())
 
 
-def holder(admin: Client) -> str:
-    """Who holds the Lease; empty if it was given back."""
+def holder_identity(admin: Client) -> str:
+    """Return the identity of the Lease's holder; empty if the Lease was released."""
     return str(admin.need(kinds.LEASE, NAMESPACE, RELEASE)["spec"].get("holderIdentity") or "")
 
 
 def test_standby_takes_over_after_sigterm_and_after_sigkill(
     operators: Operators, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """After SIGTERM the leader gives its Lease back and exits with 0; after SIGKILL the Lease runs out."""
+    """After SIGTERM the leader releases its Lease and exits with 0; after SIGKILL the Lease expires."""
     first = operators.start()
-    eventually("the first operator leads", first.leads)
+    eventually("the first operator leads", first.is_leader)
     second = operators.start()
-    server = Server(admin, namespace).apply(spec).ready()
-    restores(server, first)
-    eventually("the second stands by", lambda: any("stands by" in line for line in second.messages()))
-    assert not second.leads()
+    server = Server(admin, namespace).apply(spec).wait_ready()
+    check_operator_works(server, first)
+    eventually("the second stands by", lambda: any("standing by" in line for line in second.messages()))
+    assert not second.is_leader()
     assert not any("created" in line for line in second.messages())
 
     first.process.send(signal.SIGTERM)
     assert first.process.wait(EXIT_SECONDS) == 0
-    assert "gave the lease back" in first.messages()
-    eventually("the second operator leads", second.leads)
-    restores(server, second)
+    assert "released the lease" in first.messages()
+    eventually("the second operator leads", second.is_leader)
+    check_operator_works(server, second)
     third = operators.start()
 
-    dead = holder(admin)
+    killed_identity = holder_identity(admin)
     second.process.kill()
-    assert holder(admin) == dead
-    eventually("the third operator leads", third.leads)
-    assert holder(admin) != dead
-    restores(server, third)
-    assert first.complaints() == second.complaints() == third.complaints() == []
+    assert holder_identity(admin) == killed_identity
+    eventually("the third operator leads", third.is_leader)
+    assert holder_identity(admin) != killed_identity
+    check_operator_works(server, third)
+    assert first.error_messages() == second.error_messages() == third.error_messages() == []
 
 
-def test_leader_that_hung_ends_when_another_leads(
+def test_leader_that_hung_exits_after_another_leads(
     operators: Operators, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """Two never work at the same time: a process that comes back after its Lease ran out exits at once."""
+    """Two operators never work in parallel: a process that resumes after its Lease expired exits at once."""
     first = operators.start()
-    eventually("the first operator leads", first.leads)
+    eventually("the first operator leads", first.is_leader)
     second = operators.start()
-    server = Server(admin, namespace).apply(spec).ready()
+    server = Server(admin, namespace).apply(spec).wait_ready()
 
     first.process.send(signal.SIGSTOP)
-    eventually("the second operator leads", second.leads)
-    taken = holder(admin)
+    eventually("the second operator leads", second.is_leader)
+    second_identity = holder_identity(admin)
     first.process.send(signal.SIGCONT)
     assert first.process.wait(EXIT_SECONDS) == 1
-    assert holder(admin) == taken
-    restores(server, second)
+    assert holder_identity(admin) == second_identity
+    check_operator_works(server, second)

@@ -1,4 +1,4 @@
-"""At rest the operator writes nothing, however often it reconciles."""
+"""Without changes the operator writes nothing, however often it reconciles."""
 
 import json
 from functools import partial
@@ -13,29 +13,31 @@ from tests.integration.conftest import Operators
 from tests.integration.operator import Operator
 from tests.integration.server import Server, eventually
 
-RECONCILES = 4
+RECONCILE_COUNT = 4
 
 
 @pytest.fixture
-def own_operator(operators: Operators, namespace: str) -> Operator:
-    """An operator that reconciles the servers of the test's namespace only, so that its metrics are about them."""
+def namespaced_operator(operators: Operators, namespace: str) -> Operator:
+    """An operator that only reconciles servers in the test's namespace, so that its metrics are only about them."""
     running = operators.start({"watchNamespaces": [namespace]})
-    eventually("the operator leads", running.leads)
+    eventually("the operator leads", running.is_leader)
     return running
 
 
-def reconciles(operator: Operator) -> float:
-    """Number of reconciles so far, whatever their result."""
-    found = operator.metrics()
-    return sum(value for name, value in found.items() if name.startswith("mlflow_operator_reconciles_total"))
+def reconcile_count(operator: Operator) -> float:
+    """Return the number of reconciles so far, with any result."""
+    metrics = operator.metrics()
+    return sum(
+        value for name, value in metrics.items() if name.startswith("mlflow_operator_reconciles_total")
+    )
 
 
 def _has_reconciled(operator: Operator, times: float) -> bool:
-    return reconciles(operator) >= times
+    return reconcile_count(operator) >= times
 
 
-def writes(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
-    """Writes of the operator in a namespace, as the API server's audit log has them: verb and address."""
+def operator_writes(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
+    """Return the operator's writes in a namespace from the API server's audit log: verb and URI."""
     lines = cluster.control_plane.audit_log.read_text().splitlines()
     entries: list[Object] = [json.loads(line) for line in lines if f"/namespaces/{namespace}/" in line]
     return [
@@ -45,16 +47,16 @@ def writes(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
     ]
 
 
-def reconcile_again(server: Server, operator: Operator, times: int = RECONCILES) -> None:
-    """Have the operator reconcile: each change of an annotation is noticed, and changes nothing that it sets."""
+def reconcile_again(server: Server, operator: Operator, times: int = RECONCILE_COUNT) -> None:
+    """Trigger reconciles by changes of an annotation that the operator does not use."""
     for _ in range(times):
-        enough = reconciles(operator) + 1
-        server.touch()
-        eventually("the server is reconciled", partial(_has_reconciled, operator, enough))
+        expected_count = reconcile_count(operator) + 1
+        server.trigger_reconcile()
+        eventually("the server is reconciled", partial(_has_reconciled, operator, expected_count))
 
 
-def versions(server: Server) -> dict[tuple[str, str], str]:
-    """The resourceVersion of every object of the namespace, but for the one that the test itself changes."""
+def resource_versions(server: Server) -> dict[tuple[str, str], str]:
+    """Return the resourceVersions of all objects in the namespace except the MLflowServer, which the test changes."""
     owned = (
         *(kinds.DEPLOYMENT, kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.SECRET),
         *(kinds.PVC, kinds.JOB, kinds.CRONJOB, kinds.PDB, kinds.EVENT),
@@ -66,39 +68,43 @@ def versions(server: Server) -> dict[tuple[str, str], str]:
     }
 
 
-def test_ready_server_is_not_written(
-    own_operator: Operator, cluster: Cluster, admin: Client, namespace: str, spec: Object
+def test_ready_server_causes_no_writes(
+    namespaced_operator: Operator, cluster: Cluster, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """No object, no status and no Event, by the API server's own record and by the operator's metrics."""
+    """No write of an object, status or Event, according to the audit log and the operator's metrics."""
     server = Server(admin, namespace)
     server.apply({**spec, "replicas": 2, "garbageCollection": {}, "backup": {"schedule": "0 3 1 1 *"}})
-    server.until("ServerAvailable")
-    # Backups were never made and cannot be made here; what that says must be said once.
-    eventually("the backup condition is there", lambda: server.conditions().get("BackupReady"))
-    reconcile_again(server, own_operator, 1)
-    before, written, counted = versions(server), writes(cluster, namespace), _counted(own_operator)
-    assert written
-    reconcile_again(server, own_operator)
-    assert writes(cluster, namespace) == written
-    assert versions(server) == before
-    assert _counted(own_operator) == counted
+    server.wait_for("ServerAvailable")
+    # There is no backup and none can succeed in this cluster; the condition must only be written once.
+    eventually("the server has the condition BackupReady", lambda: server.conditions().get("BackupReady"))
+    reconcile_again(server, namespaced_operator, 1)
+    before, writes_before, counted = (
+        resource_versions(server),
+        operator_writes(cluster, namespace),
+        _write_metrics(namespaced_operator),
+    )
+    assert writes_before
+    reconcile_again(server, namespaced_operator)
+    assert operator_writes(cluster, namespace) == writes_before
+    assert resource_versions(server) == before
+    assert _write_metrics(namespaced_operator) == counted
 
 
-def test_waiting_server_is_not_written(
-    own_operator: Operator, cluster: Cluster, admin: Client, namespace: str
+def test_waiting_server_causes_no_writes(
+    namespaced_operator: Operator, cluster: Cluster, admin: Client, namespace: str
 ) -> None:
-    """A server whose database does not answer is reconciled every few seconds: with nothing new there is no write."""
+    """A server whose database does not answer is reconciled every few seconds, without a write if nothing changed."""
     server = Server(admin, namespace).apply()
-    server.until("DatabaseReady", "False")
-    server.stores_run()
-    reconcile_again(server, own_operator, 2)
-    written = writes(cluster, namespace)
-    assert written
-    reconcile_again(server, own_operator)
-    assert writes(cluster, namespace) == written
+    server.wait_for("DatabaseReady", "False")
+    server.wait_stores_running()
+    reconcile_again(server, namespaced_operator, 2)
+    writes_before = operator_writes(cluster, namespace)
+    assert writes_before
+    reconcile_again(server, namespaced_operator)
+    assert operator_writes(cluster, namespace) == writes_before
 
 
-def _counted(operator: Operator) -> dict[str, float]:
+def _write_metrics(operator: Operator) -> dict[str, float]:
     name = "mlflow_operator_api_writes_total"
     return {
         key: value for key, value in operator.metrics().items() if key.startswith(name) and "Lease" not in key

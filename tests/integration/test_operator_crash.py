@@ -1,4 +1,4 @@
-"""The operator is killed right after each of its writes: the next one finishes what it began."""
+"""The operator crashes right after each of its writes; the next operator completes the work."""
 
 import os
 import subprocess
@@ -19,19 +19,19 @@ from tests.chart.rendering import NAMESPACE, RELEASE
 from tests.cluster import settings
 from tests.integration.conftest import Operators
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually, external
+from tests.integration.server import Server, eventually, external_spec
 
-MORTAL = settings.ROOT / "tests" / "mortal.py"
-AT_A_TIME = 2
-KILLED = -9
-LIFE_SECONDS = 120.0
+PROGRAM = settings.ROOT / "tests" / "operator_crash.py"
+PARALLEL_OPERATORS = 2
+SIGKILL_RETURN_CODE = -9
+TIMEOUT_SECONDS = 120.0
 KINDS = (kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIGMAP, kinds.SECRET, kinds.JOB, kinds.POD)
 
 
 @pytest.fixture
-def leases(admin: Client) -> Iterator[None]:
-    """The right to any Lease: the chart grants one of a fixed name, which a killed operator still holds."""
-    group, name = "rbac.authorization.k8s.io", "mortal"
+def lease_permissions(admin: Client) -> Iterator[None]:
+    """Grants access to all Leases: the chart only grants the operator's Lease, which a crashed operator still holds."""
+    group, name = "rbac.authorization.k8s.io", "operator-crash"
     metadata: Object = {"name": name, "namespace": NAMESPACE}
     rule = {
         "apiGroups": ["coordination.k8s.io"],
@@ -55,75 +55,77 @@ def leases(admin: Client) -> Iterator[None]:
 
 
 @pytest.mark.long_running(
-    reason="a dozen operators; tests/unit/controller crashes at each write of a simulated cluster"
+    reason="starts a dozen operators; tests/unit/test_reconciler.py crashes at each write of a simulated cluster"
 )
-def test_first_reconcile_resumes_after_a_crash_at_any_write(
-    operators: Operators, admin: Client, postgres: Postgres, leases: None
+def test_first_reconcile_resumes_after_crash_at_any_write(
+    operators: Operators, admin: Client, postgres: Postgres, lease_permissions: None
 ) -> None:
-    """For each N below the number of writes from `kubectl apply` until Ready, a server whose operator died there."""
+    """For each N below the number of writes until Ready, one server whose operator crashed after the Nth write."""
     arguments, kubeconfig = operators.command()
 
     def create() -> Server:
         namespace = f"crash-{uuid.uuid4().hex[:8]}"
         admin.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        return Server(admin, namespace).apply(external(admin, namespace, postgres))
+        return Server(admin, namespace).apply(external_spec(admin, namespace, postgres))
 
-    def live(server: Server, writes: int) -> list[str]:
-        return killed_after(writes, arguments, kubeconfig, server.namespace)
+    def reconcile(server: Server, writes: int) -> list[str]:
+        return run_until_crash(writes, arguments, kubeconfig, server.namespace)
 
-    whole = create()
-    writes = live(whole, 0)
-    print("a first reconcile writes", *writes, sep="\n  ")
+    complete_server = create()
+    writes = reconcile(complete_server, 0)
+    print("writes of a first reconcile:", *writes, sep="\n  ")
     assert len(writes) > len(KINDS)
-    cut = {number: create() for number in range(1, len(writes))}
+    servers = {number: create() for number in range(1, len(writes))}
 
-    def die(number: int) -> None:
-        written = live(cut[number], number)
-        # How often the status changes while a pod starts differs from one time to the next.
-        assert len(written) == number or len(written) >= len(writes) - 2, written
+    def crash_after(number: int) -> None:
+        actual = reconcile(servers[number], number)
+        # The number of status changes while a pod starts varies.
+        assert len(actual) == number or len(actual) >= len(writes) - 2, actual
 
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(die, cut))
+    with ThreadPoolExecutor(PARALLEL_OPERATORS) as pool:
+        list(pool.map(crash_after, servers))
     operator = operators.start()
-    expected = census(whole.ready())
-    for number, server in cut.items():
-        server.ready()
-        eventually(f"server {number} consists of {expected}", partial(consists_of, server, expected))
-    assert operator.complaints() == []
-    for server in (whole, *cut.values()):
+    expected = object_counts(complete_server.wait_ready())
+    for number, server in servers.items():
+        server.wait_ready()
+        eventually(f"server {number} has the objects {expected}", partial(has_objects, server, expected))
+    assert operator.error_messages() == []
+    for server in (complete_server, *servers.values()):
         admin.delete(kinds.NAMESPACE, None, server.namespace)
 
 
-def killed_after(writes: int, arguments: list[str], kubeconfig: Path, namespace: str) -> list[str]:
+def run_until_crash(writes: int, arguments: list[str], kubeconfig: Path, namespace: str) -> list[str]:
     """Run an operator for one namespace until its Nth write, or until the server is Ready if N is 0.
 
-    Returns what it wrote.
+    Returns its writes.
     """
     done = subprocess.run(
         [
-            *(sys.executable, str(MORTAL), "writes", str(writes), *arguments),
+            *(sys.executable, str(PROGRAM), "writes", str(writes), *arguments),
             *(f"--port={free_port()}", f"--namespace={namespace}", f"--lease-namespace={NAMESPACE}"),
-            # Of its own, because the one before has given nothing back.
-            f"--lease-name=mortal-{uuid.uuid4().hex[:8]}",
+            # A separate Lease, because the previous operator crashed without releasing its Lease.
+            f"--lease-name=operator-crash-{uuid.uuid4().hex[:8]}",
         ],
         env={**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1"},
         text=True,
         capture_output=True,
         check=False,
-        timeout=LIFE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
-    assert done.returncode == KILLED, f"it ended by itself:\n{done.stdout}{done.stderr}"
+    assert done.returncode == SIGKILL_RETURN_CODE, (
+        f"the operator ended without a crash:\n{done.stdout}{done.stderr}"
+    )
     return done.stdout.splitlines()
 
 
-def consists_of(server: Server, expected: dict[str, int]) -> bool:
-    """Whether these are all objects of its namespace."""
-    return census(server) == expected
+def has_objects(server: Server, expected: dict[str, int]) -> bool:
+    """Whether the namespace has exactly these numbers of objects by kind."""
+    return object_counts(server) == expected
 
 
-def census(server: Server) -> dict[str, int]:
-    """How many objects of each kind there are, those that are being deleted left out."""
+def object_counts(server: Server) -> dict[str, int]:
+    """Return the number of objects by kind, without those that are being deleted."""
     return {
-        kind.kind: sum("deletionTimestamp" not in found["metadata"] for found in server.objects(kind))
+        kind.kind: sum("deletionTimestamp" not in obj["metadata"] for obj in server.objects(kind))
         for kind in KINDS
     }

@@ -1,4 +1,4 @@
-"""The API server restarts, or the CRD is missing, replaced or deleted: the operator waits and goes on."""
+"""The API server restarts, or the CRD is missing, replaced or deleted: the operator waits and continues."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from tests.integration.conftest import Operators
 from tests.integration.operator import Operator
 from tests.integration.server import Server, eventually
 
-NOTICED_SECONDS = 150.0
-"""Limit for two checks of the servers that exist, a new process, and the Lease of the old one."""
+CRD_NOTICED_SECONDS = 150.0
+"""Limit for two checks of the existing servers, a new process, and the expiry of the old process's Lease."""
 
-WATCH_LOST = 1
-"""Exit code of an operator that has to start again."""
+WATCH_LOST_EXIT_CODE = 1
+"""Exit code of an operator that must be restarted because it lost a watch."""
 
 OBJECTS = (
     *(kinds.DEPLOYMENT, kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.SECRET, kinds.PVC),
@@ -23,8 +23,8 @@ OBJECTS = (
 )
 
 
-def contents(server: Server) -> dict[tuple[str, str], tuple[object, ...]]:
-    """What every object of the namespace is: its uid and what it says."""
+def object_contents(server: Server) -> dict[tuple[str, str], tuple[object, ...]]:
+    """Return the uid, spec and data of every object in the namespace."""
     return {
         (kind.kind, obj["metadata"]["name"]): (obj["metadata"]["uid"], obj.get("spec"), obj.get("data"))
         for kind in OBJECTS
@@ -32,46 +32,46 @@ def contents(server: Server) -> dict[tuple[str, str], tuple[object, ...]]:
     }
 
 
-def restores(server: Server) -> None:
-    """The operator watches and writes: a changed object is restored."""
+def check_operator_works(server: Server) -> None:
+    """Check that the operator watches and writes: it restores a changed object."""
     name = server.names.client
-    right = server.need(kinds.CONFIGMAP, name)["data"]
+    expected = server.require(kinds.CONFIGMAP, name)["data"]
     server.merge(kinds.CONFIGMAP, name, {"data": {"MLFLOW_TRACKING_URI": "http://other"}})
-    eventually("the ConfigMap is restored", lambda: server.need(kinds.CONFIGMAP, name)["data"] == right)
+    eventually("the ConfigMap is restored", lambda: server.require(kinds.CONFIGMAP, name)["data"] == expected)
 
 
-def unchanged_by(server: Server, outage: Callable[[], None]) -> None:
-    """No object changes because of the outage; afterwards the operator works and the server is Ready."""
-    before = contents(server)
+def check_unchanged_by(server: Server, outage: Callable[[], None]) -> None:
+    """Check that the outage changes no object, and that afterwards the operator works and the server is Ready."""
+    before = object_contents(server)
     outage()
-    restores(server)
-    server.ready()
-    assert contents(server) == before
+    check_operator_works(server)
+    server.wait_ready()
+    assert object_contents(server) == before
 
 
-def test_api_server_restarts(
+def test_api_server_restart_changes_nothing(
     operators: Operators, cluster: Cluster, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """The watches are opened again, and no error is logged, although a new API server answers 403 until it has read
-    all roles. The operator may lose its Lease meanwhile: then the kubelet starts it again.
+    """The operator opens its watches again and logs no error, although a new API server answers 403 until it has read
+    all roles. The operator may lose its Lease meanwhile; then the kubelet restarts it.
     """
     operator = operators.start()
-    server = Server(admin, namespace).apply(spec).ready()
+    server = Server(admin, namespace).apply(spec).wait_ready()
 
     def leads() -> bool:
         operator.restart_if_ended()
-        return operator.leads()
+        return operator.is_leader()
 
     def restart() -> None:
         cluster.control_plane.restart_apiserver()
         eventually("the operator leads", leads)
 
-    unchanged_by(server, restart)
-    assert operator.complaints() == []
+    check_unchanged_by(server, restart)
+    assert operator.error_messages() == []
 
 
-def test_crd_is_applied_again_and_replaced(server: Server, admin: Client) -> None:
-    """By server-side apply, and by a replacement that takes other clients' labels away."""
+def test_applying_and_replacing_the_crd_changes_nothing(server: Server, admin: Client) -> None:
+    """By server-side apply, and by a replacement that removes other clients' labels."""
 
     def replace() -> None:
         admin.apply(kinds.CRD, crds.manifest(), fieldManager="helm")
@@ -82,41 +82,39 @@ def test_crd_is_applied_again_and_replaced(server: Server, admin: Client) -> Non
         admin.request("PUT", path, replacement)
         crds.wait_until_served(admin, replacement)
 
-    unchanged_by(server, replace)
+    check_unchanged_by(server, replace)
 
 
 def test_operator_waits_for_the_crd(
     operators: Operators, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """Started before the CRD is installed it says so, stays healthy, and serves the CRD without help."""
+    """An operator that starts before the CRD is installed logs that, stays healthy, and later needs no restart."""
     _delete_crd(admin)
     try:
         operator = operators.start()
-        eventually("the operator leads", operator.leads)
+        eventually("the operator leads", operator.is_leader)
         eventually(
             "the log names the resource", lambda: any("mlflowservers" in m for m in operator.messages())
         )
     finally:
         crds.install(admin)
     server = Server(admin, namespace).apply(spec)
-    _is_noticed(server, operator)
-    server.ready()
+    _wait_until_noticed(server, operator)
+    server.wait_ready()
     assert operator.process.returncode is None
-    assert operator.complaints() == []
+    assert operator.error_messages() == []
 
 
-def test_servers_of_a_deleted_crd_end_as_their_policy_says(
-    operators: Operators, admin: Client, namespace: str
-) -> None:
-    """With their data or without it; and the operator serves the next CRD.
+def test_crd_deletion_honors_deletion_policy(operators: Operators, admin: Client, namespace: str) -> None:
+    """The data is retained or deleted, and the operator works with the CRD that is installed next.
 
-    Its process may end when the API server does not know the resource any more: then the kubelet starts it again.
+    Its process may end when the API server no longer knows the resource; then the kubelet restarts it.
     """
     operator = operators.start()
-    stays, goes = (Server(admin, namespace, name) for name in ("stays", "goes"))
-    for server, policy in ((stays, "Retain"), (goes, "Delete")):
-        server.apply({"deletionPolicy": policy}).stores_run()
-    names = stays.names
+    retained, deleted = (Server(admin, namespace, name) for name in ("retained", "deleted"))
+    for server, policy in ((retained, "Retain"), (deleted, "Delete")):
+        server.apply({"deletionPolicy": policy}).wait_stores_running()
+    names = retained.names
     data = {
         f"Secret/{names.database_secret}",
         f"Secret/{names.artifacts_secret}",
@@ -125,15 +123,15 @@ def test_servers_of_a_deleted_crd_end_as_their_policy_says(
     }
     try:
         _delete_crd(admin)
-        eventually("the pods are gone", lambda: not stays.objects(kinds.POD))
-        eventually("only the retained data is left", lambda: _left(stays) == data)
-        assert operator.process.returncode in {None, WATCH_LOST}
+        eventually("the pods are gone", lambda: not retained.objects(kinds.POD))
+        eventually("only the retained data is left", lambda: _remaining_objects(retained) == data)
+        assert operator.process.returncode in {None, WATCH_LOST_EXIT_CODE}
     finally:
         crds.install(admin)
-    stays.apply()
-    _is_noticed(stays, operator)
-    stays.stores_run()
-    assert operator.complaints() == []
+    retained.apply()
+    _wait_until_noticed(retained, operator)
+    retained.wait_stores_running()
+    assert operator.error_messages() == []
 
 
 def _delete_crd(admin: Client) -> None:
@@ -141,20 +139,20 @@ def _delete_crd(admin: Client) -> None:
     eventually("the CRD is gone", lambda: admin.get(kinds.CRD, None, crds.NAME) is None)
 
 
-def _is_noticed(server: Server, operator: Operator) -> None:
+def _wait_until_noticed(server: Server, operator: Operator) -> None:
     """Wait until the operator reconciles a server of a CRD that was just installed.
 
-    If kopf has missed the CRD the operator's process ends after two checks of the servers that exist.
+    If kopf has missed the CRD, the operator's process ends after two checks of the existing servers.
     """
 
     def noticed() -> bool:
         operator.restart_if_ended()
-        return bool(server.stored().get("status"))
+        return bool(server.resource().get("status"))
 
-    eventually("the server is noticed", noticed, NOTICED_SECONDS)
+    eventually("the server is noticed", noticed, CRD_NOTICED_SECONDS)
 
 
-def _left(server: Server) -> set[str]:
+def _remaining_objects(server: Server) -> set[str]:
     return {
         f"{kind.kind}/{obj['metadata']['name']}"
         for kind in OBJECTS

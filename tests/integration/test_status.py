@@ -10,9 +10,9 @@ from tests.integration.server import DATABASE_SECRET, Server, database_secret, e
 
 
 def test_status_of_a_ready_server(server: Server, spec: Object) -> None:
-    """Where the server is and what it stands on; each condition is about the current generation."""
-    stored = server.stored()
-    status = stored["status"]
+    """The status has the server's URL, image, stores and replicas; all conditions are of the current generation."""
+    resource = server.resource()
+    status = resource["status"]
     database = spec["database"]["external"]
     assert status["url"] == f"http://{server.name}.{server.namespace}.svc:5000"
     assert status["image"].endswith(f"v{status['version']}-full")
@@ -32,7 +32,7 @@ def test_status_of_a_ready_server(server: Server, spec: Object) -> None:
         "SchemaReady",
         "ServerAvailable",
     ]
-    generation = stored["metadata"]["generation"]
+    generation = resource["metadata"]["generation"]
     assert {condition["observedGeneration"] for condition in status["conditions"]} == {generation}
     assert {condition["status"] for condition in status["conditions"]} == {"True"}
 
@@ -40,74 +40,80 @@ def test_status_of_a_ready_server(server: Server, spec: Object) -> None:
 def test_condition_names_a_missing_secret_and_recovers(
     operator: Operator, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """Reason, name and next step. The Secret is noticed without any other change. The transition time changes when the
-    status of the condition does.
+    """The condition has reason, name and next step. The operator notices the new Secret without another change.
+
+    The transition time only changes when the status of the condition changes.
     """
     admin.delete(kinds.SECRET, namespace, DATABASE_SECRET)
     server = Server(admin, namespace).apply(spec)
-    missing = server.until("CredentialsReady", "False", "SecretNotFound")
+    missing = server.wait_for("CredentialsReady", "False", "SecretNotFound")
     assert f'"{DATABASE_SECRET}"' in missing["message"]
-    assert server.until("Ready", "False")["reason"] == "SecretNotFound"
-    waiting = server.until("SchemaReady", "Unknown", "WaitingForDependency")
+    assert server.wait_for("Ready", "False")["reason"] == "SecretNotFound"
+    waiting = server.wait_for("SchemaReady", "Unknown", "WaitingForDependency")
 
-    server.change(workers=3)
-    generation = server.stored()["metadata"]["generation"]
-    eventually("the status is about the new spec", lambda: server.status["observedGeneration"] == generation)
-    again = server.conditions()["CredentialsReady"]
-    assert again["lastTransitionTime"] == missing["lastTransitionTime"]
-    assert again["observedGeneration"] == generation
+    server.patch_spec(workers=3)
+    generation = server.resource()["metadata"]["generation"]
+    eventually(
+        "the status is of the new generation", lambda: server.status["observedGeneration"] == generation
+    )
+    unchanged = server.conditions()["CredentialsReady"]
+    assert unchanged["lastTransitionTime"] == missing["lastTransitionTime"]
+    assert unchanged["observedGeneration"] == generation
 
     admin.apply(kinds.SECRET, database_secret(namespace))
-    ready = server.until("SchemaReady")
+    ready = server.wait_for("SchemaReady")
     assert _time(ready) >= _time(waiting)
-    server.ready()
+    server.wait_ready()
 
 
-def test_each_change_is_one_event(operator: Operator, admin: Client, namespace: str, spec: Object) -> None:
-    """Reconciling again without a change publishes nothing."""
+def test_each_change_emits_one_event(operator: Operator, admin: Client, namespace: str, spec: Object) -> None:
+    """Reconciling again without a change emits no Event."""
     admin.delete(kinds.SECRET, namespace, DATABASE_SECRET)
     server = Server(admin, namespace).apply(spec)
-    server.until("Ready", "False", "SecretNotFound")
-    eventually("the Events are published", lambda: server.events("SecretNotFound"))
-    before = _told(server)
+    server.wait_for("Ready", "False", "SecretNotFound")
+    eventually("the Events are emitted", lambda: server.events("SecretNotFound"))
+    before = _event_summaries(server)
     assert len(before) == len(set(before))
 
-    # Each of these changes is a reconcile; the last one shows that all of them are over.
+    # Each of these changes triggers a reconcile; after the last one all of them are complete.
     for _ in range(3):
-        server.touch()
-    server.change(workers=3)
-    generation = server.stored()["metadata"]["generation"]
-    eventually("the status is about the new spec", lambda: server.status["observedGeneration"] == generation)
-    assert _told(server) == before
+        server.trigger_reconcile()
+    server.patch_spec(workers=3)
+    generation = server.resource()["metadata"]["generation"]
+    eventually(
+        "the status is of the new generation", lambda: server.status["observedGeneration"] == generation
+    )
+    assert _event_summaries(server) == before
 
     admin.apply(kinds.SECRET, database_secret(namespace))
-    server.touch()
-    server.ready()
-    eventually("Ready is told", lambda: [e for e in server.events("Ready") if e["type"] == "Normal"])
-    told = _told(server)
-    assert len(told) == len(set(told))
+    server.trigger_reconcile()
+    server.wait_ready()
+    eventually(
+        "the Event Ready is emitted", lambda: [e for e in server.events("Ready") if e["type"] == "Normal"]
+    )
+    events = _event_summaries(server)
+    assert len(events) == len(set(events))
 
 
-def test_a_rejected_object_is_reported(
-    operator: Operator, admin: Client, namespace: str, spec: Object
-) -> None:
-    """Admission refuses what the operator creates: the status says which object, and why."""
+def test_rejected_object_is_reported(operator: Operator, admin: Client, namespace: str, spec: Object) -> None:
+    """If admission rejects an object of the operator, the status names the object and the cause."""
     quota = {"metadata": {"name": "small"}, "spec": {"hard": {"count/deployments.apps": "0"}}}
     path = f"/api/v1/namespaces/{namespace}/resourcequotas"
     admin.request("POST", path, quota)
     eventually(
-        "the quota counts", lambda: (admin.request("GET", f"{path}/small").get("status") or {}).get("hard")
+        "the quota is enforced",
+        lambda: (admin.request("GET", f"{path}/small").get("status") or {}).get("hard"),
     )
     server = Server(admin, namespace).apply(spec)
-    refused = server.until("ServerAvailable", "False", "QuotaExceeded")
-    assert "count/deployments.apps" in refused["message"]
+    condition = server.wait_for("ServerAvailable", "False", "QuotaExceeded")
+    assert "count/deployments.apps" in condition["message"]
 
     admin.request("DELETE", f"{path}/small")
-    server.touch()
-    server.ready()
+    server.trigger_reconcile()
+    server.wait_ready()
 
 
-def _told(server: Server) -> list[tuple[str, str, str]]:
+def _event_summaries(server: Server) -> list[tuple[str, str, str]]:
     found = [(e["type"], e["reason"], e["message"]) for e in server.events()]
     return sorted(found)
 

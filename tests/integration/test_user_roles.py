@@ -1,4 +1,4 @@
-"""The roles of users: who may edit a namespace may have MLflowServers in it."""
+"""Roles of users: the ClusterRoles `admin`, `edit` and `view` include MLflowServers."""
 
 from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
@@ -6,7 +6,7 @@ from tests.integration.server import eventually
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
-READ = {"get", "list", "watch"}
+READ_VERBS = {"get", "list", "watch"}
 
 
 def test_edit_and_view_include_mlflowservers(admin: Client, namespace: str) -> None:
@@ -18,17 +18,21 @@ def test_edit_and_view_include_mlflowservers(admin: Client, namespace: str) -> N
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"user-{role}"}],
         }
         admin.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
-    eventually("the roles are aggregated", lambda: allowed(admin, namespace, "user-view"))
-    assert allowed(admin, namespace, "user-view") == READ
-    assert allowed(admin, namespace, "user-edit") == allowed(admin, namespace, "user-admin") == {*VERBS}
+    eventually("the roles are aggregated", lambda: allowed_verbs(admin, namespace, "user-view"))
+    assert allowed_verbs(admin, namespace, "user-view") == READ_VERBS
+    assert (
+        allowed_verbs(admin, namespace, "user-edit")
+        == allowed_verbs(admin, namespace, "user-admin")
+        == {*VERBS}
+    )
 
 
-def allowed(admin: Client, namespace: str, user: str) -> set[str]:
-    """What a user may do with MLflowServers."""
-    return {verb for verb in VERBS if _may(admin, namespace, user, verb)}
+def allowed_verbs(admin: Client, namespace: str, user: str) -> set[str]:
+    """Return the verbs that a user may use on MLflowServers."""
+    return {verb for verb in VERBS if _is_allowed(admin, namespace, user, verb)}
 
 
-def _may(admin: Client, namespace: str, user: str, verb: str) -> bool:
+def _is_allowed(admin: Client, namespace: str, user: str, verb: str) -> bool:
     attributes = {
         "group": "mlflow-operator.dev",
         "resource": "mlflowservers",
@@ -40,5 +44,5 @@ def _may(admin: Client, namespace: str, user: str, verb: str) -> bool:
         "kind": "SubjectAccessReview",
         "spec": {"user": user, "resourceAttributes": attributes},
     }
-    answer = admin.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-    return bool(answer["status"]["allowed"])
+    response = admin.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(response["status"]["allowed"])

@@ -1,4 +1,4 @@
-"""Versions and images: a server keeps its version, and an image that cannot be pulled takes nothing away.
+"""Versions and images: a server keeps its version, and an image that cannot be pulled does not affect it.
 
 The simulated node cannot pull the images in `kwok.UNAVAILABLE_IMAGES`.
 """
@@ -14,66 +14,66 @@ from tests.integration.server import Server, eventually
 MIRROR = "mirror.test:5000/team"
 
 
-def image(server: Server) -> str:
-    """The server's image in its Deployment."""
-    deployment = server.need(kinds.DEPLOYMENT, server.names.deployment)
+def deployment_image(server: Server) -> str:
+    """Return the server's image in its Deployment."""
+    deployment = server.require(kinds.DEPLOYMENT, server.names.deployment)
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def test_version_is_kept_when_the_spec_names_none(
+def test_version_is_kept_when_spec_has_none(
     operator: Operator, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """An operator whose default is another version finds `status.version`, and stays with it.
+    """An operator with another default version keeps `status.version`.
 
-    3.17.1 stands for the older version: it has the same schema.
+    3.17.1 represents the older version, because it has the same schema.
     """
     assert DEFAULT_VERSION != "3.17.1"
-    server = Server(admin, namespace).apply({**spec, "version": "3.17.1"}).ready()
+    server = Server(admin, namespace).apply({**spec, "version": "3.17.1"}).wait_ready()
     assert server.status["version"] == "3.17.1"
-    kept = image(server)
-    assert kept.endswith(":v3.17.1-full")
+    image_before = deployment_image(server)
+    assert image_before.endswith(":v3.17.1-full")
 
-    server.change(version=None)
-    server.until("Ready")
+    server.patch_spec(version=None)
+    server.wait_for("Ready")
     assert server.status["version"] == "3.17.1"
-    assert image(server) == kept
+    assert deployment_image(server) == image_before
 
-    # An image of the user's own is asked before it serves; until it answers, the version that serves stays.
-    server.change(image=f"{MIRROR}/mlflow:v3.17.2-full")
-    condition = server.until("UpgradeReady", "False", "ImagePullFailed")
-    assert f"{MIRROR}/mlflow:v3.17.2-full can't be pulled" in condition["message"]
-    assert image(server) == kept
+    # A preflight Job checks a custom image first; until it succeeds, the running version stays.
+    server.patch_spec(image=f"{MIRROR}/mlflow:v3.17.2-full")
+    condition = server.wait_for("UpgradeReady", "False", "ImagePullFailed")
+    assert f"{MIRROR}/mlflow:v3.17.2-full cannot be pulled" in condition["message"]
+    assert deployment_image(server) == image_before
     assert server.conditions()["ServerAvailable"]["status"] == "True"
 
-    server.change(image=None)
-    server.ready()
-    assert (server.status["version"], image(server)) == ("3.17.1", kept)
+    server.patch_spec(image=None)
+    server.wait_ready()
+    assert (server.status["version"], deployment_image(server)) == ("3.17.1", image_before)
 
 
-def test_image_that_cannot_be_pulled_is_named(operator: Operator, admin: Client, namespace: str) -> None:
-    """In the condition of the part that needs it, with what to check."""
-    wrong = f"{MIRROR}/postgres:17"
-    server = Server(admin, namespace).apply({"database": {"embedded": {"image": wrong}}})
-    condition = server.until("DatabaseReady", "False", "ImagePullFailed")
-    assert wrong in condition["message"]
+def test_unavailable_store_image_is_reported(operator: Operator, admin: Client, namespace: str) -> None:
+    """The component's condition names the image and what to check."""
+    unavailable = f"{MIRROR}/postgres:17"
+    server = Server(admin, namespace).apply({"database": {"embedded": {"image": unavailable}}})
+    condition = server.wait_for("DatabaseReady", "False", "ImagePullFailed")
+    assert unavailable in condition["message"]
     assert "imagePullSecrets" in condition["message"]
 
-    server.change(database={"embedded": {"image": None}})
+    server.patch_spec(database={"embedded": {"image": None}})
 
-    server.stores_run()
+    server.wait_stores_running()
 
 
-def test_mistyped_first_image_can_be_corrected(
+def test_unavailable_first_image_can_be_corrected(
     operator: Operator, admin: Client, namespace: str, spec: Object, postgres: Postgres
 ) -> None:
-    """A migration Job that can never start blocks nothing: it is replaced by one with the corrected image."""
+    """A migration Job that cannot start does not block the change: a Job with the corrected image replaces it."""
     database = spec["database"]["external"]["databaseName"]
-    postgres.empty(database)
+    postgres.drop_schema(database)
     server = Server(admin, namespace).apply({**spec, "image": f"{MIRROR}/mlflow:typo"})
-    condition = server.until("SchemaReady", "False", "ImagePullFailed")
+    condition = server.wait_for("SchemaReady", "False", "ImagePullFailed")
     assert "mlflow:typo" in condition["message"]
 
-    server.change(image=None)
+    server.patch_spec(image=None)
 
     def images() -> list[str]:
         jobs = [job for job in server.objects(kinds.JOB) if not job["metadata"].get("deletionTimestamp")]
@@ -84,21 +84,21 @@ def test_mistyped_first_image_can_be_corrected(
         return len(found) == 1 and "typo" not in found[0]
 
     eventually("one Job is left, with another image", is_replaced)
-    # What the Job's pod would do.
+    # The pod of the Job is simulated, so the test sets the schema revision.
     postgres.migrate(database)
-    server.ready()
+    server.wait_ready()
 
 
-def test_new_image_that_cannot_be_pulled_leaves_the_server_running(server: Server) -> None:
-    """The old pod stays until a new one can start. Going back is enough to recover."""
+def test_unavailable_new_image_does_not_affect_the_server(server: Server) -> None:
+    """The old pod stays until a new pod can start. Reverting the change is enough to recover."""
     before = {pod["metadata"]["uid"] for pod in server.objects(kinds.POD)}
     assert len(before) == 1
-    server.change(image=f"{MIRROR}/mlflow:v3.17.2-full")
-    server.until("Ready", "False", "ImagePullFailed")
+    server.patch_spec(image=f"{MIRROR}/mlflow:v3.17.2-full")
+    server.wait_for("Ready", "False", "ImagePullFailed")
     assert server.conditions()["ServerAvailable"]["status"] == "True"
     assert before <= {pod["metadata"]["uid"] for pod in server.objects(kinds.POD)}
-    server.change(image=None)
-    server.ready()
+    server.patch_spec(image=None)
+    server.wait_ready()
     eventually(
         "only the old pod is left",
         lambda: {pod["metadata"]["uid"] for pod in server.objects(kinds.POD)} == before,

@@ -9,56 +9,56 @@ from pathlib import Path
 
 from tests.report import budgets, records, summary, usage
 
-INTERRUPTED = 130
+INTERRUPTED_EXIT_CODE = 130
 
 
 def tier(folder: Path, name: str, command: Sequence[str]) -> int:
-    """Runs a command as one tier and returns its exit code. A command that Ctrl-C ends is waited for."""
+    """Run a command as one tier and return its exit code. After Ctrl-C, waits until the command has ended."""
     print(f"\n--- {name} ---", flush=True)
     start = usage.read()
-    env = {**os.environ, records.TIER_FOLDER: str(folder / name)}
+    env = {**os.environ, records.TIER_FOLDER_VARIABLE: str(folder / name)}
     with subprocess.Popen(command, env=env) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
             process.wait()
-            code = INTERRUPTED
+            code = INTERRUPTED_EXIT_CODE
     end = usage.read()
     record = records.RecordedTier(
         name, start.time, end.time - start.time, end.machine_cpu - start.machine_cpu, code
     )
-    records.finish(folder, record)
+    records.write_tier(folder, record)
     return code
 
 
 def show(folder: Path) -> None:
-    """Prints the report."""
+    """Print the report."""
     tiers = records.tiers(folder)
-    tests = {found.name: records.tests(folder, found.name) for found in tiers}
+    tests = {tier.name: records.tests(folder, tier.name) for tier in tiers}
     for line in summary.lines(tiers, tests, budgets.of_suite(records.suite(folder))):
         print(line)
 
 
 def main(argv: Sequence[str]) -> int:
-    """`tier` returns the exit code of its command, the others 0."""
-    parser = argparse.ArgumentParser(prog="python -m tests.report", description="Measure the tiers of tests.")
-    commands = parser.add_subparsers(dest="does", required=True)
-    begin = commands.add_parser("begin", help="remove the records of the previous run")
+    """Run a subcommand. `tier` returns the exit code of its command, the others return 0."""
+    parser = argparse.ArgumentParser(prog="python -m tests.report", description="Measure the test tiers.")
+    commands = parser.add_subparsers(dest="action", required=True)
+    begin = commands.add_parser("begin", help="delete the records of the previous run")
     begin.add_argument("suite", choices=["test", "test-all"])
     run = commands.add_parser("tier", help="run a command as one tier and measure it")
     run.add_argument("name")
     run.add_argument("command", nargs=argparse.REMAINDER)
     commands.add_parser("show", help="print the report")
-    asked = parser.parse_args(argv)
-    if asked.does == "begin":
-        records.begin(records.FOLDER, asked.suite)
-    if asked.does == "show":
+    arguments = parser.parse_args(argv)
+    if arguments.action == "begin":
+        records.begin(records.FOLDER, arguments.suite)
+    if arguments.action == "show":
         show(records.FOLDER)
-    if asked.does == "tier":
-        command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    if arguments.action == "tier":
+        command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
         if not command:
             parser.error("tier needs a command")
-        return tier(records.FOLDER, asked.name, command)
+        return tier(records.FOLDER, arguments.name, command)
     return 0
 
 

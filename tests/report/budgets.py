@@ -1,4 +1,4 @@
-"""How long each tier may take."""
+"""Time budgets of the tiers."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,6 +10,6 @@ TOTAL = "total"
 
 
 def of_suite(suite: str, text: str | None = None) -> Mapping[str, float]:
-    """Seconds per tier and in total. KeyError: the file does not know the suite."""
-    known = tomllib.loads(FILE.read_text() if text is None else text)
-    return {**known[DEFAULT_SUITE], **known[suite]}
+    """Return the budgets in seconds per tier and in total. Raises KeyError for an unknown suite."""
+    budgets = tomllib.loads(FILE.read_text() if text is None else text)
+    return {**budgets[DEFAULT_SUITE], **budgets[suite]}

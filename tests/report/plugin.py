@@ -1,9 +1,9 @@
 """The pytest plugin that writes a record per test while `python -m tests.report tier` runs.
 
-A process that runs tests measures them and attaches the figures to their reports. The process that prints pytest's
-summary writes the records, one file per process: with pytest-xdist that is the one that started the workers. It also
-knows of a worker that crashed, so the totals are those of pytest's own summary. What a session fixture costs is part of
-the first test that uses it.
+Each process that runs tests measures them and attaches the figures to their reports. The process that prints pytest's
+summary writes the records, one file per process: with pytest-xdist, that is the process that started the workers. It
+also knows of crashed workers, so the totals equal those of pytest's own summary. The first test that uses a session
+fixture includes the fixture's time.
 """
 
 import os
@@ -16,27 +16,27 @@ import pytest
 from tests.report import servers, usage
 from tests.report.records import FAILED, PASSED, SKIPPED, RecordedTest, append, tier_folder
 
-FIGURES = "figures"
-"""Name of the property of a test's last report that holds what was measured."""
+FIGURES_PROPERTY = "figures"
+"""Name of the property with the figures, in a test's last report."""
 
 
 def register(config: pytest.Config) -> None:
-    """Starts to measure and record in this process, if it belongs to a tier that is recorded."""
+    """Register the plugins that measure and record, if this process belongs to a recorded tier."""
     folder = tier_folder()
     if folder is None:
         return
-    config.pluginmanager.register(Meter(_worker(config)), "test-report-meter")
+    config.pluginmanager.register(Measurements(_worker_id(config)), "test-report-meter")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Writer(folder / f"{os.getpid()}.jsonl"), "test-report-writer")
+        config.pluginmanager.register(RecordWriter(folder / f"{os.getpid()}.jsonl"), "test-report-writer")
 
 
-def _worker(config: pytest.Config) -> str:
-    found: dict[str, Any] = getattr(config, "workerinput", {})
-    return str(found.get("workerid", "main"))
+def _worker_id(config: pytest.Config) -> str:
+    worker_input: dict[str, Any] = getattr(config, "workerinput", {})
+    return str(worker_input.get("workerid", "main"))
 
 
-class Meter:
-    """Reads the clocks before and after every test that this process runs."""
+class Measurements:
+    """Reads the clocks before and after every test in this process."""
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
@@ -45,7 +45,7 @@ class Meter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:
-        """Before the setup."""
+        """Read the clocks before the setup."""
         self._start, self._servers = usage.read(), servers.created()
         return (yield)
 
@@ -53,7 +53,7 @@ class Meter:
     def pytest_runtest_makereport(
         self, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """After the teardown."""
+        """Attach the figures after the teardown."""
         report = yield
         if call.when == "teardown":
             start, end = self._start, usage.read()
@@ -66,31 +66,31 @@ class Meter:
                 "servers": servers.created() - self._servers,
                 "worker": self._worker,
             }
-            report.user_properties.append((FIGURES, figures))
+            report.user_properties.append((FIGURES_PROPERTY, figures))
         return report
 
 
-class Writer:
-    """Writes a record when the last report of a test has arrived."""
+class RecordWriter:
+    """Writes a record after the last report of each test."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._outcomes: dict[str, tuple[str, str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A report of setup, call or teardown, or the only one about a worker that crashed."""
-        before = self._outcomes.pop(report.nodeid, (PASSED, ""))
-        now = _outcome(report)
-        # A failed teardown outweighs a passed or skipped call, but nothing outweighs a failure.
-        outcome = before if before[0] == FAILED or now[0] == PASSED else now
+        """Handle a report of setup, call or teardown, or the only report about a crashed worker."""
+        previous = self._outcomes.pop(report.nodeid, (PASSED, ""))
+        current = _outcome(report)
+        # A failed teardown overrides a passed or skipped call, but nothing overrides a failure.
+        outcome = previous if previous[0] == FAILED or current[0] == PASSED else current
         if report.when in {"setup", "call"}:
             self._outcomes[report.nodeid] = outcome
             return
-        figures: dict[str, Any] = dict(report.user_properties).get(FIGURES) or {}  # type: ignore[assignment]
+        figures: dict[str, Any] = dict(report.user_properties).get(FIGURES_PROPERTY) or {}  # type: ignore[assignment]
         append(self._file, RecordedTest(report.nodeid, *outcome, **figures))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A module that cannot be imported counts as a failed test, one that skips itself as a skipped test."""
+        """Record a module that cannot be imported as a failed test, and a module that is skipped as a skipped test."""
         outcome = _outcome(report)
         if outcome[0] != PASSED:
             append(self._file, RecordedTest(report.nodeid, *outcome))
@@ -101,7 +101,7 @@ def _outcome(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str
         return FAILED, ""
     if not report.skipped:
         return PASSED, ""
-    if expected := getattr(report, "wasxfail", ""):
-        return SKIPPED, f"expected to fail: {expected}"
+    if xfail_reason := getattr(report, "wasxfail", ""):
+        return SKIPPED, f"expected to fail: {xfail_reason}"
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return SKIPPED, reason.removeprefix("Skipped: ")

@@ -1,4 +1,4 @@
-"""What is recorded per test and per tier, as files in out/report/."""
+"""Records per test and per tier, as files in out/report/."""
 
 import json
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "out" / "report"
-TIER_FOLDER = "MLFLOW_OPERATOR_TEST_RECORDS"
-"""Environment variable with the folder for the records of the tier that runs."""
+TIER_FOLDER_VARIABLE = "MLFLOW_OPERATOR_TEST_RECORDS"
+"""Environment variable with the folder for the records of the running tier."""
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-_SUITE, _TIER = "suite", "tier.json"
+_SUITE_FILE, _TIER_FILE = "suite", "tier.json"
 
 
 @dataclass(frozen=True)
 class RecordedTest:
-    """One test. Times in seconds, by the clocks of `usage`."""
+    """Record of one test. Times in seconds, by the clocks of `usage`."""
 
     test: str
     outcome: str
@@ -30,7 +30,7 @@ class RecordedTest:
     machine_start: float = 0.0
     machine_end: float = 0.0
     servers: int = 0
-    """MLflowServers that it created."""
+    """Number of MLflowServers that the test created."""
     worker: str = ""
 
     @property
@@ -41,7 +41,7 @@ class RecordedTest:
 
 @dataclass(frozen=True)
 class RecordedTier:
-    """One tier that ran to its end, failed, or was interrupted."""
+    """Record of one tier that succeeded, failed, or was interrupted. Times in seconds."""
 
     name: str
     start: float
@@ -51,59 +51,59 @@ class RecordedTier:
 
 
 def append(file: Path, record: RecordedTest) -> None:
-    """Adds one line to a file."""
+    """Append a record to a file as one line."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as lines:
         lines.write(json.dumps(asdict(record)) + "\n")
 
 
 def begin(folder: Path, suite: str) -> None:
-    """Removes all records of the previous run and notes which suite runs."""
+    """Delete all records of the previous run, and store which suite runs."""
     for file in sorted(folder.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _SUITE).write_text(suite)
+    (folder / _SUITE_FILE).write_text(suite)
 
 
 def suite(folder: Path) -> str:
-    """The suite that runs or ran last; `test` where none was noted."""
+    """Return the suite that runs or ran last; `test` if none is stored."""
     try:
-        return (folder / _SUITE).read_text()
+        return (folder / _SUITE_FILE).read_text()
     except FileNotFoundError:
         return "test"
 
 
-def finish(folder: Path, record: RecordedTier) -> None:
-    """Notes how a tier ended."""
-    file = folder / record.name / _TIER
+def write_tier(folder: Path, record: RecordedTier) -> None:
+    """Write the record of a tier."""
+    file = folder / record.name / _TIER_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(record)) + "\n")
 
 
 def tiers(folder: Path) -> list[RecordedTier]:
-    """The tiers that ran, in the order in which they started."""
-    found = [RecordedTier(**json.loads(file.read_text())) for file in folder.glob(f"*/{_TIER}")]
-    return sorted(found, key=lambda tier: tier.start)
+    """Return the tiers that ran, in the order of their start."""
+    records = [RecordedTier(**json.loads(file.read_text())) for file in folder.glob(f"*/{_TIER_FILE}")]
+    return sorted(records, key=lambda tier: tier.start)
 
 
 def tests(folder: Path, tier: str) -> list[RecordedTest]:
-    """The tests of a tier. A line that a killed process did not finish is left out."""
-    found = []
+    """Return the tests of a tier. Incomplete lines of killed processes are ignored."""
+    records = []
     for file in sorted((folder / tier).glob("*.jsonl")):
         for line in file.read_text().splitlines():
             try:
-                found.append(RecordedTest(**json.loads(line)))
+                records.append(RecordedTest(**json.loads(line)))
             except json.JSONDecodeError:
                 continue
-    return found
+    return records
 
 
 def cpu_seconds(records: Sequence[RecordedTest]) -> list[float]:
-    """CPU time of each test, in the order given: its own, and its share of what the machine used beyond that.
+    """Return the CPU time of each test in the given order: its own, and its share of the machine's other CPU time.
 
-    All tests that ran on the machine at the same time must be among `records`.
+    `records` must contain all tests that ran on the machine at the same time.
     """
-    found = [record.own_cpu for record in records]
+    seconds = [record.own_cpu for record in records]
     rates = [record.own_cpu / record.wall if record.wall else 0.0 for record in records]
     moments = sorted(
         [(record.start, record.machine_start, number, True) for number, record in enumerate(records)]
@@ -119,12 +119,12 @@ def cpu_seconds(records: Sequence[RecordedTest]) -> list[float]:
             continue
         own = sum(rates[each] for each in running) * (end - start)
         share = max(0.0, machine_end - machine_start - own) / len(running)
-        for each in running:
-            found[each] += share
-    return found
+        for other in running:
+            seconds[other] += share
+    return seconds
 
 
 def tier_folder() -> Path | None:
-    """Where this process shall write its records; None outside of `python -m tests.report tier`."""
-    folder = os.environ.get(TIER_FOLDER)
+    """Return the folder for the records of this process; None outside of `python -m tests.report tier`."""
+    folder = os.environ.get(TIER_FOLDER_VARIABLE)
     return Path(folder) if folder else None

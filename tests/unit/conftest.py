@@ -1,4 +1,4 @@
-"""What the controller's tests share: a loop whose time is virtual, and an API server in memory."""
+"""Shared test fixtures: an event loop with virtual time, and an in-memory API server."""
 
 import asyncio
 import copy
@@ -17,36 +17,36 @@ from mlflow_operator.kube.objects import Object
 T = TypeVar("T")
 
 
-class _NoWait(selectors.DefaultSelector):
-    """Never sleeps: what the loop would have waited is added to its clock instead."""
+class _VirtualSelector(selectors.DefaultSelector):
+    """Selector that never sleeps: it adds the time to wait to the clock of the loop."""
 
-    def __init__(self, clock: "VirtualLoop") -> None:
+    def __init__(self, loop: "VirtualLoop") -> None:
         super().__init__()
-        self._clock = clock
+        self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("everybody waits, and nothing will ever happen")
+            raise RuntimeError("deadlock: all tasks wait and no timer is scheduled")
         if not ready and timeout:
-            self._clock.now += timeout
+            self._loop.now += timeout
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop in which hours pass in no time and always alike."""
+    """Event loop with virtual time: hours pass at once, and every run is deterministic."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        super().__init__(_NoWait(self))
+        super().__init__(_VirtualSelector(self))
 
     def time(self) -> float:
         return self.now
 
 
 @pytest.fixture(scope="session")
-def virtual() -> Callable[[Coroutine[Any, Any, T]], T]:
-    """Runs a coroutine to its end in virtual time."""
+def run_in_virtual_time() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Run a coroutine to completion in virtual time."""
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -56,89 +56,91 @@ def virtual() -> Callable[[Coroutine[Any, Any, T]], T]:
 
 
 _UIDS = itertools.count(1)
-"""Of all clusters together: what remembers an object by its uid must not take one of another test for it."""
+"""Unique across all fake clients: code that caches by uid must not confuse objects of two tests."""
 
 
-class FakeCluster:
-    """An API server in memory, in place of `Cluster`: enough of server-side apply to hold promises against.
+class FakeKubernetesClient:
+    """In-memory replacement for `KubernetesClient` that implements the parts of server-side apply that tests need.
 
-    It knows resourceVersions, uids, list-maps and what was applied last; it has no defaults, and of all
-    validation only that an environment variable has one source. `writes` tells what was asked of it.
+    It supports resourceVersions, uids, list-maps and the last applied state. It sets no defaults, and it validates only
+    that an environment variable has one source. `writes` records the write requests.
     """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[tuple[str, str]] = []
-        self._applied: dict[tuple[str, str], Object] = {}
-        self._numbers = itertools.count(1)
+        self._last_applied: dict[tuple[str, str], Object] = {}
+        self._resource_versions = itertools.count(1)
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         return copy.deepcopy(self.objects.get((kind.kind, name)))
 
     async def create(self, obj: Object) -> Object:
-        self._note("create", obj)
+        self._record_write("create", obj)
         if _key(obj) in self.objects:
             raise AlreadyExists(f"create {_key(obj)}: 409")
         return self._store(copy.deepcopy(obj))
 
     async def apply(self, obj: Object) -> Object:
-        self._note("apply", obj)
+        self._record_write("apply", obj)
         key, obj = _key(obj), copy.deepcopy(obj)
-        live = copy.deepcopy(self.objects.get(key))
+        observed = copy.deepcopy(self.objects.get(key))
         uid = obj["metadata"].pop("uid", None)
-        if uid is not None and (live is None or live["metadata"]["uid"] != uid):
+        if uid is not None and (observed is None or observed["metadata"]["uid"] != uid):
             raise Conflict(f"apply {key}: 409")
-        merged = merge(live or {}, obj, self._applied.get(key, {}), "")
-        _refuse_two_choices(merged)
-        self._applied[key] = obj
+        merged = _merge(observed or {}, obj, self._last_applied.get(key, {}), "")
+        _reject_two_env_sources(merged)
+        self._last_applied[key] = obj
         return self._store(merged)
 
     async def json_patch(
-        self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object]
+        self, kind: Kind, namespace: str | None, name: str, operations: Sequence[Object]
     ) -> Object:
-        self._note("patch", {"kind": kind.kind, "metadata": {"name": name}})
-        live = copy.deepcopy(self.objects[kind.kind, name])
-        for step in steps:
-            *way, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
-            place: Any = live
-            for part in way:
-                place = place[int(part)] if isinstance(place, list) else place[part]
-            where: Any = int(last) if isinstance(place, list) else last
-            if step["op"] == "test" and place[where] != step["value"]:
+        self._record_write("patch", {"kind": kind.kind, "metadata": {"name": name}})
+        observed = copy.deepcopy(self.objects[kind.kind, name])
+        for operation in operations:
+            *parents, last = [
+                part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+            ]
+            parent: Any = observed
+            for part in parents:
+                parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+            key: Any = int(last) if isinstance(parent, list) else last
+            if operation["op"] == "test" and parent[key] != operation["value"]:
                 raise Conflict("patch: test failed")
-            if step["op"] == "remove":
-                del place[where]
-            if step["op"] in ("add", "replace"):
-                place[where] = step["value"]
-        return self._store(live)
+            if operation["op"] == "remove":
+                del parent[key]
+            if operation["op"] in ("add", "replace"):
+                parent[key] = operation["value"]
+        return self._store(observed)
 
     async def delete(self, obj: Object) -> None:
-        self._note("delete", obj)
-        live = self.objects.get(_key(obj))
-        if live is None:
+        self._record_write("delete", obj)
+        observed = self.objects.get(_key(obj))
+        if observed is None:
             return
-        if live["metadata"]["uid"] != obj["metadata"]["uid"]:
+        if observed["metadata"]["uid"] != obj["metadata"]["uid"]:
             raise Conflict(f"delete {_key(obj)}: 409")
         del self.objects[_key(obj)]
 
     def put(self, obj: Object) -> Object:
-        """Store an object as somebody else would, past all rules."""
+        """Store an object like another client, without validation."""
         return self._store(copy.deepcopy(obj))
 
     def edit(self, kind: str, name: str, change: Callable[[Object], object]) -> Object:
-        """Change a stored object as `kubectl edit` would."""
+        """Change a stored object like `kubectl edit`."""
         obj = copy.deepcopy(self.objects[kind, name])
         change(obj)
         return self._store(obj)
 
-    def _note(self, verb: str, obj: Object) -> None:
+    def _record_write(self, verb: str, obj: Object) -> None:
         self.writes.append((verb, "/".join(_key(obj))))
 
     def _store(self, obj: Object) -> Object:
-        before = self.objects.get(_key(obj))
-        obj["metadata"].setdefault("uid", before["metadata"]["uid"] if before else f"uid-{next(_UIDS)}")
-        if obj != before:
-            obj["metadata"]["resourceVersion"] = str(next(self._numbers))
+        previous = self.objects.get(_key(obj))
+        obj["metadata"].setdefault("uid", previous["metadata"]["uid"] if previous else f"uid-{next(_UIDS)}")
+        if obj != previous:
+            obj["metadata"]["resourceVersion"] = str(next(self._resource_versions))
         self.objects[_key(obj)] = obj
         return copy.deepcopy(obj)
 
@@ -147,32 +149,42 @@ def _key(obj: Object) -> tuple[str, str]:
     return obj["kind"], obj["metadata"]["name"]
 
 
-def _refuse_two_choices(obj: Object) -> None:
+def _reject_two_env_sources(obj: Object) -> None:
     pods = obj.get("spec", {}).get("template", {}).get("spec", {})
     for container in pods.get("containers", []):
         if any("value" in variable and "valueFrom" in variable for variable in container.get("env", [])):
             raise Invalid("apply: 422", ("spec.template.spec.containers[0].env[0].valueFrom",))
 
 
-def merge(live: Any, wanted: Any, before: Any, field: str) -> Any:
-    """Server-side apply of one value, as its manager who applied `before` the last time."""
-    if isinstance(wanted, dict):
-        live, before = (value if isinstance(value, dict) else {} for value in (live, before))
-        kept = {name: value for name, value in live.items() if name in wanted or name not in before}
-        return kept | {
-            name: merge(live.get(name), value, before.get(name), name) for name, value in wanted.items()
+def _merge(observed: Any, desired: Any, previous: Any, field: str) -> Any:
+    """Server-side apply of one value by a manager whose last apply was `previous`."""
+    if isinstance(desired, dict):
+        observed, previous = (value if isinstance(value, dict) else {} for value in (observed, previous))
+        unchanged = {
+            name: value for name, value in observed.items() if name in desired or name not in previous
         }
-    keys = schema_fields.keys_of(field, wanted) if isinstance(wanted, list) else ()
+        return unchanged | {
+            name: _merge(observed.get(name), value, previous.get(name), name)
+            for name, value in desired.items()
+        }
+    keys = schema_fields.list_map_keys(field, desired) if isinstance(desired, list) else ()
     if not keys:
-        return wanted
-    found, earlier, ours = (
-        {schema_fields.key_of(entry, keys): entry for entry in entries or []}
-        for entries in (live, before, wanted)
+        return desired
+    observed_by_key, previous_by_key, desired_by_key = (
+        {schema_fields.entry_key(entry, keys): entry for entry in entries or []}
+        for entries in (observed, previous, desired)
     )
-    kept_entries = [entry for key, entry in found.items() if key not in ours and key not in earlier]
-    return kept_entries + [merge(found.get(key), entry, earlier.get(key), "") for key, entry in ours.items()]
+    unchanged_entries = [
+        entry
+        for key, entry in observed_by_key.items()
+        if key not in desired_by_key and key not in previous_by_key
+    ]
+    return unchanged_entries + [
+        _merge(observed_by_key.get(key), entry, previous_by_key.get(key), "")
+        for key, entry in desired_by_key.items()
+    ]
 
 
 @pytest.fixture
-def cluster() -> FakeCluster:
-    return FakeCluster()
+def cluster() -> FakeKubernetesClient:
+    return FakeKubernetesClient()

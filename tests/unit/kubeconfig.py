@@ -1,11 +1,11 @@
-"""How a program finds the API server that a test plays."""
+"""Kubeconfig for an API server that a test runs."""
 
 from pathlib import Path
 
 
-def kubeconfig(folder: Path, port: int) -> Path:
-    """For a server on this machine."""
-    path = folder / "kubeconfig"
+def write_kubeconfig(directory: Path, port: int) -> Path:
+    """Write a kubeconfig for an API server on this machine."""
+    path = directory / "kubeconfig"
     path.write_text(
         f"""
 apiVersion: v1

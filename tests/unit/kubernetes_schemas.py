@@ -1,6 +1,6 @@
-"""Kubernetes' own schemas from the package kubernetes-validate.
+"""Validation with the Kubernetes schemas from the package kubernetes-validate.
 
-Its `validate` reads 2 MB of definitions for every object. Here each schema is read once.
+The function `validate` of that package reads 2 MB of definitions for each object. This module reads each schema once.
 """
 
 import re
@@ -15,28 +15,28 @@ from referencing import Registry, Resource
 from mlflow_operator.kube.objects import Object
 
 
-def valid(obj: Object, version: str) -> None:
-    """Raises unless the object fits the schema of that Kubernetes version, unknown fields included."""
+def validate_object(obj: Object, version: str) -> None:
+    """Raise if the object does not match the schema of the Kubernetes version or contains unknown fields."""
     _validator(obj["kind"], obj["apiVersion"], version).validate(obj)
 
 
 @cache
 def _validator(kind: str, api_version: str, version: str) -> Validator:
-    folder = _folder(version)
-    # as the files are named: rbac.authorization.k8s.io/v1 is rbac-v1
+    directory = _directory(version)
+    # File names shorten the group: rbac.authorization.k8s.io/v1 becomes rbac-v1.
     group_version = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
-    schema = schema_contents(f"{folder}/{kind.lower()}-{group_version}.json", version)
-    registry = Resource.from_contents(schema) @ _definitions(folder)
+    schema = schema_contents(f"{directory}/{kind.lower()}-{group_version}.json", version)
+    registry = Resource.from_contents(schema) @ _definitions(directory)
     return Draft202012Validator(schema, registry=registry)
 
 
 @cache
-def _definitions(folder: str) -> Registry[Any]:
-    return Resource.from_contents(schema_contents(f"{folder}/_definitions.json", folder)) @ Registry()
+def _definitions(directory: str) -> Registry[Any]:
+    return Resource.from_contents(schema_contents(f"{directory}/_definitions.json", directory)) @ Registry()
 
 
 @cache
-def _folder(version: str) -> str:
-    # each version is listed twice: there is a folder of lenient schemas, too
-    (found,) = {known for known in all_versions() if major_minor(known) == version}
-    return f"kubernetes-json-schema/v{found}-local-strict"
+def _directory(version: str) -> str:
+    # Each version is listed twice, because there are also directories with lenient schemas.
+    (release,) = {candidate for candidate in all_versions() if major_minor(candidate) == version}
+    return f"kubernetes-json-schema/v{release}-local-strict"

@@ -1,4 +1,4 @@
-"""What several tests of the core start from."""
+"""Builders of MLflowServers and resolved servers for tests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from mlflow_operator.model.versions import Images
 
 
 def resource(spec: Object | None = None, name: str = "a", status: Object | None = None) -> api.MLflowServer:
-    """An MLflowServer as read from the cluster."""
+    """An MLflowServer as read from the API server."""
     return api.parse(
         {
             "apiVersion": api.API_VERSION,
@@ -23,13 +23,15 @@ def resource(spec: Object | None = None, name: str = "a", status: Object | None 
     )
 
 
-def server(spec: Object | None = None, around: ClusterDefaults | None = None, **more: Any) -> Server:
-    """The server that `spec` asks for."""
-    return resolve(resource(spec, **more), around or ClusterDefaults(Images()))
+def server(
+    spec: Object | None = None, defaults: ClusterDefaults | None = None, **resource_fields: Any
+) -> Server:
+    """The resolved server for `spec`."""
+    return resolve(resource(spec, **resource_fields), defaults or ClusterDefaults(Images()))
 
 
 def pod_specs(objects: list[Object]) -> Iterator[Object]:
-    """The pod spec of every object that makes pods."""
+    """Pod specs of all workloads."""
     for obj in objects:
         spec = obj.get("spec", {}).get("jobTemplate", obj).get("spec", {})
         if "template" in spec:
@@ -37,5 +39,5 @@ def pod_specs(objects: list[Object]) -> Iterator[Object]:
 
 
 def env(container: Object) -> dict[str, str]:
-    """Plain environment variables of a container."""
+    """The container's environment variables with literal values."""
     return {e["name"]: e["value"] for e in container["env"] if "value" in e}

@@ -1,6 +1,7 @@
-"""A cluster in memory with everything around an MLflowServer: what runs pods, a database, an object store.
+"""A simulated cluster in memory: API server, controllers that run pods and Jobs, a database, and an object store.
 
-Only for faults and moments that a real cluster can't be brought to at will; the e2e tests hold the rest.
+Only for failures and intermediate states that cannot be produced at will in a real cluster; the e2e tests cover the
+rest.
 """
 
 import base64
@@ -23,14 +24,14 @@ from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import secrets as credentials
+from mlflow_operator.model import secrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
 from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from mlflow_operator.status.metrics import Metrics
-from tests.unit.conftest import FakeCluster
+from tests.unit.conftest import FakeKubernetesClient
 
 NAMESPACE, NAME = "team", "a"
 URI = "postgresql://u:hunter2@{host}/mlflow"
@@ -42,147 +43,152 @@ EXTERNAL: Object = {
 }
 
 
-class CutOff(BaseException):
-    """The process is killed: nothing catches it."""
+class ProcessKilled(BaseException):
+    """Simulates a killed process. Not an Exception, so that the operator does not catch it."""
 
 
-class Api(FakeCluster):
-    """The API server, with lists and status, and with a process that may die after any write."""
+class FakeAPIServer(FakeKubernetesClient):
+    """An API server with lists, the status subresource, garbage collection, and simulated crashes and errors."""
 
-    dies_after: int | None = None
+    crash_after_writes: int | None = None
+    """Number of writes after which the next write raises ProcessKilled."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.refuses: dict[str, Exception] = {}
-        """What writing an object of a kind is answered with; of Events, what reading them is."""
+        self.errors_by_kind: dict[str, Exception] = {}
+        """Errors raised by writes of objects of a kind; for `Event`, by lists."""
         self.events: dict[str, list[Object]] = {}
-        """What Kubernetes' controllers said of an object, by its uid."""
+        """Events of Kubernetes' controllers by the uid of their object."""
 
     async def list(
         self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> list[Object]:
-        """All of a kind that carry the labels, or the Events about an object."""
+        """Return the objects of a kind that have the labels, or the Events of an object."""
         if kind == kinds.EVENT:
-            if "Event" in self.refuses:
-                raise self.refuses["Event"]
+            if "Event" in self.errors_by_kind:
+                raise self.errors_by_kind["Event"]
             return self.events.get(fields.removeprefix("involvedObject.uid="), [])
-        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
-        found = [
-            await self.get(kind, namespace, name) for (called, name) in self.objects if called == kind.kind
+        selector = dict(pair.split("=") for pair in labels.split(",") if pair)
+        objects = [
+            await self.get(kind, namespace, name)
+            for (kind_name, name) in self.objects
+            if kind_name == kind.kind
         ]
-        return [o for o in found if o and wanted.items() <= o["metadata"].get("labels", {}).items()]
+        return [o for o in objects if o and selector.items() <= o["metadata"].get("labels", {}).items()]
 
     async def apply_status(self, obj: Object) -> Object:
-        """Replaces the status."""
-        self._note("apply_status", obj)
-        return self.edit(obj["kind"], obj["metadata"]["name"], lambda live: live.update(status=obj["status"]))
+        """Replace the status."""
+        self._record_write("apply_status", obj)
+        return self.edit(
+            obj["kind"], obj["metadata"]["name"], lambda stored: stored.update(status=obj["status"])
+        )
 
     async def json_patch(
         self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object]
     ) -> Object:
-        """As before; and what was to be deleted goes when its last finalizer does."""
+        """Patch an object. Deletes a terminating server when its last finalizer is removed."""
         patched = await super().json_patch(kind, namespace, name, steps)
         meta = patched["metadata"]
         if kind == kinds.MLFLOWSERVER and meta.get("deletionTimestamp") and not meta.get("finalizers"):
-            self.collect(name)
+            self.garbage_collect(name)
         return patched
 
-    def collect(self, name: str) -> None:
-        """A server is gone, and Kubernetes' collector takes what it owned."""
+    def garbage_collect(self, name: str) -> None:
+        """Delete a server and, like Kubernetes' garbage collector, the objects that it owns."""
         uid = self.objects.pop((api.KIND, name))["metadata"]["uid"]
         for key, obj in list(self.objects.items()):
             if any(r["uid"] == uid for r in obj["metadata"].get("ownerReferences", ())):
                 del self.objects[key]
 
-    def _note(self, verb: str, obj: Object) -> None:
-        if self.dies_after is not None and len(self.writes) >= self.dies_after:
-            raise CutOff
-        if obj["kind"] in self.refuses:
-            raise self.refuses[obj["kind"]]
-        super()._note(verb, obj)
+    def _record_write(self, verb: str, obj: Object) -> None:
+        if self.crash_after_writes is not None and len(self.writes) >= self.crash_after_writes:
+            raise ProcessKilled
+        if obj["kind"] in self.errors_by_kind:
+            raise self.errors_by_kind[obj["kind"]]
+        super()._record_write(verb, obj)
 
 
 @dataclass
-class Events:
-    """What was published."""
+class FakeEvents:
+    """Records the published Events as (is normal, reason, message)."""
 
     published: list[tuple[bool, str, str]] = field(default_factory=list)
 
-    async def publish(self, about: Object, normal: bool, reason: str, message: str) -> None:
-        """Notes it."""
-        self.published.append((normal, reason, message))
+    async def publish(self, involved_object: Object, is_normal: bool, reason: str, message: str) -> None:
+        """Record the Event."""
+        self.published.append((is_normal, reason, message))
 
 
 @dataclass
-class Store:
-    """An object store that is there, and lets everybody in."""
+class FakeObjectStore:
+    """An object store that accepts all requests unless `error` is set."""
 
-    fault: ReconcileError | None = None
-    asked: list[Any] = field(default_factory=list)
-    managed: list[Any] = field(default_factory=list)
+    error: ReconcileError | None = None
+    checked_buckets: list[Any] = field(default_factory=list)
+    applied_settings: list[Any] = field(default_factory=list)
 
     async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
-        """Fine, unless a fault is set."""
-        self.asked.append(bucket)
-        if self.fault:
-            raise self.fault
+        """Succeed unless `error` is set."""
+        self.checked_buckets.append(bucket)
+        if self.error:
+            raise self.error
         return False
 
     async def check_access(self, bucket: Any) -> None:
-        """Fine."""
+        """Succeed."""
 
     async def apply_settings(self, bucket: Any, settings: Any, rule_id: str, rule: Object | None) -> None:
-        """Notes what is asked for."""
-        self.managed.append((bucket, settings, rule))
+        """Record the settings."""
+        self.applied_settings.append((bucket, settings, rule))
 
     def has_user(self, access_key_id: str) -> bool:
-        """Whether there is such a key."""
+        """Whether the store has this access key."""
         return True
 
     async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
-        """As a provider of users does: fine."""
+        """Create or update a user: succeed."""
 
     async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
-        """As a provider of users does: fine."""
+        """Delete a user: succeed."""
 
 
-class World:
-    """One MLflowServer `team/a` and all around it. Time stands still unless `now` is changed."""
+class SimulatedCluster:
+    """MLflowServer `team/a` and its environment. The time changes only if a test sets `now`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
-        self.api, self.events, self.store = Api(), Events(), Store()
+        self.api, self.events, self.store = FakeAPIServer(), FakeEvents(), FakeObjectStore()
         self.revision: str | None = None
-        self.backed_up = SCHEMA_HEADS[DEFAULT_VERSION]
-        """Where the tables in a backup stand."""
-        self.comment_of_tables: str | None = None
-        self.major = 0
-        self.database_fault: ReconcileError | None = None
+        self.backup_revision = SCHEMA_HEADS[DEFAULT_VERSION]
+        """Schema revision of the tables in a backup."""
+        self.table_comment: str | None = None
+        self.postgres_major = 0
+        self.database_error: ReconcileError | None = None
         self.obstacle: ConfigurationError | None = None
-        self.asked: list[Connection] = []
+        self.connections: list[Connection] = []
         self.now = "2026-01-01T00:00:00Z"
-        self._words, self._uids = itertools.count(1), itertools.count(1)
-        self.services: dict[str, str] = {}
+        self._password_numbers, self._uids = itertools.count(1), itertools.count(1)
+        self.service_addresses: dict[str, str] = {}
         monkeypatch.setattr(database, "inspect", self.inspect)
         for provider in (minio_admin, seaweedfs_admin):
             monkeypatch.setattr(provider, "ensure_user", self._ensure_user)
             monkeypatch.setattr(provider, "delete_user", self._delete_user)
         monkeypatch.setattr(seaweedfs_admin, "has_user", self._has_user)
-        monkeypatch.setattr(dns, "resolve_in_namespace", self._completed)
+        monkeypatch.setattr(dns, "resolve_in_namespace", self._resolve_in_namespace)
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        self.make(spec)
+        self.create_server(spec)
 
     @classmethod
-    async def on_external_stores(cls, monkeypatch: pytest.MonkeyPatch) -> "World":
-        """A server on a database and a bucket of somebody else's, Ready and at rest."""
-        world = cls(monkeypatch, EXTERNAL)
-        world.put_secret("db", uri=URI.format(host="one"))
-        world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-        await world.until_settled()
-        assert world.condition("Ready")[0] == "True"
-        return world
+    async def with_external_stores(cls, monkeypatch: pytest.MonkeyPatch) -> "SimulatedCluster":
+        """A Ready and stable server with an external database and an external bucket."""
+        simulation = cls(monkeypatch, EXTERNAL)
+        simulation.put_secret("db", uri=URI.format(host="one"))
+        simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+        await simulation.reconcile_until_stable()
+        assert simulation.condition("Ready")[0] == "True"
+        return simulation
 
-    def make(self, spec: Object | None = None) -> None:
-        """The owner applies the resource."""
+    def create_server(self, spec: Object | None = None) -> None:
+        """Create the MLflowServer as a user."""
         self.api.put(
             {
                 "apiVersion": api.API_VERSION,
@@ -197,23 +203,23 @@ class World:
             }
         )
 
-    def change(self, **spec: Any) -> None:
-        """The owner edits the spec."""
-        self.api.edit(api.KIND, NAME, lambda live: live["spec"].update(spec))
+    def update_spec(self, **spec: Any) -> None:
+        """Change the spec as a user."""
+        self.api.edit(api.KIND, NAME, lambda obj: obj["spec"].update(spec))
 
-    def delete(self) -> None:
-        """The owner deletes the resource; it stays while a finalizer holds it."""
+    def delete_server(self) -> None:
+        """Delete the MLflowServer as a user. It stays until its finalizers are removed."""
         if self.api.objects[api.KIND, NAME]["metadata"].get("finalizers"):
-            self.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(deletionTimestamp=self.now))
+            self.api.edit(api.KIND, NAME, lambda obj: obj["metadata"].update(deletionTimestamp=self.now))
         else:
-            self.api.collect(NAME)
+            self.api.garbage_collect(NAME)
 
     async def reconcile(self) -> ReconcileResult:
-        """One reconcile by a process that remembers nothing."""
-        return await reconcile((NAMESPACE, NAME), self.out())
+        """Run one reconcile as a newly started process."""
+        return await reconcile((NAMESPACE, NAME), self.dependencies())
 
-    def out(self) -> Dependencies:
-        """What a reconcile may touch."""
+    def dependencies(self) -> Dependencies:
+        """The dependencies of a reconcile."""
         return Dependencies(
             cluster=self.api,  # type: ignore[arg-type]
             stores=self.store,  # type: ignore[arg-type]
@@ -222,43 +228,53 @@ class World:
             images=Images(),
             cluster_domain="cluster.local",
             now=lambda: self.now,
-            generate_password=lambda: f"password-number-{next(self._words)}-long-enough",
+            generate_password=lambda: f"password-number-{next(self._password_numbers)}-long-enough",
         )
 
-    def settle(self, *, jobs: bool = True) -> None:
-        """Kubernetes does its part: pods run, Jobs end."""
+    def run_controllers(self, *, complete_jobs: bool = True) -> None:
+        """Run Kubernetes' controllers once: pods become ready, Jobs complete."""
         for (kind, name), obj in list(self.api.objects.items()):
             if kind == "StatefulSet":
-                up = obj["spec"]["replicas"]
-                self.api.edit(kind, name, partial(dict.update, status={"readyReplicas": up}))
+                replicas = obj["spec"]["replicas"]
+                self.api.edit(kind, name, partial(dict.update, status={"readyReplicas": replicas}))
             if kind == "Deployment":
                 self._run_pods(obj)
-            if kind == "Job" and jobs and not obj.get("status"):
-                self.end_job(obj, "Complete")
+            if kind == "Job" and complete_jobs and not obj.get("status"):
+                self.finish_job(obj, "Complete")
 
-    def end_job(self, job: Object, how: str, said: str = "") -> None:
-        """A Job's pod ends; a migration that completes leaves the schema at its head, a preflight its answer, a restore
-        the tables of the backup."""
+    def finish_job(self, job: Object, job_condition: str, termination_message: str = "") -> None:
+        """Finish a Job and its pod.
+
+        A completed migration upgrades the schema to its head revision, a completed preflight writes its result as the
+        termination message, and a completed restore creates the tables of the backup.
+        """
         name = job["metadata"]["name"]
         component = job["metadata"]["labels"][labels.COMPONENT]
-        status = {"conditions": [{"type": how, "status": "True", "lastTransitionTime": self.now}]}
-        self.api.edit("Job", name, lambda live: live.update(status=status))
+        status = {"conditions": [{"type": job_condition, "status": "True", "lastTransitionTime": self.now}]}
+        self.api.edit("Job", name, lambda obj: obj.update(status=status))
         image = _first_container(job)["image"]
-        if how == "Complete" and component == labels.MIGRATION_POD:
-            self.revision = head_of(image)
-        if how == "Complete" and component == labels.PREFLIGHT_POD:
-            said = said or answer(image, self.revision)
-        if how == "Complete" and component == labels.RESTORE_POD:
+        if job_condition == "Complete" and component == labels.MIGRATION_POD:
+            self.revision = schema_head_of_image(image)
+        if job_condition == "Complete" and component == labels.PREFLIGHT_POD:
+            termination_message = termination_message or preflight_result(image, self.revision)
+        if job_condition == "Complete" and component == labels.RESTORE_POD:
             env = {e["name"]: e.get("value", "") for e in _first_container(job)["env"]}
-            self.revision = self.backed_up
-            self.comment_of_tables = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
-        done = how == "Complete"
-        self.end_container(job, 0 if done else 1, said, "Succeeded" if done else "Failed")
+            self.revision = self.backup_revision
+            self.table_comment = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
+        succeeded = job_condition == "Complete"
+        self.terminate_container(
+            job,
+            0 if succeeded else 1,
+            termination_message,
+            "Succeeded" if succeeded else "Failed",
+        )
 
-    def end_container(self, job: Object, code: int, said: str, phase: str = "Running") -> None:
-        """The container of a Job's pod ends; for a moment its pod still counts as running."""
+    def terminate_container(
+        self, job: Object, exit_code: int, termination_message: str, phase: str = "Running"
+    ) -> None:
+        """Terminate the container of a Job's pod. With the default `phase`, the pod still counts as running."""
         name = job["metadata"]["name"]
-        ended = {"exitCode": code, "message": said}
+        terminated = {"exitCode": exit_code, "message": termination_message}
         self.api.put(
             {
                 "apiVersion": "v1",
@@ -266,65 +282,65 @@ class World:
                 "metadata": {
                     "name": f"{name}-pod",
                     "namespace": NAMESPACE,
-                    "labels": labels.owned(NAME, job["metadata"]["labels"][labels.COMPONENT]),
+                    "labels": labels.for_component(NAME, job["metadata"]["labels"][labels.COMPONENT]),
                     "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
                 },
                 "status": {
                     "phase": phase,
-                    "containerStatuses": [{"name": "migrate", "state": {"terminated": ended}}],
+                    "containerStatuses": [{"name": "migrate", "state": {"terminated": terminated}}],
                 },
             }
         )
 
-    async def until_settled(self, rounds: int = 12) -> None:
-        """Reconciles and lets Kubernetes work, turn by turn, as long as anything changes."""
-        for _ in range(rounds):
-            self.settle()
-            before = len(self.api.writes)
+    async def reconcile_until_stable(self, max_reconciles: int = 12) -> None:
+        """Alternate between Kubernetes' controllers and reconciles until a reconcile writes nothing."""
+        for _ in range(max_reconciles):
+            self.run_controllers()
+            writes_before = len(self.api.writes)
             await self.reconcile()
-            if len(self.api.writes) == before:
+            if len(self.api.writes) == writes_before:
                 return
-        raise AssertionError(f"never comes to rest: {self.api.writes[-10:]}")
+        raise AssertionError(f"still writes after {max_reconciles} reconciles: {self.api.writes[-10:]}")
 
     def get(self, kind: str, name: str) -> Object | None:
-        """An object as it is stored."""
+        """The stored object; None if there is none."""
         return self.api.objects.get((kind, name))
 
     def secret(self, name: str) -> dict[str, str]:
-        """A Secret's values."""
-        found = self.get("Secret", name)
-        assert found, f"no Secret {name}"
-        return credentials.decoded(found)
+        """The values of a Secret."""
+        secret = self.get("Secret", name)
+        assert secret, f"no Secret {name}"
+        return secrets.text_values(secret)
 
     def put_secret(self, name: str, **values: str) -> None:
-        """A Secret of the owner's."""
+        """Create or replace a Secret as a user."""
         data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
         meta = {"name": name, "namespace": NAMESPACE}
         self.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
 
-    def condition(self, kind: str) -> tuple[str, str, str]:
+    def condition(self, condition_type: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition."""
-        found = self.get(api.KIND, NAME)
-        assert found
+        server = self.get(api.KIND, NAME)
+        assert server
         return next(
             (c["status"], c["reason"], c["message"])
-            for c in found["status"]["conditions"]
-            if c["type"] == kind
+            for c in server["status"]["conditions"]
+            if c["type"] == condition_type
         )
 
     async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
-        """As the provider does."""
-        self.asked.append(connection)
-        if self.database_fault:
-            raise self.database_fault
-        noted = self.comment_of_tables if self.revision else None
+        """Replaces `inspect` of the Postgres client."""
+        self.connections.append(connection)
+        if self.database_error:
+            raise self.database_error
+        table_comment = self.table_comment if self.revision else None
         return DatabaseState(
             "UTF8",
             self.revision,
             f"{connection.host}#1",
             self.obstacle,
-            comment_of_tables=noted,
-            major=self.major,
+            table_comment=table_comment,
+            major=self.postgres_major,
         )
 
     async def _has_user(self, admin: Admin, access_key_id: str, name: str) -> bool:
@@ -336,20 +352,26 @@ class World:
     async def _delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
         await self.store.delete_user(admin, access_key_id, name)
 
-    async def _completed(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
+    async def _resolve_in_namespace(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
         assert (namespace, domain) == (NAMESPACE, "cluster.local")
-        return (f"{host}.in-full", self.services[host]) if host in self.services else None
+        return (
+            (f"{host}.fully-qualified", self.service_addresses[host])
+            if host in self.service_addresses
+            else None
+        )
 
     def _run_pods(self, deployment: Object) -> None:
-        wanted = deployment["spec"]["replicas"]
+        replicas = deployment["spec"]["replicas"]
         name = deployment["metadata"]["name"]
-        status = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), wanted)
-        self.api.edit("Deployment", name, lambda live: live.update(status=status))
-        if wanted:
+        status = dict.fromkeys(
+            ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas
+        )
+        self.api.edit("Deployment", name, lambda obj: obj.update(status=status))
+        if replicas:
             meta = {
                 "name": f"{name}-pod",
                 "namespace": NAMESPACE,
-                "labels": labels.owned(NAME, labels.SERVER_POD),
+                "labels": labels.for_component(NAME, labels.SERVER_POD),
                 "annotations": deployment["spec"]["template"]["metadata"]["annotations"],
             }
             self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
@@ -358,29 +380,29 @@ class World:
 
 
 def _first_container(job: Object) -> Object:
-    found: Object = job["spec"]["template"]["spec"]["containers"][0]
-    return found
+    container: Object = job["spec"]["template"]["spec"]["containers"][0]
+    return container
 
 
-def version_of(image: str) -> str:
-    """The MLflow in an image: the tag's, or the one tested."""
+def version_of_image(image: str) -> str:
+    """The MLflow version in an image: from the tag if it has a version tag, else the default version."""
     return image.rpartition(":v")[2].removesuffix("-full") if ":v" in image else DEFAULT_VERSION
 
 
-def head_of(image: str) -> str:
-    """Where the image's migrations end."""
-    return SCHEMA_HEADS[version_of(image)]
+def schema_head_of_image(image: str) -> str:
+    """The schema revision that the image's migrations upgrade to."""
+    return SCHEMA_HEADS[version_of_image(image)]
 
 
-def answer(image: str, revision: str | None) -> str:
-    """What a preflight says of a database at `revision`: one that is not of a later version is known."""
-    head, order = head_of(image), list(dict.fromkeys(SCHEMA_HEADS.values()))
-    newer = revision in order and order.index(revision) > order.index(head)
-    movement = "none" if revision == head else "unknown" if newer else "forward"
-    steps = {"none": 0, "unknown": None, "forward": 3}[movement]
-    version = version_of(image)
-    found = {"version": version, "revision": revision, "head": head, "movement": movement, "steps": steps}
-    return json.dumps({**found, "faults": []})
+def preflight_result(image: str, revision: str | None) -> str:
+    """The result of a preflight for a database at `revision`. Only revisions of later versions are unknown."""
+    head, order = schema_head_of_image(image), list(dict.fromkeys(SCHEMA_HEADS.values()))
+    is_newer = revision in order and order.index(revision) > order.index(head)
+    change = "none" if revision == head else "unknown" if is_newer else "forward"
+    steps = {"none": 0, "unknown": None, "forward": 3}[change]
+    version = version_of_image(image)
+    result = {"version": version, "revision": revision, "head": head, "change": change, "steps": steps}
+    return json.dumps({**result, "errors": []})
 
 
-DOWN = TransientError(Reason.DATABASE_UNREACHABLE, "The database is away.")
+DATABASE_UNREACHABLE = TransientError(Reason.DATABASE_UNREACHABLE, "The database does not answer.")

@@ -1,4 +1,4 @@
-"""Records of the objects that each example leads to. `python -m tests.unit.snapshots` writes them anew."""
+"""Recorded manifests of the examples. `python -m tests.unit.snapshots` updates them."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
-RECORDS = Path(__file__).parent / "recorded_manifests"
+RECORDED_MANIFESTS = Path(__file__).parent / "recorded_manifests"
 
 
 def objects(example: Path) -> list[Object]:
-    """What the operator makes of an example, Secrets aside."""
+    """The objects that the operator creates for an example, except Secrets."""
     documents = [d for d in yaml.safe_load_all(example.read_text()) if d and d["kind"] == api.KIND]
     return [
         obj
@@ -24,12 +24,12 @@ def objects(example: Path) -> list[Object]:
     ]
 
 
-def text(example: Path) -> str:
-    """The record of an example, one key order for all time."""
+def manifest(example: Path) -> str:
+    """The manifest of an example, with sorted keys."""
     return yaml.safe_dump_all(objects(example), sort_keys=True, width=110)
 
 
 if __name__ == "__main__":
-    RECORDS.mkdir(exist_ok=True)
+    RECORDED_MANIFESTS.mkdir(exist_ok=True)
     for path in EXAMPLES:
-        (RECORDS / path.name).write_text(text(path))
+        (RECORDED_MANIFESTS / path.name).write_text(manifest(path))

@@ -1,4 +1,4 @@
-"""The objects of a server: valid for every supported Kubernetes, restricted, and wired to each other."""
+"""The manifests of a server: valid for every supported Kubernetes version, restricted, and consistent."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from mlflow_operator.kube import labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import client_config, deployment
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.secrets import decoded, server_secret
-from tests.unit.kubernetes_schemas import valid
+from mlflow_operator.model.secrets import server_secret, text_values
+from tests.unit.kubernetes_schemas import validate_object
 from tests.unit.servers import env, pod_specs, server
-from tests.unit.snapshots import EXAMPLES, RECORDS, objects, text
+from tests.unit.snapshots import EXAMPLES, RECORDED_MANIFESTS, manifest, objects
 
 VERSIONS = ["1.30", "1.34"]
-GENERATED = desired.Generated("user", "password", "access", "secret", "rollout")
+GENERATED = desired.GeneratedValues("user", "password", "access", "secret", "rollout")
 
 EXTERNAL: Object = {
     "replicas": 2,
@@ -42,10 +42,10 @@ EXTERNAL: Object = {
 SEAWEEDFS: Object = {"artifacts": {"embedded": {"engine": "SeaweedFS", "storage": {"size": "2Gi"}}}}
 
 
-def everything(spec: Object | None = None) -> list[Object]:
-    """All objects for a spec, Secrets included."""
-    found = server(spec)
-    return [*desired.secrets(found, GENERATED), *desired.objects(found)]
+def all_objects(spec: Object | None = None) -> list[Object]:
+    """All objects for a spec, including Secrets."""
+    resolved = server(spec)
+    return [*desired.secrets(resolved, GENERATED), *desired.objects(resolved)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -54,16 +54,16 @@ def everything(spec: Object | None = None) -> list[Object]:
     [{}, EXTERNAL, {"suspend": True}, SEAWEEDFS],
     ids=["empty", "external", "suspended", "seaweedfs"],
 )
-def test_kubernetes_accepts_every_object(spec: Object, version: str) -> None:
-    """By Kubernetes' own schemas, strictly: a misspelt field would be dropped in silence."""
-    for obj in everything(spec):
-        valid(obj, version)
+def test_objects_are_valid_for_kubernetes(spec: Object, version: str) -> None:
+    """By strict validation against Kubernetes' schemas: the API server drops an unknown field silently."""
+    for obj in all_objects(spec):
+        validate_object(obj, version)
 
 
 @pytest.mark.parametrize("spec", [{}, EXTERNAL, SEAWEEDFS], ids=["empty", "external", "seaweedfs"])
-def test_every_pod_meets_the_restricted_standard(spec: Object) -> None:
-    """Pod Security `restricted`, and more: read-only root, no token, no Service environment."""
-    specs = list(pod_specs(everything(spec)))
+def test_all_pods_meet_the_restricted_pod_security_standard(spec: Object) -> None:
+    """In addition: read-only root file system, no service account token, no Service environment variables."""
+    specs = list(pod_specs(all_objects(spec)))
     assert specs
     for pod in specs:
         assert pod["automountServiceAccountToken"] is False
@@ -79,15 +79,15 @@ def test_every_pod_meets_the_restricted_standard(spec: Object) -> None:
             assert container["resources"]["limits"]["memory"]
 
 
-def test_pull_secrets_user_and_placement_reach_every_pod() -> None:
-    """A mirrored, tainted or user-restricted cluster is a matter of one place."""
+def test_pod_settings_apply_to_all_pods() -> None:
+    """Clusters with a mirror, taints or restricted user IDs need the settings in one place only."""
     asked: Object = {
         "imagePullSecrets": [{"name": "mirror"}],
         "nodeSelector": {"pool": "ml"},
         "tolerations": [{"key": "ml", "operator": "Exists"}],
         "securityContext": {"runAsUser": 1000650000, "fsGroup": 1000650000},
     }
-    specs = list(pod_specs(everything({"podTemplate": {"spec": asked}})))
+    specs = list(pod_specs(all_objects({"podTemplate": {"spec": asked}})))
     assert len(specs) == 4
     for pod in specs:
         assert pod["imagePullSecrets"] == asked["imagePullSecrets"]
@@ -97,16 +97,16 @@ def test_pull_secrets_user_and_placement_reach_every_pod() -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
 
 
-def test_no_secret_stands_in_a_manifest() -> None:
-    """Passwords are read from Secrets by the pods themselves; arguments and environment hold none."""
+def test_manifests_contain_no_secret_values() -> None:
+    """Pods read passwords from Secrets; neither arguments nor environment variables contain them."""
     text = yaml.safe_dump(desired.objects(server()))
     for secret in ("password", "secretAccessKey"):
         assert f"value: {secret}" not in text
     connection = Connection("h", 1, "d", "u", "hunter2")
-    assert "hunter2" not in str(server_secret(server().owner, connection.sqlalchemy(), "k"))
+    assert "hunter2" not in str(server_secret(server().owner, connection.sqlalchemy_uri(), "k"))
 
 
-def test_a_servers_service_reaches_its_pods_and_no_others() -> None:
+def test_the_service_selects_only_pods_of_its_server() -> None:
     """Two servers in a namespace must not share traffic."""
     first, second = server(), server(name="b")
     selector = deployment.service(first)["spec"]["selector"]
@@ -118,24 +118,24 @@ def test_a_servers_service_reaches_its_pods_and_no_others() -> None:
         assert obj["metadata"]["labels"][labels.SERVER] == "a"
 
 
-def test_labels_of_the_owner_never_take_a_pod_out_of_its_service() -> None:
-    """podTemplate's labels come first and ours win."""
+def test_pod_labels_of_the_user_do_not_override_the_selector_labels() -> None:
+    """The operator's labels take precedence over those of podTemplate."""
     spec: Object = {"podTemplate": {"metadata": {"labels": {labels.SERVER: "other", "team": "ml"}}}}
     pod = deployment.deployment(server(spec), "x")["spec"]["template"]["metadata"]["labels"]
     assert pod[labels.SERVER] == "a"
     assert pod["team"] == "ml"
 
 
-def test_proxied_mounts_the_plugin_and_presigned_does_not() -> None:
-    """With it the server can't sign URLs, so clients never need to reach the store."""
-    assert env(_server(EXTERNAL))["PYTHONPATH"]
+def test_only_proxied_access_mounts_the_proxy_plugin() -> None:
+    """With the plugin the server cannot presign URLs, so clients never access the store."""
+    assert env(_server_container(EXTERNAL))["PYTHONPATH"]
     presigned = {**EXTERNAL, "artifacts": {**EXTERNAL["artifacts"], "access": "Presigned"}}
-    assert "PYTHONPATH" not in env(_server(presigned))
-    assert not any(o["kind"] == "ConfigMap" and "proxied_s3.py" in o["data"] for o in everything(presigned))
+    assert "PYTHONPATH" not in env(_server_container(presigned))
+    assert not any(o["kind"] == "ConfigMap" and "proxied_s3.py" in o["data"] for o in all_objects(presigned))
 
 
-def test_the_migration_mounts_only_what_exists_before_it() -> None:
-    """The server's own files come after the schema: a Job that waits for them waits for ever."""
+def test_the_migration_mounts_only_objects_that_exist_before_it() -> None:
+    """The server's ConfigMap is created after the migration: a Job that mounts it would never start."""
     job = next(o for o in desired.objects(server(EXTERNAL)) if o["kind"] == "Job")
     assert {r.name for r in pod_references.of_pod(job["spec"]["template"]["spec"])} == {"a-server", "db-ca"}
     assert all(r.kind == "Secret" for r in pod_references.of_pod(job["spec"]["template"]["spec"]))
@@ -144,48 +144,48 @@ def test_the_migration_mounts_only_what_exists_before_it() -> None:
 PUBLIC = {**EXTERNAL["artifacts"]["s3"], "publicEndpoint": "https://s3.example.com"}
 
 
-def test_a_public_address_is_signed_for_and_the_store_is_asked_at_its_own() -> None:
-    """The plugin that signs is there for that alone; without it MLflow's own repository does."""
-    found = _server({**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}})
-    assert env(found)["MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"] == "https://s3.example.com"
-    assert env(found)["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
-    assert env(found)["PYTHONPATH"] in {m["mountPath"] for m in found["volumeMounts"]}
+def test_urls_are_presigned_for_the_public_endpoint_and_the_server_uses_the_endpoint() -> None:
+    """The presigning plugin is only mounted for a public endpoint; otherwise MLflow's own repository presigns."""
+    container = _server_container({**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}})
+    assert env(container)["MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"] == "https://s3.example.com"
+    assert env(container)["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
+    assert env(container)["PYTHONPATH"] in {m["mountPath"] for m in container["volumeMounts"]}
     spec = {**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}}
-    (plugin,) = [o for o in everything(spec) if o["kind"] == "ConfigMap" and "METADATA" in o["data"]]
+    (plugin,) = [o for o in all_objects(spec) if o["kind"] == "ConfigMap" and "METADATA" in o["data"]]
     assert "public_s3.py" in plugin["data"]
     assert "proxied_s3.py" not in plugin["data"]
 
 
-def test_direct_clients_are_given_address_and_keys() -> None:
-    """What is no secret in the ConfigMap, the keys in the Secret beside it; the server logs to the bucket itself."""
+def test_direct_access_gives_clients_endpoint_and_keys() -> None:
+    """The endpoint is in the ConfigMap, the keys are in the Secret. The server itself still uses its own endpoint."""
     spec = {**EXTERNAL, "artifacts": {"access": "Direct", "s3": PUBLIC}}
-    made = {(o["kind"], o["metadata"]["name"]): o for o in everything(spec)}
-    assert made["ConfigMap", "a-client"]["data"] == {
+    built = {(o["kind"], o["metadata"]["name"]): o for o in all_objects(spec)}
+    assert built["ConfigMap", "a-client"]["data"] == {
         "MLFLOW_TRACKING_URI": "http://a.team.svc:5000",
         "MLFLOW_S3_ENDPOINT_URL": "https://s3.example.com",
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "auto",
     }
     keys = {"AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
-    assert decoded(made["Secret", "a-client"]) == keys
-    assert env(_server(spec))["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://models/team/a"
-    assert env(_server(spec))["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
-    assert "PYTHONPATH" not in env(_server(spec))
+    assert text_values(built["Secret", "a-client"]) == keys
+    assert env(_server_container(spec))["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://models/team/a"
+    assert env(_server_container(spec))["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
+    assert "PYTHONPATH" not in env(_server_container(spec))
 
 
 @pytest.mark.parametrize("spec", [{}, EXTERNAL, {"artifacts": {"access": "Direct", "s3": {"bucket": "own"}}}])
-def test_nobody_else_is_given_keys(spec: Object) -> None:
-    """Proxied clients need none, and where the server has an identity instead, clients need theirs."""
-    assert all(o["metadata"]["name"] != "a-client" for o in everything(spec) if o["kind"] == "Secret")
+def test_other_access_modes_give_clients_no_keys(spec: Object) -> None:
+    """Clients with access Proxied need none. If the server uses a workload identity, clients need their own."""
+    assert all(o["metadata"]["name"] != "a-client" for o in all_objects(spec) if o["kind"] == "Secret")
 
 
-def test_keys_that_are_given_no_more_are_blank() -> None:
-    """A Secret that is left over tells nothing."""
-    assert {*decoded(client_config.secret(server(EXTERNAL), "access", "secret")).values()} == {""}
+def test_client_keys_are_emptied_when_access_changes() -> None:
+    """A Secret that is left over contains no keys."""
+    assert {*text_values(client_config.secret(server(EXTERNAL), "access", "secret")).values()} == {""}
 
 
-def _store(spec: Object) -> Object:
-    """The pod of the embedded artifact store."""
+def _store_pod(spec: Object) -> Object:
+    """The pod spec of the embedded artifact store."""
     stores = (o for o in desired.objects(server(spec)) if o["kind"] == "StatefulSet")
     pod: Object = next(o for o in stores if o["metadata"]["name"] == "a-artifacts")["spec"]["template"][
         "spec"
@@ -193,15 +193,15 @@ def _store(spec: Object) -> Object:
     return pod
 
 
-def test_seaweedfs_has_its_key_from_a_secret_and_opens_nothing_but_s3() -> None:
-    """Neither in an argument nor in the environment, from where it would get into its log."""
-    pod = _store(SEAWEEDFS)
+def test_seaweedfs_reads_its_key_from_a_secret_and_exposes_only_s3() -> None:
+    """The key is neither in an argument nor in an environment variable, which SeaweedFS would log."""
+    pod = _store_pod(SEAWEEDFS)
     container = pod["containers"][0]
     assert {r.name for r in pod_references.of_pod(pod)} == {"a-server"}
     secret = next(
         o for o in desired.secrets(server(SEAWEEDFS), GENERATED) if o["metadata"]["name"] == "a-server"
     )
-    (owner,) = json.loads(decoded(secret)["seaweedfs.json"])["identities"]
+    (owner,) = json.loads(text_values(secret)["seaweedfs.json"])["identities"]
     assert owner["credentials"] == [{"accessKey": "access", "secretKey": "secret"}]
     mounted = {m["mountPath"] for m in container["volumeMounts"] if m.get("readOnly")}
     assert f"-s3.config={mounted.pop()}/seaweedfs.json" in container["args"]
@@ -209,48 +209,48 @@ def test_seaweedfs_has_its_key_from_a_secret_and_opens_nothing_but_s3() -> None:
 
 
 @pytest.mark.parametrize(("size", "mib"), [("1Gi", 64), ("20Gi", 640), ("1Ti", 1024)])
-def test_a_volume_holds_many_files_of_seaweedfs(size: str, mib: int) -> None:
-    """It takes seven at once for a bucket; on a volume with room for three it would store nothing."""
+def test_a_volume_has_room_for_many_seaweedfs_volume_files(size: str, mib: int) -> None:
+    """SeaweedFS allocates seven files per bucket; with room for only three it could not store anything."""
     embedded = {**SEAWEEDFS["artifacts"]["embedded"], "storage": {"size": size}}
-    args = _store({"artifacts": {"embedded": embedded}})["containers"][0]["args"]
+    args = _store_pod({"artifacts": {"embedded": embedded}})["containers"][0]["args"]
     assert f"-master.volumeSizeLimitMB={mib}" in args
 
 
-def test_seaweedfs_collects_its_garbage_in_time() -> None:
-    """It reached half a limit of 2 GiB after two files of 200 MiB; without a limit it may."""
-    assert env(_store(SEAWEEDFS)["containers"][0])["GOMEMLIMIT"] == str(3 * 2**29)
+def test_seaweedfs_has_a_go_memory_limit() -> None:
+    """Without GOMEMLIMIT it used half of a 2 GiB limit after two files of 200 MiB. Without a limit it needs none."""
+    assert env(_store_pod(SEAWEEDFS)["containers"][0])["GOMEMLIMIT"] == str(3 * 2**29)
     free: Object = {"artifacts": {"embedded": {"engine": "SeaweedFS", "resources": {"requests": {"cpu": 1}}}}}
-    assert "GOMEMLIMIT" not in env(_store(free)["containers"][0])
+    assert "GOMEMLIMIT" not in env(_store_pod(free)["containers"][0])
 
 
-def test_minio_gets_no_list_of_users() -> None:
-    """A Secret that changed would roll every server's pods once."""
-    assert all("seaweedfs.json" not in decoded(secret) for secret in desired.secrets(server(), GENERATED))
+def test_minio_gets_no_users_configuration() -> None:
+    """A changed Secret would restart the pods of every server once."""
+    assert all("seaweedfs.json" not in text_values(secret) for secret in desired.secrets(server(), GENERATED))
 
 
-def test_aws_is_given_no_endpoint() -> None:
-    """With workload identity on AWS an endpoint or a key set by mistake breaks everything."""
+def test_aws_gets_no_endpoint_and_no_keys() -> None:
+    """They would take precedence over workload identity on AWS."""
     aws: Object = {"artifacts": {"s3": {"bucket": "models", "region": "eu-central-1"}}}
-    found = _server(aws)
-    names = {e["name"] for e in found["env"]}
+    container = _server_container(aws)
+    names = {e["name"] for e in container["env"]}
     assert not names & {
         "MLFLOW_S3_ENDPOINT_URL",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_CA_BUNDLE",
     }
-    assert env(found)["AWS_DEFAULT_REGION"] == "eu-central-1"
+    assert env(container)["AWS_DEFAULT_REGION"] == "eu-central-1"
 
 
-def test_the_pods_read_what_private_authorities_signed() -> None:
-    """Both certificates are mounted where the environment says."""
-    found = _server(EXTERNAL)
-    mounted = {m["mountPath"] for m in found["volumeMounts"]}
-    assert env(found)["AWS_CA_BUNDLE"].removesuffix("/ca.crt") in mounted
+def test_ca_certificates_are_mounted_where_the_environment_points() -> None:
+    """Otherwise the server could not verify the certificate of a private CA."""
+    container = _server_container(EXTERNAL)
+    mounted = {m["mountPath"] for m in container["volumeMounts"]}
+    assert env(container)["AWS_CA_BUNDLE"].removesuffix("/ca.crt") in mounted
 
 
-def test_everything_the_pods_read_is_fingerprinted() -> None:
-    """A Secret that is read but not watched would never roll the pods."""
+def test_the_fingerprint_covers_all_references_of_the_pod() -> None:
+    """A change of a Secret without a fingerprint would not restart the pods."""
     spec: Object = {
         **EXTERNAL,
         "env": [
@@ -269,12 +269,12 @@ def test_everything_the_pods_read_is_fingerprinted() -> None:
         },
     }
     pod = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]
-    found = {r.name for r in pod_references.of_pod(pod)}
-    assert found >= {"one", "two", "three", "four", "five", "six", "keys", "db-ca", "s3-ca", "a-server"}
+    references = {r.name for r in pod_references.of_pod(pod)}
+    assert references >= {"one", "two", "three", "four", "five", "six", "keys", "db-ca", "s3-ca", "a-server"}
 
 
-def test_every_spread_counts_the_servers_own_pods() -> None:
-    """Without a selector a constraint counts nothing, and all replicas may land on one node."""
+def test_topology_spread_constraints_select_the_servers_pods() -> None:
+    """A constraint without a selector has no effect, and all replicas may run on one node."""
     asked = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
     for spec in ({}, {"podTemplate": {"spec": {"topologySpreadConstraints": [asked]}}}):
         found = deployment.deployment(server(spec), "x")["spec"]
@@ -282,28 +282,28 @@ def test_every_spread_counts_the_servers_own_pods() -> None:
         assert constraint["labelSelector"] == found["selector"]
 
 
-def test_one_replica_may_always_be_drained() -> None:
-    """A budget for a single pod would only block drains."""
+def test_a_single_replica_has_no_disruption_budget() -> None:
+    """It would only block node drains."""
     assert deployment.disruption_budget(server()) is None
     assert deployment.disruption_budget(server({"replicas": 2}))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
-def test_objects_of_the_examples_are_as_recorded(example: Path) -> None:
-    """Any change to what users get shows in review. Record anew with `python -m tests.unit.snapshots`."""
+def test_manifests_of_the_examples_match_the_recorded_ones(example: Path) -> None:
+    """Changes for users become visible in a review. `python -m tests.unit.snapshots` updates the recorded manifests."""
     for obj in objects(example):
         for version in VERSIONS:
-            valid(obj, version)
-    assert text(example) == (RECORDS / example.name).read_text()
+            validate_object(obj, version)
+    assert manifest(example) == (RECORDED_MANIFESTS / example.name).read_text()
 
 
-def _server(spec: Object) -> Object:
-    found: Object = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]["containers"][0]
-    return found
+def _server_container(spec: Object) -> Object:
+    container: Object = deployment.deployment(server(spec), "x")["spec"]["template"]["spec"]["containers"][0]
+    return container
 
 
 @pytest.mark.parametrize(
-    ("spec", "direct"),
+    ("spec", "fast_path"),
     [
         ({}, True),
         ({"image": "ghcr.io/mlflow/mlflow:v3.17.2-full", "version": "3.17.2"}, True),
@@ -311,11 +311,9 @@ def _server(spec: Object) -> Object:
         ({"version": "3.16.1"}, False),
         ({**EXTERNAL, "artifacts": {**EXTERNAL["artifacts"], "access": "Presigned"}}, False),
     ],
-    ids=["tested", "named", "image of one's own", "another version", "plugins not mounted"],
+    ids=["default", "default image set", "custom image", "other version", "plugins not mounted"],
 )
-def test_only_a_server_that_is_known_inside_out_is_taken_straight_to_its_handlers(
-    spec: Object, direct: bool
-) -> None:
-    """An image of one's own may hold anything, whatever version it claims: it runs as MLflow made it."""
+def test_only_verified_images_use_the_fast_path(spec: Object, fast_path: bool) -> None:
+    """A custom image may contain anything, whatever version the spec sets: it runs MLflow's own command."""
     container = deployment.deployment(server(spec), "")["spec"]["template"]["spec"]["containers"][0]
-    assert ("--app-name" in container["command"]) is direct
+    assert ("--app-name" in container["command"]) is fast_path

@@ -1,4 +1,4 @@
-"""Whatever the CRD takes becomes valid objects, and at rest stays as it is: drawn at random from the CRD itself."""
+"""Random specs from the CRD's schema: every valid spec gives valid objects, and none of them is written again."""
 
 import copy
 import random
@@ -16,7 +16,7 @@ from mlflow_operator.kube.unmanaged_fields import removals
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.specs import specs
-from tests.unit.kubernetes_schemas import valid
+from tests.unit.kubernetes_schemas import validate_object
 from tests.unit.servers import resource
 from tests.unit.test_render import GENERATED
 
@@ -24,27 +24,27 @@ NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def built(server: api.MLflowServer) -> list[Object]:
-    """Everything that a server is made of."""
-    found = resolve(server, ClusterDefaults(Images()))
-    return [*desired.secrets(found, GENERATED), *desired.objects(found)]
+def build_objects(server: api.MLflowServer) -> list[Object]:
+    """All objects of a server."""
+    resolved = resolve(server, ClusterDefaults(Images()))
+    return [*desired.secrets(resolved, GENERATED), *desired.objects(resolved)]
 
 
 @st.composite
 def objects(draw: st.DrawFn) -> Object:
-    """One of the objects of some server, its random numbers aside."""
+    """One object of a random server."""
     try:
-        server = resource(draw(specs(odd=0)))
+        server = resource(draw(specs(arbitrary_one_in=0)))
     except api.InvalidResource:
         assume(False)
         raise
-    return draw(st.sampled_from(built(server)))
+    return draw(st.sampled_from(build_objects(server)))
 
 
 @settings(SLOW, max_examples=50)
 @given(specs(), NAMES)
-def test_any_spec_is_refused_in_a_sentence_or_gives_valid_objects(spec: Object, name: str) -> None:
-    """Never a traceback, an object that Kubernetes refuses, a name too long, or another object the next time."""
+def test_a_random_spec_is_rejected_with_a_message_or_gives_valid_objects(spec: Object, name: str) -> None:
+    """Without a traceback, an invalid object, a name that is too long, or a different result for the same spec."""
     before, refusal = copy.deepcopy(spec), ""
     try:
         server = resource(spec, name)
@@ -53,35 +53,35 @@ def test_any_spec_is_refused_in_a_sentence_or_gives_valid_objects(spec: Object, 
     if refusal:
         assert refusal.startswith("spec")
         return
-    made = built(server)
-    for obj in made:
-        valid(obj, "1.34")
+    built = build_objects(server)
+    for obj in built:
+        validate_object(obj, "1.34")
         assert len(obj["metadata"]["name"]) <= 63
-    assert made == built(resource(before, name))
+    assert built == build_objects(resource(before, name))
 
 
 @settings(SLOW, max_examples=40)
 @given(objects(), st.randoms(use_true_random=False))
-def test_what_the_api_server_adds_and_sorts_is_no_drift(obj: Object, rng: random.Random) -> None:
-    """At rest nothing is written, whatever the spec."""
-    live = _as_stored(obj, "", "", rng)
-    assert diff.drift(obj, live) == []
+def test_defaulting_and_sorting_by_the_api_server_is_no_drift(obj: Object, rng: random.Random) -> None:
+    """Without a change of the spec, the operator writes nothing."""
+    observed = _as_api_server_stores(obj, "", "", rng)
+    assert diff.drift(obj, observed) == []
     assert removals(obj, obj) == []
 
 
 @settings(SLOW, max_examples=25)
 @given(objects())
-def test_any_value_of_ours_that_is_changed_is_drift(obj: Object) -> None:
-    """No field that the operator sets can be edited by hand for good."""
+def test_every_changed_value_is_drift(obj: Object) -> None:
+    """The operator reverts manual changes of all fields that it sets."""
     for path in _leaves(obj, ()):
         if path[0] in _IDENTITY or path[:2] in _NAMES:
             continue
-        live = copy.deepcopy(obj)
-        place = live
+        observed = copy.deepcopy(obj)
+        parent = observed
         for part in path[:-1]:
-            place = place[part]
-        place[path[-1]] = _another(place[path[-1]])
-        assert diff.drift(obj, live) != [], path
+            parent = parent[part]
+        parent[path[-1]] = _changed_value(parent[path[-1]])
+        assert diff.drift(obj, observed) != [], path
 
 
 _IDENTITY = ("apiVersion", "kind", "type")
@@ -102,7 +102,7 @@ def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
             yield path
 
 
-def _another(value: Any) -> Any:
+def _changed_value(value: Any) -> Any:
     match value:
         case bool():
             return not value
@@ -111,23 +111,23 @@ def _another(value: Any) -> Any:
     return "7777" if value != "7777" else "7778"
 
 
-def _as_stored(value: Any, field: str, parent: str, rng: random.Random) -> Any:
-    """As the API server would store it: more fields in every struct, list-maps in another order, nothing empty."""
+def _as_api_server_stores(value: Any, field: str, parent: str, rng: random.Random) -> Any:
+    """Simulate the API server: additional fields in every struct, list maps in another order, no empty values."""
     match value:
         case dict():
-            kept = {name: _as_stored(member, name, field, rng) for name, member in value.items()}
-            kept = {name: member for name, member in kept.items() if member not in ({}, [], None)}
-            names = sorted(kept)
+            stored = {name: _as_api_server_stores(member, name, field, rng) for name, member in value.items()}
+            stored = {name: member for name, member in stored.items() if member not in ({}, [], None)}
+            names = sorted(stored)
             rng.shuffle(names)
-            more = (
+            defaults = (
                 {}
                 if field in schema_fields.STRING_MAPS | schema_fields.QUANTITY_MAPS
                 else {"byDefault": True}
             )
-            return {name: kept[name] for name in names} | more
+            return {name: stored[name] for name in names} | defaults
         case list():
-            entries = [_as_stored(entry, field, field, rng) for entry in value]
-            if schema_fields.keys_of(field, value):
+            entries = [_as_api_server_stores(entry, field, field, rng) for entry in value]
+            if schema_fields.list_map_keys(field, value):
                 rng.shuffle(entries)
             return entries
     return value

@@ -1,1 +1,1 @@
-"""Programs of data scientists, each a whole workflow. Examples to take, and tests: tests/e2e/test_workflows.py."""
+"""Client programs, each a complete workflow. They are examples for users, and tests/e2e/test_workflows.py runs them."""

@@ -1,9 +1,9 @@
-"""Gate: promotes a registered version if it is good enough, as the last step of a pipeline.
+"""Gate: promotes a registered model version if it is good enough, as the last step of a pipeline.
 
     python gate.py MODEL VERSION
 
-Exit code 0: the version is the champion now. 1: it stays what it was, and so does the champion.
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+Exit code 0: the version was promoted to champion. 1: it was rejected, and the champion is unchanged.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 import sys
@@ -14,18 +14,18 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import f1_score
 
 ALIAS = "champion"
-FLOOR = 0.8
-"""An F1 score below this is refused, whatever the champion's is."""
+MIN_SCORE = 0.8
+"""Minimum F1 score of a champion, regardless of the current champion's score."""
 
 
 def score(uri: str) -> float:
-    """How well a model does on the data that every candidate is judged by."""
+    """Return a model's F1 score on the evaluation data, which are the same for all candidates."""
     data = load_breast_cancer()
     return float(f1_score(data.target, mlflow.pyfunc.load_model(uri).predict(data.data)))
 
 
-def champions_score(name: str) -> float:
-    """What is to be beaten; nothing where there is no champion yet."""
+def champion_score(name: str) -> float:
+    """Return the champion's F1 score, or 0 if there is no champion yet."""
     try:
         mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS)
     except MlflowException as missing:
@@ -36,17 +36,17 @@ def champions_score(name: str) -> float:
 
 
 def main(name: str, version: str) -> int:
-    """Compare, and promote or refuse; the verdict is kept with the version."""
+    """Compare, and promote or reject the version; the result is stored as a tag of the version."""
     client = mlflow.MlflowClient()
-    candidate, champion = score(f"models:/{name}/{version}"), champions_score(name)
-    good = candidate >= max(FLOOR, champion)
-    client.set_model_version_tag(name, version, "gate", "passed" if good else "refused")
-    if good:
+    candidate, champion = score(f"models:/{name}/{version}"), champion_score(name)
+    is_good = candidate >= max(MIN_SCORE, champion)
+    client.set_model_version_tag(name, version, "gate", "passed" if is_good else "rejected")
+    if is_good:
         client.set_registered_model_alias(name, ALIAS, version)
     print(
-        f"{name} {version}: F1 {candidate:.3f}, the champion's {champion:.3f}: {'promoted' if good else 'refused'}"
+        f"{name} {version}: F1 {candidate:.3f}, champion {champion:.3f}: {'promoted' if is_good else 'rejected'}"
     )
-    return 0 if good else 1
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":

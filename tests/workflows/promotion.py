@@ -1,7 +1,7 @@
-"""Promotion: two candidates are registered, and a gate decides which of them becomes the champion.
+"""Promotion: registers two candidates, and a gate decides which of them becomes the champion.
 
-What a pipeline does on every change: train, register, and call gate.py, whose exit code lets the pipeline go on.
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+This is what a pipeline does for every change: train, register, and run gate.py, whose exit code decides whether the
+pipeline continues. Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 import subprocess
@@ -29,28 +29,28 @@ def register(model: Pipeline | DummyClassifier) -> str:
             name="model",
             registered_model_name=MODEL,
             serialization_format="cloudpickle",
-            pip_requirements=["scikit-learn"],  # spares MLflow the search for them
+            pip_requirements=["scikit-learn"],  # otherwise MLflow infers them, which takes long
         )
     return str(logged.registered_model_version)
 
 
-def gate(version: str) -> bool:
-    """Whether the gate lets a version pass; it is a program of its own, as in a pipeline."""
+def passes_gate(version: str) -> bool:
+    """Whether the version passes the gate, which is a separate program like in a pipeline."""
     return subprocess.run([sys.executable, str(GATE), MODEL, version], check=False).returncode == 0
 
 
 def main() -> None:
-    """A good candidate passes; a bad one is refused and changes nothing."""
+    """A good candidate is promoted; a bad one is rejected and changes nothing."""
     mlflow.set_experiment(EXPERIMENT)
     client = mlflow.MlflowClient()
     good = register(make_pipeline(StandardScaler(), LogisticRegression()))
-    assert gate(good), "the good model was refused"
+    assert passes_gate(good), "the good model was rejected"
     bad = register(DummyClassifier(strategy="constant", constant=0))
-    assert not gate(bad), "the bad model was promoted"
+    assert not passes_gate(bad), "the bad model was promoted"
     assert client.get_model_version_by_alias(MODEL, "champion").version == good
-    verdicts = {v: client.get_model_version(MODEL, v).tags["gate"] for v in (good, bad)}
-    assert verdicts == {good: "passed", bad: "refused"}
-    print(f"{MODEL} {good} is the champion; {bad} was refused.")
+    gate_tags = {v: client.get_model_version(MODEL, v).tags["gate"] for v in (good, bad)}
+    assert gate_tags == {good: "passed", bad: "rejected"}
+    print(f"{MODEL} {good} is the champion; {bad} was rejected.")
 
 
 if __name__ == "__main__":

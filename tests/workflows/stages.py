@@ -1,7 +1,7 @@
-"""Stages: a boosted model through every stage of its life, from None to Archived, and loaded by each of its names.
+"""Stages: moves a boosted model through all stages, from None to Archived, and loads it by stage and by version.
 
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed. MLflow prefers aliases to
-stages today, and still serves both.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI. MLflow now prefers
+aliases to stages, but still supports both.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ PARAMS = {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3, "subsample":
 
 
 def log_importance(model: xgboost.XGBClassifier) -> None:
-    """As a table and as a picture."""
+    """Log the feature importance as a table and as a figure."""
     with tempfile.TemporaryDirectory() as folder:
         table, picture = Path(folder, "feature_importance.csv"), Path(folder, "feature_importance.png")
         np.savetxt(table, model.feature_importances_, delimiter=",")
@@ -39,19 +39,19 @@ def log_importance(model: xgboost.XGBClassifier) -> None:
 
 
 def main() -> None:
-    """Train and register, then move the version from stage to stage."""
+    """Train and register, then move the version through the stages."""
     data = load_breast_cancer()
-    inputs, held_out, labels, held_out_labels = train_test_split(data.data, data.target, random_state=SEED)
+    inputs, test_inputs, labels, test_labels = train_test_split(data.data, data.target, random_state=SEED)
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name="boosted-v1"):
         mlflow.log_params(PARAMS)
         model = xgboost.XGBClassifier(**PARAMS, random_state=SEED, n_jobs=1).fit(inputs, labels)
-        predicted, likely = model.predict(held_out), model.predict_proba(held_out)[:, 1]
+        predicted, probabilities = model.predict(test_inputs), model.predict_proba(test_inputs)[:, 1]
         mlflow.log_metrics(
             {
-                "accuracy": accuracy_score(held_out_labels, predicted),
-                "f1_score": f1_score(held_out_labels, predicted),
-                "auc_roc": roc_auc_score(held_out_labels, likely),
+                "accuracy": accuracy_score(test_labels, predicted),
+                "f1_score": f1_score(test_labels, predicted),
+                "auc_roc": roc_auc_score(test_labels, probabilities),
             }
         )
         log_importance(model)
@@ -59,7 +59,7 @@ def main() -> None:
             model,
             name="model",
             registered_model_name=MODEL,
-            pip_requirements=["xgboost", "scikit-learn"],  # spares MLflow the search for them
+            pip_requirements=["xgboost", "scikit-learn"],  # otherwise MLflow infers them, which takes long
         )
     version = str(logged.registered_model_version)
 
@@ -70,15 +70,15 @@ def main() -> None:
         (latest,) = client.get_latest_versions(MODEL, stages=[stage])
         assert latest.version == version
         by_stage = mlflow.pyfunc.load_model(f"models:/{MODEL}/{stage}")
-        assert np.array_equal(by_stage.predict(held_out), predicted)
+        assert np.array_equal(by_stage.predict(test_inputs), predicted)
     client.transition_model_version_stage(MODEL, version, "Archived")
     assert not client.get_latest_versions(MODEL, stages=["Production"])
 
     by_version = mlflow.xgboost.load_model(f"models:/{MODEL}/{version}")
-    assert np.allclose(by_version.predict_proba(held_out)[:, 1], likely), (
-        "the model that came back is another one"
+    assert np.allclose(by_version.predict_proba(test_inputs)[:, 1], probabilities), (
+        "the loaded model predicts something else"
     )
-    print(f"models:/{MODEL}/{version} went from None to Archived, and still predicts the same.")
+    print(f"models:/{MODEL}/{version} went from None to Archived, and its predictions are unchanged.")
 
 
 if __name__ == "__main__":

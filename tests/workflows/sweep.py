@@ -1,6 +1,6 @@
-"""Sweep: runs within a run, a choice under a ceiling, and what happens when something goes wrong.
+"""Sweep: nested runs, the choice of the best run under a constraint, and MLflow's errors.
 
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Config:
-    """All that a trial varies; logged as it is."""
+    """The parameters that a trial varies and logs."""
 
     learning_rate: float
     max_depth: int
@@ -33,42 +33,42 @@ class Config:
 GRID = [Config(rate, depth) for rate, depth in product((0.05, 0.2), (2, 4))]
 
 
-def customers() -> list[pd.DataFrame | pd.Series]:
-    """Made-up customers, a fifth of whom leave: inputs and answers, to train and to judge by."""
-    features, leaves = make_classification(
+def create_customers() -> list[pd.DataFrame | pd.Series]:
+    """Return synthetic customers, of whom a fifth churn: inputs and labels for training and for testing."""
+    features, labels = make_classification(
         n_samples=1500, n_features=8, n_informative=6, weights=[0.8, 0.2], random_state=SEED
     )
     table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
     split: list[pd.DataFrame | pd.Series] = train_test_split(
-        table, pd.Series(leaves), test_size=0.3, stratify=leaves, random_state=SEED
+        table, pd.Series(labels), test_size=0.3, stratify=labels, random_state=SEED
     )
     return split
 
 
-def trial(config: Config, data: list[pd.DataFrame | pd.Series]) -> None:
-    """One configuration, in the run that is open."""
-    inputs, held_out, leaves, held_out_leaves = data
+def run_trial(config: Config, data: list[pd.DataFrame | pd.Series]) -> None:
+    """Train and log one configuration in the active run."""
+    inputs, test_inputs, labels, test_labels = data
     mlflow.log_params(asdict(config))
     model = HistGradientBoostingClassifier(**asdict(config), warm_start=True, random_state=SEED)
     for step in STEPS:
-        model.set_params(max_iter=step).fit(inputs, leaves)  # goes on from the trees it has
-        likely = model.predict_proba(held_out)[:, 1]
-        mlflow.log_metric("val_log_loss", log_loss(held_out_leaves, likely), step=step)
-        mlflow.log_metric("val_auc", roc_auc_score(held_out_leaves, likely), step=step)
-    mlflow.log_metric("val_brier", brier_score_loss(held_out_leaves, likely))
+        model.set_params(max_iter=step).fit(inputs, labels)  # continues from the existing trees
+        probabilities = model.predict_proba(test_inputs)[:, 1]
+        mlflow.log_metric("val_log_loss", log_loss(test_labels, probabilities), step=step)
+        mlflow.log_metric("val_auc", roc_auc_score(test_labels, probabilities), step=step)
+    mlflow.log_metric("val_brier", brier_score_loss(test_labels, probabilities))
     mlflow.sklearn.log_model(
         model,
         name="model",
-        signature=infer_signature(held_out, model.predict_proba(held_out)),
-        input_example=held_out.iloc[:3],
+        signature=infer_signature(test_inputs, model.predict_proba(test_inputs)),
+        input_example=test_inputs.iloc[:3],
         pyfunc_predict_fn="predict_proba",
-        serialization_format="cloudpickle",  # the default, skops, refuses trees
-        pip_requirements=["scikit-learn"],  # spares MLflow the search for them, seconds a model
+        serialization_format="cloudpickle",  # the default, skops, rejects trees
+        pip_requirements=["scikit-learn"],  # otherwise MLflow infers them, which takes seconds per model
     )
 
 
-def choose(sweep: str, ceiling: float) -> pd.Series:
-    """The best run by AUC among those whose probabilities can be believed. SystemExit where there is none."""
+def best_run(sweep: str, ceiling: float) -> pd.Series:
+    """Return the run with the best AUC among those with a small Brier score. Raises SystemExit if there is none."""
     runs = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=f"attributes.status = 'FINISHED' and metrics.val_brier < {ceiling} "
@@ -80,20 +80,20 @@ def choose(sweep: str, ceiling: float) -> pd.Series:
     return runs.iloc[0]
 
 
-def refusal(call: Callable[[], object]) -> str:
-    """With which words MLflow says no. AssertionError where it says yes."""
+def error_message(call: Callable[[], object]) -> str:
+    """Return the error message of a call that MLflow must reject. Raises AssertionError if it succeeds."""
     try:
         call()
-    except MlflowException as no:
-        return str(no)
-    raise AssertionError("MLflow let through what it should refuse")
+    except MlflowException as error:
+        return str(error)
+    raise AssertionError("MLflow accepted a call that it must reject")
 
 
-def check_mistakes() -> None:
-    """A parameter is written once, and a run that an exception ends is FAILED."""
+def check_errors() -> None:
+    """A parameter cannot be changed, and a run that ends with an exception is FAILED."""
     with mlflow.start_run(run_name="twice"):
         mlflow.log_param("depth", 4)
-        assert "Changing param values is not allowed" in refusal(lambda: mlflow.log_param("depth", 6))
+        assert "Changing param values is not allowed" in error_message(lambda: mlflow.log_param("depth", 6))
     try:
         with mlflow.start_run(run_name="boom") as run:
             raise ZeroDivisionError
@@ -102,34 +102,36 @@ def check_mistakes() -> None:
 
 
 def main() -> None:
-    """Sweep, choose, and use the model chosen as a service would."""
-    data = customers()
+    """Sweep, choose the best run, and use its model like a service would."""
+    data = create_customers()
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name="sweep") as sweep:
         mlflow.set_tag("grid", str(GRID))
         for number, config in enumerate(GRID):
             with mlflow.start_run(run_name=f"trial-{number:02d}", nested=True):
-                trial(config, data)
-    check_mistakes()
+                run_trial(config, data)
+    check_errors()
 
-    best = choose(sweep.info.run_id, ceiling=0.2)
+    best = best_run(sweep.info.run_id, ceiling=0.2)
     client = mlflow.MlflowClient()
     curve = client.get_metric_history(best.run_id, "val_auc")
     assert tuple(point.step for point in curve) == STEPS
     try:
-        choose(sweep.info.run_id, ceiling=0.0)
-    except SystemExit as none:
-        print(none)
+        best_run(sweep.info.run_id, ceiling=0.0)
+    except SystemExit as expected_error:
+        print(expected_error)
     else:
-        raise AssertionError("no model is perfect, and yet one was chosen")
+        raise AssertionError("no model has a Brier score of 0, but one was chosen")
 
     model = mlflow.pyfunc.load_model(f"runs:/{best.run_id}/model")
-    held_out, answers = data[1], data[3]
-    assert model.metadata.get_input_schema().input_names() == list(held_out.columns)
-    auc = roc_auc_score(answers, model.predict(held_out)[:, 1])
-    assert np.isclose(auc, best["metrics.val_auc"]), "the model that came back is another one"
-    assert "f0" in refusal(lambda: model.predict(held_out.drop(columns="f0")))
-    print(f"{best['tags.mlflow.runName']} of {len(GRID)} was chosen: AUC {auc:.3f}, loaded back the same.")
+    test_inputs, test_labels = data[1], data[3]
+    assert model.metadata.get_input_schema().input_names() == list(test_inputs.columns)
+    auc = roc_auc_score(test_labels, model.predict(test_inputs)[:, 1])
+    assert np.isclose(auc, best["metrics.val_auc"]), "the loaded model predicts something else"
+    assert "f0" in error_message(lambda: model.predict(test_inputs.drop(columns="f0")))
+    print(
+        f"best of {len(GRID)} trials: {best['tags.mlflow.runName']}, AUC {auc:.3f}; the loaded model has the same AUC."
+    )
 
 
 if __name__ == "__main__":

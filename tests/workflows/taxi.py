@@ -1,6 +1,6 @@
-"""Taxi: a search over fifteen forests, the best five tried on unseen trips, the best one registered by name.
+"""Taxi: a hyperparameter search over 15 forests; the best 5 are tested on unseen trips, and the best is registered.
 
-Plain MLflow client code. MLFLOW_TRACKING_URI says which server; nothing else is needed.
+Plain MLflow client code. It needs no configuration except the server's URL in MLFLOW_TRACKING_URI.
 """
 
 import pickle
@@ -38,29 +38,29 @@ Trip = dict[str, str | float]
 
 @dataclass(frozen=True)
 class Month:
-    """The trips of a month as a model reads them, and how many minutes each took."""
+    """The trips of a month as a model's inputs, and their durations in minutes."""
 
     inputs: Any
     minutes: np.ndarray
 
 
-def trips(month: int, count: int = 600) -> tuple[list[Trip], np.ndarray]:
-    """Made-up trips between zones: farther is longer, and rush hours are slow."""
+def create_trips(month: int, count: int = 600) -> tuple[list[Trip], np.ndarray]:
+    """Return synthetic trips between zones, and their durations in minutes, which are longer in rush hours."""
     random = np.random.default_rng([SEED, month])
     zones = random.integers(1, 9, size=(count, 2))
     miles = np.abs(zones[:, 0] - zones[:, 1]) + random.exponential(1.5, count)
     hours = random.integers(0, 24, count)
-    slow = np.where(np.isin(hours, (8, 9, 17, 18)), 1.6, 1.0)
-    minutes = 3 + 4 * miles * slow + random.normal(0, 2, count)
-    told: list[Trip] = [
+    slowdown = np.where(np.isin(hours, (8, 9, 17, 18)), 1.6, 1.0)
+    minutes = 3 + 4 * miles * slowdown + random.normal(0, 2, count)
+    trip_list: list[Trip] = [
         {"from_to": f"{start}_{end}", "miles": float(far), "hour": float(hour)}
         for (start, end), far, hour in zip(zones, miles, hours, strict=True)
     ]
-    return told, minutes
+    return trip_list, minutes
 
 
 def search(train: Month, validation: Month, purpose: str) -> None:
-    """A run for each trial: its parameters, and how far off the forest was."""
+    """Search for the best hyperparameters; logs a run per trial with its parameters and its RMSE."""
     mlflow.set_experiment(SEARCH)
 
     def objective(params: Mapping[str, int]) -> dict[str, object]:
@@ -83,8 +83,8 @@ def search(train: Month, validation: Month, purpose: str) -> None:
     )
 
 
-def try_finalist(params: Mapping[str, str], months: Mapping[str, Month], vectorizer: Path) -> None:
-    """A candidate trained again, with all it takes to serve it: the model, and beside it what reads a trip."""
+def train_finalist(params: Mapping[str, str], months: Mapping[str, Month], vectorizer: Path) -> None:
+    """Train a candidate again, and log everything for serving: the model, and the vectorizer for its inputs."""
     with mlflow.start_run():
         forest = RandomForestRegressor(**{name: int(params[name]) for name in NUMBERS})
         forest.fit(months["train"].inputs, months["train"].minutes)
@@ -97,40 +97,43 @@ def try_finalist(params: Mapping[str, str], months: Mapping[str, Month], vectori
         mlflow.sklearn.log_model(
             forest,
             artifact_path="model",
-            serialization_format="cloudpickle",  # the default, skops, refuses trees
-            pip_requirements=["scikit-learn"],  # spares MLflow the search for them, seconds a model
+            serialization_format="cloudpickle",  # the default, skops, rejects trees
+            pip_requirements=["scikit-learn"],  # otherwise MLflow infers them, which takes seconds per model
         )
 
 
 def main() -> None:
-    """Search, try the best on a month that none of them has seen, register, and use what is registered."""
+    """Search, test the best candidates on an unseen month, register the best model, and use the registered model."""
     vectorizer = DictVectorizer()
-    told, minutes = trips(1)
-    months = {"train": Month(vectorizer.fit_transform(told), minutes)}
+    trips, minutes = create_trips(1)
+    months = {"train": Month(vectorizer.fit_transform(trips), minutes)}
     for number, name in ((2, "validation"), (3, "test")):
-        told, minutes = trips(number)
-        months[name] = Month(vectorizer.transform(told), minutes)
+        trips, minutes = create_trips(number)
+        months[name] = Month(vectorizer.transform(trips), minutes)
 
     with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder, "dv.pkl")
-        saved.write_bytes(pickle.dumps(vectorizer))
+        vectorizer_file = Path(folder, "dv.pkl")
+        vectorizer_file.write_bytes(pickle.dumps(vectorizer))
 
-        purpose = Path(folder).name  # tells this search's runs from earlier ones'
+        purpose = Path(folder).name  # distinguishes the runs of this search from those of earlier ones
         search(months["train"], months["validation"], purpose)
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(SEARCH)
         assert experiment is not None
-        mine = {"experiment_ids": [experiment.experiment_id], "filter_string": f"tags.search = '{purpose}'"}
-        assert len(client.search_runs(**mine)) == TRIALS
+        run_filter = {
+            "experiment_ids": [experiment.experiment_id],
+            "filter_string": f"tags.search = '{purpose}'",
+        }
+        assert len(client.search_runs(**run_filter)) == TRIALS
         best = client.search_runs(
-            **mine, run_view_type=ViewType.ACTIVE_ONLY, max_results=TOP, order_by=["metrics.rmse ASC"]
+            **run_filter, run_view_type=ViewType.ACTIVE_ONLY, max_results=TOP, order_by=["metrics.rmse ASC"]
         )
         assert len(best) == TOP
-        print(f"{TRIALS} trials; the best five are off by {[round(r.data.metrics['rmse'], 2) for r in best]}")
+        print(f"{TRIALS} trials; RMSE of the best {TOP}: {[round(r.data.metrics['rmse'], 2) for r in best]}")
 
         finalists = mlflow.set_experiment(FINALISTS)
         for run in best:
-            try_finalist(run.data.params, months, saved)
+            train_finalist(run.data.params, months, vectorizer_file)
 
     (winner,) = client.search_runs(
         [finalists.experiment_id], order_by=["metrics.test_rmse ASC"], max_results=1
@@ -139,15 +142,18 @@ def main() -> None:
     client.set_registered_model_alias(MODEL, ALIAS, version.version)
 
     forest = mlflow.sklearn.load_model(f"models:/{MODEL}@{ALIAS}")
-    read = pickle.loads(  # noqa: S301  our own file, from our own run
+    saved_vectorizer = pickle.loads(  # noqa: S301  the file was written by this program
         Path(mlflow.artifacts.download_artifacts(f"runs:/{winner.info.run_id}/model/dv.pkl")).read_bytes()
     )
     test = months["test"]
     rmse = root_mean_squared_error(test.minutes, forest.predict(test.inputs))
-    assert np.isclose(rmse, winner.data.metrics["test_rmse"]), "the model that came back is another one"
-    (guess,) = forest.predict(read.transform([{"from_to": "1_5", "miles": 4.0, "hour": 9.0}]))
+    assert np.isclose(rmse, winner.data.metrics["test_rmse"]), "the loaded model predicts something else"
+    (minutes_predicted,) = forest.predict(
+        saved_vectorizer.transform([{"from_to": "1_5", "miles": 4.0, "hour": 9.0}])
+    )
     print(
-        f"models:/{MODEL}@{ALIAS} is version {version.version}: a trip of four miles takes {guess:.0f} minutes."
+        f"models:/{MODEL}@{ALIAS} is version {version.version}: "
+        f"predicted duration of a trip of four miles: {minutes_predicted:.0f} minutes."
     )
 
 

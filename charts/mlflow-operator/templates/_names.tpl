@@ -1,4 +1,4 @@
-{{/* Names and labels that several objects share. A name has 53 characters at most: suffixes follow. */}}
+{{/* Shared names and labels. Names are truncated to 53 characters, because suffixes are appended to them. */}}
 
 {{- define "mlflow-operator.name" -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 53 | trimSuffix "-" }}
@@ -14,20 +14,20 @@
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "mlflow-operator.fullname" .) "default") }}
 {{- end }}
 
-{{/* What the Deployment selects by: it can't change once made. */}}
+{{/* Selector labels of the Deployment, which are immutable. */}}
 {{- define "mlflow-operator.selector" -}}
 app.kubernetes.io/name: {{ include "mlflow-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* app.kubernetes.io/managed-by is not here: Helm adds it by itself, and manifests made from this must not claim it. */}}
+{{/* Without app.kubernetes.io/managed-by: Helm adds it itself, and manifests/operator.yaml must not contain it. */}}
 {{- define "mlflow-operator.labels" -}}
 {{ include "mlflow-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 
-{{/* Of what runs before the release goes; the Deployment must not select it. */}}
+{{/* Labels of the pre-delete hook. The selector of the Deployment must not match them. */}}
 {{- define "mlflow-operator.uninstall" -}}
 app.kubernetes.io/name: {{ include "mlflow-operator.name" . }}-uninstall
 app.kubernetes.io/instance: {{ .Release.Name }}

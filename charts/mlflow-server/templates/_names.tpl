@@ -1,13 +1,13 @@
 {{- define "mlflow-server.name" -}}
 {{- $name := .Values.fullnameOverride | default .Release.Name }}
 {{- if or (gt (len $name) 40) (not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name)) }}
-{{- $whence := empty .Values.fullnameOverride | ternary "The name of the release" "fullnameOverride" }}
-{{- fail (printf "%s, %q, can't be the name of an MLflowServer: it names Services and Secrets as well. Take at most 40 characters (these are %d) of a-z, 0-9 and '-', beginning with a letter and not ending with '-'; or leave the release its name, and set fullnameOverride." $whence $name (len $name)) }}
+{{- $source := empty .Values.fullnameOverride | ternary "The release name" "fullnameOverride" }}
+{{- fail (printf "%s, %q, is not a valid name for an MLflowServer, because its Services and Secrets use the name, too. Use at most 40 characters (it has %d) of a-z, 0-9 and '-', begin with a letter and do not end with '-'; or keep the release name and set fullnameOverride." $source $name (len $name)) }}
 {{- end }}
 {{- $name }}
 {{- end }}
 
-{{/* app.kubernetes.io/managed-by is not here: Helm adds it by itself. */}}
+{{/* Without app.kubernetes.io/managed-by: Helm adds it itself. */}}
 {{- define "mlflow-server.labels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -15,27 +15,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-Whether the cluster knows MLflowServer. Without a cluster (`helm template`) nobody can tell, and so it does: the API
-named second is in every cluster, and not among those that Helm makes up.
+"known" if the cluster has the CRD MLflowServer; fails if it does not. Without a cluster (`helm template`) this cannot
+be checked: apiregistration.k8s.io/v1 exists in every cluster, but not in the default API list of `helm template`.
 */}}
-{{- define "mlflow-server.definition" -}}
+{{- define "mlflow-server.crd" -}}
 {{- $known := .Capabilities.APIVersions.Has "mlflow-operator.dev/v1alpha1/MLflowServer" }}
 {{- if and (not $known) (.Capabilities.APIVersions.Has "apiregistration.k8s.io/v1") }}
-{{- fail "This cluster does not know MLflowServer (mlflow-operator.dev/v1alpha1), so there is nothing that this chart could make. Install the operator first: helm upgrade --install mlflow-operator charts/mlflow-operator -n mlflow-operator --create-namespace" }}
+{{- fail "This cluster does not have the CRD MLflowServer (mlflow-operator.dev/v1alpha1), which this chart requires. Install the operator first: helm upgrade --install mlflow-operator charts/mlflow-operator -n mlflow-operator --create-namespace" }}
 {{- end }}
 {{- if $known }}known{{ end }}
 {{- end }}
 
 {{/*
-The image for `helm test`: the server's own, for it holds a client of the very version and can be pulled here. Which
-that is only the operator knows; where it has not said yet, what it gives a new server.
+The image of the `helm test` pod. The default is the image of the server, which contains a client of the same version
+and can be pulled in this cluster. It is read from the status of the MLflowServer; without a status, it is the default image
+of a new server.
 */}}
 {{- define "mlflow-server.testImage" -}}
-{{- $live := dict }}
-{{- if include "mlflow-server.definition" . }}
-{{- $live = lookup "mlflow-operator.dev/v1alpha1" "MLflowServer" .Release.Namespace (include "mlflow-server.name" .) | default dict }}
+{{- $server := dict }}
+{{- if include "mlflow-server.crd" . }}
+{{- $server = lookup "mlflow-operator.dev/v1alpha1" "MLflowServer" .Release.Namespace (include "mlflow-server.name" .) | default dict }}
 {{- end }}
-{{- $status := get $live "status" | default dict }}
+{{- $status := get $server "status" | default dict }}
 {{- $version := .Values.version | default (get $status "version") | default .Chart.AppVersion }}
 {{- $repository := "ghcr.io/mlflow/mlflow" }}
 {{- $tag := printf ":v%s-full" (get $status "version") }}

@@ -1,4 +1,4 @@
-"""The resource: what owners write, what the API server refuses, what the operator reports."""
+"""The MLflowServer API: the fields of the spec, the rules that the API server enforces, and the status."""
 
 from mlflow_operator.api.mlflowserver import (
     API_VERSION,

@@ -1,7 +1,9 @@
-"""Where models, plots and files of runs are kept: `spec.artifacts`."""
+"""Storage of artifacts (models, plots and other files of runs): `spec.artifacts`."""
 
 from enum import StrEnum
 from typing import Annotated
+
+from pydantic import Field
 
 from mlflow_operator.api.bucket_settings import Encryption, Lifecycle, Versioning
 from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region, UnmanagedURI
@@ -15,7 +17,7 @@ from mlflow_operator.api.string_types import ImageReference
 
 
 class Access(StrEnum):
-    """How the bytes of an artifact travel between a client and the store."""
+    """How clients upload and download artifacts."""
 
     PROXIED = "Proxied"
     PRESIGNED = "Presigned"
@@ -23,21 +25,21 @@ class Access(StrEnum):
 
 
 class Engine(StrEnum):
-    """What the embedded artifact store runs."""
+    """Software of the embedded artifact store."""
 
     MINIO = "MinIO"
     SEAWEEDFS = "SeaweedFS"
 
 
 class BucketCreation(StrEnum):
-    """What happens when the bucket does not exist."""
+    """Whether the operator creates a bucket that does not exist."""
 
     IF_MISSING = "IfMissing"
     NEVER = "Never"
 
 
 class AddressingStyle(StrEnum):
-    """Where requests name the bucket."""
+    """Where S3 requests name the bucket."""
 
     AUTO = "Auto"
     PATH = "Path"
@@ -45,135 +47,151 @@ class AddressingStyle(StrEnum):
 
 
 class EmbeddedArtifactStore(Model):
-    """An S3 store of the server's own, with one instance and one volume."""
+    """S3 store that the operator runs for this server only, with one pod and one volume."""
 
     engine: Engine = Engine.MINIO
-    """The software that is the store: MinIO, or SeaweedFS, which is maintained. Fixed once the server has data."""
-    image: ImageReference | None = None
-    """Image of the engine. Absent: the one the operator is tested with."""
+    """Software of the store: MinIO, or SeaweedFS, which is still maintained. Immutable unless `storageChangePolicy` is
+    Allow. Defaults to MinIO.
+    """
+    image: Annotated[
+        ImageReference | None,
+        Field(examples=["registry.example.com/minio/minio:RELEASE.2025-09-07T16-13-09Z"]),
+    ] = None
+    """Image of the engine. Defaults to the image that the operator is tested with."""
     storage: ArtifactStorage = ArtifactStorage()
-    """The volume that holds the artifacts."""
+    """Volume that holds the artifacts."""
     resources: Resources | None = None
-    """CPU and memory of the store. Absent: enough for a team of some ten people."""
+    """Compute resources of the store's container. Defaults to values for a team of about ten people."""
 
 
 class S3TLS(Model):
-    """Trust in the certificate of the store."""
+    """Verification of the store's TLS certificate."""
 
     ca_secret_ref: CASecretRef
-    """The CA that signed the certificate of the store."""
+    """Secret with the CA that signed the store's certificate."""
 
 
 class S3(Model):
-    """A bucket in an S3 store that somebody else runs: AWS, MinIO, Ceph, SeaweedFS."""
+    """Bucket in an S3 store that the operator does not run, such as AWS, MinIO, Ceph or SeaweedFS."""
 
     endpoint: Endpoint | None = None
-    """Address of the store, such as `https://minio.example.com:9000`. Absent: AWS."""
+    """URL of the store, such as `https://minio.example.com:9000`. Defaults to AWS."""
     public_endpoint: Endpoint | None = None
-    """Address of the store for clients, where they reach it by another one than the server: presigned URLs name it,
-    and Direct clients are told it. Absent: `endpoint`.
+    """URL of the store for clients that cannot use `endpoint`. The server signs presigned URLs for this URL, and the
+    client ConfigMap passes it to clients with access Direct. Defaults to `endpoint`.
     """
     region: Region = "us-east-1"
-    """Region that requests are signed for. Stores other than AWS mostly take any."""
+    """Region that requests are signed for. Most stores other than AWS accept any region. Defaults to us-east-1."""
     bucket: BucketName
     """Name of the bucket."""
     prefix: Prefix | None = None
-    """Where in the bucket this server's artifacts go, such as `team-a/mlflow`. Absent: its root."""
+    """Key prefix of this server's artifacts in the bucket, such as `team-a/mlflow`. Defaults to the root of the
+    bucket.
+    """
     bucket_creation: BucketCreation = BucketCreation.IF_MISSING
-    """IfMissing: a bucket that does not exist is made. Never: it is waited for."""
+    """Whether the operator creates the bucket. IfMissing: the operator creates a bucket that does not exist.
+    Never: the server waits until the bucket exists. Defaults to IfMissing.
+    """
     addressing_style: AddressingStyle = AddressingStyle.AUTO
-    """Path: the bucket stands in the path of a URL. Virtual: in its host name. Auto: boto3 decides."""
+    """Where requests name the bucket. Path: in the path of the URL. Virtual: in the host name. Auto: boto3 decides.
+    Defaults to Auto.
+    """
     credentials_secret_ref: S3CredentialsRef | None = None
-    """A Secret with an access key. Without it and `adminSecretRef`: the identity of
+    """Secret with an access key for the bucket. Without it and without `adminSecretRef`, pods use the identity of
     `podTemplate.spec.serviceAccountName`.
     """
     admin_secret_ref: S3AdminRef | None = None
-    """A Secret with an administrator's key of a MinIO, instead of `credentialsSecretRef`: the operator makes the bucket
-    and a key that opens nothing but the prefix. The server never sees the administrator's.
+    """Secret with an administrator's access key for MinIO, instead of `credentialsSecretRef`. The operator creates
+    the bucket and an access key that is limited to the prefix. The server never gets the administrator's key.
     """
     tls: S3TLS | None = None
-    """Trust in the certificate of the store. Absent: the public CAs."""
+    """Verification of the store's TLS certificate. Defaults to the public CAs."""
     versioning: Versioning = Versioning.UNMANAGED
-    """Enabled: the bucket keeps what is overwritten or deleted. Unmanaged: it is left as it is."""
+    """Versioning of the bucket. Enabled: the bucket keeps old versions of overwritten and deleted objects.
+    Unmanaged: the operator does not change the setting. Defaults to Unmanaged.
+    """
     lifecycle: Lifecycle | None = None
-    """What the store clears away under the prefix. Absent: unmanaged, and a rule made before stays; `{}`: none."""
+    """Lifecycle rule for the prefix. If not set, the operator does not manage the rule, and a rule that it created
+    earlier stays. Set to `{}` to remove that rule.
+    """
     encryption: Encryption | None = None
-    """How the bucket encrypts. Absent: unmanaged."""
+    """Default encryption of the bucket. If not set, the operator does not change it."""
 
     rules = (
         Rule(
             "!(has(self.credentialsSecretRef) && has(self.adminSecretRef))",
-            "spec.artifacts.s3 takes either credentialsSecretRef, a key for the server, or adminSecretRef, with which "
-            "one is made: keep one, remove the other",
-            holds=lambda it: it.credentials_secret_ref is None or it.admin_secret_ref is None,
+            "spec.artifacts.s3 must not set both credentialsSecretRef (an access key for the server) and "
+            "adminSecretRef (an administrator's key to create one): remove one of them",
+            holds=lambda s3: s3.credentials_secret_ref is None or s3.admin_secret_ref is None,
         ),
         Rule(
             "!has(self.adminSecretRef) || has(self.endpoint)",
-            "spec.artifacts.s3.adminSecretRef makes keys on a MinIO, and without endpoint the store is AWS: name the "
-            "MinIO's endpoint, or use credentialsSecretRef or a workload identity",
+            "spec.artifacts.s3.adminSecretRef requires endpoint, because the operator creates access keys on MinIO "
+            "and not on AWS: set endpoint to the URL of MinIO, or use credentialsSecretRef or a workload identity",
             field=".adminSecretRef",
-            holds=lambda it: it.admin_secret_ref is None or it.endpoint is not None,
+            holds=lambda s3: s3.admin_secret_ref is None or s3.endpoint is not None,
         ),
         Rule(
             "has(self.credentialsSecretRef) || has(self.adminSecretRef) || !((has(self.versioning) && "
             "self.versioning == 'Enabled') || has(self.lifecycle) || has(self.encryption))",
-            "spec.artifacts.s3.versioning, lifecycle and encryption need a key that the operator can use, and with a "
-            "workload identity it has none: set them on the bucket yourself and remove them here, or name a Secret in "
-            "credentialsSecretRef or adminSecretRef",
-            holds=lambda it: (
-                it.credentials_secret_ref is not None
-                or it.admin_secret_ref is not None
-                or (it.versioning is Versioning.UNMANAGED and it.lifecycle is None and it.encryption is None)
+            "spec.artifacts.s3.versioning, lifecycle and encryption require an access key for the operator, which "
+            "cannot use the workload identity of the pods: configure the bucket yourself and remove these fields, or "
+            "set credentialsSecretRef or adminSecretRef",
+            holds=lambda s3: (
+                s3.credentials_secret_ref is not None
+                or s3.admin_secret_ref is not None
+                or (s3.versioning is Versioning.UNMANAGED and s3.lifecycle is None and s3.encryption is None)
             ),
         ),
     )
 
 
 class ExternalArtifactStore(Model):
-    """A store that is not S3. MLflow opens it by what `spec.env`, `spec.envFrom` or the pods' identity give it; the
-    operator passes the address on and can neither check nor make anything there.
+    """Store that is not S3. MLflow gets its credentials from `spec.env`, `spec.envFrom` or the identity of the pods.
+    The operator passes the URI to MLflow and neither checks nor creates anything in the store.
     """
 
     uri: UnmanagedURI
-    """Address of the store as MLflow takes it, such as `gs://bucket/path` or
+    """URI of the store in MLflow's notation, such as `gs://bucket/path` or
     `wasbs://container@account.blob.core.windows.net/path`.
     """
 
 
 class Artifacts(Model):
-    """One of `embedded`, `s3` and `external` at most; none means `embedded`."""
+    """At most one of `embedded`, `s3` and `external`. Defaults to `embedded`."""
 
     access: Annotated[Access, NotPersistedDefault()] = Access.PROXIED
-    """Proxied: everything passes through the server and clients reach nothing else. Presigned: the server
-    signs URLs, and clients transfer straight from and to the store. Direct: clients do so with the keys in Secret
-    `<name>-client`. The last two need `s3`, and clients that reach its `publicEndpoint` or `endpoint`. Default
-    Proxied.
+    """How clients upload and download artifacts. Proxied: through the server, clients need no access to the store.
+    Presigned: directly from and to the store, with URLs that the server signs. Direct: directly from and to the store,
+    with the access key in Secret `<name>-client`. Presigned and Direct require `s3`, and clients that can connect to
+    `publicEndpoint` or `endpoint`. Defaults to Proxied.
     """
     embedded: EmbeddedArtifactStore | None = None
-    """A store of the server's own, made and kept by the operator."""
+    """S3 store that the operator runs for this server only."""
     s3: S3 | None = None
-    """A bucket that somebody else runs."""
+    """Bucket in an S3 store that the operator does not run."""
     external: ExternalArtifactStore | None = None
-    """A store that is not S3."""
+    """Store that is not S3."""
 
     rules = (
         at_most_one("spec.artifacts", "embedded", "s3", "external"),
         not_empty("spec.artifacts", "embedded", "s3", "external", "access"),
         Rule(
             "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
-            "spec.artifacts.access Presigned or Direct makes clients reach the store, which only an S3 store can let "
-            "them: "
-            "use Proxied, or a store of your own in spec.artifacts.s3",
+            "spec.artifacts.access Presigned and Direct require spec.artifacts.s3, because clients connect to the "
+            "store themselves: set access to Proxied, or configure spec.artifacts.s3",
             field=".access",
-            holds=lambda it: it.access is Access.PROXIED or it.s3 is not None,
+            holds=lambda artifacts: artifacts.access is Access.PROXIED or artifacts.s3 is not None,
         ),
         Rule(
             "!has(self.s3) || !has(self.s3.publicEndpoint) || self.?access.orValue('Proxied') != 'Proxied'",
-            "spec.artifacts.s3.publicEndpoint has no effect while spec.artifacts.access is Proxied, for then no client "
-            "reaches the store: remove it, or set spec.artifacts.access to Presigned or Direct",
+            "spec.artifacts.s3.publicEndpoint has no effect with spec.artifacts.access Proxied, because clients do not "
+            "connect to the store: remove publicEndpoint, or set spec.artifacts.access to Presigned or Direct",
             field=".s3",
-            holds=lambda it: (
-                it.s3 is None or it.s3.public_endpoint is None or it.access is not Access.PROXIED
+            holds=lambda artifacts: (
+                artifacts.s3 is None
+                or artifacts.s3.public_endpoint is None
+                or artifacts.access is not Access.PROXIED
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""Backups of the database: `spec.backup`."""
+"""Database backups: `spec.backup`."""
 
 from typing import Annotated
 
@@ -15,51 +15,61 @@ from mlflow_operator.api.string_types import ImageReference
 
 
 class Retention(Model):
-    """Which backups are kept. Both limits hold, but the newest good backup is never deleted."""
+    """Retention of backups. A backup that exceeds either limit is deleted, except the latest successful one."""
 
     max_count: Annotated[Int32, Field(ge=1, le=1000)] = 14
-    """How many are kept."""
+    """Maximum number of backups to keep. Defaults to 14."""
     max_age: Duration = "720h"
-    """How old they get, such as `720h` for 30 days."""
+    """Maximum age of backups, such as `720h` for 30 days. Defaults to 720h."""
 
 
 class BackupStore(Model):
-    """A bucket in an S3 store, best in another place than the database and the artifacts."""
+    """Bucket in an S3 store. Use a store whose failure does not also affect the database and the artifacts."""
 
     endpoint: Endpoint | None = None
-    """Address of the store, such as `https://minio.example.com:9000`. Absent: AWS."""
+    """URL of the store, such as `https://minio.example.com:9000`. Defaults to AWS."""
     region: Region = "us-east-1"
-    """Region that requests are signed for. Stores other than AWS mostly take any."""
+    """Region that requests are signed for. Most stores other than AWS accept any region. Defaults to us-east-1."""
     bucket: BucketName
     """Name of the bucket."""
-    prefix: Prefix | None = None
-    """Where in the bucket backups go; below it each server has a folder of its own. Absent: its root."""
+    prefix: Annotated[Prefix | None, Field(examples=["backups/tracking"])] = None
+    """Key prefix of backups in the bucket. Each server has its own folder below it. Defaults to the root of the
+    bucket.
+    """
     bucket_creation: BucketCreation = BucketCreation.IF_MISSING
-    """IfMissing: a bucket that does not exist is made, where `credentialsSecretRef` is given. Never: it is not."""
+    """Whether the operator creates the bucket. IfMissing: the operator creates a bucket that does not exist, if
+    `credentialsSecretRef` is set. Never: the operator does not create it. Defaults to IfMissing.
+    """
     addressing_style: AddressingStyle = AddressingStyle.AUTO
-    """Path: the bucket stands in the path of a URL. Virtual: in its host name. Auto: boto3 decides."""
+    """Where requests name the bucket. Path: in the path of the URL. Virtual: in the host name. Auto: boto3 decides.
+    Defaults to Auto.
+    """
     credentials_secret_ref: S3CredentialsRef | None = None
-    """A Secret with an access key that may list, read, write and delete there. Absent: the identity of
-    `podTemplate.spec.serviceAccountName`.
+    """Secret with an access key that may list, read, write and delete objects in the bucket. Defaults to the identity
+    of `podTemplate.spec.serviceAccountName`.
     """
     tls: S3TLS | None = None
-    """Trust in the certificate of the store. Absent: the public CAs."""
+    """Verification of the store's TLS certificate. Defaults to the public CAs."""
 
 
 class Backup(Model):
-    """Backups of the database; `{}` makes one each night. Files are not in them: see to versions or a copy of the
-    bucket.
+    """Database backups. `{}` creates one backup a day. Artifacts are not included; enable versioning or replication of
+    the bucket to protect them.
     """
 
     schedule: Schedule = "0 2 * * *"
-    """When a backup is made, as cron has it: minute, hour, day of the month, month, day of the week."""
+    """Cron schedule of backups: minute, hour, day of the month, month, day of the week. Defaults to every day at
+    02:00.
+    """
     time_zone: TimeZone = "Etc/UTC"
-    """Time zone of the schedule."""
-    image: ImageReference | None = None
-    """Image with `pg_dump`, of at least the major version of the database. Absent: that of the embedded database, else
-    the Postgres that the operator is tested with.
+    """Time zone of the schedule. Defaults to Etc/UTC."""
+    image: Annotated[ImageReference | None, Field(examples=["registry.example.com/postgres:17"])] = None
+    """Image with `pg_dump` of at least the major version of the database. Defaults to the image of the embedded
+    database, or to the PostgreSQL image that the operator is tested with.
     """
     retention: Retention = Retention()
-    """Which backups are kept."""
+    """Retention of backups."""
     s3: BackupStore | None = None
-    """Where backups go. Absent: into the artifact store, which may well be lost together with the database."""
+    """Bucket for backups. Defaults to the artifact store of this server, which may be lost together with the
+    database.
+    """

@@ -1,4 +1,4 @@
-"""What a bucket does by itself: `versioning`, `lifecycle` and `encryption` of `spec.artifacts.s3`."""
+"""Settings of a bucket: `versioning`, `lifecycle` and `encryption` of `spec.artifacts.s3`."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -13,25 +13,25 @@ Days = Annotated[Int32, Field(ge=1, le=36500)]
 
 
 class Versioning(StrEnum):
-    """Whether the bucket keeps what is overwritten or deleted."""
+    """Whether the bucket keeps old versions of overwritten and deleted objects."""
 
     UNMANAGED = "Unmanaged"
     ENABLED = "Enabled"
 
 
 class Lifecycle(Model):
-    """What the store clears away under the prefix. The bucket's other rules stay as they are."""
+    """Lifecycle rule for the prefix. The operator does not change other lifecycle rules of the bucket."""
 
     noncurrent_version_expiration_days: Days | None = None
-    """Days after which versions go that were overwritten or deleted. Absent: they are kept."""
-    abort_incomplete_multipart_upload_days: Days | None = None
-    """Days after which parts of uploads go that were never completed. Absent: they are kept. MinIO takes them away by
-    itself, after a day, and knows no such rule.
+    """Days after which versions of overwritten and deleted objects expire. If not set, they are kept."""
+    abort_incomplete_multipart_upload_days: Annotated[Days | None, Field(examples=[7])] = None
+    """Days after which incomplete multipart uploads are aborted. If not set, they are kept. MinIO does not support this
+    rule; it aborts incomplete uploads after one day.
     """
 
 
 class EncryptionType(StrEnum):
-    """Whose key encrypts objects: the store's, or one of its key management."""
+    """Whether the store or its key management service (KMS) provides the encryption key."""
 
     SSE_S3 = "SSES3"
     SSE_KMS = "SSEKMS"
@@ -40,24 +40,31 @@ class EncryptionType(StrEnum):
 KmsKeyID = Annotated[
     str,
     Field(max_length=2048),
-    matches(r"[A-Za-z0-9][A-Za-z0-9_:/.-]*", "is no id of a key: write it as the key management does"),
+    matches(
+        r"[A-Za-z0-9][A-Za-z0-9_:/.-]*",
+        "is not a valid KMS key ID: use the ID or the ARN that the key management service shows",
+    ),
 ]
 
 
 class Encryption(Model):
-    """How the bucket encrypts what is written from now on."""
+    """Default encryption of the bucket. It applies to objects that are written from now on."""
 
     type: EncryptionType
-    """SSES3: with a key of the store's. SSEKMS: with a key of its key management, by `kmsKeyID`."""
-    kms_key_id: Annotated[KmsKeyID | None, Field(alias="kmsKeyID")] = None
-    """The key of the key management. Needed by SSEKMS."""
+    """Type of server-side encryption. SSES3: with a key that the store manages. SSEKMS: with the key `kmsKeyID` of the
+    store's key management service.
+    """
+    kms_key_id: Annotated[KmsKeyID | None, Field(alias="kmsKeyID"), Field(examples=["tracking-key"])] = None
+    """ID of the key in the key management service. Required by type SSEKMS."""
 
     rules = (
         Rule(
             "(self.type == 'SSEKMS') == has(self.kmsKeyID)",
-            "spec.artifacts.s3.encryption takes kmsKeyID with type SSEKMS, and only with it: add the key's id, or use "
-            "type SSES3 without",
+            "spec.artifacts.s3.encryption.kmsKeyID is required by type SSEKMS and not allowed with type SSES3: set "
+            "kmsKeyID for SSEKMS, or remove it and use type SSES3",
             field=".type",
-            holds=lambda it: (it.type is EncryptionType.SSE_KMS) == (it.kms_key_id is not None),
+            holds=lambda encryption: (
+                (encryption.type is EncryptionType.SSE_KMS) == (encryption.kms_key_id is not None)
+            ),
         ),
     )

@@ -1,4 +1,4 @@
-"""Where experiments, runs and registered models are kept: `spec.database`."""
+"""Database of experiments, runs and registered models: `spec.database`."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -14,7 +14,7 @@ from mlflow_operator.api.references import (
     DatabaseCredentialsRef,
     URISecretRef,
 )
-from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, not_empty, text
+from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, not_empty, string_rule
 from mlflow_operator.api.storage import DatabaseStorage
 from mlflow_operator.api.string_types import ImageReference
 
@@ -23,12 +23,12 @@ DatabaseHost = Annotated[
     Field(max_length=253),
     matches(
         r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*",
-        "is no host: write a name or an address alone; the port goes to port, "
-        "a whole URI to a Secret named by uriSecretRef",
-        secret=True,
+        "is not a valid host: use a host name or an IP address only, set the port in port, and store a connection URI "
+        "in a Secret that uriSecretRef names",
+        sensitive=True,
     ),
 ]
-"""Where a Postgres is."""
+"""Host name or IP address of PostgreSQL."""
 
 Port = Annotated[Int32, Field(ge=1, le=65535), NotPersistedDefault()]
 
@@ -37,30 +37,30 @@ DatabaseName = Annotated[
     Field(max_length=63),
     matches(
         r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
-        "is no name of a database this operator can use: take letters, digits, '_', '-' and '.'",
+        "is not a supported database name: use letters, digits, '_', '-' and '.'",
     ),
 ]
-"""The name of a database; Postgres keeps 63 bytes of it."""
+"""Name of a database. PostgreSQL truncates names to 63 bytes."""
 
 RoleName = Annotated[
     str,
-    # two more are put behind it for those who log in
+    # The operator appends two characters for the names of the login roles.
     Field(max_length=61),
     matches(
         r"[A-Za-z0-9_][A-Za-z0-9_-]*",
-        "is no name of a role this operator can make: take letters, digits, '_' and '-'",
+        "is not a supported role name: use letters, digits, '_' and '-'",
     ),
-    text(
+    string_rule(
         "!self.startsWith('pg_') && !(self in ['public', 'none'])",
-        "is a name that Postgres keeps for itself: take another one, or leave roleName out for a derived one",
+        "is a role name that PostgreSQL reserves: use another name, or remove roleName to use a generated name",
         lambda name: not name.startswith("pg_") and name not in {"public", "none"},
     ),
 ]
-"""The name of a role that owns a database."""
+"""Name of the role that owns a database."""
 
 
 class DatabaseTLSMode(StrEnum):
-    """How far a connection to the database is protected; libpq's `sslmode`."""
+    """TLS mode of database connections: libpq's `sslmode`."""
 
     DISABLE = "Disable"
     PREFER = "Prefer"
@@ -69,32 +69,33 @@ class DatabaseTLSMode(StrEnum):
     VERIFY_FULL = "VerifyFull"
 
 
-VERIFYING = frozenset({DatabaseTLSMode.VERIFY_CA, DatabaseTLSMode.VERIFY_FULL})
+VERIFYING_MODES = frozenset({DatabaseTLSMode.VERIFY_CA, DatabaseTLSMode.VERIFY_FULL})
 
 
 class DatabaseTLS(Model):
-    """Protection of the connection to the database."""
+    """TLS settings of database connections."""
 
     mode: DatabaseTLSMode = DatabaseTLSMode.PREFER
-    """Disable: never encrypted. Prefer: encrypted where the database offers it. Require: encrypted or
-    refused. VerifyCA: and signed by the CA of `caSecretRef`. VerifyFull: and made out for the host.
+    """TLS mode, as libpq's `sslmode`. Disable: no TLS. Prefer: TLS if the database supports it. Require: TLS without
+    verification of the certificate. VerifyCA: TLS, and the certificate must be signed by the CA in `caSecretRef`.
+    VerifyFull: like VerifyCA, and the certificate must be issued for the host. Defaults to Prefer.
     """
     ca_secret_ref: CASecretRef | None = None
-    """The CA that signed the certificate of the database. Needed by VerifyCA and VerifyFull."""
+    """Secret with the CA that signed the database's certificate. Required by VerifyCA and VerifyFull."""
 
-    # libpq's own fallback (the CAs of the image) serves VerifyFull only and differs from image to image.
+    # libpq could fall back to the CAs of the image, but only with VerifyFull, and images have different CAs.
     rules = (
         Rule(
             "!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caSecretRef)",
-            "mode VerifyCA or VerifyFull has no CA to verify with: name its Secret in caSecretRef, "
-            "or use mode Require",
+            "tls.mode VerifyCA and VerifyFull require caSecretRef: set caSecretRef to a Secret with the CA, or set "
+            "mode to Require",
             field=".mode",
-            holds=lambda tls: tls.mode not in VERIFYING or tls.ca_secret_ref is not None,
+            holds=lambda tls: tls.mode not in VERIFYING_MODES or tls.ca_secret_ref is not None,
         ),
         Rule(
             "!(self.mode in ['Disable', 'Prefer']) || !has(self.caSecretRef)",
-            "with mode Disable or Prefer nothing is verified and caSecretRef has no effect: "
-            "set mode VerifyFull, or remove caSecretRef",
+            "tls.caSecretRef has no effect with mode Disable or Prefer, which do not verify the certificate: set mode "
+            "to VerifyFull, or remove caSecretRef",
             field=".mode",
             holds=lambda tls: (
                 tls.mode not in {DatabaseTLSMode.DISABLE, DatabaseTLSMode.PREFER} or tls.ca_secret_ref is None
@@ -104,103 +105,108 @@ class DatabaseTLS(Model):
 
 
 class EmbeddedDatabase(Model):
-    """A Postgres of the server's own, with one instance and one volume."""
+    """PostgreSQL that the operator runs for this server only, with one pod and one volume."""
 
     image: ImageReference | None = None
-    """Postgres image. Absent: the one the operator is tested with."""
+    """PostgreSQL image. Defaults to the image that the operator is tested with."""
     storage: DatabaseStorage = DatabaseStorage()
-    """The volume that holds the database."""
+    """Volume that holds the database."""
     resources: Resources | None = None
-    """CPU and memory of Postgres. Absent: enough for a team of some ten people."""
+    """Compute resources of the PostgreSQL container. Defaults to values for a team of about ten people."""
 
 
 class ExternalDatabase(Model):
-    """A Postgres that somebody else runs. The database and its user exist already; the encoding is UTF8."""
+    """PostgreSQL database that the operator does not manage. The database and its user must exist, and the encoding
+    must be UTF8.
+    """
 
     uri_secret_ref: URISecretRef | None = None
-    """A Secret that holds the whole connection URI, user and password included. Instead of `host`."""
+    """Secret with the complete connection URI, including user and password. Mutually exclusive with `host`."""
     host: DatabaseHost | None = None
-    """Name or address of the database. Instead of `uriSecretRef`; needs `credentialsSecretRef`."""
+    """Host name or IP address of PostgreSQL. Requires `credentialsSecretRef`. Mutually exclusive with
+    `uriSecretRef`.
+    """
     port: Port = 5432
-    """Port at `host`. Default 5432."""
+    """Port of PostgreSQL at `host`. Defaults to 5432."""
     database_name: Annotated[DatabaseName, NotPersistedDefault()] = "mlflow"
-    """Name of the database at `host`. Default mlflow."""
+    """Name of the database at `host`. Defaults to mlflow."""
     credentials_secret_ref: DatabaseCredentialsRef | None = None
-    """A Secret with the user and password for `host`."""
+    """Secret with the user and password for `host`."""
     tls: DatabaseTLS | None = None
-    """How the connection is protected. Absent: mode Prefer."""
+    """TLS settings of the connection. Defaults to mode Prefer."""
 
     rules = (
         exactly_one("spec.database.external", "uri_secret_ref", "host"),
         Rule(
             "!has(self.host) || has(self.credentialsSecretRef)",
-            "spec.database.external.host has no user and password: name their Secret in credentialsSecretRef",
-            holds=lambda it: it.host is None or it.credentials_secret_ref is not None,
+            "spec.database.external.host requires credentialsSecretRef: set it to a Secret with the user and password",
+            holds=lambda database: database.host is None or database.credentials_secret_ref is not None,
         ),
         Rule(
             "!has(self.uriSecretRef) || "
             "!(has(self.port) || has(self.databaseName) || has(self.credentialsSecretRef))",
-            "spec.database.external.uriSecretRef holds the whole URI: remove port, databaseName and "
-            "credentialsSecretRef, or use host instead of uriSecretRef",
-            holds=lambda it: (
-                it.uri_secret_ref is None
-                or not it.model_fields_set & {"port", "database_name", "credentials_secret_ref"}
+            "spec.database.external.uriSecretRef already contains the complete URI: remove port, databaseName and "
+            "credentialsSecretRef, or replace uriSecretRef by host",
+            holds=lambda database: (
+                database.uri_secret_ref is None
+                or not database.model_fields_set & {"port", "database_name", "credentials_secret_ref"}
             ),
         ),
     )
 
 
 class ProvisionedDatabase(Model):
-    """A database and a role of the server's own, made by the operator on a Postgres that many share."""
+    """Database and role that the operator creates for this server on a shared PostgreSQL."""
 
     host: DatabaseHost
-    """Name or address of the Postgres; of itself, not of a pooler before it."""
-    port: Port = 5432
-    """Port at `host`. Default 5432."""
+    """Host name or IP address of PostgreSQL. Must not be a connection pooler."""
+    port: Annotated[Port, Field(examples=[5432])] = 5432
+    """Port of PostgreSQL at `host`. Defaults to 5432."""
     admin_secret_ref: DatabaseAdminRef
-    """A Secret with a user who may make roles and databases (CREATEROLE and CREATEDB; no superuser needed). Only the
-    operator reads it.
+    """Secret with a user that may create roles and databases (CREATEROLE and CREATEDB; superuser is not required). Only
+    the operator reads this Secret.
     """
-    database_name: DatabaseName | None = None
-    """Name of the database. Absent: derived from the server's namespace and name, and unlike any other server's."""
-    role_name: RoleName | None = None
-    """Name of the role that owns the database. Absent: derived as the database's."""
+    database_name: Annotated[DatabaseName | None, Field(examples=["tracking"])] = None
+    """Name of the database. Defaults to a unique name that is generated from the namespace and name of the server."""
+    role_name: Annotated[RoleName | None, Field(examples=["tracking"])] = None
+    """Name of the role that owns the database. Defaults to a name that is generated like the name of the database."""
     tls: DatabaseTLS | None = None
-    """How connections are protected. Absent: mode Prefer."""
+    """TLS settings of connections. Defaults to mode Prefer."""
 
 
 class CloudNativePGDatabase(Model):
-    """A database in a Cluster of CloudNativePG, in the server's namespace."""
+    """Database in a CloudNativePG Cluster in the namespace of the server."""
 
     cluster_name: Annotated[
         str,
         Field(max_length=50),
         matches(
             r"[a-z]([a-z0-9-]*[a-z0-9])?",
-            "is no name of a Cluster: use lower-case letters, digits and '-'",
+            "is not a valid Cluster name: use lower-case letters, digits and '-'",
         ),
     ]
-    """Name of the Cluster. The server logs in with its Secret `<cluster>-app`, and trusts the authority in
+    """Name of the Cluster. The server uses the credentials in Secret `<cluster>-app` and trusts the CA in Secret
     `<cluster>-ca`.
     """
     database_name: Annotated[DatabaseName, NotPersistedDefault()] = "app"
-    """Name of the database, which the user of that Secret owns. Default app, as the Cluster's own default."""
+    """Name of the database. The user in Secret `<cluster>-app` must own it. Defaults to app, the default of Clusters.
+    """
 
 
 _MEMBERS = ("embedded", "external", "provision", "cloud_native_pg")
 
 
 class Database(Model):
-    """One member at most; none means `embedded`."""
+    """At most one of `embedded`, `external`, `provision` and `cloudNativePG`. Defaults to `embedded`."""
 
     embedded: EmbeddedDatabase | None = None
-    """A Postgres of the server's own, made and kept by the operator."""
+    """PostgreSQL that the operator runs for this server only."""
     external: ExternalDatabase | None = None
-    """A Postgres that somebody else runs."""
+    """PostgreSQL database that the operator does not manage."""
     provision: ProvisionedDatabase | None = None
-    """A database and a role, made on a Postgres that many share."""
+    """Database and role that the operator creates on a shared PostgreSQL."""
     cloud_native_pg: Annotated[CloudNativePGDatabase | None, Field(alias="cloudNativePG")] = None
-    """A database in a Cluster of CloudNativePG."""
+    """Database in a CloudNativePG Cluster."""
 
     rules = (
         at_most_one("spec.database", *_MEMBERS),

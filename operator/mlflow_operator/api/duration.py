@@ -1,4 +1,4 @@
-"""Lengths of time, as Go and Kubernetes write them: `720h`, `1h30m`."""
+"""Durations in the notation of Go and Kubernetes: `720h`, `1h30m`."""
 
 import re
 from datetime import timedelta
@@ -11,8 +11,8 @@ from mlflow_operator.api.rules import matches
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
-def seconds(duration: str) -> timedelta:
-    """Return a duration that the resource has let pass."""
+def parse_duration(duration: str) -> timedelta:
+    """Parse a string that is a valid `Duration`."""
     parts = {_UNITS[unit]: int(number) for number, unit in re.findall(r"([0-9]+)([hms])", duration)}
     return timedelta(**parts)
 
@@ -22,7 +22,7 @@ Duration = Annotated[
     Field(max_length=32),
     matches(
         r"[0-9]{1,6}h([0-9]{1,6}m)?([0-9]{1,6}s)?|[0-9]{1,6}m([0-9]{1,6}s)?|[0-9]{1,6}s",
-        "is no length of time: write hours, minutes and seconds in this order, such as 720h for 30 days, or 1h30m",
+        "is not a valid duration: use hours, minutes and seconds in this order, such as 720h for 30 days, or 1h30m",
     ),
 ]
-"""A length of time, of hours, minutes and seconds. There are no days: those are 24h."""
+"""Duration in hours, minutes and seconds. There is no unit for days; a day is 24h."""

@@ -1,16 +1,16 @@
-"""Environment of the server beyond what the operator sets: `spec.env`, `spec.envFrom`."""
+"""Additional environment variables of the server: `spec.env`, `spec.envFrom`."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, quoted
+from mlflow_operator.api.rules import Rule, at_most_one, cel_string, exactly_one, matches
 from mlflow_operator.api.string_types import DataKey, ObjectName
 
 RESERVED_ENV = {
     "MLFLOW_BACKEND_STORE_URI": "spec.database",
-    # A registry elsewhere would be neither migrated nor watched.
+    # The operator would neither migrate nor check a registry in another database.
     "MLFLOW_REGISTRY_STORE_URI": "spec.database",
     "MLFLOW_ARTIFACTS_DESTINATION": "spec.artifacts",
     "MLFLOW_DEFAULT_ARTIFACT_ROOT": "spec.artifacts",
@@ -26,73 +26,75 @@ RESERVED_ENV = {
     "PGSSLMODE": "spec.database.external.tls.mode",
     "MLFLOW_HOST": "",
     "MLFLOW_PORT": "spec.service.port",
-    # Probes and the Service know no other path.
+    # Probes and the URL of the Service use the root path.
     "MLFLOW_STATIC_PREFIX": "",
     "MLFLOW_WORKERS": "spec.workers",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "spec.allowedHosts",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "spec.allowedHosts",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "spec.jobExecution",
     "MLFLOW_UVICORN_OPTS": "",
-    # MLflow refuses it together with uvicorn's options.
+    # MLflow does not accept it together with MLFLOW_UVICORN_OPTS.
     "MLFLOW_GUNICORN_OPTS": "",
-    # Parts of artifacts would stay in memory.
+    # Another value would keep parts of artifacts in memory.
     "MALLOC_MMAP_THRESHOLD_": "",
     "HOME": "",
     "TMPDIR": "",
     "PYTHONPATH": "",
 }
-"""Names the operator sets, or that would undo what it sets, and the field that decides their value, if any.
+"""Variables that the operator sets, or that would override its settings, and the field to use instead, if any.
 
-Of AWS's names only those with a field here: role, profile, session and proxy settings of a workload identity
-(`AWS_ROLE_ARN`, `AWS_PROFILE`, `AWS_REGION`, ...) are the owner's.
+Only those AWS variables are reserved that have a field in the spec. Users may set the role, profile, session and proxy
+of a workload identity (`AWS_ROLE_ARN`, `AWS_PROFILE`, `AWS_REGION`, ...).
 """
 
-_RESERVED_CEL = ", ".join(f"{quoted(name)}: {quoted(field)}" for name, field in RESERVED_ENV.items())
-_NAMES_CEL = ", ".join(quoted(name) for name in RESERVED_ENV)
+_RESERVED_FIELDS_CEL = ", ".join(
+    f"{cel_string(name)}: {cel_string(field)}" for name, field in RESERVED_ENV.items()
+)
+_RESERVED_NAMES_CEL = ", ".join(cel_string(name) for name in RESERVED_ENV)
 
 
 class ObjectKeySelector(Model):
-    """One key of a Secret or ConfigMap."""
+    """Key of a Secret or ConfigMap."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(examples=["tracking-settings"])]
     """Name of the object, in the namespace of the server."""
-    key: DataKey
-    """The key."""
-    optional: bool | None = None
-    """True: the pod starts even where the object or key is missing."""
+    key: Annotated[DataKey, Field(examples=["token"])]
+    """Key of the value."""
+    optional: Annotated[bool | None, Field(examples=[True])] = None
+    """Whether the pod starts if the object or the key does not exist. Defaults to false."""
 
 
 class FieldSelector(Model):
-    """A field of the pod."""
+    """Field of the pod."""
 
     field_path: Annotated[str, Field(max_length=253)]
     """Path of the field, such as `metadata.name` or `status.podIP`."""
-    api_version: Annotated[str, Field(max_length=64)] | None = None
-    """Version of the pod's schema. Absent: v1."""
+    api_version: Annotated[str, Field(max_length=64), Field(examples=["v1"])] | None = None
+    """API version of the pod. Defaults to v1."""
 
 
 class ResourceFieldSelector(Model):
-    """A request or limit of the container."""
+    """Resource request or limit of a container."""
 
-    resource: Annotated[str, Field(max_length=253)]
-    """The resource, such as `limits.memory`."""
-    container_name: Annotated[str, Field(max_length=63)] | None = None
-    """Absent: the server's own container."""
-    divisor: Annotated[str, Field(max_length=32)] | None = None
-    """Unit of the value, such as `1Mi`."""
+    resource: Annotated[str, Field(max_length=253), Field(examples=["limits.memory"])]
+    """Resource to select, such as `limits.memory`."""
+    container_name: Annotated[str, Field(max_length=63), Field(examples=["mlflow"])] | None = None
+    """Name of the container. Defaults to the container of the server."""
+    divisor: Annotated[str, Field(max_length=32), Field(examples=["1Mi"])] | None = None
+    """Unit of the value, such as `1Mi`. Defaults to 1."""
 
 
 class EnvVarSource(Model):
-    """Where a value comes from; exactly one member."""
+    """Source of a value. Exactly one field must be set."""
 
     secret_key_ref: ObjectKeySelector | None = None
-    """A key of a Secret."""
+    """Key of a Secret."""
     config_map_key_ref: ObjectKeySelector | None = None
-    """A key of a ConfigMap."""
+    """Key of a ConfigMap."""
     field_ref: FieldSelector | None = None
-    """A field of the pod."""
+    """Field of the pod."""
     resource_field_ref: ResourceFieldSelector | None = None
-    """A request or limit of the container."""
+    """Resource request or limit of a container."""
 
     rules = (
         exactly_one(
@@ -106,56 +108,59 @@ class EnvVarSource(Model):
 
 
 class EnvVar(Model):
-    """A variable of the server's environment."""
+    """Environment variable of the server."""
 
     name: Annotated[
         str,
         Field(max_length=253),
-        matches(r"[A-Za-z_][A-Za-z0-9_]*", "is no name of a variable: use letters, digits and '_'"),
+        matches(
+            r"[A-Za-z_][A-Za-z0-9_]*",
+            "is not a valid variable name: use letters, digits and '_', and do not begin with a digit",
+        ),
     ]
-    """Name of the variable. Names that the operator sets are refused."""
+    """Name of the variable. Variables that the operator sets are rejected."""
     value: Annotated[str, Field(max_length=8192)] | None = None
-    """The value. For anything secret use `valueFrom`."""
+    """Value of the variable. Use `valueFrom` for secrets."""
     value_from: EnvVarSource | None = None
-    """Where the value comes from, instead of `value`."""
+    """Source of the value. Mutually exclusive with `value`."""
 
     rules = (
         Rule(
-            f"!(self.name in [{_NAMES_CEL}])",
-            "spec.env names a variable that the operator sets: remove it from spec.env",
+            f"!(self.name in [{_RESERVED_NAMES_CEL}])",
+            "spec.env must not set a variable that the operator sets: remove it from spec.env",
             message_expression=(
                 f"'spec.env must not set ' + self.name + ': the operator sets it. Remove it' + "
-                f"({{{_RESERVED_CEL}}}[self.name] == '' ? '' : "
-                f"' and use ' + {{{_RESERVED_CEL}}}[self.name])"
+                f"({{{_RESERVED_FIELDS_CEL}}}[self.name] == '' ? '' : "
+                f"' and use ' + {{{_RESERVED_FIELDS_CEL}}}[self.name])"
             ),
             field=".name",
-            holds=lambda it: it.name not in RESERVED_ENV,
-            says=lambda it: (
-                f"spec.env must not set {it.name}: the operator sets it. Remove it"
-                + (f" and use {RESERVED_ENV[it.name]}" if RESERVED_ENV[it.name] else "")
+            holds=lambda variable: variable.name not in RESERVED_ENV,
+            format_message=lambda variable: (
+                f"spec.env must not set {variable.name}: the operator sets it. Remove it"
+                + (f" and use {RESERVED_ENV[variable.name]}" if RESERVED_ENV[variable.name] else "")
             ),
         ),
-        at_most_one("a variable", "value", "value_from"),
+        at_most_one("a variable in spec.env", "value", "value_from"),
     )
 
 
 class EnvSource(Model):
-    """A Secret or ConfigMap whose every key becomes a variable."""
+    """Secret or ConfigMap whose keys become environment variables."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(examples=["tracking-settings"])]
     """Name of the object, in the namespace of the server."""
-    optional: bool | None = None
-    """True: the pod starts even where the object is missing."""
+    optional: Annotated[bool | None, Field(examples=[True])] = None
+    """Whether the pod starts if the object does not exist. Defaults to false."""
 
 
 class EnvFromSource(Model):
-    """Variables from one Secret or ConfigMap; exactly one of the two."""
+    """Environment variables from a Secret or a ConfigMap. Exactly one of `secretRef` and `configMapRef` must be set."""
 
-    prefix: Annotated[str, Field(max_length=253)] | None = None
-    """Put before every key."""
+    prefix: Annotated[str, Field(max_length=253), Field(examples=["TEAM_"])] | None = None
+    """Prefix that is added to each key."""
     secret_ref: EnvSource | None = None
-    """A Secret."""
+    """Secret whose keys become environment variables."""
     config_map_ref: EnvSource | None = None
-    """A ConfigMap."""
+    """ConfigMap whose keys become environment variables."""
 
     rules = (exactly_one("an entry of spec.envFrom", "secret_ref", "config_map_ref"),)

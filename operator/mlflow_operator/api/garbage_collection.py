@@ -1,4 +1,4 @@
-"""What is removed for good, and when: `spec.garbageCollection`."""
+"""Garbage collection of deleted runs, models and experiments, and of old traces: `spec.garbageCollection`."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,8 +12,8 @@ from mlflow_operator.api.rules import matches
 from mlflow_operator.api.schedule import Schedule, TimeZone
 
 
-class CollectionMode(StrEnum):
-    """Whether anything is removed."""
+class GarbageCollectionMode(StrEnum):
+    """Whether garbage collection deletes anything."""
 
     DELETE = "Delete"
     DRY_RUN = "DryRun"
@@ -22,31 +22,44 @@ class CollectionMode(StrEnum):
 ExperimentID = Annotated[
     str,
     Field(max_length=32),
-    matches(r"[0-9]+", "is no experiment's id: write the number that the page's address has, not the name"),
+    matches(
+        r"[0-9]+",
+        "is not a valid experiment ID: use the number in the URL of the experiment's page, not the name",
+    ),
 ]
 
 
 class TraceRetention(Model):
-    """How long traces are kept, deleted or not."""
+    """Retention of traces, including traces that are not deleted."""
 
     older_than: Duration | None = None
-    """Traces that began longer ago than this, such as `2160h`, are removed. Absent: traces are kept for good."""
+    """Age after which traces are deleted permanently, counted from their start, such as `2160h` for 90 days. If not
+    set, traces are kept.
+    """
 
 
 class GarbageCollection(Model):
-    """Removes for good what was deleted long ago, files included. Until then MLflow only hides it."""
+    """Garbage collection of runs, models and experiments that users deleted, and of old traces, including their
+    artifacts. MLflow itself only marks runs, models and experiments as deleted.
+    """
 
     schedule: Schedule = "0 3 * * 0"
-    """When, as for cron: five fields, or @daily and the like. The default is Sunday night at three."""
+    """Cron schedule of garbage collection: five fields, or a macro such as @daily. Defaults to Sundays at 03:00."""
     time_zone: TimeZone = "Etc/UTC"
-    """The time zone of the schedule, such as `Europe/Berlin`."""
+    """Time zone of the schedule, such as `Europe/Berlin`. Defaults to Etc/UTC."""
     older_than: Duration = "720h"
-    """Runs, models and experiments go this long after somebody deleted them; until then they can be had back."""
+    """Time after which runs, models and experiments that a user deleted are removed permanently. Until then they can be
+    restored. Defaults to 720h.
+    """
     experiment_ids: Annotated[
-        tuple[ExperimentID, ...], Field(alias="experimentIDs", max_length=100), ListSet()
+        tuple[ExperimentID, ...],
+        Field(alias="experimentIDs", max_length=100, examples=[["12", "34"]]),
+        ListSet(),
     ] = ()
-    """Only what belongs to these experiments. Empty: all of them."""
-    mode: CollectionMode = CollectionMode.DELETE
-    """DryRun: nothing is removed; the log of the Job lists what would be."""
+    """IDs of the experiments to which garbage collection is limited. Defaults to all experiments."""
+    mode: GarbageCollectionMode = GarbageCollectionMode.DELETE
+    """Whether garbage collection deletes anything. Delete: it does. DryRun: nothing is deleted, and the log of the Job
+    lists what would be deleted. Defaults to Delete.
+    """
     traces: TraceRetention = TraceRetention()
-    """How long traces are kept, deleted or not."""
+    """Retention of traces, including traces that are not deleted."""

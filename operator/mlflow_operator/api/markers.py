@@ -1,4 +1,6 @@
-"""What a field's Python type cannot say about its schema: how lists merge, what is stored, what is opaque."""
+"""Annotations for schema properties that a Python type cannot express: list types, integer formats, defaults that are
+not persisted, and opaque objects.
+"""
 
 from typing import Annotated, Any
 
@@ -6,12 +8,12 @@ from pydantic import GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-UNSTORED_DEFAULT = "x-unstored-default"
-"""Tells the CRD generator to leave the default out; it never reaches the CRD."""
+NOT_PERSISTED_DEFAULT = "x-not-persisted-default"
+"""Schema keyword that tells the CRD generator to omit the default. The CRD does not contain it."""
 
 
 class ListMap:
-    """A list whose items are told apart by `keys`, so that several appliers can each own some."""
+    """List whose items are identified by `keys`, so that several field managers can each own some of the items."""
 
     def __init__(self, *keys: str) -> None:
         self.keys = list(keys)
@@ -23,7 +25,7 @@ class ListMap:
 
 
 class ListSet:
-    """A list of scalars without order or repetition."""
+    """Unordered list of unique scalars."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -32,7 +34,7 @@ class ListSet:
 
 
 class ListAtomic:
-    """A list that is replaced as a whole."""
+    """List that is replaced as a whole."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -41,19 +43,19 @@ class ListAtomic:
 
 
 class NotPersistedDefault:
-    """A default that code applies and the API server does not store.
+    """Default that the models apply and that the API server does not persist.
 
-    For members that other members rule out: a stored default would make them look set.
+    For fields that are mutually exclusive with other fields: a persisted default would count as set.
     """
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return handler(schema) | {UNSTORED_DEFAULT: True}
+        return handler(schema) | {NOT_PERSISTED_DEFAULT: True}
 
 
-class Format:
-    """The width of an integer, as OpenAPI names it."""
+class IntegerFormat:
+    """OpenAPI format of an integer, which is its width."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,7 +69,9 @@ class Format:
 Opaque = Annotated[
     dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
 ]
-"""One of Kubernetes' own types, passed on as it is: too large to repeat, checked where it is used."""
+"""Object of a Kubernetes type that is too large to repeat here. It is copied to the pod without changes, and the API
+server validates it there.
+"""
 
-Int32 = Annotated[int, Format("int32")]
-Int64 = Annotated[int, Format("int64")]
+Int32 = Annotated[int, IntegerFormat("int32")]
+Int64 = Annotated[int, IntegerFormat("int64")]

@@ -1,4 +1,4 @@
-"""The resource itself: an `MLflowServer`."""
+"""The custom resource MLflowServer."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
 from mlflow_operator.api.string_types import ImageReference
-from mlflow_operator.api.transition_rules import CHANGE_RULES
+from mlflow_operator.api.transition_rules import TRANSITION_RULES
 from mlflow_operator.api.upgrade import BackupBeforeMigration, Upgrade
 
 GROUP = "mlflow-operator.dev"
@@ -30,16 +30,16 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "MLflowServer"
 PLURAL = "mlflowservers"
 
-NAME_LENGTH = 40
-"""Longest name of a server: names of what it owns are up to 18 characters longer and must stay below 63."""
+MAX_NAME_CHARS = 40
+"""Maximum length of a server's name. Names of its objects add up to 18 characters and must not exceed 63."""
 
 
 class InvalidResource(ValueError):  # noqa: N818 - a condition's reason of the same name
-    """A resource that the CRD refuses, or should have. The message names the fields and quotes no values."""
+    """The resource violates the CRD. The message names the fields and contains no values that may be secret."""
 
 
 class ImagePullPolicy(StrEnum):
-    """When a node asks the registry for an image."""
+    """When the kubelet pulls the image."""
 
     ALWAYS = "Always"
     IF_NOT_PRESENT = "IfNotPresent"
@@ -54,21 +54,21 @@ class JobExecution(StrEnum):
 
 
 class DeletionPolicy(StrEnum):
-    """What becomes of the data when the resource is deleted."""
+    """What happens to the data when the resource is deleted."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
 
 
 class StorageChangePolicy(StrEnum):
-    """Whether the server may be pointed at other data."""
+    """Whether the database and the artifact store may be replaced."""
 
     REFUSE = "Refuse"
     ALLOW = "Allow"
 
 
 class Spec(Model):
-    """What is wanted. `{}` is a whole server: a Postgres, an artifact store and MLflow."""
+    """Desired state of the server. `{}` is valid: MLflow with an embedded database and an embedded artifact store."""
 
     version: (
         Annotated[
@@ -76,38 +76,43 @@ class Spec(Model):
             Field(max_length=64),
             matches(
                 r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?",
-                "is no version of MLflow: write a release such as 3.17.2, without a leading v; "
-                "an image of your own goes to spec.image",
+                "is not a valid MLflow version: use a release such as 3.17.2, without a leading v; "
+                "set a custom image in spec.image",
             ),
         ]
         | None
     ) = None
-    """MLflow version, such as `3.17.2`. Absent: the version the server has (`status.version`), and for a new
-    server the one the operator is tested with. So an upgrade of the operator never migrates a database.
+    """MLflow version, such as `3.17.2`. Defaults to the version that the server runs (`status.version`), and for a new
+    server to the version that the operator is tested with. An upgrade of the operator therefore never migrates a
+    database.
     """
     image: ImageReference | None = None
-    """Image of the server. Absent: the official `-full` image of the version."""
+    """Image of the server. Defaults to the official `-full` image of the version."""
     image_pull_policy: ImagePullPolicy = ImagePullPolicy.IF_NOT_PRESENT
-    """When nodes ask the registry for the image of the server."""
+    """When the kubelet pulls the image of the server. Defaults to IfNotPresent."""
     replicas: Annotated[Int32, Field(ge=0, le=100)] = 1
-    """Pods of the server. `kubectl scale` and autoscalers set it."""
+    """Number of desired server pods. `kubectl scale` and autoscalers change this field. Defaults to 1."""
     workers: Annotated[Int32, Field(ge=1, le=64)] = 2
-    """Processes that answer requests in each pod. Each takes some 170 MB."""
+    """Number of worker processes in each pod. Each needs about 170 MB of memory. Defaults to 2."""
     job_execution: JobExecution = JobExecution.DISABLED
-    """Enabled: the server runs MLflow's background jobs; it costs 1.3 GB of memory and needs `replicas` 1."""
-    suspend: bool = False
-    """True: no server pods; database, artifacts and credentials stay as they are."""
-    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
-    """What becomes of the data when this resource is deleted. Retain: all of it stays, passwords included, and a
-    resource of the same name takes it back. Delete: what the operator made goes for good, volumes and files included;
-    databases and buckets of somebody else's stay.
+    """Whether the server runs MLflow's background jobs. Enabled requires `replicas` 1 and about 1.3 GB of memory.
+    Defaults to Disabled.
     """
-    rotate_credentials_at: AwareDatetime | None = None
-    """When to replace the passwords and keys that the operator made, such as `2026-12-24T18:00:00Z`: once it has come,
-    and again for each later value. The old ones stop working once no pod uses them.
+    suspend: bool = False
+    """Whether the server is scaled to zero. Database, artifacts and credentials are not changed. Defaults to false."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    """What happens to the data when this resource is deleted. Retain: the operator keeps all data and credentials, and
+    a new resource with the same name uses them again. Delete: the operator permanently deletes everything that it
+    created, including volumes and artifacts, but not databases and buckets that it does not manage. Defaults to Retain.
+    """
+    rotate_credentials_at: Annotated[AwareDatetime | None, Field(examples=["2026-12-24T18:00:00Z"])] = None
+    """Time at which the operator replaces the passwords and keys that it created, such as `2026-12-24T18:00:00Z`. Set a
+    later time to replace them again. The old credentials are revoked as soon as no pod uses them.
     """
     storage_change_policy: StorageChangePolicy = StorageChangePolicy.REFUSE
-    """Refuse: the database and the artifact store can't be replaced. Allow: they can; data is not moved."""
+    """Whether the database and the artifact store may be replaced. Refuse: such changes are rejected. Allow: such
+    changes are accepted; data is not moved. Defaults to Refuse.
+    """
     allowed_hosts: Annotated[
         tuple[
             Annotated[
@@ -115,8 +120,8 @@ class Spec(Model):
                 Field(max_length=260),
                 matches(
                     r"[A-Za-z0-9*\[]([A-Za-z0-9.*:\[\]-]*[A-Za-z0-9*\]])?",
-                    "is no host: write a name such as mlflow.example.com, with its port if any, "
-                    "without http:// and without a path; * stands for anything",
+                    "is not a valid host: use a host name such as mlflow.example.com, with a port if necessary, "
+                    "without http:// and without a path; * matches any characters",
                 ),
             ],
             ...,
@@ -124,37 +129,41 @@ class Spec(Model):
         Field(max_length=64),
         ListSet(),
     ] = ()
-    """Hosts by which clients ask for the server, beside the names of its Service and addresses of nodes."""
+    """Hosts that the server accepts in requests, in addition to the names of its Service and the addresses of nodes."""
     resources: Resources | None = None
-    """CPU and memory of the server's container. Absent: computed from `workers` and `jobExecution`."""
+    """Compute resources of the server container. Defaults to values that depend on `workers` and `jobExecution`."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), ListMap("name")] = ()
-    """More environment for the server. Names that the operator sets are refused."""
+    """Additional environment variables of the server. Variables that the operator sets are rejected."""
     env_from: Annotated[tuple[EnvFromSource, ...], Field(max_length=16), ListAtomic()] = ()
-    """Secrets and ConfigMaps whose keys become environment of the server. What the operator sets wins."""
+    """Secrets and ConfigMaps whose keys become environment variables of the server. Variables that the operator sets
+    take precedence.
+    """
     volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32), ListMap("mountPath")] = ()
-    """Mounts in the server's container, of volumes in `podTemplate.spec.volumes`."""
+    """Mounts of volumes from `podTemplate.spec.volumes` in the server container."""
     pod_template: PodTemplate = PodTemplate()
-    """Placement, identity and volumes of the pods."""
+    """Metadata, scheduling, identity and volumes of the pods."""
     service: Service = Service()
-    """How the server is reached inside the cluster."""
+    """Service of the server."""
     database: Database = Database()
-    """Where experiments, runs and registered models are kept. Absent: `embedded`."""
+    """Database of experiments, runs and registered models. Defaults to `embedded`."""
     artifacts: Annotated[Artifacts, NotPersistedDefault()] = Artifacts()
-    """Where models, plots and files of runs are kept. Absent: `embedded`."""
+    """Storage of artifacts: models, plots and other files of runs. Defaults to `embedded`."""
 
     upgrade: Upgrade = Upgrade()
-    """How the server goes over to another version or image."""
+    """Upgrades to another version or image."""
     backup: Backup | None = None
-    """Backups of the database. Absent: none are made; those that are there stay."""
+    """Scheduled backups of the database. If not set, no backups are created, and existing backups are kept."""
     garbage_collection: GarbageCollection | None = None
-    """Removes for good what was deleted long ago, files included. Absent: nothing that was deleted is ever removed."""
+    """Garbage collection of runs, models and experiments that users deleted, and of old traces, including their
+    artifacts. If not set, nothing is deleted permanently.
+    """
     restore_from: RestoreFrom | None = None
-    """The backup that a new server begins with. Absent: it begins empty."""
+    """Backup from which a new server is restored. If not set, a new server starts empty."""
 
     rules = (
         Rule(
             "self.?jobExecution.orValue('Disabled') == 'Disabled' || self.?replicas.orValue(1) <= 1",
-            "spec.jobExecution Enabled needs spec.replicas 1, for each pod has a queue of its own: "
+            "spec.jobExecution Enabled requires spec.replicas 1, because each pod has its own job queue: "
             "lower replicas, or set jobExecution to Disabled",
             field=".jobExecution",
             holds=lambda spec: spec.job_execution is JobExecution.DISABLED or spec.replicas <= 1,
@@ -163,7 +172,7 @@ class Spec(Model):
             "!has(self.volumeMounts) || self.volumeMounts.all(mount, "
             "has(self.podTemplate) && has(self.podTemplate.spec) && has(self.podTemplate.spec.volumes) && "
             "self.podTemplate.spec.volumes.exists(volume, volume.name == mount.name))",
-            "spec.volumeMounts names a volume that spec.podTemplate.spec.volumes lacks: add the volume there",
+            "spec.volumeMounts names a volume that is missing in spec.podTemplate.spec.volumes: add the volume there",
             field=".volumeMounts",
             holds=lambda spec: (
                 {mount.name for mount in spec.volume_mounts}
@@ -172,16 +181,15 @@ class Spec(Model):
         ),
         Rule(
             "!has(self.backup) || has(self.backup.s3) || !has(self.artifacts) || !has(self.artifacts.external)",
-            "spec.backup puts backups into an S3 store, and spec.artifacts.external is none: name a bucket in "
-            "spec.backup.s3",
+            "spec.backup requires an S3 store, and spec.artifacts.external is not S3: set a bucket in spec.backup.s3",
             field=".backup",
             holds=lambda spec: not spec.backup or spec.backup.s3 is not None or not spec.artifacts.external,
         ),
         Rule(
             "!has(self.upgrade) || self.upgrade.?backupBeforeMigration.orValue('IfConfigured') != 'Required' || "
             "has(self.backup)",
-            "spec.upgrade.backupBeforeMigration Required needs spec.backup, which says where a backup goes: add it "
-            "(backup: {} is enough), or take IfConfigured",
+            "spec.upgrade.backupBeforeMigration Required requires spec.backup, which configures where backups are "
+            "stored: set spec.backup (backup: {} is sufficient), or set backupBeforeMigration to IfConfigured",
             field=".upgrade",
             holds=lambda spec: (
                 spec.backup is not None
@@ -189,7 +197,7 @@ class Spec(Model):
             ),
         ),
         *RESTORE_RULES,
-        *CHANGE_RULES,
+        *TRANSITION_RULES,
     )
 
 
@@ -197,7 +205,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
 class Metadata(Model):
-    """Kubernetes' own; only what the operator reads is typed, the rest is kept."""
+    """Metadata of the object. Fields that the operator does not read are untyped and preserved."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -212,44 +220,44 @@ class Metadata(Model):
 
 
 class MLflowServer(Model):
-    """An MLflow tracking server with its database and artifact store."""
+    """MLflow tracking server with its database and artifact store."""
 
     api_version: Literal["mlflow-operator.dev/v1alpha1"] = "mlflow-operator.dev/v1alpha1"
     kind: Literal["MLflowServer"] = "MLflowServer"
     metadata: Metadata
     spec: Spec = Spec()
-    """What is wanted. `{}` is a whole server: a Postgres, an artifact store and MLflow."""
+    """Desired state of the server. `{}` is valid: MLflow with an embedded database and an embedded artifact store."""
     status: Status = Status()
-    """What the operator found and did."""
+    """Observed state of the server."""
 
     rules = (
         Rule(
-            f"self.metadata.name.size() <= {NAME_LENGTH}",
-            f"metadata.name is too long: take {NAME_LENGTH} characters at most, "
-            "so that the names of what the server owns fit",
-            holds=lambda server: len(server.metadata.name) <= NAME_LENGTH,
+            f"self.metadata.name.size() <= {MAX_NAME_CHARS}",
+            f"metadata.name is too long: use at most {MAX_NAME_CHARS} characters, so that the names of the server's "
+            "objects do not exceed the limit of Kubernetes",
+            holds=lambda server: len(server.metadata.name) <= MAX_NAME_CHARS,
         ),
         Rule(
             f"self.metadata.name.matches('^{_NAME.pattern}$')",
-            "metadata.name can't name a Service: begin with a letter, go on with lower-case letters, "
-            "digits and '-', end with a letter or digit",
+            "metadata.name is not a valid name for a Service: use lower-case letters, digits and '-', "
+            "begin with a letter, and end with a letter or digit",
             holds=lambda server: _NAME.fullmatch(server.metadata.name) is not None,
         ),
     )
 
 
 def parse(obj: Mapping[str, Any]) -> MLflowServer:
-    """Return a stored or written resource as a model; unknown fields are ignored.
+    """Parse a resource from the API server or from a manifest; unknown fields are ignored.
 
-    Raises InvalidResource for what the CRD refuses, with a line for each field at fault.
+    Raises InvalidResource if the resource violates the CRD. The message names every invalid field.
     """
     try:
         return MLflowServer.model_validate(obj, by_alias=True, by_name=False)
     except ValidationError as error:
-        # The cause holds the values, among them what somebody put into env: it is not chained.
-        raise InvalidResource("; ".join(_sentence(fault) for fault in error.errors())) from None
+        # The cause contains the values, such as those of spec.env, and must not be logged: it is not chained.
+        raise InvalidResource("; ".join(_format_error(details) for details in error.errors())) from None
 
 
-def _sentence(fault: Mapping[str, Any]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-    return f"{path.lstrip('.') or KIND}: {str(fault['msg']).removeprefix('Value error, ')}"
+def _format_error(details: Mapping[str, Any]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
+    return f"{path.lstrip('.') or KIND}: {str(details['msg']).removeprefix('Value error, ')}"

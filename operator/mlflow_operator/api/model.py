@@ -1,4 +1,4 @@
-"""What every part of the resource has in common: its spelling on the wire, immutability, its rules."""
+"""Base class of the API models: camelCase in JSON, immutability, validation rules."""
 
 from typing import Any, ClassVar, Self
 
@@ -19,10 +19,10 @@ from mlflow_operator.api.rules import VALIDATIONS, Rule
 
 
 class Model(BaseModel):
-    """A part of the resource: camelCase on the wire, snake_case in Python, never changed once made.
+    """Immutable part of the resource, with camelCase names in JSON and snake_case names in Python.
 
-    Unknown fields are ignored: an object stored by a newer operator must stay readable for an older one.
-    The text under a field is its description in the CRD, shown by `kubectl explain`.
+    Unknown fields are ignored, because an operator must be able to read an object that a newer version stored.
+    The docstring of a field is its description in the CRD, which `kubectl explain` shows.
     """
 
     model_config = ConfigDict(
@@ -39,20 +39,20 @@ class Model(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
-    def _hold_rules(self) -> Self:
+    def _check_rules(self) -> Self:
         for rule in self.rules:
             rule.check(self)
         return self
 
     @model_serializer(mode="wrap")
-    def _only_what_is_stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = serialize(self)
+    def _omit_not_persisted_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        serialized: dict[str, Any] = serialize(self)
         for name, field in type(self).model_fields.items():
             if name not in self.model_fields_set and any(
-                isinstance(it, NotPersistedDefault) for it in field.metadata
+                isinstance(marker, NotPersistedDefault) for marker in field.metadata
             ):
-                written.pop(field.alias or name, None)
-        return written
+                serialized.pop(field.alias or name, None)
+        return serialized
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -65,5 +65,5 @@ class Model(BaseModel):
         return json_schema
 
     def manifest(self) -> dict[str, Any]:
-        """Return the part as a manifest spells it: absent members left out, defaults as the API server stores them."""
+        """Return the part as in a manifest: without unset fields, with the defaults that the API server persists."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

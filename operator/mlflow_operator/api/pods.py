@@ -1,7 +1,7 @@
-"""What owners decide about pods: `spec.podTemplate`, `spec.volumeMounts`.
+"""Settings of the pods: `spec.podTemplate`, `spec.volumeMounts`.
 
-Only members that the operator can honour beside its own security settings; the large types of Kubernetes'
-own (affinity, volumes, security context) are passed on as they are.
+Only fields that the operator can combine with its own security settings are supported. Large Kubernetes types
+(affinity, volumes, security context) are copied to the pod without changes.
 """
 
 from enum import StrEnum
@@ -12,19 +12,19 @@ from pydantic import ConfigDict, Field
 from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import LocalObjectReference
-from mlflow_operator.api.rules import Rule, matches, quoted, text
+from mlflow_operator.api.rules import Rule, cel_string, matches, string_rule
 from mlflow_operator.api.string_types import Annotations, LabelKey, Labels, LabelValue, ObjectName
 
 
 class TolerationOperator(StrEnum):
-    """How a toleration compares a taint's value."""
+    """How a toleration matches the value of a taint."""
 
     EXISTS = "Exists"
     EQUAL = "Equal"
 
 
 class TaintEffect(StrEnum):
-    """What a taint does to pods."""
+    """Effect of a taint on pods."""
 
     NO_SCHEDULE = "NoSchedule"
     PREFER_NO_SCHEDULE = "PreferNoSchedule"
@@ -32,98 +32,120 @@ class TaintEffect(StrEnum):
 
 
 class Toleration(Model):
-    """A taint that pods put up with."""
+    """Toleration of a taint."""
 
     key: LabelKey | None = None
-    """The taint's key. Absent, with operator Exists: every taint."""
+    """Key of the taint. If not set, operator must be Exists, and all taints match."""
     operator: TolerationOperator | None = None
-    """Equal compares `value`, Exists does not. Absent: Equal."""
+    """How the toleration matches the taint. Equal: the values must be equal. Exists: any value matches. Defaults to
+    Equal.
+    """
     value: LabelValue | None = None
-    """The taint's value."""
+    """Value of the taint."""
     effect: TaintEffect | None = None
-    """The taint's effect. Absent: all of them."""
-    toleration_seconds: Int64 | None = None
-    """How many seconds a pod stays on a node that got a NoExecute taint. Absent: for ever."""
+    """Effect of the taint. If not set, all effects match."""
+    toleration_seconds: Annotated[Int64 | None, Field(examples=[300])] = None
+    """Number of seconds that a pod stays on a node after a NoExecute taint was added. If not set, the pod is not
+    evicted.
+    """
 
     rules = (
         Rule(
             "!has(self.tolerationSeconds) || self.?effect.orValue('') == 'NoExecute'",
-            "tolerationSeconds counts from a NoExecute taint: set effect to NoExecute, or remove tolerationSeconds",
+            "tolerationSeconds requires effect NoExecute: set effect to NoExecute, or remove tolerationSeconds",
             field=".tolerationSeconds",
-            holds=lambda it: it.toleration_seconds is None or it.effect is TaintEffect.NO_EXECUTE,
+            holds=lambda toleration: (
+                toleration.toleration_seconds is None or toleration.effect is TaintEffect.NO_EXECUTE
+            ),
         ),
         Rule(
             "self.?key.orValue('') != '' || self.?operator.orValue('Equal') == 'Exists'",
-            "a toleration without a key is for every taint: set operator to Exists, or name the taint's key",
+            "a toleration without key requires operator Exists: set operator to Exists, or set key",
             field=".operator",
-            holds=lambda it: bool(it.key) or it.operator is TolerationOperator.EXISTS,
+            holds=lambda toleration: bool(toleration.key) or toleration.operator is TolerationOperator.EXISTS,
         ),
         Rule(
             "self.?operator.orValue('Equal') != 'Exists' || self.?value.orValue('') == ''",
-            "operator Exists takes any value of the taint: remove value, or set operator to Equal",
+            "value must not be set with operator Exists, which matches any value: remove value, or set operator "
+            "to Equal",
             field=".value",
-            holds=lambda it: it.operator is not TolerationOperator.EXISTS or not it.value,
+            holds=lambda toleration: (
+                toleration.operator is not TolerationOperator.EXISTS or not toleration.value
+            ),
         ),
     )
 
 
-class UnsatisfiableSpread(StrEnum):
-    """What happens to a pod that would break a spread."""
+class UnsatisfiableConstraintAction(StrEnum):
+    """What the scheduler does with a pod that violates the constraint."""
 
     DO_NOT_SCHEDULE = "DoNotSchedule"
     SCHEDULE_ANYWAY = "ScheduleAnyway"
 
 
-class SpreadPolicy(StrEnum):
-    """Whether nodes a pod can't use count."""
+class NodeInclusionPolicy(StrEnum):
+    """Whether nodes that a pod cannot use are excluded."""
 
     HONOR = "Honor"
     IGNORE = "Ignore"
 
 
 class TopologySpreadConstraint(Model):
-    """How the server's pods spread over nodes or zones."""
+    """Distribution of the server pods across topology domains, such as nodes or zones."""
 
     max_skew: Annotated[Int32, Field(ge=1)]
-    """How many pods more one place may have than another."""
+    """Maximum difference in the number of pods between topology domains."""
     topology_key: LabelKey
-    """Label of the nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
-    when_unsatisfiable: UnsatisfiableSpread
-    """DoNotSchedule: such a pod waits. ScheduleAnyway: it goes to the least bad place."""
+    """Node label that defines the topology domains, such as `topology.kubernetes.io/zone`."""
+    when_unsatisfiable: UnsatisfiableConstraintAction
+    """What the scheduler does with a pod that violates the constraint. DoNotSchedule: the pod stays pending.
+    ScheduleAnyway: the pod is scheduled to the node with the lowest skew.
+    """
     label_selector: Opaque | None = None
-    """Pods that count. Absent: the pods of this server."""
-    min_domains: Annotated[Int32, Field(ge=1)] | None = None
-    """How many places there must be at least; with DoNotSchedule only."""
-    node_affinity_policy: SpreadPolicy | None = None
-    """Whether nodes outside `affinity` and `nodeSelector` count. Absent: they do not."""
-    node_taints_policy: SpreadPolicy | None = None
-    """Whether nodes with taints that are not tolerated count. Absent: they do."""
-    match_label_keys: Annotated[tuple[LabelKey, ...], Field(max_length=16), ListAtomic()] | None = None
-    """Labels whose values narrow `labelSelector`."""
+    """Selector of the pods that are counted. Defaults to the pods of this server."""
+    min_domains: Annotated[Int32, Field(ge=1), Field(examples=[2])] | None = None
+    """Minimum number of topology domains. Requires `whenUnsatisfiable` DoNotSchedule."""
+    node_affinity_policy: NodeInclusionPolicy | None = None
+    """Whether to count nodes that do not match `affinity` and `nodeSelector`. Honor: they are not counted. Ignore: they
+    are counted. Defaults to Honor.
+    """
+    node_taints_policy: NodeInclusionPolicy | None = None
+    """Whether to count nodes with taints that are not tolerated. Honor: they are not counted. Ignore: they are
+    counted. Defaults to Ignore.
+    """
+    match_label_keys: (
+        Annotated[
+            tuple[LabelKey, ...], Field(max_length=16), ListAtomic(), Field(examples=[["pod-template-hash"]])
+        ]
+        | None
+    ) = None
+    """Keys of pod labels whose values are added to `labelSelector`."""
 
     rules = (
         Rule(
             "!has(self.minDomains) || self.whenUnsatisfiable == 'DoNotSchedule'",
-            "minDomains makes pods wait: set whenUnsatisfiable to DoNotSchedule, or remove minDomains",
+            "minDomains requires whenUnsatisfiable DoNotSchedule: set whenUnsatisfiable to DoNotSchedule, or remove "
+            "minDomains",
             field=".minDomains",
-            holds=lambda it: (
-                it.min_domains is None or it.when_unsatisfiable is UnsatisfiableSpread.DO_NOT_SCHEDULE
+            holds=lambda constraint: (
+                constraint.min_domains is None
+                or constraint.when_unsatisfiable is UnsatisfiableConstraintAction.DO_NOT_SCHEDULE
             ),
         ),
     )
 
 
 RESERVED_VOLUMES = ("home", "plugins", "database-ca", "artifacts-ca")
-"""Names of the operator's own volumes in a pod that runs MLflow."""
+"""Names of the volumes that the operator adds to pods that run MLflow."""
 
-RESERVED_MOUNTS = ("/home/mlflow-operator", "/opt/mlflow-operator", "/etc/mlflow-operator")
-"""Where they are mounted, or above."""
+RESERVED_MOUNT_PATHS = ("/home/mlflow-operator", "/opt/mlflow-operator", "/etc/mlflow-operator")
+"""Mount paths of these volumes, or their parent directories."""
 
 
 class Volume(Model):
-    """A volume of the pod; beside its name everything that Kubernetes takes."""
+    """Volume of the pod. All volume types of Kubernetes are supported."""
 
-    # The kind of volume is Kubernetes' own: kept though no field here names it.
+    # The volume type is an unknown field here and must be preserved.
     model_config = ConfigDict(extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
 
     name: Annotated[
@@ -131,81 +153,83 @@ class Volume(Model):
         Field(max_length=63),
         matches(
             r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-            "is no name of a volume: use lower-case letters, digits and '-'",
+            "is not a valid volume name: use lower-case letters, digits and '-'",
         ),
-        text(
-            f"!(self in [{', '.join(map(quoted, RESERVED_VOLUMES))}])",
-            "is the name of a volume of the operator's own: take another",
+        string_rule(
+            f"!(self in [{', '.join(map(cel_string, RESERVED_VOLUMES))}])",
+            "is the name of a volume that the operator adds: use another name",
             lambda name: name not in RESERVED_VOLUMES,
         ),
     ]
-    """Name that `spec.volumeMounts` uses."""
+    """Name of the volume, to which `spec.volumeMounts` refers."""
 
 
 class VolumeMount(Model):
-    """A volume in the file system of the server's container."""
+    """Mount of a volume in the server container."""
 
     name: Annotated[str, Field(max_length=63)]
-    """Name of the volume, from `spec.podTemplate.spec.volumes`."""
+    """Name of a volume in `spec.podTemplate.spec.volumes`."""
     mount_path: Annotated[
         str,
         Field(max_length=512),
-        matches(r"/[^:]+", "is no place to mount at: write an absolute path without ':'"),
-        text(
-            " && ".join(f"!self.startsWith({quoted(path)})" for path in RESERVED_MOUNTS),
-            "is a place where the operator mounts volumes of its own: take another",
-            lambda path: not path.startswith(RESERVED_MOUNTS),
+        matches(r"/[^:]+", "is not a valid mount path: use an absolute path without ':'"),
+        string_rule(
+            " && ".join(f"!self.startsWith({cel_string(path)})" for path in RESERVED_MOUNT_PATHS),
+            "is a mount path that the operator uses: use another path",
+            lambda path: not path.startswith(RESERVED_MOUNT_PATHS),
         ),
     ]
-    """Where it is mounted."""
-    sub_path: Annotated[str, Field(max_length=512)] | None = None
-    """Folder or file in the volume that is mounted instead of its root."""
+    """Path in the container at which the volume is mounted."""
+    sub_path: Annotated[str, Field(max_length=512), Field(examples=["ca.crt"])] | None = None
+    """Path in the volume to mount. Defaults to the root of the volume."""
     read_only: bool | None = None
-    """True: the server can't write to it."""
+    """Whether the volume is mounted read-only. Defaults to false."""
 
 
 class PodMetadata(Model):
-    """What pods carry beside the operator's own labels."""
+    """Metadata of the server pods."""
 
     labels: Labels = Field(default_factory=dict)
-    """Labels of the server's pods. The operator's own win."""
+    """Labels of the server pods. Labels that the operator sets take precedence."""
     annotations: Annotations = Field(default_factory=dict)
-    """Annotations of the server's pods."""
+    """Annotations of the server pods."""
 
 
 class PodSpec(Model):
-    """How pods are placed and who they are."""
+    """Scheduling, identity and volumes of the pods."""
 
     node_selector: Labels = Field(default_factory=dict)
-    """Labels that a node must have for any pod of this server."""
+    """Labels that a node must have to run pods of this server."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32), ListAtomic()] = ()
-    """Taints that every pod of this server puts up with."""
+    """Tolerations for all pods of this server."""
     affinity: Opaque = Field(default_factory=dict)
-    """Where the server's pods prefer or need to be, beside which nodes and pods; as in any pod."""
+    """Node affinity, pod affinity and pod anti-affinity of the server pods."""
     topology_spread_constraints: Annotated[
         tuple[TopologySpreadConstraint, ...],
         Field(max_length=16),
         ListMap("topologyKey", "whenUnsatisfiable"),
     ] = ()
-    """How the server's pods spread. Absent: over nodes, as well as it goes."""
+    """Distribution of the server pods across topology domains. Defaults to a constraint for nodes with
+    `whenUnsatisfiable` ScheduleAnyway.
+    """
     priority_class_name: ObjectName | None = None
-    """Priority class of every pod of this server."""
+    """Priority class of all pods of this server."""
     service_account_name: ObjectName | None = None
-    """Service account of the pods that run MLflow, for workload identity. Absent: the namespace's default."""
+    """Service account of the pods that run MLflow, for workload identity. Defaults to the service account `default`."""
     image_pull_secrets: Annotated[
         tuple[LocalObjectReference, ...], Field(max_length=16), ListMap("name")
     ] = ()
-    """Secrets with credentials for image registries, used by every pod of this server."""
+    """Secrets with registry credentials, for all pods of this server."""
     security_context: Opaque = Field(default_factory=dict)
-    """Security context of the pods, laid over the operator's own: user, group, fsGroup."""
+    """Security context of the pods, such as user, group and fsGroup. Overrides the values that the operator sets."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=32), ListMap("name")] = ()
-    """Volumes for `spec.volumeMounts`."""
+    """Volumes to which `spec.volumeMounts` can refer."""
 
 
 class PodTemplate(Model):
-    """Settings of the pods."""
+    """Template for the pods of the server."""
 
     metadata: PodMetadata = PodMetadata()
-    """Labels and annotations."""
+    """Labels and annotations of the server pods."""
     spec: PodSpec = PodSpec()
-    """Placement, identity and volumes."""
+    """Scheduling, identity and volumes of the pods."""

@@ -1,4 +1,4 @@
-"""Amounts of storage, CPU and memory, in Kubernetes' notation."""
+"""Kubernetes quantities: amounts of storage, CPU and memory."""
 
 import re
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.rules import Rule, text
+from mlflow_operator.api.rules import Rule, string_rule
 
 _PATTERN = re.compile(
     r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))((?:[KMGTPE]i)|[numkMGTPE]|(?:[eE][+-]?[0-9]+))?"
@@ -22,76 +22,82 @@ _UNITS = {
 }
 
 
-def amount(quantity: str | int) -> Decimal:
-    """Return a quantity as a number of its base unit (bytes, cores); ValueError if it is none."""
-    found = _PATTERN.fullmatch(str(quantity))
-    if found is None:
-        raise ValueError(f"{quantity!r} is no quantity")
-    number, unit = found.group(1), found.group(2) or ""
+def parse_quantity(quantity: str | int) -> Decimal:
+    """Return a quantity in its base unit (bytes or cores). Raises ValueError if it is not a valid quantity."""
+    match = _PATTERN.fullmatch(str(quantity))
+    if match is None:
+        raise ValueError(f"{quantity!r} is not a valid quantity")
+    number, unit = match.group(1), match.group(2) or ""
     if unit in _UNITS:
         return Decimal(number) * _UNITS[unit]
     return Decimal(f"{number}{unit}")
 
 
 def is_quantity(text: str | int) -> bool:
-    """Tell whether the API server would read `text` as a quantity."""
+    """Return whether the API server accepts `text` as a quantity."""
     return _PATTERN.fullmatch(str(text)) is not None
 
 
-NO_SIZE = "is no size for a volume: write a quantity of at least 1Mi, such as 10Gi"
+INVALID_SIZE = "is not a valid volume size: use a quantity of at least 1Mi, such as 10Gi"
 
 StorageSize = Annotated[
     str,
     Field(max_length=32),
-    text(
+    string_rule(
         "isQuantity(self) && !quantity(self).isLessThan(quantity('1Mi'))",
-        NO_SIZE,
-        lambda size: is_quantity(size) and amount(size) >= 1024**2,
+        INVALID_SIZE,
+        lambda size: is_quantity(size) and parse_quantity(size) >= 1024**2,
     ),
 ]
 
-NO_AMOUNT = "holds a value that is no quantity: write CPU as 500m or 2 and memory as 512Mi or 2Gi"
+INVALID_QUANTITY = "must contain valid quantities only: write CPU as 500m or 2, and memory as 512Mi or 2Gi"
 
-Amount = Annotated[
+Quantity = Annotated[
     str | int,
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, "description": "A quantity."}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, "description": "Quantity."}),
 ]
 
 ResourceList = Annotated[
-    dict[Annotated[str, Field(max_length=63)], Amount],
+    dict[Annotated[str, Field(max_length=63)], Quantity],
     Field(max_length=8),
     Rule(
         "self.all(name, type(self[name]) == int ? self[name] >= 0 : "
         "(isQuantity(self[name]) && quantity(self[name]).asApproximateFloat() >= 0.0))",
-        NO_AMOUNT,
-        holds=lambda amounts: all(is_quantity(a) and amount(a) >= 0 for a in amounts.values()),
+        INVALID_QUANTITY,
+        holds=lambda quantities: all(
+            is_quantity(quantity) and parse_quantity(quantity) >= 0 for quantity in quantities.values()
+        ),
     ),
 ]
 
 
-def _within_limit(name: str) -> Rule:
-    wanted, limit = f"string(self.requests['{name}'])", f"string(self.limits['{name}'])"
+def _request_within_limit(name: str) -> Rule:
+    request, limit = f"string(self.requests['{name}'])", f"string(self.limits['{name}'])"
     return Rule(
         "!has(self.requests) || !has(self.limits) || "
         f"!('{name}' in self.requests) || !('{name}' in self.limits) || "
-        f"!isQuantity({wanted}) || !isQuantity({limit}) || "
-        f"quantity({wanted}).compareTo(quantity({limit})) <= 0",
-        f"requests.{name} is above limits.{name}, and no pod can be made so: lower the one or raise the other",
+        f"!isQuantity({request}) || !isQuantity({limit}) || "
+        f"quantity({request}).compareTo(quantity({limit})) <= 0",
+        f"requests.{name} must not exceed limits.{name}: lower requests.{name} or raise limits.{name}",
         field=".requests",
-        holds=lambda it: (
-            not {name} <= it.requests.keys() & it.limits.keys()
-            or amount(it.requests[name]) <= amount(it.limits[name])
+        holds=lambda resources: (
+            not {name} <= resources.requests.keys() & resources.limits.keys()
+            or parse_quantity(resources.requests[name]) <= parse_quantity(resources.limits[name])
         ),
     )
 
 
 class Resources(Model):
-    """What containers ask for and may take."""
+    """Compute resources of a container."""
 
     requests: ResourceList = Field(default_factory=dict)
-    """What the scheduler sets aside: `cpu`, `memory`, `ephemeral-storage`."""
+    """Minimum amounts that the scheduler reserves: `cpu`, `memory`, `ephemeral-storage`."""
     limits: ResourceList = Field(default_factory=dict)
-    """What a container may take at most. A container over its memory limit is killed."""
+    """Maximum amounts that the container may use. A container that exceeds its memory limit is killed."""
 
-    # One name at a time: going over all of them costs more than Kubernetes 1.30 lets a rule cost.
-    rules = (_within_limit("cpu"), _within_limit("memory"), _within_limit("ephemeral-storage"))
+    # One rule for each name: a loop over all names exceeds the cost limit of Kubernetes 1.30 for a rule.
+    rules = (
+        _request_within_limit("cpu"),
+        _request_within_limit("memory"),
+        _request_within_limit("ephemeral-storage"),
+    )

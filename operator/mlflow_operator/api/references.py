@@ -1,4 +1,4 @@
-"""References to Secrets and ConfigMaps in the server's own namespace."""
+"""References to Secrets and other objects, in the namespace of the server unless stated otherwise."""
 
 from typing import Annotated
 
@@ -9,77 +9,77 @@ from mlflow_operator.api.string_types import DataKey, NamespaceName, ObjectName
 
 
 class LocalObjectReference(Model):
-    """An object in the server's namespace."""
+    """Reference to an object in the namespace of the server."""
 
     name: ObjectName
     """Name of the object."""
 
 
 class URISecretRef(Model):
-    """The key of a Secret that holds a connection URI."""
+    """Reference to a key of a Secret that contains a connection URI."""
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
     key: DataKey = "uri"
-    """Key that holds the URI, such as `postgresql://user:password@host:5432/mlflow`."""
+    """Key of the URI, such as `postgresql://user:password@host:5432/mlflow`. Defaults to uri."""
 
 
 class CASecretRef(Model):
-    """The key of a Secret that holds CA certificates in PEM."""
+    """Reference to a key of a Secret that contains CA certificates in PEM format."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(examples=["private-ca"])]
     """Name of the Secret, in the namespace of the server."""
     key: DataKey = "ca.crt"
-    """Key that holds the certificates, in PEM; more than one may follow each other."""
+    """Key of one or more CA certificates in PEM format. Defaults to ca.crt."""
 
 
 class DatabaseCredentialsRef(Model):
-    """A Secret with the user and password for a database."""
+    """Reference to a Secret with the user and password for a database."""
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
     username_key: DataKey = "username"
-    """Key that holds the user name."""
+    """Key of the user name. Defaults to username."""
     password_key: DataKey = "password"  # noqa: S105 - the name of a key
-    """Key that holds the password."""
+    """Key of the password. Defaults to password."""
 
 
 class S3CredentialsRef(Model):
-    """A Secret with an access key for S3."""
+    """Reference to a Secret with an S3 access key."""
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
     access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
-    """Key that holds the access key id."""
+    """Key of the access key ID. Defaults to accessKeyID."""
     secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
-    """Key that holds the secret access key."""
+    """Key of the secret access key. Defaults to secretAccessKey."""
 
 
 class DatabaseAdminRef(Model):
-    """A Secret with a user who may make roles and databases."""
+    """Reference to a Secret with a database user that may create roles and databases."""
 
     name: ObjectName
     """Name of the Secret."""
     namespace: NamespaceName | None = None
-    """Namespace of the Secret. Absent: that of the server. In another one the Secret must name the server's in its
-    annotation `mlflow-operator.dev/allow-namespaces`.
+    """Namespace of the Secret. Defaults to the namespace of the server. In another namespace, the Secret must list the
+    namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
     username_key: DataKey = "username"
-    """Key that holds the user name."""
+    """Key of the user name. Defaults to username."""
     password_key: DataKey = "password"  # noqa: S105 - the name of a key
-    """Key that holds the password."""
+    """Key of the password. Defaults to password."""
 
 
 class S3AdminRef(Model):
-    """A Secret with an access key that may make buckets, users and policies."""
+    """Reference to a Secret with an access key that may create buckets, users and policies."""
 
     name: ObjectName
     """Name of the Secret."""
     namespace: NamespaceName | None = None
-    """Namespace of the Secret. Absent: that of the server. In another one the Secret must name the server's in its
-    annotation `mlflow-operator.dev/allow-namespaces`.
+    """Namespace of the Secret. Defaults to the namespace of the server. In another namespace, the Secret must list the
+    namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
     access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
-    """Key that holds the access key id."""
+    """Key of the access key ID. Defaults to accessKeyID."""
     secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
-    """Key that holds the secret access key."""
+    """Key of the secret access key. Defaults to secretAccessKey."""

@@ -1,4 +1,4 @@
-"""A server that begins with what a backup holds: `spec.restoreFrom`."""
+"""Restore of a backup into a new server: `spec.restoreFrom`."""
 
 from typing import Annotated
 
@@ -11,8 +11,8 @@ from mlflow_operator.api.string_types import ImageReference, NamespaceName
 
 
 class RestoreFrom(Model):
-    """A backup that a new server begins with, while its database is empty. It may be taken away later, and neither be
-    added nor changed.
+    """Backup that is restored into a new server with an empty database. It can be removed later, but not added or
+    changed.
     """
 
     backup: Annotated[
@@ -20,40 +20,43 @@ class RestoreFrom(Model):
         Field(max_length=64),
         matches(
             r"latest|[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}",
-            "is no backup: write latest, or an id as status.backup.lastID has it, such as 20261224T020000Z-0a1b2c3d",
+            "is not a valid backup ID: use latest, or an ID from status.backup.lastID, such as "
+            "20261224T020000Z-0a1b2c3d",
         ),
     ] = "latest"
-    """Id of the backup, as `status.backup.lastID` told it; or `latest`, the newest that is whole."""
+    """ID of the backup, from `status.backup.lastID` of the server that created it, or `latest` for the newest complete
+    backup. Defaults to latest.
+    """
     server_name: Annotated[
         str,
         Field(max_length=40),
         matches(
             r"[a-z]([a-z0-9-]*[a-z0-9])?",
-            "is no name of an MLflowServer: use lower-case letters, digits and '-'",
+            "is not a valid MLflowServer name: use lower-case letters, digits and '-'",
         ),
     ]
-    """Name of the MLflowServer whose backup it is. It need not exist any more."""
-    namespace: NamespaceName | None = None
-    """Namespace of that server when it was backed up. Absent: the one of this server."""
-    image: ImageReference | None = None
-    """Image with `pg_restore` and `psql`, of at least the major version of the `pg_dump` that made the backup. Absent:
-    that of the embedded database, else the Postgres that the operator is tested with.
+    """Name of the MLflowServer that created the backup. It need not exist any more."""
+    namespace: Annotated[NamespaceName | None, Field(examples=["team-a"])] = None
+    """Namespace of that MLflowServer when it created the backup. Defaults to the namespace of this server."""
+    image: Annotated[ImageReference | None, Field(examples=["registry.example.com/postgres:17"])] = None
+    """Image with `pg_restore` and `psql` of at least the major version of the `pg_dump` that created the backup.
+    Defaults to the image of the embedded database, or to the PostgreSQL image that the operator is tested with.
     """
     s3: BackupStore | None = None
-    """Where the backup is. Absent: in this server's own artifact store."""
+    """Bucket that contains the backup. Defaults to the artifact store of this server."""
 
 
 RESTORE_RULES = (
     Rule(
         "!has(self.restoreFrom) || (has(oldSelf.restoreFrom) && self.restoreFrom == oldSelf.restoreFrom)",
-        "spec.restoreFrom is for a new server alone and can't be added or changed: put back what was there, or take it "
-        "away; to restore another backup, make another server",
+        "spec.restoreFrom must not be added or changed after creation: restore the previous value or remove it; to "
+        "restore another backup, create another server",
         field=".restoreFrom",
     ),
     Rule(
         "!has(self.restoreFrom) || has(self.restoreFrom.s3) || !has(self.artifacts) || "
         "!has(self.artifacts.external)",
-        "spec.restoreFrom takes a backup out of an S3 store, and spec.artifacts.external is none: name the bucket in "
+        "spec.restoreFrom requires an S3 store, and spec.artifacts.external is not S3: set the bucket in "
         "spec.restoreFrom.s3",
         field=".restoreFrom",
         holds=lambda spec: (
@@ -61,4 +64,4 @@ RESTORE_RULES = (
         ),
     ),
 )
-"""Of the spec as a whole."""
+"""Rules for the spec as a whole."""

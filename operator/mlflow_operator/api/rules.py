@@ -1,12 +1,12 @@
-"""What the resource refuses, declared once beside the field it is about.
+"""Validation rules of the API, declared next to the fields that they validate.
 
-A rule is enforced twice: by the API server, as CEL in the CRD, when somebody applies a resource; and by the
-models, in Python, for whoever has no API server at hand (`mlflow-operator render`) and for objects that were
-stored before the rule existed. Rules that compare with the stored object can only live in the CRD.
+A rule is enforced twice: by the API server, as CEL in the CRD; and by the models, in Python, for
+`mlflow-operator render`, which has no API server, and for objects that were stored before the rule existed.
+Transition rules, which compare with the stored object, exist in the CRD only.
 
-CEL is limited to what Kubernetes 1.30 admits: optionals, quantities and sets are in,
-`ip()` and `format` are not.
-Rules run on schema defaults too, before defaults inside them are filled in: members are asked for with `.?`.
+CEL is limited to what Kubernetes 1.30 supports: optionals, quantities and sets are available, `ip()` and `format` are
+not. The API server also evaluates rules on schema defaults, before it applies the defaults of nested fields: rules
+must read such fields with `.?`.
 """
 
 import re
@@ -21,19 +21,19 @@ from pydantic_core import CoreSchema, core_schema
 
 VALIDATIONS = "x-kubernetes-validations"
 
-_SPELLED = {"cloud_native_pg": "cloudNativePG"}
+_CAMEL_CASE_EXCEPTIONS = {"cloud_native_pg": "cloudNativePG"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A sentence that must hold, as CEL over `self` (and `oldSelf`), and what to say when it does not.
+    """Validation rule: a CEL expression over `self` (and `oldSelf`) that must be true, and the error message.
 
-    In `Annotated` it guards a string or a list; in a model's `rules` it guards the object.
-    `message` states the fault and the way out. `message_expression` is CEL too, for sentences that quote a
-    value.
-    `field` is the path below the guarded object that the API server should blame, such as `.replicas`.
-    `holds` is the same check in Python; without it only the API server enforces the rule. `says` is the sentence
-    there, where it is not `message`.
+    In `Annotated` the rule validates a string or a list; in the `rules` of a model it validates the object.
+    `message` states the error and how to fix it. `message_expression` is a CEL expression for messages that contain the
+    invalid value.
+    `field` is the path below the validated object that the API server reports, such as `.replicas`.
+    `holds` is the same check in Python; without it, only the API server enforces the rule. `format_message` returns
+    the message in Python if it differs from `message`.
     """
 
     cel: str
@@ -41,7 +41,7 @@ class Rule:
     message_expression: str | None = None
     field: str | None = None
     holds: Callable[[Any], bool] | None = None
-    says: Callable[[Any], str] | None = None
+    format_message: Callable[[Any], str] | None = None
 
     def validation(self) -> dict[str, str]:
         """Return the entry for `x-kubernetes-validations`."""
@@ -55,7 +55,7 @@ class Rule:
     def check(self, value: Any) -> Any:
         """Return `value`, or raise ValueError with the rule's message."""
         if self.holds is not None and not self.holds(value):
-            raise ValueError(self.says(value) if self.says else self.message)
+            raise ValueError(self.format_message(value) if self.format_message else self.message)
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -69,81 +69,81 @@ class Rule:
         return json_schema
 
 
-def text(cel: str, fault: str, holds: Callable[[str], bool]) -> Rule:
-    """Return a rule on a string whose sentence begins with the string itself: `'v3' is no version: ...`."""
+def string_rule(cel: str, message: str, holds: Callable[[str], bool]) -> Rule:
+    """Return a rule for a string whose message begins with the value: `'v3' is not a valid MLflow version: ...`."""
     return Rule(
         cel=cel,
-        message=f"the value {fault}",
-        message_expression="'\\'' + self + " + quoted(f"' {fault}"),
+        message=f"the value {message}",
+        message_expression="'\\'' + self + " + cel_string(f"' {message}"),
         holds=holds,
-        says=lambda value: f"'{value}' {fault}",
+        format_message=lambda value: f"'{value}' {message}",
     )
 
 
-def matches(pattern: str, fault: str, *, secret: bool = False) -> Rule:
+def matches(pattern: str, message: str, *, sensitive: bool = False) -> Rule:
     """Return the rule that a string matches `pattern` as a whole.
 
-    The pattern must mean the same to RE2 and to Python: no look-around, no back-references. The sentence repeats
-    the string, unless people are likely to put a password there (`secret`).
+    The pattern must have the same meaning in RE2 and in Python: no look-around, no back-references. The message
+    contains the value unless it is `sensitive`, that is, unless users may put a password there.
     """
     compiled = re.compile(pattern)
-    cel = f"self.matches({quoted(f'^(?:{pattern})$')})"
+    cel = f"self.matches({cel_string(f'^(?:{pattern})$')})"
 
     def holds(value: str) -> bool:
         return compiled.fullmatch(value) is not None
 
-    return Rule(cel, f"the value {fault}", holds=holds) if secret else text(cel, fault, holds)
+    return Rule(cel, f"the value {message}", holds=holds) if sensitive else string_rule(cel, message, holds)
 
 
 def at_most_one(path: str, *members: str) -> Rule:
-    """Return the rule that an object has at most one of its union members.
+    """Return the rule that at most one of the fields of a union is set.
 
-    `members` are attribute names; `path` names the object in the sentence.
+    `members` are attribute names; `path` names the union in the message.
     """
     names = [camel_case(member) for member in members]
     present = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
     return Rule(
         cel=f"{present} <= 1",
-        message=f"{path} takes at most one of {listed(names)}: keep the one that is used, remove the others",
+        message=f"{path} must set at most one of {join_names(names)}: keep one and remove the others",
         holds=lambda value: sum(getattr(value, attribute) is not None for attribute in members) <= 1,
     )
 
 
 def exactly_one(path: str, *members: str) -> Rule:
-    """Return the rule that an object has exactly one of its members; arguments as for `at_most_one`."""
+    """Return the rule that exactly one of the fields is set; the arguments are those of `at_most_one`."""
     names = [camel_case(member) for member in members]
     present = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
     return Rule(
         cel=f"{present} == 1",
-        message=f"{path} needs exactly one of {listed(names)}",
+        message=f"{path} must set exactly one of {join_names(names)}",
         holds=lambda value: sum(getattr(value, attribute) is not None for attribute in members) == 1,
     )
 
 
 def not_empty(path: str, *members: str) -> Rule:
-    """Return the rule that an object, once it is there, has at least one of its members.
+    """Return the rule that an object, if set, has at least one of its fields.
 
-    The API server takes `external:` with nothing after it for absent and prunes it: what is left is the empty
-    object around it, and who wrote that meant something else than the default.
+    The API server prunes a field with the value null, such as `external:` without a value. The remaining empty object
+    would mean the default, which is not what the user intended.
     """
     names = [camel_case(member) for member in members]
     return Rule(
         cel=" || ".join(f"has(self.{name})" for name in names),
-        message=f"{path} is empty: fill in {listed(names, 'or')} (an empty one is written {names[0]}: {{}}), "
-        f"or remove {path} for the default",
+        message=f"{path} must not be empty: set {join_names(names, 'or')} (for example {names[0]}: {{}}), "
+        f"or remove {path} to use the default",
     )
 
 
 def camel_case(attribute: str) -> str:
-    """Return a member's name on the wire, where initials stay capitals: `cloudNativePG`."""
-    return _SPELLED.get(attribute) or to_camel(attribute)
+    """Return the JSON name of a field. Initialisms stay upper-case: `cloudNativePG`."""
+    return _CAMEL_CASE_EXCEPTIONS.get(attribute) or to_camel(attribute)
 
 
-def quoted(text: str) -> str:
+def cel_string(text: str) -> str:
     """Return `text` as a CEL string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def listed(names: list[str], word: str = "and") -> str:
-    """Return names as a sentence lists them: `a, b and c`."""
-    return f"{', '.join(names[:-1])} {word} {names[-1]}"
+def join_names(names: list[str], conjunction: str = "and") -> str:
+    """Join names for a message: `a, b and c`."""
+    return f"{', '.join(names[:-1])} {conjunction} {names[-1]}"

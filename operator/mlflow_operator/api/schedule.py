@@ -1,4 +1,4 @@
-"""When something is done again and again: as `CronJob` has it."""
+"""Cron schedules and time zones, as in CronJobs."""
 
 from typing import Annotated
 
@@ -11,17 +11,18 @@ Schedule = Annotated[
     Field(max_length=100),
     matches(
         r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^\s@]\S*(\s+\S+){4}",
-        "is no schedule: write five fields as for cron, such as '0 2 * * *' for each night at two, or @daily",
+        "is not a valid schedule: use five cron fields, such as '0 2 * * *' for every day at 02:00, or a macro such as "
+        "@daily",
     ),
 ]
-"""A cron schedule: minute, hour, day of the month, month, day of the week; or `@daily` and the like."""
+"""Cron schedule: minute, hour, day of the month, month, day of the week; or a macro such as `@daily`."""
 
 TimeZone = Annotated[
     str,
     Field(max_length=64),
     matches(
         r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*",
-        "is no time zone: write one by its name in the IANA database, such as Europe/Berlin",
+        "is not a valid time zone: use a name from the IANA database, such as Europe/Berlin",
     ),
 ]
-"""A time zone by its IANA name, such as `Europe/Berlin`."""
+"""IANA name of a time zone, such as `Europe/Berlin`."""

@@ -1,19 +1,19 @@
-"""From what pydantic emits to what Kubernetes takes: a structural schema.
+"""Conversion of pydantic's JSON schemas to structural schemas of Kubernetes.
 
-Structural means: every node has a type, nothing refers elsewhere, and no type hides in `anyOf`. An optional
-member is one that may be absent: `null` is refused, so that an empty `external:` in a manifest is a mistake that
-is seen, and not an embedded database.
+In a structural schema every node has a type, and there are no references and no `anyOf`. An optional field may be
+missing, but must not be `null`: an empty `external:` in a manifest is rejected, instead of creating an embedded
+database.
 """
 
 from typing import Any
 
 from pydantic import BaseModel
 
-from mlflow_operator.api.markers import UNSTORED_DEFAULT
+from mlflow_operator.api.markers import NOT_PERSISTED_DEFAULT
 
 Schema = dict[str, Any]
 
-_KEPT = (
+_KEYWORDS = (
     "description",
     "type",
     "format",
@@ -37,46 +37,50 @@ _KEPT = (
     "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-validations",
 )
-"""Keywords of the result, in the order in which they are printed."""
+"""Keywords of a structural schema, in output order."""
 
-_DROPPED = ("title", "propertyNames", UNSTORED_DEFAULT)
-"""Keywords that Kubernetes refuses and the resource can do without."""
+_REMOVED_KEYWORDS = ("title", "propertyNames", "examples", NOT_PERSISTED_DEFAULT)
+"""Keywords that Kubernetes does not accept and that are removed."""
 
 
-def structural(model: type[BaseModel]) -> Schema:
-    """Return the structural schema of a model, its fields by their names on the wire.
+def structural_schema(model: type[BaseModel], *, examples: bool = False) -> Schema:
+    """Return the structural schema of a model, with the JSON names of its fields.
 
-    Raises ValueError for what a structural schema can't say, naming the keyword.
+    `examples` keeps the keyword `examples` for documentation; Kubernetes does not accept it in a CRD. Raises
+    ValueError, with the keyword, if a structural schema cannot express the model.
     """
     emitted = model.model_json_schema(by_alias=True, mode="validation")
-    return _node(emitted, emitted.get("$defs", {}))
+    keywords = (*_KEYWORDS, "examples") if examples else _KEYWORDS
+    return _structural_node(emitted, emitted.get("$defs", {}), keywords)
 
 
-def _node(raw: Schema, defs: dict[str, Schema]) -> Schema:
-    node = _resolved(raw, defs)
-    if unknown := node.keys() - {*_KEPT, *_DROPPED, "$defs"}:
-        raise ValueError(f"no structural schema can say {sorted(unknown)}")
-    if node.pop(UNSTORED_DEFAULT, False):
+def _structural_node(raw: Schema, defs: dict[str, Schema], keywords: tuple[str, ...]) -> Schema:
+    node = _resolve_refs(raw, defs)
+    if unknown := node.keys() - {*_KEYWORDS, *_REMOVED_KEYWORDS, "$defs"}:
+        raise ValueError(f"a structural schema does not support {sorted(unknown)}")
+    if node.pop(NOT_PERSISTED_DEFAULT, False):
         node.pop("default", None)
     if "default" in node:
-        _settle_default(node)
+        _normalize_default(node)
     if "description" in node:
         node["description"] = " ".join(str(node["description"]).split())
     if "properties" in node:
-        node["properties"] = {name: _node(child, defs) for name, child in node["properties"].items()}
+        node["properties"] = {
+            name: _structural_node(child, defs, keywords) for name, child in node["properties"].items()
+        }
     if "items" in node:
-        node["items"] = _node(node["items"], defs)
+        node["items"] = _structural_node(node["items"], defs, keywords)
     extra = node.get("additionalProperties")
     if isinstance(extra, dict):
-        node["additionalProperties"] = _node(extra, defs)
+        node["additionalProperties"] = _structural_node(extra, defs, keywords)
     else:
-        # Unknown fields are pruned with or without it, and beside `properties` the API server refuses it.
+        # The API server prunes unknown fields anyway, and rejects this keyword next to `properties`.
         node.pop("additionalProperties", None)
-    return {keyword: node[keyword] for keyword in _KEPT if keyword in node}
+    return {keyword: node[keyword] for keyword in keywords if keyword in node}
 
 
-def _resolved(raw: Schema, defs: dict[str, Schema]) -> Schema:
-    """Return a copy with references and the `null` alternative gone; what stands beside them wins."""
+def _resolve_refs(raw: Schema, defs: dict[str, Schema]) -> Schema:
+    """Return a copy without references and without the alternative `null`. Keywords next to them take precedence."""
     node = dict(raw)
     while "$ref" in node or "anyOf" in node:
         if "$ref" in node:
@@ -84,20 +88,20 @@ def _resolved(raw: Schema, defs: dict[str, Schema]) -> Schema:
         else:
             alternatives = [choice for choice in node.pop("anyOf") if choice.get("type") != "null"]
             if len(alternatives) != 1:
-                raise ValueError(f"no structural schema can say anyOf {alternatives}")
+                raise ValueError(f"a structural schema does not support anyOf {alternatives}")
             inner = alternatives[0]
         node = {**inner, **node}
     return node
 
 
-def _settle_default(node: Schema) -> None:
-    """Keep scalar defaults; of an object's default keep `{}`, for its members bring their own.
+def _normalize_default(node: Schema) -> None:
+    """Keep scalar defaults. Replace the default of an object by `{}`, because its fields have their own defaults.
 
-    An object without stored members gets none: the API server would show an empty object to everybody.
+    The default of an object without persisted fields is removed: the API server would persist an empty object.
     """
     default = node["default"]
     if isinstance(default, dict):
-        if _stores(default):
+        if _contains_scalar(default):
             node["default"] = {}
         else:
             del node["default"]
@@ -105,8 +109,8 @@ def _settle_default(node: Schema) -> None:
         del node["default"]
 
 
-def _stores(default: Any) -> bool:
-    """Tell whether a default has any scalar in it."""
+def _contains_scalar(default: Any) -> bool:
+    """Return whether a default contains a scalar."""
     if isinstance(default, dict):
-        return any(_stores(value) for value in default.values())
+        return any(_contains_scalar(value) for value in default.values())
     return default is not None and default != []

@@ -1,4 +1,4 @@
-"""How the server is reached inside the cluster: `spec.service`."""
+"""Service of the server: `spec.service`."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,7 +11,7 @@ from mlflow_operator.api.string_types import Annotations
 
 
 class ServiceType(StrEnum):
-    """Kinds of Service that make sense for a server."""
+    """Supported types of the Service."""
 
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
@@ -19,13 +19,11 @@ class ServiceType(StrEnum):
 
 
 class Service(Model):
-    """The Service of the server, named as the server is."""
+    """Service of the server. It has the name of the server."""
 
     type: ServiceType = ServiceType.CLUSTER_IP
-    """ClusterIP: reached inside the cluster. NodePort: also at a port of each node. LoadBalancer: also at an
-    address that the cluster's load balancer gives.
-    """
+    """Type of the Service: ClusterIP, NodePort or LoadBalancer. Defaults to ClusterIP."""
     port: Annotated[Int32, Field(ge=1, le=65535)] = 5000
-    """Port of the Service."""
+    """Port of the Service. Defaults to 5000."""
     annotations: Annotations = Field(default_factory=dict)
-    """Annotations of the Service, such as a cloud's settings for its load balancer."""
+    """Annotations of the Service, such as a cloud provider's settings of the load balancer."""

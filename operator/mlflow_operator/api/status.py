@@ -1,4 +1,4 @@
-"""What the operator reports: `status`. Nothing here is refused: the operator itself writes it."""
+"""Status of the server. It has no validation rules, because only the operator writes it."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,11 +10,11 @@ from mlflow_operator.api.markers import Int32, Int64, ListMap
 from mlflow_operator.api.model import Model
 
 Text = Annotated[str, Field(max_length=1024)]
-"""Words of the operator's own. No enums: after a downgrade the status of a newer operator must still be read."""
+"""Text that the operator writes. There are no enums: an operator must be able to read the status of a newer version."""
 
 
 class ConditionStatus(StrEnum):
-    """Whether a condition holds."""
+    """Status of a condition."""
 
     TRUE = "True"
     FALSE = "False"
@@ -22,148 +22,154 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(Model):
-    """One aspect of the server's health, as Kubernetes shapes conditions."""
+    """Condition of the server, in the format of Kubernetes conditions."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady, ServerAvailable,
-    BackupReady or GarbageCollectionReady."""
+    """Type of the condition: Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady,
+    ServerAvailable, BackupReady or GarbageCollectionReady.
+    """
     status: ConditionStatus
-    """True, False or Unknown."""
+    """Status of the condition: True, False or Unknown."""
     reason: Annotated[str, Field(max_length=1024)]
-    """A word for programs; the documentation lists them."""
+    """Machine-readable reason. The documentation lists all reasons."""
     message: Annotated[str, Field(max_length=32768)]
-    """The cause and the next step, for people."""
+    """Human-readable message with the cause and the next step."""
     last_transition_time: datetime
-    """When `status` last changed."""
+    """Time at which `status` last changed."""
     observed_generation: Int64 | None = None
-    """The generation of the resource that this is about."""
+    """Generation of the resource from which the operator derived this condition."""
 
 
 class DatabaseStatus(Model):
-    """The database in use."""
+    """Database that the server uses."""
 
     type: Text | None = None
-    """Embedded, External, Provision or CloudNativePG."""
+    """Type of the database: Embedded, External, Provision or CloudNativePG."""
     host: Text | None = None
-    """Where it is."""
+    """Host name or IP address of the database."""
     port: Int32 | None = None
-    """The port there."""
+    """Port of the database."""
     name: Text | None = None
-    """Name of the database there."""
+    """Name of the database."""
 
 
 class ArtifactsStatus(Model):
-    """The artifact store in use."""
+    """Artifact store that the server uses."""
 
     type: Text | None = None
-    """Embedded, S3 or External."""
+    """Type of the artifact store: Embedded, S3 or External."""
     uri: Text | None = None
-    """Bucket and prefix, or the address of an external store."""
+    """URI of the bucket with its prefix, or of the external store."""
 
 
 class ClientConfigMapRef(Model):
-    """A ConfigMap made for clients."""
+    """Reference to the ConfigMap for clients."""
 
     name: Text
     """Name of the ConfigMap, in the namespace of the server."""
 
 
 class ClientSecretRef(Model):
-    """A Secret made for clients."""
+    """Reference to the Secret for clients."""
 
     name: Text
     """Name of the Secret, in the namespace of the server."""
 
 
 class UpgradeStatus(Model):
-    """An upgrade: from which version to which, and what it cost."""
+    """Upgrade from one version to another, with its times and downtime."""
 
     from_version: Text | None = None
-    """MLflow version that ran before."""
+    """MLflow version before the upgrade."""
     to_version: Text | None = None
-    """MLflow version that was asked for."""
+    """MLflow version that the upgrade installs."""
     from_revision: Text | None = None
-    """Revision of the tables before."""
+    """Schema revision of the database before the upgrade."""
     to_revision: Text | None = None
-    """Revision of the tables that the version needs; the same where they fit as they were."""
+    """Schema revision that the new version requires. Equal to `fromRevision` if no migration is necessary."""
     start_time: datetime | None = None
-    """When its preflight began."""
+    """Time at which the preflight of the upgrade started."""
     completion_time: datetime | None = None
-    """When every server of the new version answered. Absent while it is under way."""
+    """Time at which all pods of the new version were ready. Not set while the upgrade is in progress."""
     downtime_seconds: Int32 | None = None
-    """Seconds from the last stop of the servers until one answered again; 0 where they never stopped."""
+    """Seconds from the last scale-down to zero until a pod was ready again; 0 if the server was never scaled to zero.
+    """
 
 
 class BackupStatus(Model):
-    """Backups, as far as their Jobs told."""
+    """Results of backup Jobs."""
 
     last_id: Annotated[Text | None, Field(alias="lastID")] = None
-    """Id of the last good backup; `spec.restoreFrom.backup` takes it."""
+    """ID of the last successful backup, for `spec.restoreFrom.backup`."""
     last_uri: Annotated[Text | None, Field(alias="lastURI")] = None
-    """Where it is."""
+    """URI of the last successful backup."""
     last_success_time: datetime | None = None
-    """When it was done."""
+    """Time at which the last successful backup finished."""
     last_failure_time: datetime | None = None
-    """When a backup failed the last time."""
+    """Time at which a backup last failed."""
     last_size_bytes: Int64 | None = None
-    """Size of the last good one."""
+    """Size of the last successful backup in bytes."""
 
 
 class GarbageCollectionStatus(Model):
-    """What the last clean-up removed for good."""
+    """Results of garbage collection."""
 
     last_run_time: datetime | None = None
-    """When the last one that did all it was asked for ended."""
+    """Time at which the last successful garbage collection finished."""
     last_failure_time: datetime | None = None
-    """When the last one ended that did not."""
+    """Time at which a garbage collection last failed."""
     mode: Text | None = None
-    """Delete; or DryRun, which removes nothing."""
+    """Mode of the last garbage collection: Delete, or DryRun, which deletes nothing."""
     deleted_runs: Int32 | None = None
-    """Runs that it removed."""
+    """Number of runs that the last garbage collection permanently deleted."""
     deleted_models: Int32 | None = None
-    """Logged models that it removed."""
+    """Number of logged models that the last garbage collection permanently deleted."""
     deleted_experiments: Int32 | None = None
-    """Experiments that it removed."""
+    """Number of experiments that the last garbage collection permanently deleted."""
     deleted_traces: Int32 | None = None
-    """Traces that it removed."""
+    """Number of traces that the last garbage collection permanently deleted."""
 
 
 class Status(Model):
-    """What was last seen; absent members are not known yet."""
+    """Most recently observed state of the server. Fields that are not set are not known yet."""
 
     observed_generation: Int64 | None = None
-    """The generation of the resource that this status is about."""
+    """Generation of the resource that the operator last reconciled."""
     url: Text | None = None
-    """Where clients inside the cluster reach the server."""
+    """URL of the server for clients inside the cluster."""
     version: Text | None = None
     """MLflow version that is running."""
     image: Text | None = None
     """Image that is running."""
     schema_revision: Text | None = None
-    """Revision of the tables in the database."""
+    """Schema revision of the database."""
     replicas: Int32 | None = None
-    """Pods of the server."""
+    """Number of server pods."""
     ready_replicas: Int32 | None = None
-    """Pods of the server that answer."""
+    """Number of server pods that are ready."""
     selector: Text | None = None
-    """Label selector of the server's pods, for autoscalers."""
+    """Label selector of the server pods, for autoscalers."""
     database: DatabaseStatus | None = None
-    """The database in use."""
+    """Database that the server uses."""
     artifacts: ArtifactsStatus | None = None
-    """The artifact store in use."""
+    """Artifact store that the server uses."""
     credentials_rotated_at: datetime | None = None
-    """The `spec.rotateCredentialsAt` that was last carried out."""
+    """Value of `spec.rotateCredentialsAt` for which credentials were last rotated."""
     client_config_map_ref: ClientConfigMapRef | None = None
-    """A ConfigMap with MLFLOW_TRACKING_URI and the like, made for `envFrom` of a client's pod."""
+    """ConfigMap with MLFLOW_TRACKING_URI and other settings, for `envFrom` of client pods."""
     client_secret_ref: ClientSecretRef | None = None
-    """With access Direct: a Secret with the keys of the artifact store, made for `envFrom` beside the ConfigMap."""
+    """Secret with the access key of the artifact store, for `envFrom` of client pods in addition to the ConfigMap. Only
+    set with access Direct.
+    """
     upgrade: UpgradeStatus | None = None
-    """The last upgrade, or the one under way. One that was given up leaves nothing here."""
+    """Upgrade in progress, or the last completed upgrade. Upgrades that were cancelled are not recorded."""
     restored_backup: Text | None = None
-    """Id of the backup that the tables come from, where `spec.restoreFrom` had them restored."""
+    """ID of the backup that was restored into the database because of `spec.restoreFrom`."""
     backup: BackupStatus | None = None
-    """The last good backup, and the last failure."""
+    """Last successful backup and last failure."""
     garbage_collection: GarbageCollectionStatus | None = None
-    """What the last clean-up removed for good."""
+    """Last garbage collection and last failure."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
-    """Ready sums up the others. One that is not True says why and what to do."""
+    """Conditions of the server. Ready summarizes the others. A condition that is not True has a message with the cause
+    and the next step.
+    """

@@ -1,7 +1,11 @@
 """Volumes of the embedded database and of the embedded artifact store.
 
-`size` is defaulted per kind of volume, so each has a class of its own.
+They are separate classes, because their default sizes differ.
 """
+
+from typing import Annotated
+
+from pydantic import Field
 
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import StorageSize
@@ -12,23 +16,23 @@ ARTIFACTS_SIZE = "20Gi"
 
 
 class Storage(Model):
-    """A volume that the operator makes and keeps."""
+    """PersistentVolumeClaim that the operator creates."""
 
     size: StorageSize
-    """Size of the volume. It may grow where the storage class allows it, and never shrinks."""
-    storage_class_name: ObjectName | None = None
-    """Storage class of the volume, fixed once the server is made. Absent: the default of the cluster."""
+    """Size of the volume. Can be increased if the storage class allows it, but not decreased."""
+    storage_class_name: Annotated[ObjectName | None, Field(examples=["fast-ssd"])] = None
+    """Storage class of the volume. Immutable. Defaults to the default storage class of the cluster."""
 
 
 class DatabaseStorage(Storage):
-    """The volume of the embedded database."""
+    """PersistentVolumeClaim of the embedded database."""
 
     size: StorageSize = DATABASE_SIZE
-    """Size of the volume. It may grow where the storage class allows it, and never shrinks."""
+    """Size of the volume. Can be increased if the storage class allows it, but not decreased. Defaults to 10Gi."""
 
 
 class ArtifactStorage(Storage):
-    """The volume of the embedded artifact store."""
+    """PersistentVolumeClaim of the embedded artifact store."""
 
     size: StorageSize = ARTIFACTS_SIZE
-    """Size of the volume. It may grow where the storage class allows it, and never shrinks."""
+    """Size of the volume. Can be increased if the storage class allows it, but not decreased. Defaults to 20Gi."""

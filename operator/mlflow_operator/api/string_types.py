@@ -1,4 +1,4 @@
-"""Strings with a grammar: names of objects, keys, images. Each says in one sentence what it takes."""
+"""Strings with a pattern: names of objects, keys and images."""
 
 from typing import Annotated
 
@@ -11,43 +11,43 @@ ObjectName = Annotated[
     Field(max_length=253),
     matches(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
-        "is no name of a Kubernetes object: use lower-case letters, digits, '-' and '.'",
+        "is not a valid object name: use lower-case letters, digits, '-' and '.'",
     ),
 ]
-"""The name of an object in the namespace of the server."""
+"""Name of an object in the namespace of the server."""
 
 NamespaceName = Annotated[
     str,
     Field(max_length=63),
     matches(
         r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-        "is no name of a namespace: use lower-case letters, digits and '-'",
+        "is not a valid namespace name: use lower-case letters, digits and '-'",
     ),
 ]
-"""The name of a namespace."""
+"""Name of a namespace."""
 
 DataKey = Annotated[
     str,
     Field(max_length=253),
     matches(
         r"[A-Za-z0-9._-]+",
-        "is no key of a Secret or ConfigMap: use letters, digits, '-', '_' and '.'",
+        "is not a valid key of a Secret or ConfigMap: use letters, digits, '-', '_' and '.'",
     ),
 ]
-"""A key in the data of a Secret or ConfigMap."""
+"""Key in the data of a Secret or ConfigMap."""
 
 ImageReference = Annotated[
     str,
     Field(max_length=512),
     matches(
         r"[A-Za-z0-9]([A-Za-z0-9._/:@-]*[A-Za-z0-9])?",
-        "is no image reference: write it as registry/repository:tag, or leave the field out for the default",
+        "is not a valid image reference: use registry/repository:tag, or remove the field to use the default",
     ),
 ]
-"""A container image: repository with a tag or digest."""
+"""Container image: repository with a tag or digest."""
 
 LabelKey = Annotated[str, Field(max_length=317)]
-"""A label or annotation key, prefix included."""
+"""Key of a label or annotation, including the prefix."""
 
 LabelValue = Annotated[str, Field(max_length=63)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]

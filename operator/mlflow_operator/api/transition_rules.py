@@ -1,165 +1,170 @@
-"""Changes of a stored resource that would lose sight of data, refused until somebody says it is meant.
+"""Transition rules: the API server rejects updates that would disconnect the server from its data, unless
+`storageChangePolicy` is Allow.
 
-Absent members count as what they stand for: no `database` is an embedded one, no `storage` has its default
-size. What only a Secret tells (the host inside a URI) can't be compared here; the operator does that and
+A field that is not set counts as its default: without `database` the database is embedded, and `storage` has its
+default size. Values in Secrets, such as the host in a URI, cannot be compared here; the operator compares them and
 reports `StorageChangeRefused`.
 
-The API server estimates what a rule may cost from the sizes in the schema, and loses track of them behind optionals
-(`.?`) and conditionals. So members are guarded by `has()`, and values compared where they stand.
+The API server estimates the cost of a rule from the limits in the schema. It cannot apply these limits to the results
+of optionals (`.?`) and conditionals. Rules therefore check fields with `has()` and compare the fields directly.
 """
 
 from mlflow_operator.api.rules import Rule
 from mlflow_operator.api.storage import ARTIFACTS_SIZE, DATABASE_SIZE
 
-EXTERNAL = "database.external"
-PROVISION = "database.provision"
-CLOUD_NATIVE_PG = "database.cloudNativePG"
-DATABASES = (EXTERNAL, PROVISION, CLOUD_NATIVE_PG)
-"""All but the embedded one."""
+EXTERNAL_DATABASE = "database.external"
+PROVISIONED_DATABASE = "database.provision"
+CLOUD_NATIVE_PG_DATABASE = "database.cloudNativePG"
+NON_EMBEDDED_DATABASES = (EXTERNAL_DATABASE, PROVISIONED_DATABASE, CLOUD_NATIVE_PG_DATABASE)
+"""Fields of `database` other than `embedded`."""
 
-HOST = f"{EXTERNAL}.host"
+HOST = f"{EXTERNAL_DATABASE}.host"
 S3 = "artifacts.s3"
 ENGINE = "artifacts.embedded.engine"
-FOREIGN = "artifacts.external"
+EXTERNAL_ARTIFACTS = "artifacts.external"
 
 _ALLOWED = "self.storageChangePolicy == 'Allow'"
-_WAY_OUT = (
-    "the server would start on other data, the old is not moved. Put the old value back, or, if it is meant, "
-    "set spec.storageChangePolicy to Allow"
+_CONSEQUENCE_AND_FIX = (
+    "the server would use other data, because the operator does not move the existing data. Restore the previous "
+    "value, or set spec.storageChangePolicy to Allow to confirm the change"
 )
 
 
-def _has(which: str, path: str) -> str:
-    """Return CEL that `path` below `which` (`self`, `oldSelf`) is there, its parents included."""
+def _has(root: str, path: str) -> str:
+    """Return the CEL expression that `path` and its parents are set in `root` (`self` or `oldSelf`)."""
     parts = path.split(".")
-    return " && ".join(f"has({'.'.join([which, *parts[: depth + 1]])})" for depth in range(len(parts)))
+    return " && ".join(f"has({'.'.join([root, *parts[: depth + 1]])})" for depth in range(len(parts)))
 
 
-def _in_both(path: str) -> str:
+def _set_in_both(path: str) -> str:
     return f"{_has('self', path)} && {_has('oldSelf', path)}"
 
 
 def _same(path: str) -> str:
-    """Return CEL that a scalar is the same before and after, or absent both times."""
-    here, there = _has("self", path), _has("oldSelf", path)
-    return f"({here}) == ({there}) && (!({here} && {there}) || self.{path} == oldSelf.{path})"
+    """Return the CEL expression that a scalar is unchanged, or not set before and after the update."""
+    is_set, was_set = _has("self", path), _has("oldSelf", path)
+    return f"({is_set}) == ({was_set}) && (!({is_set} && {was_set}) || self.{path} == oldSelf.{path})"
 
 
-def _same_or(path: str, default: str) -> str:
-    """Return CEL that a scalar is the same before and after, where absent means `default`."""
-    here, there = _has("self", path), _has("oldSelf", path)
+def _same_or_default(path: str, default: str) -> str:
+    """Return the CEL expression that a scalar is unchanged, where a scalar that is not set equals `default`."""
+    is_set, was_set = _has("self", path), _has("oldSelf", path)
     return (
-        f"({here} ? ({there} ? self.{path} == oldSelf.{path} : self.{path} == {default}) : "
-        f"(!({there}) || oldSelf.{path} == {default}))"
+        f"({is_set} ? ({was_set} ? self.{path} == oldSelf.{path} : self.{path} == {default}) : "
+        f"(!({was_set}) || oldSelf.{path} == {default}))"
     )
 
 
-def _kept(cel: str, subject: str, field: str) -> Rule:
-    return Rule(f"{_ALLOWED} || {cel}", f"{subject} changed: {_WAY_OUT}", field=field)
+def _unchanged_unless_allowed(cel: str, subject: str, field: str) -> Rule:
+    return Rule(f"{_ALLOWED} || {cel}", f"{subject} must not change: {_CONSEQUENCE_AND_FIX}", field=field)
 
 
-def _member(*paths: str) -> Rule:
-    """Return the rule that the union whose other members are at `paths` keeps the one it has."""
+def _same_member(*paths: str) -> Rule:
+    """Return the rule that the same field of a union stays set. `paths` are fields of the union."""
     union = paths[0].split(".", maxsplit=1)[0]
     same = " && ".join(f"({_has('self', path)}) == ({_has('oldSelf', path)})" for path in paths)
-    return _kept(f"({same})", f"The member of spec.{union}", f".{union}")
+    return _unchanged_unless_allowed(f"({same})", f"The type of spec.{union}", f".{union}")
 
 
-def _while_there(path: str, member: str, subject: str | None = None) -> Rule:
-    """Return the rule that `member` stays while the union's member `path` stays."""
-    return _kept(
-        f"!({_in_both(path)}) || ({_same(f'{path}.{member}')})",
+def _same_field_of(path: str, member: str, subject: str | None = None) -> Rule:
+    """Return the rule that `member` is unchanged while the field `path` of a union stays set."""
+    return _unchanged_unless_allowed(
+        f"!({_set_in_both(path)}) || ({_same(f'{path}.{member}')})",
         subject or f"spec.{path}.{member}",
         f".{path.split('.', maxsplit=1)[0]}",
     )
 
 
-def _any_there(members: tuple[str, ...]) -> str:
-    """Return CEL that one of the union's other members is there, before or after."""
-    return " || ".join(f"({_has(which, member)})" for member in members for which in ("self", "oldSelf"))
+def _any_present(members: tuple[str, ...]) -> str:
+    """Return the CEL expression that one of `members` is set before or after the update."""
+    return " || ".join(f"({_has(root, member)})" for member in members for root in ("self", "oldSelf"))
 
 
-def _never_smaller(union: str, others: tuple[str, ...], default: str) -> Rule:
+def _size_does_not_shrink(union: str, other_fields: tuple[str, ...], default: str) -> Rule:
     size = f"{union}.embedded.storage.size"
 
-    def quantity(which: str) -> str:
-        return f"({_has(which, size)} ? quantity({which}.{size}) : quantity('{default}'))"
+    def quantity(root: str) -> str:
+        return f"({_has(root, size)} ? quantity({root}.{size}) : quantity('{default}'))"
 
     return Rule(
-        # What is no quantity is refused where it stands, with a sentence of its own.
-        f"{_any_there(others)} || "
+        # Another rule rejects a value that is not a quantity.
+        f"{_any_present(other_fields)} || "
         f"({_has('self', size)} && !isQuantity(self.{size})) || "
         f"{quantity('self')}.compareTo({quantity('oldSelf')}) >= 0",
-        f"spec.{size} got smaller, and a volume can't shrink: put the old size back, or a larger one "
-        f"(absent, it is {default})",
+        f"spec.{size} must not decrease, because volumes cannot shrink: set the previous size or a larger one "
+        f"(the default is {default})",
         field=f".{union}",
     )
 
 
-def _same_class(union: str, others: tuple[str, ...]) -> Rule:
+def _same_storage_class(union: str, other_fields: tuple[str, ...]) -> Rule:
     path = f"{union}.embedded.storage.storageClassName"
     return Rule(
-        f"{_any_there(others)} || ({_same(path)})",
-        f"spec.{path} changed, and a volume stays in its class: put the old value back (or leave it out as "
-        "before); for another class make a new server",
+        f"{_any_present(other_fields)} || ({_same(path)})",
+        f"spec.{path} must not change, because the storage class of a volume is immutable: restore the previous "
+        "value, or remove the field if it was not set; to use another class, create a new server",
         field=f".{union}",
     )
 
 
-def _same_host() -> str:
+def _same_s3_host() -> str:
     endpoint = f"{S3}.endpoint"
-    here, there = _has("self", endpoint), _has("oldSelf", endpoint)
-    plain = "replace('https://', 'http://')"
-    host = f"self.{endpoint}.{plain} == oldSelf.{endpoint}.{plain}"
-    return f"({here}) == ({there}) && (!({here} && {there}) || {host})"
+    is_set, was_set = _has("self", endpoint), _has("oldSelf", endpoint)
+    without_tls = "replace('https://', 'http://')"
+    host = f"self.{endpoint}.{without_tls} == oldSelf.{endpoint}.{without_tls}"
+    return f"({is_set}) == ({was_set}) && (!({is_set} && {was_set}) || {host})"
 
 
-CHANGE_RULES = (
-    _member(*DATABASES),
-    _member(S3),
-    _member(FOREIGN),
-    _kept(
-        f"!({_in_both(HOST)}) || ({_same(HOST)} && {_same_or(f'{EXTERNAL}.port', '5432')})",
+TRANSITION_RULES = (
+    _same_member(*NON_EMBEDDED_DATABASES),
+    _same_member(S3),
+    _same_member(EXTERNAL_ARTIFACTS),
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(HOST)}) || ({_same(HOST)} && {_same_or_default(f'{EXTERNAL_DATABASE}.port', '5432')})",
         f"spec.{HOST} or its port",
         ".database",
     ),
-    _kept(
-        f"!({_in_both(HOST)}) || ({_same_or(f'{EXTERNAL}.databaseName', repr('mlflow'))})",
-        f"spec.{EXTERNAL}.databaseName",
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(HOST)}) || ({_same_or_default(f'{EXTERNAL_DATABASE}.databaseName', repr('mlflow'))})",
+        f"spec.{EXTERNAL_DATABASE}.databaseName",
         ".database",
     ),
-    _kept(
-        f"!({_in_both(PROVISION)}) || "
-        f"({_same(f'{PROVISION}.host')} && {_same_or(f'{PROVISION}.port', '5432')})",
-        f"spec.{PROVISION}.host or port",
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(PROVISIONED_DATABASE)}) || "
+        f"({_same(f'{PROVISIONED_DATABASE}.host')} && {_same_or_default(f'{PROVISIONED_DATABASE}.port', '5432')})",
+        f"spec.{PROVISIONED_DATABASE}.host or port",
         ".database",
     ),
-    _kept(
-        f"!({_in_both(PROVISION)}) || "
-        f"({_same(f'{PROVISION}.databaseName')} && {_same(f'{PROVISION}.roleName')})",
-        f"spec.{PROVISION}.databaseName or roleName",
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(PROVISIONED_DATABASE)}) || "
+        f"({_same(f'{PROVISIONED_DATABASE}.databaseName')} && {_same(f'{PROVISIONED_DATABASE}.roleName')})",
+        f"spec.{PROVISIONED_DATABASE}.databaseName or roleName",
         ".database",
     ),
-    _kept(
-        f"!({_in_both(CLOUD_NATIVE_PG)}) || ({_same(f'{CLOUD_NATIVE_PG}.clusterName')} && "
-        f"{_same_or(f'{CLOUD_NATIVE_PG}.databaseName', repr('app'))})",
-        f"spec.{CLOUD_NATIVE_PG}.clusterName or databaseName",
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(CLOUD_NATIVE_PG_DATABASE)}) || ({_same(f'{CLOUD_NATIVE_PG_DATABASE}.clusterName')} && "
+        f"{_same_or_default(f'{CLOUD_NATIVE_PG_DATABASE}.databaseName', repr('app'))})",
+        f"spec.{CLOUD_NATIVE_PG_DATABASE}.clusterName or databaseName",
         ".database",
     ),
-    # http becoming https is no other store: hosts are compared, ports included.
-    _kept(f"!({_in_both(S3)}) || ({_same_host()})", "The host of spec.artifacts.s3.endpoint", ".artifacts"),
-    _kept(_same_or(ENGINE, repr("MinIO")), f"spec.{ENGINE}", ".artifacts"),
-    _while_there(S3, "bucket"),
-    _while_there(S3, "prefix"),
-    _while_there(FOREIGN, "uri"),
+    # A change from http to https is not another store: only host and port are compared.
+    _unchanged_unless_allowed(
+        f"!({_set_in_both(S3)}) || ({_same_s3_host()})",
+        "The host of spec.artifacts.s3.endpoint",
+        ".artifacts",
+    ),
+    _unchanged_unless_allowed(_same_or_default(ENGINE, repr("MinIO")), f"spec.{ENGINE}", ".artifacts"),
+    _same_field_of(S3, "bucket"),
+    _same_field_of(S3, "prefix"),
+    _same_field_of(EXTERNAL_ARTIFACTS, "uri"),
     Rule(
-        f"{_ALLOWED} || {_same_or('artifacts.access', repr('Proxied'))}",
-        "spec.artifacts.access changed: clients would have to reach the store where they did not before, or the "
-        "other way round. Put the old value back, or, if it is meant, set spec.storageChangePolicy to Allow",
+        f"{_ALLOWED} || {_same_or_default('artifacts.access', repr('Proxied'))}",
+        "spec.artifacts.access must not change, because clients may not be able to connect to the server or the store "
+        "in the new way. Restore the previous value, or set spec.storageChangePolicy to Allow to confirm the change",
         field=".artifacts",
     ),
-    _never_smaller("database", DATABASES, DATABASE_SIZE),
-    _never_smaller("artifacts", (S3, FOREIGN), ARTIFACTS_SIZE),
-    _same_class("database", DATABASES),
-    _same_class("artifacts", (S3, FOREIGN)),
+    _size_does_not_shrink("database", NON_EMBEDDED_DATABASES, DATABASE_SIZE),
+    _size_does_not_shrink("artifacts", (S3, EXTERNAL_ARTIFACTS), ARTIFACTS_SIZE),
+    _same_storage_class("database", NON_EMBEDDED_DATABASES),
+    _same_storage_class("artifacts", (S3, EXTERNAL_ARTIFACTS)),
 )

@@ -1,4 +1,4 @@
-"""How a server goes over to another version: `spec.upgrade`."""
+"""Upgrades to another version or image: `spec.upgrade`."""
 
 from enum import StrEnum
 
@@ -6,14 +6,14 @@ from mlflow_operator.api.model import Model
 
 
 class UpgradeStrategy(StrEnum):
-    """What becomes of the servers while the tables are moved to the revision of another version."""
+    """Whether server pods keep running during a schema migration."""
 
     RECREATE = "Recreate"
     ROLLING_UPDATE = "RollingUpdate"
 
 
 class BackupBeforeMigration(StrEnum):
-    """Whether tables are moved only after a backup of them."""
+    """Whether the operator creates a backup before a schema migration."""
 
     IF_CONFIGURED = "IfConfigured"
     REQUIRED = "Required"
@@ -21,15 +21,17 @@ class BackupBeforeMigration(StrEnum):
 
 
 class Upgrade(Model):
-    """How the server goes over to another version or image."""
+    """Upgrades to another version or image."""
 
     strategy: UpgradeStrategy = UpgradeStrategy.RECREATE
-    """What happens when the tables have to move; where they fit as they are, pods are always replaced one by one.
-    Recreate: the servers stop, the tables move, servers of the new version start; `status.upgrade.downtimeSeconds`
-    says how long nobody answered. RollingUpdate: servers of the old version go on while the tables move under
-    them, and may answer with errors until the new ones take over.
+    """How pods are replaced when the upgrade requires a schema migration. Recreate: the operator scales the server to
+    zero, migrates the schema and starts the new version; `status.upgrade.downtimeSeconds` reports the downtime.
+    RollingUpdate: pods of the old version keep running during the migration, and may return errors until pods of the
+    new version replace them. Without a schema migration, the operator always uses a rolling update. Defaults to
+    Recreate.
     """
     backup_before_migration: BackupBeforeMigration = BackupBeforeMigration.IF_CONFIGURED
-    """Whether a backup is made before tables move, while the servers of before go on; if it fails, nothing moves.
-    IfConfigured: where `spec.backup` is there. Required: always, so that `spec.backup` must be there. Skip: never.
+    """Whether the operator creates a backup before a schema migration, while the old version is still running. If the
+    backup fails, the schema is not migrated. IfConfigured: if `spec.backup` is set. Required: always; `spec.backup`
+    must be set. Skip: never. Defaults to IfConfigured.
     """

@@ -1,7 +1,7 @@
-"""Names of hosts as the server's pods understand them.
+"""Host names as the server's pods resolve them.
 
-DNS in a cluster completes a name with the namespace of the pod that asks: `postgres` is a Service beside the server to
-MLflow, and nothing at all to the operator, which lives in another namespace.
+A pod's resolver appends the namespace of the pod to short names: for the MLflow server, `postgres` is a Service in its
+own namespace. The operator runs in another namespace, where the same short name does not exist.
 """
 
 import asyncio
@@ -9,37 +9,38 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit, urlunsplit
 
-_SECONDS = 5
+_LOOKUP_TIMEOUT_SECONDS = 5
 _NDOTS = 5
-"""With fewer dots a pod's name is completed first (`ndots` of every pod's resolv.conf)."""
+"""`ndots` in the resolv.conf of every pod: the resolver tries the search domains first for names with fewer dots."""
 
 
 async def resolve_in_namespace(host: str, namespace: str, domain: str) -> tuple[str, str] | None:
-    """The full name that a pod in `namespace` makes of `host`, and its address.
+    """Return the FQDN and the address that a pod in `namespace` gets for `host`; `domain` is the cluster domain.
 
-    None where it means the same to everybody, or nothing to anybody: then `host` itself is what to ask for. `domain`
-    is the cluster's.
+    None if `host` does not depend on the namespace or does not exist there: the caller then uses `host` unchanged.
     """
     if not host or host.endswith(".") or host.count(".") >= _NDOTS or _is_address(host):
         return None
-    full = f"{host}.{namespace}.svc.{domain}"
+    fqdn = f"{host}.{namespace}.svc.{domain}"
     try:
-        async with asyncio.timeout(_SECONDS):
-            # its last dot keeps this process from completing it once more
-            found = await asyncio.get_running_loop().getaddrinfo(f"{full}.", None, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(_LOOKUP_TIMEOUT_SECONDS):
+            # The trailing dot prevents the operator's own resolver from appending search domains.
+            addresses = await asyncio.get_running_loop().getaddrinfo(
+                f"{fqdn}.", None, type=socket.SOCK_STREAM
+            )
     except (OSError, TimeoutError, UnicodeError):
         return None
-    return full, str(found[0][4][0])
+    return fqdn, str(addresses[0][4][0])
 
 
 async def resolve_url_in_namespace(url: str, namespace: str, domain: str) -> str:
-    """`url` with the full name of its host, where there is one."""
+    """Return `url` with its host replaced by the FQDN in `namespace`, or unchanged if the host has none there."""
     parts = urlsplit(url)
-    found = await resolve_in_namespace(parts.hostname or "", namespace, domain)
-    if found is None:
+    resolved = await resolve_in_namespace(parts.hostname or "", namespace, domain)
+    if resolved is None:
         return url
     port = f":{parts.port}" if parts.port else ""
-    return urlunsplit(parts._replace(netloc=f"{found[0]}{port}"))
+    return urlunsplit(parts._replace(netloc=f"{resolved[0]}{port}"))
 
 
 def _is_address(host: str) -> bool:

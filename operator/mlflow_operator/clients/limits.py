@@ -1,7 +1,7 @@
-"""Turns at places outside: what many servers ask of one place takes a few of what there is, and leaves the rest.
+"""Concurrency limits per external host, so that one host cannot use up the operator's threads or its own connections.
 
-A place that is silent is asked by all its servers, over and over. Without turns they would hold every thread, and, when
-it is only slow, open more connections to it than it has.
+All servers that use an unresponsive host are reconciled again and again. Without a limit, their calls would occupy
+every thread and, if the host is only slow, open more connections than it has.
 """
 
 import asyncio
@@ -14,48 +14,49 @@ T = TypeVar("T")
 
 
 class PerHostLimiter:
-    """At most `most` at a time at any one place; the others wait, as long as their own time-outs let them."""
+    """Allow at most `max_concurrent` calls per host. Further calls wait until their own timeouts expire."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        # a place that nobody asks has no entry
-        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        # The entry of a host disappears when no call uses or waits for its semaphore.
+        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    def at(self, place: str) -> asyncio.Semaphore:
-        """What to hold while asking there."""
-        found = self._places.get(place)
-        if found is None:
-            found = self._places[place] = asyncio.Semaphore(self._most)
-        return found
+    def semaphore(self, host: str) -> asyncio.Semaphore:
+        """Return the semaphore that a call to `host` must hold."""
+        semaphore = self._semaphores.get(host)
+        if semaphore is None:
+            semaphore = self._semaphores[host] = asyncio.Semaphore(self._max_concurrent)
+        return semaphore
 
 
 class ThreadPool:
-    """Threads for calls that block, of which one place takes `a_place` at most, out of `most`.
+    """Thread pool for blocking calls: `max_threads` in total, at most `max_threads_per_host` of them for one host.
 
-    Cancelling never stops a thread: who waited for it may give up, and its turn is given back when it ends.
+    Cancelling a call does not stop its thread. The caller stops waiting, and the thread counts against the limit of
+    its host until it ends.
     """
 
-    def __init__(self, most: int, a_place: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix=name)
-        self._turns = PerHostLimiter(a_place)
+    def __init__(self, max_threads: int, max_threads_per_host: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix=name)
+        self._limiter = PerHostLimiter(max_threads_per_host)
 
-    async def run(self, place: str, call: Callable[[], T]) -> T:
-        """What `call` returns or raises."""
-        loop, turn = asyncio.get_running_loop(), self._turns.at(place)
-        await turn.acquire()
+    async def run(self, host: str, call: Callable[[], T]) -> T:
+        """Run `call` in a thread; return its result or raise its exception."""
+        loop, semaphore = asyncio.get_running_loop(), self._limiter.semaphore(host)
+        await semaphore.acquire()
 
-        def ended(_: "Future[T]") -> None:
+        def release(_: "Future[T]") -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(turn.release)
+                loop.call_soon_threadsafe(semaphore.release)
 
         try:
             future = self._pool.submit(call)
         except BaseException:
-            turn.release()
+            semaphore.release()
             raise
-        future.add_done_callback(ended)
+        future.add_done_callback(release)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Lets go of the threads without waiting for calls under way."""
+        """Shut the pool down without waiting for running calls."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What is costly to make and worth its memory only while somebody asks for it."""
+"""Cache for objects that are expensive to create and use memory only as long as they are in use."""
 
 import threading
 import time
@@ -11,26 +11,28 @@ V = TypeVar("V")
 
 
 class TTLCache(Generic[K, V]):
-    """At most `most` of them, none longer than `seconds` after it was last asked for; of any threads.
+    """Thread-safe cache of at most `max_entries` objects, each kept for `ttl_seconds` after its last use.
 
-    What is over goes when another one is asked for. `clock` is monotonic, in seconds.
+    Expired entries are removed on the next call. `clock` is monotonic, in seconds.
     """
 
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
+    def __init__(
+        self, max_entries: int, ttl_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_entries, self._ttl_seconds, self._clock = max_entries, ttl_seconds, clock
         self._lock = threading.Lock()
-        # in the order in which they were last asked for
-        self._known: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        # Ordered by last use, oldest first.
+        self._entries: OrderedDict[K, tuple[V, float]] = OrderedDict()
 
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        """The one that is kept, or else what `make` makes now, one at a time; what it raises is raised."""
+    def get_or_create(self, key: K, create: Callable[[], V]) -> V:
+        """Return the cached object, or cache and return the result of `create`, which runs under the lock."""
         with self._lock:
             now = self._clock()
-            value = self._known.pop(key)[0] if key in self._known else make()
-            self._known[key] = (value, now)
-            while len(self._known) > self._most or now - self._oldest() > self._seconds:
-                self._known.popitem(last=False)
+            value = self._entries.pop(key)[0] if key in self._entries else create()
+            self._entries[key] = (value, now)
+            while len(self._entries) > self._max_entries or now - self._oldest_access() > self._ttl_seconds:
+                self._entries.popitem(last=False)
             return value
 
-    def _oldest(self) -> float:
-        return next(iter(self._known.values()))[1]
+    def _oldest_access(self) -> float:
+        return next(iter(self._entries.values()))[1]

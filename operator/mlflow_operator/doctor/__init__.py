@@ -1,4 +1,5 @@
-"""`mlflow-operator doctor`: looks at an installation from a laptop or from the operator's pod, and changes nothing.
+"""`mlflow-operator doctor`: a read-only check of an installation, from outside the cluster or from the operator's pod.
 
-`look` asks the cluster and hands over what it saw; `checks` make findings of that and know no cluster; `report` prints.
+`look` reads the cluster into an ObservedCluster, `checks` are pure functions that turn it into findings, and `report`
+prints the findings.
 """

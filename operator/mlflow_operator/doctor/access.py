@@ -1,55 +1,65 @@
-"""Asks the API server what the operator's account may do: as that account, which an administrator may impersonate."""
+"""Check the permissions of the operator's account, by impersonation or from the operator's own pod."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mlflow_operator.doctor.finding import Unobserved
-from mlflow_operator.doctor.needs import Permission
-from mlflow_operator.doctor.seen import Access
+from mlflow_operator.doctor.observed import AccessReview
+from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.readonly_client import ReadOnlyClient
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Who asks: `me`, `within` the cluster or not. `another`: makes a second client, to speak as somebody else.
+class Session:
+    """A connection to the API server as `user`.
 
-    `namespaces`: what the user asked for, in the place of what an unseen operator watches.
+    `in_cluster`: this process runs in a pod of the cluster. `connect` creates a second client, for impersonation.
+    `namespaces`: the user's selection, used if the namespaces that the operator watches are unknown.
     """
 
-    onlooker: ReadOnlyClient
-    another: Callable[[], Awaitable[ReadOnlyClient]]
-    me: str
-    within: bool
+    client: ReadOnlyClient
+    connect: Callable[[], Awaitable[ReadOnlyClient]]
+    user: str
+    in_cluster: bool
     namespaces: tuple[str, ...]
 
 
-async def of(asking: Asking, account: str, needed: tuple[Permission, ...]) -> Access | Unobserved:
-    """Which of what is needed `account` may not. Empty: unknown, so our own, if we are in its pod."""
-    if not account and not asking.within:
-        return Unobserved("the operator's account is not known.")
-    account = account or asking.me
-    if account == asking.me:
-        return Access(account, await _refused(asking.onlooker, needed))
-    client = await asking.another()
+async def check_access(
+    session: Session, account: str, required: tuple[Permission, ...]
+) -> AccessReview | Unobserved:
+    """Return which of the `required` permissions `account` lacks.
+
+    An empty `account` means unknown: in the cluster it is then the account of this pod.
+    """
+    if not account and not session.in_cluster:
+        return Unobserved("the operator's service account is unknown.")
+    account = account or session.user
+    if account == session.user:
+        return AccessReview(account, await _denied(session.client, required))
+    client = await session.connect()
     client.impersonate(account)
     try:
-        return Access(account, await _refused(client, needed))
+        return AccessReview(account, await _denied(client, required))
     except Forbidden:
-        return Unobserved(f"this account may not impersonate {account}.")
+        return Unobserved(f"this account is not allowed to impersonate {account}.")
     finally:
         await client.close()
 
 
-async def _refused(client: ReadOnlyClient, needed: tuple[Permission, ...]) -> tuple[Permission, ...]:
-    allowed = await asyncio.gather(*(client.is_allowed(attributes(one)) for one in needed))
-    return tuple(one for one, may in zip(needed, allowed, strict=True) if not may)
+async def _denied(client: ReadOnlyClient, required: tuple[Permission, ...]) -> tuple[Permission, ...]:
+    allowed = await asyncio.gather(
+        *(client.is_allowed(resource_attributes(permission)) for permission in required)
+    )
+    return tuple(
+        permission for permission, is_allowed in zip(required, allowed, strict=True) if not is_allowed
+    )
 
 
-def attributes(permission: Permission) -> Object:
-    """A permission as the API server is asked for it."""
+def resource_attributes(permission: Permission) -> Object:
+    """The permission as `resourceAttributes` of a SelfSubjectAccessReview."""
     resource, _, subresource = permission.resource.partition("/")
     return {
         "group": permission.group,

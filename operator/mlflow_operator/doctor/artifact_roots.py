@@ -1,7 +1,7 @@
-"""Asks a server whether the places are there in which runs keep their artifacts, as a client would ask it.
+"""Check through a server's API whether the artifacts of its runs can be listed.
 
-MLflow gives each run a place below its experiment's, which can't be changed: the youngest run of an experiment speaks
-for all of that experiment.
+MLflow stores the artifacts of a run below the artifact location of its experiment, which cannot be changed: the latest
+run represents all runs of an experiment.
 """
 
 import asyncio
@@ -11,107 +11,128 @@ from typing import Any
 
 import aiohttp
 
-from mlflow_operator.doctor.seen import Elsewhere, LostRoot, Roots
+from mlflow_operator.doctor.observed import ArtifactRoots, ExperimentLocation, UnreadableArtifacts
 
-AT_ONCE = 4
-"""Experiments: so many that a server has other things to do, too."""
+MAX_CONCURRENT_EXPERIMENTS = 4
+"""A low number, so that the server can still serve other requests."""
 
-PAGE = 1000
-SECONDS = 20.0
-"""For all experiments of a server together; those left then are counted."""
+PAGE_SIZE = 1000
+TIMEOUT_SECONDS = 20.0
+"""Timeout for all experiments of a server together. Experiments that were not checked by then are counted."""
 
-_ENDS = 1.0
+_SUMMARY_SECONDS = 1.0
 _API = "/api/2.0/mlflow"
-_BY_THE_SERVER = "mlflow-artifacts:"
+_PROXIED_SCHEME = "mlflow-artifacts:"
 
 
-_NO_ANSWER = (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError)
+_REQUEST_ERRORS = (
+    TimeoutError,
+    aiohttp.ClientError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
-class _Youngest:
-    """Of one experiment: whether it has a run, and what is wrong with the place of the youngest."""
+class _LatestRun:
+    """Whether an experiment has a run, and the error of its latest run if its artifacts cannot be listed."""
 
-    there: bool
-    lost: LostRoot | None = None
+    exists: bool
+    unreadable: UnreadableArtifacts | None = None
 
 
-async def look(session: aiohttp.ClientSession, url: str) -> Roots | None:
-    """What came of each experiment's youngest run; None where there is none, or the server would not tell."""
-    api, room = url + _API, asyncio.Semaphore(AT_ONCE)
-    places: list[Elsewhere] = []
-    asked: list[asyncio.Task[_Youngest | None]] = []
+async def check_artifact_roots(session: aiohttp.ClientSession, url: str) -> ArtifactRoots | None:
+    """Check the latest run of each experiment. None if there are no runs or the server does not respond."""
+    api, semaphore = url + _API, asyncio.Semaphore(MAX_CONCURRENT_EXPERIMENTS)
+    locations: list[ExperimentLocation] = []
+    tasks: list[asyncio.Task[_LatestRun | None]] = []
     try:
-        async with asyncio.timeout(SECONDS) as limit:
+        async with asyncio.timeout(TIMEOUT_SECONDS) as deadline:
             async for experiment, location in _experiments(session, api):
-                places.append(Elsewhere(experiment, location))
-                asked.append(asyncio.create_task(_one(session, api, experiment, room)))
-            left = (limit.when() or 0.0) - asyncio.get_running_loop().time()
-            if asked:
-                await asyncio.wait(asked, timeout=left - _ENDS)
-    except _NO_ANSWER:
+                locations.append(ExperimentLocation(experiment, location))
+                tasks.append(asyncio.create_task(_check_latest_run(session, api, experiment, semaphore)))
+            remaining_seconds = (deadline.when() or 0.0) - asyncio.get_running_loop().time()
+            if tasks:
+                await asyncio.wait(tasks, timeout=remaining_seconds - _SUMMARY_SECONDS)
+    except _REQUEST_ERRORS:
         return None
     finally:
-        for task in asked:
+        for task in tasks:
             task.cancel()
-    return _summed(places, asked)
+    return _summarize(locations, tasks)
 
 
-def _summed(places: list[Elsewhere], asked: list[asyncio.Task[_Youngest | None]]) -> Roots | None:
-    done = (task.result() for task in asked if task.done() and not task.cancelled())
-    told = [each for each in done if each is not None]
-    own = tuple(each for each in places if not each.location.startswith(_BY_THE_SERVER))
-    looked = sum(each.there for each in told)
-    lost = tuple(each.lost for each in told if each.lost)
-    return Roots(looked, lost, own, len(asked) - len(told)) if looked or own else None
+def _summarize(
+    locations: list[ExperimentLocation], tasks: list[asyncio.Task[_LatestRun | None]]
+) -> ArtifactRoots | None:
+    results = (task.result() for task in tasks if task.done() and not task.cancelled())
+    latest_runs = [result for result in results if result is not None]
+    not_proxied = tuple(
+        location for location in locations if not location.location.startswith(_PROXIED_SCHEME)
+    )
+    checked = sum(run.exists for run in latest_runs)
+    unreadable = tuple(run.unreadable for run in latest_runs if run.unreadable)
+    if not checked and not not_proxied:
+        return None
+    return ArtifactRoots(checked, unreadable, not_proxied, len(tasks) - len(latest_runs))
 
 
 async def _experiments(session: aiohttp.ClientSession, api: str) -> AsyncIterator[tuple[str, str]]:
-    """Id and location of each."""
-    page = {"max_results": str(PAGE)}
+    """Iterate over the ID and artifact location of all experiments."""
+    params = {"max_results": str(PAGE_SIZE)}
     while True:
-        async with session.get(f"{api}/experiments/search", params=page) as answer:
-            found = await _content(answer)
-        for each in found.get("experiments") or []:
-            yield each["experiment_id"], each["artifact_location"]
-        if not found.get("next_page_token"):
+        async with session.get(f"{api}/experiments/search", params=params) as response:
+            content = await _json_content(response)
+        for experiment in content.get("experiments") or []:
+            yield experiment["experiment_id"], experiment["artifact_location"]
+        if not content.get("next_page_token"):
             return
-        page["page_token"] = found["next_page_token"]
+        params["page_token"] = content["next_page_token"]
 
 
-async def _one(
-    session: aiohttp.ClientSession, api: str, experiment: str, room: asyncio.Semaphore
-) -> _Youngest | None:
-    """None where the server would not tell."""
-    youngest = {
+async def _check_latest_run(
+    session: aiohttp.ClientSession, api: str, experiment: str, semaphore: asyncio.Semaphore
+) -> _LatestRun | None:
+    """None if the server does not respond."""
+    query = {
         "experiment_ids": [experiment],
         "order_by": ["attributes.start_time DESC"],
         "max_results": 1,
     }
-    async with room:
+    async with semaphore:
         try:
-            async with session.post(f"{api}/runs/search", json=youngest) as answer:
-                runs = [each["info"] for each in (await _content(answer)).get("runs") or []]
+            async with session.post(f"{api}/runs/search", json=query) as response:
+                runs = [run["info"] for run in (await _json_content(response)).get("runs") or []]
             if not runs:
-                return _Youngest(there=False)
-            return _Youngest(
-                there=True, lost=await _lost(session, api, runs[0]["run_id"], runs[0]["artifact_uri"])
+                return _LatestRun(exists=False)
+            return _LatestRun(
+                exists=True,
+                unreadable=await _list_artifacts(session, api, runs[0]["run_id"], runs[0]["artifact_uri"]),
             )
-        except _NO_ANSWER:
+        except _REQUEST_ERRORS:
             return None
 
 
-async def _lost(session: aiohttp.ClientSession, api: str, run: str, place: str) -> LostRoot | None:
-    """What is wrong with the place of a run; None where its files can be listed, be there none."""
+async def _list_artifacts(
+    session: aiohttp.ClientSession, api: str, run: str, location: str
+) -> UnreadableArtifacts | None:
+    """Return the error if the artifacts of a run cannot be listed. An empty list is not an error."""
     try:
-        async with asyncio.timeout(SECONDS / 2):
-            async with session.get(f"{api}/artifacts/list", params={"run_id": run}) as answer:
-                return None if answer.status < 400 else LostRoot(run, place, f"status {answer.status}")
+        async with asyncio.timeout(TIMEOUT_SECONDS / 2):
+            async with session.get(f"{api}/artifacts/list", params={"run_id": run}) as response:
+                return (
+                    None
+                    if response.status < 400
+                    else UnreadableArtifacts(run, location, f"status {response.status}")
+                )
     except TimeoutError:
-        return LostRoot(run, place, "no answer in time")
+        return UnreadableArtifacts(run, location, "timeout")
 
 
-async def _content(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    answer.raise_for_status()
-    found: dict[str, Any] = await answer.json(content_type=None)
-    return found
+async def _json_content(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    response.raise_for_status()
+    content: dict[str, Any] = await response.json(content_type=None)
+    return content

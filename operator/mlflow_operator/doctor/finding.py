@@ -1,4 +1,4 @@
-"""What a check has to say."""
+"""Results of the checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,46 +6,46 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How things stand; the words of `-o json`."""
+    """State of a check. The values are those of `-o json`."""
 
-    OK = "well"
+    OK = "ok"
     NOTE = "note"
-    """As somebody wants it, and worth knowing."""
-    WAIT = "wait"
-    """On its way."""
+    """Intended by the user, but worth knowing."""
+    PENDING = "pending"
+    """In progress."""
     UNKNOWN = "unknown"
-    """Could not be looked at from here, by this account."""
-    FAULT = "fault"
+    """Cannot be checked from here or with this account."""
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
+    """One line of the report.
 
-    `subject`: whose (`cluster`, `operator a/b`, `server a/b`). `next`: what to do, if anything.
+    `subject` is the object (`cluster`, `operator a/b`, `server a/b`). `next_step` is what the user can do, if anything.
     """
 
     subject: str
     check: str
     state: State
-    found: str
-    next: str = ""
+    message: str
+    next_step: str = ""
 
 
 @dataclass(frozen=True)
 class Unobserved:
-    """In the place of something that could not be looked at: why, in a sentence."""
+    """Placeholder for a part of the cluster that could not be read. `reason` is a sentence."""
 
-    why: str
+    reason: str
 
 
-ALL_WELL, AT_FAULT, COULD_NOT_ASK = 0, 1, 2
-"""Exit codes."""
+EXIT_OK, EXIT_FAILED, EXIT_ERROR = 0, 1, 2
+"""Exit codes: all checks passed, a check failed, the installation could not be checked."""
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """What has not arrived yet counts as at fault: who waits for a server in a script wants to know.
+    """Return the exit code. A pending check counts as failed: a script may wait for a server.
 
-    What could not be looked at does not count: an account that sees little would never hear anything else.
+    Checks with an unknown result do not count, because an account with few permissions would always fail.
     """
-    return AT_FAULT if any(f.state in (State.FAULT, State.WAIT) for f in findings) else ALL_WELL
+    return EXIT_FAILED if any(f.state in (State.FAILED, State.PENDING) for f in findings) else EXIT_OK

@@ -1,4 +1,4 @@
-"""Finds the operators and looks at each: its Deployment, its pods, its Lease."""
+"""Find the operators and read their Deployments, pods and Leases."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,150 +6,161 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from mlflow_operator.doctor import access, needs
-from mlflow_operator.doctor.access import Asking
-from mlflow_operator.doctor.connect import CouldNotAsk
+from mlflow_operator.doctor import access, permissions
+from mlflow_operator.doctor.access import Session
+from mlflow_operator.doctor.connect import DoctorError
 from mlflow_operator.doctor.finding import Unobserved
-from mlflow_operator.doctor.seen import Lease, Operator
+from mlflow_operator.doctor.observed import Lease, Operator
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.readonly_client import ReadOnlyClient
 
-LABEL = "app.kubernetes.io/component=operator"
-"""Of the chart's Deployment; whether it is the operator its arguments tell."""
-_LOOK_SECONDS = 1.0
-_SLACK_SECONDS = 3.0
-"""Beyond a lease's duration, before one that was not renewed meanwhile is held for stale."""
+LABEL_SELECTOR = "app.kubernetes.io/component=operator"
+"""Label of the chart's Deployment. Its arguments show whether it is this operator."""
+_LEASE_POLL_SECONDS = 1.0
+_LEASE_GRACE_SECONDS = 3.0
+"""Time in addition to the lease duration before a Lease without a renewal counts as expired."""
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A Deployment by its name."""
+class DeploymentRef:
+    """Namespace and name of a Deployment."""
 
     namespace: str
     name: str
 
 
 @dataclass(frozen=True)
-class Found:
-    """An operator's Deployment, or why it could not be looked at."""
+class OperatorDeployment:
+    """The Deployment of an operator, or the reason why it could not be read."""
 
-    place: Deployed
+    ref: DeploymentRef
     deployment: Object | Unobserved
 
 
-async def find(onlooker: ReadOnlyClient, named: Deployed | None) -> tuple[Found, ...] | Unobserved:
-    """The operator of that name, or all that carry the chart's labels. CouldNotAsk: there is none of that name."""
-    if named:
+async def find(
+    client: ReadOnlyClient, ref: DeploymentRef | None
+) -> tuple[OperatorDeployment, ...] | Unobserved:
+    """Find the operator `ref`, or all with the chart's label. Raises DoctorError if `ref` does not exist."""
+    if ref:
         try:
-            live = await onlooker.get(kinds.DEPLOYMENT, named.namespace, named.name)
+            deployment = await client.get(kinds.DEPLOYMENT, ref.namespace, ref.name)
         except Forbidden:
-            return (Found(named, Unobserved(f"this account may not get Deployments in {named.namespace}.")),)
-        if live is None:
-            raise CouldNotAsk(
-                f"There is no Deployment {named.namespace}/{named.name}. See: kubectl get deployments -A -l {LABEL}"
+            reason = f"this account is not allowed to get Deployments in {ref.namespace}."
+            return (OperatorDeployment(ref, Unobserved(reason)),)
+        if deployment is None:
+            raise DoctorError(
+                f"There is no Deployment {ref.namespace}/{ref.name}. "
+                f"See: kubectl get deployments -A -l {LABEL_SELECTOR}"
             )
-        return (Found(named, live),)
+        return (OperatorDeployment(ref, deployment),)
     try:
-        found = await onlooker.list(kinds.DEPLOYMENT, labels=LABEL)
+        deployments = await client.list(kinds.DEPLOYMENT, labels=LABEL_SELECTOR)
     except Forbidden:
-        return Unobserved("this account may not list Deployments in all namespaces.")
+        return Unobserved("this account is not allowed to list Deployments in all namespaces.")
     return tuple(
-        Found(Deployed(one["metadata"]["namespace"], one["metadata"]["name"]), one)
-        for one in found
-        if lease_name(one)
+        OperatorDeployment(
+            DeploymentRef(deployment["metadata"]["namespace"], deployment["metadata"]["name"]), deployment
+        )
+        for deployment in deployments
+        if lease_name(deployment)
     )
 
 
-async def seen(asking: Asking, found: Found) -> Operator:
-    """Everything about one."""
-    place, live = found.place, found.deployment
-    # an unseen one: the chart names the Lease as it names the Deployment
-    lease, watched = (
-        (place.name, None) if isinstance(live, Unobserved) else (lease_name(live), watched_namespaces(live))
+async def observe(session: Session, operator: OperatorDeployment) -> Operator:
+    """Read the pods, the Lease and the permissions of an operator."""
+    ref, deployment = operator.ref, operator.deployment
+    # The chart gives the Lease the name of the Deployment.
+    lease, account = ref.name, ""
+    namespaces: tuple[str, ...] | None = None
+    if not isinstance(deployment, Unobserved):
+        lease, account = lease_name(deployment), _service_account_user(ref, deployment)
+        namespaces = watched_namespaces(deployment)
+    required = permissions.required_permissions(
+        session.namespaces if namespaces is None else namespaces, ref.namespace, lease
     )
-    needed = needs.needed(asking.namespaces if watched is None else watched, place.namespace, lease)
-    account = "" if isinstance(live, Unobserved) else _account(place, live)
-    pods, held, allowed = await asyncio.gather(
-        _pods(asking.onlooker, place, live),
-        _lease(asking.onlooker, place.namespace, lease),
-        access.of(asking, account, needed),
+    pods, lease_state, review = await asyncio.gather(
+        _pods(session.client, ref, deployment),
+        _lease(session.client, ref.namespace, lease),
+        access.check_access(session, account, required),
     )
-    return Operator(place.namespace, place.name, live, pods, held, allowed, watched)
+    return Operator(ref.namespace, ref.name, deployment, pods, lease_state, review, namespaces)
 
 
-def arguments(deployment: Object) -> tuple[str, ...]:
-    """What the operator is started with; empty for a Deployment of something else."""
+def run_arguments(deployment: Object) -> tuple[str, ...]:
+    """The arguments of `mlflow-operator run`; empty if the Deployment runs something else."""
     containers = deployment["spec"]["template"]["spec"].get("containers") or [{}]
-    given = tuple(str(argument) for argument in containers[0].get("args") or ())
-    return given[1:] if given[:1] == ("run",) else ()
+    args = tuple(str(argument) for argument in containers[0].get("args") or ())
+    return args[1:] if args[:1] == ("run",) else ()
 
 
-def _values(given: Iterable[str], option: str) -> tuple[str, ...]:
-    """Of `--option=value` and `--option value`."""
-    words = [part for argument in given for part in argument.split("=", 1)]
-    return tuple(value for name, value in pairwise(words) if name == option)
+def _option_values(args: Iterable[str], option: str) -> tuple[str, ...]:
+    """All values of an option, given as `--option=value` or `--option value`."""
+    parts = [part for argument in args for part in argument.split("=", 1)]
+    return tuple(value for name, value in pairwise(parts) if name == option)
 
 
 def lease_name(deployment: Object) -> str:
-    """Empty for a Deployment that is no operator of ours."""
-    given = arguments(deployment)
-    return next(iter(_values(given, "--lease-name")), "")
+    """Name of the operator's Lease; empty if the Deployment is not this operator."""
+    args = run_arguments(deployment)
+    return next(iter(_option_values(args, "--lease-name")), "")
 
 
 def watched_namespaces(deployment: Object) -> tuple[str, ...]:
-    """Empty: all."""
-    return _values(arguments(deployment), "--namespace")
+    """The namespaces that the operator watches; empty means all."""
+    return _option_values(run_arguments(deployment), "--namespace")
 
 
-def _account(place: Deployed, deployment: Object) -> str:
+def _service_account_user(ref: DeploymentRef, deployment: Object) -> str:
     name = deployment["spec"]["template"]["spec"].get("serviceAccountName") or "default"
-    return f"system:serviceaccount:{place.namespace}:{name}"
+    return f"system:serviceaccount:{ref.namespace}:{name}"
 
 
-async def _pods(onlooker: ReadOnlyClient, place: Deployed, live: Object | Unobserved) -> tuple[Object, ...]:
-    if isinstance(live, Unobserved):
+async def _pods(
+    client: ReadOnlyClient, ref: DeploymentRef, deployment: Object | Unobserved
+) -> tuple[Object, ...]:
+    if isinstance(deployment, Unobserved):
         return ()
-    chosen = live["spec"]["selector"].get("matchLabels") or {}
+    match_labels = deployment["spec"]["selector"].get("matchLabels") or {}
     try:
-        found = await onlooker.list(
-            kinds.POD, place.namespace, ",".join(f"{key}={value}" for key, value in chosen.items())
+        pods = await client.list(
+            kinds.POD, ref.namespace, ",".join(f"{key}={value}" for key, value in match_labels.items())
         )
     except Forbidden:
         return ()
-    return tuple(pod for pod in found if not pod["metadata"].get("deletionTimestamp"))
+    return tuple(pod for pod in pods if not pod["metadata"].get("deletionTimestamp"))
 
 
-async def _lease(onlooker: ReadOnlyClient, namespace: str, name: str) -> Lease | Unobserved | None:
+async def _lease(client: ReadOnlyClient, namespace: str, name: str) -> Lease | Unobserved | None:
     try:
-        live = await onlooker.get(kinds.LEASE, namespace, name)
-        if live is None:
+        lease = await client.get(kinds.LEASE, namespace, name)
+        if lease is None:
             return None
-        first = live.get("spec") or {}
-        holder = str(first.get("holderIdentity") or "")
-        if not holder or renewed_lately(first, datetime.now(UTC)):
+        first_spec = lease.get("spec") or {}
+        holder = str(first_spec.get("holderIdentity") or "")
+        if not holder or is_recently_renewed(first_spec, datetime.now(UTC)):
             return Lease(holder, True)
-        # the clocks may differ: what counts is whether it is renewed
-        for _ in range(int((_seconds(first) + _SLACK_SECONDS) / _LOOK_SECONDS)):
-            await asyncio.sleep(_LOOK_SECONDS)
-            live = await onlooker.get(kinds.LEASE, namespace, name)
-            spec = (live or {}).get("spec") or {}
-            if spec.get("renewTime") != first.get("renewTime"):
+        # The clocks may differ, so a renewal within the lease duration counts as well.
+        for _ in range(int((_duration_seconds(first_spec) + _LEASE_GRACE_SECONDS) / _LEASE_POLL_SECONDS)):
+            await asyncio.sleep(_LEASE_POLL_SECONDS)
+            lease = await client.get(kinds.LEASE, namespace, name)
+            spec = (lease or {}).get("spec") or {}
+            if spec.get("renewTime") != first_spec.get("renewTime"):
                 return Lease(str(spec.get("holderIdentity") or ""), True)
     except Forbidden:
-        return Unobserved(f"this account may not get Leases in {namespace}.")
+        return Unobserved(f"this account is not allowed to get Leases in {namespace}.")
     return Lease(holder, False)
 
 
-def _seconds(spec: Object) -> float:
+def _duration_seconds(spec: Object) -> float:
     return min(float(spec.get("leaseDurationSeconds") or 15), 60.0)
 
 
-def renewed_lately(spec: Object, now: datetime) -> bool:
-    """Whether a Lease's last renewal is no older than it lasts, by our clock, nor ahead of it by more."""
+def is_recently_renewed(spec: Object, now: datetime) -> bool:
+    """Whether the last renewal differs from `now` by at most the lease duration, in either direction."""
     try:
         renewed = datetime.fromisoformat(str(spec.get("renewTime")))
-        return abs((now - renewed).total_seconds()) <= _seconds(spec)
+        return abs((now - renewed).total_seconds()) <= _duration_seconds(spec)
     except (ValueError, TypeError):
         return False

@@ -1,4 +1,4 @@
-"""Findings on a screen, or for a program."""
+"""Output of the findings as a table or as JSON."""
 
 import json
 import textwrap
@@ -6,38 +6,38 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from mlflow_operator.doctor.finding import COULD_NOT_ASK, Finding, State, exit_code
+from mlflow_operator.doctor.finding import EXIT_ERROR, Finding, State, exit_code
 
-_WORDS = {
+_LABELS = {
     State.OK: "ok",
     State.NOTE: "note",
-    State.WAIT: "wait",
-    State.UNKNOWN: "?",
-    State.FAULT: "FAULT",
+    State.PENDING: "pending",
+    State.UNKNOWN: "unknown",
+    State.FAILED: "FAILED",
 }
-_NARROWEST = 60
+_MIN_WIDTH = 60
 
 
-def table(here: str, findings: Sequence[Finding], width: int) -> str:
-    """A block a subject, a line a check, and beneath what to do. `width`: columns of the screen."""
-    column = max((len(finding.check) for finding in findings), default=0)
-    lines = [here]
+def table(header: str, findings: Sequence[Finding], width: int) -> str:
+    """One block per subject, one line per check, the next step below it. `width` is the terminal's width in columns."""
+    check_width = max((len(finding.check) for finding in findings), default=0)
+    lines = [header]
     for subject, of_subject in groupby(findings, key=lambda finding: finding.subject):
         lines += ["", subject]
         for finding in of_subject:
-            lines += _entry(finding, column, max(width, _NARROWEST))
+            lines += _entry(finding, check_width, max(width, _MIN_WIDTH))
     return "\n".join([*lines, "", summary(findings)]) + "\n"
 
 
-def _entry(finding: Finding, column: int, width: int) -> Iterable[str]:
-    head = f"  {_WORDS[finding.state]:<6} {finding.check:<{column}}  "
-    yield from _wrapped(finding.found, head, " " * len(head), width)
-    if finding.next:
-        yield from _wrapped(finding.next, " " * (len(head) - 3) + "-> ", " " * len(head), width)
+def _entry(finding: Finding, check_width: int, width: int) -> Iterable[str]:
+    head = f"  {_LABELS[finding.state]:<7} {finding.check:<{check_width}}  "
+    yield from _wrapped(finding.message, head, " " * len(head), width)
+    if finding.next_step:
+        yield from _wrapped(finding.next_step, " " * (len(head) - 3) + "-> ", " " * len(head), width)
 
 
 def _wrapped(text: str, head: str, indent: str, width: int) -> Iterable[str]:
-    """The lines of `text` as they are, each folded; words are never broken, so that commands can be copied."""
+    """Wrap each line of `text`. Words are never broken, so that commands can be copied."""
     for number, line in enumerate(text.splitlines() or [""]):
         yield from textwrap.wrap(
             line,
@@ -50,36 +50,36 @@ def _wrapped(text: str, head: str, indent: str, width: int) -> Iterable[str]:
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """One sentence for all of it."""
-    counted = Counter(finding.state for finding in findings)
-    said = [
-        f"{counted[state]} {words}"
-        for state, words in (
-            (State.FAULT, "at fault"),
-            (State.WAIT, "on the way"),
-            (State.UNKNOWN, "not looked at"),
+    """Summarize all findings in one line."""
+    counts = Counter(finding.state for finding in findings)
+    parts = [
+        f"{counts[state]} {label}"
+        for state, label in (
+            (State.FAILED, "failed"),
+            (State.PENDING, "pending"),
+            (State.UNKNOWN, "unknown"),
         )
-        if counted[state]
+        if counts[state]
     ]
-    if not counted[State.FAULT] and not counted[State.WAIT]:
-        said.insert(0, "All well" if not counted[State.UNKNOWN] else "All well that was looked at")
-    return f"{', '.join(said)}."
+    if not counts[State.FAILED] and not counts[State.PENDING]:
+        parts.insert(0, "All checks passed" if not counts[State.UNKNOWN] else "No check failed")
+    return f"{', '.join(parts)}."
 
 
-def as_json(version: str, here: str, findings: Sequence[Finding]) -> str:
-    """The same for programs. Members are only ever added."""
+def as_json(version: str, header: str, findings: Sequence[Finding]) -> str:
+    """The findings as JSON. Its fields are only ever added, never removed."""
     return _json(
         {
             "version": version,
-            "cluster": here,
+            "cluster": header,
             "exitCode": exit_code(findings),
             "findings": [
                 {
                     "subject": finding.subject,
                     "check": finding.check,
                     "state": finding.state.value,
-                    "found": finding.found,
-                    "next": finding.next,
+                    "message": finding.message,
+                    "nextStep": finding.next_step,
                 }
                 for finding in findings
             ],
@@ -87,10 +87,10 @@ def as_json(version: str, here: str, findings: Sequence[Finding]) -> str:
     )
 
 
-def failure_as_json(version: str, why: str) -> str:
-    """That nothing could be asked."""
-    return _json({"version": version, "exitCode": COULD_NOT_ASK, "error": why, "findings": []})
+def error_as_json(version: str, message: str) -> str:
+    """The error as JSON if the installation could not be checked."""
+    return _json({"version": version, "exitCode": EXIT_ERROR, "error": message, "findings": []})
 
 
-def _json(answer: dict[str, object]) -> str:
-    return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+def _json(document: dict[str, object]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Everything a reconcile may touch or ask, in one place: what tests replace, and nothing is global."""
+"""Everything outside a reconcile that it may read or write. There are no globals; tests replace these objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,11 @@ from mlflow_operator.status.metrics import Metrics
 
 @dataclass(frozen=True)
 class Dependencies:
-    """`now` gives the time as RFC 3339, `password` a new random word that needs no quoting anywhere."""
+    """Clients and settings of the operator process.
+
+    `now` returns the current time as RFC 3339. `generate_password` returns a new random password of characters that
+    need no quoting anywhere.
+    """
 
     cluster: KubernetesClient
     stores: ObjectStores

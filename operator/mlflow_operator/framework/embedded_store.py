@@ -1,4 +1,4 @@
-"""What the steps for the two embedded stores share: a StatefulSet that is up, or why it is not."""
+"""Reconciliation shared by the embedded database and the embedded artifact store: PVC, StatefulSet and Service."""
 
 from typing import Any
 
@@ -16,130 +16,132 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
-_STARTING = "The pod of the embedded store is starting."
-_MOMENT = 0.5
-"""Seconds; how long a Service takes to learn of a pod is a matter of tenths."""
+_STARTING_MESSAGE = "The pod of the embedded store is starting."
+_SERVICE_SETTLING_SECONDS = 0.5
+"""Seconds until the next check of a Service whose pod is ready; the endpoint reaches the nodes within tenths."""
 
 
-def wanted(context: ReconcileContext) -> bool:
-    """Whether embedded stores shall run: while suspended they wait for the server's last pods to go."""
+def should_run(context: ReconcileContext) -> bool:
+    """Whether the pods of embedded stores must run: always, or, while suspended, until the last server pod is gone."""
     return not context.server.suspended or any(
-        map(pod_diagnosis.is_active, context.observed.of(kinds.POD, labels.SERVER_POD))
+        map(pod_diagnosis.is_active, context.observed.list(kinds.POD, labels.SERVER_POD))
     )
 
 
 async def ensure_store(
-    context: ReconcileContext, member: str, claim: Object, secret: str, objects: list[Object]
+    context: ReconcileContext, status_field: str, claim: Object, secret_name: str, objects: list[Object]
 ) -> tuple[bool, str]:
-    """Sees to an embedded store's volume, StatefulSet and Service.
+    """Create or update the PersistentVolumeClaim and the other objects of an embedded store.
 
-    `member` is the store's part of the status, `secret` its credentials. Returns whether it answers, and what there
-    is to say of its volume.
+    `status_field` is the field of the status that describes the store, `secret_name` the Secret with its credentials.
+    Returns whether the pod is ready, and a sentence about the volume to append to the condition message, or "".
     """
-    before = context.observed.status
-    held_data = before.get("schemaRevision") and (before.get(member) or {}).get("type") == "Embedded"
-    note = await _volume(context, claim, secret, bool(held_data))
-    up = False
+    status = context.observed.status
+    has_data = status.get("schemaRevision") and (status.get(status_field) or {}).get("type") == "Embedded"
+    volume_message = await _ensure_volume(context, claim, secret_name, bool(has_data))
+    is_ready = False
     for desired in objects:
-        live = await context.ensure(desired)
-        if live["kind"] == "StatefulSet":
-            up = _is_up(live)
-    return up, note
+        observed = await context.ensure(desired)
+        if observed["kind"] == "StatefulSet":
+            is_ready = _is_ready(observed)
+    return is_ready, volume_message
 
 
-async def _volume(context: ReconcileContext, claim: Object, secret: str, held_data: bool) -> str:
-    """Sees to the volume of an embedded store; returns what keeps it from growing, as a sentence, or nothing.
+async def _ensure_volume(context: ReconcileContext, claim: Object, secret_name: str, has_data: bool) -> str:
+    """Create or update the PersistentVolumeClaim. Returns a sentence if it cannot be expanded, else "".
 
-    `held_data`: the server has run with it, so that one that is gone is a loss, and an empty one in its place would
-    hide it. Whoever wants to start empty says so by deleting `secret`, its credentials, too.
+    `has_data`: the server has already run with this volume. A missing claim is then a data loss, which an empty
+    replacement would hide. To start with an empty volume, users also delete the credentials, `secret_name`.
     """
     name = claim["metadata"]["name"]
-    live = context.observed.get(kinds.PVC, name)
-    if live is None and held_data and context.observed.get(kinds.SECRET, secret):
+    observed = context.observed.get(kinds.PVC, name)
+    if observed is None and has_data and context.observed.get(kinds.SECRET, secret_name):
         raise ConfigurationError(
             Reason.VOLUME_LOST,
-            f'PersistentVolumeClaim "{name}" is gone, and nothing empty is put in its place. Restore it under this '
-            f'name, with its labels, from a backup; or, to start empty, delete Secret "{secret}", too.',
+            f'PersistentVolumeClaim "{name}" is missing. The operator does not replace it with an empty volume. '
+            "Restore it from a backup under the same name and with the same labels. To start with an empty volume, "
+            f'delete Secret "{secret_name}", too.',
         )
-    if live and live["metadata"].get("deletionTimestamp"):
+    if observed and observed["metadata"].get("deletionTimestamp"):
         raise ConfigurationError(
             Reason.VOLUME_LOST,
-            f'PersistentVolumeClaim "{name}" is being deleted: with the last pod that uses it all its data goes. Copy '
-            "the data away before any pod is restarted; a deletion can't be taken back.",
+            f'PersistentVolumeClaim "{name}" is being deleted, which cannot be undone. Kubernetes deletes its data '
+            "when the last pod that uses it ends. Copy the data before any pod is restarted.",
         )
     try:
         await context.ensure(claim, data=True)
     except NamespaceTerminating:
         raise
     except (Forbidden, Invalid) as error:
-        if live is None:
+        if observed is None:
             raise
-        # the store runs as well as before, and a size once asked for can't be taken back
-        return f" Its volume can't grow: {str(error).rstrip('.')}."
+        # The store keeps running, and Kubernetes does not allow users to reduce the requested size again.
+        return f" The volume cannot be expanded: {str(error).rstrip('.')}."
     return ""
 
 
-def _is_up(stateful_set: Object) -> bool:
-    """Whether its one pod is ready, as of the StatefulSet's newest spec."""
+def _is_ready(stateful_set: Object) -> bool:
+    """Whether the only pod is ready and the StatefulSet controller has observed the newest spec."""
     status = stateful_set.get("status") or {}
     return int(status.get("readyReplicas") or 0) >= 1 and status.get("observedGeneration") == stateful_set[
         "metadata"
     ].get("generation")
 
 
-def service_settling(kind: ConditionType, fault: ReconcileError, settled: bool) -> Result[Any]:
-    """An embedded store whose pod is ready and that can't be reached yet.
+def service_settling(condition_type: ConditionType, error: ReconcileError, was_ready: bool) -> Result[Any]:
+    """The result for an embedded store whose pod is ready, but whose Service does not answer yet.
 
-    For a moment that is as it should be: the Service's rules reach the nodes a little later. `settled`: the
-    server has run before, so that it is a fault indeed.
+    This is normal for a moment, because the Service's rules reach the nodes later than the pod becomes ready. Raises
+    `error` if the server has been Ready before (`was_ready`) or if the error is not transient.
     """
-    if settled or not isinstance(fault, TransientError):
-        raise fault
-    return Result(starting(kind), requeue_after=_MOMENT)
+    if was_ready or not isinstance(error, TransientError):
+        raise error
+    return Result(starting(condition_type), requeue_after=_SERVICE_SETTLING_SECONDS)
 
 
-def starting(kind: ConditionType) -> Condition:
-    """An embedded store on its way up."""
-    return false_condition(kind, Reason.PROGRESSING, _STARTING)
+def starting(condition_type: ConditionType) -> Condition:
+    """The condition of an embedded store whose pod is starting."""
+    return false_condition(condition_type, Reason.PROGRESSING, _STARTING_MESSAGE)
 
 
 async def not_ready_reason(
-    context: ReconcileContext, kind: ConditionType, component: str, volume: str
+    context: ReconcileContext, condition_type: ConditionType, component: str, volume: str
 ) -> Result[Any]:
-    """The condition of an embedded store that is not up: its volume's trouble before its pod's, which follows it."""
+    """Explain why an embedded store is not ready. A volume failure comes first, because pod failures follow from it."""
     if context.server.suspended:
-        return Result(suspended(kind))
-    fault = await stuck_pods.volume_failure(context, volume)
-    if fault:
+        return Result(suspended(condition_type))
+    volume_error = await stuck_pods.volume_failure(context, volume)
+    if volume_error:
         return Result(
-            false_condition(kind, fault.reason, fault.message), requeue_after=RETRY_TRANSIENT_SECONDS
+            false_condition(condition_type, volume_error.reason, volume_error.message),
+            requeue_after=RETRY_TRANSIENT_SECONDS,
         )
-    pods = [*filter(pod_diagnosis.is_active, context.observed.of(kinds.POD, component))]
-    finding = pod_diagnosis.of_pods(pods)
-    if finding:
-        return Result(false_condition(kind, finding.reason, finding.message))
-    sets = context.observed.of(kinds.STATEFULSET, component)
-    if sets and not pods:
-        return await _no_pod(context, kind, sets[0], component)
-    return Result(starting(kind), requeue_after=RETRY_TRANSIENT_SECONDS)
+    pods = [*filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, component))]
+    diagnosis = pod_diagnosis.diagnose(pods)
+    if diagnosis:
+        return Result(false_condition(condition_type, diagnosis.reason, diagnosis.message))
+    stateful_sets = context.observed.list(kinds.STATEFULSET, component)
+    if stateful_sets and not pods:
+        return await _missing_pod_reason(context, condition_type, stateful_sets[0], component)
+    return Result(starting(condition_type), requeue_after=RETRY_TRANSIENT_SECONDS)
 
 
-async def _no_pod(
-    context: ReconcileContext, kind: ConditionType, stateful_set: Object, component: str
+async def _missing_pod_reason(
+    context: ReconcileContext, condition_type: ConditionType, stateful_set: Object, component: str
 ) -> Result[Any]:
-    part = f"the {component.replace('-', ' ')}"
-    refused = await stuck_pods.pod_creation_failure(
-        context, stateful_set, part, pod_diagnosis.RESOURCES[component]
+    subject = f"the {component.replace('-', ' ')}"
+    error = await stuck_pods.pod_creation_failure(
+        context, stateful_set, subject, pod_diagnosis.RESOURCE_FIELDS[component]
     )
-    if not refused:
-        return Result(starting(kind), requeue_after=RETRY_TRANSIENT_SECONDS)
-    before = context.observed.condition(kind)
-    since = (
-        before.get("lastTransitionTime")
-        if before.get("reason") == refused.reason.value
+    if not error:
+        return Result(starting(condition_type), requeue_after=RETRY_TRANSIENT_SECONDS)
+    previous = context.observed.condition(condition_type)
+    failed_since = (
+        previous.get("lastTransitionTime")
+        if previous.get("reason") == error.reason.value
         else context.deps.now()
     )
-    await stuck_pods.request_retry(context, stateful_set, since)
+    await stuck_pods.request_retry(context, stateful_set, failed_since)
     return Result(
-        false_condition(kind, refused.reason, refused.message), requeue_after=RETRY_USER_ERROR_SECONDS
+        false_condition(condition_type, error.reason, error.message), requeue_after=RETRY_USER_ERROR_SECONDS
     )

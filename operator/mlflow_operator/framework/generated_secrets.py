@@ -1,4 +1,4 @@
-"""Secrets that are generated once, and never made up anew while anything goes by the old ones."""
+"""Secrets that the operator generates once and never regenerates while a store still uses the old values."""
 
 from collections.abc import Callable
 
@@ -13,54 +13,55 @@ from mlflow_operator.status.errors import ConfigurationError
 async def ensure_secret(
     context: ReconcileContext,
     name: str,
-    volume: str | None,
+    volume_name: str | None,
     keys: tuple[str, ...],
-    make: Callable[[], Object],
+    build: Callable[[], Object],
 ) -> dict[str, str]:
-    """The values of Secret `name`, which `make` makes where there is none; each of `keys` is there.
+    """Return the values of Secret `name`; create it from `build()` if it does not exist. All `keys` are present.
 
-    One that is lost while its `volume` lives is never made up anew: the store would go on with the old password, and
-    nobody would get in. Without a volume that matters another is made.
+    Raises ConfigurationError if the Secret is lost while PersistentVolumeClaim `volume_name` exists: the store on that
+    volume still uses the old password, so a new one would lock out the server. If no volume depends on the Secret
+    (`volume_name` is None, or the claim does not exist), a new Secret is created.
     """
-    live = context.observed.get(kinds.SECRET, name)
-    if live is None and volume and context.observed.get(kinds.PVC, volume):
+    observed = context.observed.get(kinds.SECRET, name)
+    if observed is None and volume_name and context.observed.get(kinds.PVC, volume_name):
         raise ConfigurationError(
             Reason.SECRET_NOT_FOUND,
-            f'Secret "{name}" is gone, but volume "{volume}" holds data that only its password opens. Restore the '
-            f"Secret, with its labels, from a backup; or, to start empty, delete PersistentVolumeClaim "
-            f'"{volume}", too.',
+            f'Secret "{name}" is missing, but the data in volume "{volume_name}" can be read only with its password. '
+            "Restore the Secret, with its labels, from a backup. To start with an empty volume, delete "
+            f'PersistentVolumeClaim "{volume_name}", too.',
         )
-    values = secrets.decoded(await context.ensure(live or make(), data=True))
+    values = secrets.text_values(await context.ensure(observed or build(), data=True))
     for key in keys:
-        if not values.get(key) and volume is None:
+        if not values.get(key) and volume_name is None:
             raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore it from a backup; or delete the Secret, and '
-                "another one is made.",
+                f'Secret "{name}" has lost its key "{key}". Restore the key from a backup, or delete the Secret; the '
+                "operator then creates a new one.",
             )
         if not values.get(key):
             raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore it from a backup: the store still goes by the '
-                "old value, so a new one would lock everybody out.",
+                f'Secret "{name}" has lost its key "{key}". Restore the key from a backup. The store still uses the '
+                "old value, so a new value would not give access.",
             )
     return values
 
 
-async def replace_values(context: ReconcileContext, live: Object, values: dict[str, str]) -> Object:
-    """Puts `values` into a generated Secret, beside the others that it holds; returns it as it is then.
+async def replace_values(context: ReconcileContext, observed: Object, values: dict[str, str]) -> Object:
+    """Set `values` in a generated Secret and keep its other keys. Returns the Secret after the patch.
 
-    Nothing is written where they are there already. Conflict: it was changed since it was looked at.
+    Writes nothing if all values are already set. Raises Conflict if the Secret has changed since it was read.
     """
-    held = secrets.decoded(live)
-    changed = {key: text for key, text in values.items() if held.get(key) != text}
+    previous = secrets.text_values(observed)
+    changed = {key: text for key, text in values.items() if previous.get(key) != text}
     if not changed:
-        return live
-    meta = live["metadata"]
-    unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
-    steps = [
-        {"op": "add", "path": f"/data/{key}", "value": secrets.encoded(text)} for key, text in changed.items()
+        return observed
+    meta = observed["metadata"]
+    precondition = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
+    operations = [
+        {"op": "add", "path": f"/data/{key}", "value": secrets.encode(text)} for key, text in changed.items()
     ]
     return await context.deps.cluster.json_patch(
-        kinds.SECRET, meta["namespace"], meta["name"], [unchanged, *steps]
+        kinds.SECRET, meta["namespace"], meta["name"], [precondition, *operations]
     )

@@ -1,4 +1,4 @@
-"""A server's Jobs as they stand, of whatever sort, and the pods that they made."""
+"""State of an MLflowServer's Jobs and their pods, for all kinds of Jobs."""
 
 from typing import Any
 
@@ -9,80 +9,82 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
 
-def finished_at(job: Object, how: str) -> bool:
-    """Whether it is over, and in this way: `Complete` or `Failed`."""
+def has_condition(job: Object, condition_type: str) -> bool:
+    """Whether a Job condition, such as `Complete` or `Failed`, is True."""
     conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == how and c["status"] == "True" for c in conditions)
+    return any(c["type"] == condition_type and c["status"] == "True" for c in conditions)
 
 
 def is_finished(job: Object) -> bool:
-    """Whether nothing more comes of it."""
-    return finished_at(job, "Complete") or finished_at(job, "Failed")
+    """Whether a Job has completed or failed."""
+    return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
 def pods_of(context: ReconcileContext, job: Object) -> list[Object]:
-    """Its pods; by uid, for those of an earlier try under the same name may not be gone yet."""
+    """Pods of a Job. Matches by uid, because pods of an earlier Job of the same name may still exist."""
     uid = job["metadata"]["uid"]
     return [
         pod
         for component in labels.JOB_PODS
-        for pod in context.observed.of(kinds.POD, component)
+        for pod in context.observed.list(kinds.POD, component)
         if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
     ]
 
 
 def has_started(context: ReconcileContext, job: Object) -> bool:
-    """Whether any container of the Job ever ran; the lock in the database holds should one start just now."""
+    """Whether any container of the Job has run. The lock in the database covers one that starts right now."""
     states = [state for pod in pods_of(context, job) for state in container_states(pod)]
     return any("running" in state or "terminated" in state for state in states)
 
 
 def container_states(pod: Object) -> list[Object]:
-    """How its containers are."""
+    """The `state` of each container of a pod."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return [status.get("state") or {} for status in statuses]
 
 
 def container_results(context: ReconcileContext, job: Object) -> list[Object]:
-    """How the containers of its pods ended, each with its last words."""
+    """The terminated states of the containers of a Job's pods, with exit codes and termination messages."""
     states = [state for pod in pods_of(context, job) for state in container_states(pod)]
     return [state["terminated"] for state in states if state.get("terminated")]
 
 
 async def blocking_reason(
-    context: ReconcileContext, kind: ConditionType, job: Object, pods: list[Object], part: str
+    context: ReconcileContext, condition_type: ConditionType, job: Object, pods: list[Object], subject: str
 ) -> Result[Any] | None:
-    """What keeps a Job that has not ended from its work, said of `kind`; None if nothing does. `pods` are its own,
-    `part` is what it does, for people."""
-    finding = pod_diagnosis.of_pods(pods)
-    # a container that has ended is no crash, but the end of a try: a moment later the Job itself says how it was
-    if finding and finding.reason is not Reason.SERVER_CRASHING:
-        return Result(false_condition(kind, finding.reason, finding.message))
-    refused = None if pods else await stuck_pods.pod_creation_failure(context, job, part)
-    return (
-        Result(false_condition(kind, refused.reason, refused.message), requeue_after=RETRY_USER_ERROR_SECONDS)
-        if refused
-        else None
+    """Explain why an unfinished Job makes no progress, as a condition of `condition_type`. None if it is not blocked.
+
+    `pods` are the Job's pods. `subject` names the Job's task in messages, such as "the backup".
+    """
+    diagnosis = pod_diagnosis.diagnose(pods)
+    # A terminated container is the end of an attempt, not a crash: the Job's own condition follows a moment later.
+    if diagnosis and diagnosis.reason is not Reason.SERVER_CRASHING:
+        return Result(false_condition(condition_type, diagnosis.reason, diagnosis.message))
+    error = None if pods else await stuck_pods.pod_creation_failure(context, job, subject)
+    if not error:
+        return None
+    return Result(
+        false_condition(condition_type, error.reason, error.message), requeue_after=RETRY_USER_ERROR_SECONDS
     )
 
 
-def migration_under_way(context: ReconcileContext, but_of: str) -> str | None:
-    """The name of a migration that has begun and not ended, of another image than `but_of`; None if there is none.
+def migration_in_progress(context: ReconcileContext, except_image: str) -> str | None:
+    """The name of a started and unfinished migration of an image other than `except_image`; None if there is none.
 
-    Also of a Job that somebody deleted: its pod may still bring its transaction to an end.
+    This includes the pod of a deleted Job, because the pod may still commit its transaction.
     """
-    for job in context.observed.of(kinds.JOB, labels.MIGRATION_POD):
-        if not is_finished(job) and has_started(context, job) and image_of(job) != but_of:
+    for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):
+        if not is_finished(job) and has_started(context, job) and image_of(job) != except_image:
             return str(job["metadata"]["name"])
-    for pod in context.observed.of(kinds.POD, labels.MIGRATION_POD):
+    for pod in context.observed.list(kinds.POD, labels.MIGRATION_POD):
         running = any("running" in state for state in container_states(pod))
-        if running and pod_diagnosis.is_active(pod) and _image(pod.get("spec") or {}) != but_of:
+        if running and pod_diagnosis.is_active(pod) and _image(pod.get("spec") or {}) != except_image:
             return str(pod["metadata"]["name"])
     return None
 
 
 def image_of(job: Object) -> str | None:
-    """The image that it runs."""
+    """The image of a Job's first container."""
     return _image(job["spec"]["template"]["spec"])
 
 

@@ -1,4 +1,4 @@
-"""Reads what is: once per reconcile, all kinds at the same time, fresh from the API server."""
+"""Reads the observed state once per reconcile, all kinds concurrently and directly from the API server (no cache)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from mlflow_operator.kube.client import Forbidden, KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secret_access
-from mlflow_operator.model.secrets import contents, is_text
+from mlflow_operator.model.secrets import all_values, is_text
 from mlflow_operator.model.server import SecretKey
 from mlflow_operator.status.conditions import ConditionType, Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -26,67 +26,65 @@ OWNED = (
     kinds.POD,
     kinds.PDB,
 )
-"""The kinds that an MLflowServer owns; what the operator watches."""
+"""Kinds of the objects that an MLflowServer owns. The operator watches them."""
 
 
 @dataclass(frozen=True)
 class ObservedState:
-    """An MLflowServer and every object that carries its labels."""
+    """An MLflowServer and all objects with its labels, by kind and name."""
 
     resource: Object
     owned: Mapping[tuple[str, str], Object]
 
     def get(self, kind: Kind, name: str) -> Object | None:
-        """The object of that kind and name, if it carries our labels."""
+        """The object of this kind and name; None if there is none or if it does not have the labels."""
         return self.owned.get((kind.kind, name))
 
-    def of(self, kind: Kind, component: str | None = None) -> list[Object]:
-        """All of a kind, or those of one component; in the order of their names."""
+    def list(self, kind: Kind, component: str | None = None) -> list[Object]:
+        """All objects of a kind, or those of one component, sorted by name."""
         return sorted(
             (
-                found
-                for (called, _), found in self.owned.items()
-                if called == kind.kind
-                and (component is None or found["metadata"]["labels"].get(labels.COMPONENT) == component)
+                obj
+                for (kind_name, _), obj in self.owned.items()
+                if kind_name == kind.kind
+                and (component is None or obj["metadata"]["labels"].get(labels.COMPONENT) == component)
             ),
-            key=lambda found: str(found["metadata"]["name"]),
+            key=lambda obj: str(obj["metadata"]["name"]),
         )
 
     @property
     def status(self) -> Object:
-        """The status as it is stored."""
-        found: Object = self.resource.get("status") or {}
-        return found
+        """The stored status; empty if there is none yet."""
+        status: Object = self.resource.get("status") or {}
+        return status
 
-    def condition(self, kind: ConditionType) -> Object:
-        """What the status says of one condition; empty if nothing yet."""
-        said = self.status.get("conditions") or ()
-        return next((condition for condition in said if condition.get("type") == kind.value), {})
+    def condition(self, condition_type: ConditionType) -> Object:
+        """The stored condition of this type; empty if there is none yet."""
+        stored = self.status.get("conditions") or ()
+        return next((condition for condition in stored if condition.get("type") == condition_type.value), {})
 
 
 async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
-    """Every owned object of `resource`, by label."""
+    """List all objects that have the labels of the MLflowServer `resource`."""
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
-    lists = await asyncio.gather(*(cluster.list(kind, namespace, labels.selector(name)) for kind in OWNED))
+    lists = await asyncio.gather(
+        *(cluster.list(kind, namespace, labels.server_selector(name)) for kind in OWNED)
+    )
     return ObservedState(
-        resource,
-        {
-            (found["kind"], found["metadata"]["name"]): found
-            for found in (obj for each in lists for obj in each)
-        },
+        resource, {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     )
 
 
 @dataclass
 class Reader:
-    """Reads what Secrets and ConfigMaps hold that a server in `namespace` names, each at most once per reconcile."""
+    """Reads Secrets and ConfigMaps that a server in `namespace` references, each at most once per reconcile."""
 
     cluster: KubernetesClient
     namespace: str
     _read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
 
     async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
-        """All values of a Secret or ConfigMap, None if there is none, or none that this server may know of."""
+        """All values of a Secret or ConfigMap; None if it does not exist or does not grant access to this server."""
         key = (kind.kind, namespace or self.namespace, name)
         if key not in self._read:
             self._read[key] = asyncio.create_task(
@@ -94,53 +92,57 @@ class Reader:
             )
         return await asyncio.shield(self._read[key])
 
-    async def value(self, wanted: SecretKey) -> str:
-        """One value of a Secret. UserMistake says which Secret or key is missing and where it is named."""
-        values = await self.values(kinds.SECRET, wanted.name, wanted.namespace)
-        if values is None and wanted.namespace not in {None, self.namespace}:
-            # the same words for both: nobody shall find out here what other namespaces hold
+    async def value(self, reference: SecretKey) -> str:
+        """One value of a Secret.
+
+        Raises ConfigurationError, which names the missing Secret or key and the field that references it.
+        """
+        values = await self.values(kinds.SECRET, reference.name, reference.namespace)
+        if values is None and reference.namespace not in {None, self.namespace}:
+            # One message for both cases, so that it does not reveal which Secrets exist in other namespaces.
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f'There is no Secret "{wanted.name}" in namespace {wanted.namespace} that servers in namespace '
-                f"{self.namespace} may use. Ask its owner to create it, or to name {self.namespace} in its annotation "
-                f"{secret_access.ALLOWED}; or correct {wanted.field}.",
+                f'There is no Secret "{reference.name}" in namespace {reference.namespace} that servers in namespace '
+                f"{self.namespace} may use. Ask its owner to create it or to add {self.namespace} to its annotation "
+                f"{secret_access.ALLOW_NAMESPACES}, or correct {reference.field}.",
             )
         if values is None:
             raise ConfigurationError(
                 Reason.SECRET_NOT_FOUND,
-                f'There is no Secret "{wanted.name}" in namespace {self.namespace}. '
-                f"Create it, or name another in {wanted.field}.name.",
+                f'There is no Secret "{reference.name}" in namespace {self.namespace}. '
+                f"Create it, or reference another Secret in {reference.field}.name.",
             )
-        if wanted.key not in values:
+        if reference.key not in values:
             raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
-                f'Secret "{wanted.name}" has no key "{wanted.key}". Add it, or name another key in {wanted.field}.',
+                f'Secret "{reference.name}" has no key "{reference.key}". Add the key, or reference another key in '
+                f"{reference.field}.",
             )
-        if not is_text(values[wanted.key]):
+        if not is_text(values[reference.key]):
             raise ConfigurationError(
                 Reason.SECRET_VALUE_INVALID,
-                f'Key "{wanted.key}" of Secret "{wanted.name}" holds no text (UTF-8). Put the value there as text, or '
-                f"name another key in {wanted.field}.",
+                f'Key "{reference.key}" of Secret "{reference.name}" is not valid UTF-8 text. Store the value as text, '
+                f"or reference another key in {reference.field}.",
             )
-        return values[wanted.key]
+        return values[reference.key]
 
-    async def optional(self, wanted: SecretKey | None) -> str | None:
-        """As `value`; None where nothing is asked for."""
-        return None if wanted is None else await self.value(wanted)
+    async def optional_value(self, reference: SecretKey | None) -> str | None:
+        """Like `value`; None if `reference` is None."""
+        return None if reference is None else await self.value(reference)
 
     async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
         try:
-            found = await self.cluster.get(kind, namespace, name)
+            obj = await self.cluster.get(kind, namespace, name)
         except Forbidden:
             if namespace == self.namespace:
                 raise
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f'The operator itself may not read Secret "{name}" in namespace {namespace}. Whoever installed it can '
-                "name that Secret in its chart's value adminSecrets.",
+                f'The operator is not allowed to read Secret "{name}" in namespace {namespace}. Ask its administrator '
+                "to add this Secret to the operator chart's value adminSecrets.",
             ) from None
-        if found is None or not secret_access.allows(found, self.namespace):
+        if obj is None or not secret_access.allows(obj, self.namespace):
             return None
         if kind == kinds.SECRET:
-            return contents(found)
-        return {**(found.get("data") or {}), **(found.get("binaryData") or {})}
+            return all_values(obj)
+        return {**(obj.get("data") or {}), **(obj.get("binaryData") or {})}

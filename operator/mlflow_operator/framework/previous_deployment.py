@@ -1,4 +1,4 @@
-"""The servers of the version before, while another one is asked for: kept as they were made, stopped, started again."""
+"""The server Deployment during an upgrade: keep its pods on the previous version, stop them, or scale them to zero."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,66 +11,81 @@ from mlflow_operator.model.server import Server
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
 _TYPE = ConditionType.SERVER
-_REPLICAS = "/spec/replicas"
+_REPLICAS_PATH = "/spec/replicas"
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """What the Deployment says. `version` is what its pods are to run; None where that was not touched now."""
+    """The Deployment after this reconcile.
+
+    `version` is the MLflow version of its pod template; None if this reconcile did not apply the template.
+    """
 
     deployment: Object | None
     version: str | None
 
 
-async def preserve(context: ReconcileContext, live: Object, inputs: str) -> Result[RunningServer]:
-    """They serve on by the very manifest that they were made from: what else the spec asks for comes with the new
-    version. Only their number follows it, and a value that they read elsewhere still rolls them: a password that was
-    changed would lock them out."""
-    steps = []
-    if live["spec"].get("replicas") != context.server.replicas:
-        steps.append(_put(_REPLICAS, context.server.replicas))
-    if (live["spec"]["template"]["metadata"].get("annotations") or {}).get(labels.INPUTS) != inputs:
-        steps.append(_put(f"/spec/template/metadata/annotations/{_escaped(labels.INPUTS)}", inputs))
-    live = await _patched(context, live, steps)
+async def preserve(context: ReconcileContext, observed: Object, inputs_digest: str) -> Result[RunningServer]:
+    """Keep the server pods on the previous pod template.
+
+    Other changes to the spec are applied together with the new version. Only the number of replicas follows the spec,
+    and a new `inputs_digest`, the hash of the values that pods read, still triggers a rollout: pods that keep a
+    replaced password would lose access.
+    """
+    operations = []
+    if observed["spec"].get("replicas") != context.server.replicas:
+        operations.append(_set(_REPLICAS_PATH, context.server.replicas))
+    annotations = observed["spec"]["template"]["metadata"].get("annotations") or {}
+    if annotations.get(labels.INPUTS_DIGEST) != inputs_digest:
+        path = f"/spec/template/metadata/annotations/{_escape(labels.INPUTS_DIGEST)}"
+        operations.append(_set(path, inputs_digest))
+    observed = await _patch(context, observed, operations)
     return Result(
-        availability.condition(live, context.observed.of(kinds.POD, labels.SERVER_POD)),
-        RunningServer(live, None),
+        availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD)),
+        RunningServer(observed, None),
     )
 
 
-async def stop(context: ReconcileContext, live: Object | None) -> Result[RunningServer]:
-    """They end, each when its requests are answered. When that was is noted in the same write."""
-    if live and live["spec"].get("replicas"):
-        when = _put(f"/metadata/annotations/{_escaped(labels.STOPPED)}", context.deps.now())
-        live = await _patched(context, live, [_put(_REPLICAS, 0), when])
-    said = "The servers are stopped while the tables move."
-    return Result(false_condition(_TYPE, Reason.PROGRESSING, said), RunningServer(live, None))
+async def stop(context: ReconcileContext, observed: Object | None) -> Result[RunningServer]:
+    """Scale the server to 0 for a schema migration and annotate the time in the same write.
+
+    Each pod ends after it has answered its current requests.
+    """
+    if observed and observed["spec"].get("replicas"):
+        stopped_at = _set(f"/metadata/annotations/{_escape(labels.STOPPED_AT)}", context.deps.now())
+        observed = await _patch(context, observed, [_set(_REPLICAS_PATH, 0), stopped_at])
+    message = "The server is scaled to 0 during the schema migration."
+    return Result(false_condition(_TYPE, Reason.PROGRESSING, message), RunningServer(observed, None))
 
 
-async def scale_to_zero(context: ReconcileContext, live: Object) -> Object:
-    """They end, by their owner's will; what they are made from stays."""
-    return await _patched(context, live, [_put(_REPLICAS, 0)] if live["spec"].get("replicas") else [])
+async def scale_to_zero(context: ReconcileContext, observed: Object) -> Object:
+    """Scale a suspended server to 0 and keep its pod template."""
+    return await _patch(
+        context, observed, [_set(_REPLICAS_PATH, 0)] if observed["spec"].get("replicas") else []
+    )
 
 
-def server(context: ReconcileContext) -> Server:
-    """The server as the spec asks for it, but of the version and image that are in force."""
+def server_at_running_version(context: ReconcileContext) -> Server:
+    """The desired server, but with the version and image that are currently running."""
     version = str(context.observed.status.get("version") or context.server.version)
     image = str(context.observed.status["image"])
-    official = image == context.deps.images.server(version)
-    return replace(context.server, version=version, image=image, is_default_image=official)
+    is_default_image = image == context.deps.images.server(version)
+    return replace(context.server, version=version, image=image, is_default_image=is_default_image)
 
 
-async def _patched(context: ReconcileContext, live: Object, steps: list[Object]) -> Object:
-    if not steps:
-        return live
-    meta = live["metadata"]
-    return await context.deps.cluster.json_patch(kinds.DEPLOYMENT, meta["namespace"], meta["name"], steps)
+async def _patch(context: ReconcileContext, observed: Object, operations: list[Object]) -> Object:
+    if not operations:
+        return observed
+    meta = observed["metadata"]
+    return await context.deps.cluster.json_patch(
+        kinds.DEPLOYMENT, meta["namespace"], meta["name"], operations
+    )
 
 
-def _put(path: str, value: Any) -> Object:
-    # adds a member, or replaces the one that is there
+def _set(path: str, value: Any) -> Object:
+    # "add" also replaces an existing member (RFC 6902).
     return {"op": "add", "path": path, "value": value}
 
 
-def _escaped(key: str) -> str:
+def _escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")

@@ -1,4 +1,4 @@
-"""What a reconcile has to say: the status, written when it says something new, and an Event for each piece of news."""
+"""Writes the status of an MLflowServer if it has changed, and publishes Events about changed conditions."""
 
 import logging
 
@@ -13,48 +13,56 @@ from mlflow_operator.status.conditions import Condition, ConditionType, Reason
 logger = logging.getLogger(__name__)
 
 
-def status_moment(resource: Object, out: Dependencies) -> StatusContext:
-    """What the status said before, and the time now."""
+def status_context(resource: Object, deps: Dependencies) -> StatusContext:
+    """The previous status, the observed generation and the current time."""
     return StatusContext(
-        resource.get("status") or {}, int(resource["metadata"].get("generation") or 0), out.now()
+        resource.get("status") or {}, int(resource["metadata"].get("generation") or 0), deps.now()
     )
 
 
-async def write(resource: Object, wanted: Object, said: list[Condition], out: Dependencies) -> None:
-    """Stores the status if it says anything new, and publishes what of that is worth an Event."""
-    before = resource.get("status") or {}
-    news = conditions.changed(said, before.get("conditions") or ())
-    if before == wanted:
+async def write(
+    resource: Object, desired: Object, new_conditions: list[Condition], deps: Dependencies
+) -> None:
+    """Write the status if it has changed, then publish an Event for each change that needs one."""
+    previous = resource.get("status") or {}
+    changed = conditions.changed_conditions(new_conditions, previous.get("conditions") or ())
+    if previous == desired:
         return
     meta = resource["metadata"]
     try:
-        await out.cluster.apply_status(
+        await deps.cluster.apply_status(
             {
                 "apiVersion": kinds.MLFLOWSERVER.api_version,
                 "kind": kinds.MLFLOWSERVER.kind,
                 "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
-                "status": wanted,
+                "status": desired,
             }
         )
     except (NotFound, Conflict):
-        return  # deleted, and perhaps made again, meanwhile: its own event brings us back
-    for condition in news:
-        if _worth_an_event(condition):
+        return  # The resource was deleted, and perhaps recreated, meanwhile. Its watch event triggers a reconcile.
+    for condition in changed:
+        if _needs_event(condition):
             logger.info(
                 "%s is %s (%s): %s", condition.type, condition.status, condition.reason, condition.message
             )
-            normal = condition.is_true or condition.reason in _NORMAL
-            await out.events.publish(resource, normal, condition.reason, condition.message)
+            is_normal = condition.is_true or condition.reason in _NORMAL_REASONS
+            await deps.events.publish(resource, is_normal, condition.reason, condition.message)
 
 
-_NORMAL = {Reason.PROGRESSING, Reason.SUSPENDED}
-_QUIET = {*_NORMAL, Reason.WAITING_FOR_DEPENDENCY}
+_NORMAL_REASONS = {Reason.PROGRESSING, Reason.SUSPENDED}
+"""Reasons of False conditions that are published as Normal Events instead of Warning Events."""
+
+_REASONS_WITHOUT_EVENT = {*_NORMAL_REASONS, Reason.WAITING_FOR_DEPENDENCY}
 
 
-def _worth_an_event(condition: Condition) -> bool:
-    """`Ready` tells where things stand; of the others only faults are news of their own."""
+def _needs_event(condition: Condition) -> bool:
+    """Whether a changed condition is published as an Event.
+
+    `Ready` conditions are published if they report a state or progress, other conditions only if they report a
+    failure or a credential rotation.
+    """
     if condition.type is ConditionType.READY:
-        return condition.is_true or condition.reason in {*_NORMAL, Reason.DELETION_BLOCKED}
+        return condition.is_true or condition.reason in {*_NORMAL_REASONS, Reason.DELETION_BLOCKED}
     return condition.reason is Reason.ROTATION_IN_PROGRESS or (
-        not condition.is_true and condition.reason not in _QUIET
+        not condition.is_true and condition.reason not in _REASONS_WITHOUT_EVENT
     )

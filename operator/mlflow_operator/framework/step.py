@@ -1,4 +1,4 @@
-"""What steps are given and what they give back."""
+"""Input and result of the reconcile function of a component (a step)."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -12,23 +12,29 @@ from mlflow_operator.kube.apply import ensure
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
-from mlflow_operator.status.conditions import Condition, ConditionType, Reason, State, false_condition
+from mlflow_operator.status.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    false_condition,
+)
 from mlflow_operator.status.errors import ReconcileError, TransientError
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 RETRY_TRANSIENT_SECONDS = 5.0
-"""Seconds until a fault that may pass by itself is looked at again; faults that events tell of come sooner."""
+"""Seconds until a transient error is retried. A watch event triggers a reconcile sooner."""
 
 RETRY_USER_ERROR_SECONDS = 15.0
-"""Seconds until a fault that somebody has to mend is looked at again: who has just created a Secret waits for it. To
-look is all it costs; what the API server refuses is tried again at the resync."""
+"""Seconds until an error that a user must fix is checked again, because a user who has just created a Secret waits for
+the result. The check only reads. Requests that the API server rejects are retried at the resync."""
 
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """One reconcile of one server: what was seen, what shall be, and what may be touched."""
+    """State of one reconcile of one MLflowServer: observed objects, desired server, and clients."""
 
     observed: ObservedState
     server: Server
@@ -37,21 +43,21 @@ class ReconcileContext:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the server was Ready before; what is not there then is no longer merely on its way."""
+        """Whether the server had ready replicas before. A missing dependency is then a failure, not a slow start."""
         return bool(self.observed.status.get("readyReplicas"))
 
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
-        """Makes one object what it should be; returns it as it is then."""
-        live = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
-        written = await ensure(self.deps.cluster, desired, live, self.observed.resource, data=data)
-        return written or live or desired
+        """Create or update one object. Returns the object after the write."""
+        observed = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
+        written = await ensure(self.deps.cluster, desired, observed, self.observed.resource, data=data)
+        return written or observed or desired
 
 
 @dataclass(frozen=True)
 class Result(Generic[T]):
-    """A step's answer. `value` is what later steps need, None where there is nothing to go on with.
+    """Result of a step. `value` is the input of later steps, None if they cannot continue.
 
-    `again` asks for another look after so many seconds; None: an event, or the next resync, will do.
+    `requeue_after` is in seconds; None if a watch event or the next resync is early enough.
     """
 
     condition: Condition
@@ -63,29 +69,33 @@ Step = Callable[Concatenate[ReconcileContext, P], Coroutine[Any, Any, Result[T]]
 
 
 def step(condition_type: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
-    """Turns what a step raises into its condition. What is no fault of the world goes on up."""
+    """Decorate a step so that the errors it raises become its condition. Unexpected exceptions propagate."""
 
     def wrap(run: Step[P, T]) -> Step[P, T]:
         @wraps(run)
         async def wrapped(context: ReconcileContext, /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
             try:
                 return await run(context, *args, **kwargs)
-            except ReconcileError as fault:
-                again = (
-                    RETRY_TRANSIENT_SECONDS if isinstance(fault, TransientError) else RETRY_USER_ERROR_SECONDS
-                )
+            except ReconcileError as error:
+                is_transient = isinstance(error, TransientError)
                 return Result(
-                    false_condition(condition_type, fault.reason, fault.message), requeue_after=again
+                    false_condition(condition_type, error.reason, error.message),
+                    requeue_after=RETRY_TRANSIENT_SECONDS if is_transient else RETRY_USER_ERROR_SECONDS,
                 )
             except NamespaceTerminating:
                 raise
             except QuotaExceeded as error:
-                what = str(error).partition(": 403")[0].partition(" ")[2]
-                quota = admission_errors.of_quota(what, context.server.owner.namespace, str(error))
-                return Result(false_condition(condition_type, quota.reason, quota.message))
+                subject = str(error).partition(": 403")[0].partition(" ")[2]
+                quota_error = admission_errors.quota_error(
+                    subject, context.server.owner.namespace, str(error)
+                )
+                return Result(false_condition(condition_type, quota_error.reason, quota_error.message))
             except (Invalid, Forbidden) as error:
-                said = f"The API server rejects the request: {_with_period(error)} Fix the reported field. Retried every 60 s."
-                return Result(false_condition(condition_type, Reason.OPERATION_REFUSED, said))
+                message = (
+                    f"The API server rejects the request: {_with_period(error)} Fix the reported field. "
+                    "Retried every 60 s."
+                )
+                return Result(false_condition(condition_type, Reason.OPERATION_REFUSED, message))
 
         return wrapped
 
@@ -97,12 +107,14 @@ def _with_period(error: Exception) -> str:
 
 
 def waiting(condition_type: ConditionType, dependency: str) -> Condition:
-    """A part that can't say anything before another one is ready."""
-    return Condition(condition_type, State.UNKNOWN, Reason.WAITING_FOR_DEPENDENCY, f"Waits for {dependency}.")
+    """The condition of a component that cannot start before `dependency` is ready."""
+    return Condition(
+        condition_type, ConditionStatus.UNKNOWN, Reason.WAITING_FOR_DEPENDENCY, f"Waiting for {dependency}."
+    )
 
 
 def suspended(condition_type: ConditionType) -> Condition:
-    """A part that is down because its owner wants it so."""
+    """The condition of a component that `spec.suspend` has stopped."""
     return false_condition(
-        condition_type, Reason.SUSPENDED, "Suspended by spec.suspend; set it to false to start again."
+        condition_type, Reason.SUSPENDED, "Suspended by spec.suspend. Set it to false to resume."
     )

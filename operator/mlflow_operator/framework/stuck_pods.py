@@ -1,8 +1,8 @@
-"""Controllers that get no pods, and claims that get no volume: why, and a word to the controller to try again.
+"""Pods that a controller cannot create and PersistentVolumeClaims that are not bound: diagnosis and retry.
 
-A StatefulSet, a Job and a claim say in their Events alone what stops them, so these are read; only of objects that are
-stuck, and not watched. And after each refusal Kubernetes' controllers wait longer, a quarter of an hour in the end: who
-has raised a quota would wait that long for a server. Any change of the object makes its controller look at once.
+StatefulSets, Jobs and claims report these failures only in Events. The operator reads the Events of stuck objects only
+and does not watch Events. After each failure, Kubernetes' controllers double their backoff, up to 15 minutes: a user
+who has raised a quota would wait that long for a server. Any change of the object makes its controller retry at once.
 """
 
 from datetime import datetime
@@ -15,68 +15,68 @@ from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_PAUSE = 60.0
-"""Seconds between two words to one controller: what the API server refuses to us ourselves is tried as often."""
+_RETRY_REQUEST_SECONDS = 60.0
+"""Seconds between two retry requests to one controller. The operator retries its own rejected requests as often."""
 
 
 async def pod_creation_failure(
-    context: ReconcileContext, controller: Object, part: str, lower: str = ""
+    context: ReconcileContext, controller: Object, subject: str, resource_fields: str = ""
 ) -> ConfigurationError | None:
-    """Why `controller` could make no pod for `part`; None if it only has not got round to it.
+    """Why `controller` failed to create a pod; None if it has not failed.
 
-    `lower` names the fields that decide what the pod takes.
+    `subject` names the component in the message, `resource_fields` the fields that set the pod's resources.
     """
-    said = event_history.pod_creation_failure(await _events(context, controller))
-    return (
-        None if said is None else admission_errors.of_pods(part, context.server.owner.namespace, said, lower)
-    )
+    event_message = event_history.pod_creation_failure(await _events(context, controller))
+    if event_message is None:
+        return None
+    return admission_errors.pod_error(subject, context.server.owner.namespace, event_message, resource_fields)
 
 
 async def volume_failure(context: ReconcileContext, name: str) -> ConfigurationError | None:
-    """Why the claim `name` has no volume; None if it has, or is on its way to one."""
+    """Why PersistentVolumeClaim `name` has no volume; None if it is bound or being provisioned."""
     claim = context.observed.get(kinds.PVC, name)
     phase = ((claim or {}).get("status") or {}).get("phase")
     if claim and phase == "Lost":
         return ConfigurationError(
             Reason.VOLUME_LOST,
-            f'PersistentVolumeClaim "{name}" has lost its volume. Restore the volume; nothing is made in its '
-            "place by itself.",
+            f'PersistentVolumeClaim "{name}" has lost its volume. Restore the volume; the operator does not replace '
+            "it.",
         )
-    said = (
+    event_message = (
         event_history.provisioning_failure(await _events(context, claim))
         if claim and phase == "Pending"
         else None
     )
-    if said is None:
+    if event_message is None:
         return None
     return ConfigurationError(
         Reason.VOLUME_PENDING,
-        f'PersistentVolumeClaim "{name}" gets no volume: {message_text.as_sentence(said)} Make the StorageClass or the '
-        "volume that it asks for, or see to what makes volumes; it is then found by itself.",
+        f'PersistentVolumeClaim "{name}" is not bound: {message_text.as_sentence(event_message)} Create the requested '
+        "StorageClass or PersistentVolume, or repair the volume provisioner. The operator then continues by itself.",
     )
 
 
-async def request_retry(context: ReconcileContext, controller: Object, since: str | None) -> None:
-    """Has a Deployment or StatefulSet that was refused its pods try again, once a minute.
+async def request_retry(context: ReconcileContext, controller: Object, failed_since: str | None) -> None:
+    """Make the controller of a Deployment or StatefulSet retry the pod creation, at most once a minute.
 
-    `since` is when it was first refused (RFC 3339).
+    `failed_since` is the time of the first failure (RFC 3339).
     """
-    noted = (controller["metadata"].get("annotations") or {}).get(labels.RETRY_REQUESTED_AT)
-    last = max(filter(None, (noted, since)), default=None)
+    requested_at = (controller["metadata"].get("annotations") or {}).get(labels.RETRY_REQUESTED_AT)
+    last_attempt = max(filter(None, (requested_at, failed_since)), default=None)
     now = context.deps.now()
-    if last is not None:
-        passed = (datetime.fromisoformat(now) - datetime.fromisoformat(last)).total_seconds()
-        if 0 <= passed < _PAUSE:
+    if last_attempt is not None:
+        elapsed = (datetime.fromisoformat(now) - datetime.fromisoformat(last_attempt)).total_seconds()
+        if 0 <= elapsed < _RETRY_REQUEST_SECONDS:
             return
     pointer = f"/metadata/annotations/{labels.RETRY_REQUESTED_AT.replace('/', '~1')}"
     meta = controller["metadata"]
-    step = {"op": "add", "path": pointer, "value": now}
-    await context.deps.cluster.json_patch(kinds.of(controller), meta["namespace"], meta["name"], [step])
+    annotate = {"op": "add", "path": pointer, "value": now}
+    await context.deps.cluster.json_patch(kinds.of(controller), meta["namespace"], meta["name"], [annotate])
 
 
-async def _events(context: ReconcileContext, about: Object) -> list[Object]:
-    uid, namespace = about["metadata"]["uid"], context.server.owner.namespace
+async def _events(context: ReconcileContext, involved_object: Object) -> list[Object]:
+    uid, namespace = involved_object["metadata"]["uid"], context.server.owner.namespace
     try:
         return await context.deps.cluster.list(kinds.EVENT, namespace, fields=f"involvedObject.uid={uid}")
     except Forbidden:
-        return []  # a role of one's own that leaves Events out costs the explanation, not the server
+        return []  # With a custom role that does not allow reading Events, only the explanation is missing.

@@ -1,4 +1,5 @@
-"""Objects that the API server does not let be made: a quota that is used up, a policy that forbids."""
+"""Errors for objects and pods that the API server rejects: a ResourceQuota is exceeded, or an admission policy forbids
+them."""
 
 import re
 
@@ -6,37 +7,43 @@ from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_USED = re.compile(r", used: \S+(?=, |$)")
+_USED_AMOUNT = re.compile(r", used: \S+(?=, |$)")
 
 
-def exceeds_quota(said: str) -> bool:
-    """Whether it is a quota that forbids."""
-    return "exceeded quota" in said
+def exceeds_quota(message: str) -> bool:
+    """Whether a ResourceQuota caused the rejection."""
+    return "exceeded quota" in message
 
 
-def of_quota(what: str, namespace: str, said: str, lower: str = "") -> ConfigurationError:
-    """The quota that has no room for `what`; `lower` names the fields that decide how much that takes.
+def quota_error(subject: str, namespace: str, message: str, resource_fields: str = "") -> ConfigurationError:
+    """Error for an object or pod (`subject`) that exceeds a ResourceQuota.
 
-    What is in use is left out: it changes with every other pod of the namespace.
+    `resource_fields` names the fields that decide how much of the quota the subject takes. The message leaves out the
+    used amount, because it changes with every other pod of the namespace.
     """
-    instead = f", or lower {lower}" if lower else ""
+    lower = f", or lower {resource_fields}" if resource_fields else ""
     return ConfigurationError(
         Reason.QUOTA_EXCEEDED,
-        f"The namespace's quota has no room for {what}: {_why(_USED.sub('', said))} Raise it{instead}; what is used "
-        f"tells: kubectl describe quota -n {namespace}",
+        f"The namespace's ResourceQuota does not allow {subject}: "
+        f"{_without_pod_name(_USED_AMOUNT.sub('', message))} Raise the quota{lower}. To see its usage, run: "
+        f"kubectl describe quota -n {namespace}",
     )
 
 
-def of_pods(part: str, namespace: str, said: str, lower: str) -> ConfigurationError:
-    """Why a controller gets no pod for `part` ("the server", say); `said` is the API server's answer to it."""
-    if exceeds_quota(said):
-        return of_quota(f"the pod of {part}", namespace, said, lower)
+def pod_error(subject: str, namespace: str, message: str, resource_fields: str) -> ConfigurationError:
+    """Error for a controller that cannot create its pod.
+
+    `subject` is what the pod belongs to ("the server"), `message` is the API server's response to the controller, and
+    `resource_fields` names the fields that decide how much of a quota the pod takes.
+    """
+    if exceeds_quota(message):
+        return quota_error(f"the pod of {subject}", namespace, message, resource_fields)
     return ConfigurationError(
         Reason.OPERATION_REFUSED,
-        f"The API server refuses the pod of {part}: {_why(said)} Mend what it names.",
+        f"The API server rejects the pod of {subject}: {_without_pod_name(message)} Fix the reported cause.",
     )
 
 
-def _why(said: str) -> str:
-    """Without the name of the pod that was refused: it is another one with each try."""
-    return message_text.as_sentence(said.partition(" is forbidden: ")[2] or said)
+def _without_pod_name(message: str) -> str:
+    """Return the reason without the name of the rejected pod, which differs with each attempt."""
+    return message_text.as_sentence(message.partition(" is forbidden: ")[2] or message)

@@ -1,8 +1,8 @@
-"""Making one object in the cluster what it should be, and leaving alone what is not ours.
+"""Create, update and delete the operator's objects, and never touch objects that belong to others.
 
-Two sorts of objects are ours. Disposable ones carry a controller ownerReference and go with the MLflowServer.
-Data objects (volumes, generated credentials) carry labels only: they outlive it and are taken back by name
-and label. At rest nothing is written.
+The operator has two classes of objects. Disposable objects carry a controller ownerReference and are deleted with the
+MLflowServer. Data objects (volumes, generated credentials) carry labels only: they outlive the MLflowServer, and a new
+one of the same name adopts them by name and label. Nothing is written when an object is already as desired.
 """
 
 import json
@@ -19,12 +19,12 @@ from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 logger = logging.getLogger(__name__)
 
-_REPAIRS = ApplyBackoff()
+_BACKOFF = ApplyBackoff()
 
 
-# Named as the conditions they become; UserMistake and NotReady tell steps what to make of them.
+# Each error becomes a condition. Its base class decides how a step retries: ConfigurationError or TransientError.
 class NameConflictError(ConfigurationError):
-    """An object of the wanted name belongs to somebody else. It is never taken over."""
+    """An object with the desired name does not belong to this MLflowServer. The operator never takes it over."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(Reason.NAME_CONFLICT, message)
@@ -33,7 +33,7 @@ class NameConflictError(ConfigurationError):
 
 
 class BeingDeletedError(TransientError):
-    """The object is ours, but on its way out. When it is gone it is made anew."""
+    """The object belongs to the operator but is being deleted. The operator recreates it after the deletion."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(Reason.PROGRESSING, message)
@@ -42,7 +42,7 @@ class BeingDeletedError(TransientError):
 
 
 class ApplyConflictError(ConfigurationError):
-    """Somebody undoes every repair. `retry_after`: seconds until the next one."""
+    """Another client reverts every update. `retry_after`: seconds until the next update."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(Reason.APPLY_CONFLICT, message)
@@ -52,223 +52,230 @@ class ApplyConflictError(ConfigurationError):
 async def ensure(  # noqa: PLR0913 - the last two have defaults that only data objects and tests change
     cluster: KubernetesClient,
     desired: Object,
-    live: Object | None,
+    observed: Object | None,
     owner: Object,
     *,
     data: bool = False,
-    repairs: ApplyBackoff = _REPAIRS,
+    backoff: ApplyBackoff = _BACKOFF,
 ) -> Object | None:
-    """Make `live` what `desired` says. The object as written, or None if there was nothing to write.
+    """Create the object, or update `observed` to match `desired`.
 
-    `owner` is the MLflowServer as read from the cluster; a disposable object gets its ownerReference here, a
-    data object (`data`) none. A data object is made once and its values are never touched again; only a
-    volume that should be larger is grown.
+    Returns the stored object, or None if there was nothing to write. `owner` is the MLflowServer as read from the
+    cluster. A disposable object gets an ownerReference to it, a data object (`data`) does not. A data object is created
+    once and its values are never changed; only a PersistentVolumeClaim is resized if the desired size is larger.
 
-    Raises NameConflict, GoingAway, ApplyConflict, and what `Cluster` raises.
+    Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
     """
-    if live is None:
-        # Read again by name: an observation by label does not see a stranger's object, and to apply to
-        # that would take it over.
-        live = await cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
-    if live is not None:
-        check(live, owner, data=data)
+    if observed is None:
+        # Read again by name: the list by label does not contain an object of another owner, and an apply would take
+        # that object over.
+        observed = await cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
+    if observed is not None:
+        check_ownership(observed, owner, data=data)
     if data:
-        return await _ensure_data(cluster, desired, live)
-    wanted = _owned_by(desired, owner)
-    if live is None:
-        made = await cluster.apply(_with_digest(wanted))
-        logger.info("created %s", _called(desired))
-        return made
-    return await _ensure_same(cluster, wanted, live, repairs)
+        return await _ensure_data(cluster, desired, observed)
+    owned = _with_owner_reference(desired, owner)
+    if observed is None:
+        created = await cluster.apply(_with_digest(owned))
+        logger.info("created %s", _describe(desired))
+        return created
+    return await _update(cluster, owned, observed, backoff)
 
 
 async def ensure_job(
-    cluster: KubernetesClient, desired: Object, live: Object | None, owner: Object
+    cluster: KubernetesClient, desired: Object, observed: Object | None, owner: Object
 ) -> Object | None:
-    """Create a Job if there is none. One that exists is never changed: its name says what it was made from.
+    """Create a Job if it does not exist. An existing Job is never changed: its name identifies its inputs.
 
-    The Job as created, or None if it was there. Raises as `ensure` does, ApplyConflict aside.
+    Returns the created Job, or None if it existed. Raises the same errors as `ensure` except ApplyConflictError.
     """
-    if live is None:
+    if observed is None:
         try:
-            made = await cluster.create(_owned_by(desired, owner))
+            created = await cluster.create(_with_owner_reference(desired, owner))
         except AlreadyExists:
-            live = await cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
+            observed = await cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
         else:
-            logger.info("created %s", _called(desired))
-            return made
-    if live is not None:
-        check(live, owner, data=False)
+            logger.info("created %s", _describe(desired))
+            return created
+    if observed is not None:
+        check_ownership(observed, owner, data=False)
     return None
 
 
 async def prune(
-    cluster: KubernetesClient, desired: Iterable[Object], live: Iterable[Object], owner: Object
+    cluster: KubernetesClient, desired: Iterable[Object], observed: Iterable[Object], owner: Object
 ) -> list[Object]:
-    """Delete the disposable objects among `live` that belong to `owner` and are not in `desired`.
+    """Delete the disposable objects in `observed` that belong to `owner` and are not in `desired`.
 
-    Data objects have no owner, so nothing here can ever delete one. Returns what was deleted.
+    Data objects have no ownerReference, so this function can never delete one. Returns the deleted objects.
     """
-    wanted = {(kinds.of(obj), _name(obj)) for obj in desired}
-    gone = []
-    for obj in live:
-        if (kinds.of(obj), _name(obj)) in wanted or not (
-            _labelled(obj, owner) and is_ours(obj, owner, data=False)
+    desired_keys = {(kinds.of(obj), _name(obj)) for obj in desired}
+    deleted = []
+    for obj in observed:
+        if (kinds.of(obj), _name(obj)) in desired_keys or not (
+            _has_labels(obj, owner) and belongs_to(obj, owner, data=False)
         ):
             continue
         if obj["metadata"].get("deletionTimestamp"):
             continue
         await cluster.delete(obj)
-        logger.info("deleted %s, which is no longer wanted", _called(obj))
-        gone.append(obj)
-    return gone
+        logger.info("deleted %s, which is no longer desired", _describe(obj))
+        deleted.append(obj)
+    return deleted
 
 
-def is_ours(live: Object, owner: Object, *, data: bool) -> bool:
-    """Whether the object was made for this very MLflowServer; a data object, for any one of its name.
+def belongs_to(observed: Object, owner: Object, *, data: bool) -> bool:
+    """Whether the object belongs to this MLflowServer; a data object, to any MLflowServer with this name.
 
-    Labels tell for data. For all else the owner's uid does, so that a label taken off by hand is drift like
-    any other and comes back.
+    A data object is identified by its labels. A disposable object is identified by the owner's uid, so that a label
+    removed by hand is drift like any other and is restored.
     """
-    return _labelled(live, owner) if data else bool(_controller(live).get("uid") == owner["metadata"]["uid"])
+    if data:
+        return _has_labels(observed, owner)
+    return bool(_controller_reference(observed).get("uid") == owner["metadata"]["uid"])
 
 
-def check(live: Object, owner: Object, *, data: bool) -> None:
-    """Raise NameConflict if an object is not ours to write, GoingAway if it is but is being deleted."""
-    kind, name = live["kind"], _name(live)
-    if not data and _of_former_self(live, owner):
+def check_ownership(observed: Object, owner: Object, *, data: bool) -> None:
+    """Raise NameConflictError if the object does not belong to `owner`, BeingDeletedError if it is being deleted."""
+    kind, name = observed["kind"], _name(observed)
+    if not data and _belongs_to_previous_server(observed, owner):
         raise BeingDeletedError(
             kind,
             name,
-            f'{kind} "{name}" still belongs to an earlier MLflowServer of this name and is being deleted. '
-            "It is made anew when it is gone.",
+            f'{kind} "{name}" belongs to a deleted MLflowServer of the same name and is being deleted. '
+            "The operator recreates it after the deletion.",
         )
-    if not is_ours(live, owner, data=data):
-        raise NameConflictError(kind, name, _whose(live, owner))
-    if live["metadata"].get("deletionTimestamp"):
+    if not belongs_to(observed, owner, data=data):
+        raise NameConflictError(kind, name, _name_conflict_message(observed, owner))
+    if observed["metadata"].get("deletionTimestamp"):
         raise BeingDeletedError(
-            kind, name, f'{kind} "{name}" is being deleted. It is made anew when it is gone.'
+            kind, name, f'{kind} "{name}" is being deleted. The operator recreates it after the deletion.'
         )
 
 
-def _whose(live: Object, owner: Object) -> str:
-    kind, name, carried = live["kind"], _name(live), live["metadata"].get("labels") or {}
-    other = carried.get(labels.SERVER)
-    if carried.get(labels.MANAGED_BY) == labels.OPERATOR and other and other != _name(owner):
-        # to delete it, as below, would only start a race
+def _name_conflict_message(observed: Object, owner: Object) -> str:
+    kind, name, object_labels = observed["kind"], _name(observed), observed["metadata"].get("labels") or {}
+    other_server = object_labels.get(labels.SERVER)
+    managed = object_labels.get(labels.MANAGED_BY) == labels.OPERATOR
+    if managed and other_server and other_server != _name(owner):
+        # Must not advise to delete the object, as below: the other MLflowServer would recreate it.
         return (
-            f'{kind} "{name}" belongs to MLflowServer "{other}", which needs it under this very name. '
-            "Give one of the two another name."
+            f'{kind} "{name}" belongs to MLflowServer "{other_server}", which requires the same object name. '
+            "Give one of the two MLflowServers another name."
         )
     return (
-        f'{kind} "{name}" exists and was not made for this MLflowServer. '
-        f"Rename the MLflowServer, or delete that {kind}."
+        f'{kind} "{name}" already exists and does not belong to this MLflowServer. '
+        f"Rename the MLflowServer, or delete the {kind}."
     )
 
 
-async def _ensure_same(
-    cluster: KubernetesClient, wanted: Object, live: Object, repairs: ApplyBackoff
+async def _update(
+    cluster: KubernetesClient, desired: Object, observed: Object, backoff: ApplyBackoff
 ) -> Object | None:
-    differences = diff.drift(wanted, live)
-    foreign = removals(wanted, live)
-    secret = wanted["kind"] == "Secret"
-    as_applied = secret or _applied(live) == diff.digest(wanted)
-    if as_applied and not differences and not foreign:
+    differences = diff.drift(desired, observed)
+    unmanaged = removals(desired, observed)
+    secret = desired["kind"] == "Secret"
+    digest_matches = secret or _last_applied_digest(observed) == diff.digest(desired)
+    if digest_matches and not differences and not unmanaged:
         return None
-    if as_applied:
-        paths = sorted({*differences, *(correction.field for correction in foreign)})
-        _hold_back(live, wanted, paths, repairs)
-    written = live
-    # A choice that somebody changed must be set right before apply, which would be refused otherwise.
-    if _choices(wanted, live):
-        written = await _correct(cluster, wanted, live, _choices)
-    if differences or not as_applied:
-        # The uid makes sure that this is still the object that was looked at.
-        written = await cluster.apply(_with_digest(wanted, uid=live["metadata"]["uid"]))
-    if removals(wanted, written):
-        written = await _correct(cluster, wanted, written, removals)
-    paths = [*differences, *(correction.field for correction in foreign)]
+    if digest_matches:
+        paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
+        _check_backoff(observed, desired, paths, backoff)
+    result = observed
+    # A changed union member must be replaced before the apply, which the API server would reject otherwise.
+    if _replacements(desired, observed):
+        result = await _apply_patch(cluster, desired, observed, _replacements)
+    if differences or not digest_matches:
+        # With the uid the API server rejects the apply if another object has taken the name.
+        result = await cluster.apply(_with_digest(desired, uid=observed["metadata"]["uid"]))
+    if removals(desired, result):
+        result = await _apply_patch(cluster, desired, result, removals)
+    paths = [*differences, *(patch_op.field for patch_op in unmanaged)]
     logger.info(
-        "updated %s: %s", _called(wanted), ", ".join(dict.fromkeys(paths)) or "what is wanted has changed"
+        "updated %s: %s", _describe(desired), ", ".join(dict.fromkeys(paths)) or "the desired state changed"
     )
-    return written
+    return result
 
 
-def _choices(wanted: Object, live: Object) -> list[PatchOp]:
-    return [correction for correction in removals(wanted, live) if correction.value is not None]
+def _replacements(desired: Object, observed: Object) -> list[PatchOp]:
+    return [patch_op for patch_op in removals(desired, observed) if patch_op.value is not None]
 
 
-async def _correct(
+async def _apply_patch(
     cluster: KubernetesClient,
-    wanted: Object,
-    live: Object,
-    which: Callable[[Object, Object], list[PatchOp]],
+    desired: Object,
+    observed: Object,
+    patch_ops: Callable[[Object, Object], list[PatchOp]],
 ) -> Object:
-    """Takes away what strangers put in. Positions in lists hold for one version of the object alone, and a controller
-    that works on the very change (by a status, say) makes another: then it is looked at anew."""
-    for last in (False, False, True):
-        unchanged = {
+    """Apply the JSON patch that `patch_ops` computes, and compute it again after a conflict.
+
+    List indexes are valid for one resourceVersion only. A controller that reacts to the change at the same time (with a
+    status update, for example) creates a new version; the object is then read again.
+    """
+    for last_attempt in (False, False, True):
+        version_test = {
             "op": "test",
             "path": "/metadata/resourceVersion",
-            "value": live["metadata"]["resourceVersion"],
+            "value": observed["metadata"]["resourceVersion"],
         }
-        steps = [step.step() for step in which(wanted, live)]
-        if not steps:
-            return live
+        operations = [op.as_json() for op in patch_ops(desired, observed)]
+        if not operations:
+            return observed
         try:
             return await cluster.json_patch(
-                kinds.of(live), _namespace(live), _name(live), [unchanged, *steps]
+                kinds.of(observed), _namespace(observed), _name(observed), [version_test, *operations]
             )
         except Conflict:
-            fresh = await cluster.get(kinds.of(live), _namespace(live), _name(live))
-            if last or fresh is None or fresh["metadata"]["uid"] != live["metadata"]["uid"]:
+            fresh = await cluster.get(kinds.of(observed), _namespace(observed), _name(observed))
+            if last_attempt or fresh is None or fresh["metadata"]["uid"] != observed["metadata"]["uid"]:
                 raise
-            live = fresh
-    raise AssertionError("the last try returns or raises")
+            observed = fresh
+    raise AssertionError("the last attempt returns or raises")
 
 
-async def _ensure_data(cluster: KubernetesClient, desired: Object, live: Object | None) -> Object | None:
-    if live is None:
-        made = await cluster.create(desired)
-        logger.info("created %s", _called(desired))
-        return made
+async def _ensure_data(cluster: KubernetesClient, desired: Object, observed: Object | None) -> Object | None:
+    if observed is None:
+        created = await cluster.create(desired)
+        logger.info("created %s", _describe(desired))
+        return created
     if desired["kind"] != "PersistentVolumeClaim":
         return None
     size = desired["spec"]["resources"]["requests"]["storage"]
-    if quantity.compare(size, live["spec"]["resources"]["requests"]["storage"]) <= 0:
+    if quantity.compare(size, observed["spec"]["resources"]["requests"]["storage"]) <= 0:
         return None
-    if (live.get("status") or {}).get("phase") != "Bound":
-        # Until then the API server lets nothing be changed; to be bound is an event, which brings us back.
+    if (observed.get("status") or {}).get("phase") != "Bound":
+        # The API server rejects a resize until the claim is bound. The watch reports the binding, which triggers the
+        # next reconcile.
         return None
-    larger = {
+    resize = {
         "apiVersion": desired["apiVersion"],
         "kind": desired["kind"],
         "metadata": {key: desired["metadata"][key] for key in ("name", "namespace")},
         "spec": {"resources": {"requests": {"storage": size}}},
     }
-    larger["metadata"]["uid"] = live["metadata"]["uid"]
-    grown = await cluster.apply(larger)
-    logger.info("grew %s to %s", _called(desired), size)
-    return grown
+    resize["metadata"]["uid"] = observed["metadata"]["uid"]
+    resized = await cluster.apply(resize)
+    logger.info("resized %s to %s", _describe(desired), size)
+    return resized
 
 
-def _hold_back(live: Object, wanted: Object, paths: list[str], repairs: ApplyBackoff) -> None:
-    # Of a Secret too, for this hash never leaves the process, and another process would get another one.
-    wish = hash(json.dumps(wanted, sort_keys=True))
-    seconds = repairs.pause(live["metadata"]["uid"], wish, paths)
+def _check_backoff(observed: Object, desired: Object, paths: list[str], backoff: ApplyBackoff) -> None:
+    # Safe for a Secret: this hash stays in the process, and it is salted differently in each process.
+    desired_hash = hash(json.dumps(desired, sort_keys=True))
+    seconds = backoff.request_update(observed["metadata"]["uid"], desired_hash, paths)
     if not seconds:
         return
-    others = schema_fields.managers(live, paths, FIELD_MANAGER)
-    who = f"({', '.join(others)}) " if others else ""
-    kind, name = live["kind"], _name(live)
+    managers = schema_fields.other_managers(observed, paths, FIELD_MANAGER)
+    manager_list = f" ({', '.join(managers)})" if managers else ""
+    kind, name = observed["kind"], _name(observed)
     raise ApplyConflictError(
-        f'{kind} "{name}": somebody {who}changes {", ".join(paths)} back each time the operator sets it. '
-        "Stop that, or set it in the MLflowServer instead.",
+        f'{kind} "{name}": another client{manager_list} reverts {", ".join(paths)} each time the operator sets it. '
+        "Stop that client, or set the value in the MLflowServer.",
         seconds,
     )
 
 
-def _owned_by(desired: Object, owner: Object) -> Object:
+def _with_owner_reference(desired: Object, owner: Object) -> Object:
     reference = {
         "apiVersion": kinds.MLFLOWSERVER.api_version,
         "kind": kinds.MLFLOWSERVER.kind,
@@ -280,39 +287,40 @@ def _owned_by(desired: Object, owner: Object) -> Object:
     return {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
 
 
-def _with_digest(wanted: Object, uid: str | None = None) -> Object:
-    metadata = dict(wanted["metadata"])
-    if wanted["kind"] != "Secret":
+def _with_digest(desired: Object, uid: str | None = None) -> Object:
+    metadata = dict(desired["metadata"])
+    if desired["kind"] != "Secret":
         metadata["annotations"] = {
             **(metadata.get("annotations") or {}),
-            labels.APPLIED: diff.digest(wanted),
+            labels.APPLIED_DIGEST: diff.digest(desired),
         }
     if uid is not None:
         metadata["uid"] = uid
-    return {**wanted, "metadata": metadata}
+    return {**desired, "metadata": metadata}
 
 
-def _applied(live: Object) -> str | None:
-    noted = (live["metadata"].get("annotations") or {}).get(labels.APPLIED)
-    return str(noted) if noted else None
+def _last_applied_digest(observed: Object) -> str | None:
+    digest = (observed["metadata"].get("annotations") or {}).get(labels.APPLIED_DIGEST)
+    return str(digest) if digest else None
 
 
-def _labelled(live: Object, owner: Object) -> bool:
-    carried = live["metadata"].get("labels") or {}
-    return carried.get(labels.MANAGED_BY) == labels.OPERATOR and carried.get(labels.SERVER) == _name(owner)
+def _has_labels(observed: Object, owner: Object) -> bool:
+    object_labels = observed["metadata"].get("labels") or {}
+    managed = object_labels.get(labels.MANAGED_BY) == labels.OPERATOR
+    return managed and object_labels.get(labels.SERVER) == _name(owner)
 
 
-def _controller(live: Object) -> Object:
-    references: list[Object] = live["metadata"].get("ownerReferences") or []
+def _controller_reference(observed: Object) -> Object:
+    references: list[Object] = observed["metadata"].get("ownerReferences") or []
     return next((reference for reference in references if reference.get("controller")), {})
 
 
-def _of_former_self(live: Object, owner: Object) -> bool:
-    holder = _controller(live)
+def _belongs_to_previous_server(observed: Object, owner: Object) -> bool:
+    controller = _controller_reference(observed)
     return (
-        holder.get("kind") == kinds.MLFLOWSERVER.kind
-        and holder.get("name") == _name(owner)
-        and holder.get("uid") != owner["metadata"]["uid"]
+        controller.get("kind") == kinds.MLFLOWSERVER.kind
+        and controller.get("name") == _name(owner)
+        and controller.get("uid") != owner["metadata"]["uid"]
     )
 
 
@@ -324,5 +332,5 @@ def _namespace(obj: Object) -> str:
     return str(obj["metadata"]["namespace"])
 
 
-def _called(obj: Object) -> str:
+def _describe(obj: Object) -> str:
     return f"{obj['kind']} {_namespace(obj)}/{_name(obj)}"

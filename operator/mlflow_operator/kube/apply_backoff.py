@@ -1,72 +1,76 @@
-"""Who undoes our repairs: a memory of what was put right again and again.
+"""Exponential backoff for updates that another client reverts again and again.
 
-A repair that does not last is a fight with another controller, or a field that the API server itself
-rewrites. To go on would be a write a second for ever, so after a few rounds we step back, say who it is, and
-try again ever more rarely.
+If an update does not last, another controller changes the same fields, or the API server itself rewrites them. Without
+backoff the operator would write once per second forever. After a few updates it reports which client reverts them, and
+retries with a growing delay.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-ROUNDS = 10
-"""Repairs of the same fields of the same object before it is called a fight. A person who edits by hand gives
-up earlier."""
+MAX_IMMEDIATE_UPDATES = 10
+"""Updates of the same fields of the same object before they count as a conflict. A person who edits the object by hand
+gives up earlier."""
 
-WINDOW = 600.0
-"""Seconds within which they count as one fight."""
+WINDOW_SECONDS = 600.0
+"""Updates within this time count toward one conflict."""
 
-FIRST_PAUSE = 60.0
-LONGEST_PAUSE = 1800.0
-"""Seconds without a write once it is a fight; doubled for each further round."""
+INITIAL_BACKOFF_SECONDS = 60.0
+MAX_BACKOFF_SECONDS = 1800.0
+"""Limits of the delay between updates of a conflict; it doubles after each reverted update."""
 
 ConflictKey = tuple[str, int, tuple[str, ...]]
 
 
 @dataclass
 class _Conflict:
-    repairs: list[float] = field(default_factory=list)
-    pause: float = 0.0
-    until: float = 0.0
-    tried: bool = False
+    update_times: list[float] = field(default_factory=list)
+    backoff_seconds: float = 0.0
+    retry_at: float = 0.0
+    retried: bool = False
 
 
 class ApplyBackoff:
-    """Remembers repairs for as long as the process lives. `clock` is monotonic, in seconds."""
+    """Backoff per object and fields, kept in memory. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[ConflictKey, _Conflict] = {}
+        self._conflicts: dict[ConflictKey, _Conflict] = {}
 
-    def pause(self, uid: str, wish: int, paths: Sequence[str]) -> float:
-        """Note that a repair is due. 0: go ahead. Else it is a fight: write nothing for so many seconds.
+    def request_update(self, uid: str, desired_hash: int, paths: Sequence[str]) -> float:
+        """Record that an update is due and return the delay in seconds.
 
-        `wish` is a hash of what is wanted: to want something else is no repair, and worth a new try.
+        At 0 the caller must update the object now. Otherwise the update is a conflict, and the caller must not write
+        for that long. `desired_hash` is a hash of the desired object: a changed desired state is no conflict and is
+        tried at once.
         """
         now = self._clock()
-        self._forget(now)
-        fight = self._known.setdefault((uid, wish, tuple(paths)), _Conflict())
-        if now < fight.until:
-            return fight.until - now
-        if not fight.pause:
-            fight.repairs = [*(time for time in fight.repairs if now - time < WINDOW), now]
-            if len(fight.repairs) <= ROUNDS:
+        self._remove_expired(now)
+        conflict = self._conflicts.setdefault((uid, desired_hash, tuple(paths)), _Conflict())
+        if now < conflict.retry_at:
+            return conflict.retry_at - now
+        if not conflict.backoff_seconds:
+            recent = (time for time in conflict.update_times if now - time < WINDOW_SECONDS)
+            conflict.update_times = [*recent, now]
+            if len(conflict.update_times) <= MAX_IMMEDIATE_UPDATES:
                 return 0.0
-            fight.pause = FIRST_PAUSE
-        elif not fight.tried:
-            # After each pause one repair: the other side may have given up.
-            fight.tried = True
+            conflict.backoff_seconds = INITIAL_BACKOFF_SECONDS
+        elif not conflict.retried:
+            # One update after each delay: the other client may have stopped.
+            conflict.retried = True
             return 0.0
         else:
-            fight.pause = min(fight.pause * 2, LONGEST_PAUSE)
-        fight.until, fight.tried = now + fight.pause, False
-        return fight.pause
+            conflict.backoff_seconds = min(conflict.backoff_seconds * 2, MAX_BACKOFF_SECONDS)
+        conflict.retry_at, conflict.retried = now + conflict.backoff_seconds, False
+        return conflict.backoff_seconds
 
-    def _forget(self, now: float) -> None:
-        over = [
+    def _remove_expired(self, now: float) -> None:
+        expired = [
             key
-            for key, fight in self._known.items()
-            if now - max(fight.until, *fight.repairs, 0.0) >= WINDOW and not now < fight.until
+            for key, conflict in self._conflicts.items()
+            if now - max(conflict.retry_at, *conflict.update_times, 0.0) >= WINDOW_SECONDS
+            and not now < conflict.retry_at
         ]
-        for key in over:
-            del self._known[key]
+        for key in expired:
+            del self._conflicts[key]

@@ -1,7 +1,7 @@
-"""The API server, as the operator speaks to it: a few verbs on plain dicts, each with a time-out.
+"""Client for the Kubernetes API server: a few verbs on plain dicts, each with a timeout.
 
-Built on the official client's transport (TLS, credentials and their renewal) and nothing above it: its models
-drop fields that they don't know, and its retries hide what the queue should decide.
+It uses only the transport of the official client (TLS, credentials and their renewal). The models of the official
+client drop unknown fields, and its retries would bypass the backoff of the work queue.
 """
 
 import asyncio
@@ -48,29 +48,32 @@ __all__ = [
 
 FIELD_MANAGER = "mlflow-operator"
 
-TIMEOUT = 10.0
-"""Seconds for one request in all, connecting and reading included. The API server answers in milliseconds;
-after ten seconds it is better to give the worker to another MLflowServer."""
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""Limit for one request, including connecting and reading the response. The API server usually responds within
+milliseconds; after ten seconds the worker must become free for another MLflowServer."""
 
-CONNECTIONS = 12
-"""Requests at a time; more wait for their turn. The API server answers in milliseconds, so more make nothing faster,
-but each connection keeps some 100 KiB or more (what TLS reads into), and all workers together would ask for 70."""
+MAX_CONNECTIONS = 12
+"""Concurrent requests; further requests wait. The API server responds within milliseconds, so more connections make
+nothing faster, but each one keeps 100 KiB or more of memory (the TLS read buffer). All workers together would open 70.
+"""
 
-PAGE = 500
-"""Objects per answer of a list."""
+PAGE_SIZE = 500
+"""Objects per page of a list response."""
 
 
 class KubernetesClient:
-    """A thin client. Objects go in and come out as plain dicts; errors are those of `errors`.
+    """Client that takes and returns plain dicts and raises the errors of `kube.errors`.
 
-    Every method raises `Unavailable` when there is no answer within the time-out and `Forbidden` when the
-    operator's role does not allow it. Nothing is retried here.
+    Every method raises `Unavailable` if the API server does not respond within the timeout, and `Forbidden` if RBAC
+    does not allow the request. The client never retries.
     """
 
-    def __init__(self, client: ApiClient, metrics: Metrics, seconds: float = TIMEOUT) -> None:
+    def __init__(
+        self, client: ApiClient, metrics: Metrics, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
+    ) -> None:
         self._client = client
         self._metrics = metrics
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
 
     @classmethod
     async def connect(
@@ -78,34 +81,38 @@ class KubernetesClient:
         metrics: Metrics,
         kubeconfig: str | None = None,
         context: str | None = None,
-        seconds: float = TIMEOUT,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Self:
-        """A client for the cluster this process runs in, or, given `kubeconfig` or outside of any, of a file.
+        """Create a client from the service account of the pod, or from a kubeconfig.
 
-        It waits in line for connections of its own only: what must be in time takes a client to itself.
-        In the cluster the service account's token is read again every minute, for it is replaced every hour.
-        `kubeconfig` absent outside a cluster: KUBECONFIG, else ~/.kube/config.
+        Without `kubeconfig` and `context`, a process in a cluster uses its service account, and any other process uses
+        KUBECONFIG, which defaults to ~/.kube/config. In a cluster the token is read again every minute, because
+        Kubernetes replaces it every hour. Each client has its own connections: a caller whose requests must not wait
+        for those of others needs its own client.
         """
-        settings = Configuration()
+        configuration = Configuration()
         if kubeconfig is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config(client_configuration=settings)
+            config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(
-                config_file=kubeconfig, context=context, client_configuration=settings, persist_config=False
+                config_file=kubeconfig,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
             )
-        settings.retries = None
-        settings.connection_pool_maxsize = CONNECTIONS
-        return cls(ApiClient(settings), metrics, seconds)
+        configuration.retries = None
+        configuration.connection_pool_maxsize = MAX_CONNECTIONS
+        return cls(ApiClient(configuration), metrics, timeout_seconds)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """The object as it is, or None if there is none."""
+        """Get an object. Returns None if it does not exist."""
         try:
             return await self._request(
-                "GET", kind.path(namespace, name), f"get {_named(kind, namespace, name)}", kind
+                "GET", kind.path(namespace, name), f"get {_describe(kind, namespace, name)}", kind
             )
         except NotFound:
             return None
@@ -113,116 +120,116 @@ class KubernetesClient:
     async def list(
         self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> list[Object]:
-        """All objects of a kind, in one namespace or in all, that match a label and a field selector.
+        """List all objects of a kind, in one namespace or in all, that match a label and a field selector.
 
-        Each carries its apiVersion and kind, which the API server leaves out of lists.
+        Adds apiVersion and kind to each object, because the API server omits them in lists.
         """
-        query: dict[str, str] = {"limit": str(PAGE)}
+        query: dict[str, str] = {"limit": str(PAGE_SIZE)}
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        doing = f"list {kind.plural} in {namespace or 'all namespaces'}"
-        found: list[Object] = []
+        action = f"list {kind.plural} in {namespace or 'all namespaces'}"
+        items: list[Object] = []
         while True:
-            answer = await self._request("GET", kind.path(namespace), doing, kind, query=query)
-            head = {"apiVersion": kind.api_version, "kind": kind.kind}
-            found += [{**head, **item} for item in answer.get("items") or ()]
-            more = (answer.get("metadata") or {}).get("continue")
-            if not more:
-                return found
-            query["continue"] = more
+            response = await self._request("GET", kind.path(namespace), action, kind, query=query)
+            type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
+            items += [{**type_meta, **item} for item in response.get("items") or ()]
+            continue_token = (response.get("metadata") or {}).get("continue")
+            if not continue_token:
+                return items
+            query["continue"] = continue_token
 
     async def create(self, obj: Object) -> Object:
-        """Make an object anew and return it as it is then. AlreadyExists: there is one of that name."""
-        kind, namespace, name = _address(obj)
-        self._count(kind, "create")
+        """Create an object and return it as stored. Raises AlreadyExists if the name is in use."""
+        kind, namespace, name = _kind_and_name(obj)
+        self._count_write(kind, "create")
         return await self._request(
             "POST",
             kind.path(namespace),
-            f"create {_named(kind, namespace, name)}",
+            f"create {_describe(kind, namespace, name)}",
             kind,
             query={"fieldManager": FIELD_MANAGER},
             body=obj,
         )
 
     async def replace(self, obj: Object) -> Object:
-        """Put an object in the place of the one with its resourceVersion. Conflict: that one has changed."""
-        kind, namespace, name = _address(obj)
-        self._count(kind, "replace")
+        """Replace the object with the same resourceVersion. Raises Conflict if it changed in the meantime."""
+        kind, namespace, name = _kind_and_name(obj)
+        self._count_write(kind, "replace")
         return await self._request(
             "PUT",
             kind.path(namespace, name),
-            f"replace {_named(kind, namespace, name)}",
+            f"replace {_describe(kind, namespace, name)}",
             kind,
             query={"fieldManager": FIELD_MANAGER},
             body=obj,
         )
 
     async def apply(self, obj: Object) -> Object:
-        """Server-side apply: what `obj` says becomes so, what it said last time and says no more goes.
+        """Server-side apply: set the fields in `obj` and remove fields that the previous apply set and `obj` omits.
 
-        Fields that others set are taken over. Makes the object if there is none. With `metadata.uid` in
-        `obj`, Conflict if another object took the name since.
+        Forces conflicts, so the operator takes over fields of other managers. Creates the object if it does not exist.
+        With `metadata.uid` in `obj`, raises Conflict if another object has taken the name.
         """
         return await self._apply(obj, None)
 
     async def apply_status(self, obj: Object) -> Object:
-        """Server-side apply of the status alone. NotFound: there is no such object (any more)."""
+        """Server-side apply of the status subresource. Raises NotFound if the object does not exist."""
         return await self._apply(obj, "status")
 
     async def json_patch(
-        self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Mapping[str, Any]]
+        self, kind: Kind, namespace: str | None, name: str, operations: Sequence[Mapping[str, Any]]
     ) -> Object:
-        """Carry out a JSON patch. Conflict: a `test` step failed, so the object is not what it was."""
-        self._count(kind, "patch")
+        """Apply a JSON patch. Raises Conflict if a `test` operation failed, which means that the object changed."""
+        self._count_write(kind, "patch")
         try:
             return await self._request(
                 "PATCH",
                 kind.path(namespace, name),
-                f"patch {_named(kind, namespace, name)}",
+                f"patch {_describe(kind, namespace, name)}",
                 kind,
                 query={"fieldManager": FIELD_MANAGER},
-                body=[dict(step) for step in steps],
+                body=[dict(operation) for operation in operations],
                 content_type="application/json-patch+json",
             )
         except Invalid as error:
-            # The API server does not say that it was the test that failed; but then it names no field.
-            if any(step.get("op") == "test" for step in steps) and not error.fields:
+            # The API server does not report that a test operation failed, but only then its response names no field.
+            if any(operation.get("op") == "test" for operation in operations) and not error.fields:
                 raise Conflict(str(error)) from error
             raise
 
     async def delete(self, obj: Object) -> None:
-        """Delete exactly this object, by its uid, and in the background what depends on it.
+        """Delete the object with this uid, with background propagation.
 
-        One that is already gone is as good. Conflict: another object has taken its name.
+        Succeeds if the object does not exist. Raises Conflict if another object has taken the name.
         """
-        kind, namespace, name = _address(obj)
-        self._count(kind, "delete")
+        kind, namespace, name = _kind_and_name(obj)
+        self._count_write(kind, "delete")
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": obj["metadata"]["uid"]},
         }
-        path, doing = kind.path(namespace, name), f"delete {_named(kind, namespace, name)}"
+        path, action = kind.path(namespace, name), f"delete {_describe(kind, namespace, name)}"
         try:
-            await self._request("DELETE", path, doing, kind, body=options)
+            await self._request("DELETE", path, action, kind, body=options)
         except NotFound:
             return
 
     async def _apply(self, obj: Object, subresource: str | None) -> Object:
-        kind, namespace, name = _address(obj)
-        self._count(kind, "apply_status" if subresource else "apply")
+        kind, namespace, name = _kind_and_name(obj)
+        self._count_write(kind, "apply_status" if subresource else "apply")
         try:
             return await self._request(
                 "PATCH",
                 kind.path(namespace, name, subresource),
-                f"apply {_named(kind, namespace, name)}{' ' + subresource if subresource else ''}",
+                f"apply {_describe(kind, namespace, name)}{' ' + subresource if subresource else ''}",
                 kind,
                 query={"fieldManager": FIELD_MANAGER, "force": "true"},
-                body=_as_yaml(obj),
-                # the client would make ASCII of a body of the bare type
+                body=_encode_for_apply(obj),
+                # Without the charset the client would encode the body as ASCII.
                 content_type="application/apply-patch+yaml; charset=utf-8",
             )
         except Invalid as error:
@@ -230,14 +237,14 @@ class KubernetesClient:
                 raise Conflict(str(error)) from error
             raise
 
-    def _count(self, kind: Kind, verb: str) -> None:
+    def _count_write(self, kind: Kind, verb: str) -> None:
         self._metrics.api_writes.labels(kind=kind.kind, verb=verb).inc()
 
-    async def _request(  # noqa: PLR0913 - a request has that many parts
+    async def _request(  # noqa: PLR0913 - a request has this many parts
         self,
         method: str,
         path: str,
-        doing: str,
+        action: str,
         kind: Kind,
         *,
         query: Mapping[str, str] | None = None,
@@ -246,7 +253,7 @@ class KubernetesClient:
     ) -> Object:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 _, url, sent_headers, sent_body, _ = await self._client.param_serialize(
                     method,
                     path,
@@ -255,44 +262,51 @@ class KubernetesClient:
                     body=body,
                     auth_settings=["BearerToken"],
                 )
-                # Its own time-out would be five minutes, and an int is taken for something else by aiohttp.
-                limit = aiohttp.ClientTimeout(total=self._seconds)
-                answer = await self._client.call_api(
-                    method, url, sent_headers, sent_body, _request_timeout=limit
+                # The default timeout is five minutes, and aiohttp does not take an int as the total timeout.
+                timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
+                response = await self._client.call_api(
+                    method, url, sent_headers, sent_body, _request_timeout=timeout
                 )
-                text: bytes = await answer.read()
+                response_body: bytes = await response.read()
         except TimeoutError as error:
-            raise Unavailable(f"{doing}: no answer within {self._seconds:g} s") from error
+            raise Unavailable(f"{action}: no response within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
-        if answer.status >= 400:
+            raise Unavailable(
+                f"{action}: cannot connect to the API server ({type(error).__name__})"
+            ) from error
+        if response.status >= 400:
             secret = kind == kinds.SECRET
-            raise from_response(answer.status, answer.headers.get("Retry-After"), text, doing, secret=secret)
+            raise from_response(
+                response.status, response.headers.get("Retry-After"), response_body, action, secret=secret
+            )
         try:
-            decoded: Object = json.loads(text)
+            decoded: Object = json.loads(response_body)
         except ValueError as error:
-            raise Unavailable(f"{doing}: the answer is no JSON; is there a proxy in between?") from error
+            raise Unavailable(
+                f"{action}: the response is not JSON; check for a proxy in front of the API server"
+            ) from error
         return decoded
 
 
-_ESCAPED = re.compile("[\x7f-\uffff]")
+_MUST_ESCAPE = re.compile("[\x7f-\uffff]")
 
 
-def _as_yaml(obj: Object) -> bytes:
-    """JSON that the API server, which reads what is applied as YAML, reads as it is meant.
+def _encode_for_apply(obj: Object) -> bytes:
+    r"""Encode an object as JSON that is also correct YAML, because the API server parses an apply body as YAML.
 
-    JSON's ASCII writes a smiley as two escapes, which YAML does not know, and what it writes plainly may be a line
-    break or forbidden to YAML: so characters beyond 16 bits stand as they are, and all others beyond ASCII escaped.
+    ASCII-only JSON writes a character above U+FFFF as a surrogate pair of two escapes, which YAML does not support.
+    Unescaped, some other non-ASCII characters are line breaks in YAML or are not allowed in it. Therefore characters
+    above U+FFFF stay as they are, and the range from \x7f to \uffff is escaped.
     """
-    plain = json.dumps(obj, ensure_ascii=False)
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", plain).encode()
+    text = json.dumps(obj, ensure_ascii=False)
+    return _MUST_ESCAPE.sub(lambda match: f"\\u{ord(match.group()):04x}", text).encode()
 
 
-def _address(obj: Object) -> tuple[Kind, str | None, str]:
+def _kind_and_name(obj: Object) -> tuple[Kind, str | None, str]:
     metadata = obj["metadata"]
-    # Events may leave the name to the API server.
+    # An Event may have only a generateName.
     return kinds.of(obj), metadata.get("namespace"), metadata.get("name", metadata.get("generateName", ""))
 
 
-def _named(kind: Kind, namespace: str | None, name: str) -> str:
+def _describe(kind: Kind, namespace: str | None, name: str) -> str:
     return f"{kind.kind} {namespace}/{name}" if namespace else f"{kind.kind} {name}"

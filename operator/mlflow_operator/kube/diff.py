@@ -1,9 +1,9 @@
-"""Whether an object in the cluster still is what we want, and what in it nobody but a stranger can have put.
+"""Compare the desired object with the observed object.
 
-The API server fills in defaults, sorts, rewrites quantities and drops what is empty, so the live object is
-projected onto the wanted one and compared by meaning: `drift`. Server-side apply never removes an entry
-that somebody else added; where such an entry changes what our pods do, `corrections` says how to take it out.
-No function here returns a value of a field: what they return may be logged.
+The API server sets defaults, sorts lists, rewrites quantities and drops empty fields. Therefore `drift` compares only
+the fields of the desired object, and compares them by meaning. Entries that another client added are the subject of
+`unmanaged_fields`, because server-side apply never removes them. No function here returns a field's value: the results
+may be logged.
 """
 
 import base64
@@ -16,104 +16,110 @@ from mlflow_operator.kube import labels, quantity, schema_fields
 from mlflow_operator.kube.objects import Object
 
 
-def drift(desired: Object, live: Object) -> list[str]:
-    """The paths, sorted, at which `live` differs from what `desired` says.
+def drift(desired: Object, observed: Object) -> list[str]:
+    """Return the sorted paths at which `observed` differs from `desired`.
 
-    Only what `desired` says counts: what it leaves open may be anything. `status` and the names of the
-    object are never compared. Empty means that applying `desired` again would change nothing, save for
-    fields that it said before and no longer says: those only `digest` notices.
+    Fields that `desired` omits may have any value. `status` and the name and namespace of the object are never
+    compared. An empty result means that an apply of `desired` would change nothing, except for fields that were in a
+    previous apply and no longer are in `desired`: only `digest` detects those.
     """
-    wanted = {
-        key: value for key, value in _readable(desired).items() if key not in ("apiVersion", "kind", "status")
+    compared = {
+        key: value
+        for key, value in _with_encoded_string_data(desired).items()
+        if key not in ("apiVersion", "kind", "status")
     }
-    metadata = wanted.pop("metadata", {})
-    wanted["metadata"] = {
+    metadata = compared.pop("metadata", {})
+    compared["metadata"] = {
         key: metadata[key] for key in ("labels", "annotations", "ownerReferences") if key in metadata
     }
-    return sorted(_differences(wanted, live, "", "", ""))
+    return sorted(_differences(compared, observed, "", "", ""))
 
 
 def digest(desired: Object) -> str:
-    """A short digest of all that `desired` says, for the annotation that tells what was applied last.
+    """Return a short digest of `desired`, for the annotation that records the last applied state.
 
-    ValueError for a Secret: a digest of a password lets anybody who reads it try passwords.
+    Raises ValueError for a Secret: with the digest of a password a reader could test guesses of the password.
     """
     if desired.get("kind") == "Secret":
-        raise ValueError("no digest of a Secret is ever made")
-    said = {key: value for key, value in desired.items() if key != "status"}
-    metadata = dict(said.get("metadata", {}))
+        raise ValueError("a Secret must not have a digest")
+    hashed = {key: value for key, value in desired.items() if key != "status"}
+    metadata = dict(hashed.get("metadata", {}))
     metadata["annotations"] = {
-        key: value for key, value in (metadata.get("annotations") or {}).items() if key != labels.APPLIED
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key != labels.APPLIED_DIGEST
     }
-    said["metadata"] = metadata
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    hashed["metadata"] = metadata
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _readable(desired: Object) -> Object:
-    """`stringData` as it comes back: in `data`, encoded."""
+def _with_encoded_string_data(desired: Object) -> Object:
+    """Move `stringData` to `data`, base64-encoded, as the API server stores it."""
     if "stringData" not in desired:
         return desired
     encoded = {key: base64.b64encode(text.encode()).decode() for key, text in desired["stringData"].items()}
-    rest = {key: value for key, value in desired.items() if key != "stringData"}
-    return {**rest, "data": {**(desired.get("data") or {}), **encoded}}
+    without_string_data = {key: value for key, value in desired.items() if key != "stringData"}
+    return {**without_string_data, "data": {**(desired.get("data") or {}), **encoded}}
 
 
-def _differences(wanted: Any, found: Any, path: str, field: str, parent: str) -> Iterator[str]:
-    match wanted:
+def _differences(desired: Any, observed: Any, path: str, field: str, parent: str) -> Iterator[str]:
+    match desired:
         case None:
             return
         case dict():
-            if found is not None and not isinstance(found, dict):
+            if observed is not None and not isinstance(observed, dict):
                 yield path
                 return
-            for name, value in wanted.items():
+            for name, value in desired.items():
                 yield from _differences(
-                    value, (found or {}).get(name), schema_fields.child(path, name), name, field
+                    value, (observed or {}).get(name), schema_fields.child_path(path, name), name, field
                 )
         case list():
-            if found is not None and not isinstance(found, list):
+            if observed is not None and not isinstance(observed, list):
                 yield path
                 return
-            yield from _list_differences(wanted, found or [], path, field)
+            yield from _list_differences(desired, observed or [], path, field)
         case _:
-            if not _same(wanted, found, field, parent):
+            if not _equal_scalars(desired, observed, field, parent):
                 yield path
 
 
-def _list_differences(wanted: list[Any], found: list[Any], path: str, field: str) -> Iterator[str]:
-    keys = schema_fields.keys_of(field, wanted)
-    names = [schema_fields.key_of(entry, keys) for entry in wanted] if keys else [None]
-    if None in names:
-        # Atomic: one entry more, less or elsewhere is another list, and is replaced as a whole.
-        pairs = zip(wanted, found, strict=False)
-        if len(wanted) != len(found) or any(_differs(one, other, field) for one, other in pairs):
+def _list_differences(desired: list[Any], observed: list[Any], path: str, field: str) -> Iterator[str]:
+    keys = schema_fields.list_map_keys(field, desired)
+    entry_keys = [schema_fields.entry_key(entry, keys) for entry in desired] if keys else [None]
+    if None in entry_keys:
+        # Atomic list: any difference in length, order or content replaces the whole list.
+        pairs = zip(desired, observed, strict=False)
+        if len(desired) != len(observed) or any(
+            _differs(desired_entry, observed_entry, field) for desired_entry, observed_entry in pairs
+        ):
             yield path
         return
-    by_name = {schema_fields.key_of(entry, keys): entry for entry in found}
-    for name, entry in zip(names, wanted, strict=True):
-        where = schema_fields.list_entry(path, str(name))
-        if name not in by_name:
-            yield where
+    observed_by_key = {schema_fields.entry_key(entry, keys): entry for entry in observed}
+    for name, entry in zip(entry_keys, desired, strict=True):
+        entry_path = schema_fields.entry_path(path, str(name))
+        if name not in observed_by_key:
+            yield entry_path
             continue
-        # The key matched, defaults included: a protocol left out is TCP.
-        rest = {member: value for member, value in entry.items() if member not in keys}
-        yield from _differences(rest, by_name[name], where, field, field)
+        # The key matched, including its defaults: an omitted protocol is TCP.
+        without_keys = {member: value for member, value in entry.items() if member not in keys}
+        yield from _differences(without_keys, observed_by_key[name], entry_path, field, field)
 
 
-def _differs(wanted: Any, found: Any, field: str) -> bool:
-    return next(_differences(wanted, found, "", field, field), None) is not None
+def _differs(desired: Any, observed: Any, field: str) -> bool:
+    return next(_differences(desired, observed, "", field, field), None) is not None
 
 
-def _same(wanted: Any, found: Any, field: str, parent: str) -> bool:
-    if found is None:
-        if wanted == "":
+def _equal_scalars(desired: Any, observed: Any, field: str, parent: str) -> bool:
+    if observed is None:
+        if desired == "":
             return parent not in schema_fields.STRING_MAPS
-        return field in schema_fields.OMITTED_ZEROS and not wanted
+        return field in schema_fields.OMITTED_ZEROS and not desired
     if parent in schema_fields.QUANTITY_MAPS or field in schema_fields.QUANTITIES:
-        return quantity.equal(wanted, found)
-    if isinstance(wanted, bool) or isinstance(found, bool):
-        return wanted is found
+        return quantity.equal(desired, observed)
+    if isinstance(desired, bool) or isinstance(observed, bool):
+        return desired is observed
     if field in schema_fields.INT_OR_STRING:
-        return str(wanted) == str(found)
-    return bool(wanted == found)
+        return str(desired) == str(observed)
+    return bool(desired == observed)

@@ -1,11 +1,11 @@
-"""What can go wrong between us and the API server, in our own words.
+"""Errors of requests to the API server.
 
-The client library's exceptions carry whole answers, and an answer may quote what was sent, passwords
-included. So each is translated here: what matters is kept in the type, the text is cut down to what can't
-hold a value, and the cause stays attached for its class, never to be printed.
+The exceptions of the client library contain whole responses, and a response may quote the request, including passwords.
+This module translates each of them: the type says what happened, the text is reduced to parts that cannot contain a
+value, and the cause stays attached for its class only and must not be printed.
 """
 
-# Named by what happened, in the API server's own words, as the reasons in its answers are.
+# The classes are named after the reasons in the API server's Status objects.
 # ruff: noqa: N818
 
 import json
@@ -13,41 +13,41 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_MESSAGE_CHARS = 400
-"""Characters of an API server's sentence that are kept; enough for a quota's, too little for a file."""
+"""Length limit for a message of the API server: enough for a quota message, too little for a file."""
 
 
 class ClusterError(Exception):
-    """The API server did not do what was asked. `str()` is safe to log and to show."""
+    """A request to the API server failed. `str()` is safe to log and to show."""
 
 
 class NotFound(ClusterError):
-    """No such object, or no such kind."""
+    """The object or the kind does not exist."""
 
 
 class Conflict(ClusterError):
-    """The object changed or was replaced since it was read. Read again, decide again."""
+    """The object changed or was replaced since it was read. The caller must read it again."""
 
 
 class AlreadyExists(Conflict):
-    """To be created, but there is one of that name."""
+    """An object with the name of the object to create exists."""
 
 
 class Forbidden(ClusterError):
-    """Not allowed to us: RBAC, Pod Security, an admission webhook or a quota."""
+    """RBAC, Pod Security, an admission webhook or a ResourceQuota does not allow the request."""
 
 
 class QuotaExceeded(Forbidden):
-    """The namespace's quota is used up; the text tells which."""
+    """The request exceeds a ResourceQuota of the namespace, which the text names."""
 
 
 class NamespaceTerminating(Forbidden):
-    """The namespace is being deleted and takes nothing new."""
+    """The namespace is being deleted, so nothing can be created in it."""
 
 
 class Invalid(ClusterError):
-    """The API server does not accept the object as it is. Asking again won't help.
+    """The API server rejects the object as invalid. A retry cannot succeed.
 
-    `fields`: the paths it complained of; empty if it named none.
+    `fields`: the paths of the invalid fields; empty if the response named none.
     """
 
     def __init__(self, message: str, fields: tuple[str, ...] = ()) -> None:
@@ -56,9 +56,9 @@ class Invalid(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """No answer, or none that counts: time-out, connection, 401, 429, 5xx. Asking later may help.
+    """The API server did not respond, or responded with 401, 408, 410, 429 or 5xx. A later retry may succeed.
 
-    `retry_after`: seconds the API server asked us to wait, if it did.
+    `retry_after`: seconds to wait before a retry; None if the response did not say.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -67,25 +67,27 @@ class Unavailable(ClusterError):
 
 
 def from_response(
-    status: int, retry_after: str | None, body: bytes, doing: str, *, secret: bool
+    status_code: int, retry_after: str | None, body: bytes, action: str, *, secret: bool
 ) -> ClusterError:
-    """The error that an answer which is no success means.
+    """Return the error for an unsuccessful response.
 
-    `doing` names the request ("apply Deployment a/b"). `secret`: the request was about a Secret, so nothing
-    is kept that could quote one.
+    `action` names the request ("apply Deployment a/b"). `secret`: the request was for a Secret, so the text must not
+    contain anything that could quote it.
     """
-    answer = _parse(body)
-    reason = str(answer.get("reason") or "")
-    causes = [cause for cause in (answer.get("details") or {}).get("causes") or () if isinstance(cause, dict)]
-    text = f"{doing}: {status} {reason}".rstrip()
-    quotes = status in (400, 422) or status >= 500
-    said = _fields_only(causes) if secret and quotes else _said(answer, causes, status)
-    if said:
-        text = f"{text}: {said}"
-    # 410: a list took so long that its next page is of a past nobody remembers.
-    if status in (401, 408, 410, 429) or (status >= 500 and not _unfit(answer)):
-        return Unavailable(text, _seconds(retry_after, answer))
-    match status:
+    status = _parse_status(body)
+    reason = str(status.get("reason") or "")
+    causes = [cause for cause in (status.get("details") or {}).get("causes") or () if isinstance(cause, dict)]
+    text = f"{action}: {status_code} {reason}".rstrip()
+    may_quote_request = status_code in (400, 422) or status_code >= 500
+    message = (
+        _fields_and_reasons(causes) if secret and may_quote_request else _message(status, causes, status_code)
+    )
+    if message:
+        text = f"{text}: {message}"
+    # 410: the continue token of a list has expired, because reading the pages took too long.
+    if status_code in (401, 408, 410, 429) or (status_code >= 500 and not _is_schema_mismatch(status)):
+        return Unavailable(text, _retry_after_seconds(retry_after, status))
+    match status_code:
         case 404:
             return NotFound(text)
         case 409 if reason == "AlreadyExists":
@@ -93,72 +95,72 @@ def from_response(
         case 409:
             return Conflict(text)
         case 403:
-            return _forbidden(answer, causes, text)
+            return _forbidden_error(status, causes, text)
         case _:
             return Invalid(text, tuple(str(cause.get("field", "")) for cause in causes))
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse_status(body: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        status = json.loads(body)
     except ValueError:
         return {}
-    # A proxy in between answers with pages of its own; what is no Status tells us nothing and is not kept.
-    return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
+    # A proxy may respond with a page of its own. Only a Status object is used.
+    return status if isinstance(status, dict) and status.get("kind") == "Status" else {}
 
 
-def _unfit(answer: dict[str, Any]) -> bool:
-    """Server-side apply answers 500 to an object that does not fit its schema. Waiting won't mend that."""
-    return str(answer.get("message")).startswith("failed to create typed patch object")
+def _is_schema_mismatch(status: dict[str, Any]) -> bool:
+    """Server-side apply returns 500 for an object that does not match its schema. A retry cannot succeed."""
+    return str(status.get("message")).startswith("failed to create typed patch object")
 
 
-def _forbidden(answer: dict[str, Any], causes: list[dict[str, Any]], text: str) -> Forbidden:
-    if "exceeded quota" in str(answer.get("message")):
+def _forbidden_error(status: dict[str, Any], causes: list[dict[str, Any]], text: str) -> Forbidden:
+    if "exceeded quota" in str(status.get("message")):
         return QuotaExceeded(text)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return NamespaceTerminating(text)
     return Forbidden(text)
 
 
-def _seconds(header: str | None, answer: dict[str, Any]) -> float | None:
-    given = header or (answer.get("details") or {}).get("retryAfterSeconds")
+def _retry_after_seconds(header: str | None, status: dict[str, Any]) -> float | None:
+    value = header or (status.get("details") or {}).get("retryAfterSeconds")
     try:
-        seconds = float(given) if given else None
+        seconds = float(value) if value else None
     except (TypeError, ValueError):
         return None
-    # A wrong clock or a broken proxy must not put us to sleep for a day.
+    # A wrong clock or a broken proxy must not stop the operator for a day.
     return None if seconds is None else min(max(seconds, 0.0), 300.0)
 
 
-def _said(answer: dict[str, Any], causes: list[dict[str, Any]], status: int) -> str:
-    if status in (400, 422) and causes:
-        return _joined(
+def _message(status: dict[str, Any], causes: list[dict[str, Any]], status_code: int) -> str:
+    if status_code in (400, 422) and causes:
+        return _join(
             f"{cause.get('field', '')}: {_without_value(str(cause.get('message', '')))}" for cause in causes
         )
-    said = str(answer.get("message") or "")
-    return _joined([_without_value(said) if status == 422 else said])
+    message = str(status.get("message") or "")
+    return _join([_without_value(message) if status_code == 422 else message])
 
 
 def _without_value(message: str) -> str:
-    """`Invalid value: "hunter2": must be ...` without the value in the middle."""
-    sort, colon, rest = message.partition(" value: ")
-    if not colon or sort.rpartition(" ")[2] == "Required":
+    """Return `Invalid value: "hunter2": must be ...` without the value in the middle."""
+    prefix, colon, suffix = message.partition(" value: ")
+    if not colon or prefix.rpartition(" ")[2] == "Required":
         return message
-    if rest.startswith('"'):
+    if suffix.startswith('"'):
         try:
-            # Go quotes nearly as JSON does; where it does not, all of the rest goes.
-            _, end = json.JSONDecoder().raw_decode(rest)
+            # Go's quoting is almost that of JSON. Where it is not, the whole rest is dropped.
+            _, end = json.JSONDecoder().raw_decode(suffix)
         except ValueError:
-            return f"{sort} value"
-        return f"{sort} value{rest[end:]}"
-    _, colon, detail = rest.rpartition(": ")
-    return f"{sort} value: {detail}" if colon else f"{sort} value"
+            return f"{prefix} value"
+        return f"{prefix} value{suffix[end:]}"
+    _, colon, detail = suffix.rpartition(": ")
+    return f"{prefix} value: {detail}" if colon else f"{prefix} value"
 
 
-def _fields_only(causes: list[dict[str, Any]]) -> str:
-    return _joined(f"{cause.get('field', '')}: {cause.get('reason', '')}" for cause in causes)
+def _fields_and_reasons(causes: list[dict[str, Any]]) -> str:
+    return _join(f"{cause.get('field', '')}: {cause.get('reason', '')}" for cause in causes)
 
 
-def _joined(sentences: Iterable[str]) -> str:
-    # Each once, its first line only: below it the API server likes to print whole objects.
+def _join(sentences: Iterable[str]) -> str:
+    # The first line only, without duplicates: the lines below may contain whole objects.
     return "; ".join(dict.fromkeys(sentence.split("\n", 1)[0] for sentence in sentences))[:MAX_MESSAGE_CHARS]

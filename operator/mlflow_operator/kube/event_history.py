@@ -1,7 +1,7 @@
-"""What Kubernetes' own Events tell of an object that is not getting on: the only place where some controllers say why.
+"""Read the cause of a stuck object from its Kubernetes Events, the only place where some controllers report it.
 
-Events are kept for an hour, so an old fault may well be listed long after it was mended. Callers ask only about objects
-that are stuck now, and here the newest of what speaks of the same matter decides.
+Events are kept for an hour, so an Event may describe a failure that is already fixed. Callers must pass only the Events
+of objects that are stuck now; the latest Event on the same subject is used.
 """
 
 from collections.abc import Iterable
@@ -9,46 +9,51 @@ from datetime import datetime
 
 from mlflow_operator.kube.objects import Object
 
-_LASTING_SECONDS = 30
-"""For how long something has to be tried in vain before it counts: nearly every volume is waited for a little."""
+_MIN_STUCK_SECONDS = 30
+"""Seconds of repeated Events before provisioning counts as failed: almost every volume takes a short time."""
 
 
 def pod_creation_failure(events: Iterable[Object]) -> str | None:
-    """Why a controller could not make its pod the last time it tried; None if it could, or has not tried yet."""
-    last = _newest(events, ("FailedCreate", "SuccessfulCreate"))
+    """Return why the controller's last attempt to create a pod failed; None if it succeeded or there was none."""
+    last = _latest(events, ("FailedCreate", "SuccessfulCreate"))
     return str(last.get("message") or "") if last and last["reason"] == "FailedCreate" else None
 
 
 def provisioning_failure(events: Iterable[Object]) -> str | None:
-    """Why a claim gets no volume; None where it is on its way."""
-    known = [*events]
-    # to wait for a pod takes a class that exists: whatever failed before is over
-    last = _newest(
-        known, ("ProvisioningFailed", "FailedBinding", "WaitForFirstConsumer", "WaitForPodScheduled")
+    """Return why a PersistentVolumeClaim gets no volume; None if the volume is being provisioned."""
+    all_events = [*events]
+    # The WaitFor* reasons require an existing StorageClass, so earlier failures are obsolete.
+    last = _latest(
+        all_events, ("ProvisioningFailed", "FailedBinding", "WaitForFirstConsumer", "WaitForPodScheduled")
     )
     if last and last["reason"] in ("ProvisioningFailed", "FailedBinding"):
         return str(last.get("message") or "")
-    waits = _newest(known, ("ExternalProvisioning",))
-    return str(waits.get("message") or "") if waits and _lasts(waits) else None
+    external = _latest(all_events, ("ExternalProvisioning",))
+    return str(external.get("message") or "") if external and _is_stuck(external) else None
 
 
-def _newest(events: Iterable[Object], reasons: tuple[str, ...]) -> Object | None:
-    """Of two in the same second the one whose reason is named last counts as the newer."""
-    found = [event for event in events if event.get("reason") in reasons]
-    return max(found, key=lambda event: (_time(event), reasons.index(event["reason"])), default=None)
+def _latest(events: Iterable[Object], reasons: tuple[str, ...]) -> Object | None:
+    """Return the latest Event with one of the reasons. Within one second, later entries of `reasons` win."""
+    matching = [event for event in events if event.get("reason") in reasons]
+    return max(matching, key=lambda event: (_last_seen(event), reasons.index(event["reason"])), default=None)
 
 
-def _time(event: Object) -> str:
-    """When it was last seen; RFC 3339 in UTC sorts as text. Newer controllers write another member than older ones."""
+def _last_seen(event: Object) -> str:
+    """Return the last observation of an Event: RFC 3339 in UTC, which sorts as text.
+
+    Older controllers set lastTimestamp, newer ones set series.lastObservedTime or eventTime.
+    """
     series = event.get("series") or {}
     return str(event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime") or "")[
         :19
     ]
 
 
-def _lasts(event: Object) -> bool:
+def _is_stuck(event: Object) -> bool:
     first = str(event.get("firstTimestamp") or event.get("eventTime") or "")[:19]
-    last = _time(event)
+    last = _last_seen(event)
     if not first or not last:
         return False
-    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() >= _LASTING_SECONDS
+    return (
+        datetime.fromisoformat(last) - datetime.fromisoformat(first)
+    ).total_seconds() >= _MIN_STUCK_SECONDS

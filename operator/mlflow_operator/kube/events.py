@@ -1,7 +1,7 @@
-"""Events: what `kubectl describe mlflowserver` tells of late.
+"""Publish Kubernetes Events, which `kubectl describe mlflowserver` shows.
 
-When to publish one is the caller's to decide, once per change. An Event that can't be written is a line in the
-log: it must never hold up a server.
+The caller publishes one Event per change. If an Event cannot be created, the operator only logs it: this must never
+block the reconciliation of a server.
 """
 
 import logging
@@ -16,20 +16,20 @@ logger = logging.getLogger(__name__)
 
 COMPONENT = "mlflow-operator"
 
-MAX_MESSAGE_CHARS = 1024
-"""Bytes of a message; the API server refuses more."""
+MAX_MESSAGE_BYTES = 1024
+"""Limit of the API server for the message of an Event."""
 
 
 class Events:
-    """Publishes Events. `instance` names this process, say the pod."""
+    """Publishes Events. `instance` is the name of this process, usually the pod name."""
 
     def __init__(self, cluster: KubernetesClient, instance: str = COMPONENT) -> None:
         self._cluster = cluster
         self._instance = instance
 
-    async def publish(self, about: Object, normal: bool, reason: str, message: str) -> None:
-        """One Event about an object: `reason` in CamelCase, `message` for people. Raises nothing of the API's."""
-        metadata = about["metadata"]
+    async def publish(self, involved_object: Object, normal: bool, reason: str, message: str) -> None:
+        """Create one Event about an object. `reason` is in CamelCase. Errors of the API server are not raised."""
+        metadata = involved_object["metadata"]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = {
             "apiVersion": kinds.EVENT.api_version,
@@ -40,8 +40,8 @@ class Events:
                 "namespace": metadata["namespace"],
             },
             "involvedObject": {
-                "apiVersion": about["apiVersion"],
-                "kind": about["kind"],
+                "apiVersion": involved_object["apiVersion"],
+                "kind": involved_object["kind"],
                 "name": metadata["name"],
                 "namespace": metadata["namespace"],
                 "uid": metadata["uid"],
@@ -49,7 +49,7 @@ class Events:
             },
             "type": "Normal" if normal else "Warning",
             "reason": str(reason),
-            "message": _cut(message),
+            "message": _truncate(message),
             "source": {"component": COMPONENT},
             "reportingComponent": COMPONENT,
             "reportingInstance": self._instance,
@@ -60,13 +60,13 @@ class Events:
         try:
             await self._cluster.create(event)
         except NamespaceTerminating:
-            logger.debug("no Event (%s) in a namespace on its way out", reason)
+            logger.debug("skipped an Event (%s): the namespace is terminating", reason)
         except ClusterError as error:
-            logger.warning("an Event could not be published (%s): %s", reason, error)
+            logger.warning("cannot publish an Event (%s): %s", reason, error)
 
 
-def _cut(message: str) -> str:
-    whole = message.encode()
-    if len(whole) <= MAX_MESSAGE_CHARS:
+def _truncate(message: str) -> str:
+    encoded = message.encode()
+    if len(encoded) <= MAX_MESSAGE_BYTES:
         return message
-    return whole[: MAX_MESSAGE_CHARS - 3].decode(errors="ignore") + "…"
+    return encoded[: MAX_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"

@@ -1,35 +1,39 @@
-"""Our finalizer: on a server while its data is to go with it, and on no other.
+"""Add and remove the operator's finalizer. Only an MLflowServer whose data is deleted with it has the finalizer.
 
-With `deletionPolicy: Retain` a server is gone at once, whether an operator runs or not.
+With `deletionPolicy: Retain` the API server deletes an MLflowServer at once, even if the operator does not run.
 """
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 
-_POINTER = "/metadata/finalizers"
+_FINALIZERS_POINTER = "/metadata/finalizers"
 
 
 def is_present(resource: Object) -> bool:
-    """Whether the resource can't go before we let it."""
+    """Whether the resource has the operator's finalizer."""
     return labels.FINALIZER in _finalizers(resource)
 
 
 def add(resource: Object) -> list[Object]:
-    """The JSON patch that puts it on. Fails where anything changed meanwhile: a deletion may have begun."""
+    """Return the JSON patch that adds the finalizer. It fails if the resource changed: a deletion may have started."""
     meta = resource["metadata"]
-    unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
+    version_test = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
     return [
-        unchanged,
-        {"op": "add", "path": _POINTER, "value": [*_finalizers(resource), labels.FINALIZER]},
+        version_test,
+        {"op": "add", "path": _FINALIZERS_POINTER, "value": [*_finalizers(resource), labels.FINALIZER]},
     ]
 
 
 def remove(resource: Object) -> list[Object]:
-    """The JSON patch that takes it off and leaves those of others. Fails where these changed meanwhile."""
-    before = _finalizers(resource)
+    """Return the JSON patch that removes only the operator's finalizer. It fails if the finalizers changed."""
+    finalizers = _finalizers(resource)
     return [
-        {"op": "test", "path": _POINTER, "value": before},
-        {"op": "replace", "path": _POINTER, "value": [name for name in before if name != labels.FINALIZER]},
+        {"op": "test", "path": _FINALIZERS_POINTER, "value": finalizers},
+        {
+            "op": "replace",
+            "path": _FINALIZERS_POINTER,
+            "value": [name for name in finalizers if name != labels.FINALIZER],
+        },
     ]
 
 

@@ -1,4 +1,4 @@
-"""The kinds of objects the operator touches, and where the API server keeps them."""
+"""Kinds of objects that the operator reads or writes, and their API paths."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from mlflow_operator.kube.objects import Object
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object: what YAML calls it, and what its address calls it."""
+    """Kind of an object: its apiVersion and kind, and the plural name in its API path."""
 
     api_version: str
     kind: str
@@ -17,15 +17,15 @@ class Kind:
     def path(
         self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
     ) -> str:
-        """The address of a collection, an object or a subresource, below the API server's root.
+        """Return the API path of a collection, an object or a subresource.
 
-        Without `namespace` a namespaced kind's path is that of all namespaces, which can only be listed.
-        ValueError: a name in no namespace, or a subresource of nothing.
+        Without `namespace` the path of a namespaced kind covers all namespaces and supports only list requests.
+        Raises ValueError for a name without a required namespace, and for a subresource without a name.
         """
         if name and self.namespaced and not namespace:
             raise ValueError(f"{self.kind} {name!r} needs a namespace")
         if subresource and not name:
-            raise ValueError(f"the {subresource} of which {self.kind}?")
+            raise ValueError(f"the subresource {subresource!r} of {self.kind} needs a name")
         root = "apis" if "/" in self.api_version else "api"
         parts = [root, self.api_version]
         if self.namespaced and namespace:
@@ -52,8 +52,8 @@ CRD = Kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
 CLOUD_NATIVE_PG = Kind("postgresql.cnpg.io/v1", "Cluster", "clusters")
-"""Not ours, and perhaps not there: `get` of one finds nothing then."""
-# Questions: nothing is stored, the answer is the object itself.
+"""Cluster of CloudNativePG. Its CRD may not be installed; `get` returns None in that case."""
+# Reviews are not stored: the response to the create request contains the result.
 SELF_SUBJECT_REVIEW = Kind(
     "authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False
 )
@@ -70,5 +70,5 @@ _BY_NAME = {(kind.api_version, kind.kind): kind for kind in ALL}
 
 
 def of(obj: Object) -> Kind:
-    """The kind of an object. KeyError names one that the operator does not know."""
+    """Return the kind of an object. Raises KeyError for a kind that the operator does not know."""
     return _BY_NAME[obj["apiVersion"], obj["kind"]]

@@ -1,30 +1,30 @@
-"""Label and annotation keys, and who carries which."""
+"""Keys and values of the operator's labels, annotations and finalizer."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OPERATOR = "mlflow-operator"
 SERVER = "mlflow-operator.dev/server"
-"""The name of the MLflowServer that an object belongs to; how data finds back to a resource made again."""
+"""Label: name of the MLflowServer that an object belongs to. A recreated MLflowServer finds its data by it."""
 COMPONENT = "app.kubernetes.io/component"
 
-APPLIED = "mlflow-operator.dev/applied"
-"""Annotation: digest of what the operator last applied, so that a field it drops is noticed."""
-INPUTS = "mlflow-operator.dev/inputs"
-"""Pod annotation: HMAC of every value the pods read from Secrets and ConfigMaps; a change rolls them."""
+APPLIED_DIGEST = "mlflow-operator.dev/applied"
+"""Annotation: digest of the last applied object, which detects a field that the operator no longer sets."""
+INPUTS_DIGEST = "mlflow-operator.dev/inputs"
+"""Pod annotation: HMAC of all values that the pods read from Secrets and ConfigMaps. A change triggers a rollout."""
 
 FROM_REVISION = "mlflow-operator.dev/from-revision"
-"""Annotation of a migration Job: the schema's revision when it was made, empty where there was no schema."""
+"""Annotation of a migration Job: schema revision at the creation of the Job, empty if there was no schema."""
 ATTEMPT = "mlflow-operator.dev/attempt"
-"""Annotation of a migration or preflight Job: how often this was begun, this time included."""
-STOPPED = "mlflow-operator.dev/stopped-at"
-"""Annotation of a Deployment: when its pods were last stopped for the tables to move (RFC 3339)."""
+"""Annotation of a migration or preflight Job: number of attempts, including this one."""
+STOPPED_AT = "mlflow-operator.dev/stopped-at"
+"""Annotation of a Deployment: time of the last scale to 0 for a schema migration (RFC 3339)."""
 RETRY_REQUESTED_AT = "mlflow-operator.dev/retry-requested-at"
-"""Annotation of a Deployment or StatefulSet that gets no pods: when its controller was last told to try again."""
+"""Annotation of a Deployment or StatefulSet that gets no pods: time of the last request to its controller to retry."""
 
 FINALIZER = "mlflow-operator.dev/delete-data"
-"""Finalizer of an MLflowServer with `deletionPolicy: Delete`, and of no other. kopf takes away the one that it knows as
-its own, so this must never become kopf's."""
+"""Finalizer of an MLflowServer with `deletionPolicy: Delete` only. It must differ from the finalizer that kopf is
+configured with, because kopf removes that one."""
 SKIP_DATA_DELETION = "mlflow-operator.dev/skip-data-deletion"
-"""Annotation of an MLflowServer, of any value: its deletion ends, and what is not deleted by then stays."""
+"""Annotation of an MLflowServer, with any value: ends its deletion and retains the data that is not yet deleted."""
 
 SERVER_POD = "server"
 DATABASE_POD = "database"
@@ -35,11 +35,11 @@ BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
 JOB_PODS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLECTION_POD)
-"""Components whose pods come to an end."""
+"""Components whose pods run to completion."""
 
 
-def owned(server: str, component: str) -> dict[str, str]:
-    """Labels of every object made for `server`."""
+def for_component(server: str, component: str) -> dict[str, str]:
+    """Return the labels of an object of one component of `server`."""
     return {
         "app.kubernetes.io/name": "mlflow",
         "app.kubernetes.io/instance": server,
@@ -49,16 +49,16 @@ def owned(server: str, component: str) -> dict[str, str]:
     }
 
 
-def pods(server: str, component: str) -> dict[str, str]:
-    """The selector of one component's pods. Selectors can't change, so this must stay as it is for good."""
+def pod_selector(server: str, component: str) -> dict[str, str]:
+    """Return the pod selector of one component. It must never change, because selectors are immutable."""
     return {SERVER: server, COMPONENT: component}
 
 
-def selector(server: str) -> str:
-    """What finds every owned object of `server` in its namespace."""
+def server_selector(server: str) -> str:
+    """Return the label selector for all objects of `server` in its namespace."""
     return f"{MANAGED_BY}={OPERATOR},{SERVER}={server}"
 
 
-def managed() -> str:
-    """What finds every object any MLflowServer owns: the filter of the operator's watches."""
+def managed_selector() -> str:
+    """Return the label selector for the objects of all MLflowServers, which the operator's watches use."""
     return f"{MANAGED_BY}={OPERATOR}"

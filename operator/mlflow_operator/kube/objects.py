@@ -1,4 +1,4 @@
-"""The shape of a Kubernetes object in this code base: plain data, as YAML would show it."""
+"""Type aliases for Kubernetes objects, which are plain dicts in their JSON form."""
 
 from typing import Any, TypeAlias
 

@@ -1,7 +1,7 @@
-"""Which Secrets and ConfigMaps of the owner's a server reads, found in its pod's own manifest.
+"""Find the Secrets and ConfigMaps that a pod reads in its manifest.
 
-Reading the manifest instead of the spec means that nothing can be forgotten: whatever the pods will mount or
-take as environment is there, however it came in.
+Because the manifest is read and not the MLflowServer spec, no reference can be missed: the manifest contains everything
+that the pod mounts or takes as environment, whatever its source.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,10 @@ from mlflow_operator.kube.objects import Object
 
 @dataclass(frozen=True, order=True)
 class Reference:
-    """An object that pods read. `key` None: all of it. Without an `optional` one pods do not start."""
+    """Reference to a Secret or ConfigMap. `key` None means all keys.
+
+    Pods do not start if a reference that is not `optional` cannot be resolved.
+    """
 
     kind: str
     name: str
@@ -22,35 +25,37 @@ class Reference:
 
     @property
     def resource(self) -> Kind:
-        """How the API server calls it."""
+        """API kind of the referenced object."""
         return SECRET if self.kind == "Secret" else CONFIGMAP
 
 
 def of_pod(spec: Object) -> frozenset[Reference]:
-    """Every Secret and ConfigMap that a pod with this spec reads."""
-    return frozenset(_of_pod(spec))
+    """Return a reference for each Secret and ConfigMap key that a pod with this spec reads."""
+    return frozenset(_references(spec))
 
 
-def _of_pod(spec: Object) -> Iterator[Reference]:
+def _references(spec: Object) -> Iterator[Reference]:
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
         for variable in container.get("env", ()):
             source = variable.get("valueFrom") or {}
-            yield from _one("Secret", source.get("secretKeyRef"), "name")
-            yield from _one("ConfigMap", source.get("configMapKeyRef"), "name")
+            yield from _source_references("Secret", source.get("secretKeyRef"), "name")
+            yield from _source_references("ConfigMap", source.get("configMapKeyRef"), "name")
         for source in container.get("envFrom", ()):
-            yield from _one("Secret", source.get("secretRef"), "name")
-            yield from _one("ConfigMap", source.get("configMapRef"), "name")
+            yield from _source_references("Secret", source.get("secretRef"), "name")
+            yield from _source_references("ConfigMap", source.get("configMapRef"), "name")
     for volume in spec.get("volumes", ()):
         for source in (volume, *(volume.get("projected") or {}).get("sources", ())):
             secret = source.get("secret")
-            yield from _one("Secret", secret, "secretName" if "secretName" in (secret or {}) else "name")
-            yield from _one("ConfigMap", source.get("configMap"), "name")
+            yield from _source_references(
+                "Secret", secret, "secretName" if "secretName" in (secret or {}) else "name"
+            )
+            yield from _source_references("ConfigMap", source.get("configMap"), "name")
 
 
-def _one(kind: str, source: Object | None, name: str) -> Iterator[Reference]:
-    if not source or not source.get(name):
+def _source_references(kind: str, source: Object | None, name_field: str) -> Iterator[Reference]:
+    if not source or not source.get(name_field):
         return
     optional = bool(source.get("optional", False))
     keys = [source["key"]] if "key" in source else [item["key"] for item in source.get("items") or ()]
     for key in keys or [None]:
-        yield Reference(kind, source[name], key, optional)
+        yield Reference(kind, source[name_field], key, optional)

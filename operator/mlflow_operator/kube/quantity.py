@@ -1,13 +1,15 @@
-"""Kubernetes quantities (`500m`, `2Gi`, `1e3`), parsed exactly.
+"""Parse and compare Kubernetes quantities (`500m`, `2Gi`, `1e3`) exactly.
 
-The API server rewrites what it is given into a canonical form (`0.5` comes back as `500m`), so two
-quantities are compared by value, never by text.
+The API server stores quantities in canonical form (`0.5` becomes `500m`), so quantities must be compared by value,
+never by text.
 """
 
 import re
 from decimal import Decimal
 
-_SHAPE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?[0-9]+))?")
+_PATTERN = re.compile(
+    r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?[0-9]+))?"
+)
 
 _SUFFIXES = {
     "": Decimal(1),
@@ -19,35 +21,35 @@ _SUFFIXES = {
 }
 
 MAX_CHARS = 40
-"""Characters; more than any sensible quantity, and it bounds what a stranger's text may cost to parse."""
+"""Longer than any reasonable quantity. It bounds the cost of parsing untrusted text."""
 
 
 def parse(quantity: str | int | float) -> Decimal:
-    """The value in base units (bytes, cores). ValueError: no quantity."""
+    """Return the value in base units (bytes, cores). Raises ValueError if the text is not a quantity."""
     text = str(quantity)
-    shape = _SHAPE.fullmatch(text) if len(text) <= MAX_CHARS else None
-    if shape is None:
-        raise ValueError(f"{text[:MAX_CHARS]!r} is no quantity; write it like 500m, 2 or 10Gi")
-    number, suffix, exponent = shape.groups()
+    match = _PATTERN.fullmatch(text) if len(text) <= MAX_CHARS else None
+    if match is None:
+        raise ValueError(f"{text[:MAX_CHARS]!r} is not a quantity; write it like 500m, 2 or 10Gi")
+    number, suffix, exponent = match.groups()
     if exponent is not None:
-        # The API server itself allows no more; an exponent of a million digits must not be computed.
+        # The limit of the API server. An exponent with a million digits must not be computed.
         if abs(int(exponent)) > 30:
-            raise ValueError(f"{text!r} is no sensible quantity; write it like 500m, 2 or 10Gi")
+            raise ValueError(f"{text!r} is not a valid quantity; write it like 500m, 2 or 10Gi")
         return Decimal(number).scaleb(int(exponent))
     return Decimal(number) * _SUFFIXES[suffix or ""]
 
 
-def compare(one: str | int | float, other: str | int | float) -> int:
-    """-1, 0 or 1: `one` is smaller than, equal to or larger than `other`. ValueError: no quantities."""
-    left, right = parse(one), parse(other)
-    return (left > right) - (left < right)
+def compare(left: str | int | float, right: str | int | float) -> int:
+    """Return -1, 0 or 1 if `left` is less than, equal to or greater than `right`. Raises ValueError as `parse` does."""
+    left_value, right_value = parse(left), parse(right)
+    return (left_value > right_value) - (left_value < right_value)
 
 
-def equal(one: object, other: object) -> bool:
-    """Whether two values say the same quantity; what can't be parsed equals only itself."""
-    if not isinstance(one, str | int | float) or not isinstance(other, str | int | float):
-        return one == other
+def equal(left: object, right: object) -> bool:
+    """Whether two values are the same quantity. A value that cannot be parsed equals only itself."""
+    if not isinstance(left, str | int | float) or not isinstance(right, str | int | float):
+        return left == right
     try:
-        return compare(one, other) == 0
+        return compare(left, right) == 0
     except ValueError:
-        return one == other
+        return left == right

@@ -1,4 +1,4 @@
-"""The API server as `doctor` asks it: what the operator itself never needs, and nothing that changes anything."""
+"""Kubernetes client of `doctor`: requests that the operator itself does not need and that change nothing."""
 
 import asyncio
 import json
@@ -16,71 +16,76 @@ from mlflow_operator.kube.objects import Object
 
 __all__ = ["ConfigException", "ReadOnlyClient"]
 
-_LONGEST = 65536
-"""Bytes of a page that are read; its beginning tells what it is."""
+_MAX_BODY_BYTES = 65536
+"""Only the beginning of a response body is used."""
 
 
 class ReadOnlyClient(KubernetesClient):
-    """A client that may speak as somebody else, and reach Services and pods through the API server."""
+    """Client that can impersonate a user, and can reach Services and pods through the API server."""
 
     @property
     def address(self) -> str:
-        """Where the API server is."""
+        """URL of the API server."""
         return str(self._client.configuration.host)
 
     def impersonate(self, user: str) -> None:
-        """From now on ask as `user`. Forbidden, at the next request: the account may not impersonate it."""
+        """Send all further requests as `user`. They raise Forbidden if this account must not impersonate the user."""
         self._client.set_default_header("Impersonate-User", user)
 
     async def current_user(self) -> str:
-        """The user name by which the API server knows us."""
-        answer = await self._asked(kinds.SELF_SUBJECT_REVIEW, "ask who we are", {})
-        return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
+        """Return the user name that the API server has authenticated."""
+        review = await self._create_review(kinds.SELF_SUBJECT_REVIEW, "create SelfSubjectReview", {})
+        return str(((review.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
     async def is_allowed(self, attributes: Object) -> bool:
-        """Whether we may do what the attributes of a SelfSubjectAccessReview say."""
-        answer = await self._asked(
-            kinds.SELF_SUBJECT_ACCESS_REVIEW, "ask what we may", {"spec": {"resourceAttributes": attributes}}
+        """Whether the current user is allowed to do what the attributes of a SelfSubjectAccessReview describe."""
+        review = await self._create_review(
+            kinds.SELF_SUBJECT_ACCESS_REVIEW,
+            "create SelfSubjectAccessReview",
+            {"spec": {"resourceAttributes": attributes}},
         )
-        return bool((answer.get("status") or {}).get("allowed"))
+        return bool((review.get("status") or {}).get("allowed"))
 
     async def get_through_service(
         self, namespace: str, service: str, port: str, path: str
     ) -> tuple[int, bytes]:
-        """GET `path` of a Service through the API server's proxy: status and the answer's beginning.
+        """GET `path` of a Service through the API server's proxy. Returns the status code and the start of the body.
 
-        Raises a ClusterError where the API server itself answers: no such Service, no pod behind it, not allowed.
+        Raises a ClusterError if the API server itself responds with an error: the Service does not exist, has no ready
+        pod, or the request is not allowed.
         """
-        doing = f"reach Service {namespace}/{service}"
+        action = f"reach Service {namespace}/{service}"
         address, _, query = path.partition("?")
-        below = f"{kinds.SERVICE.path(namespace, f'{service}:{port}', 'proxy')}{quote(address)}"
+        proxy_path = f"{kinds.SERVICE.path(namespace, f'{service}:{port}', 'proxy')}{quote(address)}"
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 _, url, headers, _, _ = await self._client.param_serialize(
-                    "GET", below, header_params={"Accept": "*/*"}, auth_settings=["BearerToken"]
+                    "GET", proxy_path, header_params={"Accept": "*/*"}, auth_settings=["BearerToken"]
                 )
-                limit = aiohttp.ClientTimeout(total=self._seconds)
-                answer = await self._client.call_api(
-                    "GET", f"{url}?{query}" if query else url, headers, None, _request_timeout=limit
+                timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
+                response = await self._client.call_api(
+                    "GET", f"{url}?{query}" if query else url, headers, None, _request_timeout=timeout
                 )
-                text = (await answer.read())[:_LONGEST]
+                body = (await response.read())[:_MAX_BODY_BYTES]
         except TimeoutError as error:
-            raise Unavailable(f"{doing}: no answer within {self._seconds:g} s") from error
+            raise Unavailable(f"{action}: no response within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
-        if answer.status >= 400 and _of_api_server(text):
-            raise from_response(answer.status, None, text, doing, secret=False)
-        return answer.status, text
+            raise Unavailable(
+                f"{action}: cannot connect to the API server ({type(error).__name__})"
+            ) from error
+        if response.status >= 400 and _is_status_object(body):
+            raise from_response(response.status, None, body, action, secret=False)
+        return response.status, body
 
     async def exec(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], seconds: float
+        self, namespace: str, pod: str, container: str, command: Sequence[str], timeout_seconds: float
     ) -> str:
-        """What a command in a running container prints. Invalid: it ended with an error, or is not there."""
-        doing = f"run {command[0]} in Pod {namespace}/{pod}"
-        query = [("container", container), ("stdout", "1"), *(("command", word) for word in command)]
-        printed, ended = bytearray(), bytearray()
+        """Run a command in a container and return its output. Raises Invalid if the command fails or does not exist."""
+        action = f"run {command[0]} in Pod {namespace}/{pod}"
+        query = [("container", container), ("stdout", "1"), *(("command", argument) for argument in command)]
+        stdout, exit_status = bytearray(), bytearray()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout_seconds):
                 _, url, headers, _, _ = await self._client.param_serialize(
                     "GET",
                     kinds.POD.path(namespace, pod, "exec"),
@@ -89,46 +94,48 @@ class ReadOnlyClient(KubernetesClient):
                 )
                 session = await self._session()
                 address = f"{get_websocket_url(url)}?{urlencode(query)}"
-                async with session.ws_connect(address, headers=headers) as channels:
-                    async for message in channels:
+                async with session.ws_connect(address, headers=headers) as websocket:
+                    async for message in websocket:
                         channel, data = message.data[0], message.data[1:]
                         if channel == STDOUT_CHANNEL:
-                            printed += data
+                            stdout += data
                         elif channel == ERROR_CHANNEL:
-                            ended += data
+                            exit_status += data
         except TimeoutError as error:
-            raise Unavailable(f"{doing}: no answer within {seconds:g} s") from error
+            raise Unavailable(f"{action}: no response within {timeout_seconds:g} s") from error
         except aiohttp.WSServerHandshakeError as error:
-            raise from_response(error.status, None, b"", doing, secret=False) from error
+            raise from_response(error.status, None, b"", action, secret=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{doing}: no connection to the API server ({type(error).__name__})") from error
-        if not _succeeded(bytes(ended)):
-            raise Invalid(f"{doing}: it ended with an error")
-        return printed.decode(errors="replace")
+            raise Unavailable(
+                f"{action}: cannot connect to the API server ({type(error).__name__})"
+            ) from error
+        if not _is_success(bytes(exit_status)):
+            raise Invalid(f"{action}: the command failed")
+        return stdout.decode(errors="replace")
 
     async def _session(self) -> aiohttp.ClientSession:
-        # made with the first request
+        # The client library creates the session with the first request.
         if self._client.rest_client.pool_manager is None:
             await self.current_user()
         session: aiohttp.ClientSession = self._client.rest_client.pool_manager
         return session
 
-    async def _asked(self, kind: kinds.Kind, doing: str, spec: Object) -> Object:
-        # a POST by name alone: nothing is stored
-        question = {"apiVersion": kind.api_version, "kind": kind.kind, **spec}
-        return await self._request("POST", kind.path(), doing, kind, body=question)
+    async def _create_review(self, kind: kinds.Kind, action: str, spec: Object) -> Object:
+        # Although it is a POST, the API server stores nothing.
+        review = {"apiVersion": kind.api_version, "kind": kind.kind, **spec}
+        return await self._request("POST", kind.path(), action, kind, body=review)
 
 
-def _of_api_server(text: bytes) -> bool:
+def _is_status_object(body: bytes) -> bool:
     try:
-        answer = json.loads(text)
+        decoded = json.loads(body)
     except ValueError:
         return False
-    return isinstance(answer, dict) and answer.get("kind") == "Status" and "apiVersion" in answer
+    return isinstance(decoded, dict) and decoded.get("kind") == "Status" and "apiVersion" in decoded
 
 
-def _succeeded(ended: bytes) -> bool:
+def _is_success(exit_status: bytes) -> bool:
     try:
-        return bool(json.loads(ended).get("status") == "Success")
+        return bool(json.loads(exit_status).get("status") == "Success")
     except (ValueError, AttributeError):
         return False

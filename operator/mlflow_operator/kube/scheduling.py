@@ -1,41 +1,42 @@
-"""Why the scheduler finds no node for a pod: which resource is short, and how much of it the pod asks for."""
+"""Read from a scheduler message why no node can run a pod, and add the pod's requests for each missing resource."""
 
 import re
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
 
-UNBOUND = "unbound immediate PersistentVolumeClaims"
-"""What the scheduler says of a pod that can't be placed before its volume is made."""
+UNBOUND_CLAIMS = "unbound immediate PersistentVolumeClaims"
+"""Part of the scheduler's message for a pod whose PersistentVolumeClaims have no volumes."""
 
-_COUNT = re.compile(r"^\d+ (?:node\(s\) )?")
-_SHORT = re.compile(r"^Insufficient (\S+)$")
+_NODE_COUNT = re.compile(r"^\d+ (?:node\(s\) )?")
+_INSUFFICIENT_RESOURCE = re.compile(r"^Insufficient (\S+)$")
 
 
-def obstacles(said: str) -> list[str]:
-    """The scheduler's reasons, each once and in order, without how many nodes each of them holds for.
+def failure_reasons(message: str) -> list[str]:
+    """Return the scheduler's reasons, sorted and without duplicates.
 
-    For these numbers move with each node that comes or goes, and what it tried in the end (preemption) helps nobody.
+    Leaves out the number of nodes for each reason, which changes with every added or removed node, and the result of
+    preemption, which does not help the user.
     """
-    _, counted, reasons = said.partition(" nodes are available: ")
-    if not counted:
-        return [message_text.as_sentence(said).rstrip(".")]
-    listed = reasons.partition(". ")[0].rstrip(".").split(", ")
-    return sorted({_COUNT.sub("", reason.strip()) for reason in listed if reason.strip()})
+    _, separator, reasons = message.partition(" nodes are available: ")
+    if not separator:
+        return [message_text.as_sentence(message).rstrip(".")]
+    entries = reasons.partition(". ")[0].rstrip(".").split(", ")
+    return sorted({_NODE_COUNT.sub("", reason.strip()) for reason in entries if reason.strip()})
 
 
-def sentence(pod: Object, said: str) -> str:
-    """All obstacles in words; where a resource is short, with what the pod asks for."""
-    return ", ".join(_with_demand(pod, obstacle) for obstacle in obstacles(said))
+def describe(pod: Object, message: str) -> str:
+    """Return the scheduler's reasons as text; for an insufficient resource with the amount that the pod requests."""
+    return ", ".join(_with_request(pod, reason) for reason in failure_reasons(message))
 
 
-def _with_demand(pod: Object, obstacle: str) -> str:
-    short = _SHORT.match(obstacle)
-    asked = _asked(pod, short[1]) if short else ""
-    return f"{obstacle} (it asks for {asked})" if asked else obstacle
+def _with_request(pod: Object, reason: str) -> str:
+    insufficient = _INSUFFICIENT_RESOURCE.match(reason)
+    requested = _requested(pod, insufficient[1]) if insufficient else ""
+    return f"{reason} (requested: {requested})" if requested else reason
 
 
-def _asked(pod: Object, resource: str) -> str:
+def _requested(pod: Object, resource: str) -> str:
     containers = (pod.get("spec") or {}).get("containers") or ()
-    each = (((c.get("resources") or {}).get("requests") or {}).get(resource) for c in containers)
-    return " + ".join(str(request) for request in each if request)
+    requests = (((c.get("resources") or {}).get("requests") or {}).get(resource) for c in containers)
+    return " + ".join(str(request) for request in requests if request)

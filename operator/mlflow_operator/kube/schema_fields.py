@@ -1,8 +1,8 @@
-"""What the API knows about the fields of objects that their JSON doesn't show.
+"""Properties of API fields that the JSON of an object does not show.
 
-Which lists are maps in disguise and by which keys, which texts are quantities, which zeros the API
-server leaves out. Only the kinds that the operator writes matter here; a field nobody named is compared
-as it stands.
+These are the keys of list-maps (`x-kubernetes-list-type: map`), fields that hold quantities, and fields that the API
+server omits when they are zero. The tables cover only the kinds that the operator writes; the values of all other
+fields are compared literally.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from mlflow_operator.kube.objects import Object
 
-LIST_KEYS: dict[str, tuple[str, ...]] = {
+LIST_MAP_KEYS: dict[str, tuple[str, ...]] = {
     "conditions": ("type",),
     "containers": ("name",),
     "env": ("name",),
@@ -24,7 +24,7 @@ LIST_KEYS: dict[str, tuple[str, ...]] = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-"""Lists that server-side apply merges entry by entry; `ports` too, see `keys_of`. All others are atomic."""
+"""Keys of the lists that server-side apply merges by entry. For `ports` see `list_map_keys`; other lists are atomic."""
 
 KEY_DEFAULTS = {"protocol": "TCP"}
 
@@ -36,7 +36,7 @@ INT_OR_STRING = frozenset({"port", "targetPort", "maxUnavailable", "maxSurge", "
 STRING_MAPS = frozenset(
     {"annotations", "binaryData", "data", "labels", "matchLabels", "nodeSelector", "selector", "stringData"}
 )
-"""Maps whose keys are anybody's: there an empty text is a value, elsewhere it is the same as no field."""
+"""Maps with arbitrary keys. In them an empty string is a value; elsewhere it is equivalent to an absent field."""
 
 OMITTED_ZEROS = frozenset(
     {
@@ -49,70 +49,79 @@ OMITTED_ZEROS = frozenset(
     }
     | {"readOnly", "stdin", "tty", "weight"}
 )
-"""Fields that the API server drops when they are zero or false. Most are kept, and then absent is not false:
-`automountServiceAccountToken` gone means true."""
+"""Fields that the API server omits when they are zero or false. It keeps most other fields, and for those absent does
+not mean false: an absent `automountServiceAccountToken` means true."""
 
 
-def keys_of(field: str, entries: Iterable[object]) -> tuple[str, ...]:
-    """The keys that tell entries of the list `field` apart; empty for an atomic list."""
+def list_map_keys(field: str, entries: Iterable[object]) -> tuple[str, ...]:
+    """Return the keys that identify an entry of the list `field`; empty for an atomic list."""
     if field != "ports":
-        return LIST_KEYS.get(field, ())
+        return LIST_MAP_KEYS.get(field, ())
     of_container = any(isinstance(entry, dict) and "containerPort" in entry for entry in entries)
     return ("containerPort", "protocol") if of_container else ("port", "protocol")
 
 
-def key_of(entry: object, keys: tuple[str, ...]) -> str | None:
-    """How an entry of a list-map is called in a path; None if it lacks a key."""
+def entry_key(entry: object, keys: tuple[str, ...]) -> str | None:
+    """Return the key of a list-map's entry as it appears in a path; None if a key field is missing."""
     if not isinstance(entry, dict):
         return None
     values = [entry.get(key, KEY_DEFAULTS.get(key)) for key in keys]
     return None if None in values else "/".join(str(value) for value in values)
 
 
-def child(path: str, name: str) -> str:
-    """The path of a member: `spec.replicas`, `metadata.labels[example.org/team]`."""
+def child_path(path: str, name: str) -> str:
+    """Return the path of a child field: `spec.replicas`, `metadata.labels[example.org/team]`."""
     if not path:
         return name
     return f"{path}[{name}]" if "." in name or "/" in name else f"{path}.{name}"
 
 
-def list_entry(path: str, key: str) -> str:
-    """The path of an entry of a list-map: `spec.template.spec.containers[server]`."""
+def entry_path(path: str, key: str) -> str:
+    """Return the path of a list-map's entry: `spec.template.spec.containers[server]`."""
     return f"{path}[{key}]"
 
 
-def managers(live: Object, paths: Iterable[str], ours: str) -> list[str]:
-    """Who else, by `metadata.managedFields`, set one of the fields at `paths`; sorted, without `ours`."""
-    wanted = tuple(paths)
-    found = set()
-    for record in live.get("metadata", {}).get("managedFields") or ():
+def other_managers(observed: Object, paths: Iterable[str], own_manager: str) -> list[str]:
+    """Return the sorted field managers that own a field at `paths`, according to `metadata.managedFields`.
+
+    Leaves out `own_manager`.
+    """
+    paths_to_match = tuple(paths)
+    managers = set()
+    for record in observed.get("metadata", {}).get("managedFields") or ():
         name = record.get("manager", "")
-        if name and name != ours and _touches(record.get("fieldsV1") or {}, wanted):
-            found.add(name)
-    return sorted(found)
+        if name and name != own_manager and _overlaps(record.get("fieldsV1") or {}, paths_to_match):
+            managers.add(name)
+    return sorted(managers)
 
 
-def _touches(fields: Object, wanted: tuple[str, ...]) -> bool:
-    return any(_below(held, path) or _below(path, held) for held in _leaves(fields, "") for path in wanted)
+def _overlaps(fields: Object, paths: tuple[str, ...]) -> bool:
+    return any(
+        _is_at_or_below(leaf, path) or _is_at_or_below(path, leaf)
+        for leaf in _leaf_paths(fields, "")
+        for path in paths
+    )
 
 
-def _below(path: str, parent: str) -> bool:
+def _is_at_or_below(path: str, parent: str) -> bool:
     return path == parent or path.startswith((f"{parent}.", f"{parent}["))
 
 
-def _leaves(fields: Object, path: str) -> Iterator[str]:
-    # The API's own notation: "f:name" a member, 'k:{"name":"server"}' a list-map's entry, "v:..." a set's
-    # value, "." the thing itself. A thing that is held with members below counts by its members only.
-    members = {name: below for name, below in fields.items() if name != "."}
+def _leaf_paths(fields: Object, path: str) -> Iterator[str]:
+    # The notation of fieldsV1: "f:name" is a field, 'k:{"name":"server"}' an entry of a list-map, "v:..." a value of a
+    # set, and "." the field itself. If a field has children, only the children count.
+    members = {name: children for name, children in fields.items() if name != "."}
     if not members and path:
         yield path
-    for name, below in members.items():
-        sort, _, text = name.partition(":")
-        match sort:
+    for name, children in members.items():
+        prefix, _, text = name.partition(":")
+        match prefix:
             case "f":
-                yield from _leaves(below, child(path, text))
+                yield from _leaf_paths(children, child_path(path, text))
             case "k":
                 keys = json.loads(text)
-                yield from _leaves(below, list_entry(path, "/".join(str(keys[key]) for key in sorted(keys))))
+                yield from _leaf_paths(
+                    children, entry_path(path, "/".join(str(keys[key]) for key in sorted(keys)))
+                )
             case _:
                 yield path

@@ -1,9 +1,9 @@
-"""What somebody added by hand to an object of ours, where what is added changes what we run.
+"""Compute JSON patches for fields that another client added to the operator's objects and that affect the workload.
 
-Server-side apply removes only what we ourselves once applied. An environment variable, a container, a mount
-or a Service's selector key that a stranger added stays for ever unless it is taken out by a patch. The other
-case it can't heal is a choice: apply adds our member beside the stranger's (`value` beside `valueFrom`), and
-the API server refuses both. There the whole choice is replaced.
+Server-side apply removes only fields that the operator itself applied. An environment variable, a container, a volume
+mount or a selector key of a Service that another client added stays unless a JSON patch removes it. Apply cannot fix a
+union either: it adds the desired member beside the other client's member (`value` beside `valueFrom`), and the API
+server rejects the combination. For a union the patch replaces the whole value.
 """
 
 from collections.abc import Iterator
@@ -16,58 +16,61 @@ from mlflow_operator.kube.objects import Object
 _ENV_SOURCES = frozenset({"value", "valueFrom"})
 _PROBE_ACTIONS = frozenset({"exec", "grpc", "httpGet", "tcpSocket"})
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
-_WHOLE = ("args", "command", "envFrom")
+_REMOVED_AS_A_WHOLE = ("args", "command", "envFrom")
 
 
 @dataclass(frozen=True)
 class PatchOp:
-    """One step of a JSON patch. `field` is the path for people, `pointer` the one for the API server.
+    """Operation of a JSON patch: a replacement, or a removal if `value` is None.
 
-    `value` None means: remove. Corrections of one object are in an order in which they can be carried out.
+    `field` is the path in messages, `pointer` is the JSON pointer for the API server.
     """
 
     pointer: str
     field: str
     value: Any = None
 
-    def step(self) -> Object:
-        """The step as the patch says it."""
+    def as_json(self) -> Object:
+        """Return the operation in the form of RFC 6902."""
         if self.value is None:
             return {"op": "remove", "path": self.pointer}
         return {"op": "replace", "path": self.pointer, "value": self.value}
 
 
-def removals(desired: Object, live: Object) -> list[PatchOp]:
-    """How to take out of `live` what is not in `desired` and what applying `desired` would leave in it."""
+def removals(desired: Object, observed: Object) -> list[PatchOp]:
+    """Return operations, in the order to apply them, that remove unmanaged fields from `observed`.
+
+    Unmanaged fields are those that are not in `desired` and that an apply of `desired` would leave in place.
+    """
     match desired["kind"]:
         case "Deployment" | "StatefulSet":
-            return [*_of_workload(desired, live)]
+            return [*_workload_ops(desired, observed)]
         case "Service":
-            wanted, found = desired.get("spec") or {}, live.get("spec") or {}
+            desired_spec, observed_spec = desired.get("spec") or {}, observed.get("spec") or {}
             return [
-                *_entries(wanted, found, "ports", _Place("/spec", "spec")),
-                *_members(wanted, found, "selector", _Place("/spec", "spec")),
+                *_list_map_ops(desired_spec, observed_spec, "ports", _FieldPath("/spec", "spec")),
+                *_map_ops(desired_spec, observed_spec, "selector", _FieldPath("/spec", "spec")),
             ]
         case "ConfigMap" | "Secret":
-            given = {**(desired.get("data") or {}), **(desired.get("stringData") or {})}
-            return [*_members({"data": given}, live, "data", _Place("", ""))]
+            desired_data = {**(desired.get("data") or {}), **(desired.get("stringData") or {})}
+            return [*_map_ops({"data": desired_data}, observed, "data", _FieldPath("", ""))]
         case _:
             return []
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where in the object we are, in both notations."""
+class _FieldPath:
+    """Position in an object, as a JSON pointer and as the path in messages."""
 
     pointer: str
     field: str
 
-    def member(self, name: str) -> "_Place":
+    def member(self, name: str) -> "_FieldPath":
         escaped = name.replace("~", "~0").replace("/", "~1")
-        return _Place(f"{self.pointer}/{escaped}", schema_fields.child(self.field, name))
+        return _FieldPath(f"{self.pointer}/{escaped}", schema_fields.child_path(self.field, name))
 
-    def entry(self, index: int, key: str) -> "_Place":
-        return _Place(f"{self.pointer}/{index}", schema_fields.list_entry(self.field, key))
+    def entry(self, index: int, key: str) -> "_FieldPath":
+        return _FieldPath(f"{self.pointer}/{index}", schema_fields.entry_path(self.field, key))
 
     def remove(self) -> PatchOp:
         return PatchOp(self.pointer, self.field)
@@ -76,57 +79,62 @@ class _Place:
         return PatchOp(self.pointer, self.field, value)
 
 
-def _of_workload(desired: Object, live: Object) -> Iterator[PatchOp]:
-    spec = _Place("/spec", "spec")
-    wanted = desired["spec"].get("strategy") or {}
-    # The defaults of a rolling update stay when apply asks for Recreate, and the API server refuses the two.
-    if wanted.get("type") == "Recreate" and "rollingUpdate" in (live["spec"].get("strategy") or {}):
-        yield spec.member("strategy").replace(wanted)
-    pods = spec.member("template").member("spec")
-    want, have = desired["spec"]["template"]["spec"], live["spec"]["template"]["spec"]
+def _workload_ops(desired: Object, observed: Object) -> Iterator[PatchOp]:
+    spec_path = _FieldPath("/spec", "spec")
+    strategy = desired["spec"].get("strategy") or {}
+    # Apply with type Recreate keeps the defaulted rollingUpdate, and the API server rejects the combination.
+    if strategy.get("type") == "Recreate" and "rollingUpdate" in (observed["spec"].get("strategy") or {}):
+        yield spec_path.member("strategy").replace(strategy)
+    pod_path = spec_path.member("template").member("spec")
+    desired_pod, observed_pod = desired["spec"]["template"]["spec"], observed["spec"]["template"]["spec"]
     for group in ("containers", "initContainers"):
-        yield from _entries(want, have, group, pods)
-    yield from _entries(want, have, "volumes", pods)
+        yield from _list_map_ops(desired_pod, observed_pod, group, pod_path)
+    yield from _list_map_ops(desired_pod, observed_pod, "volumes", pod_path)
 
 
-def _entries(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[PatchOp]:
-    """Of a list-map that is wholly ours. From the end on, so that no removal moves what is still to come."""
-    ours, theirs = wanted.get(name) or [], found.get(name) or []
-    keys = schema_fields.keys_of(name, [*ours, *theirs])
-    by_key = {schema_fields.key_of(entry, keys): entry for entry in ours}
-    held = {schema_fields.key_of(entry, keys) for entry in theirs}
-    missing = [entry for key, entry in by_key.items() if key not in held]
-    for index, entry in reversed([*enumerate(theirs)]):
-        key = schema_fields.key_of(entry, keys)
-        where = place.member(name).entry(index, str(key))
-        if key not in by_key and name == "ports" and missing:
-            # A port number that somebody changed: with apply's own beside it, two ports have one name.
-            yield where.replace(missing.pop(_named_as(entry, missing)))
-        elif key not in by_key:
-            yield where.remove()
+def _list_map_ops(desired: Object, observed: Object, name: str, parent: _FieldPath) -> Iterator[PatchOp]:
+    """Operations for a list-map that the operator owns completely, from the last index to the first.
+
+    In this order a removal does not shift the indexes of later operations.
+    """
+    desired_entries, observed_entries = desired.get(name) or [], observed.get(name) or []
+    keys = schema_fields.list_map_keys(name, [*desired_entries, *observed_entries])
+    desired_by_key = {schema_fields.entry_key(entry, keys): entry for entry in desired_entries}
+    observed_keys = {schema_fields.entry_key(entry, keys) for entry in observed_entries}
+    missing = [entry for key, entry in desired_by_key.items() if key not in observed_keys]
+    for index, entry in reversed([*enumerate(observed_entries)]):
+        key = schema_fields.entry_key(entry, keys)
+        entry_path = parent.member(name).entry(index, str(key))
+        if key not in desired_by_key and name == "ports" and missing:
+            # Another client changed the port number. If apply added the desired port, two ports had the same name.
+            yield entry_path.replace(missing.pop(_index_by_name(entry, missing)))
+        elif key not in desired_by_key:
+            yield entry_path.remove()
         elif name in ("containers", "initContainers"):
-            yield from _of_container(by_key[key], entry, where)
-        elif _other_choice(by_key[key], entry, _choices(name, entry)):
-            yield where.replace(by_key[key])
+            yield from _container_ops(desired_by_key[key], entry, entry_path)
+        elif _has_other_union_member(desired_by_key[key], entry, _union_members(name, entry)):
+            yield entry_path.replace(desired_by_key[key])
 
 
-def _of_container(wanted: Object, found: Object, place: _Place) -> Iterator[PatchOp]:
+def _container_ops(desired: Object, observed: Object, path: _FieldPath) -> Iterator[PatchOp]:
     for name in ("env", "ports", "volumeMounts"):
-        yield from _entries(wanted, found, name, place)
-    for name in _WHOLE:
-        if found.get(name) and not wanted.get(name):
-            yield place.member(name).remove()
+        yield from _list_map_ops(desired, observed, name, path)
+    for name in _REMOVED_AS_A_WHOLE:
+        if observed.get(name) and not desired.get(name):
+            yield path.member(name).remove()
     for name in _PROBES:
-        if wanted.get(name) and _other_choice(wanted[name], found.get(name) or {}, _PROBE_ACTIONS):
-            yield place.member(name).replace(wanted[name])
+        if desired.get(name) and _has_other_union_member(
+            desired[name], observed.get(name) or {}, _PROBE_ACTIONS
+        ):
+            yield path.member(name).replace(desired[name])
 
 
-def _named_as(port: Object, candidates: list[Object]) -> int:
+def _index_by_name(port: Object, candidates: list[Object]) -> int:
     names = [candidate.get("name") for candidate in candidates]
     return names.index(port.get("name")) if port.get("name") in names else 0
 
 
-def _choices(name: str, entry: Object) -> frozenset[str]:
+def _union_members(name: str, entry: Object) -> frozenset[str]:
     match name:
         case "volumes":
             return frozenset(entry) - {"name"}
@@ -136,11 +144,11 @@ def _choices(name: str, entry: Object) -> frozenset[str]:
             return frozenset()
 
 
-def _other_choice(wanted: Object, found: Object, choices: frozenset[str]) -> bool:
-    return any(choice in found and choice not in wanted for choice in choices)
+def _has_other_union_member(desired: Object, observed: Object, members: frozenset[str]) -> bool:
+    return any(member in observed and member not in desired for member in members)
 
 
-def _members(wanted: Object, found: Object, name: str, place: _Place) -> Iterator[PatchOp]:
-    """Of a map that is wholly ours."""
-    for key in sorted(set(found.get(name) or {}) - set(wanted.get(name) or {})):
-        yield place.member(name).member(key).remove()
+def _map_ops(desired: Object, observed: Object, name: str, parent: _FieldPath) -> Iterator[PatchOp]:
+    """Operations for a map that the operator owns completely."""
+    for key in sorted(set(observed.get(name) or {}) - set(desired.get(name) or {})):
+        yield parent.member(name).member(key).remove()

@@ -1,40 +1,40 @@
-"""What a client needs to know, made for `envFrom`."""
+"""ConfigMap and Secret for MLflow clients, for use with `envFrom`."""
 
 import base64
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import Access, Server
+from mlflow_operator.model.server import ArtifactAccess, Server
 
 
 def config_map(server: Server) -> Object:
-    """ConfigMap `<name>-client`: with it a pod's plain MLflow client finds this server, and where it has to reach the
-    store itself, that, too."""
+    """ConfigMap `<name>-client`: the environment variables with which an MLflow client in a pod finds this server, and
+    the artifact store if clients access it themselves."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": object_metadata(server.owner, server.names.client, labels.SERVER_POD),
-        "data": {"MLFLOW_TRACKING_URI": server.url, **_store(server)},
+        "data": {"MLFLOW_TRACKING_URI": server.url, **_store_settings(server)},
     }
 
 
 def has_secret(server: Server) -> bool:
-    """Whether clients are given keys; without any, the server's own identity opens the store, and theirs must."""
+    """Whether clients receive store credentials. Without them server and clients use their workload identities."""
     store = server.artifacts.s3
-    return bool(server.artifacts.access is Access.DIRECT and store and store.access_key)
+    return bool(server.artifacts.access is ArtifactAccess.DIRECT and store and store.access_key)
 
 
 def secret(server: Server, access_key: str | None, secret_key: str | None) -> Object:
-    """Secret `<name>-client`: the keys by which the server opens the store, for clients that do so themselves.
+    """Secret `<name>-client`: the server's store credentials, for clients that access the store themselves.
 
-    Where clients are given none its values are empty, for one that is left over: to delete Secrets takes a permission
-    that not every operator has.
+    If clients receive no credentials, the values are empty: an existing Secret is emptied rather than deleted, because
+    not every operator has the permission to delete Secrets.
     """
-    given = has_secret(server)
+    has_keys = has_secret(server)
     values = {
-        "AWS_ACCESS_KEY_ID": (access_key or "") if given else "",
-        "AWS_SECRET_ACCESS_KEY": (secret_key or "") if given else "",
+        "AWS_ACCESS_KEY_ID": (access_key or "") if has_keys else "",
+        "AWS_SECRET_ACCESS_KEY": (secret_key or "") if has_keys else "",
     }
     return {
         "apiVersion": "v1",
@@ -45,9 +45,9 @@ def secret(server: Server, access_key: str | None, secret_key: str | None) -> Ob
     }
 
 
-def _store(server: Server) -> dict[str, str]:
+def _store_settings(server: Server) -> dict[str, str]:
     store = server.artifacts.s3
-    if server.artifacts.access is not Access.DIRECT or store is None:
+    if server.artifacts.access is not ArtifactAccess.DIRECT or store is None:
         return {}
     endpoint = store.public_endpoint or store.endpoint
     return {

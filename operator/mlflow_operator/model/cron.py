@@ -1,4 +1,4 @@
-"""Schedules: how often something is due. `CronJob` itself decides when."""
+"""Validation and intervals of cron schedules. The CronJob controller decides when a Job starts."""
 
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_SHORT = {
+_ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -19,33 +19,33 @@ _SHORT = {
     "@hourly": "0 * * * *",
 }
 
-_LOOKED_AT = 8
-"""Times from which the longest gap is taken: enough for a schedule of working days to show its weekend."""
+_GAP_SAMPLES = 8
+"""Number of future times that `longest_gap` compares: enough to include the weekend of a weekday schedule."""
 
 
 def check(schedule: str, time_zone: str, field: str) -> None:
-    """Raise UserMistake for what no CronJob would take; `field` is where the spec has both."""
+    """Raise ConfigurationError if no CronJob accepts the schedule or time zone. `field` is their path in the spec."""
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(
             Reason.INVALID_RESOURCE,
-            f'{field}.timeZone: there is no time zone "{time_zone}". Write one by its name in the IANA database, '
-            "such as Europe/Berlin, or leave the field out for UTC.",
+            f'{field}.timeZone: unknown time zone "{time_zone}". Use a name from the IANA database, such as '
+            "Europe/Berlin, or omit the field for UTC.",
         ) from None
     try:
-        next(CronSim(_SHORT.get(schedule, schedule), datetime(2026, 1, 1)))
+        next(CronSim(_ALIASES.get(schedule, schedule), datetime(2026, 1, 1)))
     except (CronSimError, StopIteration):
         raise ConfigurationError(
             Reason.INVALID_RESOURCE,
-            f'{field}.schedule: "{schedule}" is no schedule that ever comes. Write five fields as for cron, such as '
-            "'0 2 * * *' for each night at two, or @daily.",
+            f'{field}.schedule: "{schedule}" is not a cron schedule, or it never occurs. Use five fields, such as '
+            "'0 2 * * *' for every night at 02:00, or @daily.",
         ) from None
 
 
 def longest_gap(schedule: str, time_zone: str, after: datetime) -> timedelta:
-    """The longest time between two of the next times of a schedule that `check` let pass. `after` is aware."""
-    times = CronSim(_SHORT.get(schedule, schedule), after.astimezone(ZoneInfo(time_zone)))
-    utc = (time.astimezone(ZoneInfo("UTC")) for time in islice(times, _LOOKED_AT))
-    # a schedule that comes only once more has no gap: then nothing is ever late
+    """The longest time between two consecutive times of a valid schedule. `after` is timezone-aware."""
+    times = CronSim(_ALIASES.get(schedule, schedule), after.astimezone(ZoneInfo(time_zone)))
+    utc = (time.astimezone(ZoneInfo("UTC")) for time in islice(times, _GAP_SAMPLES))
+    # A schedule with only one future time has no gap: nothing is ever overdue.
     return max((later - sooner for sooner, later in pairwise(utc)), default=timedelta.max / 4)

@@ -1,4 +1,4 @@
-"""CronJobs: what is done again and again beside a server."""
+"""CronJobs of a server."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,36 @@ from mlflow_operator.model.jobs import single_attempt
 
 
 @dataclass(frozen=True)
-class Timing:
-    """When, as `CronJob` has it, and whether not at all for now."""
+class CronSchedule:
+    """Schedule of a CronJob, and whether the CronJob is suspended."""
 
     schedule: str
     time_zone: str
-    paused: bool
+    suspended: bool
 
 
-def cronjob(meta: Object, timing: Timing, seconds: int, template: Object) -> Object:
-    """Runs the pods of `template`, one at a time, each for `seconds` at most; `meta` as `core.meta` makes it.
+def cronjob(meta: Object, schedule: CronSchedule, deadline_seconds: int, template: Object) -> Object:
+    """Run a pod of `template` on schedule: one at a time, each for at most `deadline_seconds`.
 
-    Its Jobs carry the labels of what the operator made, so those are seen that somebody begins by hand, too
-    (`kubectl create job --from=cronjob/...`).
+    `meta` is the result of `object_metadata`. The Jobs get its labels, so that the operator also sees a Job that a user
+    creates (`kubectl create job --from=cronjob/...`).
     """
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": meta,
         "spec": {
-            "schedule": timing.schedule,
-            "timeZone": timing.time_zone,
-            "suspend": timing.paused,
+            "schedule": schedule.schedule,
+            "timeZone": schedule.time_zone,
+            "suspend": schedule.suspended,
             "concurrencyPolicy": "Forbid",
-            # one that was missed for long, as while the cluster was down, is not made up for hours later
+            # A run that was missed for longer, for example during an outage of the cluster, is skipped.
             "startingDeadlineSeconds": 3600,
             "successfulJobsHistoryLimit": 2,
             "failedJobsHistoryLimit": 2,
             "jobTemplate": {
                 "metadata": {"labels": meta["labels"]},
-                "spec": single_attempt(seconds, template),
+                "spec": single_attempt(deadline_seconds, template),
             },
         },
     }

@@ -1,4 +1,4 @@
-"""The server: Deployment, Service, and a PodDisruptionBudget from two replicas on."""
+"""The server's Deployment and Service, and a PodDisruptionBudget if it has two or more replicas."""
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
@@ -7,11 +7,11 @@ from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
 _DRAIN_SECONDS = 5
-"""How long a pod that is going still answers: until every kube-proxy has heard of it, and clients have taken their
-connections elsewhere. New connections after SIGTERM are reset."""
+"""Delay between the deletion of a pod and SIGTERM. The pod still serves: every kube-proxy must remove it first, and
+clients must move their connections. New connections after SIGTERM are reset."""
 
 
-_SPREAD: Object = {
+_DEFAULT_SPREAD: Object = {
     "maxSkew": 1,
     "topologyKey": "kubernetes.io/hostname",
     "whenUnsatisfiable": "ScheduleAnyway",
@@ -19,24 +19,24 @@ _SPREAD: Object = {
 
 
 def service(server: Server) -> Object:
-    """What clients connect to."""
-    wanted = server.service
+    """The Service that clients connect to."""
+    settings = server.service
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": object_metadata(
-            server.owner, server.names.service, labels.SERVER_POD, wanted.annotations
+            server.owner, server.names.service, labels.SERVER_POD, settings.annotations
         ),
         "spec": {
-            "type": wanted.type,
-            "selector": labels.pods(server.owner.name, labels.SERVER_POD),
-            "ports": [{"name": "http", "port": wanted.port, "targetPort": "http", "protocol": "TCP"}],
+            "type": settings.type,
+            "selector": labels.pod_selector(server.owner.name, labels.SERVER_POD),
+            "ports": [{"name": "http", "port": settings.port, "targetPort": "http", "protocol": "TCP"}],
         },
     }
 
 
 def disruption_budget(server: Server) -> Object | None:
-    """One pod at a time may be drained; with a single replica a budget would only block drains."""
+    """Allow the eviction of one pod at a time. None for a single replica, where a budget would only block drains."""
     if server.replicas < 2:
         return None
     return {
@@ -45,14 +45,18 @@ def disruption_budget(server: Server) -> Object | None:
         "metadata": object_metadata(server.owner, server.names.deployment, labels.SERVER_POD),
         "spec": {
             "maxUnavailable": 1,
-            "selector": {"matchLabels": labels.pods(server.owner.name, labels.SERVER_POD)},
+            "selector": {"matchLabels": labels.pod_selector(server.owner.name, labels.SERVER_POD)},
         },
     }
 
 
-def deployment(server: Server, inputs: str) -> Object:
-    """The pods. `inputs` is the HMAC of every value they read from elsewhere: a new one rolls them."""
-    selector = labels.pods(server.owner.name, labels.SERVER_POD)
+def deployment(server: Server, inputs_digest: str) -> Object:
+    """The server's Deployment.
+
+    `inputs_digest` is the HMAC of all values that the pods read from Secrets and ConfigMaps: a change restarts the
+    pods.
+    """
+    selector = labels.pod_selector(server.owner.name, labels.SERVER_POD)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -63,8 +67,8 @@ def deployment(server: Server, inputs: str) -> Object:
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {
-                    "labels": server.pods.labels | labels.owned(server.owner.name, labels.SERVER_POD),
-                    "annotations": server.pods.annotations | {labels.INPUTS: inputs},
+                    "labels": server.pods.labels | labels.for_component(server.owner.name, labels.SERVER_POD),
+                    "annotations": server.pods.annotations | {labels.INPUTS_DIGEST: inputs_digest},
                 },
                 "spec": _pod(server, selector),
             },
@@ -74,11 +78,14 @@ def deployment(server: Server, inputs: str) -> Object:
 
 def _pod(server: Server, selector: dict[str, str]) -> Object:
     settings = server.pods
-    # a constraint without a selector counts no pod at all
-    ours = {"labelSelector": {"matchLabels": selector}}
-    spread = [ours | constraint for constraint in settings.spread or (_SPREAD,)]
+    # A topology spread constraint without a labelSelector matches no pods.
+    default_selector = {"labelSelector": {"matchLabels": selector}}
+    spread = [
+        default_selector | constraint
+        for constraint in settings.topology_spread_constraints or (_DEFAULT_SPREAD,)
+    ]
     pod: Object = {
-        **pod_template.common(mlflow_env.USER, settings),
+        **pod_template.common_spec(mlflow_env.RUN_AS_USER, settings),
         "terminationGracePeriodSeconds": _DRAIN_SECONDS + mlflow_env.GRACE_SECONDS + 10,
         "topologySpreadConstraints": spread,
         "containers": [_container(server)],
@@ -94,18 +101,18 @@ def _pod(server: Server, selector: dict[str, str]) -> Object:
 def _command(server: Server) -> list[str]:
     if not server.fast_path:
         return ["mlflow", "server"]
-    return ["python3", "-m", plugins.LAUNCHER, "server", "--app-name", plugins.DIRECT_APP]
+    return ["python3", "-m", plugins.LAUNCHER_MODULE, "server", "--app-name", plugins.FAST_PATH_APP]
 
 
-def _drain(server: Server) -> list[str]:
+def _pre_stop_command(server: Server) -> list[str]:
     wait = ["sleep", str(_DRAIN_SECONDS)]
     if not server.fast_path:
         return wait
-    return ["sh", "-c", f'touch "$HOME/{plugins.DRAINING}"; exec {" ".join(wait)}']
+    return ["sh", "-c", f'touch "$HOME/{plugins.DRAINING_FILE}"; exec {" ".join(wait)}']
 
 
 def _container(server: Server) -> Object:
-    ours = [
+    operator_env = [
         *mlflow_env.database_env(server),
         *mlflow_env.artifact_env(server),
         *mlflow_env.server_env(server),
@@ -116,15 +123,15 @@ def _container(server: Server) -> Object:
         "imagePullPolicy": server.pull_policy,
         "command": _command(server),
         "ports": [{"name": "http", "containerPort": mlflow_env.PORT}],
-        "env": pod_template.merged_env(ours, server.env),
+        "env": pod_template.merged_env(operator_env, server.env),
         "envFrom": list(server.env_from),
         "resources": server.resources,
         "securityContext": pod_template.CONTAINER_SECURITY,
-        # MLflow is imported until it answers; on a busy node that takes many seconds
+        # /health responds only after MLflow is imported, which takes many seconds on a busy node.
         "startupProbe": pod_template.http_probe("/health", "http", 1, 300),
         "readinessProbe": pod_template.http_probe("/health", "http", 5, 3),
         "livenessProbe": pod_template.http_probe("/health", "http", 15, 8, 10),
-        "lifecycle": {"preStop": {"exec": {"command": _drain(server)}}},
+        "lifecycle": {"preStop": {"exec": {"command": _pre_stop_command(server)}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [*mlflow_env.database_mounts(server), *mlflow_env.artifact_mounts(server)],
     }

@@ -1,5 +1,8 @@
-"""Pods of two containers, for no image has both Postgres' programs and a client of S3: one speaks to the store,
-from the server's image, and one to the database. They meet in a folder in memory.
+"""Pods with two containers for backup and restore, because no image contains both the Postgres programs and an S3
+client.
+
+One container, from the server's image, accesses the store, the other one the database. They exchange data in a
+directory in memory.
 """
 
 from mlflow_operator.kube.objects import Object
@@ -7,44 +10,48 @@ from mlflow_operator.model import jobs, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.server import ObjectStore, Server
 
-FOLDER = "/exchange"
-_MOUNT: Object = {"name": "exchange", "mountPath": FOLDER}
+EXCHANGE_DIR = "/exchange"
+_MOUNT: Object = {"name": "exchange", "mountPath": EXCHANGE_DIR}
 
 
 def pod(server: Server, component: str, store: ObjectStore, containers: list[Object]) -> Object:
-    """The pod's template; `containers` as `store_side` and `database_side` make them."""
+    """The pod template. `containers` are results of `s3_container` and `postgres_container`."""
     volumes = [
         *mlflow_env.database_volumes(server),
-        *([pod_template.trust_volume(mlflow_env.ARTIFACTS_TRUST, store.ca)] if store.ca else []),
-        # passwords lie there: in memory, for as long as the pod lives
+        *([pod_template.ca_volume(mlflow_env.ARTIFACTS_CA_VOLUME, store.ca)] if store.ca else []),
+        # It contains passwords: it is kept in memory, and only while the pod exists.
         {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
     ]
     return jobs.pod(server, component, containers, volumes)
 
 
 def s3_container(server: Server, store: ObjectStore, script: str, env: list[Object]) -> Object:
-    """Runs `script`, Python, with `env` and what the store and the owner ask for; to be named, and given resources."""
-    trust = [pod_template.trust_mount(mlflow_env.ARTIFACTS_TRUST)] if store.ca else []
+    """A container that runs the Python code `script` with `env` and the user's variables and volumes.
+
+    The caller sets its name and resources.
+    """
+    ca_mounts = [pod_template.ca_mount(mlflow_env.ARTIFACTS_CA_VOLUME)] if store.ca else []
     return _container(server) | {
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": ["python3", "-u", "-c", script],
         "env": pod_template.merged_env(env, server.env),
-        "volumeMounts": [*mlflow_env.database_mounts(server), *trust, _MOUNT],
+        "volumeMounts": [*mlflow_env.database_mounts(server), *ca_mounts, _MOUNT],
     }
 
 
-def postgres_container(server: Server, image: str, script: str, folder: str) -> Object:
-    """Runs `script`, plain sh, which finds the folder in the variable `folder`; to be named.
+def postgres_container(server: Server, image: str, script: str, dir_variable: str) -> Object:
+    """A container that runs the POSIX sh code `script`. The caller sets its name.
 
-    The owner's variables and volumes are there, too, for libpq may need them: a client's certificate, say.
+    The variable `dir_variable` contains the exchange directory. The user's variables and volumes are included because
+    libpq may need them, for example a client certificate.
     """
     return _container(server) | {
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", script],
         "env": pod_template.merged_env(
-            [*pod_template.home_env(), pod_template.value(folder, FOLDER)], server.env
+            [*pod_template.home_env(), pod_template.env_value(dir_variable, EXCHANGE_DIR)], server.env
         ),
         "resources": sizing.backup(),
         "volumeMounts": [*mlflow_env.database_mounts(server), _MOUNT],

@@ -1,10 +1,10 @@
-"""Whether a migration that failed may be tried again by itself, and when.
+"""Whether and when a failed migration is retried automatically.
 
-On Postgres a migration is one transaction, the revision it ends at included (seen with MLflow 3.17.2; only the first
-five tables of an empty database come before it, and are found again). So a database that stands at the revision it
-stood at before has had nothing done to it, and to try again does what was to be done the first time. Anything else is
-for a person to look at. Two tries never overlap: the next one is made when the last one's Job has failed and no pod of
-it lives, under the same name, and each holds a lock in the database besides.
+On Postgres a migration is one transaction, including the update of the revision (verified with MLflow 3.17.2; only the
+first five tables of an empty database are created before it, and the next attempt finds them). If the database is still
+at the revision it had before the migration, the migration changed nothing, and a retry is safe. Every other case
+requires a person. Two attempts never overlap: the next Job, of the same name, is created only after the previous Job
+failed and none of its pods is active; each attempt also holds a lock in the database.
 """
 
 from collections.abc import Iterable
@@ -13,59 +13,65 @@ from datetime import UTC, datetime
 from mlflow_operator.kube import labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 
-FIRST_PAUSE, PAUSE = 15.0, 60.0
-"""Seconds until the next try, doubled from the first on up to a resync, so that what was mended is found within one."""
+INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 15.0, 60.0
+"""Seconds until the next attempt: doubled from the first value up to the second one, the resync interval, so that a fix
+takes effect within one resync."""
 
-LONG_PAUSE = 300.0
-"""Seconds until a later try: each costs a pod that imports MLflow, and by now somebody has to think."""
+LONG_BACKOFF_SECONDS = 300.0
+"""Seconds until the next attempt after QUICK_ATTEMPTS: each attempt costs a pod that imports MLflow, and by then a
+person is needed."""
 
-QUICK = 10
-"""Tries before the pause gets long."""
+QUICK_ATTEMPTS = 10
+"""Number of attempts before the backoff becomes LONG_BACKOFF_SECONDS."""
 
 
 def attempt_number(job: Object) -> int:
-    """Which try this Job is; 1 where nobody noted it."""
-    noted = _noted(job, labels.ATTEMPT) or ""
-    return int(noted) if noted.isdecimal() else 1
+    """Number of this attempt; 1 if the Job has no annotation."""
+    attempt = _annotation(job, labels.ATTEMPT) or ""
+    return int(attempt) if attempt.isdecimal() else 1
 
 
 def with_attempt_number(job: Object, number: int) -> Object:
-    """The same Job as a later try."""
+    """Return a copy of the Job with this attempt number."""
     meta = job["metadata"]
-    noted = meta | {"annotations": (meta.get("annotations") or {}) | {labels.ATTEMPT: str(number)}}
-    return job | {"metadata": noted}
+    new_metadata = meta | {"annotations": (meta.get("annotations") or {}) | {labels.ATTEMPT: str(number)}}
+    return job | {"metadata": new_metadata}
 
 
 def started_on_empty_database(job: Object) -> bool:
-    """Whether there were no tables when this migration was begun."""
-    return _noted(job, labels.FROM_REVISION) == ""
+    """Whether the database had no schema when this migration Job was created."""
+    return _annotation(job, labels.FROM_REVISION) == ""
 
 
 def can_retry(job: Object, pods: Iterable[Object], revision: str | None) -> bool:
-    """Whether what the failed `job` was to do can safely be done once more; `revision` is the database's now."""
-    return _noted(job, labels.FROM_REVISION) == (revision or "") and not any(
+    """Whether a retry of the failed migration `job` is safe. `revision` is the current one of the database."""
+    return _annotation(job, labels.FROM_REVISION) == (revision or "") and not any(
         map(pod_diagnosis.is_active, pods)
     )
 
 
 def backoff(job: Object, now: str) -> float:
-    """Seconds from `now` (RFC 3339) until the next try is due; 0 when it is. `job` is over, one way or the other."""
-    done = attempt_number(job)
-    whole = min(FIRST_PAUSE * 2 ** (done - 1), PAUSE) if done < QUICK else LONG_PAUSE
-    how = ("Failed", "Complete")
-    ended: Object = next((c for c in job["status"]["conditions"] if c["type"] in how), {})
-    if not ended.get("lastTransitionTime"):
-        return whole
-    passed = (_time(now) - _time(ended["lastTransitionTime"])).total_seconds()
-    # two clocks: what seems to lie ahead of us is now
-    return max(0.0, whole - max(0.0, passed))
+    """Seconds from `now` (RFC 3339) until the next attempt is due; 0 if it is due. `job` has failed or succeeded."""
+    attempt = attempt_number(job)
+    delay = (
+        min(INITIAL_BACKOFF_SECONDS * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+        if attempt < QUICK_ATTEMPTS
+        else LONG_BACKOFF_SECONDS
+    )
+    terminal_types = ("Failed", "Complete")
+    condition: Object = next((c for c in job["status"]["conditions"] if c["type"] in terminal_types), {})
+    if not condition.get("lastTransitionTime"):
+        return delay
+    elapsed = (_parse_time(now) - _parse_time(condition["lastTransitionTime"])).total_seconds()
+    # The clocks of the API server and the operator may differ: a time in the future counts as now.
+    return max(0.0, delay - max(0.0, elapsed))
 
 
-def _noted(job: Object, annotation: str) -> str | None:
-    noted = (job["metadata"].get("annotations") or {}).get(annotation)
-    return None if noted is None else str(noted)
+def _annotation(job: Object, key: str) -> str | None:
+    value = (job["metadata"].get("annotations") or {}).get(key)
+    return None if value is None else str(value)
 
 
-def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+def _parse_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

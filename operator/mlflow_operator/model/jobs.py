@@ -1,5 +1,8 @@
-"""Jobs that run the image of a server: the migration, the one place where a schema moves (servers never migrate: of
-several that try at once on an empty database all but one die), and the preflight, which asks before that."""
+"""Jobs that run the image of a server: the schema migration, and the preflight check before it.
+
+Only the migration Job migrates the schema, never a server: of several servers that migrate an empty database at the
+same time, all but one crash.
+"""
 
 import hashlib
 import json
@@ -12,48 +15,58 @@ from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
-_MIGRATION_SECONDS = 6 * 3600
-"""A migration of a large database takes hours; this only ends one that hangs."""
+_MIGRATION_DEADLINE_SECONDS = 6 * 3600
+"""A migration of a large database takes hours. The deadline only ends a migration that hangs."""
 
-_PREFLIGHT_SECONDS = 1800
-"""The image has to be pulled first, and its questions end by themselves after five minutes."""
+_PREFLIGHT_DEADLINE_SECONDS = 1800
+"""Includes the image pull. The checks themselves end after five minutes."""
 
 
 def migration(
-    server: Server, database_state: str, revision: str | None, attempt: int = 1, *, moving: bool = False
+    server: Server,
+    database_state: str,
+    revision: str | None,
+    attempt: int = 1,
+    *,
+    switching_database: bool = False,
 ) -> Object:
-    """One try to bring the schema to what `server.image` wants, from `revision` (None: there is no schema yet).
+    """Job for one attempt to migrate the schema to the revision of `server.image`.
 
-    `moving`: it is that of another database than the one the server is on.
+    `revision` is the current one (None: no schema yet). `switching_database`: migrate the database that the server will
+    be switched to, not its current one.
 
-    Named by the hash of what it depends on: the pod it runs and `database_state`, so that a database that was
-    emptied or replaced gets a Job of its own, and the same work is never done twice. Another attempt at the same
-    work has the same name: it can begin only when the one before it is gone.
+    The name contains a hash of the inputs: the pod template and `database_state`. A database that was emptied or
+    replaced therefore gets a new Job, and the same migration never runs twice. Another attempt has the same name, so it
+    cannot start before the Job of the previous attempt is deleted.
     """
-    template = _migration_pod(server, _store_key(moving))
+    template = _migration_pod(server, _store_key(switching_database))
     name = server.names.migration(_digest(server, template, database_state))
-    notes = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
-    return job(object_metadata(server.owner, name, labels.MIGRATION_POD, notes), _MIGRATION_SECONDS, template)
-
-
-def preflight(server: Server, database_identity: str, *, moving: bool = False) -> Object:
-    """Asks `server.image`, in the environment its server will have, whether it can take over.
-
-    `moving`: on another database than the one the server is on.
-
-    Named as `migration` is, but for whatever revision the database stands at: the answer tells which it was.
-    """
-    template = _preflight_pod(server, _store_key(moving))
-    name = server.names.preflight(_digest(server, template, database_identity))
+    annotations = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
     return job(
-        object_metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
-        _PREFLIGHT_SECONDS,
+        object_metadata(server.owner, name, labels.MIGRATION_POD, annotations),
+        _MIGRATION_DEADLINE_SECONDS,
         template,
     )
 
 
-def _store_key(moving: bool) -> str:
-    return mlflow_env.NEXT_STORE_KEY if moving else mlflow_env.BACKEND_STORE_KEY
+def preflight(server: Server, database_identity: str, *, switching_database: bool = False) -> Object:
+    """Job that checks, in the environment of the server, whether `server.image` can run on the database.
+
+    `switching_database`: check the database that the server will be switched to, not its current one.
+
+    The name is built like that of `migration`, but does not depend on the revision: the result contains the revision.
+    """
+    template = _preflight_pod(server, _store_key(switching_database))
+    name = server.names.preflight(_digest(server, template, database_identity))
+    return job(
+        object_metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
+        _PREFLIGHT_DEADLINE_SECONDS,
+        template,
+    )
+
+
+def _store_key(switching_database: bool) -> str:
+    return mlflow_env.NEXT_STORE_KEY if switching_database else mlflow_env.BACKEND_STORE_KEY
 
 
 def _digest(server: Server, template: Object, database_state: str) -> str:
@@ -61,22 +74,22 @@ def _digest(server: Server, template: Object, database_state: str) -> str:
     return hashlib.sha256(inputs.encode()).hexdigest()[:8]
 
 
-def job(meta: Object, seconds: int, template: Object) -> Object:
-    """One try, of `seconds` at most; `meta` as `core.meta` makes it."""
+def job(meta: Object, deadline_seconds: int, template: Object) -> Object:
+    """A Job with one attempt of at most `deadline_seconds`. `meta` is the result of `object_metadata`."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta,
-        "spec": single_attempt(seconds, template),
+        "spec": single_attempt(deadline_seconds, template),
     }
 
 
-def single_attempt(seconds: int, template: Object) -> Object:
-    """A Job's spec: the pod of `template` once, for `seconds` at most."""
+def single_attempt(deadline_seconds: int, template: Object) -> Object:
+    """Spec of a Job that runs the pod of `template` once, for at most `deadline_seconds`."""
     return {
         "backoffLimit": 0,
         "podReplacementPolicy": "Failed",
-        # a node that is drained is no verdict: the pod is made again
+        # A pod that is evicted by a node drain does not count as a failure: it is recreated.
         "podFailurePolicy": {
             "rules": [
                 {
@@ -85,7 +98,7 @@ def single_attempt(seconds: int, template: Object) -> Object:
                 }
             ]
         },
-        "activeDeadlineSeconds": seconds,
+        "activeDeadlineSeconds": deadline_seconds,
         "template": template,
     }
 
@@ -100,7 +113,7 @@ def _migration_pod(server: Server, key: str) -> Object:
         "envFrom": list(server.env_from),
         "resources": sizing.migration(),
         "securityContext": pod_template.CONTAINER_SECURITY,
-        # the last lines become the condition's message, without leave to read pods' logs
+        # The last log lines become the condition's message; the operator needs no permission to read logs.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mlflow_env.database_mounts(server),
     }
@@ -108,10 +121,10 @@ def _migration_pod(server: Server, key: str) -> Object:
 
 
 def pod(server: Server, component: str, containers: list[Object], volumes: list[Object]) -> Object:
-    """The template of a pod beside the server's that runs once, placed and allowed as its owner asks."""
+    """Template of a pod that runs once, with the user's scheduling and service account."""
     settings = server.pods
     spec: Object = {
-        **pod_template.common(mlflow_env.USER, settings),
+        **pod_template.common_spec(mlflow_env.RUN_AS_USER, settings),
         "restartPolicy": "Never",
         "containers": containers,
         "volumes": volumes,
@@ -122,7 +135,7 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
         spec["serviceAccountName"] = settings.service_account
     return {
         "metadata": {
-            "labels": settings.labels | labels.owned(server.owner.name, component),
+            "labels": settings.labels | labels.for_component(server.owner.name, component),
             "annotations": settings.annotations,
         },
         "spec": spec,
@@ -130,31 +143,33 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
 
 
 def _preflight_pod(server: Server, key: str) -> Object:
-    changed = {"name": "preflight", "command": ["python3", "-u", "-c", pod_scripts.PREFLIGHT]}
-    return from_server_pod(server, labels.PREFLIGHT_POD, changed, mlflow_env.database_env(server, key))
+    overrides = {"name": "preflight", "command": ["python3", "-u", "-c", pod_scripts.PREFLIGHT]}
+    return from_server_pod(server, labels.PREFLIGHT_POD, overrides, mlflow_env.database_env(server, key))
 
 
-def from_server_pod(server: Server, component: str, changed: Object, env: list[Object]) -> Object:
-    """The server's own pod, its container `changed`: what a server reads, and what lets it in, is all there, and more
-    `env` besides. It runs once."""
+def from_server_pod(server: Server, component: str, overrides: Object, env: list[Object]) -> Object:
+    """Template of a pod that runs once with the inputs of the server's pod: volumes, environment and identity.
+
+    `overrides` replaces fields of the container; `env` is added to its environment.
+    """
     template = deployment.deployment(server, "")["spec"]["template"]
-    serving = template["spec"]
+    server_spec = template["spec"]
     server_only = ("command", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
-    container = {key: value for key, value in serving["containers"][0].items() if key not in server_only}
+    container = {key: value for key, value in server_spec["containers"][0].items() if key not in server_only}
     spec = {
         key: value
-        for key, value in serving.items()
+        for key, value in server_spec.items()
         if key not in ("terminationGracePeriodSeconds", "topologySpreadConstraints")
     }
-    asked = container | {
-        **changed,
+    new_container = container | {
+        **overrides,
         "env": pod_template.merged_env(env, container["env"]),
         "resources": sizing.migration(),
     }
     return {
         "metadata": {
-            "labels": server.pods.labels | labels.owned(server.owner.name, component),
+            "labels": server.pods.labels | labels.for_component(server.owner.name, component),
             "annotations": server.pods.annotations,
         },
-        "spec": spec | {"restartPolicy": "Never", "containers": [asked]},
+        "spec": spec | {"restartPolicy": "Never", "containers": [new_container]},
     }

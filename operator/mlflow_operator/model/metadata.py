@@ -1,4 +1,4 @@
-"""Metadata of owned objects."""
+"""Metadata of objects that the operator owns."""
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
@@ -8,11 +8,11 @@ from mlflow_operator.model.server import ServerRef
 def object_metadata(
     owner: ServerRef, name: str, component: str, annotations: dict[str, str] | None = None
 ) -> Object:
-    """Name, namespace and labels of an object made for `owner`."""
+    """Name, namespace and labels of an object of `owner`."""
     meta: Object = {
         "name": name,
         "namespace": owner.namespace,
-        "labels": labels.owned(owner.name, component),
+        "labels": labels.for_component(owner.name, component),
     }
     if annotations:
         meta["annotations"] = dict(annotations)

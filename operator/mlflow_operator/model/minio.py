@@ -4,22 +4,22 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template
 from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef
 
-USER = 10001
+RUN_AS_USER = 10001
 GRACE_SECONDS = 30
 
 
 def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Object:
-    """The store's container; `port` is MinIO's own default."""
+    """The store's container. `port` is MinIO's default port."""
     return {
         "name": "minio",
         "image": store.image,
         "args": ["server", "/data"],
         "env": [
-            pod_template.from_secret("MINIO_ROOT_USER", store.root.access_key),
-            pod_template.from_secret("MINIO_ROOT_PASSWORD", store.root.secret_key),
-            # the store talks to its server alone
-            pod_template.value("MINIO_BROWSER", "off"),
-            pod_template.value("MINIO_UPDATE", "off"),
+            pod_template.env_from_secret("MINIO_ROOT_USER", store.root_credentials.access_key),
+            pod_template.env_from_secret("MINIO_ROOT_PASSWORD", store.root_credentials.secret_key),
+            # Only the server and the operator use the store: no web console, no update check.
+            pod_template.env_value("MINIO_BROWSER", "off"),
+            pod_template.env_value("MINIO_UPDATE", "off"),
         ],
         "resources": store.resources,
         "startupProbe": pod_template.http_probe("/minio/health/ready", "s3", 1, 120),
@@ -30,5 +30,5 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
 
 
 def volumes(owner: ServerRef) -> tuple[Object, ...]:
-    """None beside its data."""
+    """MinIO needs no volume in addition to its data."""
     return ()

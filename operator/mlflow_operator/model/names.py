@@ -1,7 +1,7 @@
-"""Names of everything one MLflowServer owns. Nothing else may spell them out.
+"""Names of all objects that one MLflowServer owns. No other module composes them.
 
-A server called `a` and one called `a-postgres` would own an object of the same name; the second one meets
-`NameConflict` when it tries to make it, so no name here is ever made unique by a suffix.
+The servers `a` and `a-postgres` would own an object of the same name. The second one gets the reason `NameConflict`
+when the operator creates its object; no name is made unique by a suffix.
 """
 
 from dataclasses import dataclass
@@ -9,87 +9,87 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Names:
-    """The owned names of the MLflowServer `server` (at most 40 characters, so that none passes 63)."""
+    """Names of the objects of the MLflowServer `server`. It has at most 40 characters, so that no name exceeds 63."""
 
     server: str
 
     @property
     def deployment(self) -> str:
-        """The server's Deployment, its Service and its PodDisruptionBudget."""
+        """Deployment and PodDisruptionBudget of the server."""
         return self.server
 
     @property
     def service(self) -> str:
-        """What clients connect to."""
+        """Service that clients connect to."""
         return self.server
 
     @property
     def postgres(self) -> str:
-        """The embedded database's StatefulSet and Service."""
+        """StatefulSet and Service of the embedded database."""
         return f"{self.server}-postgres"
 
     @property
     def postgres_data(self) -> str:
-        """The embedded database's volume."""
+        """PersistentVolumeClaim of the embedded database."""
         return f"{self.server}-postgres-data"
 
     @property
     def artifact_store(self) -> str:
-        """The embedded artifact store's StatefulSet and Service."""
+        """StatefulSet and Service of the embedded artifact store."""
         return f"{self.server}-artifacts"
 
     @property
     def artifact_store_data(self) -> str:
-        """The embedded artifact store's volume."""
+        """PersistentVolumeClaim of the embedded artifact store."""
         return f"{self.server}-artifacts-data"
 
     @property
     def database_secret(self) -> str:
-        """The generated credentials of the embedded database: data, kept when the resource goes."""
+        """Secret with the generated credentials of the database. It is data: it outlives the MLflowServer."""
         return f"{self.server}-database"
 
     @property
     def artifacts_secret(self) -> str:
-        """The generated credentials of the embedded artifact store: data, kept when the resource goes."""
+        """Secret with the generated credentials of the artifact store. It is data, like `database_secret`."""
         return f"{self.server}-artifacts"
 
     @property
     def server_secret(self) -> str:
-        """What the operator computes for the server's pods out of other Secrets; made anew at will."""
+        """Secret for the server's pods, which the operator derives from other Secrets and can recreate at any time."""
         return f"{self.server}-server"
 
     @property
-    def plugin(self) -> str:
-        """The ConfigMap with the files that keep artifacts behind the server."""
+    def plugin_config_map(self) -> str:
+        """ConfigMap with the MLflow plugins, for example the one that proxies artifacts."""
         return f"{self.server}-server"
 
     @property
     def client(self) -> str:
-        """The ConfigMap that clients take as `envFrom`, and the Secret, where they are given keys."""
+        """ConfigMap for `envFrom` of clients, and the Secret of clients that receive store credentials."""
         return f"{self.server}-client"
 
     @property
     def backup(self) -> str:
-        """The CronJob that backs the database up."""
+        """CronJob that backs up the database."""
         return f"{self.server}-backup"
 
-    def backup_before(self, inputs: str) -> str:
-        """The Job that backs the database up before its tables move; `inputs` as for `migration`."""
-        return f"{self.backup}-{inputs}"
+    def pre_migration_backup(self, digest: str) -> str:
+        """Job that backs up the database before a schema migration. `digest` as for `migration`."""
+        return f"{self.backup}-{digest}"
 
     @property
     def garbage_collection(self) -> str:
-        """The CronJob that removes what was deleted long ago."""
+        """CronJob that permanently removes deleted runs, models, experiments and traces."""
         return f"{self.server}-gc"
 
-    def preflight(self, inputs: str) -> str:
-        """The Job that asks an image whether it can take over; `inputs` as for `migration`."""
-        return f"{self.server}-preflight-{inputs}"
+    def preflight(self, digest: str) -> str:
+        """Job that checks whether an image can run on the database. `digest` as for `migration`."""
+        return f"{self.server}-preflight-{digest}"
 
-    def restore(self, inputs: str) -> str:
-        """The Job that puts a backup into the empty database; `inputs` as for `migration`."""
-        return f"{self.server}-restore-{inputs}"
+    def restore(self, digest: str) -> str:
+        """Job that restores a backup into the empty database. `digest` as for `migration`."""
+        return f"{self.server}-restore-{digest}"
 
-    def migration(self, inputs: str) -> str:
-        """The Job that brings the schema up; `inputs` is the eight-character hash of what it depends on."""
-        return f"{self.server}-migrate-{inputs}"
+    def migration(self, digest: str) -> str:
+        """Job that migrates the schema. `digest` is the eight-character hash of the Job's inputs."""
+        return f"{self.server}-migrate-{digest}"

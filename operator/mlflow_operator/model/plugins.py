@@ -1,94 +1,104 @@
-"""What the operator adds to MLflow, by MLflow's own entry points: files of a ConfigMap, mounted where Python looks.
+"""Plugins for MLflow's own extension points: files of a ConfigMap that are mounted on the Python path.
 
-Proxied needs a store that can't sign, a public address one that signs for it; the rest is MLflow's own.
+Access Proxied needs an artifact repository that cannot presign URLs, and a public endpoint needs one that presigns URLs
+for it. The rest is MLflow's own code.
 """
 
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import Access, Artifacts, Server
+from mlflow_operator.model.server import ArtifactAccess, Artifacts, Server
 
-PATH = "/opt/mlflow-operator/plugins"
-"""On PYTHONPATH, so that Python's importlib.metadata finds the plugin as if it were installed."""
+PLUGIN_DIR = "/opt/mlflow-operator/plugins"
+"""Directory on PYTHONPATH where importlib.metadata finds the plugins like installed distributions."""
 
-PUBLIC_ADDRESS = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
-"""Where the signing plugin finds the address that URLs begin with."""
+PUBLIC_ENDPOINT_ENV = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
+"""Environment variable with the endpoint for which the plugin presigns URLs."""
 
-DIRECT_APP = "mlflow-operator-direct"
-"""What `mlflow server --app-name` calls the application that takes the tracking API straight to its handlers."""
+FAST_PATH_APP = "mlflow-operator-direct"
+"""Value of `mlflow server --app-name` for the application that calls MLflow's tracking API handlers directly."""
 
-LAUNCHER = "mlflow_operator_tracking.launcher"
-"""The module that does what the command `mlflow` does, and keeps no second copy of MLflow."""
+LAUNCHER_MODULE = "mlflow_operator_tracking.launcher"
+"""Module that replaces the `mlflow` command and does not keep a second copy of MLflow in memory."""
 
-DRAINING = ".mlflow-operator-draining"
-"""The file below HOME that tells that application to part from its clients."""
+DRAINING_FILE = ".mlflow-operator-draining"
+"""File in HOME. While it exists, the fast path application closes a client's connection after each response."""
 
-MOUNT: Object = {"name": "plugins", "mountPath": PATH, "readOnly": True}
+MOUNT: Object = {"name": "plugins", "mountPath": PLUGIN_DIR, "readOnly": True}
 
 
 def _distribution(name: str, group: str, entry: str, keys: tuple[str, str]) -> dict[str, tuple[str, str]]:
-    """The two files by which Python takes a module for installed."""
+    """The two metadata files that make Python treat a module as an installed distribution."""
     folder = f"mlflow_operator_{name}-1.dist-info"
-    title = f"mlflow-operator-{name.replace('_', '-')}"
+    distribution = f"mlflow-operator-{name.replace('_', '-')}"
     return {
-        keys[0]: (f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {title}\nVersion: 1\n"),
+        keys[0]: (f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n"),
         keys[1]: (f"{folder}/entry_points.txt", f"[{group}]\n{entry}\n"),
     }
 
 
-_PLAIN, _OF_DIRECT = ("METADATA", "entry_points.txt"), ("DIRECT_METADATA", "direct_entry_points.txt")
-_REPOSITORIES = "mlflow.artifact_repository"
+_REPOSITORY_KEYS, _FAST_PATH_KEYS = (
+    ("METADATA", "entry_points.txt"),
+    ("DIRECT_METADATA", "direct_entry_points.txt"),
+)
+_REPOSITORY_GROUP = "mlflow.artifact_repository"
 _PROXIED = {
     "proxied_s3.py": ("mlflow_operator_proxied_s3.py", pod_scripts.PROXIED_S3),
     **_distribution(
-        "proxied_s3", _REPOSITORIES, "s3 = mlflow_operator_proxied_s3:ProxiedS3ArtifactRepository", _PLAIN
+        "proxied_s3",
+        _REPOSITORY_GROUP,
+        "s3 = mlflow_operator_proxied_s3:ProxiedS3ArtifactRepository",
+        _REPOSITORY_KEYS,
     ),
     "direct.py": ("mlflow_operator_tracking/direct.py", pod_scripts.DIRECT),
     "json_writer.py": ("mlflow_operator_tracking/json_writer.py", pod_scripts.JSON_WRITER),
     "launcher.py": ("mlflow_operator_tracking/launcher.py", pod_scripts.LAUNCHER),
     **_distribution(
-        "direct", "mlflow.app", f"{DIRECT_APP} = mlflow_operator_tracking.direct:app", _OF_DIRECT
+        "direct", "mlflow.app", f"{FAST_PATH_APP} = mlflow_operator_tracking.direct:app", _FAST_PATH_KEYS
     ),
 }
 _PUBLIC = {
     "public_s3.py": ("mlflow_operator_public_s3.py", pod_scripts.PUBLIC_S3),
     **_distribution(
-        "public_s3", _REPOSITORIES, "s3 = mlflow_operator_public_s3:PublicS3ArtifactRepository", _PLAIN
+        "public_s3",
+        _REPOSITORY_GROUP,
+        "s3 = mlflow_operator_public_s3:PublicS3ArtifactRepository",
+        _REPOSITORY_KEYS,
     ),
 }
 
 
-def wanted(artifacts: Artifacts) -> bool:
-    """Whether MLflow itself does not do what is asked for."""
+def is_needed(artifacts: Artifacts) -> bool:
+    """Whether the configuration needs a plugin because MLflow itself does not support it."""
     return bool(_files(artifacts))
 
 
-def public_address(artifacts: Artifacts) -> str | None:
-    """What signed URLs begin with, where that is not where the server reaches the store."""
-    store = artifacts.s3 if artifacts.access is Access.PRESIGNED else None
+def public_endpoint(artifacts: Artifacts) -> str | None:
+    """Endpoint in presigned URLs, if it differs from the endpoint that the server uses; else None."""
+    store = artifacts.s3 if artifacts.access is ArtifactAccess.PRESIGNED else None
     return store.public_endpoint if store else None
 
 
 def config_map(server: Server) -> Object:
-    """The plugin's files, one key each."""
+    """ConfigMap with one key per plugin file."""
     owner = server.owner
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": object_metadata(owner, owner.names.plugin, labels.SERVER_POD),
+        "metadata": object_metadata(owner, owner.names.plugin_config_map, labels.SERVER_POD),
         "data": {key: content for key, (_, content) in _files(server.artifacts).items()},
     }
 
 
 def volume(server: Server) -> Object:
-    """The files at the paths where Python looks for them."""
+    """Volume with the files at the paths where Python expects them."""
     items = [{"key": key, "path": path} for key, (path, _) in _files(server.artifacts).items()]
-    return {"name": "plugins", "configMap": {"name": server.names.plugin, "items": items}}
+    return {"name": "plugins", "configMap": {"name": server.names.plugin_config_map, "items": items}}
 
 
 def _files(artifacts: Artifacts) -> dict[str, tuple[str, str]]:
-    """Key in the ConfigMap -> path below `PATH`, and content."""
+    """Map each key of the ConfigMap to its path below PLUGIN_DIR and its content."""
     if artifacts.proxied:
         return _PROXIED
-    return _PUBLIC if public_address(artifacts) else {}
+    return _PUBLIC if public_endpoint(artifacts) else {}

@@ -1,4 +1,4 @@
-"""What every pod we make has in common: restricted Pod Security, and a home on an emptyDir."""
+"""Common parts of all pods: the restricted Pod Security Standard, and a home directory on an emptyDir."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import PodSettings, SecretKey
 
 HOME = "/home/mlflow-operator"
-"""HOME and TMPDIR of every container: the root file system is read-only, and MLflow dies at import without a
-HOME it can write to."""
+"""HOME and TMPDIR of every container. The root file system is read-only, and the import of MLflow fails without a
+writable HOME."""
 
-TRUST = "/etc/mlflow-operator/trust"
-"""Where certificates of private authorities are mounted."""
+CA_DIR = "/etc/mlflow-operator/trust"
+"""Directory for the mounted CA certificates."""
 
 CONTAINER_SECURITY: Object = {
     "allowPrivilegeEscalation": False,
@@ -19,8 +19,8 @@ CONTAINER_SECURITY: Object = {
 }
 
 
-def security(user: int, settings: PodSettings) -> Object:
-    """The pod's security context; what the spec says wins, field by field.
+def pod_security_context(user: int, settings: PodSettings) -> Object:
+    """Security context of the pod. Each field that the spec sets takes precedence.
 
     `user` is a default only: images without a USER would run as root and be refused. On OpenShift, name a user
     of the namespace's range in `podTemplate.spec.securityContext`.
@@ -36,23 +36,23 @@ def security(user: int, settings: PodSettings) -> Object:
 
 
 def placement(settings: PodSettings) -> Object:
-    """Where any pod of ours may run, and with which pull secrets."""
-    placed: Object = {
+    """Scheduling fields and image pull secrets of every pod."""
+    fields: Object = {
         "nodeSelector": settings.node_selector,
         "tolerations": list(settings.tolerations),
-        "imagePullSecrets": list(settings.pull_secrets),
+        "imagePullSecrets": list(settings.image_pull_secrets),
     }
     if settings.priority_class:
-        placed["priorityClassName"] = settings.priority_class
-    return {key: value for key, value in placed.items() if value}
+        fields["priorityClassName"] = settings.priority_class
+    return {key: value for key, value in fields.items() if value}
 
 
-def common(user: int, settings: PodSettings) -> Object:
-    """The part of a pod's spec that is the same whatever runs in it."""
+def common_spec(user: int, settings: PodSettings) -> Object:
+    """Fields that are the same in every pod spec."""
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": security(user, settings),
+        "securityContext": pod_security_context(user, settings),
         **placement(settings),
     }
 
@@ -66,50 +66,50 @@ HOME_VOLUME: Object = {"name": "home", "emptyDir": {}}
 HOME_MOUNT: Object = {"name": "home", "mountPath": HOME}
 
 
-def trust_volume(name: str, authority: SecretKey) -> Object:
-    """A certificate of a private authority out of a Secret."""
+def ca_volume(name: str, ca: SecretKey) -> Object:
+    """A volume with the CA certificate from a Secret."""
     return {
         "name": name,
-        "secret": {"secretName": authority.name, "items": [{"key": authority.key, "path": "ca.crt"}]},
+        "secret": {"secretName": ca.name, "items": [{"key": ca.key, "path": "ca.crt"}]},
     }
 
 
-def trust_mount(name: str) -> Object:
-    """Where `trust_volume(name)` is found: `<TRUST>/<name>/ca.crt`."""
-    return {"name": name, "mountPath": f"{TRUST}/{name}", "readOnly": True}
+def ca_mount(name: str) -> Object:
+    """Mount of `ca_volume(name)`: the certificate is `<CA_DIR>/<name>/ca.crt`."""
+    return {"name": name, "mountPath": f"{CA_DIR}/{name}", "readOnly": True}
 
 
-def trust_path(name: str) -> str:
-    """The file of `trust_volume(name)`."""
-    return f"{TRUST}/{name}/ca.crt"
+def ca_path(name: str) -> str:
+    """Path of the certificate of `ca_volume(name)`."""
+    return f"{CA_DIR}/{name}/ca.crt"
 
 
-def from_secret(variable: str, key: SecretKey) -> Object:
-    """An environment variable out of a Secret."""
+def env_from_secret(variable: str, key: SecretKey) -> Object:
+    """An environment variable with a value from a Secret."""
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
 
 
-def value(variable: str, text: str) -> Object:
-    """A plain environment variable."""
+def env_value(variable: str, text: str) -> Object:
+    """An environment variable with a literal value."""
     return {"name": variable, "value": text}
 
 
-def http_probe(path: str, port: str, period: int, failures: int, timeout: int = 5) -> Object:
-    """An HTTP probe; `period` and `timeout` in seconds."""
-    return probe({"httpGet": {"path": path, "port": port}}, period, failures, timeout)
+def http_probe(path: str, port: str, period_seconds: int, failures: int, timeout_seconds: int = 5) -> Object:
+    """A probe with an HTTP GET request."""
+    return probe({"httpGet": {"path": path, "port": port}}, period_seconds, failures, timeout_seconds)
 
 
-def probe(how: Object, period: int, failures: int, timeout: int = 5) -> Object:
-    """A probe of any kind: `how` says what is asked; `period` and `timeout` in seconds."""
+def probe(handler: Object, period_seconds: int, failures: int, timeout_seconds: int = 5) -> Object:
+    """A probe. `handler` is its action, for example `httpGet`."""
     return {
-        **how,
-        "periodSeconds": period,
+        **handler,
+        "periodSeconds": period_seconds,
         "failureThreshold": failures,
-        "timeoutSeconds": timeout,
+        "timeoutSeconds": timeout_seconds,
     }
 
 
-def merged_env(ours: Sequence[Object], theirs: Sequence[Object]) -> list[Object]:
-    """The owner's variables first, so that ours may refer to nothing of theirs and still win by name."""
-    taken = {e["name"] for e in ours}
-    return [*(e for e in theirs if e["name"] not in taken), *ours]
+def merged_env(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
+    """The user's variables, then the operator's. A user variable named like an operator variable is dropped."""
+    reserved = {e["name"] for e in operator_env}
+    return [*(e for e in user_env if e["name"] not in reserved), *operator_env]

@@ -1,37 +1,37 @@
-"""The embedded database: one Postgres on a volume of its own."""
+"""The embedded database: one Postgres with one PersistentVolumeClaim."""
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template, stateful_store
 from mlflow_operator.model.server import EmbeddedDatabase, PodSettings, SecretKey, ServerRef
 from mlflow_operator.model.stateful_store import Store
-from mlflow_operator.model.volumes import claim
+from mlflow_operator.model.volumes import persistent_volume_claim
 
-_USER = 999  # `postgres` in the official image
-_DATA = "/var/lib/postgresql/data"
+_RUN_AS_USER = 999  # `postgres` in the official image
+_DATA_DIR = "/var/lib/postgresql/data"
 
 
 def objects(
     owner: ServerRef, database: EmbeddedDatabase, settings: PodSettings, *, running: bool
 ) -> list[Object]:
-    """StatefulSet and Service; no pod unless `running`.
+    """StatefulSet and Service; `running` False means 0 replicas.
 
-    The volume and the credentials are data, made by `data` and `credentials`.
+    The PersistentVolumeClaim and the credentials are data: `volume_claim` and `model.secrets` build them.
     """
     names = owner.names
     store = Store(
         name=names.postgres,
         component=labels.DATABASE_POD,
-        claim=names.postgres_data,
+        claim_name=names.postgres_data,
         port_name="postgres",
         port=database.port,
-        user=_USER,
-        # a fast shutdown ends within it and leaves nothing to recover
-        grace=60,
+        run_as_user=_RUN_AS_USER,
+        # Enough for a fast shutdown, after which Postgres needs no crash recovery.
+        grace_seconds=60,
         container=_container(owner, database),
         volumes=(
             {"name": "run", "emptyDir": {}},
-            # parallel queries share memory here; the runtime's default of 64 MiB is too little
+            # Shared memory for parallel queries; the container runtime's default of 64 MiB is too small.
             {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
             {"name": "tmp", "emptyDir": {}},
         ),
@@ -39,35 +39,35 @@ def objects(
     return stateful_store.objects(owner, store, settings, running=running)
 
 
-def data(owner: ServerRef, database: EmbeddedDatabase) -> Object:
-    """The volume's claim."""
-    return claim(owner, owner.names.postgres_data, labels.DATABASE_POD, database.volume)
+def volume_claim(owner: ServerRef, database: EmbeddedDatabase) -> Object:
+    """PersistentVolumeClaim of the database."""
+    return persistent_volume_claim(owner, owner.names.postgres_data, labels.DATABASE_POD, database.volume)
 
 
 def _container(owner: ServerRef, database: EmbeddedDatabase) -> Object:
-    ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", database.username, "-d", database.database]
+    pg_isready = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", database.username, "-d", database.database]
     password = SecretKey(owner.names.database_secret, "password", "")
     return {
         "name": "postgres",
         "image": database.image,
         "env": [
-            pod_template.value("PGDATA", f"{_DATA}/pgdata"),
-            pod_template.value("POSTGRES_USER", database.username),
-            pod_template.value("POSTGRES_DB", database.database),
-            # MLflow needs UTF8: with the C locale alone initdb would choose SQL_ASCII
-            pod_template.value("POSTGRES_INITDB_ARGS", "--encoding=UTF8 --locale=C.UTF-8"),
-            pod_template.from_secret("POSTGRES_PASSWORD", password),
+            pod_template.env_value("PGDATA", f"{_DATA_DIR}/pgdata"),
+            pod_template.env_value("POSTGRES_USER", database.username),
+            pod_template.env_value("POSTGRES_DB", database.database),
+            # MLflow needs UTF8; with only the C locale, initdb would choose SQL_ASCII.
+            pod_template.env_value("POSTGRES_INITDB_ARGS", "--encoding=UTF8 --locale=C.UTF-8"),
+            pod_template.env_from_secret("POSTGRES_PASSWORD", password),
         ],
         "resources": database.resources,
-        # crash recovery after a lost node can take long; killing it would start it all over again
-        "startupProbe": pod_template.probe({"exec": {"command": ready}}, 1, 600),
-        # by then it listens to nobody it would refuse, and to start a program in a container, for as long as the
-        # database lives, takes a hundred times what a connection does
+        # Crash recovery after the loss of a node can take long, and killing the container would restart it.
+        "startupProbe": pod_template.probe({"exec": {"command": pg_isready}}, 1, 600),
+        # After the startup probe, an open port means that Postgres accepts connections. An exec probe would cost a
+        # hundred times as much as a TCP connection, for the lifetime of the database.
         "readinessProbe": pod_template.probe({"tcpSocket": {"port": "postgres"}}, 5, 3),
         "volumeMounts": [
-            {"name": "data", "mountPath": _DATA},
+            {"name": "data", "mountPath": _DATA_DIR},
             {"name": "run", "mountPath": "/var/run/postgresql"},
-            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - a mount
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - a mount path
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount path
         ],
     }

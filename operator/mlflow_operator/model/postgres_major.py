@@ -1,32 +1,32 @@
-"""Major versions of Postgres: a volume that one of them wrote is opened by no other."""
+"""Major versions of Postgres. A data directory can only be opened by the major version that wrote it."""
 
 import re
 
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_NAMES = ("postgres", "postgresql")
+_REPOSITORY_NAMES = ("postgres", "postgresql")
 _MAJOR = re.compile(r"v?(\d{1,2})(?:[.-].*)?")
 
 
-def major(image: str) -> int | None:
-    """As the image's tag tells it; None where the name is not Postgres' own, or the tag is no version."""
+def major_version(image: str) -> int | None:
+    """Major version in the image's tag; None if the repository is not called postgres or the tag is no version."""
     repository, _, tag = image.partition("@")[0].rpartition(":")
-    if repository.rpartition("/")[2] not in _NAMES:
+    if repository.rpartition("/")[2] not in _REPOSITORY_NAMES:
         return None
-    found = _MAJOR.fullmatch(tag)
-    return int(found.group(1)) if found else None
+    match = _MAJOR.fullmatch(tag)
+    return int(match.group(1)) if match else None
 
 
-def refusal(running: str, wanted: str) -> ConfigurationError | None:
-    """Why the image `wanted` must not take the place of `running`; None where nothing is known against it."""
-    before, after = major(running), major(wanted)
-    if before is None or after is None or before == after:
+def major_version_error(running: str, desired: str) -> ConfigurationError | None:
+    """Error if `desired` has another major version than `running`; None if the versions match or one is unknown."""
+    current_major, desired_major = major_version(running), major_version(desired)
+    if current_major is None or desired_major is None or current_major == desired_major:
         return None
     return ConfigurationError(
         Reason.DATABASE_VERSION_UNSUPPORTED,
-        f"The image {wanted} is Postgres {after}, and the volume was written by Postgres {before}, which no other "
-        f"major version opens. Nothing was touched: the database goes on with {running}. Put that image back into "
-        "spec.database.embedded.image; the way to another major version is a backup that is restored into an empty "
+        f"The image {desired} is Postgres {desired_major}, but Postgres {current_major} wrote the volume, and no other "
+        f"major version can open it. Nothing was changed: the database keeps running {running}. Set "
+        "spec.database.embedded.image back to that image. To change the major version, restore a backup into an empty "
         "database (spec.restoreFrom).",
     )

@@ -1,8 +1,7 @@
-"""What is made for one server on a Postgres that many share: names, a marker, how many connections it may take.
+"""Names, markers and connection limits of what the operator creates for a server on a shared Postgres.
 
-The database belongs to a role that nobody can log in with. Who logs in is one of two members of that role, whose
-sessions act as the owner: whatever either makes belongs to the owner, so that one can take the other's place without
-a moment in which neither works.
+The owner of the database is a role without login. Two login roles are its members, and their sessions act as the owner:
+objects that one creates belong to the owner, so the other login can replace it without a moment in which neither works.
 """
 
 import hashlib
@@ -12,36 +11,36 @@ from dataclasses import dataclass, field
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import ServerRef
 
-LONGEST_DATABASE = 63
-"""Bytes of a name that Postgres keeps; it cuts off the rest without a word."""
+MAX_IDENTIFIER_BYTES = 63
+"""Postgres truncates longer identifiers without an error."""
 
-LOGINS = ("_a", "_b")
-"""What is put behind the owner's name for the two who log in."""
+LOGIN_SUFFIXES = ("_a", "_b")
+"""Suffixes of the two login roles, after the name of the owner role."""
 
-LONGEST_ROLE = LONGEST_DATABASE - max(map(len, LOGINS))
-"""Bytes of the owner's name."""
+MAX_ROLE_BYTES = MAX_IDENTIFIER_BYTES - max(map(len, LOGIN_SUFFIXES))
+"""Maximum length of the owner role's name."""
 
-_SIGNATURE = "mlflow-operator.dev: "
-_CLUSTER = " in cluster "
-_DIGEST = 16
-"""Hexadecimal digits of the hash in a name that had to be cut: two names out of four thousand million would meet."""
+_MARKER_PREFIX = "mlflow-operator.dev: "
+_CLUSTER_SEPARATOR = " in cluster "
+_DIGEST_CHARS = 16
+"""Hexadecimal digits of the hash in a shortened name. A collision becomes likely at four thousand million names."""
 
 _POOL_SIZE, _MAX_OVERFLOW = 5, 10
-"""Connections that SQLAlchemy keeps, and opens on top under load, for each of its engines."""
+"""SQLAlchemy's defaults for each engine: connections in the pool, and additional ones under load."""
 
-_ENGINES, _JOB_ENGINES = 2, 3
-"""MLflow's engines in each process: one for tracking, one for the registry; with job execution one for jobs, too."""
+_ENGINES_PER_PROCESS, _ENGINES_WITH_JOBS = 2, 3
+"""MLflow's SQLAlchemy engines per process: tracking and registry, and with job execution one for jobs."""
 
 _JOB_PROCESSES = 8
-"""Processes of job execution in a pod. Each does one thing at a time: a connection an engine."""
+"""Job execution processes per pod. Each does one task at a time: one connection per engine."""
 
-_BESIDE = 5
-"""The migration (2), the operator's look at the database (1), and a person with a shell or a backup (2)."""
+_RESERVED_CONNECTIONS = 5
+"""For the migration (2), the operator's database check (1), and a user's shell or a backup (2)."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who logs in."""
+    """Name and password of a login role."""
 
     name: str
     password: str = field(repr=False)
@@ -49,9 +48,9 @@ class Login:
 
 @dataclass(frozen=True)
 class DatabasePlan:
-    """A database and the role that owns it. `marker` is the comment that tells them from other people's.
+    """A database and its owner role. `marker` is the comment that identifies them as created for the server.
 
-    `connection_limit` is of the database: it holds for both logins together.
+    `connection_limit` is the limit of the database: it applies to both logins together.
     """
 
     database: str
@@ -61,62 +60,71 @@ class DatabasePlan:
 
     @property
     def logins(self) -> tuple[str, ...]:
-        """The names of the two who may log in; one of them does, both only while a password is replaced."""
+        """Names of the two login roles. One is in use; both are only while a password is rotated."""
         return logins(self.role)
 
 
 def logins(role: str) -> tuple[str, ...]:
-    """The names of the two who may log in to what `role` owns."""
-    return tuple(f"{role}{end}" for end in LOGINS)
+    """Names of the two login roles of the owner `role`."""
+    return tuple(f"{role}{end}" for end in LOGIN_SUFFIXES)
 
 
 def derived_name(owner: ServerRef) -> str:
-    """The name of database and role where the spec gives none.
+    """Name of the database and the owner role if the spec sets none.
 
-    No two servers of a cluster get the same one: neither namespaces nor names can hold the underscores between them,
-    and one that is too long is cut and told by a hash, after two underscores, which no other one has in a row.
+    It is unique among the servers of a cluster: neither namespaces nor names can contain the underscores between them.
+    A name that is too long is cut, followed by two underscores, which no other name contains in a row, and a hash.
     """
     name = f"mlflow_{owner.namespace}_{owner.name}"
-    if len(name) <= LONGEST_ROLE:
+    if len(name) <= MAX_ROLE_BYTES:
         return name
-    digest = hashlib.sha256(f"{owner.namespace}/{owner.name}".encode()).hexdigest()[:_DIGEST]
-    return f"{name[: LONGEST_ROLE - _DIGEST - 2]}__{digest}"
+    digest = hashlib.sha256(f"{owner.namespace}/{owner.name}".encode()).hexdigest()[:_DIGEST_CHARS]
+    return f"{name[: MAX_ROLE_BYTES - _DIGEST_CHARS - 2]}__{digest}"
 
 
 def marker(owner: ServerRef, cluster: str | None) -> str:
-    """The comment on all that is made for `owner`. `cluster` tells clusters apart that share a Postgres; None where the
-    operator may not ask which one it is in."""
-    return f"{_SIGNATURE}{owner.namespace}/{owner.name}{f'{_CLUSTER}{cluster}' if cluster else ''}"
+    """Comment on everything that is created for `owner`.
+
+    `cluster` distinguishes clusters that share a Postgres; None if the operator is not allowed to read its cluster's
+    ID.
+    """
+    return (
+        f"{_MARKER_PREFIX}{owner.namespace}/{owner.name}{f'{_CLUSTER_SEPARATOR}{cluster}' if cluster else ''}"
+    )
 
 
-def is_ours(comment: str | None, marker: str) -> bool:
-    """Whether `comment` says that something was made for the server of `marker`.
+def is_marker_of(comment: str | None, marker: str) -> bool:
+    """Whether `comment` marks an object as created for the server of `marker`.
 
-    Where either does not know its cluster, the server's name decides.
+    If one of the two does not contain its cluster, only the server's namespace and name are compared.
     """
     if comment is None:
         return False
-    (here, _, cluster), (there, _, another) = marker.partition(_CLUSTER), comment.partition(_CLUSTER)
-    return here == there and (not cluster or not another or cluster == another)
+    (server, _, cluster), (comment_server, _, comment_cluster) = (
+        marker.partition(_CLUSTER_SEPARATOR),
+        comment.partition(_CLUSTER_SEPARATOR),
+    )
+    return server == comment_server and (not cluster or not comment_cluster or cluster == comment_cluster)
 
 
 def connection_limit(
     replicas: int, workers: int, *, job_execution: bool = False, env: Sequence[Object] = ()
 ) -> int:
-    """How many connections one server may take: every pool full, in every pod, while a rolling update has one more.
+    """Maximum number of connections of a server: all pools of all pods are full, and a rolling update adds one pod.
 
-    Counted are the pods' workers with both of MLflow's engines, and the process above them with a connection each.
-    `env` may give pools of another size. A bound and no forecast: a busy worker takes five, most of the time.
+    Counted are the workers with both of MLflow's engines, and their parent process with one connection per engine.
+    `env` may set another pool size. This is an upper bound, not an estimate: a busy worker mostly uses five
+    connections.
     """
-    plain = {e["name"]: e.get("value") for e in env}
-    size = _number(plain.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"), _POOL_SIZE)
-    overflow = _number(plain.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"), _MAX_OVERFLOW)
-    engines = _JOB_ENGINES if job_execution else _ENGINES
+    values = {e["name"]: e.get("value") for e in env}
+    pool_size = _positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"), _POOL_SIZE)
+    max_overflow = _positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"), _MAX_OVERFLOW)
+    engines = _ENGINES_WITH_JOBS if job_execution else _ENGINES_PER_PROCESS
     jobs = _JOB_PROCESSES * engines if job_execution else 0
-    pod = workers * engines * (size + overflow) + engines + jobs
-    return (max(replicas, 1) + 1) * pod + _BESIDE
+    per_pod = workers * engines * (pool_size + max_overflow) + engines + jobs
+    return (max(replicas, 1) + 1) * per_pod + _RESERVED_CONNECTIONS
 
 
-def _number(text: str | None, default: int) -> int:
-    # MLflow takes 0 for unset
+def _positive_int(text: str | None, default: int) -> int:
+    # MLflow treats 0 as unset.
     return int(text) if text and text.isdecimal() and int(text) else default

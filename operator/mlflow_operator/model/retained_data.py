@@ -1,4 +1,4 @@
-"""What outlives a server, or goes with it: which objects hold data, and how sentences name them."""
+"""The data of a server: which objects contain it, which of it is deleted, and how messages name it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,40 +12,46 @@ from mlflow_operator.model.names import Names
 
 @dataclass
 class RemovalProgress:
-    """How far the deletion of a server's data is.
+    """Progress of the deletion of a server's data.
 
-    `waits`: what for, None when all is done; `busy`: that goes on by itself, however long it takes. `stays`: what was
-    not this server's, in words.
+    `waiting_for`: what the deletion waits for; None if it is complete. `in_progress`: the deletion continues without a
+    change from outside, even if it takes long. `retained`: descriptions of data that does not belong to this server.
     """
 
-    waits: str | None = None
-    busy: bool = False
-    stays: list[str] = field(default_factory=list)
+    waiting_for: str | None = None
+    in_progress: bool = False
+    retained: list[str] = field(default_factory=list)
 
     @property
-    def untouched(self) -> str:
-        """What stays, as a sentence with a space before it, or nothing."""
-        return f" Not this server's, and so untouched: {'; '.join(self.stays)}." if self.stays else ""
+    def retained_note(self) -> str:
+        """A sentence with a leading space that lists `retained`; empty if there is none."""
+        return (
+            f" Kept, because it does not belong to this server: {'; '.join(self.retained)}."
+            if self.retained
+            else ""
+        )
 
 
 def credentials(names: Names) -> tuple[tuple[Kind, str], ...]:
-    """The Secrets without which its data can't be opened."""
+    """The Secrets that are needed to access the data."""
     return (kinds.SECRET, names.database_secret), (kinds.SECRET, names.artifacts_secret)
 
 
 def volumes(names: Names) -> tuple[tuple[Kind, str], ...]:
-    """The volumes of its embedded stores."""
+    """The PersistentVolumeClaims of the embedded stores."""
     return (kinds.PVC, names.postgres_data), (kinds.PVC, names.artifact_store_data)
 
 
 def is_data_of(server: str, obj: Object) -> bool:
-    """Whether it is data made for this server: by its labels, as it is taken back."""
-    carried = obj["metadata"].get("labels") or {}
-    return carried.get(labels.MANAGED_BY) == labels.OPERATOR and carried.get(labels.SERVER) == server
+    """Whether the object contains data of this server, by the labels with which a recreated server adopts it."""
+    object_labels = obj["metadata"].get("labels") or {}
+    return (
+        object_labels.get(labels.MANAGED_BY) == labels.OPERATOR and object_labels.get(labels.SERVER) == server
+    )
 
 
 def as_text(objects: Iterable[Object]) -> str:
-    """Volumes and Secrets in words: by kind and name, in a fixed order. Empty for none."""
+    """PersistentVolumeClaims and Secrets as text: kind and names, in a fixed order. Empty if there are none."""
     by_kind: dict[str, list[str]] = {}
     for obj in objects:
         by_kind.setdefault(obj["kind"], []).append(f'"{obj["metadata"]["name"]}"')
@@ -55,12 +61,12 @@ def as_text(objects: Iterable[Object]) -> str:
     )
 
 
-def outside(status: Object) -> str:
-    """The database and the bucket that the status names, where they are not embedded: in words, or empty."""
+def external_locations(status: Object) -> str:
+    """The external database and bucket in the status, as text; empty if both are embedded or unknown."""
     database, artifacts = status.get("database") or {}, status.get("artifacts") or {}
-    said = []
+    locations = []
     if database.get("host") and database.get("type") != "Embedded":
-        said.append(f"the database {storage_location.as_text(database)}")
+        locations.append(f"the database {storage_location.as_text(database)}")
     if artifacts.get("uri") and artifacts.get("type") != "Embedded":
-        said.append(f"the artifacts at {artifacts['uri']}")
-    return " and ".join(said)
+        locations.append(f"the artifacts at {artifacts['uri']}")
+    return " and ".join(locations)

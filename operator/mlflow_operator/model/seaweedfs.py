@@ -1,6 +1,6 @@
 """SeaweedFS as the embedded artifact store: master, volume server, filer and S3 gateway in one process.
 
-Only the gateway's ports listen outside the pod: the others ask nobody for a key.
+Only the S3 gateway listens on the pod's network: the other components require no authentication.
 """
 
 import json
@@ -10,30 +10,31 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import pod_template
 from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef, Volume
 
-USER = 1000
-"""The image's own `seaweed`, to which its entrypoint would change from root."""
+RUN_AS_USER = 1000
+"""The user `seaweed` of the image. Started as root, the image's entrypoint would switch to it."""
 
 GRACE_SECONDS = 10
-"""It ends in two seconds or, where its parts wait for each other, never; what it acknowledged is written by then."""
+"""SeaweedFS stops within two seconds, or never if its components wait for each other. Acknowledged writes are on disk
+by then."""
 
 CONFIG_KEY = "seaweedfs.json"
-"""Key of the Secret `<name>-server` that holds who may use the store. From the environment it would take a key too,
-but writes the key's id into its log."""
+"""Key of the Secret `<name>-server` with the users of the store. SeaweedFS also accepts an access key from environment
+variables, but then logs its ID."""
 
-_CONFIG = "/etc/mlflow-operator/seaweedfs"
-_SMALLEST_MIB, _LARGEST_MIB, _FILES = 64, 1024, 32
-"""SeaweedFS keeps objects in files of a fixed size, and takes seven at once for each bucket: a volume must have room
-for many of them."""
+_CONFIG_DIR = "/etc/mlflow-operator/seaweedfs"
+_MIN_FILE_MIB, _MAX_FILE_MIB, _MIN_FILES = 64, 1024, 32
+"""SeaweedFS stores objects in volume files of a fixed size, and allocates seven of them for each bucket: the
+PersistentVolumeClaim must have room for many of them."""
 
 
 def config(access_key: str, secret_key: str) -> str:
-    """Its list of users, with one who may do everything."""
+    """Configuration of the S3 gateway with one user, who has full access."""
     key = {"accessKey": access_key, "secretKey": secret_key}
     return json.dumps({"identities": [{"name": "owner", "credentials": [key], "actions": ["Admin"]}]})
 
 
 def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Object:
-    """The store's container, with its S3 gateway at `port`."""
+    """The store's container. Its S3 gateway listens on `port`."""
     return {
         "name": "seaweedfs",
         "image": store.image,
@@ -42,50 +43,51 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
             "-dir=/data",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
-            # the only one there is: an election takes ten seconds, and nobody else votes
+            # A single master: otherwise its leader election takes ten seconds.
             "-master.peers=none",
-            f"-master.volumeSizeLimitMB={_file_size(store.volume)}",
+            f"-master.volumeSizeLimitMB={_file_size_mib(store.volume)}",
             "-master.telemetry=false",
-            # for others to take over, which there are none
+            # No delay for other volume servers to take over: there are none.
             "-volume.preStopSeconds=0",
             "-s3",
-            f"-s3.config={_CONFIG}/{CONFIG_KEY}",
+            f"-s3.config={_CONFIG_DIR}/{CONFIG_KEY}",
             "-s3.ip.bind=0.0.0.0",
             f"-s3.port={port}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            # users beside the one of the config, kept on the volume: the server's own is one
+            # Allow users in addition to the one in the configuration; the server's own user is one of them. They are
+            # stored on the volume.
             "-s3.iam=true",
             "-s3.iam.readOnly=false",
             "-s3.allowDeleteBucketNotEmpty=false",
         ],
-        "env": _memory(store.resources),
+        "env": _memory_env(store.resources),
         "resources": store.resources,
         "startupProbe": pod_template.http_probe("/healthz", "s3", 1, 120),
         "readinessProbe": pod_template.http_probe("/healthz", "s3", 5, 3),
         "livenessProbe": pod_template.http_probe("/healthz", "s3", 20, 6, 10),
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
-            {"name": "config", "mountPath": _CONFIG, "readOnly": True},
-            {"name": "sockets", "mountPath": "/tmp"},  # noqa: S108 - a folder of the pod's own
+            {"name": "config", "mountPath": _CONFIG_DIR, "readOnly": True},
+            {"name": "sockets", "mountPath": "/tmp"},  # noqa: S108 - a mount path
         ],
     }
 
 
 def volumes(owner: ServerRef) -> tuple[Object, ...]:
-    """Its users, and a place for the sockets by which its parts speak to each other."""
+    """Volumes for the users' configuration and for the Unix sockets between the components."""
     items = [{"key": CONFIG_KEY, "path": CONFIG_KEY}]
-    users = {"secretName": owner.names.server_secret, "items": items}
-    return ({"name": "config", "secret": users}, {"name": "sockets", "emptyDir": {}})
+    config_source = {"secretName": owner.names.server_secret, "items": items}
+    return ({"name": "config", "secret": config_source}, {"name": "sockets", "emptyDir": {}})
 
 
-def _memory(resources: Object) -> list[Object]:
-    """Its garbage waits until the heap has doubled, which a limit of memory may not leave room for."""
+def _memory_env(resources: Object) -> list[Object]:
+    """Set Go's memory limit: by default the heap may double between collections, which can exceed the pod's limit."""
     limit = (resources.get("limits") or {}).get("memory")
-    return [pod_template.value("GOMEMLIMIT", str(int(quantity.parse(limit) * 3 / 4)))] if limit else []
+    return [pod_template.env_value("GOMEMLIMIT", str(int(quantity.parse(limit) * 3 / 4)))] if limit else []
 
 
-def _file_size(volume: Volume) -> int:
-    """In MiB."""
-    fitting = int(quantity.parse(volume.size)) // 2**20 // _FILES
-    return max(_SMALLEST_MIB, min(_LARGEST_MIB, fitting))
+def _file_size_mib(volume: Volume) -> int:
+    """Size of a volume file in MiB."""
+    size_mib = int(quantity.parse(volume.size)) // 2**20 // _MIN_FILES
+    return max(_MIN_FILE_MIB, min(_MAX_FILE_MIB, size_mib))

@@ -1,22 +1,22 @@
-"""Who may use a Secret of another namespace: its owner says so, on the Secret itself."""
+"""Access to a Secret of another namespace, which an annotation of the Secret itself grants."""
 
 import re
 
 from mlflow_operator.kube.objects import Object
 
-ALLOWED = "mlflow-operator.dev/allow-namespaces"
-"""Annotation of an admin Secret: names of namespaces, or patterns with `*`, separated by commas."""
+ALLOW_NAMESPACES = "mlflow-operator.dev/allow-namespaces"
+"""Annotation of an admin Secret: comma-separated names of namespaces, or patterns with `*`."""
 
 
 def allows(secret: Object, namespace: str) -> bool:
-    """Whether servers in `namespace` may be given what `secret` opens; in its own namespace they always may.
+    """Whether servers in `namespace` may use `secret`. In the Secret's own namespace they always may.
 
-    Only `*` means more than itself, any number of characters, so that nobody is let in by a stray bracket.
+    Only `*` is special (any number of characters), so that a stray bracket does not grant access to a namespace.
     """
     meta = secret["metadata"]
     if meta.get("namespace") == namespace:
         return True
-    patterns = ((meta.get("annotations") or {}).get(ALLOWED) or "").split(",")
+    patterns = ((meta.get("annotations") or {}).get(ALLOW_NAMESPACES) or "").split(",")
     return any(_matches(pattern.strip(), namespace) for pattern in patterns)
 
 

@@ -1,4 +1,4 @@
-"""Secrets of a server: two kinds that are generated once and are data, one that is computed and may go."""
+"""Secrets of a server. Two are generated once and are data; the third is derived and can be recreated."""
 
 import base64
 import binascii
@@ -12,107 +12,115 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import Artifacts, Engine, ObjectStore, ServerRef
 
 ROLLOUT_KEY = "rollout-key"
-"""Key of the Secret `<name>-server` with which values in annotations are made unguessable."""
+"""Key of the Secret `<name>-server` with the HMAC key for the digests in annotations."""
 
-STORE_KEY = "accessKeyID", "secretAccessKey"
-"""Keys of the Secret `<name>-artifacts`: the root key of an embedded store, or the server's own of a shared one."""
+ACCESS_KEY_FIELDS = "accessKeyID", "secretAccessKey"
+"""Keys of the Secret `<name>-artifacts`: root credentials of an embedded store, or the server's for a shared store."""
 
-OWN_KEY = "serverAccessKeyID", "serverSecretAccessKey"
-"""Keys there of what the server itself opens an embedded store with."""
+SERVER_ACCESS_KEY_FIELDS = "serverAccessKeyID", "serverSecretAccessKey"
+"""Keys of the same Secret: the server's own credentials for an embedded store."""
 
 
 def database_secret(owner: ServerRef, connection: Connection) -> Object:
-    """Credentials of a database that was made for the server, with all that a person needs to connect."""
+    """Secret with the credentials of a database that was created for the server, complete for a manual connection."""
     return _secret(owner, owner.names.database_secret, labels.DATABASE_POD, database_values(connection))
 
 
 def database_values(connection: Connection) -> dict[str, str]:
-    """What that Secret says of a connection."""
+    """Values of that Secret for a connection."""
     return {
         "username": connection.username,
         "password": connection.password,
         "host": connection.host,
         "port": str(connection.port),
         "dbname": connection.database,
-        "uri": connection.sqlalchemy(),
+        "uri": connection.sqlalchemy_uri(),
     }
 
 
 def artifacts_secret(owner: ServerRef, store: ObjectStore, keys: dict[str, str]) -> Object:
-    """Credentials of the embedded artifact store, or of the server's own user of a shared one, with all that a person
-    needs to connect. `keys` are those under STORE_KEY, and OWN_KEY where the store is embedded."""
+    """Secret with the credentials of the embedded artifact store, or of the server's own user of a shared store.
+
+    It also contains endpoint and bucket for a manual connection. `keys` contains the keys ACCESS_KEY_FIELDS, and
+    SERVER_ACCESS_KEY_FIELDS if the store is embedded.
+    """
     return _secret(
         owner,
         owner.names.artifacts_secret,
         labels.ARTIFACT_STORE_POD,
-        {**keys, **_place(store)},
+        {**keys, **_location(store)},
     )
 
 
-def access_key(word: str, other: str) -> tuple[str, str]:
-    """Two random words, url-safe and some 30 characters long, as the two parts of a key that every store takes:
-    SeaweedFS wants nothing but letters and digits in the first, MinIO at most 20 characters."""
-    return "".join(filter(str.isalnum, word))[:20], other
+def access_key_pair(first_token: str, second_token: str) -> tuple[str, str]:
+    """Turn two random URL-safe tokens of about 30 characters into an access key ID and a secret key for any store.
+
+    SeaweedFS accepts only letters and digits in the ID, MinIO at most 20 characters.
+    """
+    return "".join(filter(str.isalnum, first_token))[:20], second_token
 
 
-def artifacts_moved(values: dict[str, str], store: ObjectStore) -> list[Object]:
-    """The JSON patch by which that Secret says where the artifacts are now; empty where it does."""
+def location_patch(values: dict[str, str], store: ObjectStore) -> list[Object]:
+    """JSON patch that updates endpoint and bucket in that Secret; empty if they are current."""
     return [
         {"op": "add", "path": f"/data/{key}", "value": base64.b64encode(text.encode()).decode()}
-        for key, text in _place(store).items()
+        for key, text in _location(store).items()
         if values.get(key) != text
     ]
 
 
-def _place(store: ObjectStore) -> dict[str, str]:
+def _location(store: ObjectStore) -> dict[str, str]:
     return {"endpoint": store.endpoint or "", "bucket": store.bucket}
 
 
-def server_uri(connection: Connection) -> str:
-    """The database as the server's pods are told of it."""
-    return connection.with_keepalives().sqlalchemy()
+def pod_database_uri(connection: Connection) -> str:
+    """Connection URI for the server's pods."""
+    return connection.with_keepalives().sqlalchemy_uri()
 
 
-def server_secret(owner: ServerRef, uri: str, rollout_key: str, **more: str) -> Object:
-    """What the pods read that only the operator can spell out: `uri` as `server_uri` gives it, and `more`."""
+def server_secret(owner: ServerRef, uri: str, rollout_key: str, **extra: str) -> Object:
+    """Secret with values for the pods that only the operator can compute. `uri` is a result of `pod_database_uri`."""
     return _secret(
         owner,
         owner.names.server_secret,
         labels.SERVER_POD,
-        {mlflow_env.BACKEND_STORE_KEY: uri, ROLLOUT_KEY: rollout_key, **more},
+        {mlflow_env.BACKEND_STORE_KEY: uri, ROLLOUT_KEY: rollout_key, **extra},
     )
 
 
-def store_users(artifacts: Artifacts, access_key: str, secret_key: str) -> dict[str, str]:
-    """What the embedded store itself reads of its root key, where it does not take them from their own Secret."""
+def embedded_store_config(artifacts: Artifacts, access_key: str, secret_key: str) -> dict[str, str]:
+    """Configuration with the root credentials for a store that cannot read them from their own Secret."""
     embedded = artifacts.embedded
     if embedded is None or embedded.engine is not Engine.SEAWEEDFS:
         return {}
     return {seaweedfs.CONFIG_KEY: seaweedfs.config(access_key, secret_key)}
 
 
-def decoded(secret: Object) -> dict[str, str]:
-    """The values of a live Secret of ours; what is not UTF-8 is left out, for no value of ours may be binary."""
-    return {key: text for key, text in contents(secret).items() if is_text(text)}
+def text_values(secret: Object) -> dict[str, str]:
+    """Text values of an observed Secret of the operator. Others are skipped: the operator writes no binary values."""
+    return {key: text for key, text in all_values(secret).items() if is_text(text)}
 
 
-def contents(secret: Object) -> dict[str, str]:
-    """All values of anybody's live Secret. Bytes that are no UTF-8 (a Java keystore, say) stand as surrogates, so
-    that a change of them is a change, and `is_text` tells them."""
-    found = {}
+def all_values(secret: Object) -> dict[str, str]:
+    """All values of any observed Secret.
+
+    Bytes that are not UTF-8 (for example a Java keystore) become surrogates, so that a change of them is detected and
+    `is_text` recognises them.
+    """
+    values = {}
     for key, encoded in (secret.get("data") or {}).items():
         with contextlib.suppress(binascii.Error):
-            found[key] = base64.b64decode(encoded).decode(errors="surrogateescape")
-    return found
+            values[key] = base64.b64decode(encoded).decode(errors="surrogateescape")
+    return values
 
 
-def encoded(text: str) -> str:
-    """A value as a Secret's `data` holds it."""
+def encode(text: str) -> str:
+    """Encode a value for the `data` of a Secret."""
     return base64.b64encode(text.encode()).decode()
 
 
 def is_text(value: str) -> bool:
-    """Whether a value of `contents` was text."""
+    """Whether a value of `all_values` is text, not binary."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -126,5 +134,5 @@ def _secret(owner: ServerRef, name: str, component: str, values: dict[str, str])
         "kind": "Secret",
         "metadata": object_metadata(owner, name, component),
         "type": "Opaque",
-        "data": {key: encoded(text) for key, text in values.items()},
+        "data": {key: encode(text) for key, text in values.items()},
     }

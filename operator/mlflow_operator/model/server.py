@@ -1,4 +1,4 @@
-"""A server as it shall be: every default decided, nothing left open. Builders read this and nothing else."""
+"""The resolved configuration of one MLflow server: every default is set. The manifest builders read nothing else."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,10 +9,10 @@ from mlflow_operator.model.names import Names
 
 @dataclass(frozen=True)
 class SecretKey:
-    """One key of one Secret; `field` is where the spec names it.
+    """One key of one Secret. `field` is the field of the spec that references it.
 
-    `namespace` None is the server's own. Pods can't read another one's: only the operator does, where the Secret allows
-    it (`core.sharing`).
+    `namespace` None means the server's own namespace. Pods cannot read a Secret of another namespace; only the operator
+    reads it, if the Secret allows the server's namespace (`model.secret_access`).
     """
 
     name: str
@@ -23,7 +23,7 @@ class SecretKey:
 
 @dataclass(frozen=True)
 class ServerRef:
-    """The MLflowServer an object belongs to; what it needs for labels and for the ownerReference."""
+    """Reference to an MLflowServer: what labels and ownerReferences of its objects need."""
 
     name: str
     namespace: str
@@ -31,16 +31,17 @@ class ServerRef:
 
     @property
     def names(self) -> Names:
-        """Names of what it owns."""
+        """Names of the objects that the server owns."""
         return Names(self.name)
 
 
 @dataclass(frozen=True)
 class PodSettings:
-    """`spec.podTemplate`: what the owner decides about pods.
+    """`spec.podTemplate`: the pod settings of the user.
 
-    `service_account`, `affinity`, `spread`, `volumes`, `labels` and `annotations` concern pods that run MLflow;
-    the rest, every pod we make, so that a tainted or mirrored cluster is a matter of one place.
+    `service_account`, `affinity`, `topology_spread_constraints`, `volumes`, `labels` and `annotations` apply to pods
+    that run MLflow. The other settings apply to every pod of the server, so that a cluster with taints or an image
+    mirror needs them in one place only.
     """
 
     labels: dict[str, str]
@@ -48,24 +49,24 @@ class PodSettings:
     node_selector: dict[str, str]
     tolerations: tuple[Object, ...]
     affinity: Object
-    spread: tuple[Object, ...]
+    topology_spread_constraints: tuple[Object, ...]
     priority_class: str | None
     service_account: str | None
-    pull_secrets: tuple[Object, ...]
+    image_pull_secrets: tuple[Object, ...]
     security_context: Object
     volumes: tuple[Object, ...]
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume of our own; it may only grow."""
+    """Size and storage class of a PersistentVolumeClaim of the server. The size can only grow."""
 
     size: str
     storage_class: str | None
 
 
 class TLSMode(StrEnum):
-    """libpq's `sslmode`, by the names the resource uses."""
+    """libpq's `sslmode`. The member names are those of `spec.database...tls.mode`."""
 
     DISABLE = "disable"
     PREFER = "prefer"
@@ -76,7 +77,7 @@ class TLSMode(StrEnum):
 
 @dataclass(frozen=True)
 class EmbeddedDatabase:
-    """A Postgres of the server's own. `username` owns `database`, which is made with the cluster."""
+    """A Postgres that runs for this server only. `username` owns `database`; both are created by initdb."""
 
     image: str
     volume: Volume
@@ -89,7 +90,7 @@ class EmbeddedDatabase:
 
 @dataclass(frozen=True)
 class ExternalDatabase:
-    """A Postgres of somebody else's: either `uri` names all, or `host` and the credentials do."""
+    """A Postgres that the operator does not run. Either `uri` is set, or `host` and the credentials are."""
 
     uri: SecretKey | None
     host: str
@@ -103,7 +104,10 @@ class ExternalDatabase:
 
 @dataclass(frozen=True)
 class ProvisionedDatabase:
-    """A database made on a shared Postgres: `role` owns it, `username` and `password` are the administrator's."""
+    """A database that the operator creates on a shared Postgres.
+
+    `role` owns the database; `username` and `password` are the administrator's.
+    """
 
     host: str
     port: int
@@ -117,7 +121,7 @@ class ProvisionedDatabase:
 
 @dataclass(frozen=True)
 class ClusterDatabase:
-    """A database in the CloudNativePG Cluster `cluster`, whose Secret `secret` has the credentials."""
+    """A database in the CloudNativePG Cluster `cluster`. The Secret `secret` contains its credentials."""
 
     cluster: str
     database: str
@@ -129,21 +133,21 @@ class ClusterDatabase:
 
 
 RemoteDatabase = ExternalDatabase | ProvisionedDatabase | ClusterDatabase
-"""One that the operator does not run."""
+"""A database server that the operator does not run."""
 
 Database = EmbeddedDatabase | RemoteDatabase
 
 
 class BucketCreation(StrEnum):
-    """Whether a missing bucket is made."""
+    """Whether the operator creates a missing bucket."""
 
     IF_MISSING = "IfMissing"
     NEVER = "Never"
 
 
 @dataclass(frozen=True)
-class StoreAdmin:
-    """A key of a store's administrator, by which the server gets one of its own."""
+class AdminCredentials:
+    """Access key of the administrator of a store. With it the operator creates the server's own access key."""
 
     access_key: SecretKey
     secret_key: SecretKey
@@ -151,25 +155,25 @@ class StoreAdmin:
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """What the bucket shall do by itself. Of what is None nothing is said: that is left as it is.
+    """Bucket settings that the operator manages. A setting that is None or False is left unchanged.
 
-    `lifecycle`: whether the operator's rule is managed at all; without both days there is none.
+    `lifecycle`: whether the operator manages its lifecycle rule; if both day counts are None, it removes the rule.
     """
 
     versioned: bool = False
     lifecycle: bool = False
     noncurrent_days: int | None = None
-    abort_days: int | None = None
+    abort_multipart_days: int | None = None
     encryption: str | None = None
     kms_key: str | None = None
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """An S3 bucket and a prefix in it. `endpoint` None is AWS; no keys is workload identity.
+    """An S3 bucket and a prefix in it. `endpoint` None means AWS; no keys means workload identity.
 
-    `public_endpoint` is where clients reach it, None where that is `endpoint`, too. With an `admin` the keys are those
-    that the operator makes.
+    `public_endpoint` is the endpoint for clients, None if it is the same as `endpoint`. If `admin` is set, `access_key`
+    and `secret_key` are keys that the operator creates.
     """
 
     endpoint: str | None
@@ -177,27 +181,27 @@ class ObjectStore:
     bucket: str
     prefix: str
     addressing_style: str
-    creation: BucketCreation
+    bucket_creation: BucketCreation
     access_key: SecretKey | None
     secret_key: SecretKey | None
     ca: SecretKey | None
-    admin: StoreAdmin | None = None
+    admin: AdminCredentials | None = None
     settings: BucketSettings = BucketSettings()
     public_endpoint: str | None = None
 
     @property
     def name(self) -> str:
-        """What tells it from another one of its kind: the bucket."""
+        """Identifier of the store: the bucket."""
         return self.bucket
 
     @property
     def uri(self) -> str:
-        """As MLflow's `--artifacts-destination` wants it."""
+        """URI for MLflow's `--artifacts-destination`."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-class Access(StrEnum):
-    """Whether artifacts pass through the server, by URLs that it signs, or by keys that clients have themselves."""
+class ArtifactAccess(StrEnum):
+    """How clients access artifacts: through the server, by presigned URLs, or with their own store credentials."""
 
     PROXIED = "Proxied"
     PRESIGNED = "Presigned"
@@ -205,7 +209,7 @@ class Access(StrEnum):
 
 
 class Engine(StrEnum):
-    """What an embedded artifact store runs."""
+    """The software of an embedded artifact store."""
 
     MINIO = "MinIO"
     SEAWEEDFS = "SeaweedFS"
@@ -213,43 +217,46 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class EmbeddedArtifactStore:
-    """A store of the server's own. Its `root` key may do everything there, and is not the server's."""
+    """An artifact store that runs for this server only.
+
+    `root_credentials` have full access to the store; the server uses an access key of its own.
+    """
 
     engine: Engine
     image: str
     volume: Volume
     resources: Object
-    root: StoreAdmin
+    root_credentials: AdminCredentials
 
 
 @dataclass(frozen=True)
 class UnmanagedStore:
-    """A store that is not S3: its address is all there is to know."""
+    """An artifact store that is not S3. Only its URI is known."""
 
     uri: str
 
     @property
     def name(self) -> str:
-        """What tells it from another one of its kind."""
+        """Identifier of the store: its URI."""
         return self.uri
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where artifacts go. `embedded` is None where the store is somebody else's."""
+    """The artifact store and how clients access it. `embedded` is None if the operator does not run the store."""
 
     store: ObjectStore | UnmanagedStore
     embedded: EmbeddedArtifactStore | None
-    access: Access
+    access: ArtifactAccess
 
     @property
     def proxied(self) -> bool:
-        """Whether clients reach the server alone."""
-        return self.access is Access.PROXIED
+        """Whether clients connect to the server only, never to the store."""
+        return self.access is ArtifactAccess.PROXIED
 
     @property
     def s3(self) -> ObjectStore | None:
-        """The store, if it is S3."""
+        """The store if it is S3, else None."""
         return self.store if isinstance(self.store, ObjectStore) else None
 
 
@@ -264,9 +271,9 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class Backup:
-    """`spec.backup`. `store` is where they go; `elsewhere`: that is not the server's own artifact store.
+    """`spec.backup`. `store` is the destination of the backups.
 
-    `longest` is in seconds: how old a backup gets.
+    `separate_bucket`: `store` is not the artifact store of the server. `max_age_seconds`: retention time of a backup.
     """
 
     schedule: str
@@ -280,21 +287,24 @@ class Backup:
 
 @dataclass(frozen=True)
 class GarbageCollection:
-    """What is removed for good, and when. `experiments` empty is all; `traces_seconds` None keeps every trace."""
+    """`spec.garbageCollection`: what is deleted permanently, and when.
+
+    `experiments` empty means all experiments. `traces_older_than_seconds` None means that traces are never deleted.
+    """
 
     schedule: str
     time_zone: str
-    seconds: int
-    traces_seconds: int | None
+    older_than_seconds: int
+    traces_older_than_seconds: int | None
     experiments: tuple[str, ...]
     dry_run: bool
 
 
 @dataclass(frozen=True)
 class Restore:
-    """`spec.restoreFrom`: a backup of `namespace`/`server`, or the `latest`, in `store`.
+    """`spec.restoreFrom`: a backup of `namespace`/`server` in `store`. `backup` is its name, or `latest`.
 
-    `elsewhere`: that is not the server's own artifact store. `image` has Postgres' programs.
+    `separate_bucket`: `store` is not the artifact store of the server. `image` contains pg_restore.
     """
 
     backup: str
@@ -307,12 +317,14 @@ class Restore:
 
 @dataclass(frozen=True)
 class Server:
-    """One MLflow server, resolved. `replicas` is 0 while it is suspended.
+    """One MLflow server with all defaults set. `replicas` is 0 while the server is suspended.
 
-    `official`: the image is the one the operator takes for the version, and so known to hold that MLflow.
-    `version_named`: the image has to hold just this version, for the spec names it or the image is its official one.
-    `direct`: its tracking API is taken straight to its handlers, by a process that imports MLflow once for all workers.
-    `stops_to_migrate`: servers stop before the tables move under them. `backs_up_first`: and a backup is made before.
+    `is_default_image`: `image` is the operator's default image for `version`, so the MLflow version in it is known.
+    `version_is_explicit`: the image must contain exactly `version`, because the spec sets it or the image is the
+    default.
+    `fast_path`: the pod calls MLflow's tracking API handlers directly, and imports MLflow once for all workers.
+    `recreate_on_migration`: the server is scaled to 0 before a schema migration.
+    `backup_before_migration`: a backup is made before a schema migration.
     """
 
     owner: ServerRef
@@ -343,15 +355,15 @@ class Server:
 
     @property
     def names(self) -> Names:
-        """Names of what it owns."""
+        """Names of the objects that the server owns."""
         return self.owner.names
 
     @property
     def database_ca(self) -> SecretKey | None:
-        """What the database's certificate is verified with; None where it is not, or the database is our own."""
+        """CA certificate for TLS to the database; None if none is configured or the database is embedded."""
         return None if isinstance(self.database, EmbeddedDatabase) else self.database.ca
 
     @property
     def url(self) -> str:
-        """Where clients in the cluster reach it; without a cluster domain, so that it holds in any cluster."""
+        """URL for clients in the cluster. It has no cluster domain, so it is valid in every cluster."""
         return f"http://{self.names.service}.{self.owner.namespace}.svc:{self.service.port}"

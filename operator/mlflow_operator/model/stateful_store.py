@@ -1,4 +1,4 @@
-"""What the two embedded stores have in common: one pod, one Service, one volume of their own."""
+"""Common manifests of the two embedded stores: a StatefulSet with one pod, one Service, one PersistentVolumeClaim."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,26 @@ from mlflow_operator.model.server import PodSettings, ServerRef
 
 @dataclass(frozen=True)
 class Store:
-    """One embedded store. `name` is that of its StatefulSet and Service, `claim` that of its volume.
+    """One embedded store.
 
-    `port_name` and `port` are what its container and its Service offer; `grace` is how long, in seconds, it may
-    take to stop; `volumes` are those beside its data (`data`) and its home.
+    `name` is the name of its StatefulSet and Service; `claim_name` is its PersistentVolumeClaim. `port_name` and `port`
+    are those of the container and the Service. `volumes` are those in addition to its data (`data`) and its home
+    directory.
     """
 
     name: str
     component: str
-    claim: str
+    claim_name: str
     port_name: str
     port: int
-    user: int
-    grace: int
+    run_as_user: int
+    grace_seconds: int
     container: Object
     volumes: tuple[Object, ...] = ()
 
 
 def objects(owner: ServerRef, store: Store, settings: PodSettings, *, running: bool) -> list[Object]:
-    """StatefulSet and Service; no pod unless `running`."""
+    """StatefulSet and Service; `running` False means 0 replicas."""
     return [_service(owner, store), _stateful_set(owner, store, settings, 1 if running else 0)]
 
 
@@ -40,7 +41,7 @@ def _service(owner: ServerRef, store: Store) -> Object:
         "metadata": object_metadata(owner, store.name, store.component),
         "spec": {
             "type": "ClusterIP",
-            "selector": labels.pods(owner.name, store.component),
+            "selector": labels.pod_selector(owner.name, store.component),
             "ports": [
                 {
                     "name": store.port_name,
@@ -61,17 +62,17 @@ def _stateful_set(owner: ServerRef, store: Store, settings: PodSettings, replica
         "spec": {
             "replicas": replicas,
             "serviceName": store.name,
-            # with OrderedReady a pod that never became ready would never be replaced by a mended one
+            # With OrderedReady, a corrected template would never replace a pod that never became ready.
             "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": labels.pods(owner.name, store.component)},
+            "selector": {"matchLabels": labels.pod_selector(owner.name, store.component)},
             "template": {
-                "metadata": {"labels": labels.owned(owner.name, store.component)},
+                "metadata": {"labels": labels.for_component(owner.name, store.component)},
                 "spec": {
-                    **pod_template.common(store.user, settings),
-                    "terminationGracePeriodSeconds": store.grace,
+                    **pod_template.common_spec(store.run_as_user, settings),
+                    "terminationGracePeriodSeconds": store.grace_seconds,
                     "containers": [_container(store)],
                     "volumes": [
-                        {"name": "data", "persistentVolumeClaim": {"claimName": store.claim}},
+                        {"name": "data", "persistentVolumeClaim": {"claimName": store.claim_name}},
                         *store.volumes,
                         pod_template.HOME_VOLUME,
                     ],

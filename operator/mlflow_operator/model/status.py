@@ -1,4 +1,4 @@
-"""What the resource's status says."""
+"""The status of an MLflowServer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mlflow_operator.model.server import Server
 from mlflow_operator.status import conditions
 from mlflow_operator.status.conditions import Condition
 
-STABLE = (
+RETAINED_FIELDS = (
     "version",
     "image",
     "schemaRevision",
@@ -24,45 +24,51 @@ STABLE = (
     "backup",
     "garbageCollection",
 )
-"""Members that keep their last value where a reconcile learns nothing new: a database that is away for a while
-does not make us forget which one it was."""
+"""Fields that keep their last value if a reconcile does not determine a new one: while a database is unreachable, the
+status still shows which one it is."""
 
 
 @dataclass(frozen=True)
 class StatusContext:
-    """What was there before: the stored status, the spec's generation, and the time as RFC 3339."""
+    """Inputs from outside: the previous status, the generation of the spec, and the current time (RFC 3339)."""
 
-    before: Object
+    previous: Object
     generation: int
     now: str
 
-    def conditions(self, said: Iterable[Condition]) -> list[Object]:
-        """`said` for storing, each with the time of its last change."""
+    def conditions(self, new_conditions: Iterable[Condition]) -> list[Object]:
+        """`new_conditions` for the status, each with its `lastTransitionTime`."""
         return conditions.with_transition_times(
-            said, self.before.get("conditions") or (), self.generation, self.now
+            new_conditions, self.previous.get("conditions") or (), self.generation, self.now
         )
 
 
-def status(server: Server, learned: Object, said: Iterable[Condition], at: StatusContext) -> Object:
-    """The whole status. `learned` holds those of STABLE that are known now, an empty one of those that are over."""
-    kept = {key: at.before[key] for key in STABLE if key in at.before}
+def status(
+    server: Server, status_patch: Object, new_conditions: Iterable[Condition], context: StatusContext
+) -> Object:
+    """Build the complete status.
+
+    `status_patch` contains the RETAINED_FIELDS with a new value; an empty value removes the field.
+    """
+    retained = {key: context.previous[key] for key in RETAINED_FIELDS if key in context.previous}
     return {
-        "observedGeneration": at.generation,
+        "observedGeneration": context.generation,
         "url": server.url,
         "selector": ",".join(
-            f"{key}={value}" for key, value in labels.pods(server.owner.name, labels.SERVER_POD).items()
+            f"{key}={value}"
+            for key, value in labels.pod_selector(server.owner.name, labels.SERVER_POD).items()
         ),
         "clientConfigMapRef": {"name": server.names.client},
         **({"clientSecretRef": {"name": server.names.client}} if client_config.has_secret(server) else {}),
-        **{key: value for key, value in (kept | learned).items() if value != {}},
-        "conditions": at.conditions(said),
+        **{key: value for key, value in (retained | status_patch).items() if value != {}},
+        "conditions": context.conditions(new_conditions),
     }
 
 
-def refused(said: Iterable[Condition], at: StatusContext) -> Object:
-    """The status of a resource that can't be read: all it said before, and why."""
+def invalid_status(new_conditions: Iterable[Condition], context: StatusContext) -> Object:
+    """The status of a resource that does not match the CRD: the previous status with new conditions."""
     return {
-        **at.before,
-        "observedGeneration": at.generation,
-        "conditions": at.conditions(said),
+        **context.previous,
+        "observedGeneration": context.generation,
+        "conditions": context.conditions(new_conditions),
     }

@@ -1,4 +1,4 @@
-"""Where a server keeps its data, as the status says it: for people, and to notice that it is pointed elsewhere."""
+"""The storage location of a server in its status: for users, and to detect that the spec points to another one."""
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
@@ -21,8 +21,8 @@ _TYPES = {
 }
 
 
-def of(server: Server, connection: Connection) -> Object:
-    """The status' members `database` and `artifacts`."""
+def status_fields(server: Server, connection: Connection) -> Object:
+    """The fields `database` and `artifacts` of the status."""
     return {
         "database": {
             "type": _TYPES[type(server.database)],
@@ -37,48 +37,50 @@ def of(server: Server, connection: Connection) -> Object:
     }
 
 
-def same_database(known: Object, connection: Connection) -> bool:
-    """Whether `connection` leads to the database that the status knows; of none, it knows nothing to the contrary.
+def is_recorded_database(recorded: Object, connection: Connection) -> bool:
+    """Whether `connection` leads to the database in the status; False if the status contains none.
 
-    A status written before ports were noted counts for any port.
+    A status from before ports were recorded matches any port.
     """
-    here = (connection.host, connection.port, connection.database)
-    return (known.get("host"), known.get("port", connection.port), known.get("name")) == here
+    location = (connection.host, connection.port, connection.database)
+    return (recorded.get("host"), recorded.get("port", connection.port), recorded.get("name")) == location
 
 
-def same(known: Object, other: Object) -> bool:
-    """Whether two members `database` of the status name one database; a port that one does not know is any port."""
-    ports = {place["port"] for place in (known, other) if place.get("port")}
-    return len(ports) < 2 and all(known.get(key) == other.get(key) for key in ("host", "name"))
+def is_same_database(first: Object, second: Object) -> bool:
+    """Whether two values of `status.database` are the same database. A missing port matches any port."""
+    ports = {place["port"] for place in (first, second) if place.get("port")}
+    return len(ports) < 2 and all(first.get(key) == second.get(key) for key in ("host", "name"))
 
 
-def has_moved(status: Object, connection: Connection) -> bool:
-    """Whether the status knows of another database than the one that `connection` leads to."""
-    known = status.get("database") or {}
-    return bool(known.get("host")) and not same_database(known, connection)
+def database_changed(status: Object, connection: Connection) -> bool:
+    """Whether the status contains another database than the one of `connection`."""
+    recorded = status.get("database") or {}
+    return bool(recorded.get("host")) and not is_recorded_database(recorded, connection)
 
 
-def same_files(deployment: Object | None, wanted: Object) -> bool:
-    """Whether the pods that are there keep artifacts where the wanted ones would; so it is where there are none."""
-    return deployment is None or files(_pod(deployment)) == files(_pod(wanted))
+def same_artifact_location(deployment: Object | None, desired: Object) -> bool:
+    """Whether the existing and the desired pods use the same artifact location; True if there is no Deployment."""
+    return deployment is None or artifact_location(_pod_spec(deployment)) == artifact_location(
+        _pod_spec(desired)
+    )
 
 
-def files(pod: Object) -> tuple[str, str]:
-    """Where pods of this spec keep artifacts: address, and endpoint of the store (empty: AWS, not S3, or unknown)."""
+def artifact_location(pod: Object) -> tuple[str, str]:
+    """Artifact URI and S3 endpoint of a pod spec. The endpoint is empty for AWS, for other stores, or if unknown."""
     env = {
         variable["name"]: str(variable.get("value") or "")
         for container in pod.get("containers") or ()
         for variable in container.get("env") or ()
     }
-    return env.get(mlflow_env.DESTINATION, ""), env.get(mlflow_env.ENDPOINT, "")
+    return env.get(mlflow_env.ARTIFACTS_DESTINATION_ENV, ""), env.get(mlflow_env.S3_ENDPOINT_ENV, "")
 
 
-def _pod(deployment: Object) -> Object:
-    found: Object = deployment["spec"]["template"]["spec"]
-    return found
+def _pod_spec(deployment: Object) -> Object:
+    pod_spec: Object = deployment["spec"]["template"]["spec"]
+    return pod_spec
 
 
-def as_text(known: Object) -> str:
-    """A database of the status in one word: host, port if it is known, name."""
-    port = f":{known['port']}" if known.get("port") else ""
-    return f"{known.get('host')}{port}/{known.get('name')}"
+def as_text(database: Object) -> str:
+    """A database of the status as `host:port/name`, or without the port if it is unknown."""
+    port = f":{database['port']}" if database.get("port") else ""
+    return f"{database.get('host')}{port}/{database.get('name')}"

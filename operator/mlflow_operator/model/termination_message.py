@@ -1,36 +1,36 @@
-"""What a container answers by its last words: read strictly, for what can't be read is no answer."""
+"""Structured results in termination messages of containers. Messages with other content are ignored."""
 
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MAX_BYTES = 3072
-"""Bytes; the payloads stay below, and whatever is longer is not theirs."""
+"""Maximum size of a termination message. The scripts write less; a longer message is not from them."""
 
-Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+ShortText = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
 
 
 class StrictModel(BaseModel):
-    """Holds what is said and nothing beside it."""
+    """Base class that rejects unknown fields and other types."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class JobError(StrictModel):
-    """One thing at fault: of which kind, and what was said of it."""
+    """An error that a Job reports."""
 
-    kind: Word
-    said: str
-
-
-A = TypeVar("A", bound=StrictModel)
+    code: ShortText
+    message: str
 
 
-def read(answer: type[A], text: str | None) -> A | None:
-    """The answer in a container's last words; None for anything that is not just that."""
+ModelT = TypeVar("ModelT", bound=StrictModel)
+
+
+def parse_message(model: type[ModelT], text: str | None) -> ModelT | None:
+    """Parse the result in a termination message; None if it is anything else."""
     if not text or len(text.encode()) > MAX_BYTES:
         return None
     try:
-        return answer.model_validate_json(text)
+        return model.model_validate_json(text)
     except ValidationError:
         return None

@@ -1,9 +1,9 @@
-"""What the operator knows of MLflow's releases, and which images it takes when the spec names none."""
+"""Known MLflow releases, and the images that are used if the spec sets none."""
 
 from dataclasses import dataclass
 
 DEFAULT_VERSION = "3.17.2"
-"""The version a new server gets. An existing one keeps `status.version` until its spec says otherwise."""
+"""The version of a new server. An existing server keeps `status.version` until its spec sets another one."""
 
 SCHEMA_HEADS = {
     "3.14.0": "b7e4c1a90f23",
@@ -12,40 +12,41 @@ SCHEMA_HEADS = {
     "3.17.1": "dc11669786a5",
     "3.17.2": "dc11669786a5",
 }
-"""Alembic revision that each version's migrations end at; read with `ScriptDirectory.get_heads()` from the
-packages themselves. A version that is missing costs one migration Job per image, nothing more."""
-
+"""Alembic head revision of each MLflow version, read with `ScriptDirectory.get_heads()` from the packages. A version
+that is missing here costs one migration Job per image, nothing more."""
 
 FAST_PATH_VERSIONS = ("3.17.0", "3.17.1", "3.17.2")
-"""Versions whose tracking API is taken straight to its handlers: their server is known to be built that way."""
+"""Versions for which the fast path (`Server.fast_path`) is verified: it depends on the internals of MLflow's server."""
 
 
 def version_for_revision(revision: str) -> str | None:
-    """The version for a database that an earlier server left at `revision`: the tested one where that fits, else the
-    newest known one that does; None where none is known to."""
-    fitting = [version for version, head in SCHEMA_HEADS.items() if head == revision]
-    if DEFAULT_VERSION in fitting:
+    """Choose the version for a database that an earlier server left at `revision`.
+
+    It is DEFAULT_VERSION if its revision matches, else the newest known version that matches, else None.
+    """
+    matching = [version for version, head in SCHEMA_HEADS.items() if head == revision]
+    if DEFAULT_VERSION in matching:
         return DEFAULT_VERSION
-    return max(fitting, key=_number, default=None)
+    return max(matching, key=_version_tuple, default=None)
 
 
 def newer_version_for_revision(revision: str, version: str) -> str | None:
-    """The version that is known to leave a database at `revision`, if it is a newer one than `version`."""
-    fitting = version_for_revision(revision)
-    if fitting is None or SCHEMA_HEADS.get(version) in {None, revision}:
+    """Return the known version whose schema is at `revision`, if it is newer than `version`; else None."""
+    matching = version_for_revision(revision)
+    if matching is None or SCHEMA_HEADS.get(version) in {None, revision}:
         return None
-    return fitting if _number(fitting) > _number(version) else None
+    return matching if _version_tuple(matching) > _version_tuple(version) else None
 
 
-def _number(version: str) -> tuple[int, ...]:
+def _version_tuple(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
 @dataclass(frozen=True)
 class Images:
-    """Where images come from. Mirrors are named here once for every server (`--image-mlflow` and so on).
+    """Default images. A mirror is configured here once for all servers (`--image-mlflow` and so on).
 
-    `mlflow` is a repository: the version makes its tag. The others are whole references.
+    `mlflow` is a repository; the version becomes its tag. The others are full image references.
     """
 
     mlflow: str = "ghcr.io/mlflow/mlflow"
@@ -54,5 +55,5 @@ class Images:
     seaweedfs: str = "docker.io/chrislusf/seaweedfs:4.48"
 
     def server(self, version: str) -> str:
-        """The `-full` image of an MLflow version: the plain one lacks the Postgres and S3 drivers."""
+        """The `-full` image of an MLflow version. The plain image lacks the drivers for Postgres and S3."""
         return f"{self.mlflow}:v{version}-full"

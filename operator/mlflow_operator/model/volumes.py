@@ -1,12 +1,12 @@
-"""Claims for the volumes of embedded stores: data, so they outlive the resource."""
+"""PersistentVolumeClaims of the embedded stores. They contain data, so they outlive the MLflowServer."""
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import ServerRef, Volume
 
 
-def claim(owner: ServerRef, name: str, component: str, volume: Volume) -> Object:
-    """A PersistentVolumeClaim of our own, mounted by name: volumeClaimTemplates could never grow."""
+def persistent_volume_claim(owner: ServerRef, name: str, component: str, volume: Volume) -> Object:
+    """A PersistentVolumeClaim that a pod mounts by name, because volumeClaimTemplates cannot be resized."""
     spec: Object = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": volume.size}},

@@ -1,4 +1,4 @@
-"""Files that run inside MLflow's image. They import nothing of the operator."""
+"""Scripts that run in MLflow's and in Postgres' images. They import nothing from the operator."""
 
 from importlib.resources import files
 

@@ -1,10 +1,10 @@
-"""Stores a dump of the database in S3 as it is made, with a manifest beside it, and clears away old ones.
+"""Upload a dump of the database to S3, with a manifest beside it, and delete old backups.
 
-`pg_dump` runs in another container of this pod, from the image that has it. The two meet in a folder in memory: this
-one says there how to reach the database, the other one writes the dump into a pipe. No whole dump is ever on a disk or
-in memory. A backup exists if and only if its manifest does, which is written last.
+`pg_dump` runs in the other container of this pod, from an image that contains it. The containers share a folder in
+memory: this container writes the connection settings there, the other one writes the dump to a named pipe. The complete
+dump is never on disk or in memory. A backup exists if and only if its manifest does, which is written last.
 
-The answer goes where Kubernetes keeps a container's last words, as JSON below 3 KiB.
+The result is the termination message of the container, as JSON below 3 KiB.
 """
 
 import hashlib
@@ -28,145 +28,146 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from psycopg2.extensions import parse_dsn
 
-LAST_WORDS = "/dev/termination-log"
-LIMIT = 3000
-"""Bytes; Kubernetes keeps 4096 of a container, and 12 KiB of a pod."""
+TERMINATION_LOG = "/dev/termination-log"
+MAX_RESULT_BYTES = 3000
+"""Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
 
-FORMAT = 1
-"""Of the manifest."""
+FORMAT_VERSION = 1
+"""Version of the manifest format."""
 
-PART, THOUSAND = 8 * 1024 * 1024, 1000
-"""S3 takes ten thousand parts of an upload. They grow by one PART with each thousand: enough for 430 GiB. One part is
-what the memory holds of a dump."""
+PART_BYTES, PARTS_PER_SIZE = 8 * 1024 * 1024, 1000
+"""S3 allows 10000 parts per upload. After every 1000 parts the part size grows by PART_BYTES: enough for 430 GiB. One
+part of the dump is in memory at a time."""
 
-CHUNK = 256 * 1024
-"""Bytes that are read at a time, at the most; a pipe holds less."""
+CHUNK_BYTES = 256 * 1024
+"""Maximum number of bytes per read; a pipe holds less."""
 
-BEGUN, ENDED = 900, 60
-"""Seconds: until pg_dump writes its first byte, for its image may have to be pulled; and until it says how it ended."""
+START_TIMEOUT_SECONDS, EXIT_TIMEOUT_SECONDS = 900, 60
+"""Until pg_dump writes its first byte (its image may have to be pulled), and until it reports its exit code."""
 
-ABANDONED = timedelta(hours=24)
-"""A backup may take no longer, so what was begun before and never came to an end has nobody who works on it."""
+ABANDONED_AFTER = timedelta(hours=24)
+"""Deadline of the Job: an unfinished backup that is older belongs to no running pod."""
 
-LONGEST_LINE = 1000
-"""Bytes: libpq refuses longer ones in a service file."""
+MAX_LINE_BYTES = 1000
+"""libpq rejects longer lines in a service file."""
 
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-TABLES, REVISION = "SELECT to_regclass('alembic_version')::text", "SELECT version_num FROM alembic_version"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+TABLE_QUERY = "SELECT to_regclass('alembic_version')::text"
+REVISION_QUERY = "SELECT version_num FROM alembic_version"
 
 
-class Trouble(Exception):  # noqa: N818 - as the answer calls it
-    """What keeps a backup from being made: of which kind, and what was said of it."""
+class JobError(Exception):
+    """Why no backup can be made: an error code and a message."""
 
-    def __init__(self, kind, said):
-        super().__init__(said)
-        self.kind = kind
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
 
 
 def now():
-    """In UTC."""
-    return datetime.now(timezone.utc)  # noqa: UP017 - images of older MLflow have Python 3.10
+    """The current time in UTC."""
+    return datetime.now(timezone.utc)  # noqa: UP017 - images of older MLflow versions have Python 3.10
 
 
 class Database:
-    """The one that is backed up."""
+    """The database to back up."""
 
     def __init__(self, uri):
-        # SQLAlchemy names a driver in the scheme, libpq knows none
+        # SQLAlchemy names a driver in the scheme, which libpq does not support
         self.uri = "postgresql://" + uri.partition("://")[2]
 
-    def look(self):
-        """The schema's revision, and the version of the server."""
+    def inspect(self):
+        """Return the schema revision and the version of the database server."""
         with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
-            asked = session.cursor()
-            asked.execute(TABLES)
-            if asked.fetchone()[0] is None:
-                raise Trouble("empty", "it holds none of MLflow's tables")
-            asked.execute(REVISION)
-            revision = asked.fetchone()
+            cursor = session.cursor()
+            cursor.execute(TABLE_QUERY)
+            if cursor.fetchone()[0] is None:
+                raise JobError("no_tables", "the database holds no MLflow tables")
+            cursor.execute(REVISION_QUERY)
+            revision = cursor.fetchone()
             number = session.server_version
         version = f"{number // 10000}.{number % 10000}"
         return revision[0] if revision else "", version
 
-    def introduce(self, folder):
-        """Says in `folder` how the database is reached: where no argument and no environment shows the password."""
+    def write_connection_files(self, folder):
+        """Write the connection settings to `folder`, so that neither arguments nor environment show the password."""
         options = parse_dsn(self.uri)
         password = options.pop("password", "")
         lines = ["[backup]", *(f"{name}={value}" for name, value in options.items() if value)]
         for line in lines:
-            if line != line.strip() or "\n" in line or len(line.encode()) > LONGEST_LINE:
+            if line != line.strip() or "\n" in line or len(line.encode()) > MAX_LINE_BYTES:
                 name = line.partition("=")[0]
-                raise Trouble("database", f"libpq's service file can't hold the {name} of the connection")
+                raise JobError("database", f"a libpq service file cannot hold the connection's {name}")
         escaped = password.replace("\\", "\\\\").replace(":", "\\:")
         write_private(os.path.join(folder, "pgpass"), f"*:*:*:*:{escaped}\n")
         write_private(os.path.join(folder, "pg_service.conf"), "\n".join(lines) + "\n")
 
 
 def write_private(path, text):
-    """For this user alone, and whole as soon as it is there."""
-    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    """Write a file atomically, readable for this user only."""
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         file.write(text)
     os.rename(path + ".new", path)
 
 
 class Dump:
-    """What pg_dump writes, from the other end of a pipe in `folder`."""
+    """Output of pg_dump, read from a named pipe in `folder`."""
 
     def __init__(self, folder):
         self.folder = folder
         path = os.path.join(folder, "dump")
         os.mkfifo(path, 0o600)
-        # not to wait here for the other end, which may never come
+        # without O_NONBLOCK this would wait for the writer, which may never come
         self.pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.ready = select.poll()
-        self.ready.register(self.pipe, select.POLLIN)
-        self.begun = False
+        self.poll = select.poll()
+        self.poll.register(self.pipe, select.POLLIN)
+        self.started = False
 
     def read(self, size):
-        """`size` bytes, less only at the end."""
-        found = bytearray()
-        limit = time.monotonic() + BEGUN
-        while len(found) < size:
-            events = self.ready.poll(1000)
-            if not events and not self.begun:
+        """Read `size` bytes, or fewer at the end of the dump."""
+        data = bytearray()
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while len(data) < size:
+            events = self.poll.poll(1000)
+            if not events and not self.started:
                 if os.path.exists(os.path.join(self.folder, "code")):
                     break
-                if time.monotonic() > limit:
-                    raise Trouble("begin", f"pg_dump wrote nothing within {BEGUN} s")
+                if time.monotonic() > deadline:
+                    raise JobError("start_timeout", f"pg_dump wrote nothing within {START_TIMEOUT_SECONDS} s")
             if events and events[0][1] & select.POLLIN:
-                self.begun = True
-                found += os.read(self.pipe, min(CHUNK, size - len(found)))
+                self.started = True
+                data += os.read(self.pipe, min(CHUNK_BYTES, size - len(data)))
             elif events:
                 break
-        return found
+        return data
 
     def check(self):
-        """Raises Trouble unless pg_dump says that what it wrote is whole."""
-        path, limit = os.path.join(self.folder, "code"), time.monotonic() + ENDED
+        """Raise JobError unless pg_dump exited with 0, so the dump is complete."""
+        path, deadline = os.path.join(self.folder, "code"), time.monotonic() + EXIT_TIMEOUT_SECONDS
         while not os.path.exists(path):
-            if time.monotonic() > limit:
-                raise Trouble("pg_dump", "it ended without a word")
+            if time.monotonic() > deadline:
+                raise JobError("pg_dump", "it ended without an exit code")
             time.sleep(0.1)
         with open(path) as file:
-            code = file.read().strip()
+            exit_code = file.read().strip()
         with open(os.path.join(self.folder, "errors"), errors="replace") as file:
-            said = file.read()
-        if code != "0":
-            kind = "version" if "server version mismatch" in said else "pg_dump"
-            raise Trouble(kind, said[-1000:] or f"exit code {code}")
+            stderr = file.read()
+        if exit_code != "0":
+            code = "version" if "server version mismatch" in stderr else "pg_dump"
+            raise JobError(code, stderr[-1000:] or f"exit code {exit_code}")
 
 
 class Store:
     """The folder of one server's backups in a bucket."""
 
     def __init__(self, destination, namespace, server):
-        place = urlsplit(destination)
-        self.bucket = place.netloc
-        parts = (place.path.strip("/"), "mlflow-operator-backups", namespace, server)
+        url = urlsplit(destination)
+        self.bucket = url.netloc
+        parts = (url.path.strip("/"), "mlflow-operator-backups", namespace, server)
         self.folder = "/".join(filter(None, parts)) + "/"
-        # stores that are not AWS' may not know the checksums that boto3 sends of late; TLS and SHA-256 are there
+        # S3-compatible stores may not support the checksums that recent boto3 sends; TLS and SHA-256 protect the data
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
         self.client = boto3.client(
@@ -180,179 +181,180 @@ class Store:
                 s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"},
             ),
         )
-        self.extra = json.loads(os.environ.get("MLFLOW_S3_UPLOAD_EXTRA_ARGS") or "{}")
+        self.extra_args = json.loads(os.environ.get("MLFLOW_S3_UPLOAD_EXTRA_ARGS") or "{}")
 
     def uri(self, name):
-        """Where a backup is."""
+        """URI of a backup."""
         return f"s3://{self.bucket}/{self.folder}{name}"
 
     def call(self, operation, **arguments):
-        """Asks the store, with what of the owner's wishes this operation takes."""
-        known = self.client.meta.service_model.operation_model(operation).input_shape.members
-        extra = {name: value for name, value in self.extra.items() if name in known}
-        return getattr(self.client, xform_name(operation))(Bucket=self.bucket, **extra, **arguments)
+        """Call an S3 operation, with those of the user's extra arguments that it supports."""
+        supported = self.client.meta.service_model.operation_model(operation).input_shape.members
+        extra_args = {name: value for name, value in self.extra_args.items() if name in supported}
+        return getattr(self.client, xform_name(operation))(Bucket=self.bucket, **extra_args, **arguments)
 
-    def listed(self):
-        """Keys of all that is there, below the folder."""
+    def keys(self):
+        """Keys of all objects in the folder, relative to it."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.folder)
         return [
-            found["Key"].removeprefix(self.folder) for page in pages for found in page.get("Contents", ())
+            entry["Key"].removeprefix(self.folder) for page in pages for entry in page.get("Contents", ())
         ]
 
-    def store(self, key, dump):
-        """Streams a dump; returns its size and SHA-256. There is no such file unless all of it is stored."""
-        begun = {"Key": self.folder + key}
-        begun["UploadId"] = self.call("CreateMultipartUpload", **begun)["UploadId"]
+    def upload(self, key, dump):
+        """Upload a dump; return its size and SHA-256. The object exists only once the dump is complete."""
+        upload = {"Key": self.folder + key}
+        upload["UploadId"] = self.call("CreateMultipartUpload", **upload)["UploadId"]
         parts, size, digest = [], 0, hashlib.sha256()
         try:
-            while piece := dump.read(PART * (1 + len(parts) // THOUSAND)):
-                digest.update(piece)
-                size += len(piece)
+            while part := dump.read(PART_BYTES * (1 + len(parts) // PARTS_PER_SIZE)):
+                digest.update(part)
+                size += len(part)
                 number = len(parts) + 1
-                stored = self.call("UploadPart", PartNumber=number, Body=piece, **begun)
-                parts.append({"PartNumber": number, "ETag": stored["ETag"]})
-                del piece  # or it would be held beside the next one
+                response = self.call("UploadPart", PartNumber=number, Body=part, **upload)
+                parts.append({"PartNumber": number, "ETag": response["ETag"]})
+                del part  # otherwise two parts would be in memory
             dump.check()
-            self.call("CompleteMultipartUpload", MultipartUpload={"Parts": parts}, **begun)
+            self.call("CompleteMultipartUpload", MultipartUpload={"Parts": parts}, **upload)
         except BaseException:
-            self.give_up(**begun)
+            self.abort(**upload)
             raise
-        there = self.call("HeadObject", Key=self.folder + key)["ContentLength"]
-        if there != size:
-            raise Trouble("store", f"it keeps {there} bytes of {size}")
+        stored_size = self.call("HeadObject", Key=self.folder + key)["ContentLength"]
+        if stored_size != size:
+            raise JobError("store", f"it stored {stored_size} of {size} bytes")
         return size, digest.hexdigest()
 
-    def give_up(self, **begun):
-        """Takes away the parts that are stored, as far as the store lets it."""
+    def abort(self, **upload):
+        """Abort a multipart upload. If the store refuses, its parts stay."""
         try:
-            self.call("AbortMultipartUpload", **begun)
+            self.call("AbortMultipartUpload", **upload)
         except (ClientError, BotoCoreError) as error:
-            print(f"parts are left in the store: {error}", flush=True)
+            print(f"parts of an upload are left in the store: {error}", flush=True)
 
-    def clear(self):
-        """Takes away what backups that were cut off have left: parts, and dumps without a manifest."""
-        before = now() - ABANDONED
+    def delete_abandoned(self):
+        """Delete what interrupted backups left: parts of uploads, and dumps without a manifest."""
+        before = now() - ABANDONED_AFTER
         try:
             uploads = self.call("ListMultipartUploads", Prefix=self.folder).get("Uploads", ())
         except ClientError as error:
-            print(f"uploads that were cut off can't be listed: {error}", flush=True)
+            print(f"cannot list interrupted uploads: {error}", flush=True)
             uploads = ()
-        for each in uploads:
-            if each["Key"].startswith(self.folder) and each["Initiated"] < before:
-                self.give_up(Key=each["Key"], UploadId=each["UploadId"])
-        keys = set(self.listed())
+        for upload in uploads:
+            if upload["Key"].startswith(self.folder) and upload["Initiated"] < before:
+                self.abort(Key=upload["Key"], UploadId=upload["UploadId"])
+        keys = set(self.keys())
         for key in sorted(keys):
             name, _, file = key.partition("/")
-            lonely = f"{name}/manifest.json" not in keys
-            if ID.fullmatch(name) and file == "database.dump" and lonely and age(name) > ABANDONED:
+            without_manifest = f"{name}/manifest.json" not in keys
+            is_dump = ID.fullmatch(name) and file == "database.dump"
+            if is_dump and without_manifest and age(name) > ABANDONED_AFTER:
                 self.call("DeleteObject", Key=self.folder + key)
 
-    def prune(self, count, longest):
-        """Deletes all backups but the newest `count` no older than `longest`; the newest one never."""
-        names = [key.partition("/") for key in self.listed()]
-        whole = sorted(
+    def prune(self, max_count, max_age):
+        """Delete all backups except the newest `max_count` that are at most `max_age` old. The newest always stays."""
+        names = [key.partition("/") for key in self.keys()]
+        complete = sorted(
             (name for name, _, file in names if file == "manifest.json" and ID.fullmatch(name)), reverse=True
         )
-        for place, name in enumerate(whole):
-            if place and (place >= count or age(name) > longest):
+        for index, name in enumerate(complete):
+            if index and (index >= max_count or age(name) > max_age):
                 print(f"deleting {self.uri(name)}", flush=True)
-                # in this order: cut off between the two, it is no backup any more
+                # in this order: without a manifest it is not a backup, even if the deletion is interrupted
                 for file in ("manifest.json", "database.dump"):
                     self.call("DeleteObject", Key=f"{self.folder}{name}/{file}")
 
 
 def age(name):
-    """How long ago the backup of this id was begun."""
-    begun = datetime.strptime(name.partition("-")[0] + "+0000", "%Y%m%dT%H%M%SZ%z")
-    return now() - begun
+    """Time since the backup with this ID was started."""
+    started = datetime.strptime(name.partition("-")[0] + "+0000", "%Y%m%dT%H%M%SZ%z")
+    return now() - started
 
 
-def interrupted(number, frame):
-    """Asked to end: by way of all that has to be taken back."""
-    raise Trouble("interrupted", "it was asked to end before it was done")
+def on_sigterm(number, frame):
+    """Raise JobError on SIGTERM, so that an upload is aborted before the process exits."""
+    raise JobError("interrupted", "it was terminated before it was complete")
 
 
-def back_up(given, store, folder):
-    """Makes one backup; returns its manifest."""
-    begun = now()
-    name = f"{begun.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
-    database = Database(given["MLFLOW_BACKEND_STORE_URI"])
-    revision, version = database.look()
+def back_up(environ, store, folder):
+    """Make one backup; return its manifest."""
+    started = now()
+    name = f"{started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
+    database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
+    revision, version = database.inspect()
     dump = Dump(folder)
-    database.introduce(folder)
-    print(f"storing {store.uri(name)}", flush=True)
-    size, digest = store.store(f"{name}/database.dump", dump)
-    after, _ = database.look()
-    if after != revision:
+    database.write_connection_files(folder)
+    print(f"uploading {store.uri(name)}", flush=True)
+    size, digest = store.upload(f"{name}/database.dump", dump)
+    revision_after, _ = database.inspect()
+    if revision_after != revision:
         store.call("DeleteObject", Key=f"{store.folder}{name}/database.dump")
-        raise Trouble("moved", f"from {revision} to {after}")
+        raise JobError("schema_changed", f"from {revision} to {revision_after}")
     manifest = {
-        "formatVersion": FORMAT,
+        "formatVersion": FORMAT_VERSION,
         "id": name,
-        "namespace": given["BACKUP_NAMESPACE"],
-        "server": given["BACKUP_SERVER"],
+        "namespace": environ["BACKUP_NAMESPACE"],
+        "server": environ["BACKUP_SERVER"],
         "mlflowVersion": importlib.metadata.version("mlflow"),
         "schemaRevision": revision,
         "postgresVersion": version,
         "sizeBytes": size,
         "sha256": digest,
-        "startTime": begun.strftime(TIME),
-        "completionTime": now().strftime(TIME),
+        "startTime": started.strftime(TIME_FORMAT),
+        "completionTime": now().strftime(TIME_FORMAT),
     }
     content = json.dumps(manifest, indent=2).encode() + b"\n"
     store.call("PutObject", Key=f"{store.folder}{name}/manifest.json", Body=content)
-    print(f"stored {size} bytes", flush=True)
+    print(f"uploaded {size} bytes", flush=True)
     return manifest
 
 
-def told(faults, kind, error):
-    """Notes what went wrong."""
-    said = " ".join(str(error).split())[:600]
-    print(f"{kind}: {said}", file=sys.stderr, flush=True)
-    faults.append({"kind": kind, "said": said})
+def add_error(errors, code, error):
+    """Log an error and add it to `errors`."""
+    message = " ".join(str(error).split())[:600]
+    print(f"{code}: {message}", file=sys.stderr, flush=True)
+    errors.append({"code": code, "message": message})
 
 
-def attempt(faults, task, *arguments):
-    """What `task` returns; None where it failed, which is noted."""
+def attempt(errors, task, *arguments):
+    """Return the result of `task`; None if it failed, and the error is added to `errors`."""
     try:
         return task(*arguments)
-    except Trouble as trouble:
-        told(faults, trouble.kind, trouble)
+    except JobError as error:
+        add_error(errors, error.code, error)
     except psycopg2.Error as error:
-        told(faults, "database", error)
+        add_error(errors, "database", error)
     except (ClientError, BotoCoreError) as error:
-        told(faults, "store", error)
+        add_error(errors, "store", error)
     except Exception as error:
-        told(faults, "other", f"{type(error).__name__}: {error}")
+        add_error(errors, "other", f"{type(error).__name__}: {error}")
     return None
 
 
 def main():
-    """Makes a backup, then clears away old ones; to fail at that makes the backup no worse."""
-    signal.signal(signal.SIGTERM, interrupted)
-    given, faults, made, folder = os.environ, [], None, os.environ["BACKUP_FOLDER"]
-    names = given["BACKUP_NAMESPACE"], given["BACKUP_SERVER"]
-    store = attempt(faults, Store, given["BACKUP_DESTINATION"], *names)
+    """Make a backup, then delete old ones. A failed deletion does not fail the backup."""
+    signal.signal(signal.SIGTERM, on_sigterm)
+    environ, errors, manifest, folder = os.environ, [], None, os.environ["BACKUP_FOLDER"]
+    server = environ["BACKUP_NAMESPACE"], environ["BACKUP_SERVER"]
+    store = attempt(errors, Store, environ["BACKUP_DESTINATION"], *server)
     if store:
-        made = attempt(faults, back_up, given, store, folder)
-    # whoever waits in the other container need not wait any more
-    write_private(os.path.join(folder, "over"), "")
-    if made:
-        attempt(faults, store.clear)
-        longest = timedelta(seconds=int(given["BACKUP_MAX_AGE_SECONDS"]))
-        attempt(faults, store.prune, int(given["BACKUP_MAX_COUNT"]), longest)
+        manifest = attempt(errors, back_up, environ, store, folder)
+    # the other container stops waiting once this file exists
+    write_private(os.path.join(folder, "finished"), "")
+    if manifest:
+        attempt(errors, store.delete_abandoned)
+        max_age = timedelta(seconds=int(environ["BACKUP_MAX_AGE_SECONDS"]))
+        attempt(errors, store.prune, int(environ["BACKUP_MAX_COUNT"]), max_age)
     backup = None
-    if made:
-        kept = ("id", "sizeBytes", "schemaRevision", "startTime", "completionTime")
-        backup = {name: made[name] for name in kept} | {"uri": store.uri(made["id"])}
-    text = json.dumps({"backup": backup, "faults": faults})
-    while len(text) > LIMIT:
-        faults.pop()
-        text = json.dumps({"backup": backup, "faults": faults})
-    with open(LAST_WORDS, "w") as words:
-        words.write(text)
+    if manifest:
+        fields = ("id", "sizeBytes", "schemaRevision", "startTime", "completionTime")
+        backup = {name: manifest[name] for name in fields} | {"uri": store.uri(manifest["id"])}
+    text = json.dumps({"backup": backup, "errors": errors})
+    while len(text) > MAX_RESULT_BYTES:
+        errors.pop()
+        text = json.dumps({"backup": backup, "errors": errors})
+    with open(TERMINATION_LOG, "w") as file:
+        file.write(text)
     print(text, flush=True)
-    sys.exit(0 if made else 1)
+    sys.exit(0 if manifest else 1)
 
 
 main()

@@ -1,11 +1,12 @@
-"""Removes for good what was deleted long ago (runs, models, experiments), and old traces, each with its files.
+"""Permanently delete runs, models and experiments that were deleted long ago, and old traces, with their artifacts.
 
-It does what `mlflow gc` does, by the same calls of the store. The command itself is not fit to be left alone: whatever
-runs it is told to take, it takes every deleted experiment, too; it ends at the first file that can't be removed; it
-takes files of which a registered model is made; and where S3 refuses a removal (with a 200), it forgets where the files
-are. Here files go first, the way that clients take, and rows only once the files are seen to be gone.
+This script calls the same store methods as `mlflow gc`. The command itself is not safe to run unattended: even if it is
+restricted to some runs, it deletes all deleted experiments; it stops at the first file that cannot be deleted; it
+deletes files that a registered model uses; and if S3 rejects a deletion (with status 200), it forgets where the files
+are. This script deletes the artifacts first, in the same way as clients access them, and the rows only after it has
+verified that the artifacts are gone.
 
-What came of it goes where Kubernetes keeps a container's last words, as JSON below 3 KiB.
+The result is the termination message of the container, as JSON below 3 KiB.
 """
 
 import json
@@ -13,66 +14,71 @@ import os
 import signal
 import sys
 
-LAST_WORDS = "/dev/termination-log"
-SETTINGS = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
+TERMINATION_LOG = "/dev/termination-log"
+SETTINGS_VARIABLE = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
 
-PAGE = 100
-PATIENCE = 10
-"""Things that can't be removed until the others are left alone, for it will not do better. Less than a PAGE."""
-TOLD = 3
-"""Faults that the answer has room for; the log has all."""
+PAGE_SIZE = 100
+MAX_FAILURES = 10
+"""Number of objects that cannot be deleted before the script gives up. Must be less than PAGE_SIZE."""
+MAX_ERRORS = 3
+"""Number of errors in the result; the log has all of them."""
 
-# the 7 that clients take by default last four minutes, for each file of a store that is away
+# the 7 retries that clients make by default take four minutes, for each file of a store that is down
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 
-asked = json.loads(os.environ[SETTINGS])
-dry = asked["mode"] == "DryRun"
+settings = json.loads(os.environ[SETTINGS_VARIABLE])
+dry_run = settings["mode"] == "DryRun"
 counts = dict.fromkeys(("runs", "models", "experiments", "traces", "kept", "failed"), 0)
-found = {"mode": asked["mode"], "version": None, "missing": [], "faults": []}
+result = {"mode": settings["mode"], "version": None, "unsupported": [], "errors": []}
 
 
-class EnoughError(Exception):
-    """Nothing more is tried, and what there is to say of that is said."""
+class AbortedError(Exception):
+    """The script stops; the reason is already in the result."""
 
 
-def say(line):
+def log(line):
     print(line, flush=True)
 
 
-def fault(kind, said):
-    said = " ".join(str(said).split())[:300]
-    say(f"{kind}: {said}")
-    if len(found["faults"]) < TOLD:
-        found["faults"].append({"kind": kind, "said": said})
+def add_error(code, message):
+    message = " ".join(str(message).split())[:300]
+    log(f"{code}: {message}")
+    if len(result["errors"]) < MAX_ERRORS:
+        result["errors"].append({"code": code, "message": message})
 
 
-def stopped(*_):
-    """The Job has no more time, or its node is drained. What is done is done."""
-    fault("time", "it was stopped before it was done; what is left is taken up the next time")
-    raise EnoughError
+def on_sigterm(*_):
+    """Stop on SIGTERM: the deadline of the Job has passed, or the node is drained. Finished deletions are valid."""
+    add_error("interrupted", "it was terminated before it was complete; the next run continues")
+    raise AbortedError
 
 
-def fitting():
-    """Raise EnoughError where the tables are not this image's: MLflow would move them unasked as it opens them."""
+def check_schema():
+    """Raise AbortedError unless the schema has the revision of this image.
+
+    MLflow migrates an older schema when it opens the store.
+    """
     import mlflow.store
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from sqlalchemy import create_engine
 
-    found["version"] = str(mlflow.__version__)
+    result["version"] = str(mlflow.__version__)
     engine = create_engine(os.environ["MLFLOW_BACKEND_STORE_URI"])
     with engine.connect() as session:
-        stands = MigrationContext.configure(session).get_current_revision()
+        revision = MigrationContext.configure(session).get_current_revision()
     engine.dispose()
     folder = os.path.join(os.path.dirname(mlflow.store.__file__), "db_migrations")
-    wanted = ScriptDirectory(folder).get_current_head()
-    if stands != wanted:
-        fault("schema", f"the tables are at revision {stands}, MLflow {mlflow.__version__} needs {wanted}")
-        raise EnoughError
+    head = ScriptDirectory(folder).get_current_head()
+    if revision != head:
+        add_error(
+            "schema", f"the schema is at revision {revision}, but MLflow {mlflow.__version__} needs {head}"
+        )
+        raise AbortedError
 
 
-def pages(search):
-    """All that a search finds; `search` takes the token of a page."""
+def paginate(search):
+    """Yield all results of a search. `search` is called with a page token."""
     token = None
     while True:
         page = search(token)
@@ -82,198 +88,205 @@ def pages(search):
             return
 
 
-def registered():
-    """What registered models are made of: ids of logged models, and places of files with all places above them."""
+def registered_sources():
+    """What registered models use: IDs of logged models, and locations of artifacts with all their parent locations."""
     from mlflow import MlflowClient
 
-    client, names = MlflowClient(), set()
-    for version in pages(lambda token: client.search_model_versions(max_results=1000, page_token=token)):
+    client, sources = MlflowClient(), set()
+    for version in paginate(lambda token: client.search_model_versions(max_results=1000, page_token=token)):
         source = str(version.source or "").rstrip("/")
-        names.add(getattr(version, "model_id", None))
-        names.add(source.removeprefix("models:/"))
+        sources.add(getattr(version, "model_id", None))
+        sources.add(source.removeprefix("models:/"))
         while "/" in source:
-            names.add(source)
+            sources.add(source)
             source = source.rpartition("/")[0]
-    return names
+    return sources
 
 
-def remove_files(uri, owner):
-    """All below `uri`, which must be a place of the owner's alone."""
+def delete_artifacts(uri, owner_id):
+    """Delete all artifacts below `uri`, which must be a location that only the object `owner_id` uses."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    if owner not in uri.split("/"):
-        raise RuntimeError(f"its files are at {uri}, which others may use, too")
+    if owner_id not in uri.split("/"):
+        raise RuntimeError(f"its artifacts are at {uri}, which other objects may use")
     repository = get_artifact_repository(uri)
     repository.delete_artifacts()
-    # what S3 refuses to remove it answers with a 200
-    left = repository.list_artifacts()
-    if left:
-        raise RuntimeError(f"{left[0].path} is still there: the store refuses to remove it")
+    # S3 answers with status 200 even if it rejects the deletion of an object
+    remaining = repository.list_artifacts()
+    if remaining:
+        raise RuntimeError(f"{remaining[0].path} still exists: the store rejects its deletion")
 
 
 class Collection:
-    """One round over a store. `gone`: what was removed, or would have been."""
+    """One run over a store. `deleted`: IDs of deleted objects; in a dry run, of those that would be deleted."""
 
     def __init__(self, store):
         from mlflow.entities import ViewType
         from mlflow.utils.time import get_current_time_millis
 
-        self.store, self.views, self.now = store, ViewType, get_current_time_millis()
-        self.age = asked["olderThanSeconds"] * 1000
-        self.experiments_asked = set(asked["experimentIDs"])
-        self.registered, self.gone = registered(), set()
-        self.knows_models = hasattr(store, "_hard_delete_logged_model")
+        self.store, self.view_type, self.now_ms = store, ViewType, get_current_time_millis()
+        self.age_ms = settings["olderThanSeconds"] * 1000
+        self.experiment_ids = set(settings["experimentIDs"])
+        self.registered, self.deleted = registered_sources(), set()
+        self.deletes_models = hasattr(store, "_hard_delete_logged_model")
 
-    def concerned(self, things):
-        """Those in the experiments that were asked for: none named is all."""
-        wanted = self.experiments_asked
-        return [each for each in things if not wanted or str(each.experiment_id) in wanted]
+    def in_scope(self, objects):
+        """The objects in the selected experiments; all of them if no experiment is selected."""
+        return [
+            item
+            for item in objects
+            if not self.experiment_ids or str(item.experiment_id) in self.experiment_ids
+        ]
 
-    def tried(self, kind, name, work):
-        """Whether `work` was done. What can't be removed is no reason to leave all else."""
+    def try_delete(self, error_code, name, delete):
+        """Call `delete`, except in a dry run; return whether it succeeded. After an error the script continues."""
         try:
-            if not dry:
-                work()
+            if not dry_run:
+                delete()
         except Exception as error:
             counts["failed"] += 1
-            fault(kind, f"{name}: {type(error).__name__}: {error}")
-            if counts["failed"] >= PATIENCE:
-                fault("patience", f"{PATIENCE} things could not be removed; the others are left alone")
-                raise EnoughError from error
+            add_error(error_code, f"{name}: {type(error).__name__}: {error}")
+            if counts["failed"] >= MAX_FAILURES:
+                message = f"{MAX_FAILURES} objects could not be deleted; the others were not tried"
+                add_error("too_many_failures", message)
+                raise AbortedError from error
             return False
         return True
 
-    def removed(self, kind, name, id_, work):
-        if self.tried(kind, name, work):
-            self.count(kind, name, id_)
+    def delete(self, count_key, name, id_, delete):
+        if self.try_delete(count_key, name, delete):
+            self.count(count_key, name, id_)
 
-    def count(self, kind, name, id_):
-        say(f"{'would remove' if dry else 'removed'} {name}")
-        counts[kind] += 1
-        self.gone.add(id_)
+    def count(self, count_key, name, id_):
+        log(f"{'would delete' if dry_run else 'deleted'} {name}")
+        counts[count_key] += 1
+        self.deleted.add(id_)
 
-    def keep(self, name, why):
-        say(f"kept {name}: {why}")
+    def keep(self, name, reason):
+        log(f"kept {name}: {reason}")
         counts["kept"] += 1
 
-    def with_files(self, kind, name, id_, uri, forget):
-        """One thing that has files, unless somebody needs them."""
+    def delete_with_artifacts(self, count_key, name, id_, uri, delete_row):
+        """Delete an object and its artifacts, unless a registered model uses them."""
         if {id_, uri.rstrip("/"), f"runs:/{id_}"} & self.registered:
-            self.keep(name, "a registered model is made of its files")
+            self.keep(name, "a registered model uses its artifacts")
             return
 
-        def work():
-            remove_files(uri, id_)
-            forget(id_)
+        def delete():
+            delete_artifacts(uri, id_)
+            delete_row(id_)
 
-        self.removed(kind, name, id_, work)
+        self.delete(count_key, name, id_, delete)
 
-    def runs(self):
-        found = (self.store.get_run(each).info for each in self.store._get_deleted_runs(older_than=self.age))
-        for run in self.concerned(found):
+    def delete_runs(self):
+        ids = self.store._get_deleted_runs(older_than=self.age_ms)
+        for run in self.in_scope(self.store.get_run(id_).info for id_ in ids):
             name = f"run {run.run_id} of experiment {run.experiment_id}"
-            # somebody may have taken it back since
+            # a user may have restored it since it was listed
             if self.store.get_run(run.run_id).info.lifecycle_stage == "deleted":
-                self.with_files("runs", name, run.run_id, run.artifact_uri, self.store._hard_delete_run)
+                delete_row = self.store._hard_delete_run
+                self.delete_with_artifacts("runs", name, run.run_id, run.artifact_uri, delete_row)
 
-    def deleted_models(self, age):
-        ids = self.store._get_deleted_logged_models(older_than=age) if self.knows_models else ()
-        return self.concerned(self.store.get_logged_model(each, allow_deleted=True) for each in ids)
+    def deleted_models(self, age_ms):
+        ids = self.store._get_deleted_logged_models(older_than=age_ms) if self.deletes_models else ()
+        return self.in_scope(self.store.get_logged_model(id_, allow_deleted=True) for id_ in ids)
 
-    def models(self, models):
+    def delete_models(self, models):
         for model in models:
             name = f"model {model.model_id} of experiment {model.experiment_id}"
-            place, forget = model.artifact_location, self.store._hard_delete_logged_model
-            self.with_files("models", name, model.model_id, place, forget)
+            uri, delete_row = model.artifact_location, self.store._hard_delete_logged_model
+            self.delete_with_artifacts("models", name, model.model_id, uri, delete_row)
 
-    def experiments(self, view, **narrowed):
-        return self.concerned(
-            pages(lambda token: self.store.search_experiments(view, page_token=token, **narrowed))
+    def experiments(self, view, **filters):
+        return self.in_scope(
+            paginate(lambda token: self.store.search_experiments(view, page_token=token, **filters))
         )
 
-    def deleted_experiments(self):
-        older = f"last_update_time < {self.now - self.age}"
-        for experiment in self.experiments(self.views.DELETED_ONLY, filter_string=older):
-            self.experiment(experiment.experiment_id)
+    def delete_experiments(self):
+        older = f"last_update_time < {self.now_ms - self.age_ms}"
+        for experiment in self.experiments(self.view_type.DELETED_ONLY, filter_string=older):
+            self.delete_experiment(experiment.experiment_id)
 
-    def experiment(self, id_):
-        """One that was deleted long ago, with what is in it: unless some of that stays, as what is younger does."""
-        name, every = f"experiment {id_}", self.views.ALL
-        runs = pages(lambda token: self.store.search_runs([id_], "", every, page_token=token))
-        if any(run.info.run_id not in self.gone for run in runs):
-            self.keep(name, "there are runs in it that stay")
+    def delete_experiment(self, id_):
+        """Delete an experiment and its content, unless some of it must stay, for example because it is younger."""
+        name, view = f"experiment {id_}", self.view_type.ALL
+        runs = paginate(lambda token: self.store.search_runs([id_], "", view, page_token=token))
+        if any(run.info.run_id not in self.deleted for run in runs):
+            self.keep(name, "it contains runs that are kept")
             return
         models = []
         if hasattr(self.store, "search_logged_models"):
-            models += pages(lambda token: self.store.search_logged_models([id_], page_token=token))
-        if self.knows_models:
-            models += [each for each in self.deleted_models(0) if str(each.experiment_id) == id_]
-            self.models(each for each in models if each.model_id not in self.gone)
-        if any(each.model_id not in self.gone for each in models):
-            self.keep(name, "there are models in it that stay")
+            models += paginate(lambda token: self.store.search_logged_models([id_], page_token=token))
+        if self.deletes_models:
+            models += [model for model in self.deleted_models(0) if str(model.experiment_id) == id_]
+            self.delete_models(model for model in models if model.model_id not in self.deleted)
+        if any(model.model_id not in self.deleted for model in models):
+            self.keep(name, "it contains models that are kept")
             return
-        if self.traces(id_, self.now):
-            self.removed("experiments", name, id_, lambda: self.store._hard_delete_experiment(id_))
+        if self.delete_traces(id_, self.now_ms):
+            self.delete("experiments", name, id_, lambda: self.store._hard_delete_experiment(id_))
 
-    def old_traces(self):
-        if asked["tracesOlderThanSeconds"] is None:
+    def delete_old_traces(self):
+        if settings["tracesOlderThanSeconds"] is None:
             return
-        before = self.now - asked["tracesOlderThanSeconds"] * 1000
-        for experiment in self.experiments(self.views.ALL):
-            if experiment.experiment_id not in self.gone:
-                self.traces(experiment.experiment_id, before)
+        before_ms = self.now_ms - settings["tracesOlderThanSeconds"] * 1000
+        for experiment in self.experiments(self.view_type.ALL):
+            if experiment.experiment_id not in self.deleted:
+                self.delete_traces(experiment.experiment_id, before_ms)
 
-    def traces(self, experiment, before):
-        """Whether none of its traces from `before` (milliseconds) is left, or would be; a page at a time."""
-        older, failed, token = f"timestamp_ms <= {before}", set(), None
+    def delete_traces(self, experiment_id, before_ms):
+        """Delete all traces up to `before_ms`, page by page. Return whether none is left; in a dry run, would be."""
+        older, failed, token = f"timestamp_ms <= {before_ms}", set(), None
         while True:
-            listed, token = self.store.search_traces([experiment], older, PAGE, page_token=token)
-            traces = {getattr(each, "trace_id", None) or each.request_id: each for each in listed}
+            page, token = self.store.search_traces([experiment_id], older, PAGE_SIZE, page_token=token)
+            traces = {getattr(trace, "trace_id", None) or trace.request_id: trace for trace in page}
             ids = [id_ for id_ in traces if id_ not in failed]
             done = []
             for id_ in ids:
                 name, uri = f"trace {id_}", traces[id_].tags.get("mlflow.artifactLocation")
-                if self.tried("traces", name, lambda id_=id_, uri=uri: uri and remove_files(uri, id_)):
+                if self.try_delete(
+                    "traces", name, lambda id_=id_, uri=uri: uri and delete_artifacts(uri, id_)
+                ):
                     done.append(id_)
             failed |= set(ids) - set(done)
-            if done and not dry:
-                # by position: what the ids are called has changed
-                self.store.delete_traces(experiment, None, None, done)
+            if done and not dry_run:
+                # positional, because the name of the parameter for the IDs differs between MLflow versions
+                self.store.delete_traces(experiment_id, None, None, done)
             for id_ in done:
-                self.count("traces", f"trace {id_} of experiment {experiment}", id_)
-            if not ids or (dry and not token):
+                self.count("traces", f"trace {id_} of experiment {experiment_id}", id_)
+            if not ids or (dry_run and not token):
                 return not failed
-            # the next ones have taken the places of those that are gone
-            token = token if dry else None
+            # after a deletion, the next traces are on the first page
+            token = token if dry_run else None
 
 
 def collect():
-    fitting()
+    check_schema()
     from mlflow.tracking import _get_store
 
     destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION")
-    one = Collection(_get_store(os.environ["MLFLOW_BACKEND_STORE_URI"], destination))
-    if hasattr(one.store, "search_logged_models") and not one.knows_models:
-        found["missing"].append("logged models")
-    one.runs()
-    one.models(one.deleted_models(one.age))
-    one.deleted_experiments()
-    one.old_traces()
+    collection = Collection(_get_store(os.environ["MLFLOW_BACKEND_STORE_URI"], destination))
+    if hasattr(collection.store, "search_logged_models") and not collection.deletes_models:
+        result["unsupported"].append("logged models")
+    collection.delete_runs()
+    collection.delete_models(collection.deleted_models(collection.age_ms))
+    collection.delete_experiments()
+    collection.delete_old_traces()
 
 
 def main():
-    signal.signal(signal.SIGTERM, stopped)
+    signal.signal(signal.SIGTERM, on_sigterm)
     try:
         collect()
-    except EnoughError:
+    except AbortedError:
         pass
     except Exception as error:
-        fault("collection", f"{type(error).__name__}: {error}")
-    text = json.dumps(found | counts)
-    with open(LAST_WORDS, "w") as words:
-        words.write(text)
-    say(text)
-    sys.exit(1 if found["faults"] else 0)
+        add_error("collection", f"{type(error).__name__}: {error}")
+    text = json.dumps(result | counts)
+    with open(TERMINATION_LOG, "w") as file:
+        file.write(text)
+    log(text)
+    sys.exit(1 if result["errors"] else 0)
 
 
 main()

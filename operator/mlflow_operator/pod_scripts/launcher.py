@@ -1,9 +1,9 @@
-"""`mlflow server` with one copy of MLflow.
+"""Run `mlflow server` with only one import of MLflow.
 
 MLflow's command imports MLflow, checks its options and the database, starts uvicorn as another process, which imports
-it all again, in each worker, and from then on waits for its end. Here it is imported once. A child checks, says what
-MLflow would start, and takes what it opened with it; this process, which never connected to anything, serves, or has
-as many workers as were asked for, which are copies of it and share what they do not change.
+MLflow again, in each worker, and then waits for it. Here MLflow is imported once. A child process runs the checks,
+reports what MLflow would start, and exits, which closes everything that it opened. This process never connected to
+anything. It then serves itself, or forks as many workers as requested, which share all memory that they do not change.
 """
 
 import gc
@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 
-# Before MLflow: what it finds imported tells it that it is to serve, and so to check hosts and origins.
+# Before MLflow: if uvicorn is already imported, MLflow knows that it runs in a server and checks hosts and origins.
 from uvicorn.main import main as uvicorn
 
 try:
@@ -26,11 +26,13 @@ except ImportError:
 
 MLFLOW = [sys.executable, "-m", "mlflow"]
 UVICORN = [sys.executable, "-m", "uvicorn"]
-WAITED_FOR = {"capture_output": False, "synchronous": False}  # as MLflow starts its server, and nothing else
-JOBS = "_MLFLOW_HUEY_STORAGE_PATH"  # with it MLflow has a second process to start and to wait for
-TERMINATED = 128 + signal.SIGTERM
+SERVER_OPTIONS = {"capture_output": False, "synchronous": False}
+"""Options with which MLflow starts its server, and no other process."""
+JOB_STORAGE_VARIABLE = "_MLFLOW_HUEY_STORAGE_PATH"
+"""If MLflow sets this variable, it also starts a second process, and waits for it."""
+EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
-READ_LATE = {
+RUNTIME_VARIABLES = {
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
     "MLFLOW_SERVER_SECRETS_CACHE_MAX_SIZE",
     "MLFLOW_SERVER_SECRETS_CACHE_TTL",
@@ -44,73 +46,77 @@ READ_LATE = {
     "_MLFLOW_SERVER_SERVE_ARTIFACTS",
     "_MLFLOW_SGI_NAME",
 }
-"""What MLflow tells its server and reads when it is asked something. The rest it reads on import, which is over."""
+"""Variables that MLflow sets for its server and that the server reads when it handles requests. It reads all others on
+import, which has already happened here."""
 
 
-def telling(whom):
-    """In the place of MLflow's own way to start a process: tells `whom`, a file descriptor, what would be started.
+def reporter(descriptor):
+    """Return a replacement for MLflow's function that starts a process. It writes the command to a file descriptor.
 
-    Whatever MLflow would have to wait for it has to start itself, and so to begin anew, in the place of both.
+    It writes null for a process that MLflow waits for. MLflow must start such a process itself, so `mlflow` is then
+    executed in the place of both processes.
     """
 
-    def start(command, *, extra_env=None, **how):
-        told = extra_env or {}
-        plain = command[:3] == UVICORN and how == WAITED_FOR and JOBS not in told
-        with os.fdopen(whom, "w") as parent:
-            json.dump([command, told, dict(os.environ)] if plain else None, parent)
+    def start(command, *, extra_env=None, **options):
+        server_env = extra_env or {}
+        is_server = (
+            command[:3] == UVICORN and options == SERVER_OPTIONS and JOB_STORAGE_VARIABLE not in server_env
+        )
+        with os.fdopen(descriptor, "w") as parent:
+            json.dump([command, server_env, dict(os.environ)] if is_server else None, parent)
         sys.exit(0)
 
     return start
 
 
-def checked(run, server):
-    """What MLflow would start as its server: the command, what it is told, and the environment of both.
+def run_checks(run, server):
+    """Run MLflow's checks; return the command that starts its server, its extra variables, and the environment.
 
-    None if it is none of ours. `run` is its command, and `server` the module that starts it; it ends with a code of
-    its own if it finds anything wrong, and so does this process.
+    Returns None if MLflow starts something else. `run` is MLflow's command, and `server` the module that starts the
+    process. If the command fails, this process exits with the same code.
     """
-    reader, writer = os.pipe()
+    read_end, write_end = os.pipe()
     with warnings.catch_warnings():
-        # the other threads are those of libraries, which are prepared for it
+        # the other threads belong to libraries that support fork
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        os.close(reader)
-        server._exec_cmd = telling(writer)
+        os.close(read_end)
+        server._exec_cmd = reporter(write_end)
         run()
         sys.exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as said:
-        text = said.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code or not text:
-        sys.exit(code if code >= 0 else 128 - code)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        text = pipe.read()
+    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if exit_code or not text:
+        sys.exit(exit_code if exit_code >= 0 else 128 - exit_code)
     return json.loads(text)
 
 
-def serve(command, told, environment):
-    """Does what `command`, one of uvicorn, would do in another process."""
+def serve(command, server_env, environment):
+    """Do in this process what the uvicorn `command` would do in another one."""
     options = uvicorn.make_context("uvicorn", command[3:]).params
-    everything = {**environment, **told}
-    if told.keys() <= READ_LATE and not options["reload"]:
-        os.environ.update(everything)
+    complete_env = {**environment, **server_env}
+    if server_env.keys() <= RUNTIME_VARIABLES and not options["reload"]:
+        os.environ.update(complete_env)
         for name in ("mlflow.server.fastapi_app", options["app"].partition(":")[0]):
             importlib.import_module(name)
-        if options["workers"] == 1 or workers_are_copies():
+        if options["workers"] == 1 or use_fork():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             sys.exit(uvicorn.main(command[3:], standalone_mode=False))
-    os.execve(sys.executable, command, everything)  # noqa: S606 - MLflow does the same
+    os.execve(sys.executable, command, complete_env)  # noqa: S606 - MLflow does the same
 
 
-def workers_are_copies():
-    """Has uvicorn copy this process for each worker; False, and nothing done, where that is not safe.
+def use_fork():
+    """Make uvicorn fork its workers from this process. Return False, and change nothing, if that is not safe.
 
-    It is not if another thread of Python's might hold a lock, which in a copy nobody would give back, or if uvicorn
-    does not start its workers as we know it. Threads of numpy's and pyarrow's libraries are prepared for it.
+    It is not safe if another Python thread might hold a lock, which would never be released in a fork, or if this
+    version of uvicorn starts its workers in another way. The threads of numpy and pyarrow support fork.
     """
     if threading.active_count() > 1 or not hasattr(workers, "spawn"):
         return False
-    # what is there now no worker's collector looks at, which would have each get a copy of its own
+    # the garbage collectors of the workers ignore frozen objects; touching them would copy their memory pages
     gc.collect()
     gc.freeze()
     workers.spawn = multiprocessing.get_context("fork")
@@ -118,18 +124,18 @@ def workers_are_copies():
 
 
 def main():
-    """What `mlflow` does with the same arguments."""
-    # the first process of a container is deaf to what it does not handle, and a pod that starts may have to go, too
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    """Do what `mlflow` does with the same arguments."""
+    # the first process of a container ignores signals without a handler, and a starting pod must be able to end, too
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_CODE_SIGTERM))
     from mlflow import server
     from mlflow.cli import cli
 
     if not hasattr(server, "_exec_cmd"):
         cli(prog_name="mlflow")
-    found = checked(lambda: cli(prog_name="mlflow"), server)
-    if not found:
+    server_command = run_checks(lambda: cli(prog_name="mlflow"), server)
+    if not server_command:
         os.execv(sys.executable, [*MLFLOW, *sys.argv[1:]])  # noqa: S606
-    serve(*found)
+    serve(*server_command)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Brings the schema up to what this image's MLflow wants, alone.
+"""Migrate the schema to the revision that this image's MLflow needs.
 
-A lock keeps a second migration waiting, whoever started it. It belongs to a transaction that stays open meanwhile: a
-lock of the session would, behind a pooler that lends sessions by the transaction, stay with a session that the pool
-lends to others, and the next migration would wait for it. MLflow is called in this process, never as a command: its
-arguments would show the password in the process list.
+An advisory lock makes other migrations wait, even those that the operator did not start. A transaction, which stays
+open during the migration, holds the lock. Behind a connection pooler in transaction mode, a lock of the session would
+stay with a session that the pooler passes to other clients, and the next migration would wait for it. MLflow is called
+in this process, never as a command, because the arguments would show the password in the process list.
 """
 
 import os
@@ -16,82 +16,82 @@ from mlflow.db import commands
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
-LOCK = 0x6D6C666C6F77  # "mlflow"
-KEPT = 1500
-"""Characters: of a pod's last words 2 KiB are kept. SQLAlchemy ends its errors with the whole statement, and a long one
-would leave nothing of what the database said."""
+MIGRATION_LOCK = 0x6D6C666C6F77  # "mlflow"
+MAX_ERROR_CHARS = 1500
+"""Kubernetes keeps 2 KiB of a pod's log as termination message. SQLAlchemy appends the statement to its errors, and a
+long statement would leave no room for the message of the database."""
 
-TIMEOUTS = (
+TIMEOUT_SETTINGS = (
     "idle_in_transaction_session_timeout",
     "lock_timeout",
     "statement_timeout",
     "transaction_timeout",
 )
-"""What could end the transaction that holds the lock, or the wait for it. The last one is new in Postgres 17."""
+"""Settings that could end the transaction with the lock, or the wait for it. The last one is new in Postgres 17."""
 
-USERS = """
+AUTH_TABLES_QUERY = """
     SELECT to_regclass('alembic_version_auth') IS NOT NULL
         OR to_regclass('users') IS NOT NULL AND to_regclass('experiment_permissions') IS NOT NULL
 """
-"""Whether a server with MLflow's basic-auth has kept its users here; before 3.6 without a revision of their own."""
+"""Whether a server with basic-auth stored its users here. Before MLflow 3.6 they have no own alembic revision."""
 
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 
 
-def first_tables():
-    """Those that MLflow had before it had migrations: releases up to 2.22 at least take them for granted."""
+def create_initial_tables():
+    """Create the tables that MLflow had before its first migration. Releases up to at least 2.22 require them."""
     engine = create_engine(uri)
     Base.metadata.create_all(engine)
     engine.dispose()
 
 
-def tables_of_users():
-    """`mlflow db upgrade` leaves them to the servers, of which all but one die when several start at once."""
+def migrate_auth_tables():
+    """Migrate the tables of basic-auth.
+
+    `mlflow db upgrade` leaves them to the servers; if several servers start at once, all but one of them fail.
+    """
     try:
         from mlflow.server.auth.db import utils
     except ImportError as error:
-        print(f"the tables of users stay as they are, for this image has no basic-auth: {error}", flush=True)
+        print(f"skipping the basic-auth tables: this image has no basic-auth: {error}", flush=True)
         return
     if not hasattr(utils, "_is_legacy_database"):
-        # before 3.6 it would take the revision of all other tables for theirs
-        print(
-            "the tables of users stay as they are, for this MLflow does not count them by themselves",
-            flush=True,
-        )
+        # before 3.6 MLflow would use the alembic revision of all other tables
+        print("skipping the basic-auth tables: they have no revision in this MLflow version", flush=True)
         return
     engine = create_engine(uri)
     utils.migrate(engine, "head")
     engine.dispose()
 
 
-# SQLAlchemy names a driver in the scheme, libpq knows none
+# SQLAlchemy names a driver in the scheme, which libpq does not support
 with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as session:
-    # a stricter level, which may be the role's default, would show the tables as they were before
+    # a stricter level, possibly the default of the role, would show the tables in the state before the migration
     session.set_session(isolation_level="READ COMMITTED")
-    asked = session.cursor()
-    asked.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY(%s)", [list(TIMEOUTS)]
+    cursor = session.cursor()
+    cursor.execute(
+        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY(%s)", [list(TIMEOUT_SETTINGS)]
     )
     print("waiting for the migration lock", flush=True)
-    asked.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
     print("migrating", flush=True)
-    asked.execute("SELECT to_regclass('alembic_version')")
-    empty = asked.fetchone()[0] is None
+    cursor.execute("SELECT to_regclass('alembic_version')")
+    empty = cursor.fetchone()[0] is None
     try:
-        asked.execute(USERS)
-        if asked.fetchone()[0]:
-            # first: where it fails nothing has moved that the servers of before read
-            tables_of_users()
+        cursor.execute(AUTH_TABLES_QUERY)
+        if cursor.fetchone()[0]:
+            # first: if this fails, the tables that servers of the previous version read are unchanged
+            migrate_auth_tables()
         if empty:
-            first_tables()
+            create_initial_tables()
         commands(["upgrade", uri], standalone_mode=False)
     except Exception as error:
         traceback.print_exc()
-        if len(str(error)) > KEPT:
-            print(getattr(error, "orig", None) or str(error)[:KEPT], file=sys.stderr)
+        if len(str(error)) > MAX_ERROR_CHARS:
+            print(getattr(error, "orig", None) or str(error)[:MAX_ERROR_CHARS], file=sys.stderr)
         sys.exit(1)
-    asked.execute("SELECT version_num FROM alembic_version")
-    revision = asked.fetchone()
+    cursor.execute("SELECT version_num FROM alembic_version")
+    revision = cursor.fetchone()
     session.commit()
-print(f"schema is at {revision[0]}", flush=True)
+print(f"the schema is at revision {revision[0]}", flush=True)
 sys.exit(0)

@@ -1,13 +1,14 @@
-# Writes a dump into the pipe of the container beside this one, which says in pg_service.conf how to reach the database
-# and in "over" that it needs none any more. Plain sh, for images without bash. Says how pg_dump ended in "code".
+# Writes a dump to the named pipe "dump", which the other container of this pod reads. That container writes
+# pg_service.conf with the connection settings, and the file "finished" if it needs no dump. The exit code of pg_dump
+# goes to the file "code". Plain sh, for images without bash.
 set -u
 cd "$BACKUP_FOLDER"
 trap 'exit 143' TERM INT
 waited=0
 until [ -e pg_service.conf ]; do
-    # the other one's image may have to be pulled
-    if [ -e over ] || [ "$waited" -ge 4500 ]; then
-        echo "nobody has asked for a dump" >&2
+    # the image of the other container may have to be pulled
+    if [ -e finished ] || [ "$waited" -ge 4500 ]; then
+        echo "no dump was requested" >&2
         exit 1
     fi
     sleep 0.2

@@ -1,14 +1,14 @@
-# Puts the dump that comes out of a pipe into the database, in one transaction. The container beside this one says in
-# "ready" that there is one, in pg_service.conf how to reach the database, and in commit.sql, which is there only if the
-# whole dump was what was backed up, how the transaction ends. Without it nothing is kept. Plain sh, for images without
-# bash. Says how it ended into the pipe "outcome".
+# Restores the dump from the named pipe "dump" into the database, in one transaction. The other container of this pod
+# writes the file "ready" when a dump is available, pg_service.conf with the connection settings, and commit.sql with
+# the statements that end the transaction. commit.sql exists only if the complete dump was verified; without it the
+# transaction is rolled back. The result goes to the named pipe "outcome". Plain sh, for images without bash.
 set -u
 cd "$RESTORE_FOLDER"
 export LC_ALL=C
 waited=0
 until [ -e ready ]; do
-    # the other one's image may have to be pulled
-    if [ -e over ] || [ "$waited" -ge 4500 ]; then
+    # the image of the other container may have to be pulled
+    if [ -e finished ] || [ "$waited" -ge 4500 ]; then
         echo "there is nothing to restore" >&2
         exit 1
     fi
@@ -20,17 +20,17 @@ trap 'exit 143' TERM INT
 export PGSERVICEFILE="$PWD/pg_service.conf" PGSERVICE=restore PGPASSFILE="$PWD/pgpass"
 export PGAPPNAME=mlflow-operator-restore
 
-end() {
+fail() {
     echo "$1" >&3
     exit 1
 }
 
 for program in pg_restore psql; do
-    command -v "$program" >/dev/null || end "the image has no $program"
+    command -v "$program" >/dev/null || fail "the image has no $program"
 done
 
-# Leaves out what releases before 17 don't know. It stands at the top; all that follows goes through untouched, and fast.
-known() {
+# Removes a setting that Postgres before 17 does not support. It is in the first lines; cat then passes the rest on.
+supported() {
     lines=0
     while [ "$lines" -lt 60 ] && IFS= read -r line; do
         [ "$line" = "SET transaction_timeout = 0;" ] || printf '%s\n' "$line"
@@ -45,16 +45,16 @@ statements() {
         pg_restore --format=custom --no-owner --no-acl --no-comments --no-publications --no-security-labels \
             --no-subscriptions --no-tablespaces --file=- <dump
         echo "$?" >restored
-    } | known
+    } | supported
     if [ "$(cat restored)" = 0 ]; then
         cat commit.sql
     fi
 }
 
-# a statement that fails ends it, and so do statements that end before COMMIT: then the transaction is rolled back
+# psql ends at the first error, or at the end of the statements; without COMMIT the transaction is rolled back
 statements | psql --no-psqlrc --no-password --quiet --set=ON_ERROR_STOP=1 --output=/dev/null
 code=$?
-[ "$code" = 0 ] || end "psql ended with exit code $code"
-[ "$(cat restored)" = 0 ] || end "pg_restore ended with exit code $(cat restored)"
-[ -e commit.sql ] || end "the dump was not whole"
+[ "$code" = 0 ] || fail "psql ended with exit code $code"
+[ "$(cat restored)" = 0 ] || fail "pg_restore ended with exit code $(cat restored)"
+[ -e commit.sql ] || fail "the dump is incomplete"
 echo 0 >&3

@@ -1,7 +1,7 @@
-"""Asks this image, in the environment that its server will have, whether it can take over. Changes nothing.
+"""Check whether this image can serve in the environment of the server. Changes nothing.
 
-The answer goes where Kubernetes keeps a container's last words, as JSON below 3 KiB. Every question is asked, whatever
-came of those before it; what is at fault is listed, in the order in which it was found.
+The result is the termination message of the container, as JSON below 3 KiB. All checks run, even if earlier ones
+failed; their errors are listed in the order in which they were found.
 """
 
 import json
@@ -12,117 +12,116 @@ import tempfile
 import threading
 from contextlib import closing
 
-LAST_WORDS = "/dev/termination-log"
-LIMIT = 3000
-"""Bytes; Kubernetes keeps 4096 of a container, and 12 KiB of a pod."""
+TERMINATION_LOG = "/dev/termination-log"
+MAX_RESULT_BYTES = 3000
+"""Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
 
-SECONDS = 300
-"""For all of it. Clients of stores and databases have time-outs of their own, but try again and again."""
+TIMEOUT_SECONDS = 300
+"""For all checks. The clients of stores and databases have their own timeouts, but they retry."""
 
-VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-TABLES = """
+TABLE_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
+TABLES_QUERY = """
     SELECT string_agg(relname, ', ' ORDER BY relname) FROM pg_class
     WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace AND relname = ANY(%s) AND ({})
 """
 
-found = {"version": None, "revision": None, "head": None, "movement": None, "steps": None, "faults": []}
-uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
-scheme, _, rest = uri.partition("://")
+result = {"version": None, "revision": None, "head": None, "change": None, "steps": None, "errors": []}
+scheme, _, rest = os.environ["MLFLOW_BACKEND_STORE_URI"].partition("://")
 destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "")
 
 
-def fault(kind, said):
-    said = " ".join(str(said).split())[:300]
-    print(f"{kind}: {said}", flush=True)
-    found["faults"].append({"kind": kind, "said": said})
+def add_error(code, message):
+    message = " ".join(str(message).split())[:300]
+    print(f"{code}: {message}", flush=True)
+    result["errors"].append({"code": code, "message": message})
 
 
-def answer():
-    text = json.dumps(found)
-    while len(text) > LIMIT:
-        found["faults"].pop()
-        text = json.dumps(found)
-    with open(LAST_WORDS, "w") as words:
-        words.write(text)
+def write_result():
+    text = json.dumps(result)
+    while len(text) > MAX_RESULT_BYTES:
+        result["errors"].pop()
+        text = json.dumps(result)
+    with open(TERMINATION_LOG, "w") as file:
+        file.write(text)
     print(text, flush=True)
 
 
-def too_long():
-    fault("time", f"not done within {SECONDS} s")
-    answer()
+def on_timeout():
+    add_error("timeout", f"not complete within {TIMEOUT_SECONDS} s")
+    write_result()
     os._exit(1)
 
 
-def program():
-    """What the server's container is started with, and what that imports."""
+def check_mlflow():
+    """Check the command that starts the server, and what it imports."""
     if shutil.which("mlflow") is None:
-        fault("program", "mlflow")
+        add_error("mlflow", "it has no command mlflow")
     import mlflow
 
-    found["version"] = str(mlflow.__version__)
+    result["version"] = str(mlflow.__version__)
     import mlflow.server
 
 
-def drivers():
-    wanted = [scheme.partition("+")[2] or "psycopg2", "psycopg2"]
+def check_drivers():
+    modules = [scheme.partition("+")[2] or "psycopg2", "psycopg2"]
     if destination.startswith("s3:"):
-        wanted.append("boto3")
-    for name in dict.fromkeys(wanted):
+        modules.append("boto3")
+    for name in dict.fromkeys(modules):
         try:
             __import__(name)
         except ImportError as error:
-            fault("driver", f"{name} ({error})")
+            add_error("driver", f"{name} ({error})")
 
 
-def known():
-    """The revisions that this MLflow's migrations lead through."""
+def migration_scripts():
+    """The migrations of this MLflow version."""
     import mlflow.store
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory(os.path.join(os.path.dirname(mlflow.store.__file__), "db_migrations"))
 
 
-def database():
+def check_database():
     import psycopg2
 
-    # SQLAlchemy names a driver in the scheme, libpq knows none
+    # SQLAlchemy names a driver in the scheme, which libpq does not support
     with closing(psycopg2.connect("postgresql://" + rest, connect_timeout=10)) as session:
-        asked = session.cursor()
+        cursor = session.cursor()
 
-        def one(question, values=None):
-            asked.execute(question, values)
-            return asked.fetchone()[0]
+        def query_value(query, values=None):
+            cursor.execute(query, values)
+            return cursor.fetchone()[0]
 
-        encoding = one("SHOW server_encoding")
+        encoding = query_value("SHOW server_encoding")
         if encoding.upper() != "UTF8":
-            fault("encoding", encoding)
-        if one("SHOW transaction_read_only") != "off":
-            fault("read-only", "transaction_read_only is on")
+            add_error("encoding", encoding)
+        if query_value("SHOW transaction_read_only") != "off":
+            add_error("read-only", "transaction_read_only is on")
         count = 0
-        if one("SELECT to_regclass('alembic_version')::text"):
-            # the greatest, as the operator reads it; MLflow's own is the only one
-            found["revision"] = one("SELECT max(version_num) FROM alembic_version")
-            count = one("SELECT count(*) FROM alembic_version")
-        compare([found["revision"]] if count else [], count)
-        privileges(one)
+        if query_value("SELECT to_regclass('alembic_version')::text"):
+            # the greatest, as the operator does; MLflow itself stores only one
+            result["revision"] = query_value("SELECT max(version_num) FROM alembic_version")
+            count = query_value("SELECT count(*) FROM alembic_version")
+        compare_schema([result["revision"]] if count else [], count)
+        check_privileges(query_value)
 
 
-def compare(revisions, count):
-    """How far this database is from what the image wants: none, forward, or unknown."""
-    scripts = known()
-    found["head"] = ",".join(sorted(scripts.get_heads()))
-    # by whole names: alembic itself would take the beginning of one for it
-    ours = {script.revision for script in scripts.walk_revisions()}
-    if count == 1 and revisions == [found["head"]]:
-        found["movement"], found["steps"] = "none", 0
-    elif count > 1 or not ours.issuperset(revisions):
-        found["movement"] = "unknown"
+def compare_schema(revisions, count):
+    """Determine the schema change that the image needs: none, forward, or unknown."""
+    scripts = migration_scripts()
+    result["head"] = ",".join(sorted(scripts.get_heads()))
+    # compare complete names: alembic would also accept a prefix
+    known = {script.revision for script in scripts.walk_revisions()}
+    if count == 1 and revisions == [result["head"]]:
+        result["change"], result["steps"] = "none", 0
+    elif count > 1 or not known.issuperset(revisions):
+        result["change"] = "unknown"
     else:
-        way = list(scripts.iterate_revisions("heads", revisions[0] if revisions else "base"))
-        found["movement"], found["steps"] = "forward", len(way)
+        steps = list(scripts.iterate_revisions("heads", revisions[0] if revisions else "base"))
+        result["change"], result["steps"] = "forward", len(steps)
 
 
-def tables():
+def mlflow_tables():
     """The names of MLflow's tables."""
     from mlflow.store.db.base_sql_model import Base
     from mlflow.store.model_registry.dbmodels import models as registry  # noqa: F401
@@ -131,60 +130,60 @@ def tables():
     return [*Base.metadata.tables, "alembic_version"]
 
 
-def privileges(one):
-    """To write, always; to make and to change tables, where they are to move."""
-    schema = one("SELECT current_schema()")
+def check_privileges(query_value):
+    """Check the privileges to write to the tables, and to create and change them if a migration is needed."""
+    schema = query_value("SELECT current_schema()")
     if schema is None:
-        fault("privilege", "none of the schemas in the user's search_path exists and may be used")
+        add_error("privilege", "no schema in the user's search_path exists and can be used")
         return
-    if found["movement"] == "forward":
-        if not one("SELECT has_schema_privilege(current_schema(), 'CREATE')"):
-            fault("privilege", f'the user may not CREATE in schema "{schema}"')
-        foreign = one(TABLES.format("NOT pg_has_role(relowner, 'USAGE')"), [tables()])
+    if result["change"] == "forward":
+        if not query_value("SELECT has_schema_privilege(current_schema(), 'CREATE')"):
+            add_error("privilege", f'the user has no CREATE privilege on schema "{schema}"')
+        foreign = query_value(TABLES_QUERY.format("NOT pg_has_role(relowner, 'USAGE')"), [mlflow_tables()])
         if foreign:
-            fault("privilege", f"tables belong to another user: {foreign}")
-    denied = " OR ".join(f"NOT has_table_privilege(oid, '{verb}')" for verb in VERBS)
-    closed = one(TABLES.format(denied), [tables()])
-    if closed:
-        fault("privilege", f"the user may not read and write every table: {closed}")
+            add_error("privilege", f"tables belong to another user: {foreign}")
+    missing = " OR ".join(f"NOT has_table_privilege(oid, '{privilege}')" for privilege in TABLE_PRIVILEGES)
+    denied = query_value(TABLES_QUERY.format(missing), [mlflow_tables()])
+    if denied:
+        add_error("privilege", f"the user cannot read and write these tables: {denied}")
 
 
-def bucket():
-    """A small file there and away again, by the very class that the server will use."""
+def check_bucket():
+    """Write and delete a small file, with the class that the server will use."""
     if not destination:
         return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(destination)
-    # by one name each time: it stands in errors, and what is said twice must be the same
+    # always the same name: it is part of error messages, and the same error must have the same message
     path = os.path.join(tempfile.gettempdir(), "preflight")
     with open(path, "w") as file:
-        file.write("written by a preflight; may be deleted\n")
+        file.write("written by a preflight of mlflow-operator; may be deleted\n")
     repository.log_artifact(path, ".mlflow-operator")
     try:
         repository.delete_artifacts(".mlflow-operator/preflight")
     except Exception as error:
-        # one that may write and not delete is fit to serve; the next preflight writes over it
-        print(f"left in the bucket: {error}", flush=True)
+        # a server can work without the permission to delete; the next preflight overwrites the file
+        print(f"the file is left in the bucket: {error}", flush=True)
 
 
 def main():
-    watch = threading.Timer(SECONDS, too_long)
-    watch.daemon = True
-    watch.start()
-    for kind, question in (
-        ("driver", drivers),
-        ("program", program),
-        ("database", database),
-        ("bucket", bucket),
+    timer = threading.Timer(TIMEOUT_SECONDS, on_timeout)
+    timer.daemon = True
+    timer.start()
+    for code, check in (
+        ("driver", check_drivers),
+        ("mlflow", check_mlflow),
+        ("database", check_database),
+        ("bucket", check_bucket),
     ):
         try:
-            question()
+            check()
         except Exception as error:
-            fault(kind, f"{type(error).__name__}: {error}")
-    watch.cancel()
-    answer()
-    sys.exit(1 if found["faults"] else 0)
+            add_error(code, f"{type(error).__name__}: {error}")
+    timer.cancel()
+    write_result()
+    sys.exit(1 if result["errors"] else 0)
 
 
 main()

@@ -1,9 +1,9 @@
-"""Keeps artifacts behind the tracking server.
+"""An artifact repository for S3 that makes clients transfer artifacts through the tracking server.
 
-MLflow lets clients take artifacts straight from the store whenever the server's repository class can sign URLs;
-there is no switch. This repository stores on S3 as MLflow's own does, but can't sign, so the server hands on
-every byte itself and clients never need to reach the store. It does so in pieces: neither memory nor disk of the
-server ever holds a whole file.
+MLflow lets clients access the store directly whenever the server's repository class can presign URLs, and has no
+setting for it. This repository stores artifacts on S3 as MLflow's own does, but it cannot presign URLs: the server
+transfers all data, and clients need no access to the store. Transfers are streamed; neither the memory nor the disk of
+the server ever holds a complete file.
 """
 
 import asyncio
@@ -20,117 +20,122 @@ from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
-SIGNING = ("MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin")
-# older releases write an upload to a file first, and know no such class
-STREAMING = [getattr(artifact_repo, name) for name in ("StreamUploadMixin",) if hasattr(artifact_repo, name)]
+SIGNING_MIXINS = ("MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin")
+# older MLflow versions write an upload to a file first, and have no such class
+STREAMING_MIXINS = [
+    getattr(artifact_repo, name) for name in ("StreamUploadMixin",) if hasattr(artifact_repo, name)
+]
 
-# An upload holds one part that comes in and one that goes out; when there are more than these, others wait.
-PART, UPLOADS = 8 * 1024 * 1024, 32
-# S3 takes ten thousand parts. They grow by one PART with each thousand: enough for 430 GiB.
-THOUSAND = 1000
+# Each upload has up to two parts in memory: the one that is received and the one that is sent. More uploads wait.
+PART_BYTES, MAX_UPLOADS = 8 * 1024 * 1024, 32
+# S3 allows 10000 parts. After every 1000 parts the part size grows by PART_BYTES: enough for 430 GiB.
+PARTS_PER_SIZE = 1000
 
-# Backups of the database may lie beside the artifacts. They hold what no client may see, or delete.
-BACKUPS = "mlflow-operator-backups"
+# Database backups may be in the same bucket and prefix. Clients must not be able to read or delete them.
+BACKUP_FOLDER = "mlflow-operator-backups"
 
 
 def signing_methods():
-    """Names of what only a repository that can sign URLs has."""
-    mixins = [getattr(artifact_repo, name) for name in SIGNING if hasattr(artifact_repo, name)]
-    found = (item for mixin in mixins for item in vars(mixin).items())
-    return {name for name, value in found if callable(value) and not name.startswith("__")}
+    """Names of the methods that only a repository with presigned URLs has."""
+    mixins = [getattr(artifact_repo, name) for name in SIGNING_MIXINS if hasattr(artifact_repo, name)]
+    members = (item for mixin in mixins for item in vars(mixin).items())
+    return {name for name, value in members if callable(value) and not name.startswith("__")}
 
 
 class Upload:
-    """A file on its way into the store: at once, where it is small, else in parts."""
+    """An upload of one file: in one request if it is small, otherwise in parts."""
 
-    def __init__(self, client, bucket, key, extra):
-        self.client, self.extra = client, extra
-        self.place = {"Bucket": bucket, "Key": key}
-        self.parts, self.begun = [], {}
+    def __init__(self, client, bucket, key, extra_args):
+        self.client, self.extra_args = client, extra_args
+        self.location = {"Bucket": bucket, "Key": key}
+        self.parts, self.upload_id = [], {}
 
     def call(self, operation, **arguments):
-        """Asks the store, with what of `extra` this operation takes."""
-        known = self.client.meta.service_model.operation_model(operation).input_shape.members
-        extra = {name: value for name, value in self.extra.items() if name in known}
-        return getattr(self.client, xform_name(operation))(**extra, **self.place, **self.begun, **arguments)
+        """Call an S3 operation, with those of the extra arguments that it supports."""
+        supported = self.client.meta.service_model.operation_model(operation).input_shape.members
+        extra_args = {name: value for name, value in self.extra_args.items() if name in supported}
+        call = getattr(self.client, xform_name(operation))
+        return call(**extra_args, **self.location, **self.upload_id, **arguments)
 
-    def enough(self):
-        """How many bytes make the next part."""
-        return PART * (1 + len(self.parts) // THOUSAND)
+    def part_size(self):
+        """Number of bytes of the next part."""
+        return PART_BYTES * (1 + len(self.parts) // PARTS_PER_SIZE)
 
     def send(self, part):
-        """Stores one part."""
-        if not self.begun:
-            self.begun = {"UploadId": self.call("CreateMultipartUpload")["UploadId"]}
+        """Upload one part."""
+        if not self.upload_id:
+            self.upload_id = {"UploadId": self.call("CreateMultipartUpload")["UploadId"]}
         number = len(self.parts) + 1
-        stored = self.call("UploadPart", PartNumber=number, Body=part)
-        self.parts.append({"PartNumber": number, "ETag": stored["ETag"]})
+        response = self.call("UploadPart", PartNumber=number, Body=part)
+        self.parts.append({"PartNumber": number, "ETag": response["ETag"]})
 
     def finish(self, rest):
-        """Stores what is left. Only now is there a file of that name."""
-        if not self.begun:
+        """Upload the rest and complete the upload. The file does not exist before that."""
+        if not self.upload_id:
             self.call("PutObject", Body=rest)
             return
         if rest:
             self.send(rest)
         self.call("CompleteMultipartUpload", MultipartUpload={"Parts": self.parts})
 
-    def give_up(self):
-        """Takes away the parts that are stored, as far as the store lets it."""
-        if self.begun:
+    def abort(self):
+        """Delete the uploaded parts. If the store refuses, they stay."""
+        if self.upload_id:
             with contextlib.suppress(ClientError, BotoCoreError):
                 self.call("AbortMultipartUpload")
 
 
-class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING):
-    """An S3 repository that hands every call to MLflow's own one, signing excepted."""
+class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING_MIXINS):
+    """An S3 repository that forwards all calls to MLflow's own repository, except those that presign URLs."""
 
     def __init__(self, artifact_uri, *args, **kwargs):
         super().__init__(artifact_uri, *args, **kwargs)
         self.store = S3ArtifactRepository(artifact_uri, *args, **kwargs)
-        self.uploads = asyncio.Semaphore(UPLOADS)
+        self.upload_slots = asyncio.Semaphore(MAX_UPLOADS)
 
-    # abstract in ArtifactRepository, so they must stand here; all else is forwarded below
+    # abstract in ArtifactRepository, so they must be defined here; all other methods are forwarded below
     def log_artifact(self, local_file, artifact_path=None):
-        return self.store.log_artifact(local_file, self.open_to_clients(artifact_path))
+        return self.store.log_artifact(local_file, self.check_path(artifact_path))
 
     def log_artifacts(self, local_dir, artifact_path=None):
-        return self.store.log_artifacts(local_dir, self.open_to_clients(artifact_path))
+        return self.store.log_artifacts(local_dir, self.check_path(artifact_path))
 
     def list_artifacts(self, path=None):
-        found = self.store.list_artifacts(self.open_to_clients(path))
-        return [each for each in found if BACKUPS not in each.path.split("/")]
+        files = self.store.list_artifacts(self.check_path(path))
+        return [file for file in files if BACKUP_FOLDER not in file.path.split("/")]
 
     def delete_artifacts(self, artifact_path=None):
-        """Not all of the folder that the backups are in; older releases take for a part of a folder all that begins
-        like it."""
-        bucket, key = self.place(artifact_path or "")
-        home, root = self.store.parse_s3_compliant_uri(
+        """Delete artifacts, unless the path contains the backups.
+
+        Older MLflow versions delete everything whose key starts with the path, even if the path ends in a folder name.
+        """
+        bucket, key = self.locate(artifact_path or "")
+        root_bucket, root = self.store.parse_s3_compliant_uri(
             os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "s3://")
         )
-        if bucket == home and posixpath.join(root, BACKUPS).startswith(key.rstrip("/")):
-            raise closed(key)
+        if bucket == root_bucket and posixpath.join(root, BACKUP_FOLDER).startswith(key.rstrip("/")):
+            raise permission_denied(key)
         return self.store.delete_artifacts(artifact_path)
 
     def log_artifact_from_stream(self, stream, artifact_file_name, artifact_path=None):
-        """Stores what `stream` gives until its end; nothing, where reading from it fails."""
-        upload = self.upload(artifact_file_name, artifact_path)
+        """Upload `stream`. Nothing is stored if reading from it fails."""
+        upload = self.create_upload(artifact_file_name, artifact_path)
         try:
-            while len(part := stream.read(upload.enough())) == upload.enough():
+            while len(part := stream.read(upload.part_size())) == upload.part_size():
                 upload.send(part)
             upload.finish(part)
         except BaseException:
-            upload.give_up()
+            upload.abort()
             raise
 
     async def log_artifact_from_async_stream(self, chunks, artifact_file_name, artifact_path=None):
-        """The same for what comes in bit by bit, no faster than the store takes it."""
-        async with self.uploads:
-            upload, part, sending = self.upload(artifact_file_name, artifact_path), bytearray(), None
+        """Upload an asynchronous stream, no faster than the store accepts it. Nothing is stored if it fails."""
+        async with self.upload_slots:
+            upload, part, sending = self.create_upload(artifact_file_name, artifact_path), bytearray(), None
             try:
                 async for chunk in chunks:
                     part += chunk
-                    if len(part) >= upload.enough():
+                    if len(part) >= upload.part_size():
                         if sending:
                             await sending
                         sending = asyncio.ensure_future(asyncio.to_thread(upload.send, part))
@@ -139,73 +144,74 @@ class ProxiedS3ArtifactRepository(ArtifactRepository, *STREAMING):
                     await sending
                 await asyncio.to_thread(upload.finish, part)
             except BaseException:
-                # the client is gone, or the store: what was begun must not be there as if it were whole
+                # the client or the store failed: an incomplete file must not look complete
                 if sending:
                     await asyncio.wait([sending])
-                await asyncio.to_thread(upload.give_up)
+                await asyncio.to_thread(upload.abort)
                 raise
 
-    def upload(self, artifact_file_name, artifact_path):
-        """One that has not asked the store for anything yet."""
-        bucket, key = self.place(posixpath.join(artifact_path or "", posixpath.basename(artifact_file_name)))
-        kind, encoding = guess_type(artifact_file_name)
-        named = {"ContentType": kind, "ContentEncoding": encoding}
-        extra = {name: value for name, value in named.items() if value}
-        extra |= self.owner() | (self.store.get_s3_file_upload_extra_args() or {})
-        return Upload(self.store._get_s3_client(), bucket, key, extra)
+    def create_upload(self, artifact_file_name, artifact_path):
+        """Create an upload. It has not sent a request yet."""
+        file_name = posixpath.basename(artifact_file_name)
+        bucket, key = self.locate(posixpath.join(artifact_path or "", file_name))
+        content_type, encoding = guess_type(artifact_file_name)
+        headers = {"ContentType": content_type, "ContentEncoding": encoding}
+        extra_args = {name: value for name, value in headers.items() if value}
+        extra_args |= self.bucket_owner() | (self.store.get_s3_file_upload_extra_args() or {})
+        return Upload(self.store._get_s3_client(), bucket, key, extra_args)
 
-    def opened(self, path):
-        """The content of a file, to be read and closed, and its size."""
-        bucket, key = self.place(path)
+    def open_artifact(self, path):
+        """Return the body of a file, which the caller reads and closes, and its size."""
+        bucket, key = self.locate(path)
         try:
-            found = self.store._get_s3_client().get_object(Bucket=bucket, Key=key, **self.owner())
+            response = self.store._get_s3_client().get_object(Bucket=bucket, Key=key, **self.bucket_owner())
         except ClientError as error:
-            raise told(error, path) from error
-        return found["Body"], found["ContentLength"]
+            raise client_error(error, path) from error
+        return response["Body"], response["ContentLength"]
 
-    def place(self, path):
-        """Bucket and key of a file."""
+    def locate(self, path):
+        """Return bucket and key of a file. Raises MlflowException for a path to a backup."""
         bucket, root = self.store.parse_s3_compliant_uri(self.artifact_uri)
         key = posixpath.join(root, path)
-        if BACKUPS in posixpath.normpath(key).split("/"):
-            raise closed(key)
+        if BACKUP_FOLDER in posixpath.normpath(key).split("/"):
+            raise permission_denied(key)
         return bucket, key
 
-    def open_to_clients(self, path):
-        """The path, if it leads to no backup."""
-        self.place(path or "")
+    def check_path(self, path):
+        """Return the path. Raises MlflowException for a path to a backup."""
+        self.locate(path or "")
         return path
 
-    def owner(self):
-        """MLFLOW_S3_EXPECTED_BUCKET_OWNER, which older releases don't know."""
+    def bucket_owner(self):
+        """MLFLOW_S3_EXPECTED_BUCKET_OWNER, which older MLflow versions do not support."""
         return getattr(self.store, "_bucket_owner_params", {})
 
     def _download_file(self, remote_file_path, local_path):
-        """As MLflow's own, but what is not there is told as that.
+        """Download a file; a missing file becomes a 404.
 
-        Its own way becomes a 500, which clients try again for four minutes; and every `runs:/<run>/model` starts
-        with a look for a file of that name, which models logged by MLflow 3 don't have.
+        MLflow's own repository would cause a 500, which clients retry for four minutes. Every `runs:/<run>/model` first
+        looks for a file of that name, which models logged by MLflow 3 do not have.
         """
         try:
-            return self.store._download_file(self.open_to_clients(remote_file_path), local_path)
+            return self.store._download_file(self.check_path(remote_file_path), local_path)
         except ClientError as error:
-            raise told(error, remote_file_path) from error
+            raise client_error(error, remote_file_path) from error
 
 
-def closed(key):
-    """What clients hear who ask for a backup."""
-    return MlflowException(f"{key} is no artifact's place.", error_code=PERMISSION_DENIED)
+def permission_denied(key):
+    """The exception for a path to a backup."""
+    return MlflowException(f"{key} is not a location for artifacts.", error_code=PERMISSION_DENIED)
 
 
-def told(error, path):
-    """What clients hear of a store's refusal."""
+def client_error(error, path):
+    """The exception that clients receive for an error of the store."""
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
         return error
     return MlflowException(f"There is no artifact {path}.", error_code=RESOURCE_DOES_NOT_EXIST)
 
 
 def forward(name):
-    """A method that calls the one of the same name of the S3 repository."""
+    """Return a method that calls the method of the same name of MLflow's S3 repository."""
 
     def call(self, *args, **kwargs):
         return getattr(self.store, name)(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""Signs URLs for the address at which clients reach the store, where the server reaches it at another.
+"""Presign URLs for the endpoint that clients use, if it differs from the endpoint that the server uses.
 
-The host is part of what is signed, so an address can't be changed afterwards. A signature is computed, nobody is
-asked for it: a second client that never connects gives it, and the first does all else.
+The signature covers the host, so the host of a URL cannot be changed afterwards. Presigning sends no request: a second
+client for the public endpoint, which never connects, signs the URLs, and the first client does everything else.
 """
 
 import os
@@ -9,11 +9,11 @@ import os
 from mlflow.store.artifact import s3_artifact_repo
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
-ADDRESS = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
+PUBLIC_ENDPOINT_VARIABLE = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
 
 
-class Signing:
-    """An S3 client that signs by another one."""
+class PresigningClient:
+    """An S3 client that uses another client to presign URLs."""
 
     def __init__(self, client, signer):
         self.client = client
@@ -24,7 +24,7 @@ class Signing:
 
 
 class PublicS3ArtifactRepository(S3ArtifactRepository):
-    """MLflow's own S3 repository, with URLs that begin with the public address."""
+    """MLflow's S3 repository, with presigned URLs for the public endpoint."""
 
     def _get_s3_client(self):
         keys = {
@@ -32,5 +32,6 @@ class PublicS3ArtifactRepository(S3ArtifactRepository):
             "secret_access_key": self._secret_access_key,
             "session_token": self._session_token,
         }
-        signer = s3_artifact_repo._get_s3_client(**keys, s3_endpoint_url=os.environ[ADDRESS])
-        return Signing(super()._get_s3_client(), signer)
+        endpoint = os.environ[PUBLIC_ENDPOINT_VARIABLE]
+        signer = s3_artifact_repo._get_s3_client(**keys, s3_endpoint_url=endpoint)
+        return PresigningClient(super()._get_s3_client(), signer)

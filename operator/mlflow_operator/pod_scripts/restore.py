@@ -1,11 +1,11 @@
-"""Takes a backup from S3 and hands it to the container beside this one, which puts it into an empty database.
+"""Download a backup from S3 and pass it to the other container of this pod, which restores it into an empty database.
 
-`psql` and `pg_restore` run there, from the image that has them. The two meet in a folder in memory: this one says
-there how to reach the database, and writes the dump into a pipe as it comes from the store. No whole dump is ever on a
-disk or in memory. All is put back in one transaction, and what commits it (`commit.sql`) is there only once the
-checksum is known to be right: a file that was damaged, cut off or swapped leaves the database as it was.
+`psql` and `pg_restore` run in the other container, from an image that contains them. The containers share a folder in
+memory: this container writes the connection settings there, and the dump to a named pipe while it downloads it. The
+complete dump is never on disk or in memory. The restore is one transaction, and the file that commits it (`commit.sql`)
+is written only after the checksum was verified: a damaged, truncated or replaced dump leaves the database unchanged.
 
-The answer goes where Kubernetes keeps a container's last words, as JSON below 3 KiB.
+The result is the termination message of the container, as JSON below 3 KiB.
 """
 
 import errno
@@ -28,33 +28,33 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg2.extensions import parse_dsn
 from urllib3.exceptions import HTTPError
 
-LAST_WORDS = "/dev/termination-log"
-LIMIT = 3000
-"""Bytes; Kubernetes keeps 4096 of a container, and 12 KiB of a pod."""
+TERMINATION_LOG = "/dev/termination-log"
+MAX_RESULT_BYTES = 3000
+"""Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
 
-FORMAT = 1
-"""Of the manifest: the only one there is so far."""
+FORMAT_VERSION = 1
+"""Version of the manifest format; the only one so far."""
 
-LOCK = 0x6D6C666C6F77
-"""The one under which tables are made and moved: a migration waits for it, too."""
+MIGRATION_LOCK = 0x6D6C666C6F77
+"""Advisory lock for changes of the schema; a migration takes it, too."""
 
-CHUNK = 256 * 1024
-"""Bytes that are read at a time; so many at the end are held back until the checksum is known."""
+CHUNK_BYTES = 256 * 1024
+"""Number of bytes per read. The last chunk is held back until the checksum is verified."""
 
-BEGUN = 900
-"""Seconds until the other container reads, for its image may have to be pulled."""
+START_TIMEOUT_SECONDS = 900
+"""Until the other container reads; its image may have to be pulled."""
 
-TRIES = 5
-"""How often a transfer goes on where it was cut off, without a byte in between."""
+MAX_RETRIES = 5
+"""Number of times an interrupted download is resumed without receiving a byte."""
 
-LONGEST_LINE = 1000
-"""Bytes: libpq refuses longer ones in a service file."""
+MAX_LINE_BYTES = 1000
+"""libpq rejects longer lines in a service file."""
 
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 REVISION = re.compile(r"[0-9A-Za-z_]{1,32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-TABLES = """
+TABLES_QUERY = """
     SELECT string_agg(relname, ', ' ORDER BY relname) FROM (
         SELECT relname FROM pg_class
         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
@@ -62,34 +62,34 @@ TABLES = """
         ORDER BY relname LIMIT 5
     ) AS found
 """
-"""Those that no extension has brought along."""
+"""Names of existing tables, without those of extensions."""
 
-TIMEOUTS = (
+TIMEOUT_SETTINGS = (
     "idle_in_transaction_session_timeout",
     "lock_timeout",
     "statement_timeout",
     "transaction_timeout",
 )
-"""What could end the one long transaction. The last is new in Postgres 17."""
+"""Settings that could end the one long transaction. The last one is new in Postgres 17."""
 
-# not quoted with two dollars: Kubernetes makes one of them, in a command
-BEGIN = """
+# $check$, not two dollar signs alone: Kubernetes replaces those with one in the command of a container
+BEGIN_SQL = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ({timeouts});
 SELECT pg_advisory_xact_lock({lock});
 DO $check$ BEGIN
     IF ({tables}) IS NOT NULL THEN
-        RAISE EXCEPTION 'the database holds tables already';
+        RAISE EXCEPTION 'the database already holds tables';
     END IF;
 END $check$;
 """
 
-# the dump leaves settings behind, an empty search_path among them, which a pooler would lend to others
-COMMIT = """
+# the dump changes settings, for example to an empty search_path; a connection pooler would pass them to other sessions
+COMMIT_SQL = """
 RESET ALL;
 DO $check$ BEGIN
     IF (SELECT string_agg(version_num, ' ') FROM alembic_version) IS DISTINCT FROM '{revision}' THEN
-        RAISE EXCEPTION 'the backup holds another revision of the tables than its manifest says';
+        RAISE EXCEPTION 'the schema revision in the backup differs from the one in its manifest';
     END IF;
 END $check$;
 COMMENT ON TABLE alembic_version IS '{marker}';
@@ -97,18 +97,18 @@ COMMIT;
 """
 
 
-class Trouble(Exception):  # noqa: N818 - no bug of ours
-    """What keeps a backup from being put back: of which kind, and what was said of it."""
+class JobError(Exception):
+    """Why the backup cannot be restored: an error code and a message."""
 
-    def __init__(self, kind, said):
-        super().__init__(said)
-        self.kind = kind
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
 
 
 def write_private(path, text):
-    """For this user alone, and whole as soon as it is there."""
-    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    """Write a file atomically, readable for this user only."""
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         file.write(text)
     os.rename(path + ".new", path)
 
@@ -117,11 +117,11 @@ class Store:
     """The folder of one server's backups in a bucket."""
 
     def __init__(self, source, namespace, server):
-        place = urlsplit(source)
-        self.bucket = place.netloc
-        parts = (place.path.strip("/"), "mlflow-operator-backups", namespace, server)
+        url = urlsplit(source)
+        self.bucket = url.netloc
+        parts = (url.path.strip("/"), "mlflow-operator-backups", namespace, server)
         self.folder = "/".join(filter(None, parts)) + "/"
-        # a part of an object, or one stored in parts, has no checksum of its own; ours is of the whole
+        # a range of an object, or an object uploaded in parts, has no checksum of its own; the manifest has one
         os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
         self.client = boto3.client(
             "s3",
@@ -136,259 +136,261 @@ class Store:
         )
 
     def uri(self, name=""):
-        """Where a backup is, or all of them."""
+        """URI of a backup, or of the folder with all backups."""
         return f"s3://{self.bucket}/{self.folder}{name}"
 
     def latest(self):
-        """The newest backup's id."""
+        """ID of the newest backup."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.folder)
         keys = [
-            found["Key"].removeprefix(self.folder) for page in pages for found in page.get("Contents", ())
+            entry["Key"].removeprefix(self.folder) for page in pages for entry in page.get("Contents", ())
         ]
         names = [key.partition("/") for key in keys]
-        whole = [name for name, _, file in names if file == "manifest.json" and ID.fullmatch(name)]
-        if not whole:
-            raise Trouble("missing", f"there is no backup at {self.uri()}")
-        return max(whole)
+        complete = [name for name, _, file in names if file == "manifest.json" and ID.fullmatch(name)]
+        if not complete:
+            raise JobError("not_found", f"there is no backup at {self.uri()}")
+        return max(complete)
 
     def manifest(self, name):
-        """What is known of a backup; read strictly, for all of it decides what happens."""
+        """Download and validate the manifest of a backup."""
         try:
-            content = self.client.get_object(Bucket=self.bucket, Key=f"{self.folder}{name}/manifest.json")
+            response = self.client.get_object(Bucket=self.bucket, Key=f"{self.folder}{name}/manifest.json")
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-                raise Trouble("missing", f"there is no backup at {self.uri(name)}") from error
+                raise JobError("not_found", f"there is no backup at {self.uri(name)}") from error
             raise
         try:
-            found = json.loads(content["Body"].read(65536))
+            manifest = json.loads(response["Body"].read(65536))
         except ValueError as error:
-            raise Trouble("format", f"the manifest at {self.uri(name)} can't be read") from error
-        if not isinstance(found, dict) or found.get("formatVersion") != FORMAT:
-            version = found.get("formatVersion") if isinstance(found, dict) else None
-            raise Trouble(
-                "format", f"the backup at {self.uri(name)} has format {version!r}, and {FORMAT} is known"
+            raise JobError("format", f"the manifest at {self.uri(name)} is not valid JSON") from error
+        if not isinstance(manifest, dict) or manifest.get("formatVersion") != FORMAT_VERSION:
+            version = manifest.get("formatVersion") if isinstance(manifest, dict) else None
+            message = (
+                f"the backup at {self.uri(name)} has format {version!r}; only {FORMAT_VERSION} is supported"
             )
-        strings = {"id": ID, "schemaRevision": REVISION, "sha256": SHA256}
-        fit = all(
-            isinstance(found.get(key), str) and form.fullmatch(found[key]) for key, form in strings.items()
+            raise JobError("format", message)
+        patterns = {"id": ID, "schemaRevision": REVISION, "sha256": SHA256}
+        valid = all(
+            isinstance(manifest.get(key), str) and pattern.fullmatch(manifest[key])
+            for key, pattern in patterns.items()
         )
-        if not fit or found["id"] != name or type(found.get("sizeBytes")) is not int:
-            raise Trouble("format", f"the manifest at {self.uri(name)} is not one that a backup writes")
-        return found
+        if not valid or manifest["id"] != name or type(manifest.get("sizeBytes")) is not int:
+            raise JobError("format", f"the manifest at {self.uri(name)} is invalid")
+        return manifest
 
     def dump(self, name, size):
-        """The dump, bit by bit. A transfer that is cut off goes on where it was."""
-        place = {"Bucket": self.bucket, "Key": f"{self.folder}{name}/database.dump"}
-        known = self.client.head_object(**place)
-        if known["ContentLength"] != size:
-            raise Trouble(
-                "damaged", f"{self.uri(name)} has {known['ContentLength']} bytes, and had {size} when made"
+        """Download the dump in chunks. An interrupted download is resumed at the same position."""
+        key = {"Bucket": self.bucket, "Key": f"{self.folder}{name}/database.dump"}
+        head = self.client.head_object(**key)
+        if head["ContentLength"] != size:
+            raise JobError(
+                "damaged",
+                f"{self.uri(name)} has {head['ContentLength']} bytes, but its manifest says {size}",
             )
-        done, tries = 0, 0
-        while done < size:
+        position, retries = 0, 0
+        while position < size:
             try:
-                part = self.client.get_object(**place, Range=f"bytes={done}-", IfMatch=known["ETag"])["Body"]
-                while chunk := part.read(CHUNK):
-                    done, tries = done + len(chunk), 0
+                body = self.client.get_object(**key, Range=f"bytes={position}-", IfMatch=head["ETag"])["Body"]
+                while chunk := body.read(CHUNK_BYTES):
+                    position, retries = position + len(chunk), 0
                     yield chunk
             except (BotoCoreError, HTTPError, OSError) as error:
-                tries += 1
-                if tries > TRIES:
-                    raise Trouble("store", f"the transfer of {self.uri(name)} is cut off: {error}") from error
-                print(f"the transfer was cut off after {done} bytes: {error}", flush=True)
-                time.sleep(tries)
+                retries += 1
+                if retries > MAX_RETRIES:
+                    raise JobError("store", f"the download of {self.uri(name)} failed: {error}") from error
+                print(f"the download was interrupted after {position} bytes: {error}", flush=True)
+                time.sleep(retries)
 
 
 class Database:
-    """The one that the backup is put into."""
+    """The database to restore into."""
 
     def __init__(self, uri):
-        # SQLAlchemy names a driver in the scheme, libpq knows none
+        # SQLAlchemy names a driver in the scheme, which libpq does not support
         self.uri = "postgresql://" + uri.partition("://")[2]
 
-    def check(self):
-        """Raises Trouble if it holds tables. Asked again when it matters, where nobody can come between."""
+    def check_empty(self):
+        """Raise JobError if the database holds tables. The transaction of the restore checks again, under the lock."""
         with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
-            asked = session.cursor()
-            asked.execute(TABLES)
-            tables = asked.fetchone()[0]
+            cursor = session.cursor()
+            cursor.execute(TABLES_QUERY)
+            tables = cursor.fetchone()[0]
         if tables:
-            raise Trouble("tables", f"the database holds tables already ({tables})")
+            raise JobError("not_empty", f"the database already holds tables ({tables})")
 
-    def introduce(self, folder):
-        """Says in `folder` how the database is reached: where no argument and no environment shows the password."""
+    def write_connection_files(self, folder):
+        """Write the connection settings to `folder`, so that neither arguments nor environment show the password."""
         options = parse_dsn(self.uri)
         password = options.pop("password", "")
         lines = ["[restore]", *(f"{name}={value}" for name, value in options.items() if value)]
         for line in lines:
-            if line != line.strip() or "\n" in line or len(line.encode()) > LONGEST_LINE:
+            if line != line.strip() or "\n" in line or len(line.encode()) > MAX_LINE_BYTES:
                 name = line.partition("=")[0]
-                raise Trouble("database", f"libpq's service file can't hold the {name} of the connection")
+                raise JobError("database", f"a libpq service file cannot hold the connection's {name}")
         escaped = password.replace("\\", "\\\\").replace(":", "\\:")
         write_private(os.path.join(folder, "pgpass"), f"*:*:*:*:{escaped}\n")
         write_private(os.path.join(folder, "pg_service.conf"), "\n".join(lines) + "\n")
 
 
-class Hand:
-    """The other container, at the other ends of two pipes in `folder`: one takes the dump, one says how it ended."""
+class PostgresContainer:
+    """The other container. Of two named pipes in `folder`, it reads the dump from one and writes its result to one."""
 
     def __init__(self, folder):
         self.folder = folder
         for name in ("dump", "outcome"):
             os.mkfifo(os.path.join(folder, name), 0o600)
-        # opened now, so that what is said there later is heard, and its end, too
-        self.outcome = os.open(os.path.join(folder, "outcome"), os.O_RDONLY | os.O_NONBLOCK)
-        self.pipe, self.said = None, bytearray()
+        # opened before the other container starts, so that its result, or its end without one, is noticed
+        self.outcome_pipe = os.open(os.path.join(folder, "outcome"), os.O_RDONLY | os.O_NONBLOCK)
+        self.dump_pipe, self.outcome = None, bytearray()
 
-    def call(self):
-        """Has it begin; returns when it does. BrokenPipeError if it has nothing to begin with."""
-        tables, timeouts = TABLES.strip(), ", ".join(f"'{name}'" for name in TIMEOUTS)
-        begin = BEGIN.format(tables=tables, timeouts=timeouts, lock=LOCK)
+    def start(self):
+        """Start the restore; return when the other container reads. Raise BrokenPipeError if it ended before that."""
+        tables, timeouts = TABLES_QUERY.strip(), ", ".join(f"'{name}'" for name in TIMEOUT_SETTINGS)
+        begin = BEGIN_SQL.format(tables=tables, timeouts=timeouts, lock=MIGRATION_LOCK)
         write_private(os.path.join(self.folder, "begin.sql"), begin)
         write_private(os.path.join(self.folder, "ready"), "")
-        limit = time.monotonic() + BEGUN
-        while self.pipe is None:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while self.dump_pipe is None:
             try:
-                self.pipe = os.open(os.path.join(self.folder, "dump"), os.O_WRONLY | os.O_NONBLOCK)
+                self.dump_pipe = os.open(os.path.join(self.folder, "dump"), os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
-                if self.spoke():
+                if self.has_outcome():
                     raise BrokenPipeError from error
-                if time.monotonic() > limit:
-                    raise Trouble("begin", f"pg_restore did not begin within {BEGUN} s") from error
+                if time.monotonic() > deadline:
+                    message = f"pg_restore did not start within {START_TIMEOUT_SECONDS} s"
+                    raise JobError("start_timeout", message) from error
                 time.sleep(0.1)
-        os.set_blocking(self.pipe, True)
+        os.set_blocking(self.dump_pipe, True)
 
-    def spoke(self):
-        """Whether it has said already how it ended."""
+    def has_outcome(self):
+        """Whether the other container has already written its result."""
         try:
-            self.said += os.read(self.outcome, 4096)
+            self.outcome += os.read(self.outcome_pipe, 4096)
         except BlockingIOError:
             return False
-        return bool(self.said)
+        return bool(self.outcome)
 
-    def give(self, data):
-        """A piece of the dump."""
+    def write(self, data):
+        """Write a part of the dump."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self.pipe, view) :]
+            view = view[os.write(self.dump_pipe, view) :]
 
-    def release(self, statement):
-        """What ends the transaction; to be said before the last piece of the dump."""
+    def allow_commit(self, statement):
+        """Write the statements that end the transaction. Must be called before the last part of the dump is written."""
         write_private(os.path.join(self.folder, "commit.sql"), statement)
 
-    def hang_up(self):
-        """No more comes: without what commits, all that it has done is undone."""
-        if self.pipe is not None:
-            os.close(self.pipe)
-            self.pipe = None
+    def close(self):
+        """End the dump. Without commit.sql, the transaction is rolled back."""
+        if self.dump_pipe is not None:
+            os.close(self.dump_pipe)
+            self.dump_pipe = None
 
-    def end(self):
-        """Returns what it said at its end, nothing where it died without a word."""
-        self.hang_up()
-        os.set_blocking(self.outcome, True)
-        while piece := os.read(self.outcome, 4096):
-            self.said += piece
-        return self.said.decode(errors="replace").strip()
+    def wait(self):
+        """Wait for the end of the other container; return its result, empty if it wrote none."""
+        self.close()
+        os.set_blocking(self.outcome_pipe, True)
+        while data := os.read(self.outcome_pipe, 4096):
+            self.outcome += data
+        return self.outcome.decode(errors="replace").strip()
 
 
-def knows(revision):
-    """Whether this image's MLflow can take tables of a revision further."""
+def supports_revision(revision):
+    """Whether this image's MLflow can migrate a schema from this revision."""
     (mlflow,) = find_spec("mlflow").submodule_search_locations
     migrations = Path(mlflow, "store", "db_migrations")
-    # to have them all imported takes seconds, in which a database of some size could be back
-    says_so = re.compile(rf"^revision = [\"']{revision}[\"']$", re.MULTILINE)
-    if any(says_so.search(script.read_text()) for script in migrations.glob("versions/*.py")):
+    # importing all migrations takes seconds, enough to restore a small database
+    pattern = re.compile(rf"^revision = [\"']{revision}[\"']$", re.MULTILINE)
+    if any(pattern.search(script.read_text()) for script in migrations.glob("versions/*.py")):
         return True
     from alembic.script import ScriptDirectory
 
     return any(script.revision == revision for script in ScriptDirectory(str(migrations)).walk_revisions())
 
 
-def transfer(store, hand, manifest, marker):
-    """Gives the dump away, the end of it only if all of it is what was backed up."""
-    digest, size, held = hashlib.sha256(), 0, b""
+def transfer(store, container, manifest, marker):
+    """Pass the dump to the other container. The last chunk is written only if size and checksum are correct."""
+    digest, size, held_back = hashlib.sha256(), 0, b""
     for chunk in store.dump(manifest["id"], manifest["sizeBytes"]):
         digest.update(chunk)
         size += len(chunk)
-        hand.give(held)
-        held = chunk
+        container.write(held_back)
+        held_back = chunk
     if size != manifest["sizeBytes"] or digest.hexdigest() != manifest["sha256"]:
-        raise Trouble(
-            "damaged", f"{store.uri(manifest['id'])} is not what was backed up: its SHA-256 is another one"
-        )
-    hand.release(COMMIT.format(revision=manifest["schemaRevision"], marker=marker))
-    hand.give(held)
+        raise JobError("damaged", f"the SHA-256 of {store.uri(manifest['id'])} differs from its manifest")
+    container.allow_commit(COMMIT_SQL.format(revision=manifest["schemaRevision"], marker=marker))
+    container.write(held_back)
 
 
-def put_back(given, store, folder):
-    """Puts one backup back; returns its manifest."""
-    # first of all, for the other container looks for them
-    hand = Hand(folder)
-    database = Database(given["MLFLOW_BACKEND_STORE_URI"])
-    database.check()
-    asked = given["RESTORE_BACKUP"]
-    manifest = store.manifest(store.latest() if asked == "latest" else asked)
+def restore(environ, store, folder):
+    """Restore one backup; return its manifest."""
+    # first of all, because the other container expects the pipes
+    container = PostgresContainer(folder)
+    database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
+    database.check_empty()
+    requested = environ["RESTORE_BACKUP"]
+    manifest = store.manifest(store.latest() if requested == "latest" else requested)
     revision = manifest["schemaRevision"]
-    if not knows(revision):
-        raise Trouble("newer", f"{manifest.get('mlflowVersion', 'unknown')} {revision}")
-    database.introduce(folder)
+    if not supports_revision(revision):
+        raise JobError("newer_schema", f"{manifest.get('mlflowVersion', 'unknown')} {revision}")
+    database.write_connection_files(folder)
     print(f"restoring {store.uri(manifest['id'])}", flush=True)
-    marker = given["RESTORE_MARKER"].format(id=manifest["id"])
+    marker = environ["RESTORE_MARKER"].format(id=manifest["id"])
     try:
-        hand.call()
-        transfer(store, hand, manifest, marker)
+        container.start()
+        transfer(store, container, manifest, marker)
     except BrokenPipeError:
         print("the other container has ended", flush=True)
     except BaseException:
-        hand.hang_up()
+        container.close()
         raise
-    said = hand.end()
-    if said != "0":
-        raise Trouble("pg_restore", said or "it ended without a word")
+    outcome = container.wait()
+    if outcome != "0":
+        raise JobError("pg_restore", outcome or "it ended without a result")
     print(f"restored {manifest['sizeBytes']} bytes", flush=True)
     return manifest
 
 
-def fault(error):
-    """What is told of an error."""
-    kinds = ((Trouble, None), (psycopg2.Error, "database"), ((ClientError, BotoCoreError), "store"))
-    for wanted, kind in kinds:
-        if isinstance(error, wanted):
-            return kind or error.kind, str(error)
+def describe(error):
+    """Error code and message of an exception."""
+    codes = ((JobError, None), (psycopg2.Error, "database"), ((ClientError, BotoCoreError), "store"))
+    for exception_type, code in codes:
+        if isinstance(error, exception_type):
+            return code or error.code, str(error)
     return "other", f"{type(error).__name__}: {error}"
 
 
-def interrupted(number, frame):
-    """Asked to end: the other container hears of it by the end of the dump."""
-    raise Trouble("interrupted", "it was asked to end before it was done")
+def on_sigterm(number, frame):
+    """Raise JobError on SIGTERM, so that the dump ends and the other container rolls back."""
+    raise JobError("interrupted", "it was terminated before it was complete")
 
 
 def main():
-    """Puts a backup back, and says how that ended."""
-    signal.signal(signal.SIGTERM, interrupted)
-    given, folder, faults, manifest = os.environ, os.environ["RESTORE_FOLDER"], [], None
+    """Restore a backup and report the result."""
+    signal.signal(signal.SIGTERM, on_sigterm)
+    environ, folder, errors, manifest = os.environ, os.environ["RESTORE_FOLDER"], [], None
     try:
-        store = Store(given["RESTORE_SOURCE"], given["RESTORE_NAMESPACE"], given["RESTORE_SERVER"])
-        manifest = put_back(given, store, folder)
+        store = Store(environ["RESTORE_SOURCE"], environ["RESTORE_NAMESPACE"], environ["RESTORE_SERVER"])
+        manifest = restore(environ, store, folder)
     except Exception as error:
-        kind, said = fault(error)
-        said = " ".join(said.split())[:600]
-        print(f"{kind}: {said}", file=sys.stderr, flush=True)
-        faults.append({"kind": kind, "said": said})
-    # whoever waits in the other container need not wait any more
-    write_private(os.path.join(folder, "over"), "")
-    kept = ("id", "schemaRevision")
-    backup = manifest and {name: manifest[name] for name in kept}
-    text = json.dumps({"backup": backup, "faults": faults})
-    while len(text) > LIMIT:
-        faults[0]["said"] = faults[0]["said"][: len(faults[0]["said"]) // 2]
-        text = json.dumps({"backup": backup, "faults": faults})
-    with open(LAST_WORDS, "w") as words:
-        words.write(text)
+        code, message = describe(error)
+        message = " ".join(message.split())[:600]
+        print(f"{code}: {message}", file=sys.stderr, flush=True)
+        errors.append({"code": code, "message": message})
+    # the other container stops waiting once this file exists
+    write_private(os.path.join(folder, "finished"), "")
+    fields = ("id", "schemaRevision")
+    backup = manifest and {name: manifest[name] for name in fields}
+    text = json.dumps({"backup": backup, "errors": errors})
+    while len(text) > MAX_RESULT_BYTES:
+        errors[0]["message"] = errors[0]["message"][: len(errors[0]["message"]) // 2]
+        text = json.dumps({"backup": backup, "errors": errors})
+    with open(TERMINATION_LOG, "w") as file:
+        file.write(text)
     print(text, flush=True)
-    sys.exit(1 if faults else 0)
+    sys.exit(1 if errors else 0)
 
 
 main()

@@ -1,4 +1,4 @@
-"""What the kubelet and Prometheus ask: /healthz, /readyz, /metrics."""
+"""HTTP endpoints for the kubelet and Prometheus: /healthz, /readyz, /metrics."""
 
 import asyncio
 import time
@@ -7,69 +7,72 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from mlflow_operator.status import metrics as numbers
-from mlflow_operator.status.metrics import Metrics
+from mlflow_operator.status.metrics import CONTENT_TYPE, Metrics
 
 Check = Callable[[], str | None]
-"""Looks whether something is well; else says in a sentence what is not. Must not wait."""
+"""Health check: returns None if healthy, else a sentence that describes the failure. Must not block."""
 
 MAX_SILENCE_SECONDS = 30.0
-"""Seconds an event loop may be deaf before it counts as stuck; far above what any one task may take of it."""
+"""Seconds without a tick after which the event loop counts as stuck; far longer than any task may block it."""
 
 
 class EventLoopWatchdog:
-    """Tells a stuck event loop from a living one, whoever asks: another thread, or the same loop after it came to."""
+    """Detects a stuck event loop.
+
+    `check` works from another thread, and also from the same event loop after it has resumed.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last = clock()
+        self._last_tick = clock()
 
     async def tick(self) -> None:
-        """Beat in the running loop until cancelled."""
+        """Record a tick in the running event loop every second until cancelled."""
         while True:
-            self._last = self._clock()
+            self._last_tick = self._clock()
             await asyncio.sleep(1)
 
     def check(self) -> str | None:
-        """What is wrong, if anything is."""
-        silent = self._clock() - self._last
-        return None if silent < MAX_SILENCE_SECONDS else f"the event loop has been stuck for {silent:.0f} s"
+        """Return a failure if the last tick is too old. Implements `Check`."""
+        silence = self._clock() - self._last_tick
+        return None if silence < MAX_SILENCE_SECONDS else f"the event loop has been stuck for {silence:.0f} s"
 
 
-def app(metrics: Metrics, alive: Check, ready: Check) -> web.Application:
-    """The pages. `alive`: whether only a restart would help; `ready`: whether the process does its part.
+def application(metrics: Metrics, is_alive: Check, is_ready: Check) -> web.Application:
+    """The HTTP application. /healthz fails if `is_alive` reports a failure, /readyz if `is_ready` does.
 
-    A process that stands by for another leader is ready: else no rolling update would ever finish.
+    A failure of `is_alive` means that only a restart helps. A standby replica must be ready: otherwise a rolling update
+    of the operator would never finish.
     """
 
-    def answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def page(_: web.Request) -> web.Response:
-            wrong = check()
-            return web.Response(text=f"{wrong or 'ok'}\n", status=503 if wrong else 200)
+    def handler_for(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(_: web.Request) -> web.Response:
+            failure = check()
+            return web.Response(text=f"{failure or 'ok'}\n", status=503 if failure else 200)
 
-        return page
+        return handler
 
-    async def scrape(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.page(), headers={"Content-Type": numbers.CONTENT_TYPE})
+    async def metrics_handler(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
-    pages = web.Application()
-    pages.add_routes(
+    app = web.Application()
+    app.add_routes(
         [
-            web.get("/healthz", answer(alive)),
-            web.get("/readyz", answer(ready)),
-            web.get("/metrics", scrape),
+            web.get("/healthz", handler_for(is_alive)),
+            web.get("/readyz", handler_for(is_ready)),
+            web.get("/metrics", metrics_handler),
         ]
     )
-    return pages
+    return app
 
 
 @asynccontextmanager
-async def serving(pages: web.Application, port: int, host: str | None = None) -> AsyncIterator[int]:
-    """Serve the pages while inside; gives the port, which is free choice for 0. OSError: the port is taken.
+async def serving(app: web.Application, port: int, host: str | None = None) -> AsyncIterator[int]:
+    """Serve the application inside the context. Yields the port; `port` 0 selects a free one.
 
-    `host` absent: all addresses, IPv6 included.
+    `host` None: all addresses, including IPv6. Raises OSError if the port is in use.
     """
-    runner = web.AppRunner(pages, access_log=None)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

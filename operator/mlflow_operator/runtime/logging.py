@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, each saying which MLflowServer it is about."""
+"""Logging setup: one JSON object per line on stderr, with the name and namespace of the MLflowServer it concerns."""
 
 import logging
 import sys
@@ -10,43 +10,43 @@ from typing import Any, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
-_ABOUT: ContextVar[tuple[str, str] | None] = ContextVar("about", default=None)
+_CURRENT_SERVER: ContextVar[tuple[str, str] | None] = ContextVar("current_server", default=None)
 
-QUIET = ("aiohttp", "asyncio", "boto3", "botocore", "kopf", "kubernetes", "s3transfer", "urllib3")
-"""Loggers of others, heard from WARNING on: below it they tell of each request and each event."""
+LIBRARY_LOGGERS = ("aiohttp", "asyncio", "boto3", "botocore", "kopf", "kubernetes", "s3transfer", "urllib3")
+"""Loggers of libraries, limited to WARNING and above; below that they log every request and every event."""
 
 
 @contextmanager
-def about(namespace: str, name: str) -> Iterator[None]:
-    """All that is logged inside, by tasks started inside too, is about this MLflowServer."""
-    token = _ABOUT.set((namespace, name))
+def server_context(namespace: str, name: str) -> Iterator[None]:
+    """Add this MLflowServer to all records logged inside the context, also by tasks that are started inside."""
+    token = _CURRENT_SERVER.set((namespace, name))
     try:
         yield
     finally:
-        _ABOUT.reset(token)
+        _CURRENT_SERVER.reset(token)
 
 
-def setup(level: str = "INFO", plain: bool = False, stream: TextIO | None = None) -> None:
-    """Send all logs of this process to `stream` (default: stderr). Replaces what was set up before.
+def setup(level: str = "INFO", text: bool = False, stream: TextIO | None = None) -> None:
+    """Send all logs of this process to `stream` (default: stderr). Replaces earlier handlers.
 
-    `plain`: text for a terminal instead of JSON. ValueError: no such level.
+    `text`: write text for a terminal instead of JSON. Raises ValueError for an unknown level.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Plain() if plain else _Json())
-    handler.addFilter(_as_trouble)
+    handler.setFormatter(_TextFormatter() if text else _JSONFormatter())
+    handler.addFilter(_downgrade_kopf_errors)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in QUIET:
-        # Not at DEBUG either: botocore would print what it signs, kopf whole objects.
+    for name in LIBRARY_LOGGERS:
+        # Also with level DEBUG: botocore would log the requests that it signs, and kopf whole objects.
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _as_trouble(record: logging.LogRecord) -> bool:
-    """What befalls kopf's own requests is the network's or the API server's trouble, and no fault to report.
+def _downgrade_kopf_errors(record: logging.LogRecord) -> bool:
+    """Turn errors of kopf's own requests into warnings without a traceback. A logging filter; keeps every record.
 
-    kopf calls each a request that failed an error, though it tries again. Handlers are ours, and their errors
-    (logger `kopf.objects`) stay what they are.
+    kopf logs each failed request as an error, although it retries. The cause is the network or the API server, not a
+    bug of the operator. Errors of handlers (logger `kopf.objects`) stay errors, because handlers are operator code.
     """
     if record.name.startswith("kopf._") and record.levelno > logging.WARNING:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
@@ -54,8 +54,8 @@ def _as_trouble(record: logging.LogRecord) -> bool:
     return True
 
 
-class _Json(JsonFormatter):
-    """Only the fields named here: what a library adds to its records may be anything, settings included."""
+class _JSONFormatter(JsonFormatter):
+    """JSON with a fixed list of fields. Libraries may add anything to their records, even settings with secrets."""
 
     def __init__(self) -> None:
         super().__init__(json_ensure_ascii=True)
@@ -67,29 +67,29 @@ class _Json(JsonFormatter):
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
         log_data["message"] = record.getMessage()
-        which = _which(record)
-        if which:
-            log_data["namespace"], log_data["name"] = which
+        server = _server_of(record)
+        if server:
+            log_data["namespace"], log_data["name"] = server
         if record.exc_info:
             log_data["traceback"] = self.formatException(record.exc_info)
 
 
-class _Plain(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        which = _which(record)
-        where = f" {'/'.join(which)}" if which else ""
-        text = f"{_timestamp(record)} {record.levelname:<7}{where} {record.getMessage()}"
+        server = _server_of(record)
+        server_field = f" {'/'.join(server)}" if server else ""
+        text = f"{_timestamp(record)} {record.levelname:<7}{server_field} {record.getMessage()}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def _which(record: logging.LogRecord) -> tuple[str, str] | None:
-    # kopf knows the object of its own records.
+def _server_of(record: logging.LogRecord) -> tuple[str, str] | None:
+    # kopf adds the object to its own records.
     reference = getattr(record, "k8s_ref", None)
     if isinstance(reference, dict) and reference.get("name"):
         return str(reference.get("namespace") or ""), str(reference["name"])
-    return _ABOUT.get()
+    return _CURRENT_SERVER.get()
 
 
 def _timestamp(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    created = datetime.fromtimestamp(record.created, UTC)
+    return f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03}Z"

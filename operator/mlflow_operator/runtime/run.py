@@ -1,4 +1,4 @@
-"""The operator's process: wait for the lease, then watch and reconcile until told to stop."""
+"""The operator process: acquire the leader election Lease, then watch and reconcile until SIGTERM or SIGINT."""
 
 import asyncio
 import logging
@@ -22,27 +22,27 @@ from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model.versions import Images
 from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.runtime import health, watch, watch_check
-from mlflow_operator.runtime.logging import about
+from mlflow_operator.runtime.logging import server_context
 from mlflow_operator.runtime.workqueue import WorkQueue
 from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _PASSWORD_BYTES = 24
-_LOOKUPS = 64
-"""Threads in which names are resolved. While a company's DNS is silent each of its names holds one for most of a
-minute. Python's own choice on two cores is six, and the cluster's own names would wait for those."""
+_DNS_THREADS = 64
+"""Threads for DNS lookups. If an external DNS server does not answer, each lookup of its names occupies a thread for
+most of a minute. Python's default on two cores is six threads; lookups of cluster names would wait for them."""
 
-_TLS_BUFFER = 64 * 1024
-"""Bytes. asyncio keeps one for each connection it has open with TLS, a quarter of a MiB by default, and there are some
-25 to the API server: one a kind that is watched, and a dozen to ask with. Read at a time is seldom as much."""
+_TLS_BUFFER_BYTES = 64 * 1024
+"""Size of asyncio's read buffer for each open TLS connection. The default is 256 KiB, and the operator has about 25
+connections to the API server: one for each watched kind and a dozen for requests. Most reads are much smaller."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator is told at start; see the options of `mlflow-operator run`.
+    """Settings of the operator process; see the options of `mlflow-operator run`.
 
-    `namespaces` empty: all. `port`: where health and metrics are served.
+    `namespaces`: namespaces to watch, all if empty. `port`: serves health checks and metrics.
     """
 
     namespaces: tuple[str, ...]
@@ -54,57 +54,57 @@ class Settings:
 
 
 @dataclass
-class _Readiness:
-    """Which servers are Ready, for the metric alone."""
+class _ReadinessMetric:
+    """Updates the metric that counts servers by the status of their Ready condition."""
 
     metrics: Metrics
-    known: dict[NamespacedName, str] = field(default_factory=dict)
+    ready_by_server: dict[NamespacedName, str] = field(default_factory=dict)
 
-    def note(self, key: NamespacedName, ready: str | None) -> None:
+    def record(self, key: NamespacedName, ready: str | None) -> None:
         if ready is None:
-            self.known.pop(key, None)
+            self.ready_by_server.pop(key, None)
         else:
-            self.known[key] = ready
+            self.ready_by_server[key] = ready
         counts: dict[str, int] = {}
-        for status in self.known.values():
+        for status in self.ready_by_server.values():
             counts[status] = counts.get(status, 0) + 1
-        self.metrics.servers_by_ready(counts)
+        self.metrics.set_servers_by_ready(counts)
 
 
 async def run(settings: Settings) -> None:
-    """Works until SIGTERM or SIGINT, then gives the lease back and returns.
+    """Run the operator until SIGTERM or SIGINT, then release the Lease and return.
 
-    Raises LeaseLost when another may be leading: the process must end at once. WatchLost: it should begin anew, and
-    the lease has been given back.
+    Raises LeaseLost if another replica may be the leader: the process must exit at once. Raises WatchLost, after the
+    Lease has been released, if the process should restart.
     """
     metrics = Metrics()
-    sslproto.SSLProtocol.max_size = _TLS_BUFFER
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "lookup"))
     cluster = await KubernetesClient.connect(metrics)
-    # of its own, so that the lease is never renewed too late behind requests that an ailing API server sits on
-    for_lease = await KubernetesClient.connect(metrics)
-    # random, so that a container started again in the same pod is not taken for its former self
+    # A separate client, so that Lease renewals do not queue behind requests that a slow API server does not answer.
+    lease_client = await KubernetesClient.connect(metrics)
+    # Random, so that a container restarted in the same pod is not mistaken for the previous leader.
     identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
     election = LeaderElector(
-        for_lease,
+        lease_client,
         metrics,
         namespace=settings.lease_namespace,
         name=settings.lease_name,
         identity=identity,
     )
     stores = ObjectStores()
-    me = asyncio.current_task()
-    if me is not None:
-        # kopf brings handlers of its own when the work begins; these serve the standby
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, me.cancel)
-    heart = health.EventLoopWatchdog()
-    beating = asyncio.create_task(heart.tick(), name="heart")
-    # a standby is as ready as the leader: else no rolling update of the operator would ever finish
-    pages = health.app(metrics, alive=heart.check, ready=heart.check)
+    main_task = asyncio.current_task()
+    if main_task is not None:
+        # For a standby replica. kopf installs its own signal handlers when the leader starts to watch.
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, main_task.cancel)
+    watchdog = health.EventLoopWatchdog()
+    watchdog_task = asyncio.create_task(watchdog.tick(), name="event loop watchdog")
+    # A standby replica is ready, too: otherwise a rolling update of the operator would never finish.
+    app = health.application(metrics, is_alive=watchdog.check, is_ready=watchdog.check)
     try:
-        async with health.serving(pages, settings.port):
-            out = Dependencies(
+        async with health.serving(app, settings.port):
+            deps = Dependencies(
                 cluster=cluster,
                 stores=stores,
                 events=Events(cluster, identity),
@@ -114,56 +114,59 @@ async def run(settings: Settings) -> None:
                 now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 generate_password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
             )
-            with lease_guard.guarding(election.expires):
-                await election.run(lambda: _lead(out, settings))
+            with lease_guard.guard_lease(election.expires_at):
+                await election.run(lambda: _lead(deps, settings))
     except asyncio.CancelledError:
-        logger.info("told to stop")
-    except watch.WatchLost as lost:
-        logger.warning("watching ended, and so does this process, to begin anew: %s", lost)
+        logger.info("received a stop signal")
+    except watch.WatchLost as error:
+        logger.warning("lost the watches; exiting to restart: %s", error)
         raise
     finally:
-        beating.cancel()
+        watchdog_task.cancel()
         stores.close()
         await cluster.close()
-        await for_lease.close()
+        await lease_client.close()
 
 
-async def _lead(out: Dependencies, settings: Settings) -> None:
-    readiness = _Readiness(out.metrics)
-    gone: dict[NamespacedName, Object] = {}
-    noticed: set[NamespacedName] = set()
+async def _lead(deps: Dependencies, settings: Settings) -> None:
+    readiness = _ReadinessMetric(deps.metrics)
+    deleted_servers: dict[NamespacedName, Object] = {}
+    seen_servers: set[NamespacedName] = set()
 
-    def deleted(key: NamespacedName, last: Object) -> None:
-        noticed.discard(key)
-        gone[key] = last
+    def on_deleted(key: NamespacedName, last_state: Object) -> None:
+        seen_servers.discard(key)
+        deleted_servers[key] = last_state
 
     async def handle(key: NamespacedName) -> float | None:
-        with about(*key):
+        with server_context(*key):
             try:
-                was = gone.get(key)
-                if was:
-                    await retained_event.emit_retained_event(was, out)
-                    if gone.get(key) is was:  # it may have been made and deleted once more
-                        del gone[key]
-                verdict = await reconcile(key, out)
+                last_state = deleted_servers.get(key)
+                if last_state:
+                    await retained_event.emit_retained_event(last_state, deps)
+                    # The server may have been recreated and deleted again meanwhile.
+                    if deleted_servers.get(key) is last_state:
+                        del deleted_servers[key]
+                result = await reconcile(key, deps)
             except NamespaceTerminating:
-                verdict = ReconcileResult(None)  # nothing new is taken there, and what is there goes
-        readiness.note(key, verdict.ready)
-        if verdict.ready is None:
+                # The API server accepts no new objects there, and deletes the existing ones.
+                result = ReconcileResult(None)
+        readiness.record(key, result.ready)
+        if result.ready is None:
             queue.forget(key)
-        return verdict.requeue_after
+        return result.requeue_after
 
-    queue: WorkQueue[NamespacedName] = WorkQueue(handle, out.metrics)
-    # kopf, as it ends, cancels every task that began after it: ours must not be among them
-    working = asyncio.create_task(queue.run(), name="queue")
-    verifying = asyncio.create_task(
-        watch_check.verify(lambda: _servers(out.cluster, settings.namespaces), noticed), name="watch check"
+    queue: WorkQueue[NamespacedName] = WorkQueue(handle, deps.metrics)
+    # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
+    queue_task = asyncio.create_task(queue.run(), name="queue")
+    watch_check_task = asyncio.create_task(
+        watch_check.verify(lambda: _list_servers(deps.cluster, settings.namespaces), seen_servers),
+        name="watch check",
     )
     await asyncio.sleep(0)
-    watching = asyncio.create_task(
-        watch.run(queue.add, noticed.add, deleted, settings.namespaces), name="watch"
+    watch_task = asyncio.create_task(
+        watch.run(queue.add, seen_servers.add, on_deleted, settings.namespaces), name="watch"
     )
-    tasks = (working, verifying, watching)
+    tasks = (queue_task, watch_check_task, watch_task)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -175,10 +178,10 @@ async def _lead(out: Dependencies, settings: Settings) -> None:
             raise result
 
 
-async def _servers(cluster: KubernetesClient, namespaces: tuple[str, ...]) -> set[NamespacedName]:
-    """The keys of all MLflowServers."""
-    found: set[NamespacedName] = set()
+async def _list_servers(cluster: KubernetesClient, namespaces: tuple[str, ...]) -> set[NamespacedName]:
+    """The keys of all MLflowServers in the watched namespaces."""
+    keys: set[NamespacedName] = set()
     for namespace in namespaces or (None,):
-        listed = await cluster.list(kinds.MLFLOWSERVER, namespace)
-        found |= {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in listed}
-    return found
+        servers = await cluster.list(kinds.MLFLOWSERVER, namespace)
+        keys |= {(server["metadata"]["namespace"], server["metadata"]["name"]) for server in servers}
+    return keys

@@ -1,7 +1,7 @@
-"""Watching: every event of a resource, or of anything it owns, puts the resource's key into the queue.
+"""Watches: every event of an MLflowServer, or of an object it owns, adds the server's key to the work queue.
 
-kopf lists, watches, reconnects and renews credentials. Only its `on.event` is used: any other handler would add
-annotations, finalizers and patches of kopf's own to the objects.
+kopf lists, watches, reconnects and renews credentials. The operator uses only its `on.event` handlers: all other
+handlers make kopf add annotations, finalizers and patches of its own to the objects.
 """
 
 import itertools
@@ -17,22 +17,22 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import NamespacedName, Object
 
 INACTIVITY_TIMEOUT_SECONDS = 70.0
-"""Seconds without a word after which a watch is taken for dead and begun anew. The API server speaks at least once a
-minute (a bookmark), so only a connection that died without a sign, as behind a firewall that forgot it, says nothing
-for longer. Servers that are known are looked at once a minute anyway; this is for those that are new."""
+"""Seconds without data after which a watch counts as dead and is restarted. The API server sends data at least once a
+minute (a bookmark). Only a connection that was lost without a notice is silent for longer, for example if a firewall
+has dropped its state. Known servers are reconciled once a minute anyway; this limit is for new servers."""
 
 
-_HEAD = {"apiVersion": kinds.MLFLOWSERVER.api_version, "kind": kinds.MLFLOWSERVER.kind}
+_TYPE_META = {"apiVersion": kinds.MLFLOWSERVER.api_version, "kind": kinds.MLFLOWSERVER.kind}
 
 
 class WatchLost(Exception):  # noqa: N818
-    """The API server answers, but not as watching needs it. The process should end, and begin anew."""
+    """The API server answers, but the watches cannot continue. The process should exit and restart."""
 
 
-class _Patience:
-    """Seconds between tries of one request: growing, and without an end.
+class _RetryDelays:
+    """Endless, growing delays between the attempts of one request, in seconds.
 
-    kopf would give up after a minute and take the process with it, as often as the API server is away for longer.
+    With kopf's own delays, the process would exit each time the API server is unavailable for more than a minute.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -40,32 +40,32 @@ class _Patience:
 
 
 def registry(
-    add: Callable[[NamespacedName], None],
-    exists: Callable[[NamespacedName], None],
-    gone: Callable[[NamespacedName, Object], None],
+    enqueue: Callable[[NamespacedName], None],
+    on_seen: Callable[[NamespacedName], None],
+    on_deleted: Callable[[NamespacedName, Object], None],
 ) -> kopf.OperatorRegistry:
-    """Handlers that call `add` with the key of the server that an event concerns.
+    """Handlers that call `enqueue` with the key of the server that an event concerns.
 
-    `exists` is called first for an event of the server itself, or `gone` if the server was deleted, with its last
-    state, which cannot be read any more.
+    For an event of the server itself, they call `on_seen` first, or, if the server was deleted, `on_deleted` with its
+    last state, which can no longer be read from the API server.
     """
     handlers = kopf.OperatorRegistry()
 
     async def resource(event: Mapping[str, Any], namespace: str | None, name: str | None, **_: Any) -> None:
         key = (namespace or "", name or "")
         if event.get("type") == "DELETED":
-            gone(key, {**_HEAD, **event["object"]})
+            on_deleted(key, {**_TYPE_META, **event["object"]})
         else:
-            exists(key)
-        add(key)
+            on_seen(key)
+        enqueue(key)
 
     async def owned(namespace: str | None, meta: Mapping[str, Any], **_: Any) -> None:
-        server = server_of(meta)
+        server = server_name_of(meta)
         if server:
-            add((namespace or "", server))
+            enqueue((namespace or "", server))
 
     def login(**context: Any) -> kopf.ConnectionInfo | None:
-        # kopf's own choice would import a second, blocking client
+        # kopf's default login would import a second, blocking Kubernetes client.
         return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
 
     kopf.on.login(registry=handlers)(login)
@@ -75,63 +75,63 @@ def registry(
     return handlers
 
 
-def server_of(meta: Mapping[str, Any]) -> str | None:
-    """Name of the MLflowServer that an object belongs to, None if it belongs to none.
+def server_name_of(meta: Mapping[str, Any]) -> str | None:
+    """Name of the MLflowServer that an object belongs to; None if it belongs to none.
 
-    The label is on every owned object, data included. Where somebody removed it, the ownerReference still names the
+    The label is on every owned object, data included. If a user has removed it, the ownerReference still names the
     server, so that the label is restored at once and not at the next resync.
     """
-    labelled = (meta.get("labels") or {}).get(labels.SERVER)
+    name = (meta.get("labels") or {}).get(labels.SERVER)
     references = meta.get("ownerReferences") or ()
-    owners = (one["name"] for one in references if one.get("kind") == kinds.MLFLOWSERVER.kind)
-    return labelled or next(owners, None)
+    owners = (owner["name"] for owner in references if owner.get("kind") == kinds.MLFLOWSERVER.kind)
+    return name or next(owners, None)
 
 
 def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
-    """kopf without writes of its own, and with watches that the API server filters. `namespaces` empty: all."""
-    chosen = kopf.OperatorSettings()
-    # Roles in namespaces can't grant a look at namespaces and definitions, and kopf would ask for almost a minute
-    # before it takes no for an answer and watches anything.
-    chosen.scanning.disabled = bool(namespaces)
-    chosen.posting.enabled = False
-    chosen.networking.connect_timeout = 5
-    chosen.networking.request_timeout = 30
-    chosen.networking.error_backoffs = _Patience()
-    chosen.watching.inactivity_timeout = INACTIVITY_TIMEOUT_SECONDS
+    """kopf settings: no writes by kopf, and watches with label selectors. `namespaces` empty: all namespaces."""
+    kopf_settings = kopf.OperatorSettings()
+    # A Role cannot grant access to namespaces and CRDs, which are cluster-scoped. kopf would retry the forbidden
+    # requests for almost a minute before it starts to watch.
+    kopf_settings.scanning.disabled = bool(namespaces)
+    kopf_settings.posting.enabled = False
+    kopf_settings.networking.connect_timeout = 5
+    kopf_settings.networking.request_timeout = 30
+    kopf_settings.networking.error_backoffs = _RetryDelays()
+    kopf_settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_SECONDS
     for kind in OWNED:
-        chosen.watching.label_selectors[_selector(kind)] = labels.managed()
-    return chosen
+        kopf_settings.watching.label_selectors[_selector(kind)] = labels.managed_selector()
+    return kopf_settings
 
 
 async def run(
-    add: Callable[[NamespacedName], None],
-    exists: Callable[[NamespacedName], None],
-    gone: Callable[[NamespacedName, Object], None],
+    enqueue: Callable[[NamespacedName], None],
+    on_seen: Callable[[NamespacedName], None],
+    on_deleted: Callable[[NamespacedName, Object], None],
     namespaces: Collection[str],
 ) -> None:
-    """Watches until the process is told to stop. `namespaces` empty: all of them. The callbacks are `registry`'s.
+    """Watch until the process receives a stop signal. `namespaces` empty: all. The callbacks are those of `registry`.
 
-    Rides out an API server that is away or answers with 5xx, however long. WatchLost: it answers something that
-    waiting does not mend, or kopf does not wait for, such as a refusal of a credential that was just renewed.
+    Retries without limit while the API server is unavailable or answers with 5xx. Raises WatchLost for errors that a
+    retry does not solve, or that kopf does not retry, such as a rejected credential that was just renewed.
     """
     try:
         await kopf.operator(
-            registry=registry(add, exists, gone),
+            registry=registry(enqueue, on_seen, on_deleted),
             settings=settings(namespaces),
-            # kopf would ask for the name of the user, and an arbitrary user id has none
+            # By default, kopf looks up the name of the user, which does not exist for an arbitrary user id.
             identity="mlflow-operator",  # type: ignore[arg-type]
             standalone=True,
             clusterwide=not namespaces,
             namespaces=tuple(namespaces),
         )
     except Exception as error:
-        if not isinstance(error, OSError | TimeoutError) and _origin(error) not in {"aiohttp", "kopf"}:
+        if not isinstance(error, OSError | TimeoutError) and _package_of(error) not in {"aiohttp", "kopf"}:
             raise
         raise WatchLost(f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARS]) from error
 
 
-def _origin(error: Exception) -> str:
-    # kopf keeps its errors' classes to itself
+def _package_of(error: Exception) -> str:
+    # kopf does not export its exception classes.
     return type(error).__module__.partition(".")[0]
 
 

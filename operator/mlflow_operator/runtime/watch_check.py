@@ -1,8 +1,8 @@
-"""Notices that MLflowServers are not watched.
+"""Detects that MLflowServers are not watched.
 
 kopf reads which kinds the API server serves whenever a CustomResourceDefinition changes. The API server may list a new
-kind only after the last of these changes. kopf then never watches it, and the operator would know no server until the
-next restart.
+kind only after the last of these changes. kopf then never watches it, and the operator would not see any server until
+it is restarted.
 """
 
 import asyncio
@@ -13,30 +13,31 @@ from mlflow_operator.kube.errors import ClusterError
 from mlflow_operator.kube.objects import NamespacedName
 from mlflow_operator.runtime.watch import WatchLost
 
-CHECK_SECONDS = 30.0
-"""Time between two checks; each is one request. A missed server is noticed after a minute, as is every other change
-that no event tells of."""
+CHECK_INTERVAL_SECONDS = 30.0
+"""Seconds between two checks; each is one list request (per namespace, if namespaces are given). A missed server is
+detected after one minute, as long as the resync takes to detect any other change without a watch event."""
 
 
 async def verify(
-    servers: Callable[[], Awaitable[Collection[NamespacedName]]],
-    noticed: Collection[NamespacedName],
-    pause: float = CHECK_SECONDS,
+    list_servers: Callable[[], Awaitable[Collection[NamespacedName]]],
+    seen: Collection[NamespacedName],
+    interval_seconds: float = CHECK_INTERVAL_SECONDS,
 ) -> NoReturn:
-    """Compare the servers that exist with those that events have `noticed`, every `pause` seconds.
+    """Compare the existing servers with those that watch events have reported (`seen`), every `interval_seconds`.
 
-    Raises WatchLost for a server that is missing at two checks in a row; at the first one its event may be under way.
-    If the API server does not answer, or does not serve the kind, the next check begins from nothing.
+    Raises WatchLost for a server that is missing from `seen` at two checks in a row; at the first check its event may
+    still be on the way. If the API server does not answer or does not serve the kind, the next check counts as the
+    first.
     """
     missing: set[NamespacedName] = set()
     while True:
-        await asyncio.sleep(pause)
+        await asyncio.sleep(interval_seconds)
         try:
-            found = await servers()
+            existing = await list_servers()
         except ClusterError:
             missing = set()
             continue
-        before, missing = missing, {key for key in found if key not in noticed}
-        if lost := before & missing:
-            namespace, name = min(lost)
-            raise WatchLost(f"no event has told of MLflowServer {namespace}/{name}")
+        previous, missing = missing, {key for key in existing if key not in seen}
+        if unwatched := previous & missing:
+            namespace, name = min(unwatched)
+            raise WatchLost(f"received no watch event for MLflowServer {namespace}/{name}")

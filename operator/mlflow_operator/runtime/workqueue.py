@@ -1,6 +1,6 @@
-"""The work queue: what is due goes to the next free hand, and one key's trouble is no other's.
+"""The work queue: gives due keys to free workers. A key that fails or is slow does not delay other keys.
 
-The rules of what is due when are `schedule`'s; here are the tasks.
+`workqueue_schedule` decides when a key is due; this module runs the tasks.
 """
 
 import asyncio
@@ -17,93 +17,94 @@ logger = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
 WORKERS = 8
-"""Reconciles that begin at a time, so that many servers at once do not take much memory each."""
+"""Number of worker slots. Limits the memory used if many servers are due at once."""
 
-RECONCILE_TIMEOUT_SECONDS = 2.0
-"""Seconds after which a reconcile makes room for another one and goes on beside it. Most take tenths; one that takes
-longer waits for a store that is slow or silent, and a store has many servers: their waiting must not take all hands."""
+SLOW_RECONCILE_SECONDS = 2.0
+"""Seconds after which a reconcile releases its worker slot and continues without one. Most reconciles take tenths of a
+second. Slower ones wait for a store that is slow or does not answer. Many servers may use this store; while they wait,
+they must not occupy all worker slots."""
 
 MAX_IN_FLIGHT = 100
-"""Reconciles under way, however long they have been. One that waits holds little, but what it has read."""
+"""Maximum number of running reconciles, with or without a slot. A waiting one holds only the objects it has read."""
 
 
 class WorkQueue(Generic[K]):
-    """Calls `handle(key)` for each key that is due, for any key one call at a time.
+    """Calls `handle(key)` for each due key, at most one call at a time per key.
 
-    `handle` returns in how many seconds it wants the key again, or None if the resync will do. What it raises
-    brings the key back after a growing pause; `retry_after` of an exception is the least of it.
-    Counts reconciles, their durations, errors, and the keys that wait.
+    `handle` returns the number of seconds after which the key is due again, or None if the resync is early enough. If
+    it raises, the key is requeued with exponential backoff, at least `retry_after` seconds if the exception has that
+    attribute. Metrics: reconciles, their durations, errors, and the number of waiting keys.
     """
 
     def __init__(
         self,
         handle: Callable[[K], Awaitable[float | None]],
         metrics: Metrics,
-        at_once: int = WORKERS,
+        workers: int = WORKERS,
         schedule: Schedule[K] | None = None,
     ) -> None:
         self._handle = handle
         self._metrics = metrics
-        self._hands = asyncio.Semaphore(at_once)
-        self._most = asyncio.Semaphore(max(MAX_IN_FLIGHT, at_once))
+        self._worker_slots = asyncio.Semaphore(workers)
+        self._in_flight = asyncio.Semaphore(max(MAX_IN_FLIGHT, workers))
         self._schedule: Schedule[K] = schedule or Schedule()
         self._changed = asyncio.Event()
         metrics.queue_depth.set_function(self.depth)
 
     def add(self, key: K) -> None:
-        """The key is due now. Call it from the event loop's thread."""
+        """Make the key due now. Must be called from the thread of the event loop."""
         self.add_after(key, 0.0)
 
     def add_after(self, key: K, seconds: float) -> None:
-        """The key is due in so many seconds, unless it is due sooner."""
-        self._schedule.ask(key, _now() + seconds)
+        """Make the key due in `seconds`, unless it is due sooner."""
+        self._schedule.add(key, _now() + seconds)
         self._changed.set()
 
     def forget(self, key: K) -> None:
-        """The key is gone; it is not due any more, until somebody adds it again."""
+        """Remove the key of a deleted object. It is not due until it is added again."""
         self._schedule.forget(key)
 
     def depth(self) -> int:
-        """How many keys are due and wait for a worker."""
+        """Number of due keys that wait for a worker."""
         return self._schedule.depth(_now())
 
     async def run(self) -> None:
-        """Work until cancelled. What is in hand is then cancelled too, and waited for."""
+        """Process keys until cancelled. Then cancels the running reconciles and waits for them."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._most.acquire()
-                await self._hands.acquire()
+                await self._in_flight.acquire()
+                await self._worker_slots.acquire()
                 key = await self._next()
-                group.create_task(self._work(key), name=f"reconcile {key}")
+                group.create_task(self._process(key), name=f"reconcile {key}")
 
-    async def _work(self, key: K) -> None:
+    async def _process(self, key: K) -> None:
         start = _now()
-        hand = _WorkerSlot(self._hands)
-        overdue = asyncio.get_running_loop().call_later(RECONCILE_TIMEOUT_SECONDS, hand.free)
+        slot = _WorkerSlot(self._worker_slots)
+        slot_timer = asyncio.get_running_loop().call_later(SLOW_RECONCILE_SECONDS, slot.release)
         try:
-            again = await self._handle(key)
+            requeue_after = await self._handle(key)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Something inside was cancelled, not we: it must not end the work without a word.
-            self._failed(key, RuntimeError(f"cancelled from within: {error!r}"))
+            # A task inside the reconcile was cancelled, not this one: report it and continue.
+            self._failed(key, RuntimeError(f"a task inside the reconcile was cancelled: {error!r}"))
         except Exception as error:
             self._failed(key, error)
         else:
-            self._schedule.done(key, _now(), again)
-            self._metrics.reconciles.labels(result="done" if again is None else "waiting").inc()
+            self._schedule.done(key, _now(), requeue_after)
+            self._metrics.reconciles.labels(result="done" if requeue_after is None else "waiting").inc()
         finally:
-            overdue.cancel()
-            hand.free()
-            self._most.release()
-        self._metrics.duration.observe(_now() - start)
-        # Who waits for what is due next may wait for too long now.
+            slot_timer.cancel()
+            slot.release()
+            self._in_flight.release()
+        self._metrics.reconcile_duration.observe(_now() - start)
+        # The next due time may be earlier now than the one that `_next` waits for.
         self._changed.set()
 
     async def _next(self) -> K:
         while True:
-            # No await between looking and waiting, or a key added in between would wait for the next one.
+            # No await between `take` and `wait`: otherwise a key added in between would not wake this coroutine.
             self._changed.clear()
             key = self._schedule.take(_now())
             if key is not None:
@@ -115,28 +116,28 @@ class WorkQueue(Generic[K]):
                 continue
 
     def _failed(self, key: K, error: Exception) -> None:
-        at_least = getattr(error, "retry_after", None) or 0.0
-        pause = self._schedule.failed(key, _now(), at_least)
+        min_delay = getattr(error, "retry_after", None) or 0.0
+        delay = self._schedule.failed(key, _now(), min_delay)
         self._metrics.reconciles.labels(result="error").inc()
         if isinstance(error, Conflict | Forbidden | NotFound | Unavailable):
-            # Expected: a namespace that was just deleted, or an API server that has not read all roles after a restart.
-            # The message names the request and the reason.
-            logger.warning("%s; again in %.0f s", error, pause)
+            # Expected errors: for example, a namespace was just deleted, or the API server has not loaded all roles
+            # after a restart. The message names the request and the reason.
+            logger.warning("%s; retrying in %.0f s", error, delay)
             return
         self._metrics.errors.labels(where="reconcile").inc()
-        logger.error("reconcile of %s failed; again in %.0f s", key, pause, exc_info=error)
+        logger.error("reconcile of %s failed; retrying in %.0f s", key, delay, exc_info=error)
 
 
 class _WorkerSlot:
-    """One of those that `hands` counts, given back once, by whoever is the first to do so."""
+    """An acquired slot of a semaphore. Only the first call of `release` releases it."""
 
-    def __init__(self, hands: asyncio.Semaphore) -> None:
-        self._hands: asyncio.Semaphore | None = hands
+    def __init__(self, semaphore: asyncio.Semaphore) -> None:
+        self._semaphore: asyncio.Semaphore | None = semaphore
 
-    def free(self) -> None:
-        if self._hands:
-            self._hands.release()
-        self._hands = None
+    def release(self) -> None:
+        if self._semaphore:
+            self._semaphore.release()
+        self._semaphore = None
 
 
 def _now() -> float:

@@ -1,10 +1,10 @@
-"""When which key is due: the queue's rules, without tasks and without a clock.
+"""Rules of the work queue: when each key is due. Contains no tasks and reads no clock.
 
-- A key is due once, however often it is asked for, and at the earliest time anybody asked for.
-- A key that is taken is nobody else's until it is done; asked for meanwhile, it is due once more then.
-- After a failure it waits, ever longer; asked for meanwhile, it still waits the first pause, so that a
-  failure that causes events of its own makes no hot loop.
-- A key that is forgotten comes back only if it is asked for again.
+- A key that is added several times is due once, at the earliest of the requested times.
+- A taken key cannot be taken again until it is done. If it is added meanwhile, it is due once more after that.
+- After a failure, a key is due after an exponential backoff. If it is added meanwhile, it is due earlier, but not
+  before the initial backoff, so that a failure that causes watch events of its own does not create a hot loop.
+- A forgotten key is due only if it is added again.
 
 Times are seconds of one monotonic clock, which the caller reads.
 """
@@ -18,38 +18,38 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 RESYNC_SECONDS = 60.0
-"""Seconds until a key that is fine is due again, for all that no event tells: a Secret of the user's that
-changed, a database that went away."""
+"""Seconds until a key is due again after a success, for changes without a watch event: a user's Secret that has
+changed, a database that has become unavailable."""
 
 INITIAL_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
-"""Seconds to wait after a failure: doubled each time, never longer than a resync."""
+"""Backoff after a failure: doubled with each failure up to the maximum, which is not longer than a resync."""
 
 JITTER = 0.1
-"""Part of a pause by which it varies either way, so that what failed together does not come back together."""
+"""Fraction by which delays vary in both directions, so that keys that failed together are not retried together."""
 
 
 class Schedule(Generic[K]):
-    """The keys and when they are due. `rng` gives the jitter."""
+    """The keys and their due times. `rng` generates the jitter."""
 
     def __init__(self, rng: random.Random | None = None, resync: float = RESYNC_SECONDS) -> None:
-        # Jitter needs no secrecy.
+        # The jitter is not security-relevant.
         self._rng = rng or random.Random()  # noqa: S311
         self._resync = resync
         self._due: dict[K, float] = {}
-        # May hold times that are no longer so; `_due` is the truth.
+        # May contain outdated entries; `_due` is authoritative.
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
-        self._taken: dict[K, float | None] = {}
+        self._processing: dict[K, float | None] = {}
         self._forgotten: set[K] = set()
         self._failures: dict[K, int] = {}
         self._not_before: dict[K, float] = {}
 
-    def ask(self, key: K, at: float) -> None:
-        """`key` is due at `at`, if it is not due earlier."""
-        if key in self._taken:
-            before = self._taken[key]
-            self._taken[key] = at if before is None else min(before, at)
+    def add(self, key: K, at: float) -> None:
+        """Make `key` due at the time `at`, unless it is due earlier."""
+        if key in self._processing:
+            requested = self._processing[key]
+            self._processing[key] = at if requested is None else min(requested, at)
             return
         at = max(at, self._not_before.get(key, at))
         if key not in self._due or at < self._due[key]:
@@ -57,62 +57,66 @@ class Schedule(Generic[K]):
             heapq.heappush(self._heap, (at, next(self._order), key))
 
     def take(self, now: float) -> K | None:
-        """The key that is due the longest, from now on the caller's; None if none is due."""
+        """Take the key that has been due for the longest time; None if no key is due. Call `done` or `failed` after."""
         at = self.next_due()
         if at is None or at > now:
             return None
         _, _, key = heapq.heappop(self._heap)
         del self._due[key]
         self._not_before.pop(key, None)
-        self._taken[key] = None
+        self._processing[key] = None
         return key
 
     def next_due(self) -> float | None:
-        """When the next key is due; in the past if one is due now, None if none ever is."""
+        """Due time of the next key. In the past if a key is due now, None if there is no key."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def done(self, key: K, now: float, again: float | None = None) -> None:
-        """What was taken is fine. Due in `again` seconds, when anybody asked meanwhile, or at the resync."""
-        self._failures.pop(key, None)
-        wait = self._varied(self._resync)
-        self._put_back(key, now + (wait if again is None else min(wait, again)))
+    def done(self, key: K, now: float, requeue_after: float | None = None) -> None:
+        """Requeue a taken key after a success.
 
-    def failed(self, key: K, now: float, at_least: float = 0.0) -> float:
-        """What was taken went wrong. Returns for how many seconds it waits: `at_least` so long."""
+        It is due after `requeue_after` seconds, at the time requested meanwhile, or at the resync: whichever is first.
+        """
+        self._failures.pop(key, None)
+        delay = self._with_jitter(self._resync)
+        self._requeue(key, now + (delay if requeue_after is None else min(delay, requeue_after)))
+
+    def failed(self, key: K, now: float, min_delay: float = 0.0) -> float:
+        """Requeue a taken key after a failure. Returns the delay in seconds, which is at least `min_delay`."""
         count = self._failures.get(key, 0)
-        pause = max(
-            self._varied(min(INITIAL_BACKOFF_SECONDS * 2 ** min(count, 16), MAX_BACKOFF_SECONDS)), at_least
+        delay = max(
+            self._with_jitter(min(INITIAL_BACKOFF_SECONDS * 2 ** min(count, 16), MAX_BACKOFF_SECONDS)),
+            min_delay,
         )
         if key not in self._forgotten:
             self._failures[key] = count + 1
-            self._not_before[key] = now + max(INITIAL_BACKOFF_SECONDS, at_least)
-        self._put_back(key, now + pause)
-        return pause
+            self._not_before[key] = now + max(INITIAL_BACKOFF_SECONDS, min_delay)
+        self._requeue(key, now + delay)
+        return delay
 
     def forget(self, key: K) -> None:
-        """`key` is gone. Whoever has it may finish; then it is due only if it was asked for meanwhile.
+        """Remove `key`, whose object was deleted. If it is taken, it is due after that only if it was added meanwhile.
 
-        For it may be back already: what was asked for while it was being looked at is never dropped.
+        A key added while it is taken is never dropped, because the object may have been recreated.
         """
-        for known in (self._due, self._failures, self._not_before):
-            known.pop(key, None)
-        if key in self._taken:
+        for entries in (self._due, self._failures, self._not_before):
+            entries.pop(key, None)
+        if key in self._processing:
             self._forgotten.add(key)
 
     def depth(self, now: float) -> int:
-        """How many keys are due and not taken."""
+        """Number of keys that are due and not taken."""
         return sum(at <= now for at in self._due.values())
 
-    def _put_back(self, key: K, at: float) -> None:
-        asked = self._taken.pop(key)
+    def _requeue(self, key: K, at: float) -> None:
+        requested = self._processing.pop(key)
         if key in self._forgotten:
             self._forgotten.discard(key)
-            if asked is not None:
-                self.ask(key, asked)
+            if requested is not None:
+                self.add(key, requested)
             return
-        self.ask(key, at if asked is None else min(at, asked))
+        self.add(key, at if requested is None else min(at, requested))
 
-    def _varied(self, seconds: float) -> float:
+    def _with_jitter(self, seconds: float) -> float:
         return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)

@@ -1,7 +1,7 @@
-"""Conditions: what the user reads first when something is wrong.
+"""Types and reasons of the status conditions of an MLflowServer.
 
-A condition that is not True names the cause and the next step in one message. Messages hold no time, no count
-that moves by itself and no unsorted list: each difference is a write to the API server and an Event.
+The message of a condition that is not True states the cause and the next step. A message must not contain a time, a
+count that changes by itself or an unsorted list: each change is a write to the API server and an Event.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,110 +11,119 @@ from typing import Any
 
 
 class ConditionType(StrEnum):
-    """What a condition speaks of, in the order in which a server comes up."""
+    """Types of conditions, in the order in which a server starts."""
 
     READY = "Ready"
+    """Every other condition is True, except those of backups and garbage collection. It repeats the first error."""
     CREDENTIALS = "CredentialsReady"
+    """The Secrets that the spec references exist and are complete, and the operator generated the others."""
     DATABASE = "DatabaseReady"
+    """The database accepts connections, has the encoding UTF8, and grants the privileges that MLflow needs."""
     ARTIFACT_STORE = "ArtifactStoreReady"
+    """The bucket exists and the server can access it."""
     UPGRADE = "UpgradeReady"
+    """The desired version is compatible with the database and the artifact store."""
     SCHEMA = "SchemaReady"
+    """The database schema has the revision that the desired version needs."""
     SERVER = "ServerAvailable"
+    """All desired MLflow pods are available."""
     BACKUP = "BackupReady"
+    """The last backup succeeded and is not older than twice its schedule. Set only if `spec.backup` is set."""
     GARBAGE_COLLECTION = "GarbageCollectionReady"
+    """The last garbage collection succeeded. Set only if `spec.garbageCollection` is set."""
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is; each a stable word that scripts and alerts may rely on."""
+    """Reasons of conditions. They are stable: scripts and alerts may rely on them."""
 
     READY = "Ready"
-    """All is as asked."""
+    """The component is in the desired state."""
     PROGRESSING = "Progressing"
-    """On its way; nothing to do but wait."""
+    """The component is not ready yet, but it makes progress and needs no action."""
     SUSPENDED = "Suspended"
-    """`spec.suspend` is true, or `spec.replicas` 0: no server pods by intent."""
+    """The server has no pods because `spec.suspend` is true or `spec.replicas` is 0."""
     WAITING_FOR_DEPENDENCY = "WaitingForDependency"
-    """Something this part needs is not ready; its own condition says what."""
+    """The component waits for another component, whose own condition reports the cause."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
-    """A Secret or ConfigMap that the spec names does not exist."""
+    """A Secret or ConfigMap that the spec references does not exist."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
-    """The object exists, the key in it does not."""
+    """A referenced Secret or ConfigMap exists but does not contain the referenced key."""
     SECRET_VALUE_INVALID = "SecretValueInvalid"  # noqa: S105
-    """The key exists, but what it holds can't be what was meant."""
+    """A referenced key exists, but its value is not valid for its purpose."""
     DATABASE_UNREACHABLE = "DatabaseUnreachable"
-    """No connection to the database."""
+    """The database cannot be reached."""
     DATABASE_AUTHENTICATION_FAILED = "DatabaseAuthenticationFailed"
-    """The database refused the user, the password or the database's name."""
+    """The database rejects the user, the password or the database name."""
     DATABASE_ENCODING_UNSUPPORTED = "DatabaseEncodingUnsupported"
-    """The database is not UTF8."""
+    """The encoding of the database is not UTF8."""
     DATABASE_READ_ONLY = "DatabaseReadOnly"
-    """The database lets itself be read and nothing be written: a standby, say."""
+    """The database accepts reads but rejects writes, for example because it is a standby."""
     DATABASE_PRIVILEGE_MISSING = "DatabasePrivilegeMissing"
-    """The database lets the user in, but not make, change or read MLflow's tables."""
+    """The database user can log in but lacks a privilege to create, alter or read MLflow's tables."""
     DATABASE_LOST = "DatabaseLost"
-    """A database that was made for the server, and held its data, is gone; nothing is made in its place by itself."""
+    """A database that was created for the server and held its data is gone, and is not recreated automatically."""
     DATABASE_VERSION_UNSUPPORTED = "DatabaseVersionUnsupported"
-    """The embedded Postgres is to become another major version, which can't open the volume; nothing was touched."""
+    """The desired major version of the embedded Postgres cannot open the existing volume, and nothing was changed."""
     DATABASE_FULL = "DatabaseFull"
-    """The database has no room left on its disk."""
+    """The database has no free disk space."""
     BUCKET_NOT_FOUND = "BucketNotFound"
-    """The bucket does not exist and is not to be made."""
+    """The bucket does not exist, and the spec does not allow the operator to create it."""
     BUCKET_ACCESS_DENIED = "BucketAccessDenied"
-    """The artifact store refused the key, or the key may not use the bucket."""
+    """The artifact store rejects the access key, or the access key lacks permissions for the bucket."""
     BUCKET_SETTINGS_REFUSED = "BucketSettingsRefused"
-    """The bucket is there, and not to be versioned, encrypted or cleared as the spec asks."""
+    """The bucket exists, but the desired versioning, encryption or lifecycle settings cannot be applied."""
     ARTIFACT_STORE_UNREACHABLE = "ArtifactStoreUnreachable"
-    """No connection to the artifact store."""
+    """The artifact store cannot be reached."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
-    """A node can't pull an image."""
+    """A node cannot pull an image."""
     MIGRATION_FAILED = "MigrationFailed"
-    """The migration Job failed; the message ends with its last lines."""
+    """The migration Job failed, and the message ends with the last lines of its output."""
     PREFLIGHT_FAILED = "PreflightFailed"
-    """The image asked for can't take over here, or did not say that it can; nothing was touched."""
+    """The preflight found that the desired image is not compatible, or it had no result, and nothing was changed."""
     SCHEMA_NEWER_THAN_IMAGE = "SchemaNewerThanImage"
-    """The database stands at a revision that the image asked for does not know; nothing was touched."""
+    """The schema revision of the database is unknown to the desired image, and nothing was changed."""
     BACKUP_REQUIRED = "BackupRequired"
-    """The schema is not moved before a backup is made; nothing was touched."""
+    """The schema migration is blocked until the required backup exists, and nothing was changed."""
     BACKUP_FAILED = "BackupFailed"
-    """The last backup failed; the message ends with its last lines."""
+    """The last backup failed, and the message ends with the last lines of its output."""
     BACKUP_STALE = "BackupStale"
-    """The last good backup is older than twice its schedule."""
+    """The last successful backup is older than twice the interval of its schedule."""
     RESTORE_REFUSED = "RestoreRefused"
-    """The database holds data already, or the backup does not fit; nothing was touched."""
+    """The database already contains data, or the backup is not compatible, and nothing was changed."""
     RESTORE_FAILED = "RestoreFailed"
-    """The restore failed, and left the database as it was; the message ends with its last lines."""
+    """The restore failed and did not change the database, and the message ends with the last lines of its output."""
     GARBAGE_COLLECTION_FAILED = "GarbageCollectionFailed"
-    """The last removal of what was deleted failed; the message ends with its last lines."""
+    """The last garbage collection failed, and the message ends with the last lines of its output."""
     SERVER_CRASHING = "ServerCrashing"
-    """A container ends again and again."""
+    """A container terminates repeatedly."""
     UNSCHEDULABLE = "Unschedulable"
-    """No node takes a pod."""
+    """The scheduler finds no node for a pod."""
     QUOTA_EXCEEDED = "QuotaExceeded"
-    """The namespace's quota forbids an object or a pod."""
+    """A ResourceQuota of the namespace does not allow an object or a pod."""
     VOLUME_PENDING = "VolumePending"
-    """A volume that was asked for is not made."""
+    """A requested volume is not provisioned."""
     VOLUME_LOST = "VolumeLost"
-    """A volume of ours is gone, or being deleted; nothing is made in its place by itself."""
+    """A volume of the server is deleted or being deleted, and is not recreated automatically."""
     PROVISIONING_DENIED = "ProvisioningDenied"
-    """An admin Secret is not to be used from here, or its user may not make what is asked for."""
+    """An admin Secret is not available to this namespace, or its user may not create the desired objects."""
     NAME_CONFLICT = "NameConflict"
-    """An object of a name we need belongs to somebody else."""
+    """An object with a name that the operator requires exists and does not belong to this server."""
     APPLY_CONFLICT = "ApplyConflict"
-    """Somebody else keeps changing the same field back."""
+    """Another client repeatedly reverts a field that the operator sets."""
     STORAGE_CHANGE_REFUSED = "StorageChangeRefused"
-    """The spec asks for another database or bucket than the one in use, without leave."""
+    """The spec names another database or bucket than the one in use, and does not allow this change."""
     ROTATION_IN_PROGRESS = "RotationInProgress"
-    """Credentials are being replaced; what is in use works all the while."""
+    """Credentials are being rotated, and the credentials in use remain valid."""
     DELETION_BLOCKED = "DeletionBlocked"
-    """The resource is being deleted, and some of the data that is to go with it can't be."""
+    """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"
-    """The stored resource does not fit the CRD, or what `spec.envFrom` names would not."""
+    """The stored resource does not conform to the CRD, or `spec.envFrom` sets a variable that the operator reserves."""
     OPERATION_REFUSED = "OperationRefused"
-    """The API server refused an object; the message holds its sentence."""
+    """The API server rejected an object, and the message contains its response."""
 
 
-class State(StrEnum):
-    """The three values of a condition's status."""
+class ConditionStatus(StrEnum):
+    """Values of a condition's status."""
 
     TRUE = "True"
     FALSE = "False"
@@ -123,73 +132,95 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """One statement about a server; `message` is a sentence for people."""
+    """Status condition of an MLflowServer. `message` is human-readable."""
 
     type: ConditionType
-    status: State
+    status: ConditionStatus
     reason: Reason
     message: str
 
     @property
     def is_true(self) -> bool:
-        """Whether what it speaks of is as asked."""
-        return self.status is State.TRUE
+        """Whether the status of the condition is True."""
+        return self.status is ConditionStatus.TRUE
 
 
-def true_condition(kind: ConditionType, message: str) -> Condition:
-    """`kind` is as asked."""
-    return Condition(kind, State.TRUE, Reason.READY, message)
+def true_condition(condition_type: ConditionType, message: str) -> Condition:
+    """Return a condition with status True and reason Ready."""
+    return Condition(condition_type, ConditionStatus.TRUE, Reason.READY, message)
 
 
-def false_condition(kind: ConditionType, reason: Reason, message: str) -> Condition:
-    """`kind` is not as asked."""
-    return Condition(kind, State.FALSE, reason, message)
+def false_condition(condition_type: ConditionType, reason: Reason, message: str) -> Condition:
+    """Return a condition with status False."""
+    return Condition(condition_type, ConditionStatus.FALSE, reason, message)
 
 
 def ready_condition(conditions: Iterable[Condition]) -> Condition:
-    """`Ready`, from the others: the first fault speaks; what merely waits speaks only if nothing else does.
+    """Return the Ready condition, a summary of the other conditions.
 
-    A server without a fresh backup serves all the same: what is done beside it does not count.
+    It takes over the first failure. Conditions that are only progressing or suspended come after failures, and those
+    that wait for a dependency come last. Backups and garbage collection do not count, because a server without a recent
+    backup still serves requests.
     """
-    faults = [c for c in conditions if not c.is_true and c.type not in _BESIDE]
-    if not faults:
-        return true_condition(ConditionType.READY, "The server answers and all it needs is ready.")
-    first = min(faults, key=lambda c: _RANK.get(c.reason, 0))
+    not_true = [
+        condition
+        for condition in conditions
+        if not condition.is_true and condition.type not in _EXCLUDED_FROM_READY
+    ]
+    if not not_true:
+        return true_condition(
+            ConditionType.READY, "The server is available and all its dependencies are ready."
+        )
+    first = min(not_true, key=lambda condition: _REASON_RANK.get(condition.reason, 0))
     return Condition(ConditionType.READY, first.status, first.reason, first.message)
 
 
-_BESIDE = {ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
-_RANK = {Reason.PROGRESSING: 1, Reason.SUSPENDED: 1, Reason.WAITING_FOR_DEPENDENCY: 2}
+_EXCLUDED_FROM_READY = {ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
+_REASON_RANK = {Reason.PROGRESSING: 1, Reason.SUSPENDED: 1, Reason.WAITING_FOR_DEPENDENCY: 2}
 
 
 def with_transition_times(
-    conditions: Iterable[Condition], before: Iterable[Mapping[str, Any]], generation: int, now: str
+    conditions: Iterable[Condition], previous: Iterable[Mapping[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    """The list for `status.conditions`.
+    """Return the list for `status.conditions`.
 
-    `lastTransitionTime` (RFC 3339) moves to `now` only where a condition's status differs from `before`.
+    `lastTransitionTime` (RFC 3339) becomes `now` only for a condition whose status differs from `previous`.
     """
-    old = {str(c.get("type")): c for c in before}
+    previous_by_type = {str(condition.get("type")): condition for condition in previous}
     return [
         {
-            "type": c.type.value,
-            "status": c.status.value,
-            "reason": c.reason.value,
-            "message": c.message,
+            "type": condition.type.value,
+            "status": condition.status.value,
+            "reason": condition.reason.value,
+            "message": condition.message,
             "observedGeneration": generation,
             "lastTransitionTime": (
-                old[c.type]["lastTransitionTime"]
-                if c.type in old
-                and old[c.type].get("status") == c.status.value
-                and old[c.type].get("lastTransitionTime")
+                previous_by_type[condition.type]["lastTransitionTime"]
+                if condition.type in previous_by_type
+                and previous_by_type[condition.type].get("status") == condition.status.value
+                and previous_by_type[condition.type].get("lastTransitionTime")
                 else now
             ),
         }
-        for c in conditions
+        for condition in conditions
     ]
 
 
-def changed(conditions: Iterable[Condition], before: Iterable[Mapping[str, Any]]) -> list[Condition]:
-    """Those that say something new: each is worth one Event."""
-    old = {str(c.get("type")): (c.get("status"), c.get("reason"), c.get("message")) for c in before}
-    return [c for c in conditions if old.get(c.type) != (c.status.value, c.reason.value, c.message)]
+def changed_conditions(
+    conditions: Iterable[Condition], previous: Iterable[Mapping[str, Any]]
+) -> list[Condition]:
+    """Return the conditions whose status, reason or message differs from `previous`. Each of them gets one Event."""
+    previous_by_type = {
+        str(condition.get("type")): (
+            condition.get("status"),
+            condition.get("reason"),
+            condition.get("message"),
+        )
+        for condition in previous
+    }
+    return [
+        condition
+        for condition in conditions
+        if previous_by_type.get(condition.type)
+        != (condition.status.value, condition.reason.value, condition.message)
+    ]

@@ -1,10 +1,10 @@
-"""The two ways in which the world is not as asked. Everything else that is raised is our own bug."""
+"""Expected errors of a reconcile. Any other exception is a bug of the operator."""
 
 from mlflow_operator.status.conditions import Reason
 
 
 class ReconcileError(Exception):
-    """Something a condition can say: `reason` for scripts, `message` for people (never a secret in it)."""
+    """Error that becomes a condition with this reason and message. The message must not contain a secret."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -13,8 +13,8 @@ class ReconcileError(Exception):
 
 
 class ConfigurationError(ReconcileError):
-    """Stays until somebody changes something."""
+    """Error that persists until a user changes something."""
 
 
 class TransientError(ReconcileError):
-    """May well pass by itself."""
+    """Error that may resolve by itself."""

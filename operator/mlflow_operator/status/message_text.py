@@ -1,57 +1,59 @@
-"""What others say, fit to be quoted in a condition: short, and the same each time it is said.
+"""Prepare output of other programs for a condition message: short, and identical for each repetition.
 
-Containers begin their lines with the time, kubelet and the network name a port that is another one with each try. In a
-condition each of these would be a write to the API server and an Event, again and again, for nothing new.
+Log lines start with a timestamp, and network errors contain a source port that differs with each attempt. In a
+condition each such difference would cause a write to the API server and an Event without new information.
 """
 
 import re
 
-_LINES, _CHARACTERS = 5, 600
+_MAX_LINES, _MAX_CHARS = 5, 600
 
-_TIME = re.compile(
+_TIMESTAMP = re.compile(
     r"\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?"  # 2026/11/21 14:00:00, 2026-11-21T14:00:00.123
     r"(?:Z| (?:UTC|GMT)\b| ?[+-]\d\d:?\d\d\b)?\]? *"  # Z, UTC, +0000
 )
-_PASSING = (
-    (re.compile(r"\[\d+\]"), "[…]"),  # a process, as uvicorn and Postgres write it
+_VOLATILE = (
+    (re.compile(r"\[\d+\]"), "[…]"),  # process id in the format of uvicorn and Postgres
     (re.compile(r"\b(pid|process)([ :=]+)\d+", re.IGNORECASE), r"\1\2…"),
     (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0x…"),
-    (re.compile(r"\b(read|write|dial) (tcp|udp) \S+->"), r"\1 \2 "),  # the near end of a connection
+    # source address and port of a connection
+    (re.compile(r"\b(read|write|dial) (tcp|udp) \S+->"), r"\1 \2 "),
 )
 
 
-def strip_volatile(said: str) -> str:
-    """`said` without what is different each time: times, process ids, addresses in memory, ports of our own end."""
-    said = _TIME.sub("", said)
-    for passing, instead in _PASSING:
-        said = passing.sub(instead, said)
-    return said
+def strip_volatile(text: str) -> str:
+    """Remove the parts that differ with each attempt: timestamps, process ids, memory addresses and source ports."""
+    text = _TIMESTAMP.sub("", text)
+    for pattern, replacement in _VOLATILE:
+        text = pattern.sub(replacement, text)
+    return text
 
 
-_STATEMENT, _LINK = "[SQL:", "(Background on this error at: "
+_STATEMENT, _BACKGROUND_LINK = "[SQL:", "(Background on this error at: "
 
 
-def _without_statement(said: str) -> str:
-    """SQLAlchemy ends each error with the statement, dozens of lines of it, and a link: the cause stands above.
+def _without_statement(text: str) -> str:
+    """Remove the SQL statement and the link from an error of SQLAlchemy.
 
-    Where the beginning was cut off, all that is left above the link is statement.
+    SQLAlchemy prints dozens of lines of SQL after the cause of the error, followed by a link. If the beginning of the
+    output is truncated, everything above the link is SQL.
     """
-    above, link, below = said.rpartition(_LINK)
+    above, link, below = text.rpartition(_BACKGROUND_LINK)
     if not link:
-        return said
-    cause, begun, _ = above.partition(_STATEMENT)
-    return (cause if begun else "") + below.partition("\n")[2]
+        return text
+    cause, statement_start, _ = above.partition(_STATEMENT)
+    return (cause if statement_start else "") + below.partition("\n")[2]
 
 
-def last_lines(said: str | None) -> str:
-    """The end of a container's output: five lines and 600 characters at most; empty where it said nothing."""
+def last_lines(text: str | None) -> str:
+    """Return the end of a container's output, at most 5 lines and 600 characters; empty if there is no output."""
     lines = [
-        line.rstrip() for line in strip_volatile(_without_statement(said or "")).splitlines() if line.strip()
+        line.rstrip() for line in strip_volatile(_without_statement(text or "")).splitlines() if line.strip()
     ]
-    return "\n".join(lines[-_LINES:])[-_CHARACTERS:]
+    return "\n".join(lines[-_MAX_LINES:])[-_MAX_CHARS:]
 
 
-def as_sentence(said: str | None) -> str:
-    """The first line, closed by a full stop."""
-    lines = strip_volatile(said or "").strip().splitlines()
-    return f"{lines[0][:_CHARACTERS].rstrip('.')}." if lines else "no reason given."
+def as_sentence(text: str | None) -> str:
+    """Return the first line, terminated by a period."""
+    lines = strip_volatile(text or "").strip().splitlines()
+    return f"{lines[0][:_MAX_CHARS].rstrip('.')}." if lines else "no reason given."

@@ -1,7 +1,7 @@
-"""What is refused, case by case: what somebody wrote, the field that is blamed, the words they read.
+"""Specs that the validation rules reject, with the field and the message, and specs that they accept.
 
-Each case runs twice: against a real API server (tests/apiserver), and against the models alone, which is what
-`mlflow-operator render` and the operator have. Changes of a stored resource only the API server sees.
+Each case is tested with an API server (tests/apiserver) and with the models, which `mlflow-operator render` and the
+operator use. Only the API server can evaluate transition rules.
 """
 
 from dataclasses import dataclass
@@ -11,410 +11,426 @@ Spec = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """`spec` (of a server called `name`, replacing `before`) is refused for `field`, with `words` in the sentence."""
+class Rejected:
+    """A spec that is rejected. The error names `field` and contains `message`.
 
-    promise: str
+    `name` is the name of the server. `old_spec` is the stored spec that `spec` replaces.
+    """
+
+    title: str
     spec: Spec
     field: str
-    words: str
+    message: str
     name: str = "server"
-    before: Spec | None = None
+    old_spec: Spec | None = None
 
 
 @dataclass(frozen=True)
-class Consent:
-    """`spec`, replacing `before` if there is one, is taken."""
+class Accepted:
+    """A spec that is accepted. `old_spec` is the stored spec that `spec` replaces."""
 
-    promise: str
+    title: str
     spec: Spec
-    before: Spec | None = None
+    old_spec: Spec | None = None
     name: str = "server"
 
 
-def postgres(size: str | None = None, **more: Any) -> Spec:
-    """An embedded database with a volume of some size."""
-    return {"database": {"embedded": {"storage": {**({"size": size} if size else {}), **more}}}}
+def embedded_database(size: str | None = None, **fields: Any) -> Spec:
+    """Embedded database with a volume."""
+    return {"database": {"embedded": {"storage": {**({"size": size} if size else {}), **fields}}}}
 
 
-def minio(size: str) -> Spec:
-    """An embedded artifact store with a volume of some size."""
+def embedded_artifacts(size: str) -> Spec:
+    """Embedded artifact store with a volume."""
     return {"artifacts": {"embedded": {"storage": {"size": size}}}}
 
 
-def engine(name: str) -> Spec:
-    """An embedded artifact store that runs this."""
+def embedded_engine(name: str) -> Spec:
+    """Embedded artifact store with an engine."""
     return {"artifacts": {"embedded": {"engine": name}}}
 
 
-def external(**more: Any) -> Spec:
-    """A database named by its host."""
-    return {"database": {"external": {"host": "db", "credentialsSecretRef": {"name": "db"}, **more}}}
+def external_database(**fields: Any) -> Spec:
+    """External database, configured by host and credentials."""
+    return {"database": {"external": {"host": "db", "credentialsSecretRef": {"name": "db"}, **fields}}}
 
 
-def uri(**more: Any) -> Spec:
-    """A database named by the URI in a Secret."""
-    return {"database": {"external": {"uriSecretRef": {"name": "db"}, **more}}}
+def database_uri(**fields: Any) -> Spec:
+    """External database, configured by a URI in a Secret."""
+    return {"database": {"external": {"uriSecretRef": {"name": "db"}, **fields}}}
 
 
-def provision(**more: Any) -> Spec:
-    """A database made on a shared Postgres."""
+def provisioned_database(**fields: Any) -> Spec:
+    """Provisioned database on a shared PostgreSQL."""
     admin = {"name": "postgres-admin", "namespace": "platform"}
-    return {"database": {"provision": {"host": "db", "adminSecretRef": admin, **more}}}
+    return {"database": {"provision": {"host": "db", "adminSecretRef": admin, **fields}}}
 
 
-def cluster(**more: Any) -> Spec:
-    """A database of CloudNativePG."""
-    return {"database": {"cloudNativePG": {"clusterName": "pg", **more}}}
+def cloud_native_pg(**fields: Any) -> Spec:
+    """Database in a CloudNativePG Cluster."""
+    return {"database": {"cloudNativePG": {"clusterName": "pg", **fields}}}
 
 
-def s3(access: str | None = None, **more: Any) -> Spec:
-    """A bucket."""
-    return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **more}}}
+def s3(access: str | None = None, **fields: Any) -> Spec:
+    """S3 artifact store."""
+    return {"artifacts": {**({"access": access} if access else {}), "s3": {"bucket": "models", **fields}}}
 
 
-KEY: Spec = {"endpoint": "http://a:9000", "credentialsSecretRef": {"name": "key"}}
-ADMIN: Spec = {"endpoint": "http://a:9000", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
+S3_CREDENTIALS: Spec = {"endpoint": "http://a:9000", "credentialsSecretRef": {"name": "key"}}
+S3_ADMIN: Spec = {"endpoint": "http://a:9000", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
 
 
-def foreign(uri: str) -> Spec:
-    """A store that is not S3."""
+def external_artifacts(uri: str) -> Spec:
+    """Artifact store that is not S3."""
     return {"artifacts": {"external": {"uri": uri}}}
 
 
-def pods(**spec: Any) -> Spec:
-    """Pods with settings of their own."""
+def pod_spec(**spec: Any) -> Spec:
+    """Pod template with a pod spec."""
     return {"podTemplate": {"spec": spec}}
 
 
-def tolerations(*these: Spec) -> Spec:
-    """Pods that put up with taints."""
-    return pods(tolerations=[*these])
+def tolerations(*items: Spec) -> Spec:
+    """Pod template with tolerations."""
+    return pod_spec(tolerations=[*items])
 
 
-ALLOW = {"storageChangePolicy": "Allow"}
+ALLOW_STORAGE_CHANGE = {"storageChangePolicy": "Allow"}
 
-BUCKETS = {
-    "a bucket name that is too short": ("ab", "3 to 63 characters"),
-    "a bucket name that is too long": ("a" * 64, "3 to 63 characters"),
-    "a bucket name in capitals": ("Models", "lower-case letters"),
-    "a bucket name with an underscore": ("my_models", "lower-case letters"),
-    "a bucket with its scheme": ("s3://models", "no s3://"),
-    "a bucket with a path": ("models/team", "goes to prefix"),
-    "a bucket name with two dots": ("my..models", "lower-case letters"),
-    "a bucket name that ends in a hyphen": ("models-", "end with a letter or digit"),
-    "a bucket name like an address": ("10.0.0.1", "IP address"),
-    "a bucket name with a prefix of AWS": ("xn--models", "AWS keeps for itself"),
-    "a bucket name with a suffix of AWS": ("models-s3alias", "AWS keeps for itself"),
+INVALID_BUCKET_NAMES = {
+    "bucket name with 2 characters": ("ab", "3 to 63 characters"),
+    "bucket name with 64 characters": ("a" * 64, "3 to 63 characters"),
+    "bucket name with upper-case letters": ("Models", "lower-case letters"),
+    "bucket name with an underscore": ("my_models", "lower-case letters"),
+    "bucket name with a scheme": ("s3://models", "do not include s3://"),
+    "bucket name with a path": ("models/team", "belongs in prefix"),
+    "bucket name with two consecutive dots": ("my..models", "lower-case letters"),
+    "bucket name that ends with a hyphen": ("models-", "end with a letter or digit"),
+    "bucket name that looks like an IP address": ("10.0.0.1", "IP address"),
+    "bucket name with a reserved prefix": ("xn--models", "that AWS reserves"),
+    "bucket name with a reserved suffix": ("models-s3alias", "that AWS reserves"),
 }
 
-VERSIONS = ("v3.17.2", "latest", "3.17", "3.17.2-full", "")
+INVALID_VERSIONS = ("v3.17.2", "latest", "3.17", "3.17.2-full", "")
 
-SIZES = ("ten", "10GB", "-1Gi", "0", "10m")
+INVALID_SIZES = ("ten", "10GB", "-1Gi", "0", "10m")
 
-OPERATORS_ENV = {
+RESERVED_VARIABLES = {
     "MLFLOW_BACKEND_STORE_URI": "use spec.database",
     "MLFLOW_WORKERS": "use spec.workers",
     "AWS_SECRET_ACCESS_KEY": "use spec.artifacts.s3.credentialsSecretRef",
     "HOME": "Remove it",
 }
 
-WRITTEN = [
-    Refusal(
-        "a schedule that is none", {"backup": {"schedule": "daily"}}, "spec.backup.schedule", "or @daily"
+REJECTED_ON_CREATE = [
+    Rejected(
+        "invalid schedule",
+        {"backup": {"schedule": "daily"}},
+        "spec.backup.schedule",
+        "or a macro such as @daily",
     ),
-    Refusal(
-        "days as a length of time",
+    Rejected(
+        "duration in days",
         {"backup": {"retention": {"maxAge": "30d"}}},
         "spec.backup.retention.maxAge",
         "such as 720h for 30 days",
     ),
-    Refusal(
-        "backups in a store that is not S3",
-        {"backup": {}, **foreign("gs://models")},
+    Rejected(
+        "backups in an external artifact store",
+        {"backup": {}, **external_artifacts("gs://models")},
         "spec.backup",
-        "name a bucket in spec.backup.s3",
+        "set a bucket in spec.backup.s3",
     ),
-    Refusal(
-        "a restore of a backup by no id",
+    Rejected(
+        "restore from an invalid backup ID",
         {"restoreFrom": {"serverName": "old", "backup": "yesterday"}},
         "spec.restoreFrom.backup",
-        "write latest, or an id",
+        "use latest, or an ID",
     ),
-    Refusal(
-        "a restore of nobody's backup",
+    Rejected(
+        "restore without a server name",
         {"restoreFrom": {"backup": "latest"}},
         "spec.restoreFrom.serverName",
         "",
     ),
-    Refusal(
-        "a restore out of a store that is not S3",
-        {"restoreFrom": {"serverName": "old"}, **foreign("gs://models")},
+    Rejected(
+        "restore from an external artifact store",
+        {"restoreFrom": {"serverName": "old"}, **external_artifacts("gs://models")},
         "spec.restoreFrom",
-        "name the bucket in spec.restoreFrom.s3",
+        "set the bucket in spec.restoreFrom.s3",
     ),
-    Refusal(
-        "a backup before migrations that goes nowhere",
+    Rejected(
+        "required backup before migrations without spec.backup",
         {"upgrade": {"backupBeforeMigration": "Required"}},
         "spec.upgrade",
-        "needs spec.backup",
+        "requires spec.backup",
     ),
-    Refusal(
+    Rejected(
         "two databases",
-        {"database": {"embedded": {}, **external()["database"]}},
+        {"database": {"embedded": {}, **external_database()["database"]}},
         "spec.database",
         "at most one of embedded, external, provision and cloudNativePG",
     ),
-    Refusal(
+    Rejected(
         "two artifact stores",
         {"artifacts": {"embedded": {}, **s3()["artifacts"]}},
         "spec.artifacts",
         "at most one of embedded, s3 and external",
     ),
-    Refusal(
-        "a key and an administrator to make one",
+    Rejected(
+        "S3 credentials and S3 administrator",
         s3(endpoint="http://a:9000", credentialsSecretRef={"name": "key"}, adminSecretRef={"name": "admin"}),
         "spec.artifacts.s3",
-        "keep one, remove the other",
+        "remove one of them",
     ),
-    Refusal(
-        "an administrator of AWS",
+    Rejected(
+        "S3 administrator for AWS",
         s3(adminSecretRef={"name": "admin"}),
         "spec.artifacts.s3.adminSecretRef",
-        "name the MinIO's endpoint",
+        "set endpoint to the URL of MinIO",
     ),
-    Refusal(
-        "versioning by nobody's key",
+    Rejected(
+        "bucket versioning without credentials",
         s3(versioning="Enabled"),
         "spec.artifacts.s3",
-        "set them on the bucket yourself",
+        "configure the bucket yourself",
     ),
-    Refusal(
-        "a lifecycle by nobody's key",
+    Rejected(
+        "bucket lifecycle without credentials",
         s3(lifecycle={}),
         "spec.artifacts.s3",
-        "set them on the bucket yourself",
+        "configure the bucket yourself",
     ),
-    Refusal(
-        "encryption by a key that is not named",
+    Rejected(
+        "SSE-KMS without a key ID",
         s3(credentialsSecretRef={"name": "key"}, encryption={"type": "SSEKMS"}),
         "spec.artifacts.s3.encryption.type",
-        "add the key's id",
+        "set kmsKeyID for SSEKMS",
     ),
-    Refusal(
-        "a key management's key for the store's own encryption",
+    Rejected(
+        "SSE-S3 with a key ID",
         s3(credentialsSecretRef={"name": "key"}, encryption={"type": "SSES3", "kmsKeyID": "mlflow"}),
         "spec.artifacts.s3.encryption.type",
-        "use type SSES3 without",
+        "remove it and use type SSES3",
     ),
-    Refusal(
-        "S3 as a foreign store",
-        foreign("s3://models"),
+    Rejected(
+        "S3 URI as an external artifact store",
+        external_artifacts("s3://models"),
         "spec.artifacts.external.uri",
-        "goes to spec.artifacts.s3",
+        "set bucket and prefix in spec.artifacts.s3",
     ),
-    Refusal(
-        "a folder as a store",
-        foreign("file:///data"),
+    Rejected(
+        "directory as an external artifact store",
+        external_artifacts("file:///data"),
         "spec.artifacts.external.uri",
-        "a folder goes with its pod",
+        "directory, which is lost with its pod",
     ),
-    Refusal(
-        "a key in a store's address",
-        foreign("sftp://user:hunter2@host/path"),
+    Rejected(
+        "password in an artifact URI",
+        external_artifacts("sftp://user:hunter2@host/path"),
         "spec.artifacts.external.uri",
-        "without a key in it",
+        "without credentials",
     ),
-    Refusal("no address of a store", foreign("bucket"), "spec.artifacts.external.uri", "gs://bucket/path"),
-    Refusal(
-        "presigned URLs of a foreign store",
+    Rejected(
+        "invalid artifact URI",
+        external_artifacts("bucket"),
+        "spec.artifacts.external.uri",
+        "gs://bucket/path",
+    ),
+    Rejected(
+        "presigned URLs for an external artifact store",
         {"artifacts": {"access": "Presigned", "external": {"uri": "gs://models"}}},
         "spec.artifacts.access",
-        "use Proxied, or a store of your own in spec.artifacts.s3",
+        "set access to Proxied, or configure spec.artifacts.s3",
     ),
-    Refusal(
-        "an empty external database",
+    Rejected(
+        "empty external database",
         {"database": {"external": {}}},
         "spec.database.external",
         "exactly one of uriSecretRef and host",
     ),
-    Refusal("an empty s3", {"artifacts": {"s3": {}}}, "spec.artifacts.s3.bucket", "required"),
+    Rejected("s3 without a bucket", {"artifacts": {"s3": {}}}, "spec.artifacts.s3.bucket", "required"),
     *(
-        Refusal(promise, s3(bucket=bucket), "spec.artifacts.s3.bucket", words)
-        for promise, (bucket, words) in BUCKETS.items()
+        Rejected(title, s3(bucket=bucket), "spec.artifacts.s3.bucket", message)
+        for title, (bucket, message) in INVALID_BUCKET_NAMES.items()
     ),
-    Refusal(
-        "a prefix with a slash in front", s3(prefix="/team"), "spec.artifacts.s3.prefix", "without a '/'"
+    Rejected(
+        "prefix that begins with a slash", s3(prefix="/team"), "spec.artifacts.s3.prefix", "without a '/'"
     ),
-    Refusal(
-        "an endpoint without a scheme",
+    Rejected(
+        "endpoint without a scheme",
         s3(endpoint="minio:9000"),
         "spec.artifacts.s3.endpoint",
-        "write http://",
+        "use http://",
     ),
-    Refusal(
-        "an endpoint with a path",
+    Rejected(
+        "endpoint with a path",
         s3(endpoint="http://minio/x"),
         "spec.artifacts.s3.endpoint",
-        "nothing after it",
+        "without a path",
     ),
-    Refusal(
-        "keys of an embedded store",
+    Rejected(
+        "direct access to an embedded artifact store",
         {"artifacts": {"access": "Direct"}},
         "spec.artifacts.access",
-        "use Proxied, or a store of your own in spec.artifacts.s3",
+        "set access to Proxied, or configure spec.artifacts.s3",
     ),
-    Refusal(
-        "a public address that nobody is told",
+    Rejected(
+        "public endpoint with access Proxied",
         s3(publicEndpoint="https://s3.example.com"),
         "spec.artifacts.s3",
         "publicEndpoint has no effect",
     ),
-    Refusal(
-        "presigned URLs of an embedded store",
+    Rejected(
+        "presigned URLs for an embedded artifact store",
         {"artifacts": {"access": "Presigned"}},
         "spec.artifacts.access",
-        "use Proxied, or a store of your own in spec.artifacts.s3",
+        "set access to Proxied, or configure spec.artifacts.s3",
     ),
-    Refusal("an access of a later release", s3(access="Mounted"), "spec.artifacts.access", "Presigned"),
-    Refusal(
-        "a host with its port",
-        external(host="db:5433"),
+    Rejected("unknown access mode", s3(access="Mounted"), "spec.artifacts.access", "Presigned"),
+    Rejected(
+        "database host with a port",
+        external_database(host="db:5433"),
         "spec.database.external.host",
-        "the port goes to port",
+        "set the port in port",
     ),
-    Refusal(
-        "a host without credentials",
+    Rejected(
+        "database host without credentials",
         {"database": {"external": {"host": "db"}}},
         "spec.database.external",
-        "name their Secret in credentialsSecretRef",
+        "host requires credentialsSecretRef",
     ),
-    Refusal(
-        "a host and a URI",
-        external(uriSecretRef={"name": "db"}),
+    Rejected(
+        "database host and URI",
+        external_database(uriSecretRef={"name": "db"}),
         "spec.database.external",
         "exactly one of uriSecretRef and host",
     ),
-    Refusal("a URI and a port", uri(port=5433), "spec.database.external", "remove port"),
-    Refusal(
-        "a role of Postgres' own",
-        provision(roleName="pg_monitor"),
+    Rejected("database URI and port", database_uri(port=5433), "spec.database.external", "remove port"),
+    Rejected(
+        "predefined role of PostgreSQL",
+        provisioned_database(roleName="pg_monitor"),
         "spec.database.provision.roleName",
-        "keeps for itself",
+        "that PostgreSQL reserves",
     ),
-    Refusal(
-        "everybody as a role",
-        provision(roleName="public"),
+    Rejected(
+        "reserved role name",
+        provisioned_database(roleName="public"),
         "spec.database.provision.roleName",
-        "keeps for itself",
+        "that PostgreSQL reserves",
     ),
-    Refusal(
-        "a role with a quote in it",
-        provision(roleName='a"b'),
+    Rejected(
+        "role name with a quote",
+        provisioned_database(roleName='a"b'),
         "spec.database.provision.roleName",
-        "no name of a role",
+        "not a supported role name",
     ),
-    Refusal(
-        "a database with a blank in it",
-        provision(databaseName="a b"),
+    Rejected(
+        "database name with a space",
+        provisioned_database(databaseName="a b"),
         "spec.database.provision.databaseName",
-        "no name of a database",
+        "not a supported database name",
     ),
-    Refusal(
-        "an administrator in no namespace there can be",
-        provision(adminSecretRef={"name": "a", "namespace": "A_b"}),
+    Rejected(
+        "administrator Secret in an invalid namespace",
+        provisioned_database(adminSecretRef={"name": "a", "namespace": "A_b"}),
         "spec.database.provision.adminSecretRef.namespace",
-        "no name of a namespace",
+        "not a valid namespace name",
     ),
-    Refusal(
-        "a Cluster with a namespace",
-        cluster(clusterName="other/pg"),
+    Rejected(
+        "Cluster name with a namespace",
+        cloud_native_pg(clusterName="other/pg"),
         "spec.database.cloudNativePG.clusterName",
-        "no name of a Cluster",
+        "not a valid Cluster name",
     ),
-    Refusal(
-        "a URI for a host",
-        external(host="postgresql://me:hunter2@db/mlflow"),
+    Rejected(
+        "URI as a database host",
+        external_database(host="postgresql://me:hunter2@db/mlflow"),
         "spec.database.external.host",
-        "a whole URI to a Secret named by uriSecretRef",
+        "store a connection URI in a Secret that uriSecretRef names",
     ),
-    Refusal(
-        "verification without a CA",
-        uri(tls={"mode": "VerifyFull"}),
+    Rejected(
+        "TLS verification without a CA",
+        database_uri(tls={"mode": "VerifyFull"}),
         "spec.database.external.tls",
-        "name its Secret in caSecretRef",
+        "set caSecretRef to a Secret with the CA",
     ),
-    Refusal(
-        "a CA that nothing uses",
-        uri(tls={"caSecretRef": {"name": "ca"}}),
+    Rejected(
+        "CA without TLS verification",
+        database_uri(tls={"caSecretRef": {"name": "ca"}}),
         "spec.database.external.tls",
-        "set mode VerifyFull",
+        "set mode to VerifyFull",
     ),
-    Refusal(
-        "background jobs on two replicas",
+    Rejected(
+        "background jobs with two replicas",
         {"jobExecution": "Enabled", "replicas": 2},
         "jobExecution",
         "lower replicas, or set jobExecution to Disabled",
     ),
     *(
-        Refusal(f"the version {version!r}", {"version": version}, "spec.version", "such as 3.17.2")
-        for version in VERSIONS
+        Rejected(f"version {version!r}", {"version": version}, "spec.version", "such as 3.17.2")
+        for version in INVALID_VERSIONS
     ),
     *(
-        Refusal(f"a volume of {size}", postgres(size), "spec.database.embedded.storage.size", "such as 10Gi")
-        for size in SIZES
+        Rejected(
+            f"volume size {size}",
+            embedded_database(size),
+            "spec.database.embedded.storage.size",
+            "such as 10Gi",
+        )
+        for size in INVALID_SIZES
     ),
-    Refusal(
+    Rejected(
         "memory in GB",
         {"resources": {"limits": {"memory": "2GB"}}},
         "spec.resources.limits",
         "memory as 512Mi or 2Gi",
     ),
-    Refusal(
+    Rejected(
         "negative CPU",
         {"resources": {"requests": {"cpu": -1}}},
         "spec.resources.requests",
         "CPU as 500m or 2",
     ),
-    Refusal(
-        "a request above its limit",
+    Rejected(
+        "CPU request above its limit",
         {"resources": {"requests": {"cpu": "3"}, "limits": {"cpu": 2}}},
         "spec.resources",
-        "lower the one or raise the other",
+        "lower requests.cpu or raise limits.cpu",
     ),
-    Refusal(
-        "a memory request above its limit",
+    Rejected(
+        "memory request above its limit",
         {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
         "spec.resources",
-        "lower the one or raise the other",
+        "lower requests.memory or raise limits.memory",
     ),
-    Refusal(
-        "a storage request above its limit",
+    Rejected(
+        "ephemeral storage request above its limit",
         {"resources": {"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}},
         "spec.resources",
-        "lower the one or raise the other",
+        "lower requests.ephemeral-storage or raise limits.ephemeral-storage",
     ),
-    Refusal(
-        "a toleration that ends of a taint that does not evict",
+    Rejected(
+        "tolerationSeconds for a NoSchedule taint",
         tolerations({"key": "ml", "effect": "NoSchedule", "tolerationSeconds": 5}),
         "spec.podTemplate.spec.tolerations[0]",
         "set effect to NoExecute",
     ),
-    Refusal(
-        "a toleration of a value of no key",
+    Rejected(
+        "toleration with a value and without a key",
         tolerations({"value": "gpu"}),
         "spec.podTemplate.spec.tolerations[0]",
         "set operator to Exists",
     ),
-    Refusal(
-        "a toleration of any value and of one",
+    Rejected(
+        "toleration with operator Exists and a value",
         tolerations({"key": "ml", "operator": "Exists", "value": "gpu"}),
         "spec.podTemplate.spec.tolerations[0]",
         "remove value",
     ),
-    Refusal(
-        "a spread that counts places and does not insist",
-        pods(
+    Rejected(
+        "minDomains with ScheduleAnyway",
+        pod_spec(
             topologySpreadConstraints=[
                 {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2}
             ]
@@ -422,9 +438,9 @@ WRITTEN = [
         "spec.podTemplate.spec.topologySpreadConstraints[0]",
         "remove minDomains",
     ),
-    Refusal("a variable with a hyphen", {"env": [{"name": "A-B"}]}, "spec.env[0].name", "digits and '_'"),
-    Refusal(
-        "a variable from two places",
+    Rejected("variable name with a hyphen", {"env": [{"name": "A-B"}]}, "spec.env[0].name", "digits and '_'"),
+    Rejected(
+        "variable with two sources",
         {
             "env": [
                 {
@@ -439,244 +455,307 @@ WRITTEN = [
         "spec.env[0].valueFrom",
         "exactly one of secretKeyRef, configMapKeyRef",
     ),
-    Refusal(
-        "an envFrom of nothing",
+    Rejected(
+        "envFrom without a source",
         {"envFrom": [{}]},
         "spec.envFrom[0]",
         "exactly one of secretRef and configMapRef",
     ),
     *(
-        Refusal(f"{name} in env", {"env": [{"name": name, "value": "x"}]}, "spec.env[0]", words)
-        for name, words in OPERATORS_ENV.items()
+        Rejected(f"variable {name}", {"env": [{"name": name, "value": "x"}]}, "spec.env[0]", message)
+        for name, message in RESERVED_VARIABLES.items()
     ),
-    Refusal(
-        "a variable with two values",
+    Rejected(
+        "variable with a value and a source",
         {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
         "spec.env[0]",
         "at most one of value and valueFrom",
     ),
-    Refusal(
-        "a mount of no volume",
+    Rejected(
+        "mount of a missing volume",
         {"volumeMounts": [{"name": "ca", "mountPath": "/ca"}]},
         "spec.volumeMounts",
         "add the volume there",
     ),
-    Refusal(
-        "a mount at a relative path",
+    Rejected(
+        "relative mount path",
         {"volumeMounts": [{"name": "x", "mountPath": "data"}]},
         "spec.volumeMounts[0].mountPath",
         "absolute path",
     ),
-    Refusal(
-        "a mount over the operator's own",
+    Rejected(
+        "reserved mount path",
         {
             "volumeMounts": [{"name": "x", "mountPath": "/home/mlflow-operator"}],
             "podTemplate": {"spec": {"volumes": [{"name": "x", "emptyDir": {}}]}},
         },
         "spec.volumeMounts[0].mountPath",
-        "take another",
+        "use another path",
     ),
-    Refusal(
-        "a volume with the name of one of the operator's own",
+    Rejected(
+        "reserved volume name",
         {"podTemplate": {"spec": {"volumes": [{"name": "home", "emptyDir": {}}]}}},
         "spec.podTemplate.spec.volumes[0].name",
-        "take another",
+        "use another name",
     ),
-    Refusal(
-        "a host with a scheme",
+    Rejected(
+        "allowed host with a scheme",
         {"allowedHosts": ["https://mlflow.example.com"]},
         "spec.allowedHosts[0]",
         "without http://",
     ),
-    Refusal("an image with a blank", {"image": "my image"}, "spec.image", "registry/repository:tag"),
-    Refusal(
-        "a Secret's name in capitals", uri(uriSecretRef={"name": "DB"}), "uriSecretRef.name", "lower-case"
+    Rejected("image with a space", {"image": "my image"}, "spec.image", "registry/repository:tag"),
+    Rejected(
+        "Secret name with upper-case letters",
+        database_uri(uriSecretRef={"name": "DB"}),
+        "uriSecretRef.name",
+        "lower-case",
     ),
-    Refusal("a name of 41 characters", {}, "metadata.name", "40 characters at most", name="a" * 41),
-    Refusal("a name with a dot", {}, "metadata.name", "lower-case letters", name="team.server"),
-    Refusal("a name with a digit in front", {}, "metadata.name", "begin with a letter", name="3servers"),
+    Rejected("server name with 41 characters", {}, "metadata.name", "at most 40 characters", name="a" * 41),
+    Rejected("server name with a dot", {}, "metadata.name", "lower-case letters", name="team.server"),
+    Rejected(
+        "server name that begins with a digit", {}, "metadata.name", "begin with a letter", name="3servers"
+    ),
 ]
-"""Refused when it is written, whatever was there before."""
+"""Rejected on create and on update."""
 
-PRUNED = [
-    Refusal(
-        "an external database with nothing below it",
+REJECTED_AFTER_PRUNING = [
+    Rejected(
+        "null as external database",
         {"database": {"external": None}},
         "spec.database",
-        "is empty: fill in embedded, external, provision or cloudNativePG",
+        "must not be empty: set embedded, external, provision or cloudNativePG",
     ),
-    Refusal(
-        "an s3 with nothing below it",
+    Rejected(
+        "null as s3",
         {"artifacts": {"s3": None}},
         "spec.artifacts",
-        "is empty: fill in embedded, s3, external or access",
+        "must not be empty: set embedded, s3, external or access",
     ),
-    Refusal("a database without a member", {"database": {}}, "spec.database", "remove spec.database"),
+    Rejected("empty database", {"database": {}}, "spec.database", "remove spec.database"),
 ]
-"""Refused by the API server, which prunes a null; for the models an empty union is the default."""
+"""Rejected by the API server, which prunes null values. The models accept an empty union as the default."""
 
-CHANGED = [
-    Refusal(
-        "a restore into a server that is there",
+REJECTED_ON_UPDATE = [
+    Rejected(
+        "restore into an existing server",
         {"restoreFrom": {"serverName": "old"}},
         "spec.restoreFrom",
-        "make another server",
-        before={},
+        "create another server",
+        old_spec={},
     ),
-    Refusal(
-        "another backup to restore",
+    Rejected(
+        "restore of another backup",
         {"restoreFrom": {"serverName": "old", "backup": "20260101T000000Z-00000001"}},
         "spec.restoreFrom",
-        "make another server",
-        before={"restoreFrom": {"serverName": "old"}},
+        "create another server",
+        old_spec={"restoreFrom": {"serverName": "old"}},
     ),
-    Refusal("a smaller database", postgres("5Gi"), "spec.database", "got smaller", before=postgres("10Gi")),
-    Refusal(
-        "a database smaller than the default", postgres("5Gi"), "spec.database", "got smaller", before={}
-    ),
-    Refusal("a size taken back", {}, "spec.database", "got smaller", before=postgres("20Gi")),
-    Refusal(
-        "a smaller database though changes are allowed",
-        postgres("5Gi") | ALLOW,
+    Rejected(
+        "smaller database volume",
+        embedded_database("5Gi"),
         "spec.database",
-        "got smaller",
-        before=postgres("10Gi"),
+        "must not decrease",
+        old_spec=embedded_database("10Gi"),
     ),
-    Refusal("a smaller artifact store", minio("5Gi"), "spec.artifacts", "got smaller", before=minio("30Gi")),
-    Refusal("another engine", engine("SeaweedFS"), "spec.artifacts", "engine changed", before={}),
-    Refusal("the engine taken back", {}, "spec.artifacts", "engine changed", before=engine("SeaweedFS")),
-    Refusal(
-        "another storage class",
-        postgres(storageClassName="slow"),
+    Rejected(
+        "database volume smaller than the default",
+        embedded_database("5Gi"),
         "spec.database",
-        "stays in its class",
-        before=postgres(storageClassName="fast"),
+        "must not decrease",
+        old_spec={},
     ),
-    Refusal(
-        "another storage class for artifacts",
+    Rejected(
+        "removed volume size", {}, "spec.database", "must not decrease", old_spec=embedded_database("20Gi")
+    ),
+    Rejected(
+        "smaller database volume with storageChangePolicy Allow",
+        embedded_database("5Gi") | ALLOW_STORAGE_CHANGE,
+        "spec.database",
+        "must not decrease",
+        old_spec=embedded_database("10Gi"),
+    ),
+    Rejected(
+        "smaller artifact volume",
+        embedded_artifacts("5Gi"),
+        "spec.artifacts",
+        "must not decrease",
+        old_spec=embedded_artifacts("30Gi"),
+    ),
+    Rejected(
+        "other engine", embedded_engine("SeaweedFS"), "spec.artifacts", "engine must not change", old_spec={}
+    ),
+    Rejected(
+        "removed engine",
+        {},
+        "spec.artifacts",
+        "engine must not change",
+        old_spec=embedded_engine("SeaweedFS"),
+    ),
+    Rejected(
+        "other storage class of the database volume",
+        embedded_database(storageClassName="slow"),
+        "spec.database",
+        "storage class of a volume is immutable",
+        old_spec=embedded_database(storageClassName="fast"),
+    ),
+    Rejected(
+        "other storage class of the artifact volume",
         {"artifacts": {"embedded": {"storage": {"storageClassName": "slow"}}}},
         "spec.artifacts",
-        "stays in its class",
-        before={},
+        "storage class of a volume is immutable",
+        old_spec={},
     ),
-    Refusal(
-        "a storage class for a volume that has one",
-        postgres(storageClassName="fast"),
+    Rejected(
+        "storage class for an existing volume",
+        embedded_database(storageClassName="fast"),
         "spec.database",
-        "stays in its class",
-        before={},
+        "storage class of a volume is immutable",
+        old_spec={},
     ),
-    Refusal(
-        "an external database instead", external(), "spec.database", "set spec.storageChangePolicy", before={}
-    ),
-    Refusal(
-        "an embedded database instead", {}, "spec.database", "set spec.storageChangePolicy", before=uri()
-    ),
-    Refusal(
-        "another host", external(host="db2"), "spec.database", "host or its port changed", before=external()
-    ),
-    Refusal(
-        "another port", external(port=5433), "spec.database", "host or its port changed", before=external()
-    ),
-    Refusal(
-        "another database name",
-        external(databaseName="other"),
-        "spec.database",
-        "databaseName changed",
-        before=external(),
-    ),
-    Refusal(
-        "a provisioned database instead",
-        provision(),
+    Rejected(
+        "embedded to external database",
+        external_database(),
         "spec.database",
         "set spec.storageChangePolicy",
-        before=uri(),
+        old_spec={},
     ),
-    Refusal(
-        "an external database instead of one of CloudNativePG",
-        uri(),
+    Rejected(
+        "external to embedded database",
+        {},
         "spec.database",
         "set spec.storageChangePolicy",
-        before=cluster(),
+        old_spec=database_uri(),
     ),
-    Refusal(
-        "another shared Postgres", provision(host="db2"), "spec.database", "host or port", before=provision()
+    Rejected(
+        "other database host",
+        external_database(host="db2"),
+        "spec.database",
+        "host or its port must not change",
+        old_spec=external_database(),
     ),
-    Refusal(
-        "another port of a shared Postgres",
-        provision(port=5433),
+    Rejected(
+        "other database port",
+        external_database(port=5433),
+        "spec.database",
+        "host or its port must not change",
+        old_spec=external_database(),
+    ),
+    Rejected(
+        "other database name",
+        external_database(databaseName="other"),
+        "spec.database",
+        "databaseName must not change",
+        old_spec=external_database(),
+    ),
+    Rejected(
+        "external to provisioned database",
+        provisioned_database(),
+        "spec.database",
+        "set spec.storageChangePolicy",
+        old_spec=database_uri(),
+    ),
+    Rejected(
+        "CloudNativePG to external database",
+        database_uri(),
+        "spec.database",
+        "set spec.storageChangePolicy",
+        old_spec=cloud_native_pg(),
+    ),
+    Rejected(
+        "other host of a provisioned database",
+        provisioned_database(host="db2"),
         "spec.database",
         "host or port",
-        before=provision(),
+        old_spec=provisioned_database(),
     ),
-    Refusal(
-        "another database there",
-        provision(databaseName="b"),
+    Rejected(
+        "other port of a provisioned database",
+        provisioned_database(port=5433),
         "spec.database",
-        "databaseName or roleName changed",
-        before=provision(databaseName="a"),
+        "host or port",
+        old_spec=provisioned_database(),
     ),
-    Refusal(
-        "the derived role no longer",
-        provision(roleName="b"),
+    Rejected(
+        "other name of a provisioned database",
+        provisioned_database(databaseName="b"),
         "spec.database",
-        "databaseName or roleName changed",
-        before=provision(),
+        "databaseName or roleName must not change",
+        old_spec=provisioned_database(databaseName="a"),
     ),
-    Refusal(
-        "another Cluster",
-        cluster(clusterName="pg2"),
+    Rejected(
+        "other role of a provisioned database",
+        provisioned_database(roleName="b"),
+        "spec.database",
+        "databaseName or roleName must not change",
+        old_spec=provisioned_database(),
+    ),
+    Rejected(
+        "other Cluster",
+        cloud_native_pg(clusterName="pg2"),
         "spec.database",
         "clusterName or databaseName",
-        before=cluster(),
+        old_spec=cloud_native_pg(),
     ),
-    Refusal(
-        "another database in the Cluster",
-        cluster(databaseName="b"),
+    Rejected(
+        "other database in the Cluster",
+        cloud_native_pg(databaseName="b"),
         "spec.database",
         "clusterName or databaseName",
-        before=cluster(),
+        old_spec=cloud_native_pg(),
     ),
-    Refusal("a bucket instead", s3(), "spec.artifacts", "set spec.storageChangePolicy", before={}),
-    Refusal(
-        "a foreign store instead",
-        foreign("gs://a"),
+    Rejected(
+        "embedded to S3 artifact store", s3(), "spec.artifacts", "set spec.storageChangePolicy", old_spec={}
+    ),
+    Rejected(
+        "embedded to external artifact store",
+        external_artifacts("gs://a"),
         "spec.artifacts",
         "set spec.storageChangePolicy",
-        before={},
+        old_spec={},
     ),
-    Refusal(
-        "another foreign store",
-        foreign("gs://b"),
+    Rejected(
+        "other external artifact store",
+        external_artifacts("gs://b"),
         "spec.artifacts",
-        "external.uri changed",
-        before=foreign("gs://a"),
+        "external.uri must not change",
+        old_spec=external_artifacts("gs://a"),
     ),
-    Refusal("another bucket", s3(bucket="other"), "spec.artifacts", "s3.bucket changed", before=s3()),
-    Refusal("a prefix", s3(prefix="team"), "spec.artifacts", "s3.prefix changed", before=s3()),
-    Refusal("no prefix", s3(), "spec.artifacts", "s3.prefix changed", before=s3(prefix="team")),
-    Refusal(
-        "another endpoint",
+    Rejected(
+        "other bucket", s3(bucket="other"), "spec.artifacts", "s3.bucket must not change", old_spec=s3()
+    ),
+    Rejected("added prefix", s3(prefix="team"), "spec.artifacts", "s3.prefix must not change", old_spec=s3()),
+    Rejected(
+        "removed prefix", s3(), "spec.artifacts", "s3.prefix must not change", old_spec=s3(prefix="team")
+    ),
+    Rejected(
+        "other endpoint",
         s3(endpoint="http://b:9000"),
         "spec.artifacts",
-        "endpoint changed",
-        before=s3(endpoint="http://a:9000"),
+        "endpoint must not change",
+        old_spec=s3(endpoint="http://a:9000"),
     ),
-    Refusal("AWS instead", s3(), "spec.artifacts", "endpoint changed", before=s3(endpoint="http://a:9000")),
-    Refusal(
-        "another access",
+    Rejected(
+        "removed endpoint",
+        s3(),
+        "spec.artifacts",
+        "endpoint must not change",
+        old_spec=s3(endpoint="http://a:9000"),
+    ),
+    Rejected(
+        "other access mode",
         s3(access="Presigned"),
         "spec.artifacts",
-        "access changed",
-        before=s3(access="Proxied"),
+        "access must not change",
+        old_spec=s3(access="Proxied"),
     ),
 ]
-"""Refused because of what was stored before."""
+"""Rejected by transition rules on update."""
 
 ACCEPTED = [
-    Consent("a restore that is over", {}, before={"restoreFrom": {"serverName": "old"}}),
-    Consent(
-        "a restore, all said",
+    Accepted("removed restore", {}, old_spec={"restoreFrom": {"serverName": "old"}}),
+    Accepted(
+        "restore with all fields",
         {
             "restoreFrom": {
                 "serverName": "old",
@@ -685,72 +764,131 @@ ACCEPTED = [
                 "image": "postgres:18",
                 "s3": {"bucket": "vault"},
             },
-            **foreign("gs://models"),
+            **external_artifacts("gs://models"),
         },
     ),
-    Consent("an empty spec", {}),
-    Consent("the longest name", {}, name="a" * 40),
-    Consent("backups by default", {"backup": {}}),
-    Consent("a backup before migrations", {"backup": {}, "upgrade": {"backupBeforeMigration": "Required"}}),
-    Consent(
-        "backups in a bucket, of a server whose store is none",
-        {"backup": {"s3": {"bucket": "vault"}}, **foreign("gs://models")},
+    Accepted("empty spec", {}),
+    Accepted("longest server name", {}, name="a" * 40),
+    Accepted("backups with defaults", {"backup": {}}),
+    Accepted("backup before migrations", {"backup": {}, "upgrade": {"backupBeforeMigration": "Required"}}),
+    Accepted(
+        "backups in a bucket with an external artifact store",
+        {"backup": {"s3": {"bucket": "vault"}}, **external_artifacts("gs://models")},
     ),
-    Consent("an embedded database by name", {"database": {"embedded": {}}}),
-    Consent("an embedded store by name", {"artifacts": {"embedded": {}, "access": "Proxied"}}),
-    Consent("a URI", uri()),
-    Consent("a host and verification", external(tls={"mode": "VerifyFull", "caSecretRef": {"name": "ca"}})),
-    Consent("a bucket on AWS", s3(access="Presigned")),
-    Consent("clients with keys", s3(access="Direct", publicEndpoint="https://s3.example.com")),
-    Consent("a public address to sign for", s3(access="Presigned", publicEndpoint="https://s3.example.com")),
-    Consent("a bucket elsewhere", s3(endpoint="https://[fd00::1]:9000", prefix="team-a/mlflow")),
-    Consent("a release candidate", {"version": "3.18.0rc1"}),
-    Consent("jobs on one replica", {"jobExecution": "Enabled"}),
-    Consent("no replica", {"replicas": 0, "jobExecution": "Enabled"}),
-    Consent(
+    Accepted("explicit embedded database", {"database": {"embedded": {}}}),
+    Accepted("explicit embedded artifact store", {"artifacts": {"embedded": {}, "access": "Proxied"}}),
+    Accepted("database URI", database_uri()),
+    Accepted(
+        "database host with TLS verification",
+        external_database(tls={"mode": "VerifyFull", "caSecretRef": {"name": "ca"}}),
+    ),
+    Accepted("bucket on AWS", s3(access="Presigned")),
+    Accepted(
+        "direct access with a public endpoint", s3(access="Direct", publicEndpoint="https://s3.example.com")
+    ),
+    Accepted(
+        "presigned URLs with a public endpoint",
+        s3(access="Presigned", publicEndpoint="https://s3.example.com"),
+    ),
+    Accepted(
+        "bucket with an endpoint and a prefix", s3(endpoint="https://[fd00::1]:9000", prefix="team-a/mlflow")
+    ),
+    Accepted("release candidate", {"version": "3.18.0rc1"}),
+    Accepted("background jobs with one replica", {"jobExecution": "Enabled"}),
+    Accepted("background jobs without replicas", {"replicas": 0, "jobExecution": "Enabled"}),
+    Accepted(
         "CPU as a number", {"resources": {"requests": {"cpu": 1}, "limits": {"cpu": "2", "memory": "2Gi"}}}
     ),
-    Consent(
-        "workload identity by hand", {"env": [{"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/a"}]}
-    ),
-    Consent(
-        "a mount and its volume",
+    Accepted("AWS role variable", {"env": [{"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/a"}]}),
+    Accepted(
+        "mount of a volume",
         {
             "volumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
             "podTemplate": {"spec": {"volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}},
         },
     ),
-    Consent("a toleration of everything", tolerations({"operator": "Exists"})),
-    Consent(
-        "tolerations of all sorts",
+    Accepted("toleration of all taints", tolerations({"operator": "Exists"})),
+    Accepted(
+        "tolerations with different operators and effects",
         tolerations(
             {"key": "ml", "value": "gpu", "effect": "NoSchedule"},
             {"key": "ml", "operator": "Exists"},
             {"key": "ml", "effect": "NoExecute", "tolerationSeconds": 60},
         ),
     ),
-    Consent("hosts", {"allowedHosts": ["mlflow.example.com", "*.example.com:8443", "[fd00::1]:5000", "*"]}),
-    Consent("a larger database", postgres("20Gi"), before=postgres("10Gi")),
-    Consent("the same size in other words", postgres("10240Mi"), before={}),
-    Consent("more replicas", {"replicas": 3} | s3(), before=s3()),
-    Consent("an external database, meant", external() | ALLOW, before={}),
-    Consent("another engine, meant", engine("SeaweedFS") | ALLOW, before={}),
-    Consent("the default engine by name", engine("MinIO"), before={}),
-    Consent("another bucket, meant", s3(bucket="other") | ALLOW, before=s3()),
-    Consent("a foreign store", foreign("wasbs://models@team.blob.core.windows.net/mlflow")),
-    Consent("a foreign store, meant", foreign("gs://models") | ALLOW, before=minio("30Gi")),
-    Consent("an administrator instead of a key", s3(**ADMIN), before=s3(**KEY)),
-    Consent("a key instead of an administrator", s3(**KEY), before=s3(**ADMIN)),
-    Consent("other credentials", external(credentialsSecretRef={"name": "new"}), before=external()),
-    Consent("the default port by name", external(port=5432), before=external()),
-    Consent("TLS for the same store", s3(endpoint="https://a:9000"), before=s3(endpoint="http://a:9000")),
-    Consent("a provisioned database, meant", provision() | ALLOW, before={}),
-    Consent("a provisioned database, all said", provision(port=5433, databaseName="A.b-c", roleName="r-1")),
-    Consent("another administrator", provision(adminSecretRef={"name": "b"}), before=provision()),
-    Consent("the default port of a shared Postgres by name", provision(port=5432), before=provision()),
-    Consent("a database of CloudNativePG by its default name", cluster(databaseName="app"), before=cluster()),
-    Consent("another Cluster, meant", cluster(clusterName="pg2") | ALLOW, before=cluster()),
-    # What the URI holds is in a Secret: the operator compares it when it connects.
-    Consent("a URI instead of a host", uri(), before=external()),
+    Accepted(
+        "allowed hosts", {"allowedHosts": ["mlflow.example.com", "*.example.com:8443", "[fd00::1]:5000", "*"]}
+    ),
+    Accepted("larger database volume", embedded_database("20Gi"), old_spec=embedded_database("10Gi")),
+    Accepted("same volume size in another unit", embedded_database("10240Mi"), old_spec={}),
+    Accepted("more replicas", {"replicas": 3} | s3(), old_spec=s3()),
+    Accepted(
+        "embedded to external database with storageChangePolicy Allow",
+        external_database() | ALLOW_STORAGE_CHANGE,
+        old_spec={},
+    ),
+    Accepted(
+        "other engine with storageChangePolicy Allow",
+        embedded_engine("SeaweedFS") | ALLOW_STORAGE_CHANGE,
+        old_spec={},
+    ),
+    Accepted("explicit default engine", embedded_engine("MinIO"), old_spec={}),
+    Accepted(
+        "other bucket with storageChangePolicy Allow",
+        s3(bucket="other") | ALLOW_STORAGE_CHANGE,
+        old_spec=s3(),
+    ),
+    Accepted(
+        "external artifact store", external_artifacts("wasbs://models@team.blob.core.windows.net/mlflow")
+    ),
+    Accepted(
+        "embedded to external artifact store with storageChangePolicy Allow",
+        external_artifacts("gs://models") | ALLOW_STORAGE_CHANGE,
+        old_spec=embedded_artifacts("30Gi"),
+    ),
+    Accepted("credentials to administrator", s3(**S3_ADMIN), old_spec=s3(**S3_CREDENTIALS)),
+    Accepted("administrator to credentials", s3(**S3_CREDENTIALS), old_spec=s3(**S3_ADMIN)),
+    Accepted(
+        "other credentials",
+        external_database(credentialsSecretRef={"name": "new"}),
+        old_spec=external_database(),
+    ),
+    Accepted("explicit default port", external_database(port=5432), old_spec=external_database()),
+    Accepted(
+        "http to https for the same endpoint",
+        s3(endpoint="https://a:9000"),
+        old_spec=s3(endpoint="http://a:9000"),
+    ),
+    Accepted(
+        "embedded to provisioned database with storageChangePolicy Allow",
+        provisioned_database() | ALLOW_STORAGE_CHANGE,
+        old_spec={},
+    ),
+    Accepted(
+        "provisioned database with all fields",
+        provisioned_database(port=5433, databaseName="A.b-c", roleName="r-1"),
+    ),
+    Accepted(
+        "other administrator",
+        provisioned_database(adminSecretRef={"name": "b"}),
+        old_spec=provisioned_database(),
+    ),
+    Accepted(
+        "explicit default port of a provisioned database",
+        provisioned_database(port=5432),
+        old_spec=provisioned_database(),
+    ),
+    Accepted(
+        "explicit default database in the Cluster",
+        cloud_native_pg(databaseName="app"),
+        old_spec=cloud_native_pg(),
+    ),
+    Accepted(
+        "other Cluster with storageChangePolicy Allow",
+        cloud_native_pg(clusterName="pg2") | ALLOW_STORAGE_CHANGE,
+        old_spec=cloud_native_pg(),
+    ),
+    # The URI is in a Secret. The operator compares it with the previous host when it connects.
+    Accepted("database host to URI", database_uri(), old_spec=external_database()),
 ]
-"""Taken: what people do write."""
+"""Accepted on create, or on update of `old_spec`."""

@@ -1,17 +1,17 @@
-"""Lengths of time, as owners write them."""
+"""Parsing and validation of durations."""
 
 from datetime import timedelta
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mlflow_operator.api.duration import Duration, seconds
+from mlflow_operator.api.duration import Duration, parse_duration
 
-ANY: TypeAdapter[str] = TypeAdapter(Duration)
+DURATION: TypeAdapter[str] = TypeAdapter(Duration)
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("text", "expected"),
     [
         ("720h", timedelta(days=30)),
         ("1h30m", timedelta(minutes=90)),
@@ -19,13 +19,13 @@ ANY: TypeAdapter[str] = TypeAdapter(Duration)
         ("0h", timedelta(0)),
     ],
 )
-def test_a_length_of_time_is_what_it_says(written: str, meant: timedelta) -> None:
-    """Of hours, minutes and seconds."""
-    assert seconds(ANY.validate_python(written)) == meant
+def test_parse_duration(text: str, expected: timedelta) -> None:
+    """Durations consist of hours, minutes and seconds."""
+    assert parse_duration(DURATION.validate_python(text)) == expected
 
 
-@pytest.mark.parametrize("written", ["", "30d", "30m1h", "1.5h", "-1h", "h", "720", " 1h"])
-def test_what_is_no_length_is_refused_with_the_way_out(written: str) -> None:
-    """Days, fractions and other orders among them."""
+@pytest.mark.parametrize("text", ["", "30d", "30m1h", "1.5h", "-1h", "h", "720", " 1h"])
+def test_invalid_duration_is_rejected(text: str) -> None:
+    """Days, fractions and units in another order are not supported. The message shows a valid duration."""
     with pytest.raises(ValidationError, match="such as 720h for 30 days"):
-        ANY.validate_python(written)
+        DURATION.validate_python(text)

@@ -1,4 +1,4 @@
-"""Models and wire: what is written comes back, and fits the schema the CRD carries."""
+"""Serialization of the models, and their agreement with the schema of the CRD."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from mlflow_operator.api import InvalidResource, MLflowServer, parse
-from mlflow_operator.api.quantities import amount, is_quantity
-from tests.server_values import resource
+from mlflow_operator.api.quantities import is_quantity, parse_quantity
+from tests.server_values import resource_schema
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*.yaml"))
-STRICT = resource()
-VALIDATOR = Draft202012Validator(STRICT)
+CLOSED_SCHEMA = resource_schema()
+VALIDATOR = Draft202012Validator(CLOSED_SCHEMA)
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z0-9]", fullmatch=True)
 sizes = st.builds("{}{}".format, st.integers(2, 999), st.sampled_from(["Mi", "Gi", "Ti", "M", "G"]))
@@ -24,7 +24,7 @@ amounts = st.one_of(st.integers(1, 8), st.sampled_from(["100m", "1.5", "2Gi", "5
 
 
 def optional(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An object with any of its members."""
+    """An object with a random subset of its fields."""
     return st.fixed_dictionaries({}, optional=members)
 
 
@@ -70,58 +70,58 @@ specs = optional(
 
 
 def test_schema_is_valid() -> None:
-    """Else the tests below hold nothing."""
-    Draft202012Validator.check_schema(STRICT)
+    """The tests below depend on a valid JSON schema."""
+    Draft202012Validator.check_schema(CLOSED_SCHEMA)
 
 
-def server(spec: dict[str, Any]) -> MLflowServer:
-    """The resource with this spec."""
+def parse_spec(spec: dict[str, Any]) -> MLflowServer:
+    """Parse a resource with this spec."""
     return parse({"metadata": {"name": "a"}, "spec": spec})
 
 
-def within(written: Any, found: Any) -> bool:
-    """Whether everything written is found again."""
-    if isinstance(written, dict):
-        return all(name in found and within(value, found[name]) for name, value in written.items())
-    if isinstance(written, list):
-        return len(written) == len(found) and all(map(within, written, found))
-    return bool(written == found)
+def contains(expected: Any, actual: Any) -> bool:
+    """Whether `actual` contains everything in `expected`."""
+    if isinstance(expected, dict):
+        return all(name in actual and contains(value, actual[name]) for name, value in expected.items())
+    if isinstance(expected, list):
+        return len(expected) == len(actual) and all(map(contains, expected, actual))
+    return bool(expected == actual)
 
 
 @given(specs)
 @settings(max_examples=100, deadline=None)
-def test_what_is_written_comes_back(spec: dict[str, Any]) -> None:
-    """Nothing is lost or changed on the way through a model; only defaults join it."""
-    manifest = server(spec).spec.manifest()
-    assert within(spec, manifest)
-    assert server(manifest).spec.manifest() == manifest
+def test_spec_survives_a_round_trip(spec: dict[str, Any]) -> None:
+    """Parsing and serializing a spec only adds defaults. A second round trip changes nothing."""
+    manifest = parse_spec(spec).spec.manifest()
+    assert contains(spec, manifest)
+    assert parse_spec(manifest).spec.manifest() == manifest
 
 
 @given(specs)
 @settings(max_examples=100, deadline=None)
-def test_what_a_model_takes_fits_the_schema(spec: dict[str, Any]) -> None:
-    """The schema in the CRD and the models are one thing said twice."""
+def test_specs_that_models_accept_match_the_schema(spec: dict[str, Any]) -> None:
+    """The models and the schema of the CRD accept the same generated specs."""
     VALIDATOR.validate({"spec": spec})
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(list(STRICT["properties"]["spec"]["properties"])), st.none() | st.integers()
+        st.sampled_from(list(CLOSED_SCHEMA["properties"]["spec"]["properties"])), st.none() | st.integers()
     )
 )
 @settings(deadline=None)
-def test_whatever_is_stored_is_read_or_refused(spec: dict[str, Any]) -> None:
-    """One type of error for all that does not fit."""
+def test_parse_raises_only_invalid_resource(spec: dict[str, Any]) -> None:
+    """Values of a wrong type raise InvalidResource and no other error."""
     with suppress(InvalidResource):
-        assert server(spec).spec
+        assert parse_spec(spec).spec
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_is_read_and_fits_the_schema(path: Path) -> None:
-    """Who copies an example has something that works."""
-    found = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "MLflowServer"]
-    assert found
-    for document in found:
+def test_examples_are_valid(path: Path) -> None:
+    """Models and schema accept every file in manifests/examples."""
+    servers = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "MLflowServer"]
+    assert servers
+    for document in servers:
         VALIDATOR.validate(document)
         parse(document)
 
@@ -139,15 +139,15 @@ def test_every_example_is_read_and_fits_the_schema(path: Path) -> None:
         (3, 3),
     ],
 )
-def test_quantities_are_read_as_kubernetes_reads_them(quantity: str | int, expected: float) -> None:
-    """A wrong unit would let a volume shrink, or refuse one that grows."""
+def test_parse_quantity(quantity: str | int, expected: float) -> None:
+    """Quantities have the same meaning as in Kubernetes: a wrong unit could allow a volume to shrink."""
     assert is_quantity(quantity)
-    assert float(amount(quantity)) == expected
+    assert float(parse_quantity(quantity)) == expected
 
 
 @pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1GB", "1gi", "0x1", "1e", "--1", "1K"])
-def test_what_is_no_quantity_is_none(text: str) -> None:
-    """Units are exact: K is none and k is, GB never."""
+def test_invalid_quantity_is_rejected(text: str) -> None:
+    """Units are case-sensitive: k is valid, K and GB are not."""
     assert not is_quantity(text)
-    with pytest.raises(ValueError, match="no quantity"):
-        amount(text)
+    with pytest.raises(ValueError, match="not a valid quantity"):
+        parse_quantity(text)

@@ -1,4 +1,4 @@
-"""Servers on loopback that take connections and do not do their part: what a network does to real ones."""
+"""Servers on loopback that accept connections and then misbehave as real servers and networks do."""
 
 import asyncio
 import contextlib
@@ -7,25 +7,25 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-Line = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _SSL_REQUEST, _CANCEL_REQUEST = 80877103, 80877102
 
 
 @asynccontextmanager
-async def listening(line: Line) -> AsyncIterator[int]:
-    """A server that treats each connection by `line`; gives its port."""
+async def serve(handler: Handler) -> AsyncIterator[int]:
+    """Run a server that handles each connection with `handler`; yield its port."""
     tasks: set[asyncio.Task[None]] = set()
 
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await line(reader, writer)
+            await handler(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(one, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
@@ -35,21 +35,21 @@ async def listening(line: Line) -> AsyncIterator[int]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes whatever comes and never says a word."""
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read all data and never answer."""
     while await reader.read(65536):
         pass
 
 
-async def torn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hears the first words, and tears the connection."""
+async def connection_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read the first byte and reset the connection."""
     await reader.read(1)
-    line: socket.socket = writer.get_extra_info("socket")
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers by HTTP, and never gets to the end of the header."""
+async def endless_header(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with an HTTP header that never ends, a few bytes at a time."""
     writer.write(b"HTTP/1.1 200 OK\r\n")
     number = 0
     while True:
@@ -59,8 +59,8 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await asyncio.sleep(0.01)
 
 
-async def postgres_that_falls_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Lets everybody in, and answers no statement."""
+async def postgres_silent_after_login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept every login and never answer a statement."""
     while True:
         (length,) = struct.unpack("!i", await reader.readexactly(4))
         (code,) = struct.unpack("!i", (await reader.readexactly(length - 4))[:4])
@@ -70,4 +70,4 @@ async def postgres_that_falls_silent(reader: asyncio.StreamReader, writer: async
             break
         writer.write(b"N")
     writer.write(b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I")
-    await deaf(reader, writer)
+    await silent(reader, writer)

@@ -1,4 +1,4 @@
-"""A short name means what it means to the server's pods, not to the operator's."""
+"""Short host names resolve as in the server's namespace, not as in the operator's."""
 
 import asyncio
 import socket
@@ -15,38 +15,38 @@ SERVICES = {
     "postgres-0.postgres.team.svc.cluster.local.": "10.244.0.9",
     "a.b.c.d.e.f.team.svc.cluster.local.": "10.244.0.10",
 }
-ASKED = ("team", "cluster.local")
+NAMESPACE_AND_DOMAIN = ("team", "cluster.local")
 
 
 @pytest.fixture(autouse=True)
 async def _dns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Knows the Services of the namespace `team` and nothing else."""
+    """A resolver that only knows the Services in namespace `team`."""
 
-    async def answer(host: str, port: object, **_: object) -> list[object]:
+    async def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
         if host in SERVICES:
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (SERVICES[host], 0))]
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer, raising=False)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
 
 
 @pytest.mark.parametrize("host", ["postgres", "postgres-0.postgres"])
-async def test_a_service_beside_the_server_is_found(host: str) -> None:
-    """By the name that its pods would use: a Service's, or a pod's of a StatefulSet."""
-    full = f"{host}.team.svc.cluster.local"
-    assert await resolve_in_namespace(host, *ASKED) == (full, SERVICES[f"{full}."])
+async def test_service_in_namespace_resolves(host: str) -> None:
+    """By the names that pods there use: of a Service, or of a pod of a StatefulSet."""
+    fqdn = f"{host}.team.svc.cluster.local"
+    assert await resolve_in_namespace(host, *NAMESPACE_AND_DOMAIN) == (fqdn, SERVICES[f"{fqdn}."])
 
 
 @pytest.mark.parametrize(
     "host", ["db.example.com", "elsewhere", "10.0.0.1", "::1", "postgres.", "a.b.c.d.e.f", "", "."]
 )
-async def test_what_means_the_same_to_everybody_is_left_alone(host: str) -> None:
-    """Addresses, names that end in a dot, and names that the namespace does not know."""
-    assert await resolve_in_namespace(host, *ASKED) is None
+async def test_host_that_does_not_depend_on_namespace_is_unchanged(host: str) -> None:
+    """Addresses, names with a trailing dot, and names that do not exist in the namespace."""
+    assert await resolve_in_namespace(host, *NAMESPACE_AND_DOMAIN) is None
 
 
 @pytest.mark.parametrize(
-    ("url", "becomes"),
+    ("url", "expected"),
     [
         ("http://postgres:9000", "http://postgres.team.svc.cluster.local:9000"),
         ("https://postgres", "https://postgres.team.svc.cluster.local"),
@@ -54,35 +54,35 @@ async def test_what_means_the_same_to_everybody_is_left_alone(host: str) -> None
         ("http://[::1]:9000", "http://[::1]:9000"),
     ],
 )
-async def test_a_url_keeps_all_but_its_host(url: str, becomes: str) -> None:
-    """Scheme and port, if there is one, are the store's own."""
-    assert await resolve_url_in_namespace(url, *ASKED) == becomes
+async def test_only_host_of_url_changes(url: str, expected: str) -> None:
+    """The scheme and an explicit port stay."""
+    assert await resolve_url_in_namespace(url, *NAMESPACE_AND_DOMAIN) == expected
 
 
-async def test_a_dns_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is then asked for as it is."""
-    monkeypatch.setattr("mlflow_operator.clients.dns._SECONDS", 0.01)
+async def test_unresponsive_dns_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host name is then used unchanged."""
+    monkeypatch.setattr("mlflow_operator.clients.dns._LOOKUP_TIMEOUT_SECONDS", 0.01)
 
-    async def silent(*_: object, **__: object) -> list[object]:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
         await asyncio.Event().wait()
         return []
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent, raising=False)
-    assert await resolve_in_namespace("postgres", *ASKED) is None
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    assert await resolve_in_namespace("postgres", *NAMESPACE_AND_DOMAIN) is None
 
 
-async def test_postgres_is_looked_for_where_the_name_leads() -> None:
-    """And messages still name the host as the owner wrote it."""
-    came: list[bytes] = []
+async def test_postgres_client_connects_to_resolved_address() -> None:
+    """Messages still contain the host name from the spec."""
+    requests: list[bytes] = []
 
-    async def visitor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(await reader.read(8))
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.read(8))
         writer.close()
 
-    async with await asyncio.start_server(visitor, "127.0.0.1", 0) as listener:
+    async with await asyncio.start_server(handler, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        beside = Connection("postgres", port, "mlflow", "u", "p").with_hostaddr("127.0.0.1")
-        with pytest.raises(TransientError) as told:
-            await inspect(beside, None, "spec.database.external")
-    assert came, "nobody came"
-    assert f"postgres:{port}" in told.value.message
+        connection = Connection("postgres", port, "mlflow", "u", "p").with_hostaddr("127.0.0.1")
+        with pytest.raises(TransientError) as error:
+            await inspect(connection, None, "spec.database.external")
+    assert requests, "no connection to the resolved address"
+    assert f"postgres:{port}" in error.value.message

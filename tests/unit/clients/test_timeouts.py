@@ -1,6 +1,6 @@
-"""Whoever takes a connection and does not answer is told from whoever answers; and nobody waits for ever, or in vain.
+"""The clients detect servers that accept a connection and do not answer, and every wait ends.
 
-The sockets are real ones on loopback. Of the time-outs only the length is another.
+The sockets are real ones on loopback. Only the lengths of the timeouts differ from production.
 """
 
 import asyncio
@@ -23,227 +23,237 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
 from tests.unit.clients.silent_servers import (
-    Line,
-    deaf,
-    dripping,
-    listening,
-    postgres_that_falls_silent,
-    torn,
+    Handler,
+    connection_reset,
+    endless_header,
+    postgres_silent_after_login,
+    serve,
+    silent,
 )
 
 pytestmark = pytest.mark.timeout(60)
 
-SHORT = 0.3
-WAYS_OUT = re.compile(
+TIMEOUT_SECONDS = 0.3
+CONNECTION_CALLS = re.compile(
     r"Connection\.connect\(|psycopg\.connect\(|ClientSession\(|\.client\(|_connection\(|urlopen\("
 )
-"""How a program begins to speak to another one, by any of the libraries that are here."""
+"""Calls that open a connection, of all installed libraries."""
 
 
 def database(port: int) -> Connection:
-    """A database on this machine."""
+    """A database on loopback."""
     return Connection("127.0.0.1", port, "mlflow", "user", "hunter2", (("gssencmode", "disable"),))
 
 
 def bucket(port: int, name: str = "models") -> Bucket:
-    """A bucket on this machine."""
+    """A bucket on loopback."""
     return Bucket(
         f"http://127.0.0.1:{port}", "us-east-1", name, "path", "key", "hunter2", None, "spec.artifacts.s3"
     )
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time-outs of tenths of a second."""
-    monkeypatch.setattr(postgres_session, "_CONNECT_SECONDS", 1)
-    monkeypatch.setattr(s3, "_CONNECT_SECONDS", SHORT)
-    monkeypatch.setattr(s3, "_READ_SECONDS", SHORT)
-    monkeypatch.setattr(s3, "_CALL_SECONDS", 2 * SHORT)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timeouts of tenths of a second."""
+    monkeypatch.setattr(postgres_session, "_CONNECT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(s3, "_CALL_TIMEOUT_SECONDS", 2 * TIMEOUT_SECONDS)
     monkeypatch.setattr(
-        signed_request, "_LIMIT", signed_request._LIMIT.__class__(total=2 * SHORT, sock_read=SHORT)
+        signed_request,
+        "_TIMEOUT",
+        signed_request._TIMEOUT.__class__(total=2 * TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS),
     )
 
 
-async def ask_database(port: int) -> TransientError:
-    """What a look at it says."""
-    with pytest.raises(TransientError) as told:
+async def database_error(port: int) -> TransientError:
+    """The error of a database session."""
+    with pytest.raises(TransientError) as error:
         async with postgres_session.session(
-            database(port), None, "spec.database.external", 2 * SHORT
+            database(port), None, "spec.database.external", 2 * TIMEOUT_SECONDS
         ) as session:
-            await postgres_session.one(session, "SELECT 1")
-    return told.value
+            await postgres_session.fetch_value(session, "SELECT 1")
+    return error.value
 
 
-async def ask_store(port: int) -> TransientError:
-    """What a look at it says."""
+async def store_error(port: int) -> TransientError:
+    """The error of an S3 request."""
     stores = ObjectStores()
     try:
-        with pytest.raises(TransientError) as told:
+        with pytest.raises(TransientError) as error:
             await stores.ensure_bucket(bucket(port), create=True)
     finally:
         stores.close()
-    return told.value
+    return error.value
 
 
-async def ask_admin(port: int) -> TransientError:
-    """What the admin API's silence becomes."""
+async def admin_api_error(port: int) -> TransientError:
+    """The error of a request to MinIO's admin API."""
     admin = Admin(f"http://127.0.0.1:{port}", AccessKey("root", "hunter2"), None, "spec.artifacts.s3")
-    with pytest.raises(TransientError) as told:
+    with pytest.raises(TransientError) as error:
         await minio_api.call(admin, AdminRequest("GET", "info-canned-policy", {}))
-    return told.value
+    return error.value
 
 
-def test_no_other_way_leads_out() -> None:
-    """What is held to its time-outs here is all that speaks to stores; another way out belongs here, too."""
+def test_all_modules_that_connect_are_covered() -> None:
+    """These modules open all connections to stores. A module that adds another one needs its own tests here."""
     package = Path(clients.__file__).parent
     modules = package.rglob("*.py")
-    found = {str(path.relative_to(package)) for path in modules if WAYS_OUT.search(path.read_text())}
-    assert found == {"postgres/session.py", "s3/client.py", "s3/signed_request.py"}
+    connecting = {
+        str(path.relative_to(package)) for path in modules if CONNECTION_CALLS.search(path.read_text())
+    }
+    assert connecting == {"postgres/session.py", "s3/client.py", "s3/signed_request.py"}
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("line", [deaf, postgres_that_falls_silent], ids=lambda line: line.__name__)
-async def test_a_database_that_falls_silent_is_given_up(line: Line) -> None:
-    """Before it lets anybody in, or after: the sentence is the same, or it would be news at each look."""
-    async with listening(line) as port:
-        told = await ask_database(port)
-    assert told.reason is Reason.DATABASE_UNREACHABLE
-    assert told.message == (
+@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.parametrize(
+    "handler", [silent, postgres_silent_after_login], ids=lambda handler: handler.__name__
+)
+async def test_silent_database_times_out(handler: Handler) -> None:
+    """The message is the same before and after the login, otherwise the condition would change with each reconcile."""
+    async with serve(handler) as port:
+        error = await database_error(port)
+    assert error.reason is Reason.DATABASE_UNREACHABLE
+    assert error.message == (
         f"The database at 127.0.0.1:{port} does not answer in time. Check that it runs, that it is not overloaded, and "
-        "that the network lets the operator's and the server's pods through."
+        "that the network allows connections from the operator's and the server's pods."
     )
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("ask", [ask_store, ask_admin], ids=lambda ask: ask.__name__)
-@pytest.mark.parametrize("line", [deaf, dripping], ids=lambda line: line.__name__)
-async def test_a_store_that_falls_silent_is_given_up(
-    line: Line, ask: Callable[[int], Awaitable[TransientError]]
+@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.parametrize("call", [store_error, admin_api_error], ids=lambda call: call.__name__)
+@pytest.mark.parametrize("handler", [silent, endless_header], ids=lambda handler: handler.__name__)
+async def test_silent_store_times_out(
+    handler: Handler, call: Callable[[int], Awaitable[TransientError]]
 ) -> None:
-    """The same sentence for each of the time-outs that it may meet."""
-    async with listening(line) as port:
-        told = await ask(port)
-    assert told.reason is Reason.ARTIFACT_STORE_UNREACHABLE
-    assert told.message == (
+    """The message is the same for all timeouts."""
+    async with serve(handler) as port:
+        error = await call(port)
+    assert error.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+    assert error.message == (
         f"The artifact store at http://127.0.0.1:{port} does not answer in time. Check that it runs, that it is not "
-        "overloaded, and that the network lets the operator's and the server's pods through."
+        "overloaded, and that the network allows connections from the operator's and the server's pods."
     )
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_look_at_a_silent_database_leaves_no_connection() -> None:
-    """It hears the line end at once: nobody goes on asking it to cancel what it does not do."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_session_with_silent_database_closes_its_connection() -> None:
+    """The server sees the connection end immediately, and no second connection asks it to cancel the statement."""
     ended = asyncio.Event()
-    lines = 0
+    connections = 0
 
-    async def line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal lines
-        lines += 1
-        await postgres_that_falls_silent(reader, writer)
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await postgres_silent_after_login(reader, writer)
         ended.set()
 
-    async with listening(line) as port:
-        await ask_database(port)
+    async with serve(handler) as port:
+        await database_error(port)
         await asyncio.wait_for(ended.wait(), 5)
-    assert lines == 1
+    assert connections == 1
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("ask", [ask_database, ask_store, ask_admin], ids=lambda ask: ask.__name__)
-@pytest.mark.parametrize("line", [deaf, torn, dripping], ids=lambda line: line.__name__)
-async def test_whatever_the_line_does_the_loop_lives_and_a_fault_comes_out(
-    line: Line, ask: Callable[[int], Awaitable[TransientError]]
+@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.parametrize(
+    "call", [database_error, store_error, admin_api_error], ids=lambda call: call.__name__
+)
+@pytest.mark.parametrize(
+    "handler", [silent, connection_reset, endless_header], ids=lambda handler: handler.__name__
+)
+async def test_network_fault_raises_transient_error_without_blocking_event_loop(
+    handler: Handler, call: Callable[[int], Awaitable[TransientError]]
 ) -> None:
-    """Meanwhile others of the same loop go on, and no thread or task outlives the look for long."""
-    beats = 0
+    """Other tasks of the event loop continue meanwhile, and no thread or task outlives the call for long."""
+    iterations = 0
 
-    async def heart() -> None:
-        nonlocal beats
+    async def count_iterations() -> None:
+        nonlocal iterations
         while True:
-            beats += 1
+            iterations += 1
             await asyncio.sleep(0)
 
-    beating = asyncio.create_task(heart())
-    async with listening(line) as port:
-        told = await ask(port)
-    beating.cancel()
-    assert told.reason in {Reason.DATABASE_UNREACHABLE, Reason.ARTIFACT_STORE_UNREACHABLE}
-    assert f"127.0.0.1:{port}" in told.message
-    assert "Check that it runs" in told.message
-    assert "hunter2" not in told.message
-    # Postgres' protocol has no such answer, so nobody waits for the rest of it
-    at_once = line is torn or (line is dripping and ask is ask_database)
-    # a loop that is blocked meanwhile turns a few times; one that is free turns all the time
-    assert at_once or beats > 100
+    counter = asyncio.create_task(count_iterations())
+    async with serve(handler) as port:
+        error = await call(port)
+    counter.cancel()
+    assert error.reason in {Reason.DATABASE_UNREACHABLE, Reason.ARTIFACT_STORE_UNREACHABLE}
+    assert f"127.0.0.1:{port}" in error.message
+    assert "Check that it runs" in error.message
+    assert "hunter2" not in error.message
+    # An HTTP header is not valid in Postgres' protocol, so psycopg does not wait for the rest of it.
+    fails_immediately = handler is connection_reset or (handler is endless_header and call is database_error)
+    # A blocked event loop does a few iterations meanwhile, a free one a great many.
+    assert fails_immediately or iterations > 100
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_many_servers_of_a_silent_store_leave_threads_to_another_store() -> None:
-    """All of one store's servers ask at once; one of another is answered meanwhile."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_silent_store_leaves_threads_for_other_stores() -> None:
+    """All servers of one store wait at the same time; a request to another store is answered meanwhile."""
 
-    async def there(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
 
     stores = ObjectStores()
     try:
-        async with listening(deaf) as silent, listening(there) as healthy:
-            # boto3 reads its data with the first client, which is no store's silence
-            stores._client(bucket(healthy))
-            asked = [
-                asyncio.create_task(stores.ensure_bucket(bucket(silent, f"b{number}"), create=True))
+        async with serve(silent) as silent_port, serve(ok) as healthy_port:
+            # boto3 loads its data with the first client, which must not count as the store's response time.
+            stores._client(bucket(healthy_port))
+            calls = [
+                asyncio.create_task(stores.ensure_bucket(bucket(silent_port, f"b{number}"), create=True))
                 for number in range(100)
             ]
             await asyncio.sleep(0)
-            assert await stores.ensure_bucket(bucket(healthy), create=True) is False
-            assert not any(task.done() for task in asked)
-            for found in await asyncio.gather(*asked, return_exceptions=True):
-                assert isinstance(found, TransientError)
+            assert await stores.ensure_bucket(bucket(healthy_port), create=True) is False
+            assert not any(task.done() for task in calls)
+            for result in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(result, TransientError)
     finally:
         stores.close()
 
 
-async def test_a_turn_comes_back_when_its_thread_ends_not_when_its_caller_gives_up() -> None:
-    """A store that drips an answer for minutes would take one thread after the other, else."""
-    threads, free, begun = ThreadPool(8, 2, "test"), threading.Event(), threading.Semaphore(0)
+async def test_thread_counts_against_limit_until_it_ends() -> None:
+    """The caller's timeout does not free the slot. Otherwise a slow store would occupy one thread after the other."""
+    threads, release, started = ThreadPool(8, 2, "test"), threading.Event(), threading.Semaphore(0)
 
     def hang() -> str:
-        begun.release()
-        free.wait(30)
+        started.release()
+        release.wait(30)
         return "done"
 
     try:
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(threads.run("place", hang), 0.05)
-        third = asyncio.create_task(threads.run("place", hang))
-        assert await threads.run("elsewhere", lambda: "at once") == "at once"
-        assert begun.acquire(timeout=5)
-        assert begun.acquire(timeout=5)
-        assert not begun.acquire(timeout=0), "a third thread for one place"
-        free.set()
+                await asyncio.wait_for(threads.run("host", hang), 0.05)
+        third = asyncio.create_task(threads.run("host", hang))
+        assert await threads.run("other-host", lambda: "immediately") == "immediately"
+        assert started.acquire(timeout=5)
+        assert started.acquire(timeout=5)
+        assert not started.acquire(timeout=0), "a third thread for one host"
+        release.set()
         assert await asyncio.wait_for(third, 5) == "done"
     finally:
-        free.set()
+        release.set()
         threads.close()
 
 
-async def test_sessions_with_one_database_are_few_and_end() -> None:
-    """A slow Postgres has few connections to spare; who gets no turn in time says that it does not answer."""
-    most = now = 0
+async def test_concurrent_database_sessions_are_limited() -> None:
+    """A slow Postgres has few connections to spare. A session that gets no slot in time reports a timeout."""
+    most = current = 0
 
-    async def line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal most, now
-        now += 1
-        most = max(most, now)
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most, current
+        current += 1
+        most = max(most, current)
         try:
-            await postgres_that_falls_silent(reader, writer)
+            await postgres_silent_after_login(reader, writer)
         finally:
-            now -= 1
+            current -= 1
 
-    async with listening(line) as port:
-        told = await asyncio.gather(*(ask_database(port) for _ in range(30)))
-    assert len({each.message for each in told}) == 1
-    # eight at a time; on a busy machine those before are still being closed, and without turns it is all thirty
+    async with serve(handler) as port:
+        errors = await asyncio.gather(*(database_error(port) for _ in range(30)))
+    assert len({error.message for error in errors}) == 1
+    # The limit is eight. On a busy machine the previous eight may still be closing; without the limit it is all thirty.
     assert 1 <= most <= 2 * 8

@@ -1,4 +1,4 @@
-"""Answers of an API server as they were recorded, to be changed by a test, and a server that gives them."""
+"""Recorded responses of an API server that tests can modify, and an HTTP server that returns them."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from aiohttp import web
 
 from mlflow_operator.api.crd import custom_resource_definition
 from mlflow_operator.kube.objects import Object
-from tests.unit.kubeconfig import kubeconfig
+from tests.unit.kubeconfig import write_kubeconfig
 
 ADMIN = "kubernetes-admin"
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -22,15 +22,17 @@ LABELS = {"app.kubernetes.io/name": "mlflow-operator", "app.kubernetes.io/compon
 _CREATED = "2026-11-01T00:00:00Z"
 
 
-def definition() -> Object:
-    """As the API server gives it back."""
-    made: Object = json.loads(json.dumps(custom_resource_definition()))
-    accepted = [{"type": kind, "status": "True"} for kind in ("NamesAccepted", "Established")]
-    return {**made, "status": {"conditions": accepted}}
+def crd() -> Object:
+    """The CRD as the API server returns it."""
+    document: Object = json.loads(json.dumps(custom_resource_definition()))
+    conditions = [
+        {"type": condition_type, "status": "True"} for condition_type in ("NamesAccepted", "Established")
+    ]
+    return {**document, "status": {"conditions": conditions}}
 
 
 def deployment(replicas: int = 1, ready: int = 1, version: str = "0.1.0", *args: str) -> Object:
-    """The operator's."""
+    """The operator's Deployment."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -56,7 +58,7 @@ def deployment(replicas: int = 1, ready: int = 1, version: str = "0.1.0", *args:
 
 
 def pod(**state: Object) -> Object:
-    """The operator's, in a state that a container can be in."""
+    """The operator's pod with a container in this state."""
     return {
         "metadata": {"name": "mlflow-operator-6f7c", "namespace": "mlflow-operator", "labels": LABELS},
         "status": {
@@ -65,13 +67,15 @@ def pod(**state: Object) -> Object:
     }
 
 
-def condition(kind: str, status: str = "True", reason: str = "Ready", message: str = "Well.") -> Object:
-    """Of a server's status."""
-    return {"type": kind, "status": status, "reason": reason, "message": message}
+def condition(
+    condition_type: str, status: str = "True", reason: str = "Ready", message: str = "Ready."
+) -> Object:
+    """A condition of a server."""
+    return {"type": condition_type, "status": status, "reason": reason, "message": message}
 
 
 def server(*conditions: Object, **status: Any) -> Object:
-    """An MLflowServer that is well, but for these conditions and members of its status."""
+    """A ready MLflowServer, except for the given conditions and status fields."""
     types = (
         "CredentialsReady",
         "DatabaseReady",
@@ -80,7 +84,7 @@ def server(*conditions: Object, **status: Any) -> Object:
         "ServerAvailable",
         "Ready",
     )
-    said = {kind: condition(kind) for kind in types} | {one["type"]: one for one in conditions}
+    by_type = {name: condition(name) for name in types} | {entry["type"]: entry for entry in conditions}
     return {
         "apiVersion": "mlflow-operator.dev/v1alpha1",
         "kind": "MLflowServer",
@@ -105,18 +109,18 @@ def server(*conditions: Object, **status: Any) -> Object:
                 "name": "mlflow",
             },
             "artifacts": {"type": "Embedded", "uri": "s3://mlflow"},
-            "conditions": [*said.values()],
+            "conditions": [*by_type.values()],
             **status,
         },
     }
 
 
 @dataclass
-class Recorded:
-    """What the API server holds, allows and denies; well throughout until a test changes it."""
+class RecordedAPIServer:
+    """Objects and permissions of the API server. All checks pass until a test modifies them."""
 
     servers: list[Object] | None = field(default_factory=lambda: [server()])
-    definitions: list[Object] = field(default_factory=lambda: [definition()])
+    crds: list[Object] = field(default_factory=lambda: [crd()])
     deployments: list[Object] = field(default_factory=lambda: [deployment()])
     pods: list[Object] = field(default_factory=lambda: [pod(running={})])
     lease: Object | None = field(
@@ -126,92 +130,92 @@ class Recorded:
             "renewTime": "2026-11-01T00:00:00.000000Z",
         }
     )
-    renewed: bool = True
-    me: str = ADMIN
+    renews_lease: bool = True
+    user: str = ADMIN
     namespaces: set[str] = field(default_factory=lambda: {"team-a"})
     forbidden: set[str] = field(default_factory=set)
-    """Kinds (plural, with the subresource) that may not be got or listed in all namespaces; `impersonate`."""
+    """Resources (plural, with the subresource) that cannot be read in all namespaces; `impersonate`."""
     denied: set[tuple[str, str]] = field(default_factory=set)
-    """Resource and verb that the operator's account lacks."""
-    proxied: tuple[int, Any] = (200, {"experiments": []})
-    inside: str = json.dumps({URL: {"status": 200, "error": "", "foreign": False}})
-    asked: list[str] = field(default_factory=list)
-    spoke_as: set[str] = field(default_factory=set)
+    """Resources and verbs that the operator's account is not allowed to use."""
+    proxy_response: tuple[int, Any] = (200, {"experiments": []})
+    exec_output: str = json.dumps({URL: {"status": 200, "error": "", "host_rejected": False}})
+    requests: list[str] = field(default_factory=list)
+    impersonated: set[str] = field(default_factory=set)
     port: int = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.method} {request.path}")
-        return await self._answer(request, request.path.split("/")[2:])
+        self.requests.append(f"{request.method} {request.path}")
+        return await self._respond(request, request.path.split("/")[2:])
 
-    async def _answer(self, request: web.Request, parts: list[str]) -> web.StreamResponse:
-        kind, namespace, name = _address(parts)
-        if kind.startswith("selfsubject"):
-            return await self._review(request, kind)
-        if kind in self.forbidden:
-            return _status(403, "Forbidden", f"{kind} is forbidden")
-        if kind == "pods/exec":
+    async def _respond(self, request: web.Request, parts: list[str]) -> web.StreamResponse:
+        resource, namespace, name = _parse_path(parts)
+        if resource.startswith("selfsubject"):
+            return await self._review(request, resource)
+        if resource in self.forbidden:
+            return _status(403, "Forbidden", f"{resource} is forbidden")
+        if resource == "pods/exec":
             return await self._exec(request)
-        if kind == "services/proxy":
-            return web.json_response(self.proxied[1], status=self.proxied[0])
-        return self._held(kind, namespace, name)
+        if resource == "services/proxy":
+            return web.json_response(self.proxy_response[1], status=self.proxy_response[0])
+        return self._stored(resource, namespace, name)
 
-    def _held(self, kind: str, namespace: str | None, name: str) -> web.Response:
-        if kind == "leases":
+    def _stored(self, resource: str, namespace: str | None, name: str) -> web.Response:
+        if resource == "leases":
             return self._lease()
-        held = {
+        stored = {
             "mlflowservers": self.servers,
             "deployments": self.deployments,
             "pods": self.pods,
-            "customresourcedefinitions": self.definitions,
-            "namespaces": [{"metadata": {"name": one}} for one in self.namespaces],
-        }[kind]
-        if held is None:
+            "customresourcedefinitions": self.crds,
+            "namespaces": [{"metadata": {"name": namespace_name}} for namespace_name in self.namespaces],
+        }[resource]
+        if stored is None:
             return _status(404, "NotFound", "the server could not find the requested resource")
-        found = [one for one in held if namespace in (None, one["metadata"].get("namespace"))]
+        items = [obj for obj in stored if namespace in (None, obj["metadata"].get("namespace"))]
         if not name:
-            return web.json_response({"items": found})
-        named = [one for one in found if one["metadata"]["name"] == name]
+            return web.json_response({"items": items})
+        named = [obj for obj in items if obj["metadata"]["name"] == name]
         return web.json_response(named[0]) if named else _status(404, "NotFound", "no such object")
 
-    async def _review(self, request: web.Request, kind: str) -> web.Response:
+    async def _review(self, request: web.Request, review: str) -> web.Response:
         body = await request.json()
-        speaks_as = request.headers.get("Impersonate-User")
-        if kind == "selfsubjectreviews":
-            return web.json_response({**body, "status": {"userInfo": {"username": self.me}}}, status=201)
-        if speaks_as:
-            self.spoke_as.add(speaks_as)
+        user = request.headers.get("Impersonate-User")
+        if review == "selfsubjectreviews":
+            return web.json_response({**body, "status": {"userInfo": {"username": self.user}}}, status=201)
+        if user:
+            self.impersonated.add(user)
             if "impersonate" in self.forbidden:
-                return _status(403, "Forbidden", f"cannot impersonate {speaks_as}")
-        wanted = body["spec"]["resourceAttributes"]
-        resource = "/".join(part for part in (wanted["resource"], wanted["subresource"]) if part)
-        allowed = (resource, wanted["verb"]) not in self.denied
+                return _status(403, "Forbidden", f"cannot impersonate {user}")
+        attributes = body["spec"]["resourceAttributes"]
+        resource = "/".join(part for part in (attributes["resource"], attributes["subresource"]) if part)
+        allowed = (resource, attributes["verb"]) not in self.denied
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
     def _lease(self) -> web.Response:
         if self.lease is None:
             return _status(404, "NotFound", "no such lease")
-        held = dict(self.lease)
-        if self.renewed:
+        spec = dict(self.lease)
+        if self.renews_lease:
             self.lease["renewTime"] += "0"
-        return web.json_response({"spec": held})
+        return web.json_response({"spec": spec})
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         channels = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
         await channels.prepare(request)
-        self.asked.append("run " + " ".join(request.query.getall("command")))
-        await channels.send_bytes(b"\x01" + self.inside.encode())
-        ended = {"status": "Success"} if self.inside else {"status": "Failure"}
-        await channels.send_bytes(b"\x03" + json.dumps(ended).encode())
+        self.requests.append("run " + " ".join(request.query.getall("command")))
+        await channels.send_bytes(b"\x01" + self.exec_output.encode())
+        status = {"status": "Success"} if self.exec_output else {"status": "Failure"}
+        await channels.send_bytes(b"\x03" + json.dumps(status).encode())
         await channels.close()
         return channels
 
     @contextmanager
-    def serving(self, folder: Path) -> Iterator[Path]:
-        """Gives a kubeconfig for it."""
+    def serve(self, folder: Path) -> Iterator[Path]:
+        """Start the server and return a kubeconfig for it."""
         started, stop = threading.Event(), asyncio.Event()
         loop = asyncio.new_event_loop()
 
-        async def serve() -> None:
+        async def run_server() -> None:
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", self.handle)
             runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -222,25 +226,25 @@ class Recorded:
             await stop.wait()
             await runner.cleanup()
 
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+        thread = threading.Thread(target=loop.run_until_complete, args=(run_server(),))
         thread.start()
         assert started.wait(10)
         try:
-            yield kubeconfig(folder, self.port)
+            yield write_kubeconfig(folder, self.port)
         finally:
             loop.call_soon_threadsafe(stop.set)
             thread.join()
             loop.close()
 
 
-def _address(parts: list[str]) -> tuple[str, str | None, str]:
-    """Kind with its subresource, namespace and name of a path without its root."""
+def _parse_path(parts: list[str]) -> tuple[str, str | None, str]:
+    """Resource (with subresource), namespace and name in a path without its root."""
     rest = parts[1:] if parts[0] == "v1" else parts[2:]
     namespace = None
     if rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
-    kind, name, below = [*rest, "", ""][:3]
-    return (f"{kind}/{below}" if below else kind), namespace, name
+    resource, name, subresource = [*rest, "", ""][:3]
+    return (f"{resource}/{subresource}" if subresource else resource), namespace, name
 
 
 def _status(code: int, reason: str, message: str) -> web.Response:

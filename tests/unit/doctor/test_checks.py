@@ -1,4 +1,4 @@
-"""What is thought of what was seen, where a table says it better than a whole call."""
+"""Single checks with tables of inputs; test_command.py tests the complete command."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,13 +7,13 @@ import pytest
 
 from mlflow_operator.doctor import operators
 from mlflow_operator.doctor.checks import backup
-from mlflow_operator.doctor.checks.definition import sorted_differences
-from mlflow_operator.doctor.checks.operators import spelled
+from mlflow_operator.doctor.checks.crd import schema_differences
+from mlflow_operator.doctor.checks.operators import format_permissions
 from mlflow_operator.doctor.checks.servers import check
 from mlflow_operator.doctor.finding import Finding, State, Unobserved, exit_code
-from mlflow_operator.doctor.needs import Permission
+from mlflow_operator.doctor.observed import ObservedCluster, Server
+from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.doctor.report import summary, table
-from mlflow_operator.doctor.seen import ObservedCluster, Server
 from mlflow_operator.kube.objects import Object
 from tests.unit.doctor.recorded_api_server import condition, deployment, server
 
@@ -21,100 +21,105 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def findings(resource: Object) -> dict[str, Finding]:
-    """Of one server, by check; nobody could look for operators."""
-    seen = ObservedCluster(NOW, "0.1.0", "here", {}, Unobserved("no"), ())
-    return {one.check: one for one in check(Server(resource), seen)}
+    """Findings by check for one server. The operators could not be listed."""
+    cluster = ObservedCluster(NOW, "0.1.0", "header", {}, Unobserved("no permission"), ())
+    return {finding.check: finding for finding in check(Server(resource), cluster)}
 
 
 BACKUPS: dict[str, tuple[Object, Object, State, str]] = {
-    "none yet": ({"schedule": "0 2 * * *"}, {}, State.WAIT, "There is none yet."),
-    "a good one": (
+    "no backup yet": ({"schedule": "0 2 * * *"}, {}, State.PENDING, "There is no backup yet."),
+    "successful backup": (
         {"schedule": "0 2 * * *"},
         {"lastSuccessTime": "2026-11-21T02:00:09Z", "lastSizeBytes": 5 * 1024**2, "lastURI": "s3://b/1"},
         State.OK,
-        "9 hours old, 5.0 MiB, s3://b/1",
+        "last backup 9 hours ago, 5.0 MiB, s3://b/1",
     ),
-    "a failure after a good one": (
+    "failure after a success": (
         {"schedule": "0 2 * * *"},
         {"lastSuccessTime": "2026-11-18T02:00:00Z", "lastFailureTime": "2026-11-21T02:00:00Z"},
-        State.FAULT,
-        "The last backup failed; the last good one is 3 days old.",
+        State.FAILED,
+        "The last backup failed; the last successful one is 3 days old.",
     ),
-    "a failure and nothing else": (
+    "only a failure": (
         {"schedule": "0 2 * * *"},
         {"lastFailureTime": "2026-11-21T02:00:00Z"},
-        State.FAULT,
-        "there is no good one",
+        State.FAILED,
+        "none has succeeded yet",
     ),
-    "a failure that was made good": (
+    "success after a failure": (
         {"schedule": "0 2 * * *"},
         {"lastSuccessTime": "2026-11-21T03:00:00Z", "lastFailureTime": "2026-11-21T02:00:00Z"},
         State.OK,
-        "9 hours old",
+        "9 hours ago",
     ),
-    "words of another version": ({"schedule": "x"}, {"lastSuccessTime": "lately"}, State.WAIT, "none yet"),
+    "invalid time from another version": (
+        {"schedule": "x"},
+        {"lastSuccessTime": "lately"},
+        State.PENDING,
+        "no backup yet",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BACKUPS)
-def test_a_backup_s_age_is_told(case: str) -> None:
-    """Or that there is none, or that the last one failed."""
-    spec, status, state, says = BACKUPS[case]
-    (found,) = backup.check("s", {**server(backup=status), "spec": {"backup": spec}}, NOW)
-    assert found.state is state
-    assert says in found.found
+def test_last_backup_is_reported(case: str) -> None:
+    """Its age, or that there is none, or that the last one failed."""
+    spec, status, state, expected = BACKUPS[case]
+    (finding,) = backup.check("s", {**server(backup=status), "spec": {"backup": spec}}, NOW)
+    assert finding.state is state
+    assert expected in finding.message
 
 
-def test_a_server_without_backups_is_not_scolded() -> None:
-    """Others may back its database up; and an operator that knows no backups says nothing of them."""
+def test_a_server_without_backups_has_no_backup_finding() -> None:
+    """Its database may be backed up by other means, or the operator may not support backups."""
     assert "backup" not in findings(server())
 
 
 @pytest.mark.parametrize(
-    ("seconds", "says"),
+    ("seconds", "expected"),
     [(0, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours"), (172800, "2 days"), (-5, "0 s")],
 )  # fmt: skip
-def test_ages_read_well(seconds: int, says: str) -> None:
-    assert backup.age(timedelta(seconds=seconds)).startswith(says)
+def test_age_is_readable(seconds: int, expected: str) -> None:
+    assert backup.age(timedelta(seconds=seconds)).startswith(expected)
 
 
-def test_ready_does_not_repeat_what_another_condition_says() -> None:
-    """One fault is read once, where it belongs."""
-    said = ("False", "BucketNotFound", "The bucket b is not there. Create it.")
-    found = findings(server(condition("ArtifactStoreReady", *said), condition("Ready", *said)))
-    assert found["ArtifactStoreReady"].next == said[2]
-    assert found["Ready"].next == "See ArtifactStoreReady."
-    assert found["Ready"].state is State.FAULT
+def test_ready_refers_to_the_condition_with_the_same_message() -> None:
+    """A problem is only reported once."""
+    problem = ("False", "BucketNotFound", "The bucket b does not exist. Create it.")
+    by_check = findings(server(condition("ArtifactStoreReady", *problem), condition("Ready", *problem)))
+    assert by_check["ArtifactStoreReady"].next_step == problem[2]
+    assert by_check["Ready"].next_step == "See ArtifactStoreReady."
+    assert by_check["Ready"].state is State.FAILED
 
 
 @pytest.mark.parametrize(
     ("status", "reason", "state"),
     [
-        ("False", "Progressing", State.WAIT),
-        ("Unknown", "WaitingForDependency", State.WAIT),
+        ("False", "Progressing", State.PENDING),
+        ("Unknown", "WaitingForDependency", State.PENDING),
         ("False", "Suspended", State.NOTE),
-        ("False", "BucketNotFound", State.FAULT),
-        ("Unknown", "OfANewerVersion", State.FAULT),
+        ("False", "BucketNotFound", State.FAILED),
+        ("Unknown", "ReasonOfANewerVersion", State.FAILED),
     ],
 )
-def test_a_reason_tells_a_fault_from_a_wait(status: str, reason: str, state: State) -> None:
-    """One that this version does not know is a fault: somebody should look."""
+def test_state_depends_on_the_reason(status: str, reason: str, state: State) -> None:
+    """An unknown reason fails, so that the user looks at it."""
     assert findings(server(condition("SchemaReady", status, reason)))["SchemaReady"].state is state
 
 
-def test_a_new_server_has_a_moment() -> None:
-    """Nobody has looked at it because it has only just been made; a changed spec likewise is on its way."""
-    fresh = server()
-    fresh["metadata"]["creationTimestamp"] = (NOW - timedelta(seconds=5)).isoformat()
-    del fresh["status"]
-    assert findings(fresh)["status"].state is State.WAIT
-    assert findings(server(observedGeneration=2))["status"].state is State.WAIT
+def test_a_new_server_is_pending() -> None:
+    """An operator needs some time for a new server, and for a changed spec."""
+    new_server = server()
+    new_server["metadata"]["creationTimestamp"] = (NOW - timedelta(seconds=5)).isoformat()
+    del new_server["status"]
+    assert findings(new_server)["status"].state is State.PENDING
+    assert findings(server(observedGeneration=2))["status"].state is State.PENDING
 
 
-def test_a_deletion_is_said() -> None:
-    going = server()
-    going["metadata"]["deletionTimestamp"] = "2026-11-21T11:59:00Z"
-    assert findings(going)["deletion"].state is State.WAIT
+def test_a_deletion_is_reported() -> None:
+    deleted = server()
+    deleted["metadata"]["deletionTimestamp"] = "2026-11-21T11:59:00Z"
+    assert findings(deleted)["deletion"].state is State.PENDING
 
 
 SCHEMAS: tuple[tuple[Any, Any, tuple[list[str], list[str], list[str]]], ...] = (
@@ -130,32 +135,32 @@ SCHEMAS: tuple[tuple[Any, Any, tuple[list[str], list[str], list[str]]], ...] = (
         {"properties": {"a": {"items": {"properties": {"b": {}}}}}},
         (["a[].description"], [], []),
     ),
-    ({"additionalProperties": {"type": "string"}}, {"additionalProperties": True}, ([], [], ["its root"])),
+    ({"additionalProperties": {"type": "string"}}, {"additionalProperties": True}, ([], [], ["the root"])),
 )
 
 
-@pytest.mark.parametrize(("ours", "theirs", "told"), SCHEMAS)
-def test_definitions_are_told_apart_by_their_fields(
-    ours: Object, theirs: Object, told: tuple[list[str], list[str], list[str]]
+@pytest.mark.parametrize(("expected_schema", "observed_schema", "differences"), SCHEMAS)
+def test_schemas_are_compared_by_their_fields(
+    expected_schema: Object, observed_schema: Object, differences: tuple[list[str], list[str], list[str]]
 ) -> None:
-    """And words about a field are no difference."""
-    assert sorted_differences(ours, theirs) == told
+    """Descriptions are ignored."""
+    assert schema_differences(expected_schema, observed_schema) == differences
 
 
-def test_what_is_not_allowed_reads_like_a_rule() -> None:
-    asked = (
+def test_permissions_are_grouped_by_resource() -> None:
+    permissions = (
         Permission("apps", "statefulsets", "create", "team-a"),
         Permission("apps", "statefulsets", "delete", "team-a"),
         Permission("coordination.k8s.io", "leases", "update", "ops", "mine"),
         Permission("", "secrets", "get"),
     )
-    assert spelled(asked) == (
+    assert format_permissions(permissions) == (
         "statefulsets.apps (create, delete) in team-a; leases.coordination.k8s.io mine (update) in ops; secrets (get)"
     )
 
 
 @pytest.mark.parametrize(
-    ("renewed", "fresh"),
+    ("renew_time", "is_renewed"),
     [
         ("2026-11-21T11:59:50.123456Z", True),
         ("2026-11-21T11:59:40Z", False),
@@ -165,57 +170,58 @@ def test_what_is_not_allowed_reads_like_a_rule() -> None:
         (None, False),
     ],
 )
-def test_a_lease_is_fresh_for_as_long_as_it_lasts(renewed: str | None, fresh: bool) -> None:
-    """One from far ahead tells that the clocks differ, so nothing by itself."""
-    assert operators.renewed_lately({"renewTime": renewed, "leaseDurationSeconds": 15}, NOW) is fresh
+def test_a_lease_is_renewed_within_its_duration(renew_time: str | None, is_renewed: bool) -> None:
+    """A time far in the future only shows that the clocks differ."""
+    spec = {"renewTime": renew_time, "leaseDurationSeconds": 15}
+    assert operators.is_recently_renewed(spec, NOW) is is_renewed
 
 
-def test_only_our_operator_is_taken_for_it() -> None:
-    """Others label their Deployments alike."""
+def test_other_operators_with_the_same_label_are_ignored() -> None:
+    """The arguments of the container identify this operator."""
     other = deployment()
     other["spec"]["template"]["spec"]["containers"][0]["args"] = ["--lease-name=x"]
     assert operators.lease_name(deployment()) == "mlflow-operator"
     assert operators.lease_name(other) == ""
-    written = deployment(1, 1, "0.1.0", "--namespace", "team-a", "--namespace=team-b")
-    assert operators.watched_namespaces(written) == ("team-a", "team-b")
+    both_forms = deployment(1, 1, "0.1.0", "--namespace", "team-a", "--namespace=team-b")
+    assert operators.watched_namespaces(both_forms) == ("team-a", "team-b")
 
 
-WELL = Finding("cluster", "definition", State.OK, "as it should be")
-FAULT = Finding(
-    "server a/b", "DatabaseReady", State.FAULT, "SecretNotFound", "kubectl create secret generic b"
+PASSED = Finding("cluster", "CRD", State.OK, "matches version 0.1.0")
+FAILED = Finding(
+    "server a/b", "DatabaseReady", State.FAILED, "SecretNotFound", "kubectl create secret generic b"
 )
 
 
 @pytest.mark.parametrize(
-    ("states", "code", "says"),
+    ("states", "code", "expected"),
     [
-        ([State.OK, State.NOTE], 0, "All well."),
-        ([State.OK, State.UNKNOWN], 0, "All well that was looked at, 1 not looked at."),
-        ([State.OK, State.WAIT], 1, "1 on the way."),
-        ([State.FAULT, State.FAULT, State.UNKNOWN], 1, "2 at fault, 1 not looked at."),
-        ([], 0, "All well."),
+        ([State.OK, State.NOTE], 0, "All checks passed."),
+        ([State.OK, State.UNKNOWN], 0, "No check failed, 1 unknown."),
+        ([State.OK, State.PENDING], 1, "1 pending."),
+        ([State.FAILED, State.FAILED, State.UNKNOWN], 1, "2 failed, 1 unknown."),
+        ([], 0, "All checks passed."),
     ],
 )
-def test_the_exit_code_and_the_last_line_agree(states: list[State], code: int, says: str) -> None:
-    found = [Finding("cluster", "x", state, "y") for state in states]
-    assert (exit_code(found), summary(found)) == (code, says)
+def test_exit_code_and_summary_agree(states: list[State], code: int, expected: str) -> None:
+    state_findings = [Finding("cluster", "x", state, "y") for state in states]
+    assert (exit_code(state_findings), summary(state_findings)) == (code, expected)
 
 
-def test_the_table_can_be_read_and_its_commands_copied() -> None:
-    """A block a subject, what to do beneath; long lines are folded between words, and no word is broken."""
-    assert table("here", [WELL, FAULT], 110) == (
-        "here\n"
+def test_the_table_wraps_lines_but_not_commands() -> None:
+    """One block per subject, with the next step below a finding. Long lines are wrapped between words."""
+    assert table("header", [PASSED, FAILED], 110) == (
+        "header\n"
         "\n"
         "cluster\n"
-        "  ok     definition     as it should be\n"
+        "  ok      CRD            matches version 0.1.0\n"
         "\n"
         "server a/b\n"
-        "  FAULT  DatabaseReady  SecretNotFound\n"
-        "                     -> kubectl create secret generic b\n"
+        "  FAILED  DatabaseReady  SecretNotFound\n"
+        "                      -> kubectl create secret generic b\n"
         "\n"
-        "1 at fault.\n"
+        "1 failed.\n"
     )
     command = "kubectl logs -n " + "x" * 63 + " -l " + "y" * 80
-    narrow = table("here", [Finding("s", "c", State.FAULT, "long " * 40, f"{command}\nsecond line")], 20)
+    narrow = table("header", [Finding("s", "c", State.FAILED, "long " * 40, f"{command}\nsecond line")], 20)
     assert all(part in narrow for part in ("x" * 63, "y" * 80, "second line"))
     assert max(len(line) for line in narrow.splitlines() if "y" not in line) < 90

@@ -1,4 +1,4 @@
-"""`mlflow-operator doctor` as it is called, against recorded answers of an API server."""
+"""The command `mlflow-operator doctor`, against recorded responses of an API server."""
 
 import json
 import re
@@ -15,101 +15,101 @@ from mlflow_operator.doctor import operators
 from tests.unit.doctor.recorded_api_server import (
     ACCOUNT,
     URL,
-    Recorded,
+    RecordedAPIServer,
     condition,
-    definition,
+    crd,
     deployment,
     pod,
     server,
 )
-from tests.unit.kubeconfig import kubeconfig
+from tests.unit.kubeconfig import write_kubeconfig
 
 
 @dataclass
 class Doctor:
-    """The command, and what it asks."""
+    """Run the command against a recorded API server."""
 
-    api: Recorded
+    api: RecordedAPIServer
     kubeconfig: Path
 
     def __call__(self, *args: str) -> Result:
-        done = CliRunner().invoke(main, ["doctor", "--kubeconfig", str(self.kubeconfig), *args])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        assert "Traceback" not in done.output
-        return done
+        result = CliRunner().invoke(main, ["doctor", "--kubeconfig", str(self.kubeconfig), *args])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "Traceback" not in result.output
+        return result
 
-    def found(self, *args: str, code: int = 0) -> dict[tuple[str, str], dict[str, str]]:
-        """Findings by subject and check; the exit code must be `code`."""
-        done = self(*args, "-o", "json")
-        answer = json.loads(done.stdout)
-        assert (done.exit_code, answer["exitCode"]) == (code, code), done.output
-        return {(one["subject"], one["check"]): one for one in answer["findings"]}
+    def findings(self, *args: str, code: int = 0) -> dict[tuple[str, str], dict[str, str]]:
+        """Return the findings by subject and check. The exit code must be `code`."""
+        result = self(*args, "-o", "json")
+        output = json.loads(result.stdout)
+        assert (result.exit_code, output["exitCode"]) == (code, code), result.output
+        return {(finding["subject"], finding["check"]): finding for finding in output["findings"]}
 
 
 OPERATOR, SERVER, CLUSTER = "operator mlflow-operator/mlflow-operator", "server team-a/tracking", "cluster"
 
 
 @pytest.fixture
-def api() -> Recorded:
-    return Recorded()
+def api() -> RecordedAPIServer:
+    return RecordedAPIServer()
 
 
 @pytest.fixture
-def doctor(api: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
+def doctor(api: RecordedAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(operators, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(operators, "_SLACK_SECONDS", 0.0)
-    with api.serving(tmp_path) as path:
+    monkeypatch.setattr(operators, "_LEASE_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(operators, "_LEASE_GRACE_SECONDS", 0.0)
+    with api.serve(tmp_path) as path:
         yield Doctor(api, path)
 
 
-def test_all_well_is_0_and_says_so(doctor: Doctor) -> None:
-    """Every check speaks, so that what is well is not mistaken for what was not looked at."""
-    done = doctor()
-    assert done.exit_code == 0, done.output
-    assert done.stdout.rstrip().endswith("All well.")
-    assert "Embedded: tracking-postgres.team-a.svc:5432/mlflow" in done.stdout
-    states = {key: one["state"] for key, one in doctor.found().items()}
-    assert {*states.values()} == {"well"}
+def test_healthy_installation_has_exit_code_0(doctor: Doctor) -> None:
+    """Every check is listed, so that a passed check is not confused with a missing one."""
+    result = doctor()
+    assert result.exit_code == 0, result.output
+    assert result.stdout.rstrip().endswith("All checks passed.")
+    assert "Embedded: tracking-postgres.team-a.svc:5432/mlflow" in result.stdout
+    states = {key: finding["state"] for key, finding in doctor.findings().items()}
+    assert {*states.values()} == {"ok"}
     assert {*states} == {
-        (CLUSTER, "definition"),
+        (CLUSTER, "CRD"),
         *((OPERATOR, check) for check in ("deployment", "lease", "permissions", "version")),
-        *((SERVER, one["type"]) for one in server()["status"]["conditions"]),
-        (SERVER, "URL from inside"),
-        (SERVER, "URL from outside"),
+        *((SERVER, condition["type"]) for condition in server()["status"]["conditions"]),
+        (SERVER, "URL in cluster"),
+        (SERVER, "URL through proxy"),
     }
 
 
-def test_nothing_is_changed_and_no_secret_is_read(doctor: Doctor) -> None:
-    """All it sends are reads, questions about itself, and one command that asks URLs."""
+def test_doctor_is_read_only_and_reads_no_secret(doctor: Doctor) -> None:
+    """It only sends GET requests, access reviews, and the command that probes URLs."""
     doctor()
-    sent = {line for line in doctor.api.asked if not line.startswith("run ")}
+    sent = {line for line in doctor.api.requests if not line.startswith("run ")}
     assert {line.split()[0] for line in sent} == {"GET", "POST"}
     assert all("selfsubject" in line for line in sent if line.startswith("POST"))
     assert not [line for line in sent if "/secrets" in line]
-    assert [line for line in doctor.api.asked if line.startswith("run ")] == [
-        f"run mlflow-operator answers {URL}"
+    assert [line for line in doctor.api.requests if line.startswith("run ")] == [
+        f"run mlflow-operator probe-urls {URL}"
     ]
 
 
-def test_it_asks_as_the_operator_s_account(doctor: Doctor) -> None:
-    """What the administrator may does not count."""
+def test_permissions_of_the_operators_account_are_checked(doctor: Doctor) -> None:
+    """Not those of the user."""
     doctor.api.denied = {("statefulsets", "delete"), ("mlflowservers/status", "patch")}
-    found = doctor.found(code=1)[OPERATOR, "permissions"]
-    assert doctor.api.spoke_as == {ACCOUNT}
-    assert found["state"] == "fault"
-    assert "statefulsets.apps (delete)" in found["found"]
-    assert "mlflowservers/status.mlflow-operator.dev (patch)" in found["found"]
+    finding = doctor.findings(code=1)[OPERATOR, "permissions"]
+    assert doctor.api.impersonated == {ACCOUNT}
+    assert finding["state"] == "failed"
+    assert "statefulsets.apps (delete)" in finding["message"]
+    assert "mlflowservers/status.mlflow-operator.dev (patch)" in finding["message"]
 
 
-def test_data_that_may_not_be_deleted_is_a_choice(doctor: Doctor) -> None:
-    """The chart's `deletion.allowed: false`."""
+def test_missing_permission_to_delete_data_is_a_note(doctor: Doctor) -> None:
+    """It is intended with `deletion.allowed: false` in the chart."""
     doctor.api.denied = {("secrets", "delete"), ("persistentvolumeclaims", "delete")}
-    assert doctor.found()[OPERATOR, "permissions"]["state"] == "note"
+    assert doctor.findings()[OPERATOR, "permissions"]["state"] == "note"
 
 
-def test_who_may_little_hears_what_was_not_looked_at(doctor: Doctor) -> None:
-    """A data scientist with `view` in one namespace: their server is judged, the rest is named with a way out."""
+def test_checks_without_permission_are_unknown(doctor: Doctor) -> None:
+    """With `view` in one namespace, a user's server is checked. The other checks are listed with a next step."""
     doctor.api.forbidden = {
         "impersonate",
         "customresourcedefinitions",
@@ -118,61 +118,61 @@ def test_who_may_little_hears_what_was_not_looked_at(doctor: Doctor) -> None:
         "services/proxy",
         "pods/exec",
     }
-    found = doctor.found("-n", "team-a")
-    for key in ((CLUSTER, "definition"), (CLUSTER, "operator"), (SERVER, "URL from outside")):
-        assert found[key]["state"] == "unknown"
-        assert found[key]["next"]
-    assert found[SERVER, "Ready"]["state"] == "well"
-    assert "All well that was looked at, 4 not looked at." in doctor("-n", "team-a").stdout
+    findings = doctor.findings("-n", "team-a")
+    for key in ((CLUSTER, "CRD"), (CLUSTER, "operator"), (SERVER, "URL through proxy")):
+        assert findings[key]["state"] == "unknown"
+        assert findings[key]["nextStep"]
+    assert findings[SERVER, "Ready"]["state"] == "ok"
+    assert "No check failed, 4 unknown." in doctor("-n", "team-a").stdout
 
 
 @pytest.mark.parametrize(
-    ("forbidden", "check", "says"),
+    ("forbidden", "check", "expected"),
     [
-        ("impersonate", "permissions", f"may not impersonate {ACCOUNT}"),
-        ("leases", "lease", "may not get Leases"),
+        ("impersonate", "permissions", f"not allowed to impersonate {ACCOUNT}"),
+        ("leases", "lease", "not allowed to get Leases"),
     ],
 )
-def test_a_part_that_may_not_be_asked_leaves_the_others(
-    doctor: Doctor, forbidden: str, check: str, says: str
+def test_one_unknown_check_does_not_affect_the_others(
+    doctor: Doctor, forbidden: str, check: str, expected: str
 ) -> None:
     doctor.api.forbidden = {forbidden}
-    found = doctor.found()
-    assert found[OPERATOR, check]["state"] == "unknown"
-    assert says in found[OPERATOR, check]["found"]
-    assert sum(one["state"] == "unknown" for one in found.values()) == 1
+    findings = doctor.findings()
+    assert findings[OPERATOR, check]["state"] == "unknown"
+    assert expected in findings[OPERATOR, check]["message"]
+    assert sum(finding["state"] == "unknown" for finding in findings.values()) == 1
 
 
-Change = Callable[[Recorded], object]
+Change = Callable[[RecordedAPIServer], object]
 
 
-def put(what: str, value: object) -> Change:
-    return lambda api: setattr(api, what, value)
+def set_attribute(name: str, value: object) -> Change:
+    return lambda api: setattr(api, name, value)
 
 
-def both(*changes: Change) -> Change:
+def apply_all(*changes: Change) -> Change:
     return lambda api: [change(api) for change in changes]
 
 
 CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
-    "a definition of an older version": (
-        lambda api: api.definitions[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][
-            "spec"
-        ]["properties"].pop("workers"),
-        (CLUSTER, "definition"),
+    "CRD of an older version": (
+        lambda api: api.crds[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
+            "properties"
+        ].pop("workers"),
+        (CLUSTER, "CRD"),
         "it lacks spec.workers",
         "kubectl apply --server-side",
     ),
-    "no definition": (
-        both(put("definitions", []), put("servers", None)),
-        (CLUSTER, "definition"),
-        "no definition of MLflowServer",
+    "no CRD": (
+        apply_all(set_attribute("crds", []), set_attribute("servers", None)),
+        (CLUSTER, "CRD"),
+        "CRD of MLflowServer is not installed",
         "mlflow-operator crd",
     ),
-    "a definition that is not served": (
-        lambda api: api.definitions[0]["status"]["conditions"][0].update(status="False", message="taken"),
-        (CLUSTER, "definition"),
-        "does not serve it: taken",
+    "CRD that is not served": (
+        lambda api: api.crds[0]["status"]["conditions"][0].update(status="False", message="taken"),
+        (CLUSTER, "CRD"),
+        "does not serve the CRD: taken",
         "Upgrade the chart",
     ),
     "no operator": (
@@ -181,47 +181,53 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
         "No operator was found",
         "Install the chart",
     ),
-    "an operator scaled to nothing": (
-        put("deployments", [deployment(0, 0)]),
+    "operator scaled to 0": (
+        set_attribute("deployments", [deployment(0, 0)]),
         (OPERATOR, "deployment"),
-        "scaled to 0",
+        "Scaled to 0",
         "--replicas=1",
     ),
-    "an operator that does not start": (
-        both(
-            put("deployments", [deployment(1, 0)]), put("pods", [pod(waiting={"reason": "ImagePullBackOff"})])
+    "operator that does not start": (
+        apply_all(
+            set_attribute("deployments", [deployment(1, 0)]),
+            set_attribute("pods", [pod(waiting={"reason": "ImagePullBackOff"})]),
         ),
         (OPERATOR, "deployment"),
         "0 of 1 pods ready: pod mlflow-operator-6f7c is in ImagePullBackOff",
         "kubectl describe -n mlflow-operator pods",
     ),
-    "a lease that nobody renews": (
-        put("renewed", False),
+    "lease without renewal": (
+        set_attribute("renews_lease", False),
         (OPERATOR, "lease"),
-        "does not renew it: no operator works",
+        "does not renew it: no operator is active",
         "kubectl logs",
     ),
-    "a lease given back": (
+    "lease without a holder": (
         lambda api: api.lease and api.lease.pop("holderIdentity"),
         (OPERATOR, "lease"),
-        "Nobody holds it",
+        "has no holder",
         "kubectl logs",
     ),
-    "no lease": (put("lease", None), (OPERATOR, "lease"), "no operator has led", "logs"),
-    "a namespace that no operator serves": (
-        put("deployments", [deployment(1, 1, "0.1.0", "--namespace=team-b")]),
+    "no lease": (
+        set_attribute("lease", None),
+        (OPERATOR, "lease"),
+        "no operator has been the leader",
+        "logs",
+    ),
+    "namespace that no operator watches": (
+        set_attribute("deployments", [deployment(1, 1, "0.1.0", "--namespace=team-b")]),
         (SERVER, "operator"),
-        "No operator serves the namespace team-a",
+        "No operator watches the namespace team-a",
         "watchNamespaces",
     ),
-    "a server that no operator has looked at": (
+    "server that no operator has reconciled": (
         lambda api: api.servers and api.servers[0].pop("status"),
         (SERVER, "status"),
-        "No operator has looked at it",
+        "No operator has reconciled this server",
         "the operator above",
     ),
-    "a server at fault": (
-        put(
+    "server with a failed condition": (
+        set_attribute(
             "servers",
             [server(condition("DatabaseReady", "False", "SecretNotFound", "Create the Secret x."))],
         ),
@@ -229,30 +235,30 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
         "SecretNotFound",
         "Create the Secret x.",
     ),
-    "a server that does not answer in the cluster": (
-        put(
-            "inside",
-            json.dumps({URL: {"status": None, "error": "the connection is refused", "foreign": False}}),
+    "server that does not respond in the cluster": (
+        set_attribute(
+            "exec_output",
+            json.dumps({URL: {"status": None, "error": "connection refused", "host_rejected": False}}),
         ),
-        (SERVER, "URL from inside"),
-        "No answer",
+        (SERVER, "URL in cluster"),
+        "No response",
         "NetworkPolicy",
     ),
-    "a server that does not know its own name": (
-        put("inside", json.dumps({URL: {"status": 403, "error": "", "foreign": True}})),
-        (SERVER, "URL from inside"),
-        "refuses the name",
+    "server that rejects its own host name": (
+        set_attribute("exec_output", json.dumps({URL: {"status": 403, "error": "", "host_rejected": True}})),
+        (SERVER, "URL in cluster"),
+        "rejects the host name",
         "spec.allowedHosts",
     ),
-    "a server that answers with an error": (
-        put("proxied", (500, {"error_code": "INTERNAL_ERROR"})),
-        (SERVER, "URL from outside"),
-        "Answers with 500",
+    "server that responds with an error": (
+        set_attribute("proxy_response", (500, {"error_code": "INTERNAL_ERROR"})),
+        (SERVER, "URL through proxy"),
+        "Responds with status 500",
         "kubectl logs -n team-a",
     ),
-    "a Service without pods": (
-        put(
-            "proxied",
+    "Service without pods": (
+        set_attribute(
+            "proxy_response",
             (
                 503,
                 {
@@ -263,7 +269,7 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
                 },
             ),
         ),
-        (SERVER, "URL from outside"),
+        (SERVER, "URL through proxy"),
         "no endpoints available",
         "See ServerAvailable",
     ),
@@ -271,124 +277,128 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_at_fault_is_said_with_a_next_step(doctor: Doctor, case: str) -> None:
-    """And it is 1, for scripts; all that does not hang together with it stays well."""
-    change, key, says, to_do = CASES[case]
+def test_problems_are_reported_with_a_next_step(doctor: Doctor, case: str) -> None:
+    """The exit code is 1. Checks that do not depend on the problem pass."""
+    change, key, expected, next_step = CASES[case]
     change(doctor.api)
-    found = doctor.found(code=1)
-    assert found[key]["state"] == "fault", found
-    assert says in found[key]["found"]
-    assert to_do in found[key]["next"]
+    findings = doctor.findings(code=1)
+    assert findings[key]["state"] == "failed", findings
+    assert expected in findings[key]["message"]
+    assert next_step in findings[key]["nextStep"]
 
 
-def test_an_operator_of_another_version_is_no_fault_and_its_own_doctor_is_named(doctor: Doctor) -> None:
-    """Neither is a definition that fits it rather than us."""
+def test_another_version_of_the_operator_is_a_note(doctor: Doctor) -> None:
+    """So is a CRD of that version. The next step is the operator's own doctor."""
     doctor.api.deployments = [deployment(version="0.2.0")]
-    newer = definition()
+    newer = crd()
     schema = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    schema["properties"]["spec"]["properties"]["novel"] = {"type": "string"}
-    doctor.api.definitions = [newer]
-    found = doctor.found()
-    assert found[OPERATOR, "version"]["state"] == found[CLUSTER, "definition"]["state"] == "note"
-    assert "kubectl exec -n mlflow-operator deploy/mlflow-operator" in found[OPERATOR, "version"]["next"]
+    schema["properties"]["spec"]["properties"]["newField"] = {"type": "string"}
+    doctor.api.crds = [newer]
+    findings = doctor.findings()
+    assert findings[OPERATOR, "version"]["state"] == findings[CLUSTER, "CRD"]["state"] == "note"
+    assert (
+        "kubectl exec -n mlflow-operator deploy/mlflow-operator" in findings[OPERATOR, "version"]["nextStep"]
+    )
 
 
-def test_an_operator_without_the_command_is_not_asked_twice(doctor: Doctor) -> None:
-    """An older image ends with a usage error: that is not the server's fault."""
-    doctor.api.inside = ""
-    found = doctor.found()[SERVER, "URL from inside"]
-    assert found["state"] == "unknown"
-    assert "kubectl exec" in found["found"]
+def test_an_operator_without_the_probe_command_is_unknown(doctor: Doctor) -> None:
+    """An older operator image reports a usage error, which is not an error of the server."""
+    doctor.api.exec_output = ""
+    finding = doctor.findings()[SERVER, "URL in cluster"]
+    assert finding["state"] == "unknown"
+    assert "kubectl exec" in finding["message"]
 
 
-def test_one_server_by_name(doctor: Doctor) -> None:
-    """The others are left out, whatever ails them."""
-    other = server(condition("Ready", "False", "Progressing", "On its way."))
+def test_only_the_named_server_is_checked(doctor: Doctor) -> None:
+    """Problems of other servers are not reported."""
+    other = server(condition("Ready", "False", "Progressing", "Starting."))
     other["metadata"] = {**other["metadata"], "name": "other"}
     assert doctor.api.servers is not None
     doctor.api.servers.append(other)
-    assert ("server team-a/other", "Ready") not in doctor.found("tracking")
-    assert ("server team-a/tracking", "Ready") not in doctor.found("other", code=1)
+    assert ("server team-a/other", "Ready") not in doctor.findings("tracking")
+    assert ("server team-a/tracking", "Ready") not in doctor.findings("other", code=1)
 
 
-def test_a_suspended_server_is_well_and_not_asked(doctor: Doctor) -> None:
-    """By intent, so no fault."""
-    said = ("False", "Suspended", "No server pod runs, by intent.")
-    doctor.api.servers = [server(condition("ServerAvailable", *said), condition("Ready", *said))]
-    found = doctor.found()
-    assert found[SERVER, "Ready"]["state"] == "note"
-    assert (SERVER, "URL from inside") not in found
+def test_a_suspended_server_is_a_note_and_is_not_probed(doctor: Doctor) -> None:
+    """It is suspended on purpose."""
+    suspended = ("False", "Suspended", "The server is suspended.")
+    doctor.api.servers = [server(condition("ServerAvailable", *suspended), condition("Ready", *suspended))]
+    findings = doctor.findings()
+    assert findings[SERVER, "Ready"]["state"] == "note"
+    assert (SERVER, "URL in cluster") not in findings
 
 
-def test_a_cluster_without_servers_is_well(doctor: Doctor) -> None:
-    """Said, for somebody may have expected some."""
+def test_a_cluster_without_servers_passes(doctor: Doctor) -> None:
+    """The output says that there are none, in case the user expects some."""
     doctor.api.servers = []
-    done = doctor()
-    assert done.exit_code == 0
-    assert "There is no MLflowServer" in done.stdout
+    result = doctor()
+    assert result.exit_code == 0
+    assert "There is no MLflowServer" in result.stdout
 
 
-MISTAKES: dict[str, tuple[Change, tuple[str, ...], str]] = {
+USER_ERRORS: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "no such server": (
-        lambda api: None, ("typo",), 'no MLflowServer "typo" in any namespace. There are: team-a/tracking.'
+        lambda api: None,
+        ("typo",),
+        'no MLflowServer "typo" in any namespace. Existing servers: team-a/tracking.',
     ),
-    "no such namespace": (put( "servers", []), ("-n", "typo"), "There is no namespace typo."),
+    "no such namespace": (set_attribute( "servers", []), ("-n", "typo"), "There is no namespace typo."),
     "no such operator": (lambda api: None, ("--operator", "a/b"), "There is no Deployment a/b."),
-    "no right to see servers": (
-        put( "forbidden", {"mlflowservers"}),
+    "no permission to list servers": (
+        set_attribute( "forbidden", {"mlflowservers"}),
         (),
-        "may not list MLflowServers in all namespaces. Name a namespace",
+        "is not allowed to list MLflowServers in all namespaces. Specify a namespace",
     ),
-    "no such context": (lambda api: None, ("--context", "typo"), "context typo, can't be used"),
+    "no such context": (lambda api: None, ("--context", "typo"), "context typo, cannot be used"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_a_sentence_and_2(doctor: Doctor, case: str) -> None:
-    """On stderr, and with `-o json` for programs as well."""
-    change, args, says = MISTAKES[case]
+@pytest.mark.parametrize("case", USER_ERRORS)
+def test_a_user_error_has_exit_code_2(doctor: Doctor, case: str) -> None:
+    """The message is one line on stderr, and part of the JSON output."""
+    change, args, expected = USER_ERRORS[case]
     change(doctor.api)
-    done = doctor(*args)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    answer: Any = json.loads(doctor(*args, "-o", "json").stdout)
-    assert answer["exitCode"] == 2
-    assert says in answer["error"]
+    result = doctor(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    output: Any = json.loads(doctor(*args, "-o", "json").stdout)
+    assert output["exitCode"] == 2
+    assert expected in output["error"]
 
 
-def test_no_cluster_is_a_sentence_and_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing listens, there is no kubeconfig, or it is something else."""
+def test_an_unreachable_cluster_has_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No API server, an invalid kubeconfig, and no kubeconfig."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    away = Doctor(Recorded(), kubeconfig(tmp_path, 9))()
-    assert away.exit_code == 2
-    assert "can't be asked" in away.stderr
-    assert "kubectl get --raw /readyz" in away.stderr
-    (tmp_path / "other").write_text("token: hunter2\n  - [")
-    other = Doctor(Recorded(), tmp_path / "other")()
-    assert other.exit_code == 2
-    assert "can't be used" in other.stderr
-    assert "hunter2" not in other.output
-    none = Doctor(Recorded(), tmp_path / "none")()
-    assert none.exit_code == 2
-    assert re.search(r"There is no kubeconfig at .*none\. Name one with --kubeconfig", none.stderr)
+    unreachable = Doctor(RecordedAPIServer(), write_kubeconfig(tmp_path, 9))()
+    assert unreachable.exit_code == 2
+    assert "cannot be reached" in unreachable.stderr
+    assert "kubectl get --raw /readyz" in unreachable.stderr
+    (tmp_path / "invalid").write_text("token: hunter2\n  - [")
+    invalid = Doctor(RecordedAPIServer(), tmp_path / "invalid")()
+    assert invalid.exit_code == 2
+    assert "cannot be used" in invalid.stderr
+    assert "hunter2" not in invalid.output
+    missing = Doctor(RecordedAPIServer(), tmp_path / "missing")()
+    assert missing.exit_code == 2
+    assert re.search(r"There is no kubeconfig at .*missing\. Specify one with --kubeconfig", missing.stderr)
 
 
-def test_a_credential_plugin_s_words_are_not_repeated(
+def test_output_of_a_credential_plugin_is_not_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may hold what it was given."""
+    """It may contain credentials."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    path = kubeconfig(tmp_path, 9)
+    path = write_kubeconfig(tmp_path, 9)
     plugin = (
         '{apiVersion: client.authentication.k8s.io/v1, command: sh, args: ["-c", "echo hunter2 >&2; exit 1"]}'
     )
     path.write_text(path.read_text().replace("{token: the-token}", f"{{exec: {plugin}}}"))
-    done = Doctor(Recorded(), path)()
-    assert done.exit_code == 2
-    assert "are your credentials still good?" in done.stderr
-    assert "hunter2" not in done.output
+    result = Doctor(RecordedAPIServer(), path)()
+    assert result.exit_code == 2
+    assert "your credentials are valid" in result.stderr
+    assert "hunter2" not in result.output
 
 
-def test_an_operator_s_name_that_is_none_is_refused(doctor: Doctor) -> None:
-    assert "write NAMESPACE/NAME" in doctor("--operator", "mlflow-operator").stderr
+def test_operator_option_must_contain_namespace_and_name(doctor: Doctor) -> None:
+    assert "must be NAMESPACE/NAME" in doctor("--operator", "mlflow-operator").stderr

@@ -1,4 +1,4 @@
-"""What is ours becomes what it should be, what is not is left alone, and at rest nothing is written."""
+"""Own objects are created and updated, foreign objects are not changed, and an up-to-date object is not written."""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from mlflow_operator.kube.apply import (
     ensure_job,
     prune,
 )
-from mlflow_operator.kube.apply_backoff import ROUNDS, ApplyBackoff
+from mlflow_operator.kube.apply_backoff import MAX_IMMEDIATE_UPDATES, ApplyBackoff
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
@@ -26,11 +26,11 @@ OWNER: Object = {
     "kind": "MLflowServer",
     "metadata": {"name": "a", "namespace": "ns", "uid": "owner-1"},
 }
-OURS = {labels.MANAGED_BY: labels.OPERATOR, labels.SERVER: "a"}
+LABELS = {labels.MANAGED_BY: labels.OPERATOR, labels.SERVER: "a"}
 
 
 def meta(name: str, **more: Any) -> Object:
-    return {"name": name, "namespace": "ns", "labels": dict(OURS), **more}
+    return {"name": name, "namespace": "ns", "labels": dict(LABELS), **more}
 
 
 def deployment(**members: Any) -> Object:
@@ -47,7 +47,7 @@ def secret(**data: str) -> Object:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta("a-database"), "data": data}
 
 
-def volume(size: str) -> Object:
+def claim(size: str) -> Object:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta("a-data"), "spec": spec}
 
@@ -67,15 +67,15 @@ def container(obj: Object) -> Object:
 
 
 @pytest.fixture
-def repairs() -> ApplyBackoff:
+def apply_backoff() -> ApplyBackoff:
     return ApplyBackoff(lambda: 0.0)
 
 
-class TestDisposable:
-    async def test_is_made_with_its_owner_and_then_left_alone(self, cluster: Any) -> None:
-        made = await ensure(cluster, deployment(), None, OWNER)
-        assert made is not None
-        assert made["metadata"]["ownerReferences"] == [
+class TestDisposableObjects:
+    async def test_creates_with_owner_reference_and_is_idempotent(self, cluster: Any) -> None:
+        created = await ensure(cluster, deployment(), None, OWNER)
+        assert created is not None
+        assert created["metadata"]["ownerReferences"] == [
             {
                 "apiVersion": "mlflow-operator.dev/v1alpha1",
                 "kind": "MLflowServer",
@@ -85,14 +85,14 @@ class TestDisposable:
                 "blockOwnerDeletion": True,
             }
         ]
-        assert await ensure(cluster, deployment(), made, OWNER) is None
+        assert await ensure(cluster, deployment(), created, OWNER) is None
         assert cluster.writes == [("apply", "Deployment/a")]
 
-    async def test_what_we_no_longer_say_goes(self, cluster: Any) -> None:
-        """Nothing in the live object differs from what is wanted; only the digest tells."""
-        live = await ensure(cluster, deployment(args=["--old"]), None, OWNER)
-        assert live is not None
-        now = await ensure(cluster, deployment(), live, OWNER)
+    async def test_removes_fields_no_longer_desired(self, cluster: Any) -> None:
+        """No desired field differs in the observed object; only the digest shows the change."""
+        observed = await ensure(cluster, deployment(args=["--old"]), None, OWNER)
+        assert observed is not None
+        now = await ensure(cluster, deployment(), observed, OWNER)
         assert now is not None
         assert "args" not in container(now)
         assert await ensure(cluster, deployment(), now, OWNER) is None
@@ -101,86 +101,84 @@ class TestDisposable:
         "edit",
         [
             lambda d: d["spec"].update(replicas=0),
-            lambda d: container(d).update(image="evil"),
+            lambda d: container(d).update(image="other:1"),
             lambda d: container(d)["env"].append({"name": "X", "value": "1"}),
             lambda d: container(d)["env"].__setitem__(0, {"name": "A", "valueFrom": {"secretKeyRef": {}}}),
-            lambda d: d["spec"]["template"]["spec"]["containers"].insert(0, {"name": "spy"}),
+            lambda d: d["spec"]["template"]["spec"]["containers"].insert(0, {"name": "sidecar"}),
             lambda d: d["metadata"]["annotations"].clear(),
             lambda d: d["metadata"]["labels"].pop(labels.MANAGED_BY),
         ],
     )
-    async def test_a_hands_work_is_undone(self, cluster: Any, edit: Callable[[Object], object]) -> None:
-        live = await ensure(cluster, deployment(), None, OWNER)
+    async def test_reverts_manual_edits(self, cluster: Any, edit: Callable[[Object], object]) -> None:
+        observed = await ensure(cluster, deployment(), None, OWNER)
         edited = cluster.edit("Deployment", "a", edit)
         now = await ensure(cluster, deployment(), edited, OWNER)
-        assert live is not None
+        assert observed is not None
         assert now is not None
-        assert (now["spec"], now["metadata"]["labels"]) == (live["spec"], live["metadata"]["labels"])
+        assert (now["spec"], now["metadata"]["labels"]) == (observed["spec"], observed["metadata"]["labels"])
         assert await ensure(cluster, deployment(), now, OWNER) is None
 
-    async def test_a_change_between_reading_and_writing_is_not_overwritten_unseen(self, cluster: Any) -> None:
-        """A position in a list is another variable's by then; looked at anew, both that were added go."""
+    async def test_stale_read_is_retried_after_conflict(self, cluster: Any) -> None:
+        """The list index of the stale read points to another variable. After a new read both added variables go."""
         await ensure(cluster, deployment(), None, OWNER)
-        seen = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
+        stale = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
         cluster.edit("Deployment", "a", lambda d: container(d)["env"].insert(0, {"name": "Y"}))
-        now = await ensure(cluster, deployment(), seen, OWNER)
+        now = await ensure(cluster, deployment(), stale, OWNER)
         assert now is not None
         assert container(now)["env"] == [{"name": "A", "value": "1"}]
 
-    async def test_who_changes_it_at_each_look_is_left_to_the_queue(
-        self, cluster: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_repeated_conflict_is_raised(self, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         await ensure(cluster, deployment(), None, OWNER)
-        seen = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
+        stale = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
         get = cluster.get
 
-        async def busy(*where: Any) -> Object | None:
+        async def get_and_change(*where: Any) -> Object | None:
             found: Object | None = await get(*where)
-            cluster.edit("Deployment", "a", lambda d: d.update(status={"again": len(cluster.writes)}))
+            cluster.edit("Deployment", "a", lambda d: d.update(status={"changes": len(cluster.writes)}))
             return found
 
-        cluster.edit("Deployment", "a", lambda d: d.update(status={"again": 0}))
-        monkeypatch.setattr(cluster, "get", busy)
+        cluster.edit("Deployment", "a", lambda d: d.update(status={"changes": 0}))
+        monkeypatch.setattr(cluster, "get", get_and_change)
         with pytest.raises(Conflict):
-            await ensure(cluster, deployment(), seen, OWNER)
+            await ensure(cluster, deployment(), stale, OWNER)
 
-    async def test_another_object_that_took_the_name_is_not_written_to(self, cluster: Any) -> None:
-        live = await ensure(cluster, deployment(), None, OWNER)
+    async def test_object_with_another_uid_is_not_updated(self, cluster: Any) -> None:
+        observed = await ensure(cluster, deployment(), None, OWNER)
         cluster.edit("Deployment", "a", lambda d: d["metadata"].update(uid="another"))
         with pytest.raises(Conflict):
-            await ensure(cluster, deployment(image="new"), live, OWNER)
+            await ensure(cluster, deployment(image="new"), observed, OWNER)
 
-    async def test_a_secret_carries_no_digest_and_loses_what_is_not_ours(self, cluster: Any) -> None:
-        live = await ensure(cluster, secret(password="eA==", old="eA=="), None, OWNER)
-        assert live is not None
-        assert "annotations" not in live["metadata"]
-        now = await ensure(cluster, secret(password="eA=="), live, OWNER)
+    async def test_secret_has_no_digest_and_unmanaged_keys_are_removed(self, cluster: Any) -> None:
+        observed = await ensure(cluster, secret(password="eA==", old="eA=="), None, OWNER)
+        assert observed is not None
+        assert "annotations" not in observed["metadata"]
+        now = await ensure(cluster, secret(password="eA=="), observed, OWNER)
         assert now is not None
         assert now["data"] == {"password": "eA=="}
         assert await ensure(cluster, secret(password="eA=="), now, OWNER) is None
 
 
 class TestOwnership:
-    async def test_a_strangers_object_is_left_alone(self, cluster: Any) -> None:
-        cluster.put({**deployment(image="theirs"), "metadata": {"name": "a", "namespace": "ns"}})
+    async def test_foreign_object_is_not_changed(self, cluster: Any) -> None:
+        cluster.put({**deployment(image="other:1"), "metadata": {"name": "a", "namespace": "ns"}})
         with pytest.raises(NameConflictError) as caught:
             await ensure(cluster, deployment(), None, OWNER)
         assert caught.value.message == (
-            'Deployment "a" exists and was not made for this MLflowServer. '
-            "Rename the MLflowServer, or delete that Deployment."
+            'Deployment "a" already exists and does not belong to this MLflowServer. '
+            "Rename the MLflowServer, or delete the Deployment."
         )
         assert (caught.value.kind, caught.value.name) == ("Deployment", "a")
         assert cluster.writes == []
 
-    async def test_labels_alone_do_not_make_it_ours(self, cluster: Any) -> None:
-        """Somebody copied our YAML, or another MLflowServer's object has the name."""
+    async def test_labels_without_owner_reference_are_not_sufficient(self, cluster: Any) -> None:
+        """A user copied the YAML of the object, or the object belongs to another MLflowServer."""
         for references in ([], [{"kind": "MLflowServer", "name": "b", "uid": "owner-2", "controller": True}]):
             cluster.put({**deployment(), "metadata": meta("a", ownerReferences=references)})
             with pytest.raises(NameConflictError):
                 await ensure(cluster, deployment(), None, OWNER)
 
-    async def test_what_our_former_self_owned_is_waited_for(self, cluster: Any) -> None:
-        """Deleted and made again under one name: the old objects are still being collected."""
+    async def test_object_of_deleted_server_with_same_name_is_waited_for(self, cluster: Any) -> None:
+        """The MLflowServer was recreated, and the garbage collection of its old objects is not complete."""
         await ensure(
             cluster, deployment(), None, {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-0"}}
         )
@@ -189,146 +187,150 @@ class TestOwnership:
         assert len(cluster.writes) == 1
 
     @pytest.mark.parametrize("data", [True, False])
-    async def test_what_is_being_deleted_is_waited_for(self, cluster: Any, data: bool) -> None:
-        desired = volume("1Gi") if data else deployment()
+    async def test_object_being_deleted_is_waited_for(self, cluster: Any, data: bool) -> None:
+        desired = claim("1Gi") if data else deployment()
         await ensure(cluster, desired, None, OWNER, data=data)
-        live = cluster.edit(
+        observed = cluster.edit(
             desired["kind"],
             desired["metadata"]["name"],
             lambda d: d["metadata"].update(deletionTimestamp="x"),
         )
         with pytest.raises(BeingDeletedError):
-            await ensure(cluster, desired, live, OWNER, data=data)
+            await ensure(cluster, desired, observed, OWNER, data=data)
 
-    def test_steps_can_tell_a_mistake_from_a_wait(self) -> None:
+    def test_errors_are_configuration_or_transient_errors(self) -> None:
         assert issubclass(NameConflictError, ConfigurationError)
         assert issubclass(ApplyConflictError, ConfigurationError)
         assert issubclass(BeingDeletedError, TransientError)
 
 
-class TestData:
-    async def test_is_made_once_without_an_owner_and_never_overwritten(self, cluster: Any) -> None:
-        made = await ensure(cluster, secret(password="b2xk"), None, OWNER, data=True)
-        assert made is not None
-        assert "ownerReferences" not in made["metadata"]
-        assert await ensure(cluster, secret(password="bmV3"), made, OWNER, data=True) is None
+class TestDataObjects:
+    async def test_creates_once_without_owner_reference_and_never_overwrites(self, cluster: Any) -> None:
+        created = await ensure(cluster, secret(password="b2xk"), None, OWNER, data=True)
+        assert created is not None
+        assert "ownerReferences" not in created["metadata"]
+        assert await ensure(cluster, secret(password="bmV3"), created, OWNER, data=True) is None
         assert cluster.objects["Secret", "a-database"]["data"] == {"password": "b2xk"}
 
-    async def test_a_key_that_vanished_is_not_made_up_again(self, cluster: Any) -> None:
-        """A new password would lock the server out of its database."""
+    async def test_removed_key_is_not_regenerated(self, cluster: Any) -> None:
+        """With a new password the server could not log in to its database."""
         await ensure(cluster, secret(password="b2xk"), None, OWNER, data=True)
-        live = cluster.edit("Secret", "a-database", lambda s: s["data"].clear())
-        assert await ensure(cluster, secret(password="bmV3"), live, OWNER, data=True) is None
+        observed = cluster.edit("Secret", "a-database", lambda s: s["data"].clear())
+        assert await ensure(cluster, secret(password="bmV3"), observed, OWNER, data=True) is None
         assert cluster.objects["Secret", "a-database"]["data"] == {}
 
-    async def test_is_taken_back_by_the_next_of_the_same_name(self, cluster: Any) -> None:
-        await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
-        heir = {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-2"}}
-        assert await ensure(cluster, volume("1Gi"), None, heir, data=True) is None
+    async def test_is_adopted_by_server_with_same_name(self, cluster: Any) -> None:
+        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        recreated_owner = {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-2"}}
+        assert await ensure(cluster, claim("1Gi"), None, recreated_owner, data=True) is None
 
-    async def test_of_another_server_is_not_taken(self, cluster: Any) -> None:
-        await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
+    async def test_object_of_another_server_is_not_adopted(self, cluster: Any) -> None:
+        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
         other = {**OWNER, "metadata": {**OWNER["metadata"], "name": "b"}}
         with pytest.raises(NameConflictError):
-            await ensure(cluster, volume("1Gi"), None, other, data=True)
+            await ensure(cluster, claim("1Gi"), None, other, data=True)
 
-    async def test_a_volume_grows_and_nothing_else_about_it_changes(self, cluster: Any) -> None:
-        made = await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
-        wanted = volume("2048Mi")
-        wanted["spec"]["accessModes"] = ["ReadWriteMany"]
-        assert await ensure(cluster, wanted, made, OWNER, data=True) is None  # it has no disk yet
+    async def test_bound_claim_is_expanded_and_otherwise_unchanged(self, cluster: Any) -> None:
+        created = await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        desired = claim("2048Mi")
+        desired["spec"]["accessModes"] = ["ReadWriteMany"]
+        assert await ensure(cluster, desired, created, OWNER, data=True) is None  # the claim is not bound
         bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
-        grown = await ensure(cluster, wanted, bound, OWNER, data=True)
-        assert grown is not None
-        assert grown["spec"] == {
+        resized = await ensure(cluster, desired, bound, OWNER, data=True)
+        assert resized is not None
+        assert resized["spec"] == {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": "2048Mi"}},
         }
-        assert await ensure(cluster, volume("2Gi"), grown, OWNER, data=True) is None
+        assert await ensure(cluster, claim("2Gi"), resized, OWNER, data=True) is None
 
-    async def test_a_volume_that_should_shrink_stays(self, cluster: Any) -> None:
-        await ensure(cluster, volume("2Gi"), None, OWNER, data=True)
+    async def test_claim_is_not_shrunk(self, cluster: Any) -> None:
+        await ensure(cluster, claim("2Gi"), None, OWNER, data=True)
         bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
-        assert await ensure(cluster, volume("1Gi"), bound, OWNER, data=True) is None
+        assert await ensure(cluster, claim("1Gi"), bound, OWNER, data=True) is None
 
 
 class TestJobs:
-    async def test_are_created_once_and_never_changed(self, cluster: Any) -> None:
-        made = await ensure_job(cluster, job(), None, OWNER)
-        assert made is not None
-        assert made["metadata"]["ownerReferences"][0]["uid"] == "owner-1"
+    async def test_job_is_created_once_and_never_updated(self, cluster: Any) -> None:
+        created = await ensure_job(cluster, job(), None, OWNER)
+        assert created is not None
+        assert created["metadata"]["ownerReferences"][0]["uid"] == "owner-1"
         changed = {**job(), "spec": {"backoffLimit": 9}}
-        assert await ensure_job(cluster, changed, made, OWNER) is None
+        assert await ensure_job(cluster, changed, created, OWNER) is None
         assert await ensure_job(cluster, changed, None, OWNER) is None
         assert cluster.objects["Job", "a-migrate-1"]["spec"] == {"backoffLimit": 0}
 
-    async def test_a_strangers_job_is_not_taken_for_ours(self, cluster: Any) -> None:
-        """Its success would say that a migration ran which never did."""
+    async def test_foreign_job_is_not_adopted(self, cluster: Any) -> None:
+        """Its success would be taken for a migration that never ran."""
         cluster.put({**job(), "metadata": {"name": "a-migrate-1", "namespace": "ns"}})
         with pytest.raises(NameConflictError):
             await ensure_job(cluster, job(), None, OWNER)
 
 
-class TestFights:
-    async def test_who_undoes_every_repair_is_named_and_no_more_is_written(
-        self, cluster: Any, repairs: ApplyBackoff
+class TestConflicts:
+    async def test_client_that_reverts_updates_is_named_and_writes_stop(
+        self, cluster: Any, apply_backoff: ApplyBackoff
     ) -> None:
         record = {"manager": "autoscaler", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-        live = await ensure(cluster, deployment(), None, OWNER, repairs=repairs)
+        observed = await ensure(cluster, deployment(), None, OWNER, backoff=apply_backoff)
 
-        def undo(obj: Object) -> None:
+        def revert(obj: Object) -> None:
             obj["spec"]["replicas"] = 7
             obj["metadata"]["managedFields"] = [record]
 
-        for _ in range(ROUNDS):
-            live = cluster.edit("Deployment", "a", undo)
-            await ensure(cluster, deployment(), live, OWNER, repairs=repairs)
-        live = cluster.edit("Deployment", "a", undo)
+        for _ in range(MAX_IMMEDIATE_UPDATES):
+            observed = cluster.edit("Deployment", "a", revert)
+            await ensure(cluster, deployment(), observed, OWNER, backoff=apply_backoff)
+        observed = cluster.edit("Deployment", "a", revert)
         before = list(cluster.writes)
         with pytest.raises(ApplyConflictError) as caught:
-            await ensure(cluster, deployment(), live, OWNER, repairs=repairs)
+            await ensure(cluster, deployment(), observed, OWNER, backoff=apply_backoff)
         assert cluster.writes == before
         assert caught.value.reason is Reason.APPLY_CONFLICT
         assert "spec.replicas" in caught.value.message
         assert "(autoscaler)" in caught.value.message
         assert caught.value.retry_after > 0
 
-    async def test_the_users_own_changes_are_no_fight(self, cluster: Any, repairs: ApplyBackoff) -> None:
-        live = None
+    async def test_spec_changes_are_not_conflicts(self, cluster: Any, apply_backoff: ApplyBackoff) -> None:
+        observed = None
         for number in range(20):
-            live = await ensure(cluster, deployment(image=f"mlflow:{number}"), live, OWNER, repairs=repairs)
-            assert live is not None
+            observed = await ensure(
+                cluster, deployment(image=f"mlflow:{number}"), observed, OWNER, backoff=apply_backoff
+            )
+            assert observed is not None
 
-    async def test_a_credential_that_often_changes_is_no_fight(
-        self, cluster: Any, repairs: ApplyBackoff
+    async def test_secret_value_changes_are_not_conflicts(
+        self, cluster: Any, apply_backoff: ApplyBackoff
     ) -> None:
-        """A Secret has no digest, so a new value looks like drift."""
-        live = None
+        """A Secret has no digest, so a new desired value looks like drift."""
+        observed = None
         for number in range(20):
-            live = await ensure(cluster, secret(password=str(number)), live, OWNER, repairs=repairs)
-            assert live is not None
+            observed = await ensure(
+                cluster, secret(password=str(number)), observed, OWNER, backoff=apply_backoff
+            )
+            assert observed is not None
 
 
 class TestPrune:
-    async def test_takes_what_is_no_longer_wanted_and_only_that(self, cluster: Any) -> None:
+    async def test_deletes_only_objects_no_longer_desired(self, cluster: Any) -> None:
         await ensure(cluster, deployment(), None, OWNER)
         await ensure(cluster, secret(x="eA=="), None, OWNER)
-        await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
-        theirs = cluster.put({**job(), "metadata": meta("theirs")})
-        gone = await prune(cluster, [deployment()], copy.deepcopy([*cluster.objects.values()]), OWNER)
-        assert [obj["metadata"]["name"] for obj in gone] == ["a-database"]
+        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        foreign_job = cluster.put({**job(), "metadata": meta("foreign")})
+        deleted = await prune(cluster, [deployment()], copy.deepcopy([*cluster.objects.values()]), OWNER)
+        assert [obj["metadata"]["name"] for obj in deleted] == ["a-database"]
         assert set(cluster.objects) == {
             ("Deployment", "a"),
             ("PersistentVolumeClaim", "a-data"),
-            ("Job", theirs["metadata"]["name"]),
+            ("Job", foreign_job["metadata"]["name"]),
         }
 
-    async def test_never_deletes_data(self, cluster: Any) -> None:
-        await ensure(cluster, volume("1Gi"), None, OWNER, data=True)
+    async def test_never_deletes_data_objects(self, cluster: Any) -> None:
+        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
         await ensure(cluster, secret(x="eA=="), None, OWNER, data=True)
         assert await prune(cluster, [], [*cluster.objects.values()], OWNER) == []
 
-    async def test_does_not_delete_twice(self, cluster: Any) -> None:
+    async def test_object_being_deleted_is_not_deleted_again(self, cluster: Any) -> None:
         await ensure(cluster, deployment(), None, OWNER)
-        live = cluster.edit("Deployment", "a", lambda d: d["metadata"].update(deletionTimestamp="x"))
-        assert await prune(cluster, [], [live], OWNER) == []
+        observed = cluster.edit("Deployment", "a", lambda d: d["metadata"].update(deletionTimestamp="x"))
+        assert await prune(cluster, [], [observed], OWNER) == []

@@ -1,8 +1,14 @@
-"""A fight is noticed, waited out ever longer, and forgotten when it is over."""
+"""A conflict is detected, retried with growing delays, and forgotten when it ends."""
 
 from itertools import pairwise
 
-from mlflow_operator.kube.apply_backoff import FIRST_PAUSE, LONGEST_PAUSE, ROUNDS, WINDOW, ApplyBackoff
+from mlflow_operator.kube.apply_backoff import (
+    INITIAL_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    MAX_IMMEDIATE_UPDATES,
+    WINDOW_SECONDS,
+    ApplyBackoff,
+)
 
 
 class Clock:
@@ -13,59 +19,65 @@ class Clock:
         return self.now
 
 
-def fight(repairs: ApplyBackoff, clock: Clock, seconds: float, step: float = 1.0) -> list[float]:
-    """When repairs were made, while the other side undoes each within `step`."""
-    made, end = [], clock.now + seconds
+def update_repeatedly(backoff: ApplyBackoff, clock: Clock, seconds: float, step: float = 1.0) -> list[float]:
+    """Return the times of the updates while another client reverts each of them within `step` seconds."""
+    updates, end = [], clock.now + seconds
     while clock.now < end:
-        if not repairs.pause("uid", 1, ["spec.replicas"]):
-            made.append(clock.now)
+        if not backoff.request_update("uid", 1, ["spec.replicas"]):
+            updates.append(clock.now)
         clock.now += step
-    return made
+    return updates
 
 
-def test_the_first_repairs_are_made_at_once() -> None:
+def test_first_updates_are_immediate() -> None:
     clock = Clock()
-    assert fight(ApplyBackoff(clock), clock, ROUNDS) == [*range(ROUNDS)]
+    assert update_repeatedly(ApplyBackoff(clock), clock, MAX_IMMEDIATE_UPDATES) == [
+        *range(MAX_IMMEDIATE_UPDATES)
+    ]
 
 
-def test_then_they_become_ever_rarer() -> None:
+def test_delay_doubles_up_to_maximum() -> None:
     clock = Clock()
-    made = fight(ApplyBackoff(clock), clock, 24 * 3600)[ROUNDS - 1 :]
-    pauses = [later - sooner for sooner, later in pairwise(made)]
-    assert pauses[:3] == [FIRST_PAUSE + 1, 2 * FIRST_PAUSE + 1, 4 * FIRST_PAUSE + 1]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE + 1
+    updates = update_repeatedly(ApplyBackoff(clock), clock, 24 * 3600)[MAX_IMMEDIATE_UPDATES - 1 :]
+    delays = [later - earlier for earlier, later in pairwise(updates)]
+    assert delays[:3] == [
+        INITIAL_BACKOFF_SECONDS + 1,
+        2 * INITIAL_BACKOFF_SECONDS + 1,
+        4 * INITIAL_BACKOFF_SECONDS + 1,
+    ]
+    assert delays == sorted(delays)
+    assert delays[-1] == MAX_BACKOFF_SECONDS + 1
 
 
-def test_a_hand_that_edits_now_and_then_is_no_fight() -> None:
+def test_infrequent_edits_are_not_a_conflict() -> None:
     clock = Clock()
-    assert len(fight(ApplyBackoff(clock), clock, 24 * 3600, step=WINDOW / ROUNDS)) == 24 * 3600 / (
-        WINDOW / ROUNDS
-    )
+    assert len(
+        update_repeatedly(ApplyBackoff(clock), clock, 24 * 3600, step=WINDOW_SECONDS / MAX_IMMEDIATE_UPDATES)
+    ) == 24 * 3600 / (WINDOW_SECONDS / MAX_IMMEDIATE_UPDATES)
 
 
-def test_other_fields_and_other_objects_are_other_stories() -> None:
+def test_backoff_is_separate_per_object_fields_and_desired_state() -> None:
     clock = Clock()
-    repairs = ApplyBackoff(clock)
-    fight(repairs, clock, 20)
-    assert repairs.pause("uid", 1, ["spec.replicas"]) > 0
-    assert repairs.pause("uid", 1, ["spec.template"]) == 0
-    assert repairs.pause("other", 1, ["spec.replicas"]) == 0
-    assert repairs.pause("uid", 2, ["spec.replicas"]) == 0
+    backoff = ApplyBackoff(clock)
+    update_repeatedly(backoff, clock, 20)
+    assert backoff.request_update("uid", 1, ["spec.replicas"]) > 0
+    assert backoff.request_update("uid", 1, ["spec.template"]) == 0
+    assert backoff.request_update("other", 1, ["spec.replicas"]) == 0
+    assert backoff.request_update("uid", 2, ["spec.replicas"]) == 0
 
 
-def test_peace_is_believed_after_a_while() -> None:
+def test_backoff_is_reset_after_conflict_ends() -> None:
     clock = Clock()
-    repairs = ApplyBackoff(clock)
-    fight(repairs, clock, 20)
-    clock.now += FIRST_PAUSE + WINDOW + 20
-    assert len(fight(repairs, clock, ROUNDS)) == ROUNDS
+    backoff = ApplyBackoff(clock)
+    update_repeatedly(backoff, clock, 20)
+    clock.now += INITIAL_BACKOFF_SECONDS + WINDOW_SECONDS + 20
+    assert len(update_repeatedly(backoff, clock, MAX_IMMEDIATE_UPDATES)) == MAX_IMMEDIATE_UPDATES
 
 
-def test_memory_does_not_grow_with_time() -> None:
+def test_expired_conflicts_are_removed() -> None:
     clock = Clock()
-    repairs = ApplyBackoff(clock)
+    backoff = ApplyBackoff(clock)
     for number in range(1000):
-        repairs.pause(f"uid-{number}", 1, ["spec"])
-        clock.now += WINDOW
-    assert len(repairs._known) <= 2
+        backoff.request_update(f"uid-{number}", 1, ["spec"])
+        clock.now += WINDOW_SECONDS
+    assert len(backoff._conflicts) <= 2

@@ -1,6 +1,6 @@
-"""What counts as drift, held against objects as a real API server (1.34) stored them.
+"""Drift between desired objects and objects as an API server (1.34) stored them.
 
-`as_stored/*.json` hold what was sent (`desired`) and what came back (`live`), defaults and all.
+`as_stored/*.json` contain the applied object (`desired`) and the stored object with all defaults (`live`).
 """
 
 import copy
@@ -40,14 +40,14 @@ def deployment_with(**members: Any) -> Object:
 
 
 @pytest.mark.parametrize("name", sorted(STORED))
-def test_at_rest_nothing_differs(name: str) -> None:
-    """What the API server adds, drops, sorts or rewrites is no drift, or the operator would never rest."""
-    desired, live = stored(name)
-    assert diff.drift(desired, live) == []
-    assert removals(desired, live) == []
+def test_stored_object_has_no_drift(name: str) -> None:
+    """What the API server adds, drops, sorts or rewrites is no drift; otherwise the operator would write forever."""
+    desired, observed = stored(name)
+    assert diff.drift(desired, observed) == []
+    assert removals(desired, observed) == []
 
 
-def test_all_kinds_the_operator_applies_are_held_against_a_real_answer() -> None:
+def test_stored_objects_cover_applied_kinds() -> None:
     kinds = {stored(name)[0]["kind"] for name in STORED}
     assert kinds >= {
         "Deployment",
@@ -90,87 +90,87 @@ def test_all_kinds_the_operator_applies_are_held_against_a_real_answer() -> None
         ),
     ],
 )
-def test_each_edit_is_named_by_its_path(edit: Any, path: str) -> None:
-    desired, live = stored("deployment")
-    edit(live)
-    assert diff.drift(desired, live) == [path]
+def test_edit_is_reported_by_path(edit: Any, path: str) -> None:
+    desired, observed = stored("deployment")
+    edit(observed)
+    assert diff.drift(desired, observed) == [path]
 
 
-def test_what_others_add_beside_ours_is_no_drift() -> None:
-    """`kubectl rollout restart`, the deployment controller and mesh injectors annotate what is ours."""
-    desired, live = stored("deployment")
-    live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "3"
-    live["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "now"
-    live["status"] = {"replicas": 0}
-    assert diff.drift(desired, live) == []
+def test_fields_of_other_managers_are_not_drift() -> None:
+    """`kubectl rollout restart`, the Deployment controller and service meshes annotate the operator's objects."""
+    desired, observed = stored("deployment")
+    observed["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "3"
+    observed["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "now"
+    observed["status"] = {"replicas": 0}
+    assert diff.drift(desired, observed) == []
 
 
-def test_order_of_named_entries_does_not_matter() -> None:
-    desired, live = stored("deployment")
+def test_order_of_list_map_entries_is_ignored() -> None:
+    desired, observed = stored("deployment")
     for group in ("env", "volumeMounts"):
-        container(live)[group].reverse()
-    live["spec"]["template"]["spec"]["volumes"].reverse()
-    assert diff.drift(desired, live) == []
+        container(observed)[group].reverse()
+    observed["spec"]["template"]["spec"]["volumes"].reverse()
+    assert diff.drift(desired, observed) == []
 
 
-@pytest.mark.parametrize("nothing", [None, {}, []])
-def test_empty_in_any_form_is_the_same_as_absent(nothing: Any) -> None:
-    assert diff.drift(deployment_with(securityContext=nothing), deployment_with()) == []
-    assert diff.drift(deployment_with(), deployment_with(securityContext=nothing)) == []
+@pytest.mark.parametrize("empty", [None, {}, []])
+def test_empty_value_equals_absent_field(empty: Any) -> None:
+    assert diff.drift(deployment_with(securityContext=empty), deployment_with()) == []
+    assert diff.drift(deployment_with(), deployment_with(securityContext=empty)) == []
 
 
-def test_text_that_looks_like_a_quantity_is_text_elsewhere() -> None:
-    """An environment variable changed from 0.5 to 500m is another value to the program that reads it."""
-    desired, live = (deployment_with(env=[{"name": "cpu", "value": value}]) for value in ("0.5", "500m"))
-    assert diff.drift(desired, live) == ["spec.template.spec.containers[server].env[cpu].value"]
+def test_quantities_are_compared_by_value_only_in_quantity_fields() -> None:
+    """An environment variable that changes from 0.5 to 500m has another value for the program that reads it."""
+    desired, observed = (deployment_with(env=[{"name": "cpu", "value": value}]) for value in ("0.5", "500m"))
+    assert diff.drift(desired, observed) == ["spec.template.spec.containers[server].env[cpu].value"]
 
 
-def test_an_empty_text_in_a_map_of_texts_is_a_value() -> None:
-    desired, live = stored("configmap")
-    del live["data"]["EMPTY"]
-    assert diff.drift(desired, live) == ["data.EMPTY"]
+def test_empty_string_in_string_map_is_a_value() -> None:
+    desired, observed = stored("configmap")
+    del observed["data"]["EMPTY"]
+    assert diff.drift(desired, observed) == ["data.EMPTY"]
 
 
-def test_a_key_given_as_text_is_found_encoded() -> None:
-    """`stringData` never comes back; it must not look like drift, and a changed value must."""
-    desired, live = stored("secret")
-    assert diff.drift(desired, live) == []
-    live["data"]["password"] = "b3RoZXI="
-    assert diff.drift(desired, live) == ["data.password"]
+def test_string_data_is_compared_with_encoded_data() -> None:
+    """The API server never returns `stringData`. It must not count as drift, but a changed value must."""
+    desired, observed = stored("secret")
+    assert diff.drift(desired, observed) == []
+    observed["data"]["password"] = "b3RoZXI="
+    assert diff.drift(desired, observed) == ["data.password"]
 
 
-def test_a_number_is_never_taken_for_a_truth_value() -> None:
+def test_number_does_not_equal_boolean() -> None:
     assert diff.drift(deployment_with(stdin=True), deployment_with(stdin=1)) != []
 
 
-def test_drift_and_corrections_name_no_value() -> None:
-    """They are logged and shown: a value may be a password."""
-    desired, live = stored("secret")
-    live["data"] = {"password": "c2VjcmV0", "stranger": "c2VjcmV0"}
-    told = diff.drift(desired, live), [correction.field for correction in removals(desired, live)]
-    assert told == (["data.password", "data.user"], ["data.stranger"])
+def test_results_contain_no_values() -> None:
+    """They are logged and shown, and a value may be a password."""
+    desired, observed = stored("secret")
+    observed["data"] = {"password": "c2VjcmV0", "added": "c2VjcmV0"}
+    results = diff.drift(desired, observed), [patch_op.field for patch_op in removals(desired, observed)]
+    assert results == (["data.password", "data.user"], ["data.added"])
 
 
 class TestDigest:
-    def test_is_the_same_for_the_same_wish_in_another_order(self) -> None:
+    def test_does_not_depend_on_key_order(self) -> None:
         desired, _ = stored("deployment")
         assert diff.digest(desired) == diff.digest(dict(reversed(desired.items())))
 
-    def test_changes_when_a_field_is_dropped(self) -> None:
-        """The one change that no comparison with the live object shows."""
+    def test_changes_when_a_field_is_removed(self) -> None:
+        """No comparison with the observed object can detect this change."""
         desired, _ = stored("deployment")
-        fewer = copy.deepcopy(desired)
-        container(fewer).pop("envFrom")
-        assert diff.digest(desired) != diff.digest(fewer)
+        without_field = copy.deepcopy(desired)
+        container(without_field).pop("envFrom")
+        assert diff.digest(desired) != diff.digest(without_field)
 
-    def test_does_not_depend_on_itself(self) -> None:
+    def test_does_not_include_its_own_annotation(self) -> None:
         desired, _ = stored("deployment")
-        noted = copy.deepcopy(desired)
-        noted["metadata"]["annotations"] = {labels.APPLIED: diff.digest(desired)}
-        assert diff.digest(noted) == diff.digest(desired)
+        annotated = copy.deepcopy(desired)
+        annotated["metadata"]["annotations"] = {labels.APPLIED_DIGEST: diff.digest(desired)}
+        assert diff.digest(annotated) == diff.digest(desired)
 
-    def test_is_refused_for_a_secret(self) -> None:
-        """A digest of a guessable password in an annotation is the password."""
+    def test_raises_for_a_secret(self) -> None:
+        """The digest of a weak password in an annotation reveals the password."""
         desired, _ = stored("secret")
         with pytest.raises(ValueError, match="Secret"):
             diff.digest(desired)
@@ -184,21 +184,23 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_nothing_differs_from_itself(value: Any) -> None:
+def test_object_has_no_drift_from_itself(value: Any) -> None:
     obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "spec": value}
     assert diff.drift(obj, copy.deepcopy(obj)) == []
 
 
 @given(JSON, JSON)
-def test_no_shape_of_what_is_found_breaks_the_comparison(wanted: Any, found: Any) -> None:
-    """Somebody else wrote the live object; whatever is in it gives an answer."""
-    desired, live = ({"kind": "ConfigMap", "metadata": {}, "spec": value} for value in (wanted, found))
-    assert isinstance(diff.drift(desired, live), list)
+def test_comparison_accepts_any_observed_value(desired_value: Any, observed_value: Any) -> None:
+    """Another client may have written the observed object, so the comparison must not fail for any content."""
+    desired, observed = (
+        {"kind": "ConfigMap", "metadata": {}, "spec": value} for value in (desired_value, observed_value)
+    )
+    assert isinstance(diff.drift(desired, observed), list)
 
 
-def test_strangers_are_pointers_into_the_live_object() -> None:
-    desired, live = stored("deployment")
-    container(live)["env"].insert(0, {"name": "X", "value": "1"})
-    assert [correction.pointer for correction in removals(desired, live)] == [
+def test_removals_are_pointers_into_the_observed_object() -> None:
+    desired, observed = stored("deployment")
+    container(observed)["env"].insert(0, {"name": "X", "value": "1"})
+    assert [patch_op.pointer for patch_op in removals(desired, observed)] == [
         "/spec/template/spec/containers/0/env/0"
     ]

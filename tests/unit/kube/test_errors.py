@@ -1,4 +1,4 @@
-"""Answers of the API server become errors that say enough, and nothing that was sent."""
+"""Responses of the API server become errors that describe the failure and contain no values of the request."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from mlflow_operator.kube import errors
 from mlflow_operator.kube.errors import from_response
 
 
-def answer(code: int, reason: str = "", message: str = "", **details: Any) -> bytes:
+def status_body(code: int, reason: str = "", message: str = "", **details: Any) -> bytes:
     status = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
     return json.dumps({**status, "details": details}).encode()
 
@@ -24,46 +24,50 @@ QUOTA = 'pods "a" is forbidden: exceeded quota: small, requested: pods=1, used: 
 TERMINATING = {
     "causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace", "message": "bye"}]
 }
-UNFIT = "failed to create typed patch object (ns/a; apps/v1, Kind=Deployment): .spec.foo: field not declared"
+SCHEMA_MISMATCH = (
+    "failed to create typed patch object (ns/a; apps/v1, Kind=Deployment): .spec.foo: field not declared"
+)
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "kind"),
+    ("code", "body", "error_type"),
     [
-        (404, answer(404, "NotFound"), errors.NotFound),
+        (404, status_body(404, "NotFound"), errors.NotFound),
         (404, b"404 page not found", errors.NotFound),
-        (409, answer(409, "AlreadyExists"), errors.AlreadyExists),
-        (409, answer(409, "Conflict"), errors.Conflict),
-        (403, answer(403, "Forbidden", "no"), errors.Forbidden),
-        (403, answer(403, "Forbidden", QUOTA), errors.QuotaExceeded),
-        (403, answer(403, "Forbidden", "no", **TERMINATING), errors.NamespaceTerminating),
-        (422, answer(422, "Invalid"), errors.Invalid),
-        (400, answer(400, "BadRequest"), errors.Invalid),
-        (500, answer(500, "", UNFIT), errors.Invalid),
-        (401, answer(401, "Unauthorized"), errors.Unavailable),
-        (410, answer(410, "Expired"), errors.Unavailable),
-        (429, answer(429, "TooManyRequests"), errors.Unavailable),
-        (500, answer(500, "InternalError"), errors.Unavailable),
+        (409, status_body(409, "AlreadyExists"), errors.AlreadyExists),
+        (409, status_body(409, "Conflict"), errors.Conflict),
+        (403, status_body(403, "Forbidden", "no"), errors.Forbidden),
+        (403, status_body(403, "Forbidden", QUOTA), errors.QuotaExceeded),
+        (403, status_body(403, "Forbidden", "no", **TERMINATING), errors.NamespaceTerminating),
+        (422, status_body(422, "Invalid"), errors.Invalid),
+        (400, status_body(400, "BadRequest"), errors.Invalid),
+        (500, status_body(500, "", SCHEMA_MISMATCH), errors.Invalid),
+        (401, status_body(401, "Unauthorized"), errors.Unavailable),
+        (410, status_body(410, "Expired"), errors.Unavailable),
+        (429, status_body(429, "TooManyRequests"), errors.Unavailable),
+        (500, status_body(500, "InternalError"), errors.Unavailable),
         (503, b"<html>upstream connect error</html>", errors.Unavailable),
         (504, b"", errors.Unavailable),
     ],
 )
-def test_each_answer_means_one_error(code: int, body: bytes, kind: type[errors.ClusterError]) -> None:
-    assert type(error(code, body)) is kind
+def test_response_is_mapped_to_error_type(
+    code: int, body: bytes, error_type: type[errors.ClusterError]
+) -> None:
+    assert type(error(code, body)) is error_type
 
 
-def test_an_object_that_exists_is_a_conflict_like_any_other() -> None:
-    """Both mean: it is not as you read it. Who has no better idea reads again."""
+def test_already_exists_is_a_conflict() -> None:
+    """Both errors mean that the caller must read the object again."""
     assert issubclass(errors.AlreadyExists, errors.Conflict)
 
 
-def test_the_quotas_own_sentence_is_kept() -> None:
-    assert QUOTA in str(error(403, answer(403, "Forbidden", QUOTA)))
+def test_quota_message_is_kept() -> None:
+    assert QUOTA in str(error(403, status_body(403, "Forbidden", QUOTA)))
 
 
-def refused(*messages: str) -> bytes:
+def invalid_body(*messages: str) -> bytes:
     causes = [{"reason": "FieldValueInvalid", "field": "spec.x", "message": message} for message in messages]
-    return answer(422, "Invalid", f"Deployment a is invalid: spec.x: {messages[0]}", causes=causes)
+    return status_body(422, "Invalid", f"Deployment a is invalid: spec.x: {messages[0]}", causes=causes)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +85,19 @@ def refused(*messages: str) -> bytes:
         ("Forbidden: is immutable\n  core.Spec{Password: hunter2}", "Forbidden: is immutable"),
     ],
 )
-def test_a_refused_value_is_not_repeated(message: str, kept: str) -> None:
-    text = str(error(422, refused(message)))
+def test_rejected_value_is_removed_from_message(message: str, kept: str) -> None:
+    text = str(error(422, invalid_body(message)))
     assert kept in text
     assert "spec.x" in text
     assert "hunter2" not in text
     assert "31337" not in text
-    plain = str(error(422, answer(422, "Invalid", message)))
+    plain = str(error(422, status_body(422, "Invalid", message)))
     assert "hunter2" not in plain
 
 
 @pytest.mark.parametrize("code", [400, 422, 500])
-def test_of_a_secret_only_fields_and_reasons_are_told(code: int) -> None:
-    body = answer(
+def test_message_for_secret_contains_only_fields_and_reasons(code: int) -> None:
+    body = status_body(
         code,
         "Invalid",
         'Secret "a" is invalid: hunter2',
@@ -102,15 +106,18 @@ def test_of_a_secret_only_fields_and_reasons_are_told(code: int) -> None:
     assert str(error(code, body, secret=True)).endswith("data[x y]: FieldValueInvalid")
 
 
-def test_the_fields_complained_of_can_be_asked_for() -> None:
-    found = error(422, refused("Invalid value: 1: x"))
-    assert isinstance(found, errors.Invalid)
-    assert found.fields == ("spec.x",)
+def test_invalid_error_contains_field_paths() -> None:
+    caught = error(422, invalid_body("Invalid value: 1: x"))
+    assert isinstance(caught, errors.Invalid)
+    assert caught.fields == ("spec.x",)
 
 
-def test_texts_are_cut_and_said_once() -> None:
+def test_messages_are_deduplicated_and_truncated() -> None:
     text = str(
-        error(422, refused(*["Invalid value: 1: no"] * 9, *(f"Forbidden: {n} {'x' * 99}" for n in range(9))))
+        error(
+            422,
+            invalid_body(*["Invalid value: 1: no"] * 9, *(f"Forbidden: {n} {'x' * 99}" for n in range(9))),
+        )
     )
     assert text.count("no") == 1
     assert len(text) < errors.MAX_MESSAGE_CHARS + 100
@@ -127,7 +134,7 @@ def test_texts_are_cut_and_said_once() -> None:
         ("-1", 0.0),
     ],
 )
-def test_the_time_to_wait_is_read_from_header_or_answer(header: str | None, seconds: float | None) -> None:
-    found = error(429, answer(429, "TooManyRequests", retryAfterSeconds=7), retry_after=header)
-    assert isinstance(found, errors.Unavailable)
-    assert found.retry_after == seconds
+def test_retry_after_is_read_from_header_or_body(header: str | None, seconds: float | None) -> None:
+    caught = error(429, status_body(429, "TooManyRequests", retryAfterSeconds=7), retry_after=header)
+    assert isinstance(caught, errors.Unavailable)
+    assert caught.retry_after == seconds

@@ -1,4 +1,4 @@
-"""Events reach the user, and never stand in the way."""
+"""Events are published, and failures to publish them are not raised."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from mlflow_operator.kube.errors import Forbidden, NamespaceTerminating
-from mlflow_operator.kube.events import MAX_MESSAGE_CHARS, Events
+from mlflow_operator.kube.events import MAX_MESSAGE_BYTES, Events
 from mlflow_operator.kube.objects import Object
 
 SERVER = {
@@ -16,8 +16,8 @@ SERVER = {
 }
 
 
-class Taken:
-    """A cluster that keeps what is created."""
+class RecordingClient:
+    """Kubernetes client that records created objects."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.created: list[Object] = []
@@ -30,16 +30,18 @@ class Taken:
         return obj
 
 
-async def published(*, normal: bool = True, message: str = "All is well.", server: Object = SERVER) -> Object:
-    cluster = Taken()
+async def publish_event(
+    *, normal: bool = True, message: str = "The server is available.", server: Object = SERVER
+) -> Object:
+    cluster = RecordingClient()
     await Events(cluster, "pod-1").publish(server, normal, "Ready", message)  # type: ignore[arg-type]
     [event] = cluster.created
     return event
 
 
-async def test_an_event_is_found_by_kubectl_describe() -> None:
-    """That looks for the involved object's name, namespace and uid."""
-    event = await published()
+async def test_event_is_found_by_kubectl_describe() -> None:
+    """kubectl describe selects Events by name, namespace and uid of the involved object."""
+    event = await publish_event()
     assert event["involvedObject"] == {
         "apiVersion": "mlflow-operator.dev/v1alpha1",
         "kind": "MLflowServer",
@@ -49,39 +51,43 @@ async def test_an_event_is_found_by_kubectl_describe() -> None:
         "resourceVersion": "7",
     }
     assert event["metadata"]["namespace"] == "ns"
-    assert (event["type"], event["reason"], event["message"]) == ("Normal", "Ready", "All is well.")
+    assert (event["type"], event["reason"], event["message"]) == (
+        "Normal",
+        "Ready",
+        "The server is available.",
+    )
     assert (event["reportingComponent"], event["reportingInstance"]) == ("mlflow-operator", "pod-1")
 
 
-async def test_what_is_wrong_is_a_warning() -> None:
-    assert (await published(normal=False))["type"] == "Warning"
+async def test_failure_has_type_warning() -> None:
+    assert (await publish_event(normal=False))["type"] == "Warning"
 
 
-async def test_names_are_unlike_and_not_too_long() -> None:
+async def test_names_are_unique_and_within_length_limit() -> None:
     long = {**SERVER, "metadata": {**SERVER["metadata"], "name": "a" * 253}}  # type: ignore[dict-item]
     names = {
         event["metadata"]["name"]
-        for event in await asyncio.gather(*(published(server=long) for _ in range(5)))
+        for event in await asyncio.gather(*(publish_event(server=long) for _ in range(5)))
     }
     assert len(names) == 5
     assert max(len(name) for name in names) <= 253
 
 
-@pytest.mark.parametrize("letter", ["x", "ü", "🙂"])
-async def test_a_long_message_is_cut_to_what_the_api_server_takes(letter: str) -> None:
-    message = (await published(message=letter * 2000))["message"]
-    assert MAX_MESSAGE_CHARS - 10 < len(message.encode()) <= MAX_MESSAGE_CHARS
-    assert message.endswith(f"{letter}…")
+@pytest.mark.parametrize("character", ["x", "ü", "🙂"])
+async def test_long_message_is_truncated_to_api_limit(character: str) -> None:
+    message = (await publish_event(message=character * 2000))["message"]
+    assert MAX_MESSAGE_BYTES - 10 < len(message.encode()) <= MAX_MESSAGE_BYTES
+    assert message.endswith(f"{character}…")
 
 
-async def test_a_refused_event_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    cluster = Taken(Forbidden("create Event ns/a: 403"))
+async def test_rejected_event_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = RecordingClient(Forbidden("create Event ns/a: 403"))
     await Events(cluster).publish(SERVER, True, "Ready", "x")  # type: ignore[arg-type]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-async def test_who_goes_with_the_whole_namespace_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever deletes a namespace looks for what went wrong in the log, and nothing did."""
-    cluster = Taken(NamespaceTerminating("create Event ns/a: 403"))
+async def test_event_in_terminating_namespace_is_not_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The deletion of a namespace is no failure, so the log must not contain a warning."""
+    cluster = RecordingClient(NamespaceTerminating("create Event ns/a: 403"))
     await Events(cluster).publish(SERVER, True, "Ready", "x")  # type: ignore[arg-type]
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]

@@ -1,4 +1,4 @@
-"""Never two leaders, and never none for long: elections against a Lease API that fails in every way."""
+"""Leader elections against a Lease API that fails in every way: there is at most one leader, and eventually one."""
 
 import asyncio
 import contextlib
@@ -18,26 +18,27 @@ from mlflow_operator.kube.leader_election import LeaderElector, LeaseLost, Lease
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
 
-Run = Callable[[Awaitable[None]], None]
+RunInVirtualTime = Callable[[Awaitable[None]], None]
 
-FINE, REFUSED, LOST, UNHEARD, SLOW, LATE, HANGS = (
-    "fine",
-    "refused",
-    "lost",
-    "unheard",
+SUCCEEDS, FORBIDDEN, REQUEST_LOST, RESPONSE_LOST, SLOW, EXECUTED_LATE, NO_RESPONSE = (
+    "succeeds",
+    "forbidden",
+    "request lost",
+    "response lost",
     "slow",
-    "late",
-    "hangs",
+    "executed late",
+    "no response",
 )
-"""What may happen to a request: answered; refused; lost on its way there; done, but its answer lost; answered
-after a while; done long after the asker gave up; never done and never answered."""
+"""Outcomes of a request: it succeeds; it is rejected; it does not reach the API server; it is executed, but the
+response is lost; the response takes some time; it is executed long after the client has timed out; it is never executed
+and gets no response."""
 
 
 T = TypeVar("T")
 
 
-class Leases:
-    """The API server's side: one Lease, and optimistic concurrency."""
+class FakeLeaseAPI:
+    """In-memory Lease API with one Lease and optimistic concurrency."""
 
     def __init__(self) -> None:
         self.stored: Object | None = None
@@ -63,79 +64,86 @@ class Leases:
 
     @property
     def holder(self) -> str | None:
-        found: str | None = (self.stored or {}).get("spec", {}).get("holderIdentity")
-        return found
+        holder: str | None = (self.stored or {}).get("spec", {}).get("holderIdentity")
+        return holder
 
 
-class Line:
-    """One candidate's connection, in place of `Cluster`. `fates` says what becomes of each request."""
+class FakeConnection:
+    """Replacement for the `KubernetesClient` of one candidate. `outcomes` yields the outcome of each request."""
 
-    def __init__(self, leases: Leases, fates: Iterator[str] | None = None) -> None:
-        self.leases = leases
-        self.fates = fates
-        self.cut = False
+    def __init__(self, lease_api: FakeLeaseAPI, outcomes: Iterator[str] | None = None) -> None:
+        self.lease_api = lease_api
+        self.outcomes = outcomes
+        self.disconnected = False
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        return await self._through(lambda: copy.deepcopy(self.leases.stored))
+        return await self._request(lambda: copy.deepcopy(self.lease_api.stored))
 
     async def create(self, obj: Object) -> Object:
-        return await self._through(lambda: self.leases.create(obj))
+        return await self._request(lambda: self.lease_api.create(obj))
 
     async def replace(self, obj: Object) -> Object:
-        return await self._through(lambda: self.leases.replace(obj))
+        return await self._request(lambda: self.lease_api.replace(obj))
 
-    async def _through(self, act: Callable[[], T]) -> T:
+    async def _request(self, send: Callable[[], T]) -> T:
         await asyncio.sleep(0.01)
-        match HANGS if self.cut else next(self.fates, FINE) if self.fates else FINE:
-            case "refused":
+        match (
+            NO_RESPONSE if self.disconnected else next(self.outcomes, SUCCEEDS) if self.outcomes else SUCCEEDS
+        ):
+            case "forbidden":
                 raise Forbidden("403")
-            case "lost":
+            case "request lost":
                 raise Unavailable("no connection")
-            case "unheard":
-                act()
+            case "response lost":
+                send()
                 raise Unavailable("connection lost")
             case "slow":
                 await asyncio.sleep(1.5)
-                answer = act()
+                response = send()
                 await asyncio.sleep(1.0)
-                return answer
-            case "late":
-                asyncio.get_running_loop().call_later(6, _quietly, act)
+                return response
+            case "executed late":
+                asyncio.get_running_loop().call_later(6, _ignore_conflict, send)
                 await asyncio.sleep(10**6)
-            case "hangs":
+            case "no response":
                 await asyncio.sleep(10**6)
-        return act()
+        return send()
 
 
-def _quietly(act: Callable[[], object]) -> None:
+def _ignore_conflict(send: Callable[[], object]) -> None:
     with contextlib.suppress(Conflict):
-        act()
+        send()
 
 
 class Candidate:
-    """An operator that, while it leads, notes so."""
+    """Operator process that records the periods in which it is the leader."""
 
     def __init__(
-        self, leases: Leases, name: str, *, fates: Iterator[str] | None = None, offset: float = 0.0
+        self,
+        lease_api: FakeLeaseAPI,
+        name: str,
+        *,
+        outcomes: Iterator[str] | None = None,
+        offset: float = 0.0,
     ) -> None:
         self.name = name
-        self.line = Line(leases, fates)
-        self.led: list[tuple[float, float]] = []
+        self.connection = FakeConnection(lease_api, outcomes)
+        self.leader_periods: list[tuple[float, float]] = []
         self.metrics = Metrics()
-        self.stops_in = 0.0
+        self.stop_delay_seconds = 0.0
         loop = asyncio.get_running_loop()
-        self.election = LeaderElector(
-            self.line,  # type: ignore[arg-type]
+        self.elector = LeaderElector(
+            self.connection,  # type: ignore[arg-type]
             self.metrics,
             namespace="ns",
             name="operator",
             identity=name,
             clock=lambda: loop.time() + offset,
         )
-        self.task = asyncio.create_task(self.election.run(self._work), name=name)
+        self.task = asyncio.create_task(self.elector.run(self._work), name=name)
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.metrics.registry.get_sample_value("mlflow_operator_leader") == 1
 
     async def _work(self) -> None:
@@ -144,227 +152,244 @@ class Candidate:
         try:
             await asyncio.sleep(10**6)
         finally:
-            await asyncio.sleep(self.stops_in)
-            self.led.append((start, loop.time()))
+            await asyncio.sleep(self.stop_delay_seconds)
+            self.leader_periods.append((start, loop.time()))
 
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-def test_the_first_one_leads_and_the_second_waits(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_second_candidate_waits_for_leader(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(300)
-        assert (first.leads, second.leads, leases.holder) == (True, False, "first")
-        assert first.election.leads()
-        assert not second.election.leads()
+        assert (first.is_leader, second.is_leader, lease_api.holder) == (True, False, "first")
+        assert first.elector.is_leader()
+        assert not second.elector.is_leader()
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_leader_that_ends_in_order_is_followed_within_seconds(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_standby_takes_over_within_seconds_after_release(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(60)
         await first.stop()
-        assert leases.stored is not None
-        assert "holderIdentity" not in leases.stored["spec"]
-        assert leases.stored["spec"]["leaseDurationSeconds"] == 1
+        assert lease_api.stored is not None
+        assert "holderIdentity" not in lease_api.stored["spec"]
+        assert lease_api.stored["spec"]["leaseDurationSeconds"] == 1
         await asyncio.sleep(3)
-        assert second.leads
-        assert leases.stored["spec"]["leaseTransitions"] >= 1
+        assert second.is_leader
+        assert lease_api.stored["spec"]["leaseTransitions"] >= 1
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_leader_that_is_killed_is_followed_after_the_lease(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_standby_takes_over_after_lease_of_killed_leader_expires(
+    run_in_virtual_time: RunInVirtualTime,
+) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(60)
-        first.line.cut = True
+        first.connection.disconnected = True
         await asyncio.sleep(14)
-        assert not second.leads
+        assert not second.is_leader
         await asyncio.sleep(6)
-        assert second.leads
+        assert second.is_leader
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_leader_cut_off_stops_before_another_starts(virtual: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_disconnected_leader_stops_before_next_leader_starts(
+    run_in_virtual_time: RunInVirtualTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(60)
-        first.line.cut = True
+        first.connection.disconnected = True
         await asyncio.sleep(30)
         assert isinstance(first.task.exception(), LeaseLost)
-        assert not first.leads
+        assert not first.is_leader
         await second.stop()
-        assert first.led[0][1] < second.led[0][0]
-        # asyncio's own records may be of an earlier test's task, told of when it is collected
-        ours = (record for record in caplog.records if record.name.startswith("mlflow_operator"))
-        told = [record.getMessage() for record in ours if record.levelno > logging.INFO]
-        assert told == [
-            "the lease could not be read or written: no answer in time",
-            "stops working: the lease ns/operator was not renewed for 10 s",
+        assert first.leader_periods[0][1] < second.leader_periods[0][0]
+        # Log records of asyncio may belong to a task of an earlier test, because it logs at garbage collection.
+        own_records = (record for record in caplog.records if record.name.startswith("mlflow_operator"))
+        warnings = [record.getMessage() for record in own_records if record.levelno > logging.INFO]
+        assert warnings == [
+            "cannot read or write the lease: no response in time",
+            "leader election lost: the lease ns/operator was not renewed within 10 s",
         ]
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_short_outage_costs_nobody_the_lease(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_leader_keeps_lease_during_short_outage(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(30)
-        first.line.cut = True
+        first.connection.disconnected = True
         await asyncio.sleep(5)
-        first.line.cut = False
+        first.connection.disconnected = False
         await asyncio.sleep(30)
-        assert first.leads
+        assert first.is_leader
         await first.stop()
-        assert len(first.led) == 1
+        assert len(first.leader_periods) == 1
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_work_that_takes_long_to_stop_keeps_the_lease_meanwhile(virtual: Run) -> None:
-    """Given back too early, the next one would work beside it."""
+def test_lease_is_renewed_until_work_has_stopped(run_in_virtual_time: RunInVirtualTime) -> None:
+    """If the lease were released earlier, two operators would work at the same time."""
 
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
-        first.stops_in = 40.0
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
+        first.stop_delay_seconds = 40.0
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(10)
         await first.stop()
         await asyncio.sleep(5)
         await second.stop()
-        assert first.led[0][1] < second.led[0][0] < first.led[0][1] + 4
+        assert first.leader_periods[0][1] < second.leader_periods[0][0] < first.leader_periods[0][1] + 4
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_work_that_does_not_stop_is_not_waited_for_once_the_lease_is_lost(virtual: Run) -> None:
-    """The process has to end before another leads; whoever catches LeaseLost ends it."""
+def test_lease_lost_does_not_wait_for_blocked_work(run_in_virtual_time: RunInVirtualTime) -> None:
+    """The process must exit before another process leads; the caller that catches LeaseLost exits."""
 
-    async def story() -> None:
-        first = Candidate(Leases(), "first")
-        first.stops_in = 1000.0
+    async def scenario() -> None:
+        first = Candidate(FakeLeaseAPI(), "first")
+        first.stop_delay_seconds = 1000.0
         await asyncio.sleep(30)
-        first.line.cut = True
+        first.connection.disconnected = True
         await asyncio.wait([first.task], timeout=16)
         assert isinstance(first.task.exception(), LeaseLost)
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_the_end_of_the_work_gives_the_lease_back_and_its_error_is_told(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
+def test_lease_is_released_and_error_raised_when_work_ends(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
 
         async def work() -> None:
             await asyncio.sleep(5)
             raise ZeroDivisionError
 
-        election = LeaderElector(Line(leases), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
+        elector = LeaderElector(FakeConnection(lease_api), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
         with pytest.raises(ZeroDivisionError):
-            await election.run(work)
-        assert leases.holder is None
+            await elector.run(work)
+        assert lease_api.holder is None
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_stopped_while_it_waits_it_leaves_no_trace(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_cancelled_candidate_does_not_keep_the_lease(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        second = Candidate(leases, "second")
+        second = Candidate(lease_api, "second")
         await asyncio.sleep(10)
         await second.stop()
-        assert first.leads
-        assert leases.holder == "first"
-        # Its first write is done, the answer is on its way.
-        third = Candidate(other := Leases(), "third", fates=iter([FINE, SLOW]))
+        assert first.is_leader
+        assert lease_api.holder == "first"
+        # The first write is executed, but its response is still pending.
+        third = Candidate(other_api := FakeLeaseAPI(), "third", outcomes=iter([SUCCEEDS, SLOW]))
         await asyncio.sleep(2)
-        assert other.holder == "third"
+        assert other_api.holder == "third"
         await third.stop()
-        assert other.holder is None
+        assert other_api.holder is None
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_lease_deleted_by_hand_is_made_again(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_deleted_lease_is_recreated(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(10)
-        leases.stored = None
+        lease_api.stored = None
         await asyncio.sleep(10)
-        assert first.leads
-        assert leases.holder == "first"
+        assert first.is_leader
+        assert lease_api.holder == "first"
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_leader_that_finds_another_holder_stops_at_once(virtual: Run) -> None:
-    async def story() -> None:
-        leases = Leases()
-        first = Candidate(leases, "first")
+def test_leader_stops_when_another_process_holds_the_lease(run_in_virtual_time: RunInVirtualTime) -> None:
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        first = Candidate(lease_api, "first")
         await asyncio.sleep(10)
-        assert leases.stored is not None
-        leases.stored["spec"]["holderIdentity"] = "usurper"
+        assert lease_api.stored is not None
+        lease_api.stored["spec"]["holderIdentity"] = "another"
         await asyncio.sleep(3)
         assert isinstance(first.task.exception(), LeaseLost)
-        assert "usurper" in str(first.task.exception())
-        assert leases.holder == "usurper"
+        assert "another" in str(first.task.exception())
+        assert lease_api.holder == "another"
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_a_touched_label_is_no_sign_of_life(virtual: Run) -> None:
-    """A new resourceVersion alone must not prolong a dead leader's time."""
+def test_changed_resource_version_is_not_a_renewal(run_in_virtual_time: RunInVirtualTime) -> None:
+    """A new resourceVersion alone must not extend the lease of a dead leader."""
 
-    async def story() -> None:
-        leases = Leases()
-        dead = Candidate(leases, "dead")
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        disconnected_leader = Candidate(lease_api, "first")
         await asyncio.sleep(1)
-        dead.line.cut = True
-        second = Candidate(leases, "second")
+        disconnected_leader.connection.disconnected = True
+        second = Candidate(lease_api, "second")
         for _ in range(20):
             await asyncio.sleep(1)
-            leases.version += 1
-            assert leases.stored is not None
-            leases.stored["metadata"]["resourceVersion"] = str(leases.version)
-        assert second.leads
+            lease_api.version += 1
+            assert lease_api.stored is not None
+            lease_api.stored["metadata"]["resourceVersion"] = str(lease_api.version)
+        assert second.is_leader
 
-    virtual(story())
+    run_in_virtual_time(scenario())
 
 
-def test_times_that_could_make_two_leaders_are_refused() -> None:
+def test_settings_that_allow_two_leaders_raise() -> None:
     with pytest.raises(ValueError, match="deadline"):
-        LeaseSettings(lease=10, deadline=10)
+        LeaseSettings(lease_duration_seconds=10, renew_deadline_seconds=10)
     with pytest.raises(ValueError, match="deadline"):
-        LeaseSettings(deadline=4, retry=2, call=3)
+        LeaseSettings(renew_deadline_seconds=4, retry_period_seconds=2, request_timeout_seconds=3)
 
 
-FATES = st.lists(
+OUTCOMES = st.lists(
     st.tuples(
-        st.sampled_from([FINE, FINE, FINE, REFUSED, LOST, UNHEARD, SLOW, LATE, HANGS]), st.integers(1, 5)
+        st.sampled_from(
+            [
+                SUCCEEDS,
+                SUCCEEDS,
+                SUCCEEDS,
+                FORBIDDEN,
+                REQUEST_LOST,
+                RESPONSE_LOST,
+                SLOW,
+                EXECUTED_LATE,
+                NO_RESPONSE,
+            ]
+        ),
+        st.integers(1, 5),
     ),
     max_size=10,
 )
@@ -372,34 +397,36 @@ FATES = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    fates=st.lists(FATES, min_size=2, max_size=3),
+    outcomes=st.lists(OUTCOMES, min_size=2, max_size=3),
     offsets=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3),
 )
-def test_never_two_leaders_and_in_the_end_one(
-    virtual: Run, fates: list[list[tuple[str, int]]], offsets: list[float]
+def test_at_most_one_leader_and_eventually_one(
+    run_in_virtual_time: RunInVirtualTime, outcomes: list[list[tuple[str, int]]], offsets: list[float]
 ) -> None:
-    async def story() -> None:
-        leases = Leases()
-        everybody: list[Candidate] = []
+    async def scenario() -> None:
+        lease_api = FakeLeaseAPI()
+        candidates: list[Candidate] = []
 
-        async def operator(number: int) -> None:
-            """A candidate that, as in a Deployment, is started again whenever it ends."""
-            script = iter([fate for fate, times in fates[number] for _ in range(times)])
-            for life in range(100):
-                candidate = Candidate(leases, f"{number}-{life}", fates=script, offset=offsets[number])
-                everybody.append(candidate)
+        async def restarted_candidate(number: int) -> None:
+            """Run a candidate and restart it when it exits, like a Deployment does."""
+            remaining_outcomes = iter([outcome for outcome, times in outcomes[number] for _ in range(times)])
+            for restart in range(100):
+                candidate = Candidate(
+                    lease_api, f"{number}-{restart}", outcomes=remaining_outcomes, offset=offsets[number]
+                )
+                candidates.append(candidate)
                 await asyncio.wait([candidate.task])
                 assert isinstance(candidate.task.exception(), LeaseLost)
 
-        lives = [asyncio.create_task(operator(number)) for number in range(len(fates))]
-        # Long enough for every fate to be met: then all is fine, and somebody must lead.
+        restart_loops = [asyncio.create_task(restarted_candidate(number)) for number in range(len(outcomes))]
+        # After this time all outcomes are used up and every request succeeds, so one candidate must lead.
         await asyncio.sleep(450)
-        assert sum(candidate.leads for candidate in everybody) == 1
-        for life in lives:
-            life.cancel()
-        for candidate in everybody:
+        assert sum(candidate.is_leader for candidate in candidates) == 1
+        for restart_loop in restart_loops:
+            restart_loop.cancel()
+        for candidate in candidates:
             await candidate.stop()
-        spans = sorted(span for candidate in everybody for span in candidate.led)
-        assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans)), spans
+        periods = sorted(period for candidate in candidates for period in candidate.leader_periods)
+        assert all(earlier[1] <= later[0] for earlier, later in pairwise(periods)), periods
 
-    virtual(story())
+    run_in_virtual_time(scenario())

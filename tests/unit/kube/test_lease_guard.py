@@ -1,16 +1,16 @@
-"""A process whose Lease has expired ends, whatever its event loop does."""
+"""A process exits when its Lease has expired, even if its event loop is blocked."""
 
 import logging
 import threading
 
-from mlflow_operator.kube.lease_guard import guarding
+from mlflow_operator.kube.lease_guard import guard_lease
 
 NEVER = float("inf")
 WAIT_SECONDS = 20.0
 
 
-class Exit:
-    """Stands for the end of the process: keeps the exit code."""
+class FakeExit:
+    """Replacement for `os._exit` that records the exit code."""
 
     def __init__(self) -> None:
         self.code: int | None = None
@@ -21,51 +21,55 @@ class Exit:
         self.called.set()
 
 
-def test_process_ends_while_its_main_thread_is_blocked() -> None:
-    end = Exit()
-    with guarding(lambda: 10.0, end, clock=lambda: 10.1):
-        assert end.called.wait(WAIT_SECONDS)
-    assert end.code == 1
+def test_process_exits_while_main_thread_is_blocked() -> None:
+    exit_process = FakeExit()
+    with guard_lease(lambda: 10.0, exit_process, clock=lambda: 10.1):
+        assert exit_process.called.wait(WAIT_SECONDS)
+    assert exit_process.code == 1
 
 
-def test_process_ends_although_its_log_is_blocked() -> None:
-    class Blocked(logging.Handler):
+def test_process_exits_although_log_handler_is_blocked() -> None:
+    class BlockedHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            end.called.wait(WAIT_SECONDS)
+            exit_process.called.wait(WAIT_SECONDS)
 
-    end, handler, logger = Exit(), Blocked(), logging.getLogger("mlflow_operator.kube.lease_guard")
+    exit_process, handler, logger = (
+        FakeExit(),
+        BlockedHandler(),
+        logging.getLogger("mlflow_operator.kube.lease_guard"),
+    )
     logger.addHandler(handler)
     try:
-        with guarding(lambda: 10.0, end, clock=lambda: 10.1):
-            assert end.called.wait(WAIT_SECONDS / 2)
+        with guard_lease(lambda: 10.0, exit_process, clock=lambda: 10.1):
+            assert exit_process.called.wait(WAIT_SECONDS / 2)
     finally:
         logger.removeHandler(handler)
 
 
-def test_process_goes_on_while_its_lease_is_renewed() -> None:
-    end, looked, renewed = Exit(), threading.Semaphore(0), [10.0]
+def test_process_continues_while_lease_is_renewed() -> None:
+    exit_process, checks, expiry = FakeExit(), threading.Semaphore(0), [10.0]
 
-    def expires() -> float:
-        looked.release()
-        return renewed[0]
+    def expires_at() -> float:
+        checks.release()
+        return expiry[0]
 
     def clock() -> float:
-        renewed[0] += 0.01
-        return renewed[0] - 0.01
+        expiry[0] += 0.01
+        return expiry[0] - 0.01
 
-    with guarding(expires, end, clock):
+    with guard_lease(expires_at, exit_process, clock):
         for _ in range(20):
-            assert looked.acquire(timeout=WAIT_SECONDS)
-    assert not end.called.is_set()
+            assert checks.acquire(timeout=WAIT_SECONDS)
+    assert not exit_process.called.is_set()
 
 
-def test_standby_without_a_lease_goes_on() -> None:
-    end, looked = Exit(), threading.Event()
+def test_standby_without_lease_continues() -> None:
+    exit_process, checks = FakeExit(), threading.Event()
 
-    def expires() -> float:
-        looked.set()
+    def expires_at() -> float:
+        checks.set()
         return NEVER
 
-    with guarding(expires, end, clock=lambda: 1e9):
-        assert looked.wait(WAIT_SECONDS)
-    assert not end.called.is_set()
+    with guard_lease(expires_at, exit_process, clock=lambda: 1e9):
+        assert checks.wait(WAIT_SECONDS)
+    assert not exit_process.called.is_set()

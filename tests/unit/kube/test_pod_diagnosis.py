@@ -1,10 +1,10 @@
-"""What is wrong with a pod, in a sentence that names the way out."""
+"""The diagnosis of a pod contains the cause and the remedy."""
 
 import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.pod_diagnosis import of_pods
+from mlflow_operator.kube.pod_diagnosis import diagnose
 from mlflow_operator.status.conditions import Reason
 
 
@@ -14,9 +14,9 @@ def pod(
     conditions: list[Object] | None = None,
     component: str = labels.SERVER_POD,
 ) -> Object:
-    """A pod with one container in that state."""
+    """Return a pod with one container in this state."""
     return {
-        "metadata": {"name": "a-1", "namespace": "team", "labels": labels.owned("a", component)},
+        "metadata": {"name": "a-1", "namespace": "team", "labels": labels.for_component("a", component)},
         "status": {
             "conditions": conditions or [],
             "containerStatuses": [
@@ -27,22 +27,22 @@ def pod(
 
 
 CASES = {
-    "image": (
+    "image pull": (
         pod({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
         Reason.IMAGE_PULL_FAILED,
         "x:1",
     ),
-    "secret": (
+    "missing secret": (
         pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}),
         Reason.SECRET_NOT_FOUND,
         'secret "s" not found',
     ),
-    "memory": (
+    "out of memory, server": (
         pod({"waiting": {}}, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
         Reason.SERVER_CRASHING,
         "spec.workers",
     ),
-    "memory of the database": (
+    "out of memory, database": (
         pod(
             {"waiting": {}},
             {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
@@ -51,7 +51,7 @@ CASES = {
         Reason.SERVER_CRASHING,
         "Raise spec.database.embedded.resources.limits.memory.",
     ),
-    "a sentence without an end": (
+    "message without a period": (
         pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}),
         Reason.SECRET_NOT_FOUND,
         '"s" not found. Create',
@@ -61,12 +61,12 @@ CASES = {
         Reason.SERVER_CRASHING,
         "boom",
     ),
-    "exit code 0 proves nothing": (
+    "exit code 0": (
         pod({"waiting": {}}, {"terminated": {"exitCode": 0, "message": "bye"}}),
         Reason.SERVER_CRASHING,
         "kubectl logs -n team a-1 -c mlflow --previous",
     ),
-    "no room": (
+    "insufficient cpu": (
         pod(
             {"waiting": {}},
             conditions=[{"type": "PodScheduled", "reason": "Unschedulable", "message": "Insufficient cpu."}],
@@ -74,7 +74,7 @@ CASES = {
         Reason.UNSCHEDULABLE,
         "Insufficient cpu",
     ),
-    "no volume": (
+    "unbound volume": (
         pod(
             {"waiting": {}},
             conditions=[
@@ -92,46 +92,46 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_fault_gets_its_reason_and_a_way_out(case: str) -> None:
-    """Users must not have to read pods themselves."""
-    found, reason, says = CASES[case]
-    finding = of_pods([found])
-    assert finding
-    assert finding.reason is reason
-    assert says in finding.message
+def test_failure_has_reason_and_remedy(case: str) -> None:
+    """Users must not need to inspect the pods themselves."""
+    diagnosed_pod, reason, expected_text = CASES[case]
+    diagnosis = diagnose([diagnosed_pod])
+    assert diagnosis
+    assert diagnosis.reason is reason
+    assert expected_text in diagnosis.message
 
 
-def test_a_pod_on_its_way_is_no_fault() -> None:
-    """Starting is not crashing."""
-    assert of_pods([pod({"waiting": {"reason": "ContainerCreating"}}), pod({"running": {}})]) is None
+def test_starting_pod_is_not_a_failure() -> None:
+
+    assert diagnose([pod({"waiting": {"reason": "ContainerCreating"}}), pod({"running": {}})]) is None
 
 
-def test_a_pull_that_is_tried_again_is_no_news() -> None:
-    """Kubelet goes to and fro between trying and waiting; that would be an Event each time."""
-    why = "failed to resolve reference: not found"
-    tries = pod({"waiting": {"reason": "ErrImagePull", "message": why}})
-    waits = pod(
+def test_message_is_the_same_during_image_pull_backoff() -> None:
+    """The kubelet alternates between ErrImagePull and ImagePullBackOff. Each change would be an Event."""
+    cause = "failed to resolve reference: not found"
+    pulling = pod({"waiting": {"reason": "ErrImagePull", "message": cause}})
+    backing_off = pod(
         {
             "waiting": {
                 "reason": "ImagePullBackOff",
-                "message": f'Back-off pulling image "x:1": ErrImagePull: {why}',
+                "message": f'Back-off pulling image "x:1": ErrImagePull: {cause}',
             }
         }
     )
-    assert of_pods([tries]) == of_pods([waits])
+    assert diagnose([pulling]) == diagnose([backing_off])
 
 
-def test_an_evicted_pod_is_history() -> None:
-    """It stays listed for days, and its end says nothing of the pod that took its place."""
+def test_evicted_pod_is_ignored() -> None:
+    """An evicted pod stays listed for days, and its termination is not relevant for its replacement."""
     evicted = pod({"terminated": {"exitCode": 137, "message": "boom"}})
     evicted["status"]["phase"] = "Failed"
-    assert of_pods([evicted]) is None
+    assert diagnose([evicted]) is None
 
 
-def test_a_crash_that_repeats_is_told_once() -> None:
-    """MLflow's lines begin with the time."""
+def test_message_is_the_same_for_repeated_crashes() -> None:
+    """MLflow's log lines start with a timestamp."""
     crashes = [
         pod({"waiting": {}}, {"terminated": {"exitCode": 1, "message": f"2026/11/21 14:0{n}:00 ERROR boom"}})
         for n in range(2)
     ]
-    assert of_pods(crashes[:1]) == of_pods(crashes[1:])
+    assert diagnose(crashes[:1]) == diagnose(crashes[1:])

@@ -1,4 +1,4 @@
-"""Quantities are compared by value, as the API server means them."""
+"""Quantities are parsed and compared by value, like in the API server."""
 
 from decimal import Decimal
 
@@ -52,27 +52,27 @@ def test_value_is_exact(text: str | float, value: str) -> None:
         "1Gi\n",
     ],
 )
-def test_nonsense_is_refused_and_the_way_out_named(text: str) -> None:
+def test_invalid_quantity_raises_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="write it like"):
         quantity.parse(text)
 
 
-def test_kubernetes_spells_kilo_small_only() -> None:
-    """`1K` is no quantity to the API server, though every other decimal suffix above is a capital."""
+def test_kilo_suffix_is_lowercase_only() -> None:
+    """The API server rejects `1K`, although all larger decimal suffixes are uppercase."""
     assert quantity.parse("1k") == 1000
 
 
 @given(st.integers(min_value=0, max_value=10**12))
-def test_the_same_value_in_other_words_is_equal(thousandths: int) -> None:
+def test_different_notations_of_a_value_are_equal(thousandths: int) -> None:
     assert quantity.compare(f"{thousandths}m", str(Decimal(thousandths) / 1000)) == 0
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_order_is_that_of_the_values(one: int, other: int) -> None:
-    assert quantity.compare(f"{one}Ki", str(other * 1024)) == (one > other) - (one < other)
+def test_comparison_is_by_value(left: int, right: int) -> None:
+    assert quantity.compare(f"{left}Ki", str(right * 1024)) == (left > right) - (left < right)
 
 
-def test_what_is_no_quantity_equals_only_itself() -> None:
+def test_invalid_quantity_equals_only_itself() -> None:
     assert quantity.equal("many", "many")
     assert not quantity.equal("many", "1")
     assert not quantity.equal("1", None)

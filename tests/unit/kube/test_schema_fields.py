@@ -1,4 +1,4 @@
-"""Who manages which field is read right, or the wrong controller gets the blame."""
+"""Field managers are read correctly, so that a conflict message names the right client."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from mlflow_operator.kube.objects import Object
 IMAGE = "spec.template.spec.containers[server].image"
 
 
-def record(manager: str, **below: Object) -> Object:
-    return {"manager": manager, "operation": "Update", "fieldsV1": below}
+def managed_fields_entry(manager: str, **fields: Object) -> Object:
+    return {"manager": manager, "operation": "Update", "fieldsV1": fields}
 
 
-def live(*records: Object) -> Object:
-    return {"metadata": {"managedFields": [*records]}}
+def observed_object(*entries: Object) -> Object:
+    return {"metadata": {"managedFields": [*entries]}}
 
 
 POD_IMAGE: Object = {
@@ -25,7 +25,7 @@ POD_IMAGE: Object = {
 
 
 @pytest.mark.parametrize(
-    ("path", "who"),
+    ("path", "expected_managers"),
     [
         (IMAGE, ["other"]),
         ("spec.template.spec.containers[server]", ["other"]),
@@ -36,29 +36,31 @@ POD_IMAGE: Object = {
         ("metadata.labels[a.b/c]", ["labeller"]),
     ],
 )
-def test_others_are_found_by_the_fields_they_set(path: str, who: list[str]) -> None:
-    obj = live(
-        record("other", **{"f:spec": POD_IMAGE}),
-        record("scaler", **{"f:spec": {"f:replicas": {}}}),
-        record("labeller", **{"f:metadata": {"f:labels": {".": {}, "f:a.b/c": {}}}}),
-        record("us", **{"f:spec": {**POD_IMAGE, "f:replicas": {}}}),
+def test_managers_are_found_by_their_fields(path: str, expected_managers: list[str]) -> None:
+    obj = observed_object(
+        managed_fields_entry("other", **{"f:spec": POD_IMAGE}),
+        managed_fields_entry("scaler", **{"f:spec": {"f:replicas": {}}}),
+        managed_fields_entry("labeller", **{"f:metadata": {"f:labels": {".": {}, "f:a.b/c": {}}}}),
+        managed_fields_entry("own", **{"f:spec": {**POD_IMAGE, "f:replicas": {}}}),
     )
-    assert schema_fields.managers(obj, [path], "us") == who
+    assert schema_fields.other_managers(obj, [path], "own") == expected_managers
 
 
-def test_entries_with_two_keys_are_called_as_drift_calls_them() -> None:
-    obj = live(
-        record("other", **{"f:spec": {"f:ports": {'k:{"port":5000,"protocol":"TCP"}': {"f:targetPort": {}}}}})
+def test_entry_with_two_keys_has_same_path_as_in_drift() -> None:
+    obj = observed_object(
+        managed_fields_entry(
+            "other", **{"f:spec": {"f:ports": {'k:{"port":5000,"protocol":"TCP"}': {"f:targetPort": {}}}}}
+        )
     )
-    assert schema_fields.managers(obj, ["spec.ports[5000/TCP].targetPort"], "us") == ["other"]
+    assert schema_fields.other_managers(obj, ["spec.ports[5000/TCP].targetPort"], "own") == ["other"]
 
 
-def test_a_real_record_is_read_without_a_word_about_ourselves() -> None:
+def test_own_manager_is_left_out() -> None:
     stored = json.loads((Path(__file__).parent / "as_stored" / "deployment.json").read_text())["live"]
-    assert schema_fields.managers(stored, [IMAGE], "somebody else") == ["mlflow-operator"]
-    assert schema_fields.managers(stored, [IMAGE], "mlflow-operator") == []
+    assert schema_fields.other_managers(stored, [IMAGE], "another") == ["mlflow-operator"]
+    assert schema_fields.other_managers(stored, [IMAGE], "mlflow-operator") == []
 
 
-def test_an_object_without_records_has_no_other_managers() -> None:
-    assert schema_fields.managers({"metadata": {}}, ["spec"], "us") == []
-    assert schema_fields.managers(live({"manager": "x"}), ["spec"], "us") == []
+def test_object_without_managed_fields_has_no_managers() -> None:
+    assert schema_fields.other_managers({"metadata": {}}, ["spec"], "own") == []
+    assert schema_fields.other_managers(observed_object({"manager": "x"}), ["spec"], "own") == []

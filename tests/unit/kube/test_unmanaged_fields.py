@@ -1,4 +1,4 @@
-"""What a stranger added is found, and taking it out leaves what we want."""
+"""Fields that another client added are found, and their removal restores the desired state."""
 
 import copy
 import json
@@ -17,60 +17,64 @@ def stored(name: str) -> tuple[Object, Object]:
     return pair["desired"], pair["live"]
 
 
-def patched(obj: Object, steps: list[PatchOp]) -> Object:
-    """The object after a JSON patch, carried out by the letter of RFC 6902."""
+def patched(obj: Object, patch_ops: list[PatchOp]) -> Object:
+    """Return the object after a JSON patch, applied strictly by RFC 6902."""
     root = copy.deepcopy(obj)
-    for step in (correction.step() for correction in steps):
-        *way, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
-        place: Any = root
-        for part in way:
-            place = place[int(part)] if isinstance(place, list) else place[part]
-        where: Any = int(last) if isinstance(place, list) else last
-        if step["op"] == "remove":
-            del place[where]
+    for operation in (patch_op.as_json() for patch_op in patch_ops):
+        *parents, last = [
+            part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+        ]
+        parent: Any = root
+        for part in parents:
+            parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+        key: Any = int(last) if isinstance(parent, list) else last
+        if operation["op"] == "remove":
+            del parent[key]
         else:
-            assert place[where] is not None
-            place[where] = step["value"]
+            assert parent[key] is not None
+            parent[key] = operation["value"]
     return root
 
 
-def pods(obj: Object) -> Object:
-    found: Object = obj["spec"]["template"]["spec"]
-    return found
+def pod_spec(obj: Object) -> Object:
+    spec: Object = obj["spec"]["template"]["spec"]
+    return spec
 
 
 SERVER, PREPARE = "spec.template.spec.containers[server]", "spec.template.spec.initContainers[prepare]"
 
 
 @pytest.mark.parametrize(
-    ("name", "edit", "found"),
+    ("name", "edit", "expected_fields"),
     [
         (
             "deployment",
-            lambda d: pods(d)["containers"][0]["env"].extend({"name": n, "value": "1"} for n in "XYZ"),
+            lambda d: pod_spec(d)["containers"][0]["env"].extend({"name": n, "value": "1"} for n in "XYZ"),
             {f"{SERVER}.env[{n}]" for n in "XYZ"},
         ),
         (
             "deployment",
-            lambda d: pods(d)["containers"].insert(0, {"name": "spy", "image": "x"}),
-            {"spec.template.spec.containers[spy]"},
+            lambda d: pod_spec(d)["containers"].insert(0, {"name": "sidecar", "image": "x"}),
+            {"spec.template.spec.containers[sidecar]"},
         ),
         (
             "statefulset",
-            lambda d: pods(d)["initContainers"].append({"name": "spy", "image": "x"}),
-            {"spec.template.spec.initContainers[spy]"},
+            lambda d: pod_spec(d)["initContainers"].append({"name": "sidecar", "image": "x"}),
+            {"spec.template.spec.initContainers[sidecar]"},
         ),
         (
             "deployment",
             lambda d: (
-                pods(d)["volumes"].insert(1, {"name": "host", "hostPath": {"path": "/"}}),
-                pods(d)["containers"][0]["volumeMounts"].append({"name": "host", "mountPath": "/host"}),
+                pod_spec(d)["volumes"].insert(1, {"name": "host", "hostPath": {"path": "/"}}),
+                pod_spec(d)["containers"][0]["volumeMounts"].append({"name": "host", "mountPath": "/host"}),
             ),
             {"spec.template.spec.volumes[host]", f"{SERVER}.volumeMounts[/host]"},
         ),
         (
             "deployment",
-            lambda d: pods(d)["initContainers"][0].update(args=["x"], envFrom=[{"secretRef": {"name": "x"}}]),
+            lambda d: pod_spec(d)["initContainers"][0].update(
+                args=["x"], envFrom=[{"secretRef": {"name": "x"}}]
+            ),
             {f"{PREPARE}.args", f"{PREPARE}.envFrom"},
         ),
         ("service", lambda d: d["spec"]["selector"].update({"x/y~z": "1"}), {"spec.selector[x/y~z]"}),
@@ -83,61 +87,61 @@ SERVER, PREPARE = "spec.template.spec.containers[server]", "spec.template.spec.i
         ("secret", lambda d: d["data"].update({"x": "MQ=="}), {"data.x"}),
     ],
 )
-def test_additions_are_found_and_go(name: str, edit: Any, found: set[str]) -> None:
-    desired, live = stored(name)
-    edit(live)
-    steps = removals(desired, live)
-    assert {step.field for step in steps} == found
-    clean = patched(live, steps)
-    assert removals(desired, clean) == []
-    assert diff.drift(desired, clean) == []
+def test_added_fields_are_removed(name: str, edit: Any, expected_fields: set[str]) -> None:
+    desired, observed = stored(name)
+    edit(observed)
+    patch_ops = removals(desired, observed)
+    assert {patch_op.field for patch_op in patch_ops} == expected_fields
+    patched_object = patched(observed, patch_ops)
+    assert removals(desired, patched_object) == []
+    assert diff.drift(desired, patched_object) == []
 
 
 @pytest.mark.parametrize(
     ("edit", "field"),
     [
         (
-            lambda d: pods(d)["containers"][0]["env"].__setitem__(
+            lambda d: pod_spec(d)["containers"][0]["env"].__setitem__(
                 0, {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
             ),
             f"{SERVER}.env[A]",
         ),
         (
-            lambda d: pods(d)["volumes"].__setitem__(2, {"name": "data", "emptyDir": {}}),
+            lambda d: pod_spec(d)["volumes"].__setitem__(2, {"name": "data", "emptyDir": {}}),
             "spec.template.spec.volumes[data]",
         ),
         (
-            lambda d: pods(d)["containers"][0].update(livenessProbe={"tcpSocket": {"port": 1}}),
+            lambda d: pod_spec(d)["containers"][0].update(livenessProbe={"tcpSocket": {"port": 1}}),
             f"{SERVER}.livenessProbe",
         ),
         (
-            lambda d: pods(d)["containers"][0]["ports"][0].update(containerPort=99),
+            lambda d: pod_spec(d)["containers"][0]["ports"][0].update(containerPort=99),
             f"{SERVER}.ports[99/TCP]",
         ),
     ],
 )
-def test_another_choice_is_replaced_as_a_whole(edit: Any, field: str) -> None:
-    """Apply would put ours beside theirs, and the API server would refuse the two for ever."""
-    desired, live = stored("deployment")
-    edit(live)
-    steps = removals(desired, live)
-    assert [(step.field, step.step()["op"]) for step in steps] == [(field, "replace")]
-    assert diff.drift(desired, patched(live, steps)) == []
+def test_other_union_member_is_replaced_as_a_whole(edit: Any, field: str) -> None:
+    """Apply would add the desired member beside the other one, and the API server would always reject both."""
+    desired, observed = stored("deployment")
+    edit(observed)
+    patch_ops = removals(desired, observed)
+    assert [(patch_op.field, patch_op.as_json()["op"]) for patch_op in patch_ops] == [(field, "replace")]
+    assert diff.drift(desired, patched(observed, patch_ops)) == []
 
 
-def test_defaults_of_a_rolling_update_do_not_stand_in_the_way_of_recreate() -> None:
-    desired, live = stored("deployment")
+def test_recreate_strategy_replaces_rolling_update_defaults() -> None:
+    desired, observed = stored("deployment")
     desired["spec"]["strategy"] = {"type": "Recreate"}
-    steps = removals(desired, live)
-    assert [step.step() for step in steps] == [
+    patch_ops = removals(desired, observed)
+    assert [patch_op.as_json() for patch_op in patch_ops] == [
         {"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}
     ]
 
 
-def test_other_kinds_belong_to_everybody() -> None:
-    """On a volume claim or a budget nothing that is added changes what runs."""
+def test_other_kinds_have_no_removals() -> None:
+    """Fields added to a PersistentVolumeClaim, PodDisruptionBudget or Job do not change what runs."""
     for name in ("pvc", "pdb", "job"):
-        desired, live = stored(name)
-        live["metadata"]["annotations"] = {"x": "y"}
-        live["spec"]["more"] = ["x"]
-        assert removals(desired, live) == []
+        desired, observed = stored(name)
+        observed["metadata"]["annotations"] = {"x": "y"}
+        observed["spec"]["more"] = ["x"]
+        assert removals(desired, observed) == []

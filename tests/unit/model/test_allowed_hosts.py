@@ -1,4 +1,4 @@
-"""The server answers to its own names and addresses, and to nobody's page that was bound to them."""
+"""The server accepts its own names and addresses in the Host header, and rejects other names (DNS rebinding)."""
 
 from fnmatch import fnmatch
 
@@ -9,8 +9,8 @@ from mlflow_operator.model.allowed_hosts import allowed_hosts, origins, service_
 HOSTS = allowed_hosts(service_names("a", "team", "cluster.local"), ["mlflow.example.com"], [30500])
 
 
-def answers(host: str) -> bool:
-    """MLflow's own rule: a pattern where there is a `*`, else the whole header."""
+def is_accepted(host: str) -> bool:
+    """Apply MLflow's own rule: an entry with a `*` is a pattern, any other entry must equal the whole header."""
     return any(fnmatch(host, entry) if "*" in entry else host == entry for entry in HOSTS)
 
 
@@ -36,9 +36,9 @@ def answers(host: str) -> bool:
         "203.0.113.254:30500",
     ],
 )
-def test_every_way_in_is_answered(host: str) -> None:
-    """Service names, port-forward, pod and node addresses, and what the owner adds."""
-    assert answers(host)
+def test_all_names_and_addresses_of_the_server_are_accepted(host: str) -> None:
+    """Service names, port-forward, pod and node addresses, and `spec.allowedHosts`."""
+    assert is_accepted(host)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_every_way_in_is_answered(host: str) -> None:
         "",
     ],
 )
-def test_a_rebound_name_is_not_answered(host: str) -> None:
-    """A page that points its own name at us must get nothing."""
-    assert not answers(host)
+def test_other_host_names_are_rejected(host: str) -> None:
+    """A web page that resolves its own name to the server's address must not reach the server."""
+    assert not is_accepted(host)
 
 
-def test_no_entry_lets_everything_in() -> None:
-    """A lone `*` would switch MLflow's check off."""
+def test_no_entry_matches_every_host() -> None:
+    """A single `*` would disable MLflow's check."""
     assert "*" not in HOSTS
 
 
-def test_pages_of_the_server_may_talk_to_it() -> None:
-    """The web page posts with its own origin; without it searches get 403."""
-    found = origins(HOSTS)
-    assert any(fnmatch("http://198.18.4.2:30500", entry) for entry in found)
-    assert any(fnmatch("https://mlflow.example.com", entry) for entry in found)
-    assert not any(fnmatch("https://evil.example.com", entry) for entry in found)
+def test_cors_origins_include_the_servers_own_pages() -> None:
+    """The web UI sends its own origin with POST requests; without an entry, searches return 403."""
+    entries = origins(HOSTS)
+    assert any(fnmatch("http://198.18.4.2:30500", entry) for entry in entries)
+    assert any(fnmatch("https://mlflow.example.com", entry) for entry in entries)
+    assert not any(fnmatch("https://evil.example.com", entry) for entry in entries)

@@ -1,4 +1,4 @@
-"""Schedules: what no CronJob would take is refused in words, and how long one may stay away is known."""
+"""Validation of schedules, and the longest interval between two runs."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,14 +20,14 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
         ("0 0 1 1 *", timedelta(days=366)),
     ],
 )
-def test_the_longest_gap_between_two_times(schedule: str, gap: timedelta) -> None:
-    """A weekend without backups makes none of them late."""
+def test_longest_gap_between_two_runs(schedule: str, gap: timedelta) -> None:
+    """A weekday schedule has no runs on the weekend: a backup from Friday is not overdue on Sunday."""
     check(schedule, "Etc/UTC", "spec.backup")
     assert longest_gap(schedule, "Etc/UTC", NOW) == gap
 
 
-def test_an_hour_that_the_clock_leaves_out_is_no_gap() -> None:
-    """Summer time begins while Europe sleeps."""
+def test_daylight_saving_time_does_not_skip_a_run() -> None:
+    """The schedule's hour does not exist on the day on which summer time begins."""
     march = datetime(2027, 3, 27, 12, tzinfo=UTC)
     assert longest_gap("0 2 * * *", "Europe/Berlin", march) <= timedelta(days=1, hours=1)
 
@@ -42,7 +42,7 @@ def test_an_hour_that_the_clock_leaves_out_is_no_gap() -> None:
         ("@daily", "../../etc/passwd", "timeZone"),
     ],
 )
-def test_what_never_comes_is_refused(schedule: str, time_zone: str, field: str) -> None:
-    """By the name of the field."""
+def test_invalid_schedules_are_rejected(schedule: str, time_zone: str, field: str) -> None:
+    """The message contains the path of the field."""
     with pytest.raises(ConfigurationError, match=rf"spec\.backup\.{field}"):
         check(schedule, time_zone, "spec.backup")

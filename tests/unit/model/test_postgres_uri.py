@@ -1,4 +1,4 @@
-"""Connection URIs survive every character, and never show in a message."""
+"""Connection URIs preserve special characters, and never appear in a message."""
 
 import pytest
 from hypothesis import given
@@ -14,26 +14,26 @@ WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 
 
 @given(WORD, WORD, WORD)
-def test_sqlalchemy_reads_what_we_write(user: str, password: str, database: str) -> None:
-    """Passwords with @, /, % or spaces are the classic way to lose a server."""
-    url = make_url(Connection("db.example.com", 6432, database, user, password).sqlalchemy())
+def test_sqlalchemy_parses_the_generated_uri(user: str, password: str, database: str) -> None:
+    """Passwords with @, /, % or spaces are a common cause of connection failures."""
+    url = make_url(Connection("db.example.com", 6432, database, user, password).sqlalchemy_uri())
     assert (url.username, url.password, url.database) == (user, password, database)
     assert (url.drivername, url.host, url.port) == ("postgresql+psycopg2", "db.example.com", 6432)
 
 
 @given(WORD, WORD, WORD)
-def test_reading_undoes_writing(user: str, password: str, database: str) -> None:
-    """A URI of the owner's means to us what it means to MLflow."""
+def test_parsing_a_generated_uri_returns_the_connection(user: str, password: str, database: str) -> None:
+    """The operator and MLflow must interpret a user's URI in the same way."""
     connection = Connection("db", 5432, database, user, password, (("sslmode", "require"),))
-    assert parse(connection.sqlalchemy(), "x") == connection
+    assert parse(connection.sqlalchemy_uri(), "x") == connection
 
 
-def test_pods_notice_a_database_that_vanished_and_the_owners_choice_holds() -> None:
-    """Pools keep connections for days; whoever says otherwise in the URI means it."""
+def test_keepalives_are_set_and_options_of_the_user_take_precedence() -> None:
+    """Connection pools keep connections for days; a user may set other values in the URI."""
     connection = parse("postgresql://u:p@h/d?tcp_user_timeout=0&sslmode=require", "x").with_keepalives()
-    said = conninfo_to_dict(connection.sqlalchemy().replace("+psycopg2", ""))
-    assert (said["tcp_user_timeout"], said["sslmode"]) == ("0", "require")
-    assert (said["keepalives_idle"], said["connect_timeout"]) == ("30", "10")
+    options = conninfo_to_dict(connection.sqlalchemy_uri().replace("+psycopg2", ""))
+    assert (options["tcp_user_timeout"], options["sslmode"]) == ("0", "require")
+    assert (options["keepalives_idle"], options["connect_timeout"]) == ("30", "10")
     assert connection.with_keepalives() == connection
 
 
@@ -46,36 +46,36 @@ def test_pods_notice_a_database_that_vanished_and_the_owners_choice_holds() -> N
         " postgresql://u:p@h/d\n",
     ],
 )
-def test_every_common_spelling_is_taken(uri: str) -> None:
-    """Bare, Heroku's, with a driver, with the newline that `echo` adds."""
+def test_common_forms_of_a_uri_are_accepted(uri: str) -> None:
+    """Without a driver, Heroku's scheme, with a driver, with the newline that `echo` adds."""
     assert parse(uri, "x") == Connection("h", 5432, "d", "u", "p")
 
 
 @pytest.mark.parametrize(
-    ("uri", "says"),
+    ("uri", "expected"),
     [
         ("mysql://u:hunter2@h/d", '"mysql://"'),
-        ("hunter2", "something else"),
+        ("hunter2", "no valid URI scheme"),
         ("postgresql://u:hunter2@h", "without a database"),
         ("postgresql:///d", "without a host and a user name"),
-        ("postgresql://u:hunter2@h:port/d", "can't be read"),
-        ("postgresql://u:hunter2#x@h:1/d", "can't be read"),
-        ("postgresql://u:hunter2@one:1,two:2/d", "Name one host"),
-        ("postgresql://u@h/d?password=hunter2", "names password after the question mark"),
-        ("postgresql://u:hunter2@/d?host=/var/run/postgresql", "names host after"),
+        ("postgresql://u:hunter2@h:port/d", "invalid host or port"),
+        ("postgresql://u:hunter2#x@h:1/d", "invalid host or port"),
+        ("postgresql://u:hunter2@one:1,two:2/d", "Use one host"),
+        ("postgresql://u@h/d?password=hunter2", "with password after the question mark"),
+        ("postgresql://u:hunter2@/d?host=/var/run/postgresql", "with host after"),
     ],
 )
-def test_a_bad_uri_gets_a_sentence_without_the_uri(uri: str, says: str) -> None:
-    """It names the Secret, the fault and the way out, never the password."""
-    with pytest.raises(ConfigurationError) as refusal:
+def test_the_error_for_an_invalid_uri_does_not_contain_the_uri(uri: str, expected: str) -> None:
+    """It contains the Secret, the error and a fix, but never the password."""
+    with pytest.raises(ConfigurationError) as error:
         parse(uri, 'Key "uri" of Secret "db"')
-    assert says in refusal.value.message
-    assert refusal.value.message.startswith('Key "uri" of Secret "db"')
-    assert "hunter2" not in refusal.value.message
+    assert expected in error.value.message
+    assert error.value.message.startswith('Key "uri" of Secret "db"')
+    assert "hunter2" not in error.value.message
 
 
-def test_tls_of_the_uri_wins_over_the_default() -> None:
-    """Whoever wrote sslmode into the URI meant it."""
+def test_sslmode_of_the_uri_takes_precedence_over_the_default() -> None:
+    """The default of the spec, Prefer, must not weaken an explicit sslmode."""
     connection = parse("postgresql://u:p@h/d?sslmode=verify-full", "x")
     assert dict(connection.with_tls(TLSMode.PREFER, "/ca").options) == {
         "sslmode": "verify-full",
@@ -84,7 +84,7 @@ def test_tls_of_the_uri_wins_over_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "spec", "holds"),
+    ("uri", "spec", "expected"),
     [
         ("require", TLSMode.VERIFY_FULL, "verify-full"),
         ("verify-full", TLSMode.REQUIRE, "verify-full"),
@@ -92,20 +92,20 @@ def test_tls_of_the_uri_wins_over_the_default() -> None:
         ("require", TLSMode.DISABLE, "require"),
     ],
 )
-def test_the_stronger_tls_holds(uri: str, spec: TLSMode, holds: str) -> None:
-    """Who asks for a verified host is not let down by a URI that a provider's Secret brings along."""
+def test_the_stronger_of_two_tls_modes_applies(uri: str, spec: TLSMode, expected: str) -> None:
+    """A URI from a provider's Secret must not weaken the verification that the spec requires."""
     connection = parse(f"postgresql://u:p@h/d?sslmode={uri}", "x").with_tls(spec, None)
-    assert dict(connection.options)["sslmode"] == holds
+    assert dict(connection.options)["sslmode"] == expected
 
 
-def test_options_mean_the_same_to_mlflow_and_to_libpq() -> None:
-    """MLflow reads the URI by SQLAlchemy, the migration by libpq, to which a plus is a plus."""
+def test_sqlalchemy_and_libpq_read_the_same_options() -> None:
+    """MLflow parses the URI with SQLAlchemy, the migration with libpq, which does not decode a plus."""
     connection = parse("postgresql://u:p@h/d?options=-c%20search_path%3Dmlflow", "x")
-    uri = connection.sqlalchemy()
+    uri = connection.sqlalchemy_uri()
     assert make_url(uri).query == {"options": "-c search_path=mlflow"}
     assert conninfo_to_dict(uri.replace("+psycopg2", ""))["options"] == "-c search_path=mlflow"
 
 
-def test_printing_a_connection_hides_the_password() -> None:
-    """It may land in a log."""
+def test_repr_of_a_connection_hides_the_password() -> None:
+    """It may be logged."""
     assert "hunter2" not in repr(Connection("h", 1, "d", "u", "hunter2"))

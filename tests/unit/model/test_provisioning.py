@@ -1,15 +1,15 @@
-"""Names, markers and limits of what is made on a Postgres that many share."""
+"""Names, markers and limits of what the operator creates on a shared Postgres."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlflow_operator.model.provisioning import (
-    LONGEST_ROLE,
+    MAX_ROLE_BYTES,
     DatabasePlan,
     connection_limit,
     derived_name,
-    is_ours,
+    is_marker_of,
     marker,
 )
 from mlflow_operator.model.server import ServerRef
@@ -20,38 +20,42 @@ OWNERS = st.builds(ServerRef, NAMES, NAMESPACES, st.just("uid"))
 LONG = "n" * 62
 
 
-@given(one=OWNERS, other=OWNERS)
+@given(first=OWNERS, second=OWNERS)
 @example(ServerRef("b-c", "a", ""), ServerRef("c", "a-b", ""))
 @example(ServerRef("s", LONG + "a", ""), ServerRef("s", LONG + "b", ""))
 @example(ServerRef("s" * 39 + "a", LONG, ""), ServerRef("s" * 39 + "b", LONG, ""))
-def test_no_two_servers_get_one_name(one: ServerRef, other: ServerRef) -> None:
-    """However long they are, wherever their hyphens stand; a login of one is no owner of the other either."""
-    a, b = (DatabasePlan(derived_name(owner), derived_name(owner), 1, "") for owner in (one, other))
-    same = (one.namespace, one.name) == (other.namespace, other.name)
+def test_derived_names_are_unique(first: ServerRef, second: ServerRef) -> None:
+    """For any length and any hyphens. No login role has the name of another server's owner role either."""
+    a, b = (DatabasePlan(derived_name(owner), derived_name(owner), 1, "") for owner in (first, second))
+    same = (first.namespace, first.name) == (second.namespace, second.name)
     assert (a.role == b.role) == same
     assert same or not {a.role, *a.logins} & {b.role, *b.logins}
     assert all(len(name.encode()) <= 63 for name in (a.database, *a.logins))
-    assert len(a.role.encode()) <= LONGEST_ROLE
+    assert len(a.role.encode()) <= MAX_ROLE_BYTES
 
 
 @given(
-    one=OWNERS, other=OWNERS, cluster=st.sampled_from([None, "x", "y"]), there=st.sampled_from([None, "x"])
+    first=OWNERS,
+    second=OWNERS,
+    first_cluster=st.sampled_from([None, "x", "y"]),
+    second_cluster=st.sampled_from([None, "x"]),
 )
-def test_a_marker_is_known_again_by_its_server_alone(
-    one: ServerRef, other: ServerRef, cluster: str | None, there: str | None
+def test_a_marker_matches_only_its_own_server(
+    first: ServerRef, second: ServerRef, first_cluster: str | None, second_cluster: str | None
 ) -> None:
-    """In the same cluster, as far as both know theirs."""
-    same = (one.namespace, one.name) == (other.namespace, other.name)
-    alike = cluster is None or there is None or cluster == there
-    assert is_ours(marker(other, there), marker(one, cluster)) == (same and alike)
+    """The clusters must match, too, if both are known."""
+    same_server = (first.namespace, first.name) == (second.namespace, second.name)
+    same_cluster = first_cluster is None or second_cluster is None or first_cluster == second_cluster
+    matches = is_marker_of(marker(second, second_cluster), marker(first, first_cluster))
+    assert matches == (same_server and same_cluster)
 
 
 @pytest.mark.parametrize(
     "comment", [None, "", "mlflow-operator.dev: ", "made by hand", "mlflow-operator.dev: team/a2"]
 )
-def test_any_other_comment_is_somebody_elses(comment: str | None) -> None:
-    """Having none is, too."""
-    assert not is_ours(comment, marker(ServerRef("a", "team", ""), "x"))
+def test_other_comments_are_not_markers(comment: str | None) -> None:
+    """A missing comment is not a marker either."""
+    assert not is_marker_of(comment, marker(ServerRef("a", "team", ""), "x"))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,6 @@ def test_any_other_comment_is_somebody_elses(comment: str | None) -> None:
         (connection_limit(1, 1, job_execution=True), 2 * (3 * 15 + 3 + 24) + 5),
     ],
 )
-def test_the_limit_fits_every_pool_of_every_worker(limit: int, expected: int) -> None:
-    """And one pod more, the migration, a person; a suspended server keeps room to come back."""
+def test_the_connection_limit_covers_all_pools(limit: int, expected: int) -> None:
+    """It includes one more pod, the migration and a user's shell. A suspended server keeps the limit of one replica."""
     assert limit == expected

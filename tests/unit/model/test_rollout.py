@@ -1,4 +1,4 @@
-"""The annotation that rolls pods: changes with every value, gives none away."""
+"""The digest in the annotation that restarts pods: it depends on all values and reveals none."""
 
 import hashlib
 
@@ -7,9 +7,9 @@ from mlflow_operator.model.rollout import fingerprint
 VALUES = {"Secret/a": {"password": "hunter2"}, "ConfigMap/b": None}
 
 
-def test_any_change_of_a_value_changes_it() -> None:
-    """A changed, added, removed or vanished value rolls the pods."""
-    seen = {
+def test_every_change_of_a_value_changes_the_fingerprint() -> None:
+    """Changed, added and removed values, and removed objects."""
+    fingerprints = {
         fingerprint(values, b"k")
         for values in (
             VALUES,
@@ -19,15 +19,15 @@ def test_any_change_of_a_value_changes_it() -> None:
             {**VALUES, "ConfigMap/b": {}},
         )
     }
-    assert len(seen) == 5
+    assert len(fingerprints) == 5
 
 
-def test_the_order_of_reading_does_not_matter() -> None:
-    """Otherwise pods would roll at random."""
+def test_the_fingerprint_does_not_depend_on_the_order() -> None:
+    """Otherwise pods would restart at random."""
     assert fingerprint(dict(reversed(VALUES.items())), b"k") == fingerprint(VALUES, b"k")
 
 
-def test_without_the_key_nobody_can_try_passwords_against_it() -> None:
-    """Annotations are read by many; the key is not."""
+def test_the_fingerprint_depends_on_a_secret_key() -> None:
+    """Many users can read annotations; without the key they cannot guess passwords offline."""
     assert fingerprint(VALUES, b"k") != fingerprint(VALUES, b"l")
     assert fingerprint(VALUES, b"k") not in hashlib.sha256(str(VALUES).encode()).hexdigest()

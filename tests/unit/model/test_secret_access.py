@@ -1,14 +1,14 @@
-"""An admin Secret serves the namespaces that its owner names, and no other."""
+"""An admin Secret can be used in the namespaces of its annotation, and in no other."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_operator.model.secret_access import ALLOWED, allows
+from mlflow_operator.model.secret_access import ALLOW_NAMESPACES, allows
 
 
 def secret(allowed: str | None) -> dict[str, object]:
-    annotations = {} if allowed is None else {ALLOWED: allowed}
+    annotations = {} if allowed is None else {ALLOW_NAMESPACES: allowed}
     return {"metadata": {"name": "admin", "namespace": "platform", "annotations": annotations}}
 
 
@@ -23,7 +23,7 @@ def secret(allowed: str | None) -> dict[str, object]:
         (None, "platform"),
     ],
 )
-def test_who_is_named_may_use_it(allowed: str | None, namespace: str) -> None:
+def test_listed_namespaces_are_allowed(allowed: str | None, namespace: str) -> None:
     assert allows(secret(allowed), namespace)
 
 
@@ -44,10 +44,10 @@ def test_who_is_named_may_use_it(allowed: str | None, namespace: str) -> None:
         "team-a;team-b",
     ],
 )
-def test_nobody_else_may(allowed: str | None) -> None:
+def test_other_namespaces_are_denied(allowed: str | None) -> None:
     assert not allows(secret(allowed), "team-a")
 
 
 @given(st.text(alphabet="ab-.[]?+\\^$|()"), st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True))
-def test_without_a_star_a_pattern_is_a_name(pattern: str, namespace: str) -> None:
+def test_a_pattern_without_star_matches_one_name(pattern: str, namespace: str) -> None:
     assert allows(secret(pattern), namespace) == (pattern == namespace)

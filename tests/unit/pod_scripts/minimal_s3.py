@@ -1,4 +1,4 @@
-"""As much of S3 as a file takes on its way in and out, over real HTTP. It believes every signature."""
+"""A minimal S3 server over real HTTP: uploads, downloads, lists and deletions. It accepts every signature."""
 
 import re
 import threading
@@ -9,32 +9,33 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Bucket:
-    """What the store holds, and how: `files` by path, `parts` of uploads that have neither ended nor been given up.
+    """Content and behavior of the server.
 
-    `fails_at`: the part that it refuses, which no real store can be asked for. `keeps`: it refuses to remove files, and
-    says 200 as S3 does.
+    `files` and `content_types` are by path, `parts` are those of unfinished multipart uploads, `part_sizes` the sizes
+    of all parts. `denied_part`: number of the part that it rejects, which no real store can be made to do.
+    `denies_deletion`: it does not delete files, and answers with 200 as S3 does.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.files: dict[str, bytes] = {}
-        self.kinds: dict[str, str] = {}
+        self.content_types: dict[str, str] = {}
         self.parts: dict[str, dict[int, bytes]] = {}
-        self.sizes: list[int] = []
-        self.fails_at = 0
-        self.keeps = False
+        self.part_sizes: list[int] = []
+        self.denied_part = 0
+        self.denies_deletion = False
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request. A subclass says for which bucket."""
+    """Handler of one request. A subclass sets the bucket."""
 
     protocol_version = "HTTP/1.1"
     bucket: Bucket
 
     def log_message(self, *args: object) -> None:
-        """Nothing: pytest's output is for findings."""
+        """Log nothing."""
 
-    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+    def _respond(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -43,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _where(self) -> tuple[str, dict[str, list[str]]]:
+    def _path_and_query(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)
         return parts.path, parse_qs(parts.query, keep_blank_values=True)
 
@@ -51,46 +52,46 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def do_PUT(self) -> None:
-        path, query = self._where()
+        path, query = self._path_and_query()
         body = self._body()
         if "partNumber" not in query:
             self.bucket.files[path] = body
-            self.bucket.kinds[path] = self.headers.get("Content-Type", "")
-        elif int(query["partNumber"][0]) == self.bucket.fails_at:
-            self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            self.bucket.content_types[path] = self.headers.get("Content-Type", "")
+        elif int(query["partNumber"][0]) == self.bucket.denied_part:
+            self._respond(403, b"<Error><Code>AccessDenied</Code></Error>")
             return
         else:
             self.bucket.parts[path][int(query["partNumber"][0])] = body
-            self.bucket.sizes.append(len(body))
-        self._answer(200, ETag='"e"')
+            self.bucket.part_sizes.append(len(body))
+        self._respond(200, ETag='"e"')
 
     def do_POST(self) -> None:
-        path, query = self._where()
+        path, query = self._path_and_query()
         body = self._body()
         if "delete" in query:
             self._delete([key.decode() for key in re.findall(rb"<Key>([^<]+)</Key>", body)])
             return
         if "uploads" in query:
             self.bucket.parts[path] = {}
-            self.bucket.kinds[path] = self.headers.get("Content-Type", "")
-            self._answer(
+            self.bucket.content_types[path] = self.headers.get("Content-Type", "")
+            self._respond(
                 200,
                 b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
             )
             return
-        stored = self.bucket.parts.pop(path)
+        parts = self.bucket.parts.pop(path)
         numbers = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", body)]
-        self.bucket.files[path] = b"".join(stored[number] for number in numbers)
-        self._answer(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+        self.bucket.files[path] = b"".join(parts[number] for number in numbers)
+        self._respond(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
 
     def _delete(self, keys: list[str]) -> None:
-        refused = ""
+        errors = ""
         for key in keys:
-            if self.bucket.keeps:
-                refused += f"<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>"
+            if self.bucket.denies_deletion:
+                errors += f"<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>"
             else:
-                del self.bucket.files[f"{self._where()[0].rstrip('/')}/{key}"]
-        self._answer(200, f"<DeleteResult>{refused}</DeleteResult>".encode())
+                del self.bucket.files[f"{self._path_and_query()[0].rstrip('/')}/{key}"]
+        self._respond(200, f"<DeleteResult>{errors}</DeleteResult>".encode())
 
     def _list(self, root: str, prefix: str, delimiter: str) -> None:
         keys = [
@@ -100,30 +101,32 @@ class _Handler(BaseHTTPRequestHandler):
         folders = {
             prefix + key.removeprefix(prefix).partition(delimiter)[0] + "/" for key in set(keys) - set(files)
         }
-        listed = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in files)
-        listed += "".join(f"<CommonPrefixes><Prefix>{each}</Prefix></CommonPrefixes>" for each in folders)
-        self._answer(200, f"<ListBucketResult>{listed}</ListBucketResult>".encode())
+        entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in files)
+        entries += "".join(
+            f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>" for folder in folders
+        )
+        self._respond(200, f"<ListBucketResult>{entries}</ListBucketResult>".encode())
 
     def do_DELETE(self) -> None:
-        self.bucket.parts.pop(self._where()[0])
-        self._answer(204)
+        self.bucket.parts.pop(self._path_and_query()[0])
+        self._respond(204)
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        path, query = self._where()
+        path, query = self._path_and_query()
         if "list-type" in query:
             self._list(path.rstrip("/"), query.get("prefix", [""])[0], query.get("delimiter", [""])[0])
         elif path in self.bucket.files:
-            self._answer(200, self.bucket.files[path])
+            self._respond(200, self.bucket.files[path])
         else:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
+            self._respond(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
 
 
 @contextmanager
-def tiny_s3() -> Iterator[Bucket]:
-    """One that is empty."""
+def minimal_s3() -> Iterator[Bucket]:
+    """Run a server with an empty bucket."""
     bucket = Bucket()
     handler = type("Handler", (_Handler,), {"bucket": bucket})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

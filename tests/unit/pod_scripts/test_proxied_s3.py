@@ -1,4 +1,4 @@
-"""The plugin that keeps artifacts behind the server, against the very MLflow it will run in."""
+"""The plugin that makes clients transfer artifacts through the server, with the pinned MLflow version."""
 
 import inspect
 import io
@@ -15,25 +15,29 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
 from mlflow_operator.pod_scripts import proxied_s3
-from mlflow_operator.pod_scripts.proxied_s3 import SIGNING, ProxiedS3ArtifactRepository, signing_methods
-from tests.unit.pod_scripts.minimal_s3 import Bucket, tiny_s3
+from mlflow_operator.pod_scripts.proxied_s3 import (
+    SIGNING_MIXINS,
+    ProxiedS3ArtifactRepository,
+    signing_methods,
+)
+from tests.unit.pod_scripts.minimal_s3 import Bucket, minimal_s3
 
 
 @pytest.fixture
 def repository() -> ProxiedS3ArtifactRepository:
-    """One that has not spoken to any store yet."""
+    """A repository that has not sent any request yet."""
     return ProxiedS3ArtifactRepository("s3://bucket/prefix")
 
 
-@pytest.mark.parametrize("mixin", SIGNING)
-def test_the_server_finds_nothing_that_can_sign(repository: ProxiedS3ArtifactRepository, mixin: str) -> None:
-    """MLflow asks by isinstance and then tells clients to go to the store themselves."""
+@pytest.mark.parametrize("mixin", SIGNING_MIXINS)
+def test_repository_cannot_presign_urls(repository: ProxiedS3ArtifactRepository, mixin: str) -> None:
+    """MLflow checks with isinstance, and then tells clients to access the store directly."""
     assert isinstance(S3ArtifactRepository("s3://bucket"), getattr(artifact_repo, mixin))
     assert not isinstance(repository, getattr(artifact_repo, mixin))
 
 
-def test_everything_else_that_s3_does_differently_is_forwarded() -> None:
-    """A method left out would fall back to the base class and fail, or do the wrong thing in silence."""
+def test_all_other_methods_are_forwarded() -> None:
+    """A method that is not forwarded would use the base class and fail, or silently do the wrong thing."""
     overridden = {
         name
         for name, value in vars(S3ArtifactRepository).items()
@@ -50,49 +54,52 @@ def test_everything_else_that_s3_does_differently_is_forwarded() -> None:
     assert not signing_methods() & vars(ProxiedS3ArtifactRepository).keys()
 
 
-def test_calls_reach_mlflows_own_repository(repository: ProxiedS3ArtifactRepository) -> None:
-    """Same store, same bucket, same path."""
+def test_calls_reach_mlflow_repository(repository: ProxiedS3ArtifactRepository) -> None:
+    """With the same store, bucket and path."""
     assert repository.store.artifact_uri == "s3://bucket/prefix"
     assert repository.parse_s3_compliant_uri("s3://bucket/prefix/x") == ("bucket", "prefix/x")
 
 
-@pytest.mark.parametrize(("store_says", "client_hears"), [(404, 404), (403, 500), (503, 500)])
-def test_what_is_not_there_is_told_as_that(
+@pytest.mark.parametrize(("store_status", "client_status"), [(404, 404), (403, 500), (503, 500)])
+def test_missing_file_becomes_404(
     repository: ProxiedS3ArtifactRepository,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    store_says: int,
-    client_hears: int,
+    store_status: int,
+    client_status: int,
 ) -> None:
-    """Clients give up at once on 404, and try a 500 again for minutes; only the store's 404 may become one."""
+    """Clients do not retry a 404, and retry a 500 for minutes. Only a 404 of the store may become a 404."""
 
-    def refuse(remote: str, local: str) -> None:
-        answer = {"Error": {"Code": str(store_says)}, "ResponseMetadata": {"HTTPStatusCode": store_says}}
-        raise ClientError(answer, "HeadObject")  # type: ignore[arg-type]
+    def fail(remote: str, local: str) -> None:
+        response = {
+            "Error": {"Code": str(store_status)},
+            "ResponseMetadata": {"HTTPStatusCode": store_status},
+        }
+        raise ClientError(response, "HeadObject")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(repository.store, "_download_file", refuse)
+    monkeypatch.setattr(repository.store, "_download_file", fail)
     monkeypatch.setattr(repository.store, "list_artifacts", lambda path=None: [])
-    with pytest.raises(MlflowException) as told:
+    with pytest.raises(MlflowException) as error:
         repository.download_artifacts("run/artifacts/model", str(tmp_path))
-    assert told.value.get_http_status_code() == client_hears
+    assert error.value.get_http_status_code() == client_status
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty one, that a repository made now stores in; parts are of a few KiB."""
+    """An empty bucket that new repositories use, and parts of a few KiB."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "key")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
-    monkeypatch.setattr(proxied_s3, "PART", 4096)
-    with tiny_s3() as made:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", made.url)
-        yield made
+    monkeypatch.setattr(proxied_s3, "PART_BYTES", 4096)
+    with minimal_s3() as bucket:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.url)
+        yield bucket
 
 
 async def chunks(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    """As they come from a client."""
+    """The body of a client's request."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
 
@@ -102,85 +109,83 @@ KEY = "/bucket/prefix/run/model.txt"
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_what_comes_in_bit_by_bit_is_stored_whole(
+async def test_async_stream_is_stored_completely(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket, size: int
 ) -> None:
-    """Of any size, and of the type that its name tells."""
+    """With any size, and with the content type of its file name."""
     content = os.urandom(size)
     await repository.log_artifact_from_async_stream(chunks(content), "model.txt", "run")
     assert bucket.files == {KEY: content}
-    assert bucket.kinds[KEY] == "text/plain"
+    assert bucket.content_types[KEY] == "text/plain"
     assert not bucket.parts
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_file_that_is_read_is_stored_whole(
+def test_stream_is_stored_completely(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket, size: int
 ) -> None:
-    """The way of servers without FastAPI."""
+    """Servers without FastAPI use this method."""
     content = os.urandom(size)
     repository.log_artifact_from_stream(io.BytesIO(content), "model.txt", "run")
     assert bucket.files == {KEY: content}
 
 
-async def test_parts_grow_so_that_ten_thousand_are_enough(
+async def test_part_size_grows_so_that_10000_parts_are_enough(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 takes no more than that many."""
-    monkeypatch.setattr(proxied_s3, "PART", 100)
-    monkeypatch.setattr(proxied_s3, "THOUSAND", 3)
+    """S3 does not allow more parts."""
+    monkeypatch.setattr(proxied_s3, "PART_BYTES", 100)
+    monkeypatch.setattr(proxied_s3, "PARTS_PER_SIZE", 3)
     await repository.log_artifact_from_async_stream(chunks(os.urandom(1800), 100), "model.txt", "run")
-    assert (bucket.sizes[0], max(bucket.sizes), sum(bucket.sizes)) == (100, 300, 1800)
+    assert (bucket.part_sizes[0], max(bucket.part_sizes), sum(bucket.part_sizes)) == (100, 300, 1800)
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(
+async def test_interrupted_upload_leaves_nothing(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket
 ) -> None:
-    """Half a model under the name of a whole one would be loaded."""
+    """Otherwise a client could load an incomplete model."""
 
-    async def broken() -> AsyncIterator[bytes]:
+    async def interrupted() -> AsyncIterator[bytes]:
         async for chunk in chunks(os.urandom(20_000)):
             yield chunk
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await repository.log_artifact_from_async_stream(broken(), "model.txt", "run")
+        await repository.log_artifact_from_async_stream(interrupted(), "model.txt", "run")
     assert not bucket.files
     assert not bucket.parts
 
 
 @pytest.mark.parametrize("part", [1, 3])
-async def test_a_store_that_refuses_a_part_is_told(
+async def test_denied_part_fails_and_aborts_upload(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket, part: int
 ) -> None:
-    """To the client, and what was begun goes."""
-    bucket.fails_at = part
+    """The client gets the error, and the uploaded parts are deleted."""
+    bucket.denied_part = part
     with pytest.raises(ClientError, match="AccessDenied"):
         await repository.log_artifact_from_async_stream(chunks(os.urandom(50_000)), "model.txt", "run")
     assert not bucket.files
     assert not bucket.parts
 
 
-def test_the_owners_wishes_reach_each_request_that_takes_them(
+def test_extra_args_are_added_to_requests_that_support_them(
     repository: ProxiedS3ArtifactRepository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLFLOW_S3_UPLOAD_EXTRA_ARGS, as for files that MLflow stores itself; a part takes no ACL."""
+    """MLFLOW_S3_UPLOAD_EXTRA_ARGS, as for files that MLflow uploads itself; UploadPart, for example, has no ACL."""
     monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", '{"ServerSideEncryption": "AES256", "ACL": "private"}')
     repository.log_artifact_from_stream(io.BytesIO(b"x" * 10_000), "model.txt", "run")
     assert bucket.files == {KEY: b"x" * 10_000}
 
 
-def test_a_file_is_read_from_the_store_as_it_is_sent(
-    repository: ProxiedS3ArtifactRepository, bucket: Bucket
-) -> None:
-    """With its size, so that a client notices one that ends early; what is not there is told as that."""
+def test_open_artifact_returns_body_and_size(repository: ProxiedS3ArtifactRepository, bucket: Bucket) -> None:
+    """With the size, a client notices a truncated response. A missing file is a 404."""
     bucket.files[KEY] = b"content"
-    body, size = repository.opened("run/model.txt")
+    body, size = repository.open_artifact("run/model.txt")
     with body:
         assert (body.read(), size) == (b"content", 7)
-    with pytest.raises(MlflowException) as told:
-        repository.opened("run/none.txt")
-    assert told.value.get_http_status_code() == 404
+    with pytest.raises(MlflowException) as error:
+        repository.open_artifact("run/none.txt")
+    assert error.value.get_http_status_code() == 404
 
 
 @pytest.mark.parametrize(
@@ -193,24 +198,24 @@ def test_a_file_is_read_from_the_store_as_it_is_sent(
         ("s3://bucket/elsewhere/mlflow-operator-backups", ""),
     ],
 )
-async def test_no_client_gets_at_backups(bucket: Bucket, tmp_path: Path, uri: str, path: str) -> None:
-    """They lie beside the artifacts, and hold the whole database: not to be read, listed, written or deleted."""
+async def test_clients_cannot_access_backups(bucket: Bucket, tmp_path: Path, uri: str, path: str) -> None:
+    """Backups contain the complete database: clients cannot read, list, write or delete them."""
     repository = ProxiedS3ArtifactRepository(uri)
     file = tmp_path / "file"
     file.write_text("content")
     attempts: list[Callable[[], object]] = [
-        lambda: repository.opened(path),
+        lambda: repository.open_artifact(path),
         lambda: repository.list_artifacts(path),
         lambda: repository.delete_artifacts(path),
         lambda: repository.log_artifact(str(file), path),
         lambda: repository.log_artifacts(str(tmp_path), path),
-        lambda: repository._download_file(path, str(tmp_path / "there")),
+        lambda: repository._download_file(path, str(tmp_path / "downloaded")),
         lambda: repository.log_artifact_from_stream(io.BytesIO(b"x"), "file", path),
     ]
     for attempt in attempts:
-        with pytest.raises(MlflowException) as told:
+        with pytest.raises(MlflowException) as error:
             attempt()
-        assert told.value.get_http_status_code() == 403
+        assert error.value.get_http_status_code() == 403
     with pytest.raises(MlflowException):
         await repository.log_artifact_from_async_stream(chunks(b"x"), "file", path)
     assert not bucket.files
@@ -225,19 +230,19 @@ async def test_no_client_gets_at_backups(bucket: Bucket, tmp_path: Path, uri: st
         ("s3://bucket", "pre"),
     ],
 )
-def test_what_holds_the_backups_is_not_deleted_as_a_whole(
+def test_prefix_of_backups_cannot_be_deleted(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, uri: str, path: str | None
 ) -> None:
-    """Nor what begins like their folder: releases before 3 delete all that begins alike."""
+    """Neither the parent folders nor the beginning of the name: MLflow before 3 deletes all keys with the prefix."""
     monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
-    with pytest.raises(MlflowException, match="no artifact's place"):
+    with pytest.raises(MlflowException, match="not a location for artifacts"):
         ProxiedS3ArtifactRepository(uri).delete_artifacts(path)
 
 
-def test_artifacts_are_deleted_as_ever(
+def test_artifacts_of_a_run_are_deleted(
     repository: ProxiedS3ArtifactRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of a run, by MLflow's own repository."""
+    """By MLflow's own repository."""
     monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/prefix")
     deleted: list[str | None] = []
     monkeypatch.setattr(repository.store, "delete_artifacts", deleted.append)
@@ -245,10 +250,10 @@ def test_artifacts_are_deleted_as_ever(
     assert deleted == ["1/run/artifacts"]
 
 
-def test_the_folder_of_backups_is_not_listed(
+def test_backup_folder_is_not_listed(
     repository: ProxiedS3ArtifactRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside what is."""
-    there = [FileInfo(path, True, None) for path in ("1", "mlflow-operator-backups")]
-    monkeypatch.setattr(repository.store, "list_artifacts", lambda path: there)
-    assert [each.path for each in repository.list_artifacts()] == ["1"]
+    """Other folders are."""
+    files = [FileInfo(path, True, None) for path in ("1", "mlflow-operator-backups")]
+    monkeypatch.setattr(repository.store, "list_artifacts", lambda path: files)
+    assert [file.path for file in repository.list_artifacts()] == ["1"]

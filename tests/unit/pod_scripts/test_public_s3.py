@@ -1,4 +1,4 @@
-"""The plugin that signs for the address of clients, against the very MLflow it will run in."""
+"""The plugin that presigns URLs for the public endpoint, with the pinned MLflow version."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
@@ -9,48 +9,48 @@ import requests
 from mlflow_operator.model import plugins
 from mlflow_operator.pod_scripts import public_s3
 from mlflow_operator.pod_scripts.public_s3 import PublicS3ArtifactRepository
-from tests.unit.pod_scripts.minimal_s3 import Bucket, tiny_s3
+from tests.unit.pod_scripts.minimal_s3 import Bucket, minimal_s3
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """What the server reaches; clients reach `https://s3.example.com`."""
+    """A store at the server's endpoint; the endpoint for clients is `https://s3.example.com`."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "key")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
-    monkeypatch.setenv(plugins.PUBLIC_ADDRESS, "https://s3.example.com")
-    with tiny_s3() as made:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", made.url)
-        yield made
+    monkeypatch.setenv(plugins.PUBLIC_ENDPOINT_ENV, "https://s3.example.com")
+    with minimal_s3() as bucket:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.url)
+        yield bucket
 
 
-def test_the_address_is_where_the_operator_says() -> None:
-    """The plugin imports nothing of the operator, so the name stands in both."""
-    assert public_s3.ADDRESS == plugins.PUBLIC_ADDRESS
+def test_plugin_and_operator_use_same_variable() -> None:
+    """The plugin imports nothing from the operator, so the name of the variable is in both."""
+    assert public_s3.PUBLIC_ENDPOINT_VARIABLE == plugins.PUBLIC_ENDPOINT_ENV
 
 
-def test_every_url_names_the_public_address_and_all_else_the_stores_own(bucket: Bucket) -> None:
-    """Downloads, uploads, uploads in parts: what must be asked of the store is asked where the server reaches it."""
+def test_presigned_urls_use_public_endpoint_and_requests_use_server_endpoint(bucket: Bucket) -> None:
+    """URLs of downloads, uploads and multipart uploads; the server sends its own requests to its own endpoint."""
     bucket.files["/bucket/prefix/a.txt"] = b"content"
     repository = PublicS3ArtifactRepository("s3://bucket/prefix")
-    found = repository.get_download_presigned_url("a.txt")
-    assert found.file_size == 7
-    begun = repository.create_multipart_upload("b.bin", 2)
+    download = repository.get_download_presigned_url("a.txt")
+    assert download.file_size == 7
+    upload = repository.create_multipart_upload("b.bin", 2)
     urls = [
-        found.url,
+        download.url,
         repository.create_presigned_upload_url("c.txt").presigned_url,
-        *(each.url for each in begun.credentials),
+        *(credential.url for credential in upload.credentials),
     ]
     assert len(urls) == 4
     for url in urls:
         parts = urlsplit(url)
         assert (parts.scheme, parts.netloc) == ("https", "s3.example.com")
         assert "host" in parse_qs(parts.query)["X-Amz-SignedHeaders"][0].split(";")
-    for credential in begun.credentials:
-        # the proxy that stands at the public address
-        inside = credential.url.replace("https://s3.example.com", bucket.url)
-        assert requests.put(inside, data=b"part", timeout=5).ok
-    repository.abort_multipart_upload("b.bin", begun.upload_id)
+    for credential in upload.credentials:
+        # as a proxy at the public endpoint does
+        forwarded = credential.url.replace("https://s3.example.com", bucket.url)
+        assert requests.put(forwarded, data=b"part", timeout=5).ok
+    repository.abort_multipart_upload("b.bin", upload.upload_id)
     assert not bucket.parts
     repository._download_file("a.txt", "/dev/null")

@@ -1,4 +1,4 @@
-"""The recipe of `make test`, with scripts in the place of the tiers and of the cluster."""
+"""The recipe of `make test`, with scripts instead of the tiers and of the cluster."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ case "$1" in test-cluster) exit "$CLUSTER_CODE" ;; esac
 
 
 def make_test(folder: Path, *, fails: str = "none", cluster_code: int = 0) -> tuple[int, list[str]]:
-    """The exit code of `make test`, and the lines of its output."""
+    """Run `make test` with these scripts; returns its exit code and its output lines."""
     for name, script in (("report", REPORT), ("cluster", CLUSTER)):
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
@@ -41,12 +41,12 @@ def make_test(folder: Path, *, fails: str = "none", cluster_code: int = 0) -> tu
 
 
 def tiers(lines: list[str]) -> list[str]:
-    """The tiers that began."""
+    """Return the tiers that were started."""
     return [line.split()[2] for line in lines if line.startswith("report tier")]
 
 
-def test_every_tier_runs_and_the_report_comes_last(tmp_path: Path) -> None:
-    """The cluster came up beside the first tiers, and its output is shown."""
+def test_every_tier_runs_and_the_report_is_last(tmp_path: Path) -> None:
+    """The cluster is created during the first tiers, and its output is shown."""
     code, lines = make_test(tmp_path)
     assert code == 0
     assert tiers(lines) == [
@@ -64,16 +64,16 @@ def test_every_tier_runs_and_the_report_comes_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", ["unit", "chart", "e2e"])
-def test_tier_that_fails_is_the_last_one_before_the_report(tmp_path: Path, fails: str) -> None:
-    """Whether the cluster is there yet or not."""
+def test_failed_tier_stops_the_run_before_the_report(tmp_path: Path, fails: str) -> None:
+    """Before and after the cluster is complete."""
     code, lines = make_test(tmp_path, fails=fails)
     assert code == 2
     assert tiers(lines)[-1] == fails
     assert lines[-1] == "report show"
 
 
-def test_cluster_that_does_not_come_up_ends_the_run(tmp_path: Path) -> None:
-    """It is not tried again, and its output says why."""
+def test_failed_cluster_stops_the_run(tmp_path: Path) -> None:
+    """The cluster is not created a second time, and its output is shown."""
     code, lines = make_test(tmp_path, cluster_code=1)
     assert code == 2
     assert tiers(lines)[-1] == "cluster"

@@ -1,4 +1,4 @@
-"""What the root conftest adds to pytest, in a pytest of its own: records of tests, and the marker long_running."""
+"""The root conftest in a separate pytest: records of tests, and the marker long_running."""
 
 import os
 import subprocess
@@ -52,13 +52,13 @@ def test_long():
 
 
 def run(folder: Path, source: str, *arguments: str, recorded: bool = True) -> tuple[int, str]:
-    """Exit code and output of pytest with the root conftest on one file."""
+    """Run pytest with the root conftest on one file; returns exit code and output."""
     (folder / "test_it.py").write_text(source)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env.pop(records.TIER_FOLDER, None)
+    env.pop(records.TIER_FOLDER_VARIABLE, None)
     env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the other plugins take a second to import
     if recorded:
-        env[records.TIER_FOLDER] = str(folder / "records" / "unit")
+        env[records.TIER_FOLDER_VARIABLE] = str(folder / "records" / "unit")
     options = ("-p", "tests.conftest", "-p", "no:cacheprovider", "--strict-markers")
     xdist = ("-p", "xdist") if "-n" in arguments else ()
     done = subprocess.run(
@@ -73,13 +73,11 @@ def run(folder: Path, source: str, *arguments: str, recorded: bool = True) -> tu
 
 
 @pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two workers"])
-def test_every_test_is_recorded_once_with_outcome_and_figures(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    code, said = run(tmp_path, SUITE, *arguments)
-    found = {test.test.split("::")[1]: test for test in records.tests(tmp_path / "records", "unit")}
-    assert code == 1, said
-    assert {name: test.outcome for name, test in found.items()} == {
+def test_every_test_is_recorded_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, output = run(tmp_path, SUITE, *arguments)
+    recorded_tests = {test.test.split("::")[1]: test for test in records.tests(tmp_path / "records", "unit")}
+    assert code == 1, output
+    assert {name: test.outcome for name, test in recorded_tests.items()} == {
         "test_passes": PASSED,
         "test_computes": PASSED,
         "test_has_a_child_process_that_computes": PASSED,
@@ -87,45 +85,43 @@ def test_every_test_is_recorded_once_with_outcome_and_figures(
         "test_skipped": SKIPPED,
         "test_teardown_fails": FAILED,
     }
-    assert found["test_skipped"].reason == "needs root"
-    assert {name for name, test in found.items() if test.servers} == {"test_passes"}
-    assert found["test_passes"].servers == 2
-    assert found["test_computes"].own_cpu > 0.09
-    assert found["test_has_a_child_process_that_computes"].own_cpu > 0.09
-    workers = {test.worker for test in found.values()}
+    assert recorded_tests["test_skipped"].reason == "needs root"
+    assert {name for name, test in recorded_tests.items() if test.servers} == {"test_passes"}
+    assert recorded_tests["test_passes"].servers == 2
+    assert recorded_tests["test_computes"].own_cpu > 0.09
+    assert recorded_tests["test_has_a_child_process_that_computes"].own_cpu > 0.09
+    workers = {test.worker for test in recorded_tests.values()}
     assert workers == ({"gw0", "gw1"} if arguments else {"main"})
     assert len(list((tmp_path / "records" / "unit").iterdir())) == 1
 
 
-def test_file_that_cannot_be_imported_is_recorded_as_failed(tmp_path: Path) -> None:
+def test_import_error_is_recorded_as_failed(tmp_path: Path) -> None:
     run(tmp_path, "import nothing_of_this_name", "-n", "2")
     assert [test.outcome for test in records.tests(tmp_path / "records", "unit")] == [FAILED]
 
 
-def test_crash_of_a_worker_is_recorded_as_failed(tmp_path: Path) -> None:
+def test_worker_crash_is_recorded_as_failed(tmp_path: Path) -> None:
     run(tmp_path, "import os\n\ndef test_crashes():\n    os._exit(1)\n", "-n", "1")
     assert [test.outcome for test in records.tests(tmp_path / "records", "unit")] == [FAILED]
 
 
 def test_nothing_is_recorded_outside_of_a_tier(tmp_path: Path) -> None:
-    code, said = run(tmp_path, "def test_passes():\n    pass\n", recorded=False)
-    assert code == 0, said
+    code, output = run(tmp_path, "def test_passes():\n    pass\n", recorded=False)
+    assert code == 0, output
     assert not (tmp_path / "records").exists()
 
 
-def test_long_running_tests_run_with_all_only(tmp_path: Path) -> None:
-    code, said = run(tmp_path, SUITE, "-k", "long or passes", "--all")
-    assert code == 0, said
-    assert "2 passed, 5 deselected" in said
-    code, said = run(tmp_path, SUITE, "-k", "long or passes")
-    assert code == 0, said
-    assert "1 passed, 6 deselected" in said
+def test_long_running_tests_only_run_with_all(tmp_path: Path) -> None:
+    code, output = run(tmp_path, SUITE, "-k", "long or passes", "--all")
+    assert code == 0, output
+    assert "2 passed, 5 deselected" in output
+    code, output = run(tmp_path, SUITE, "-k", "long or passes")
+    assert code == 0, output
+    assert "1 passed, 6 deselected" in output
 
 
 @pytest.mark.parametrize("arguments", [(), ("--all", "-n", "2")], ids=["default", "all in two workers"])
-def test_long_running_without_a_reason_is_an_error_that_names_the_test(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_long_running_without_a_reason_is_an_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     source = """
 import pytest
 
@@ -144,9 +140,9 @@ def test_empty():
 def test_without_the_name():
     pass
 """
-    code, said = run(tmp_path, source, *arguments)
+    code, output = run(tmp_path, source, *arguments)
     assert code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     for name in ("test_bare", "test_empty", "test_without_the_name"):
-        assert f"test_it.py::{name} needs a reason" in said
-    assert "test_other" not in said
-    assert "passed" not in said
+        assert f"test_it.py::{name} needs a reason" in output
+    assert "test_other" not in output
+    assert "passed" not in output

@@ -1,4 +1,4 @@
-"""The report at the end of a run: what it counts, what it measures, and when it warns."""
+"""The report at the end of a run: totals, CPU time per test, and warnings about budgets."""
 
 import sys
 from pathlib import Path
@@ -12,50 +12,47 @@ from tests.report.records import FAILED, PASSED, SKIPPED, RecordedTest, Recorded
 BUDGETS = {"unit": 120.0, "e2e": 480.0, "total": 1080.0}
 
 
-def test(name: str, **known: object) -> RecordedTest:
-    """A record of which only what matters is given."""
+def record(name: str, **known: object) -> RecordedTest:
+    """Return a record with these fields and defaults."""
     return RecordedTest(**{"test": name, "outcome": PASSED, **known})  # type: ignore[arg-type]
 
 
-test.__test__ = False  # type: ignore[attr-defined]
-
-
 def tier(name: str, start: float = 0.0, wall: float = 10.0, exit_code: int = 0) -> RecordedTier:
-    """A tier that used both processors."""
+    """Return a tier that used both CPUs."""
     return RecordedTier(name, start, wall, 2 * wall, exit_code)
 
 
-def shown(*tiers: RecordedTier, **tests: list[RecordedTest]) -> list[str]:
-    """The lines of the report."""
+def report(*tiers: RecordedTier, **tests: list[RecordedTest]) -> list[str]:
+    """Return the lines of the report."""
     return list(summary.lines(tiers, tests, BUDGETS))
 
 
 def test_last_line_has_totals_of_all_tiers() -> None:
-    lines = shown(
+    lines = report(
         tier("unit"),
         tier("e2e"),
-        unit=[test("a"), test("b", outcome=SKIPPED, reason="no")],
-        e2e=[test("c"), test("d", outcome=FAILED)],
+        unit=[record("a"), record("b", outcome=SKIPPED, reason="no")],
+        e2e=[record("c"), record("d", outcome=FAILED)],
     )
     assert lines[-1] == "2 passed, 1 failed, 1 skipped"
 
 
-def test_tier_that_fails_without_a_failed_test_counts_as_failed() -> None:
-    """As lint does, and a pytest that cannot start."""
-    lines = shown(tier("lint", exit_code=1), tier("unit", exit_code=1), unit=[test("a", outcome=FAILED)])
+def test_failed_tier_without_failed_test_counts_as_failed() -> None:
+    """For example lint, or a pytest that cannot start."""
+    lines = report(tier("lint", exit_code=1), tier("unit", exit_code=1), unit=[record("a", outcome=FAILED)])
     assert lines[-1] == "0 passed, 2 failed, 0 skipped"
     assert "  lint: exit code 1" in lines
     assert "  a" in lines
     assert "  unit: exit code 1" not in lines
 
 
-def test_report_of_no_tier_has_a_last_line() -> None:
-    """Interrupted before the first tier ended."""
-    assert shown()[-1] == "0 passed, 0 failed, 0 skipped"
+def test_report_without_tiers_has_totals() -> None:
+    """If the run is interrupted before the end of the first tier."""
+    assert report()[-1] == "0 passed, 0 failed, 0 skipped"
 
 
-def test_tier_over_its_budget_is_warned_of_and_no_other() -> None:
-    rows = shown(tier("unit", 0, 121), tier("e2e", 121, 480), tier("lint", 601, 500))
+def test_only_tiers_over_budget_have_a_warning() -> None:
+    rows = report(tier("unit", 0, 121), tier("e2e", 121, 480), tier("lint", 601, 500))
     assert [row for row in rows if "WARNING" in row] == [
         "unit           121 s   242 s   120 s  WARNING: over its budget",
         "total         1101 s  2202 s  1080 s  WARNING: over its budget",
@@ -63,8 +60,8 @@ def test_tier_over_its_budget_is_warned_of_and_no_other() -> None:
 
 
 def test_expensive_tests_are_ranked_by_cpu_time() -> None:
-    many = [test(f"t{n}", start=100.0 * n, end=100.0 * n + 50 - n, own_cpu=float(n)) for n in range(30)]
-    lines = shown(tier("unit"), unit=many)
+    many = [record(f"t{n}", start=100.0 * n, end=100.0 * n + 50 - n, own_cpu=float(n)) for n in range(30)]
+    lines = report(tier("unit"), unit=many)
     first = lines.index("Most CPU time (20 of 30 tests):") + 2
     assert lines[first] == "  29.0 s  21.0 s  t29"
     assert lines[first + 19] == "  10.0 s  40.0 s  t10"
@@ -72,59 +69,59 @@ def test_expensive_tests_are_ranked_by_cpu_time() -> None:
 
 
 def test_created_servers_are_summed() -> None:
-    lines = shown(tier("unit"), tier("e2e"), e2e=[test("a", servers=2), test("b", servers=1)])
+    lines = report(tier("unit"), tier("e2e"), e2e=[record("a", servers=2), record("b", servers=1)])
     assert "MLflowServers created: 3" in lines
 
 
 def test_skipped_tests_are_listed_with_their_reasons() -> None:
-    lines = shown(tier("unit"), unit=[test("a", outcome=SKIPPED, reason="needs root")])
+    lines = report(tier("unit"), unit=[record("a", outcome=SKIPPED, reason="needs root")])
     assert "  a: needs root" in lines
 
 
-def test_cpu_time_beyond_the_processes_is_divided_among_running_tests() -> None:
+def test_other_cpu_time_is_divided_among_running_tests() -> None:
     """`a` runs from 0 to 10 s, `b` from 5 to 15 s; the machine uses 2 CPU seconds per second, `a` 0.4."""
-    a = test("a", start=0.0, end=10.0, own_cpu=4.0, machine_start=100.0, machine_end=120.0)
-    b = test("b", start=5.0, end=15.0, machine_start=110.0, machine_end=130.0)
+    a = record("a", start=0.0, end=10.0, own_cpu=4.0, machine_start=100.0, machine_end=120.0)
+    b = record("b", start=5.0, end=15.0, machine_start=110.0, machine_end=130.0)
     # `a`: 4 + 5 * 1.6 + 5 * 0.8, `b`: 5 * 0.8 + 5 * 2
     assert records.cpu_seconds([a, b]) == pytest.approx([16.0, 14.0])
     assert records.cpu_seconds([b, a]) == pytest.approx([14.0, 16.0])
 
 
-def test_cpu_time_of_a_test_in_process_is_its_own() -> None:
-    """What rounding in /proc/stat leaves is never taken from a test."""
-    a = test("a", start=0.0, end=1.0, own_cpu=1.0, machine_start=50.0, machine_end=50.99)
-    idle = test("idle", start=2.0, end=3.0, machine_start=60.0, machine_end=60.0)
+def test_own_cpu_time_is_never_reduced() -> None:
+    """The machine's CPU time may be less than the tests' own because of rounding in /proc/stat."""
+    a = record("a", start=0.0, end=1.0, own_cpu=1.0, machine_start=50.0, machine_end=50.99)
+    idle = record("idle", start=2.0, end=3.0, machine_start=60.0, machine_end=60.0)
     assert records.cpu_seconds([a, idle]) == [1.0, 0.0]
 
 
-def test_between_tests_nothing_is_attributed() -> None:
-    a = test("a", start=0.0, end=1.0, machine_start=50.0, machine_end=51.0)
-    b = test("b", start=9.0, end=10.0, machine_start=66.0, machine_end=67.0)
+def test_cpu_time_between_tests_is_not_attributed() -> None:
+    a = record("a", start=0.0, end=1.0, machine_start=50.0, machine_end=51.0)
+    b = record("b", start=9.0, end=10.0, machine_start=66.0, machine_end=67.0)
     assert records.cpu_seconds([a, b]) == [1.0, 1.0]
 
 
-def test_test_without_measurements_costs_nothing() -> None:
+def test_record_without_figures_has_no_cpu_time() -> None:
     """A module that cannot be imported, or a test whose worker crashed."""
-    a = test("a", start=5.0, end=6.0, machine_start=50.0, machine_end=51.0)
-    assert records.cpu_seconds([test("broken", outcome=FAILED), a]) == [0.0, 1.0]
+    a = record("a", start=5.0, end=6.0, machine_start=50.0, machine_end=51.0)
+    assert records.cpu_seconds([record("broken", outcome=FAILED), a]) == [0.0, 1.0]
 
 
-def test_machine_cpu_time_leaves_out_idle_time() -> None:
-    ticks = usage.busy_seconds("cpu  100 20 30 99999 8888 4 6 777 0 0") * usage._TICKS
+def test_machine_cpu_time_excludes_idle_time() -> None:
+    ticks = usage.busy_seconds("cpu  100 20 30 99999 8888 4 6 777 0 0") * usage._TICKS_PER_SECOND
     assert ticks == pytest.approx(160)
 
 
-def test_records_survive_in_files(tmp_path: Path) -> None:
-    """Also beside a line that a killed process did not finish."""
+def test_records_are_stored_in_files(tmp_path: Path) -> None:
+    """Records are read although the file contains an incomplete line of a killed process."""
     records.begin(tmp_path, "test-all")
-    record = test("a", outcome=SKIPPED, reason="no", start=1.5, end=2.5, servers=1, worker="gw0")
-    records.append(tmp_path / "unit" / "1.jsonl", record)
-    records.append(tmp_path / "unit" / "2.jsonl", test("b"))
+    first = record("a", outcome=SKIPPED, reason="no", start=1.5, end=2.5, servers=1, worker="gw0")
+    records.append(tmp_path / "unit" / "1.jsonl", first)
+    records.append(tmp_path / "unit" / "2.jsonl", record("b"))
     with (tmp_path / "unit" / "2.jsonl").open("a") as lines:
         lines.write('{"test": "c", "outc')
-    records.finish(tmp_path, tier("e2e", 20))
-    records.finish(tmp_path, tier("unit", 10))
-    assert records.tests(tmp_path, "unit") == [record, test("b")]
+    records.write_tier(tmp_path, tier("e2e", 20))
+    records.write_tier(tmp_path, tier("unit", 10))
+    assert records.tests(tmp_path, "unit") == [first, record("b")]
     assert records.tiers(tmp_path) == [tier("unit", 10), tier("e2e", 20)]
     assert records.suite(tmp_path) == "test-all"
     records.begin(tmp_path, "test")
@@ -141,7 +138,7 @@ def test_every_suite_has_a_budget_per_tier_of_the_makefile() -> None:
         assert budgets.of_suite(suite).keys() == tiers | {"total"}
 
 
-def test_suite_has_the_budgets_of_test_unless_it_says_otherwise() -> None:
+def test_suite_inherits_the_budgets_of_test() -> None:
     text = "[test]\nlint = 45\ne2e = 480\n[test-all]\ne2e = 1800\n"
     assert budgets.of_suite("test-all", text) == {"lint": 45, "e2e": 1800}
     assert budgets.of_suite("test", text) == {"lint": 45, "e2e": 480}
@@ -150,9 +147,9 @@ def test_suite_has_the_budgets_of_test_unless_it_says_otherwise() -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_tier_returns_the_exit_code_of_its_command(tmp_path: Path, code: int) -> None:
     assert command.tier(tmp_path, "unit", [sys.executable, "-c", f"raise SystemExit({code})"]) == code
-    (found,) = records.tiers(tmp_path)
-    assert (found.name, found.exit_code) == ("unit", code)
-    assert found.wall > 0
+    (recorded_tier,) = records.tiers(tmp_path)
+    assert (recorded_tier.name, recorded_tier.exit_code) == ("unit", code)
+    assert recorded_tier.wall > 0
 
 
 def test_servers_are_counted_per_process() -> None:

@@ -1,43 +1,43 @@
-"""The kubelet and Prometheus get true answers."""
+"""The HTTP endpoints for the kubelet and Prometheus report the state of the process."""
 
 import asyncio
 
 import aiohttp
 
-from mlflow_operator.runtime.health import Check, EventLoopWatchdog, app, serving
+from mlflow_operator.runtime.health import Check, EventLoopWatchdog, application, serving
 from mlflow_operator.status.metrics import Metrics
 
 
-def fine() -> None:
+def healthy() -> None:
     return None
 
 
 async def fetch(
-    path: str, alive: Check = fine, ready: Check = fine, metrics: Metrics | None = None
+    path: str, is_alive: Check = healthy, is_ready: Check = healthy, metrics: Metrics | None = None
 ) -> tuple[int, str]:
     async with (
-        serving(app(metrics or Metrics(), alive, ready), 0, "127.0.0.1") as port,
+        serving(application(metrics or Metrics(), is_alive, is_ready), 0, "127.0.0.1") as port,
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}{path}") as answer,
+        session.get(f"http://127.0.0.1:{port}{path}") as response,
     ):
-        return answer.status, await answer.text()
+        return response.status, await response.text()
 
 
-async def test_all_well() -> None:
+async def test_healthy_process_answers_ok() -> None:
     assert await fetch("/healthz") == (200, "ok\n")
     assert await fetch("/readyz") == (200, "ok\n")
 
 
-async def test_what_is_wrong_is_said_and_only_there() -> None:
-    assert await fetch("/healthz", alive=lambda: "the watch ended") == (503, "the watch ended\n")
-    assert await fetch("/readyz", alive=lambda: "the watch ended") == (200, "ok\n")
-    assert await fetch("/readyz", ready=lambda: "not connected yet") == (503, "not connected yet\n")
+async def test_failed_check_is_reported_by_its_own_endpoint_only() -> None:
+    assert await fetch("/healthz", is_alive=lambda: "the watch ended") == (503, "the watch ended\n")
+    assert await fetch("/readyz", is_alive=lambda: "the watch ended") == (200, "ok\n")
+    assert await fetch("/readyz", is_ready=lambda: "not connected yet") == (503, "not connected yet\n")
 
 
-async def test_metrics_are_in_the_format_prometheus_reads() -> None:
+async def test_metrics_use_the_prometheus_text_format() -> None:
     metrics = Metrics()
     metrics.api_writes.labels(kind="Deployment", verb="apply").inc()
-    metrics.servers_by_ready({"True": 3})
+    metrics.set_servers_by_ready({"True": 3})
     status, page = await fetch("/metrics", metrics=metrics)
     assert status == 200
     assert 'mlflow_operator_api_writes_total{kind="Deployment",verb="apply"} 1.0' in page
@@ -45,18 +45,18 @@ async def test_metrics_are_in_the_format_prometheus_reads() -> None:
     assert 'mlflow_operator_servers{ready="False"} 0.0' in page
 
 
-async def test_two_processes_in_one_do_not_share_numbers() -> None:
-    """Tests and `doctor` make their own; a global registry would refuse the second."""
+async def test_two_metrics_objects_share_no_registry() -> None:
+    """Tests and `doctor` create their own; a global registry would reject the second one."""
     Metrics().leader.set(1)
     assert Metrics().registry.get_sample_value("mlflow_operator_leader") == 0
 
 
-async def test_a_stuck_loop_is_told_from_a_living_one() -> None:
+async def test_watchdog_detects_a_stuck_event_loop() -> None:
     now = 0.0
-    heart = EventLoopWatchdog(lambda: now)
-    beating = asyncio.create_task(heart.tick())
+    watchdog = EventLoopWatchdog(lambda: now)
+    tick_task = asyncio.create_task(watchdog.tick())
     await asyncio.sleep(0)
-    assert heart.check() is None
+    assert watchdog.check() is None
     now = 31.0
-    assert heart.check() == "the event loop has been stuck for 31 s"
-    beating.cancel()
+    assert watchdog.check() == "the event loop has been stuck for 31 s"
+    tick_task.cancel()

@@ -1,4 +1,4 @@
-"""Logs that machines read: one object a line, about one MLflowServer, and nothing nobody asked for."""
+"""Log output: one JSON object per line, attributed to one MLflowServer, without fields added by libraries."""
 
 import asyncio
 import io
@@ -23,14 +23,14 @@ def lines() -> Iterator[io.StringIO]:
 
 
 def last(lines: io.StringIO) -> dict[str, Any]:
-    text = lines.getvalue().splitlines()
-    assert len(text) == 1
-    found: dict[str, Any] = json.loads(text[0])
-    return found
+    logged = lines.getvalue().splitlines()
+    assert len(logged) == 1
+    record: dict[str, Any] = json.loads(logged[0])
+    return record
 
 
-def test_a_line_is_an_object_with_the_promised_fields(lines: io.StringIO) -> None:
-    with logs.about("ns", "a"):
+def test_log_line_is_a_json_object_with_the_documented_fields(lines: io.StringIO) -> None:
+    with logs.server_context("ns", "a"):
         logging.getLogger("x").info("created %s", "Deployment")
     line = last(lines)
     assert line.pop("timestamp").endswith("Z")
@@ -43,7 +43,7 @@ def test_a_line_is_an_object_with_the_promised_fields(lines: io.StringIO) -> Non
     }
 
 
-def test_a_traceback_stays_in_one_line(lines: io.StringIO) -> None:
+def test_traceback_is_part_of_the_json_line(lines: io.StringIO) -> None:
     try:
         raise ValueError("oh\nno")
     except ValueError:
@@ -53,45 +53,45 @@ def test_a_traceback_stays_in_one_line(lines: io.StringIO) -> None:
     assert "ValueError: oh\nno" in line["traceback"]
 
 
-def test_nothing_a_library_adds_gets_out(lines: io.StringIO) -> None:
-    """kopf adds its settings to records, botocore what it sends."""
+def test_extra_fields_of_libraries_are_not_logged(lines: io.StringIO) -> None:
+    """kopf adds its settings to records, botocore its requests."""
     logging.getLogger("x").warning("hm", extra={"settings": "s3cret", "headers": {"Authorization": "s3cret"}})
     assert "s3cret" not in lines.getvalue()
 
 
-def test_a_record_of_kopf_is_about_the_object_it_names(lines: io.StringIO) -> None:
+def test_kopf_record_is_attributed_to_its_object(lines: io.StringIO) -> None:
     logging.getLogger("x").warning("hm", extra={"k8s_ref": {"namespace": "ns", "name": "b"}})
     assert (last(lines)["namespace"], last(lines)["name"]) == ("ns", "b")
 
 
-async def test_two_reconciles_at_a_time_do_not_mix(lines: io.StringIO) -> None:
+async def test_concurrent_reconciles_are_attributed_to_their_own_servers(lines: io.StringIO) -> None:
     async def reconcile(name: str) -> None:
-        with logs.about("ns", name):
+        with logs.server_context("ns", name):
             await asyncio.sleep(0)
-            await asyncio.gather(asyncio.sleep(0), tell(name))
+            await asyncio.gather(asyncio.sleep(0), log(name))
 
-    async def tell(name: str) -> None:
+    async def log(name: str) -> None:
         logging.getLogger("x").info("%s", name)
 
     await asyncio.gather(*(reconcile(name) for name in "abc"))
-    logging.getLogger("x").info("nobody")
-    told = [json.loads(line) for line in lines.getvalue().splitlines()]
-    assert all(line["name"] == line["message"] for line in told[:3])
-    assert "name" not in told[3]
+    logging.getLogger("x").info("no server")
+    records = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert all(record["name"] == record["message"] for record in records[:3])
+    assert "name" not in records[3]
 
 
 @pytest.mark.parametrize(
     "name", ["kopf.objects", "botocore.auth", "aiohttp.access", "kubernetes.client.rest"]
 )
-def test_libraries_are_quiet_unless_something_is_wrong(lines: io.StringIO, name: str) -> None:
+def test_libraries_log_warnings_only(lines: io.StringIO, name: str) -> None:
     logging.getLogger(name).info("one of a thousand")
     assert not lines.getvalue()
     logging.getLogger(name).warning("listen")
     assert last(lines)["message"] == "listen"
 
 
-def test_a_request_of_kopf_that_failed_is_trouble_and_no_fault(lines: io.StringIO) -> None:
-    """An API server that restarts must not look like a bug of the operator's, traceback and all."""
+def test_failed_kopf_request_is_a_warning_without_traceback(lines: io.StringIO) -> None:
+    """A restart of the API server must not look like a bug of the operator."""
     try:
         raise ConnectionRefusedError("no")
     except ConnectionRefusedError:
@@ -101,21 +101,21 @@ def test_a_request_of_kopf_that_failed_is_trouble_and_no_fault(lines: io.StringI
     assert "traceback" not in line
 
 
-def test_an_error_of_a_handler_stays_one(lines: io.StringIO) -> None:
-    """Handlers are the operator's own."""
+def test_error_of_a_kopf_handler_stays_an_error(lines: io.StringIO) -> None:
+    """Handlers are operator code."""
     logging.getLogger("kopf.objects").error("Handler failed")
     assert last(lines)["level"] == "ERROR"
 
 
-def test_debug_does_not_open_the_libraries_either(lines: io.StringIO) -> None:
+def test_log_level_debug_does_not_apply_to_libraries(lines: io.StringIO) -> None:
     logs.setup("DEBUG", stream=lines)
     logging.getLogger("botocore.auth").debug("StringToSign: ...")
     logging.getLogger("mlflow_operator").debug("skipped")
     assert last(lines)["message"] == "skipped"
 
 
-def test_text_for_a_terminal_says_the_same(lines: io.StringIO) -> None:
-    logs.setup(plain=True, stream=lines)
-    with logs.about("ns", "a"):
+def test_text_format_has_level_server_and_message(lines: io.StringIO) -> None:
+    logs.setup(text=True, stream=lines)
+    with logs.server_context("ns", "a"):
         logging.getLogger("x").info("created")
     assert lines.getvalue().strip().endswith("INFO    ns/a created")

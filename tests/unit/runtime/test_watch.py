@@ -1,4 +1,4 @@
-"""How kopf is made to watch: what it must not do, and what it must not ask for."""
+"""kopf settings and watches: no writes by kopf, no requests beyond the operator's permissions, no lost watches."""
 
 import asyncio
 import gc
@@ -20,30 +20,30 @@ from mlflow_operator.runtime import watch
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def test_kopf_writes_nothing() -> None:
-    """Events are ours alone to publish."""
+def test_kopf_publishes_no_events() -> None:
+    """The operator publishes its Events itself."""
     assert not watch.settings().posting.enabled
 
 
-def test_a_list_of_namespaces_takes_no_rights_beyond_them() -> None:
-    """kopf asks for namespaces and definitions, is refused, and tries again for a minute before it watches."""
+def test_watching_single_namespaces_needs_no_cluster_permissions() -> None:
+    """kopf would request namespaces and CRDs, and retry the forbidden requests for a minute before it watches."""
     assert watch.settings(["team-a"]).scanning.disabled
 
 
-def test_all_namespaces_notice_a_definition_that_comes_late() -> None:
-    """With the whole cluster in view kopf looks out for it; the ClusterRole grants that."""
+def test_watching_all_namespaces_detects_a_crd_installed_later() -> None:
+    """kopf then watches CRDs; the ClusterRole allows it."""
     assert not watch.settings().scanning.disabled
 
 
-def test_an_api_server_that_stays_away_is_waited_for() -> None:
-    """An hour of requests that fail is not given up on; each is at most a few seconds behind its return."""
-    pauses = list(itertools.islice(watch.settings().networking.error_backoffs, 1000))  # type: ignore[arg-type]
-    assert sum(pauses) > 3600
-    assert 1 <= min(pauses) <= max(pauses) <= 10
+def test_unavailable_api_server_is_retried_for_hours() -> None:
+    """Requests are retried for more than an hour, and succeed at most a few seconds after the API server is back."""
+    delays = list(itertools.islice(watch.settings().networking.error_backoffs, 1000))  # type: ignore[arg-type]
+    assert sum(delays) > 3600
+    assert 1 <= min(delays) <= max(delays) <= 10
 
 
-def test_a_watch_that_fell_silent_is_begun_anew() -> None:
-    """The API server sends a bookmark about every minute; a connection that died unseen sends nothing."""
+def test_inactivity_timeout_is_longer_than_the_bookmark_interval() -> None:
+    """The API server sends a bookmark about every minute; a connection lost without a notice sends nothing."""
     assert 60 < watch.settings().watching.inactivity_timeout < 75
 
 
@@ -54,38 +54,36 @@ OWNER = {"kind": "MLflowServer", "name": "tracking", "controller": True}
     ("meta", "server"),
     [
         ({"labels": {"mlflow-operator.dev/server": "tracking"}}, "tracking"),
-        ({"labels": {"app": "removed-by-somebody"}, "ownerReferences": [OWNER]}, "tracking"),
+        ({"labels": {"app": "label-removed"}, "ownerReferences": [OWNER]}, "tracking"),
         ({"ownerReferences": [{"kind": "ReplicaSet", "name": "tracking-5d4f"}]}, None),
         ({}, None),
     ],
 )
-def test_event_concerns_the_server_of_the_label_or_of_the_owner_reference(
+def test_event_is_mapped_to_the_server_by_label_or_owner_reference(
     meta: dict[str, object], server: str | None
 ) -> None:
-    """An object whose label was removed is repaired at once, not at the next resync."""
-    assert watch.server_of(meta) == server
+    """A removed label is restored at once, not at the next resync."""
+    assert watch.server_name_of(meta) == server
 
 
 @asynccontextmanager
 async def api_server(folder: Path, handle: Handler) -> AsyncIterator[dict[str, str]]:
-    """One that answers everything by `handle`, here and in plain text; gives the environment that leads to it."""
+    """A local HTTP server that answers all requests with `handle`. Yields the environment that connects to it."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handle)
     async with TestServer(application) as server:
         config = {
-            "current-context": "it",
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "clusters": [{"name": "it", "cluster": {"server": str(server.make_url("/"))}}],
-            "users": [{"name": "it", "user": {"token": "stale"}}],
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": {"server": str(server.make_url("/"))}}],
+            "users": [{"name": "test", "user": {"token": "stale"}}],
         }
         (folder / "config").write_text(yaml.safe_dump(config))
         yield {"KUBECONFIG": str(folder / "config")}
 
 
-async def test_a_token_that_is_refused_ends_the_watching_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process begins anew and reads its token anew; kopf alone would end with a traceback."""
+async def test_rejected_token_raises_watch_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process restarts and reads its token again; kopf alone would exit with a traceback."""
 
     async def refuse(_: web.Request) -> web.Response:
         return web.json_response({"kind": "Status", "code": 401, "message": "Unauthorized"}, status=401)
@@ -93,11 +91,14 @@ async def test_a_token_that_is_refused_ends_the_watching_in_order(
     async with api_server(tmp_path, refuse) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
         with pytest.raises(watch.WatchLost, match="LoginError"):
-            await watch.run(lambda key: None, lambda key: None, lambda key, was: None, ())
+            await watch.run(lambda key: None, lambda key: None, lambda key, last_state: None, ())
 
 
-class Forgetful:
-    """An API server of MLflowServers alone, whose first watch says nothing, as if something between forgot it."""
+class APIServerWithSilentFirstWatch:
+    """An API server that serves only MLflowServers and never sends data on the first watch.
+
+    This simulates a connection whose state a firewall has dropped.
+    """
 
     def __init__(self) -> None:
         self.watches = 0
@@ -107,7 +108,7 @@ class Forgetful:
             case "/api":
                 return web.json_response({"versions": ["v1"]})
             case "/api/v1":
-                # without them kopf does not begin
+                # kopf does not start without them.
                 namespaces = {"name": "namespaces", "singularName": "namespace", "kind": "Namespace"}
                 return web.json_response(
                     {"resources": [{**namespaces, "namespaced": False, "verbs": ["list"]}]}
@@ -135,21 +136,21 @@ class Forgetful:
         return stream
 
 
-async def test_a_server_that_a_silent_watch_missed_is_found(
+async def test_new_server_is_found_after_a_silent_watch_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody else would tell of one that is new."""
+    """No resync would find a new server."""
     monkeypatch.setattr(watch, "INACTIVITY_TIMEOUT_SECONDS", 0.2)
     found: asyncio.Future[NamespacedName] = asyncio.get_running_loop().create_future()
-    async with api_server(tmp_path, Forgetful().answer) as environment:
+    async with api_server(tmp_path, APIServerWithSilentFirstWatch().answer) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
-        watching = asyncio.create_task(
-            watch.run(found.set_result, lambda key: None, lambda key, was: None, ["team"])
+        watch_task = asyncio.create_task(
+            watch.run(found.set_result, lambda key: None, lambda key, last_state: None, ["team"])
         )
         async with asyncio.timeout(20):
             assert await found == ("team", "new")
-        watching.cancel()
-        await asyncio.wait({watching})
-    # kopf, cancelled, leaves its session to the collector, which would complain of it in the midst of another test
-    del watching
+        watch_task.cancel()
+        await asyncio.wait({watch_task})
+    # A cancelled kopf does not close its session. Without this, the garbage collector would warn during another test.
+    del watch_task
     gc.collect()

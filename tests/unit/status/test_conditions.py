@@ -1,11 +1,11 @@
-"""Conditions tell what changed, once, and Ready speaks for the worst of them."""
+"""Changed conditions are reported once, and Ready summarizes all conditions."""
 
 from mlflow_operator.status.conditions import (
     Condition,
+    ConditionStatus,
     ConditionType,
     Reason,
-    State,
-    changed,
+    changed_conditions,
     false_condition,
     ready_condition,
     true_condition,
@@ -13,40 +13,40 @@ from mlflow_operator.status.conditions import (
 )
 
 DATABASE = false_condition(ConditionType.DATABASE, Reason.DATABASE_UNREACHABLE, "down")
-WAITING = Condition(ConditionType.SCHEMA, State.UNKNOWN, Reason.WAITING_FOR_DEPENDENCY, "waits")
+WAITING = Condition(ConditionType.SCHEMA, ConditionStatus.UNKNOWN, Reason.WAITING_FOR_DEPENDENCY, "waits")
 STARTING = false_condition(ConditionType.SERVER, Reason.PROGRESSING, "starting")
-FINE = true_condition(ConditionType.CREDENTIALS, "there")
+READY = true_condition(ConditionType.CREDENTIALS, "there")
 
 
-def test_ready_is_true_only_if_all_are() -> None:
-    """What users wait for with `kubectl wait`."""
-    assert ready_condition([FINE]).is_true
-    assert not ready_condition([FINE, STARTING]).is_true
+def test_ready_is_true_only_if_all_conditions_are() -> None:
+    """Users wait for it with `kubectl wait`."""
+    assert ready_condition([READY]).is_true
+    assert not ready_condition([READY, STARTING]).is_true
 
 
-def test_ready_names_the_cause_and_not_what_waits_for_it() -> None:
-    """ "Waits for the database" helps nobody; "the database is down" does."""
+def test_ready_takes_over_the_cause_before_waiting_conditions() -> None:
+    """ "The database is down" helps the user; "waiting for the database" does not."""
     assert ready_condition([WAITING, STARTING, DATABASE]).message == "down"
     assert ready_condition([WAITING, STARTING]).message == "starting"
 
 
-def test_time_moves_only_with_the_status() -> None:
-    """A new message is no transition, and no change at all must be no write."""
+def test_transition_time_changes_only_with_status() -> None:
+    """A new message is no transition, and an unchanged condition must not cause a write."""
     first = with_transition_times([DATABASE], [], 1, "then")
     again = with_transition_times([DATABASE], first, 1, "now")
     assert again == first
-    worded = with_transition_times(
+    new_message = with_transition_times(
         [false_condition(ConditionType.DATABASE, Reason.DATABASE_UNREACHABLE, "gone")], first, 2, "now"
     )
-    assert worded[0]["lastTransitionTime"] == "then"
-    mended = with_transition_times([true_condition(ConditionType.DATABASE, "up")], first, 2, "now")
-    assert mended[0]["lastTransitionTime"] == "now"
+    assert new_message[0]["lastTransitionTime"] == "then"
+    fixed = with_transition_times([true_condition(ConditionType.DATABASE, "up")], first, 2, "now")
+    assert fixed[0]["lastTransitionTime"] == "now"
 
 
-def test_an_event_goes_out_once_per_change() -> None:
-    """At every resync the same condition is found again; nobody wants to read it again."""
-    before = with_transition_times([DATABASE, FINE], [], 1, "then")
-    assert changed([DATABASE, FINE], before) == []
-    assert changed([true_condition(ConditionType.DATABASE, "up"), FINE], before) == [
+def test_changed_conditions_are_reported_once() -> None:
+    """Every resync computes the same conditions again, which must not cause new Events."""
+    previous = with_transition_times([DATABASE, READY], [], 1, "then")
+    assert changed_conditions([DATABASE, READY], previous) == []
+    assert changed_conditions([true_condition(ConditionType.DATABASE, "up"), READY], previous) == [
         true_condition(ConditionType.DATABASE, "up")
     ]

@@ -1,10 +1,10 @@
-"""What others say is quoted short, and the same each time it is said."""
+"""Quoted output is short and identical for each repetition."""
 
 import pytest
 
 from mlflow_operator.status.message_text import as_sentence, last_lines
 
-TWICE = {
+REPEATED = {
     "MLflow": (
         "2026/11/21 14:15:12 INFO mlflow.store.db.utils: Updating database tables",
         "2026/11/21 14:16:48 INFO mlflow.store.db.utils: Updating database tables",
@@ -22,32 +22,32 @@ TWICE = {
         '{"level":"FATAL","time":"2026-11-21T14:15:13.345678Z","message":"full"}',
     ),
     "uvicorn": ("INFO:     Finished server process [7713]", "INFO:     Finished server process [91]"),
-    "a traceback": ("<object at 0x7f3ad35bd0a0>", "<object at 0x7f3ad35bd0b8>"),
-    "a name that is asked for": (
+    "Python traceback": ("<object at 0x7f3ad35bd0a0>", "<object at 0x7f3ad35bd0b8>"),
+    "DNS lookup": (
         "dial tcp: lookup mirror on 10.96.0.10:53: read udp 10.244.0.5:43210->10.96.0.10:53: i/o timeout",
         "dial tcp: lookup mirror on 10.96.0.10:53: read udp 10.244.0.5:51002->10.96.0.10:53: i/o timeout",
     ),
 }
 
 
-@pytest.mark.parametrize("who", TWICE)
-def test_the_same_fault_is_said_in_the_same_words(who: str) -> None:
-    """Each difference would be a write to the API server and an Event, at each crash."""
-    once, again = TWICE[who]
-    assert last_lines(once) == last_lines(again)
-    assert as_sentence(once) == as_sentence(again)
+@pytest.mark.parametrize("program", REPEATED)
+def test_repeated_error_has_the_same_text(program: str) -> None:
+    """Each difference would cause a write to the API server and an Event at every crash."""
+    first, second = REPEATED[program]
+    assert last_lines(first) == last_lines(second)
+    assert as_sentence(first) == as_sentence(second)
 
 
-def test_what_it_is_about_stays() -> None:
-    """Levels, names, numbers that mean something."""
-    assert last_lines(TWICE["MLflow"][0]) == "INFO mlflow.store.db.utils: Updating database tables"
+def test_meaningful_text_is_kept() -> None:
+    """Log levels, names, port numbers and revisions are kept."""
+    assert last_lines(REPEATED["MLflow"][0]) == "INFO mlflow.store.db.utils: Updating database tables"
     assert (
         last_lines("port 5000 is taken, revision dc11669786a5") == "port 5000 is taken, revision dc11669786a5"
     )
 
 
-def test_only_the_end_of_a_long_output_is_kept() -> None:
-    """A condition is no log."""
+def test_only_the_end_of_long_output_is_kept() -> None:
+    """A condition message must not contain a complete log."""
     assert last_lines("\n".join(str(i) for i in range(100))) == "95\n96\n97\n98\n99"
     assert len(last_lines("x" * 10_000)) <= 600
 
@@ -64,8 +64,8 @@ CREATE TABLE experiments (
 """
 
 
-def test_what_the_database_said_is_not_lost_behind_the_statement() -> None:
-    """SQLAlchemy prints the statement last, and it is longer than what is kept."""
+def test_database_error_is_kept_and_statement_removed() -> None:
+    """SQLAlchemy prints the statement last, and the statement exceeds the length limit."""
     assert last_lines(ERROR).splitlines() == ERROR.splitlines()[:2]
     assert last_lines(f"{ERROR}shutting down") == "\n".join([*ERROR.splitlines()[:2], "shutting down"])
     assert (
@@ -74,7 +74,7 @@ def test_what_the_database_said_is_not_lost_behind_the_statement() -> None:
     )
 
 
-def test_nothing_said_is_still_a_sentence() -> None:
-    """Where it stands, one is expected."""
+def test_missing_text_becomes_a_sentence() -> None:
+    """Callers insert the result where a sentence is expected."""
     assert as_sentence(None) == as_sentence(" \n") == "no reason given."
     assert as_sentence("one.\ntwo") == "one."

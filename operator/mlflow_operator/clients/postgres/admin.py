@@ -1,11 +1,12 @@
-"""Makes databases and roles on a Postgres that many share, as an administrator who need not be superuser.
+"""Databases and roles on a shared Postgres, managed by an administrator who does not have to be a superuser.
 
-CREATEROLE and CREATEDB are enough. From Postgres 16 on, whoever makes a role may give it away but not act as it: that
-right is granted to oneself first. To act as the owner (SET ROLE) is also what works where the administrator inherits
-nothing.
+CREATEROLE and CREATEDB are sufficient. In Postgres 16 and later, a role that creates another role may grant it but
+cannot act as it (SET ROLE) until it grants itself that right. The administrator acts as the owner with SET ROLE, which
+also works if it does not inherit the owner's privileges.
 
-Nothing is touched that does not carry the plan's marker, a comment. A database is made outside of any transaction, so
-one without a comment is ours if its owner is: a role and its comment are made in one.
+The operator only touches objects that carry the plan's marker as their comment. CREATE DATABASE cannot run in a
+transaction, so a database without a comment counts as the server's if its owner does: a role is created together with
+its comment in one transaction.
 """
 
 from collections.abc import AsyncIterator
@@ -24,286 +25,299 @@ from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
 
-_SECONDS = 30
-"""For all that is done in one session: fifty databases made at a time keep a small Postgres busy for a while."""
+_SESSION_TIMEOUT_SECONDS = 30
+"""Timeout of a whole session: creating fifty databases at once keeps a small Postgres busy for a while."""
 
-_INHERENT_ADMIN = 160000
-"""The version from which on making a role and acting as it are two rights."""
+_EXPLICIT_GRANT_VERSION = 160000
+"""First `server_version_num` that separates the right to create a role from the right to act as it."""
 
 
 async def provision(  # noqa: PLR0913
-    admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str, *, anew: bool = True
+    admin: Connection,
+    ca_path: str | None,
+    plan: DatabasePlan,
+    login: Login,
+    field: str,
+    *,
+    create: bool = True,
 ) -> None:
-    """Sees to it that the database, its owner and `login` are there and as planned.
+    """Create or update the database, its owner and `login` according to the plan.
 
-    `admin.database` is where the administrator begins, such as `postgres`; `ca_path` is a file of this process; `field`
-    is the part of the spec that messages point to. `anew` False: a database that is missing was lost, and is not
-    made again, for an empty one in its place would hide that.
-    Raises UserMistake (ProvisioningDenied, NameConflict, DatabaseLost and what a look at any database may meet) or
-    NotReady.
+    `admin.database` is the database that the administrator connects to first, such as `postgres`. `ca_path` is a local
+    file, `field` the spec field that messages refer to. With `create` False a missing database counts as lost and is
+    not created: an empty database in its place would hide the loss.
+    Raises ConfigurationError (ProvisioningDenied, NameConflict, DatabaseLost and the errors of any session) or
+    TransientError.
     """
-    async with _administration(admin, ca_path, field) as work:
-        await work.could(plan, anew=anew)
-        await work.owner(plan)
-        await work.database(plan)
-        await work.login(plan, login)
-    async with _administration(replace(admin, database=plan.database), ca_path, field) as inside:
-        await inside.close_schema(plan)
+    async with _admin_session(admin, ca_path, field) as server:
+        await server.check_privileges(plan, create=create)
+        await server.ensure_owner(plan)
+        await server.ensure_database(plan)
+        await server.ensure_login(plan, login)
+    async with _admin_session(replace(admin, database=plan.database), ca_path, field) as database:
+        await database.revoke_schema_from_public(plan)
 
 
 async def ensure_login(
     admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
 ) -> None:
-    """Makes `login`, or gives it this password, if the owner of the database is there. Arguments as for `provision`."""
-    async with _administration(admin, ca_path, field) as work:
-        await work.require(plan)
-        await work.login(plan, login)
+    """Create `login` or set its password. The owner and the database must exist. Arguments as in `provision`."""
+    async with _admin_session(admin, ca_path, field) as server:
+        await server.require_database(plan)
+        await server.ensure_login(plan, login)
 
 
 async def delete_login(
     admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
 ) -> None:
-    """Ends the sessions of a login and drops it; what it owns goes to the owner. Fine if it is gone.
+    """Terminate the sessions of a login, transfer what it owns to the owner, and drop it. Do nothing if it is missing.
 
-    Arguments as for `provision`. Its sessions are ended, so its pods must be gone.
+    Arguments as in `provision`. The pods that use the login must be gone, because their sessions end.
     """
-    async with _administration(admin, ca_path, field) as work:
-        if not await work.lock_out(plan, login_name):
+    async with _admin_session(admin, ca_path, field) as server:
+        if not await server.disable_login(plan, login_name):
             return
-        there = await work.find_database(plan) is not None
-    if there:
-        async with _administration(replace(admin, database=plan.database), ca_path, field) as inside:
-            await inside.hand_over(plan, login_name)
-    async with _administration(admin, ca_path, field) as work:
-        await work.drop_role(login_name)
+        database_exists = await server.find_database(plan) is not None
+    if database_exists:
+        async with _admin_session(replace(admin, database=plan.database), ca_path, field) as database:
+            await database.reassign_owned(plan, login_name)
+    async with _admin_session(admin, ca_path, field) as server:
+        await server.drop_role(login_name)
 
 
-async def drop(admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str) -> None:
-    """Drops the database with all that is in it, the logins and the owner. Fine if any of them is gone.
+async def deprovision(admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str) -> None:
+    """Drop the database with all its contents, the logins and the owner. Any of them may be missing.
 
-    Arguments as for `provision`.
+    Arguments as in `provision`.
     """
-    async with _administration(admin, ca_path, field) as work:
+    async with _admin_session(admin, ca_path, field) as server:
         for name in plan.logins:
-            await work.lock_out(plan, name)
-        await work.drop_database(plan)
+            await server.disable_login(plan, name)
+        await server.drop_database(plan)
         for name in (*plan.logins, plan.role):
-            if await work.find_role(plan, name):
-                await work.drop_role(name)
+            if await server.role_exists(plan, name):
+                await server.drop_role(name)
 
 
 @dataclass(frozen=True)
-class _Administration:
-    """A session of the administrator, and what it is."""
+class _AdminSession:
+    """Session of the administrator, and the administrator's attributes."""
 
     session: Session
-    place: str
+    address: str
     field: str
     superuser: bool
-    may_make_roles: bool
-    may_make_databases: bool
+    can_create_roles: bool
+    can_create_databases: bool
 
     @property
-    def version(self) -> int:
+    def server_version(self) -> int:
         return self.session.info.server_version
 
-    async def could(self, plan: DatabasePlan, *, anew: bool) -> None:
-        """Whether all can be made, before anything is: half of it might belong to one who can't go on."""
-        roles = [await self.find_role(plan, name) for name in (plan.role, *plan.logins)]
-        there = await self.find_database(plan) is not None
-        if not there and not anew:
+    async def check_privileges(self, plan: DatabasePlan, *, create: bool) -> None:
+        """Check all privileges before anything is created.
+
+        Otherwise an administrator who lacks one would leave roles that another administrator cannot manage.
+        """
+        roles_exist = [await self.role_exists(plan, name) for name in (plan.role, *plan.logins)]
+        database_exists = await self.find_database(plan) is not None
+        if not database_exists and not create:
             raise ConfigurationError(
                 Reason.DATABASE_LOST,
-                f'The database "{plan.database}" at {self.place} is gone, and nothing empty is put in its place. '
-                f'Restore it under this name from a backup, with the role "{plan.role}" as its owner.',
+                f'The database "{plan.database}" at {self.address} no longer exists. The operator does not create an '
+                "empty database in its place. Restore it under this name from a backup, with the role "
+                f'"{plan.role}" as its owner.',
             )
-        self._needs(self.may_make_roles or all(roles), "make roles", "CREATEROLE")
-        self._needs(self.may_make_databases or there, "make databases", "CREATEDB")
+        self._require_attribute(self.can_create_roles or all(roles_exist), "create roles", "CREATEROLE")
+        self._require_attribute(self.can_create_databases or database_exists, "create databases", "CREATEDB")
 
-    async def owner(self, plan: DatabasePlan) -> None:
-        if not await self.find_role(plan, plan.role):
+    async def ensure_owner(self, plan: DatabasePlan) -> None:
+        if not await self.role_exists(plan, plan.role):
             async with self.session.transaction():
-                await self.do(statements.make_owner(plan.role))
-                await self.do(statements.mark_role(plan.role, plan.marker))
-        await self.act_as(plan.role)
+                await self.execute(statements.create_owner(plan.role))
+                await self.execute(statements.comment_on_role(plan.role, plan.marker))
+        await self.grant_set_role(plan.role)
 
-    async def database(self, plan: DatabasePlan) -> None:
+    async def ensure_database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
             locale = await self._locale()
-            await self.do(statements.make_database(plan.database, plan.role, locale))
-        async with self.acting_as(plan.role):
-            await self.do(statements.close_database(plan.database))
-            await self.do(statements.limit_database(plan.database, plan.connection_limit))
-            await self.do(statements.mark_database(plan.database, plan.marker))
+            await self.execute(statements.create_database(plan.database, plan.role, locale))
+        async with self.as_role(plan.role):
+            await self.execute(statements.revoke_database_from_public(plan.database))
+            await self.execute(statements.set_connection_limit(plan.database, plan.connection_limit))
+            await self.execute(statements.comment_on_database(plan.database, plan.marker))
 
-    async def login(self, plan: DatabasePlan, login: Login) -> None:
-        there = await self.find_role(plan, login.name)
-        self._needs(self.may_make_roles, "make roles or change their passwords", "CREATEROLE")
-        verifier = await self._verifier(login)
+    async def ensure_login(self, plan: DatabasePlan, login: Login) -> None:
+        login_exists = await self.role_exists(plan, login.name)
+        self._require_attribute(self.can_create_roles, "create roles or change their passwords", "CREATEROLE")
+        verifier = await self._password_verifier(login)
         async with self.session.transaction():
-            if there:
-                await self.do(statements.change_login(login.name, verifier))
-                await self.do(statements.grant(plan.role, login.name))
+            if login_exists:
+                await self.execute(statements.alter_login(login.name, verifier))
+                await self.execute(statements.grant_membership(plan.role, login.name))
             else:
-                await self.do(statements.make_login(login.name, verifier, plan.role))
-                await self.do(statements.mark_role(login.name, plan.marker))
-            await self.do(statements.act_always_as(login.name, plan.role))
+                await self.execute(statements.create_login(login.name, verifier, plan.role))
+                await self.execute(statements.comment_on_role(login.name, plan.marker))
+            await self.execute(statements.set_default_role(login.name, plan.role))
 
-    async def require(self, plan: DatabasePlan) -> None:
-        """The owner and the database are there and ours."""
-        if not await self.find_role(plan, plan.role) or await self.find_database(plan) is None:
+    async def require_database(self, plan: DatabasePlan) -> None:
+        """Raise DatabaseLost unless the owner and the database exist, NameConflict if they are not the server's."""
+        if not await self.role_exists(plan, plan.role) or await self.find_database(plan) is None:
             raise ConfigurationError(
                 Reason.DATABASE_LOST,
-                f'The database "{plan.database}" at {self.place}, or the role "{plan.role}" that owns it, is gone. '
-                "Restore both from a backup.",
+                f'The database "{plan.database}" at {self.address}, or the role "{plan.role}" that owns it, no longer '
+                "exists. Restore both from a backup.",
             )
 
-    async def close_schema(self, plan: DatabasePlan) -> None:
-        async with self.acting_as(plan.role):
-            await self.do(statements.CLOSE_SCHEMA)
+    async def revoke_schema_from_public(self, plan: DatabasePlan) -> None:
+        async with self.as_role(plan.role):
+            await self.execute(statements.REVOKE_SCHEMA_FROM_PUBLIC)
 
-    async def lock_out(self, plan: DatabasePlan, name: str) -> bool:
-        """Whether there is such a login; then it has no session and can't have one again."""
-        if not await self.find_role(plan, name):
+    async def disable_login(self, plan: DatabasePlan, name: str) -> bool:
+        """Terminate the sessions of a login and prevent new ones. Return whether the login exists."""
+        if not await self.role_exists(plan, name):
             return False
-        self._needs(self.may_make_roles, "change roles", "CREATEROLE")
-        await self.do(statements.forbid_login(name))
-        await self.act_as(name)
-        async with self.acting_as(name):
-            await self.session.execute(statements.END_SESSIONS, (name,))
+        self._require_attribute(self.can_create_roles, "change roles", "CREATEROLE")
+        await self.execute(statements.disable_login(name))
+        await self.grant_set_role(name)
+        async with self.as_role(name):
+            await self.session.execute(statements.TERMINATE_SESSIONS, (name,))
         return True
 
-    async def hand_over(self, plan: DatabasePlan, name: str) -> None:
-        async with self.acting_as(name):
-            await self.do(statements.hand_over(name, plan.role))
-            await self.do(statements.take_rights(name))
+    async def reassign_owned(self, plan: DatabasePlan, name: str) -> None:
+        async with self.as_role(name):
+            await self.execute(statements.reassign_owned(name, plan.role))
+            await self.execute(statements.drop_owned(name))
 
     async def drop_database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
             return
-        if not await self.find_role(plan, plan.role):
-            raise self._not_ours("database", plan.database, "or drop it by hand")
-        await self.act_as(plan.role)
-        async with self.acting_as(plan.role):
+        if not await self.role_exists(plan, plan.role):
+            raise self._name_conflict("database", plan.database, "or drop it manually")
+        await self.grant_set_role(plan.role)
+        async with self.as_role(plan.role):
             try:
-                await self.do(statements.drop_database(plan.database, force=True))
+                await self.execute(statements.drop_database(plan.database, force=True))
             except (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
-                await self._drop_idle(plan)
+                await self._drop_without_force(plan)
 
-    async def _drop_idle(self, plan: DatabasePlan) -> None:
+    async def _drop_without_force(self, plan: DatabasePlan) -> None:
         try:
-            await self.do(statements.drop_database(plan.database, force=False))
+            await self.execute(statements.drop_database(plan.database, force=False))
         except psycopg.errors.ObjectInUse:
             raise TransientError(
                 Reason.PROVISIONING_DENIED,
-                f'The database "{plan.database}" at {self.place} is not dropped while other users are connected '
+                f'The database "{plan.database}" at {self.address} cannot be dropped while other users are connected '
                 "to it. End their sessions.",
             ) from None
 
     async def drop_role(self, name: str) -> None:
         try:
-            await self.do(statements.drop_role(name))
+            await self.execute(statements.drop_role(name))
         except psycopg.errors.DependentObjectsStillExist:
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f'The role "{name}" at {self.place} owns something in another database, or has rights there, and is '
-                "not dropped. REASSIGN and DROP what is OWNED by it there.",
+                f'The role "{name}" at {self.address} cannot be dropped because it owns objects or has privileges in '
+                "another database. Run REASSIGN OWNED BY and DROP OWNED BY for it there.",
             ) from None
 
-    async def find_role(self, plan: DatabasePlan, name: str) -> bool:
-        """Whether there is such a role; NameConflict if it is not ours."""
-        row = await self._row(statements.FIND_ROLE, name)
-        if row is not None and not provisioning.is_ours(row[0], plan.marker):
-            raise self._not_ours("role", name, _handing_over("role", name, plan))
+    async def role_exists(self, plan: DatabasePlan, name: str) -> bool:
+        """Return whether the role exists. Raise NameConflict if it was not created for this server."""
+        row = await self._fetch_row(statements.FIND_ROLE_COMMENT, name)
+        if row is not None and not provisioning.is_marker_of(row[0], plan.marker):
+            raise self._name_conflict("role", name, _adoption_hint("role", name, plan))
         return row is not None
 
     async def find_database(self, plan: DatabasePlan) -> int | None:
-        """Its oid; None if there is none. NameConflict if it is not ours."""
-        row = await self._row(statements.FIND_DATABASE, plan.database)
+        """Return the OID of the database, None if it does not exist. Raise NameConflict if it is not this server's."""
+        row = await self._fetch_row(statements.FIND_DATABASE, plan.database)
         if row is None:
             return None
         oid, comment, owner = row
         if owner != plan.role:
-            way = "or, if it shall be this server's, name it in spec.database.external"
-            raise self._not_ours("database", plan.database, way)
-        if comment is not None and not provisioning.is_ours(comment, plan.marker):
-            raise self._not_ours("database", plan.database, _handing_over("database", plan.database, plan))
+            alternative = "or, to use it for this server, configure it in spec.database.external"
+            raise self._name_conflict("database", plan.database, alternative)
+        if comment is not None and not provisioning.is_marker_of(comment, plan.marker):
+            hint = _adoption_hint("database", plan.database, plan)
+            raise self._name_conflict("database", plan.database, hint)
         return int(oid)
 
-    async def act_as(self, role: str) -> None:
-        """Gives the administrator the right to act as `role`; a superuser has it."""
+    async def grant_set_role(self, role: str) -> None:
+        """Grant the administrator the right to act as `role`. A superuser does not need it."""
         if self.superuser:
             return
+        explicit_options = self.server_version >= _EXPLICIT_GRANT_VERSION
         try:
-            await self.do(statements.grant_to_oneself(role, explicit=self.version >= _INHERENT_ADMIN))
+            await self.execute(statements.grant_to_current_user(role, explicit_options=explicit_options))
         except psycopg.errors.InsufficientPrivilege:
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f'The administrator of {self.field}.adminSecretRef may not act as the role "{role}" at {self.place}, '
-                f'which another one made. As that one, or as superuser, GRANT "{role}" to it WITH ADMIN OPTION.',
+                f'The administrator in {self.field}.adminSecretRef cannot act as the role "{role}" at {self.address} '
+                "because another role created it. As that role or as a superuser, "
+                f'GRANT "{role}" to the administrator WITH ADMIN OPTION.',
             ) from None
 
     @asynccontextmanager
-    async def acting_as(self, role: str) -> AsyncIterator[None]:
-        """What fails in it ends the session, too, so nothing is put back then."""
-        await self.do(statements.set_role(role))
+    async def as_role(self, role: str) -> AsyncIterator[None]:
+        """Act as `role`. After an error the role is not reset, because the error ends the session."""
+        await self.execute(statements.set_role(role))
         yield
-        await self.do(statements.OWN_ROLE)
+        await self.execute(statements.SET_ROLE_NONE)
 
-    async def do(self, statement: SQL | Composed) -> None:
+    async def execute(self, statement: SQL | Composed) -> None:
         await self.session.execute(statement)
 
-    async def _row(self, query: SQL, name: str) -> Any:
+    async def _fetch_row(self, query: SQL, name: str) -> Any:
         return await (await self.session.execute(query, (name,))).fetchone()
 
     async def _locale(self) -> statements.Locale:
         row = await (await self.session.execute(statements.FIND_LOCALE)).fetchone()
-        return statements.locale(self.version, str(row[0]) if row else None)
+        return statements.choose_locale(self.server_version, str(row[0]) if row else None)
 
-    async def _verifier(self, login: Login) -> str:
-        """What Postgres keeps in place of a password. Made here, for a statement may be logged."""
+    async def _password_verifier(self, login: Login) -> str:
+        """Return the hash that Postgres stores. It is computed here because Postgres may log statements."""
         row = await (await self.session.execute("SHOW password_encryption")).fetchone()
-        kind = b"md5" if row and row[0] == "md5" else b"scram-sha-256"
-        made = self.session.pgconn.encrypt_password(login.password.encode(), login.name.encode(), kind)
-        return made.decode()
+        algorithm = b"md5" if row and row[0] == "md5" else b"scram-sha-256"
+        verifier = self.session.pgconn.encrypt_password(
+            login.password.encode(), login.name.encode(), algorithm
+        )
+        return verifier.decode()
 
-    def _needs(self, allowed: bool, what: str, attribute: str) -> None:
+    def _require_attribute(self, allowed: bool, action: str, attribute: str) -> None:
         if not allowed:
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f"The administrator of {self.field}.adminSecretRef may not {what} at {self.place}. Give it the "
-                f"attribute {attribute} there (ALTER ROLE … {attribute}), or name another one.",
+                f"The administrator in {self.field}.adminSecretRef is not allowed to {action} at {self.address}. Give "
+                f"it the attribute {attribute} there (ALTER ROLE … {attribute}), or configure another administrator.",
             )
 
-    def _not_ours(self, kind: str, name: str, way: str) -> ConfigurationError:
+    def _name_conflict(self, object_type: str, name: str, alternative: str) -> ConfigurationError:
         return ConfigurationError(
             Reason.NAME_CONFLICT,
-            f'There is a {kind} "{name}" at {self.place} that was not made for this server, and it is left alone. '
-            f"Choose another name in {self.field}.{kind}Name; {way}.",
+            f'There is a {object_type} "{name}" at {self.address} that was not created for this server. The operator '
+            f"does not modify it. Choose another name in {self.field}.{object_type}Name, {alternative}.",
         )
 
 
-def _handing_over(kind: str, name: str, plan: DatabasePlan) -> str:
-    """How something that was made for another server, or by hand for this one, becomes this one's."""
-    return f"or, if it shall be this server's, say so there: {statements.comment(kind, name, plan.marker)}"
+def _adoption_hint(object_type: str, name: str, plan: DatabasePlan) -> str:
+    """Return how to assign an object to this server that was created for another server, or manually for this one."""
+    statement = statements.comment_statement(object_type, name, plan.marker)
+    return f"or, to assign it to this server, execute there: {statement}"
 
 
 @asynccontextmanager
-async def _administration(
-    admin: Connection, ca_path: str | None, field: str
-) -> AsyncIterator[_Administration]:
-    place = f"{admin.host}:{admin.port}"
-    async with session(admin, ca_path, f"{field}.adminSecretRef", _SECONDS) as found:
-        for statement in statements.BEGIN:
-            await found.execute(statement)
-        row = await (await found.execute(statements.FIND_RIGHTS)).fetchone()
-        superuser, roles, databases = (bool(each) for each in row or (False, False, False))
-        work = _Administration(found, place, field, superuser, superuser or roles, superuser or databases)
+async def _admin_session(admin: Connection, ca_path: str | None, field: str) -> AsyncIterator[_AdminSession]:
+    address = f"{admin.host}:{admin.port}"
+    async with session(admin, ca_path, f"{field}.adminSecretRef", _SESSION_TIMEOUT_SECONDS) as conn:
+        for statement in statements.SESSION_SETUP:
+            await conn.execute(statement)
+        row = await (await conn.execute(statements.FIND_ROLE_ATTRIBUTES)).fetchone()
+        superuser, roles, databases = (bool(attribute) for attribute in row or (False, False, False))
         try:
-            yield work
+            yield _AdminSession(conn, address, field, superuser, superuser or roles, superuser or databases)
         except psycopg.errors.InsufficientPrivilege:
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
-                f"The administrator of {field}.adminSecretRef lacks a right at {place}. It needs the attributes "
-                "CREATEROLE and CREATEDB, and the roles that were made for this server WITH ADMIN OPTION.",
+                f"The administrator in {field}.adminSecretRef lacks a privilege at {address}. It needs the attributes "
+                "CREATEROLE and CREATEDB, and the roles that were created for this server WITH ADMIN OPTION.",
             ) from None

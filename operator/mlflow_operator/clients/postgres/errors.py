@@ -1,18 +1,20 @@
-"""What libpq says when it gets no connection, in our own words and with the way out."""
+"""Condition messages for libpq's and PgBouncer's errors: the cause, and what the user must do."""
 
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
-_NO_SLOT = "has no connection left. Raise its max_connections, or the limit of the database or of its user"
+_NO_FREE_CONNECTION = (
+    "has no free connections. Raise its max_connections, or the limit of the database or of the user"
+)
 
-_FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
+_LIBPQ_ERRORS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
     (
         "invalid connection option",
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "can't be asked, for its URI holds an option that Postgres does not know. "
-            "Correct it in the Secret that {field} names"
+            "cannot be reached because its URI contains an option that Postgres does not know. "
+            "Correct the URI in the Secret referenced by {field}"
         ),
     ),
     (
@@ -20,18 +22,18 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "can't be asked, for its URI holds an sslmode that there is not. "
-            "Correct it in the Secret that {field} names"
+            "cannot be reached because its URI contains an invalid sslmode. "
+            "Correct the URI in the Secret referenced by {field}"
         ),
     ),
-    # what PgBouncer says for itself, in sentences that hold words of Postgres' own
+    # PgBouncer's own errors come first: they contain fragments of Postgres' errors below.
     (
         "unsupported startup parameter",
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "is a PgBouncer that does not take an option of the URI. Take it out of the Secret that {field} names and "
-            "set it for the role (ALTER ROLE ... SET), or name it in the pooler's ignore_startup_parameters"
+            "is a PgBouncer that does not accept an option of the URI. Remove the option from the Secret referenced by "
+            "{field} and set it for the role (ALTER ROLE ... SET), or add it to the pooler's ignore_startup_parameters"
         ),
     ),
     (
@@ -39,8 +41,8 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
         (
-            "is a PgBouncer that knows no such user, or not with this password. Put the right ones into the Secret "
-            "that {field} names, or let the pooler know them, in its auth_file or by its auth_query"
+            "is a PgBouncer that does not know the user, or rejects its password. Correct them in the Secret "
+            "referenced by {field}, or add the user to the pooler's auth_file or auth_query"
         ),
     ),
     (
@@ -48,30 +50,33 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         TransientError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "is a PgBouncer that got no connection to its Postgres. Check that Postgres runs where the pooler's "
-            "[databases] say, and raise default_pool_size if all connections are taken"
+            "is a PgBouncer that gets no connection to its Postgres. Check that Postgres runs at the host in the "
+            "pooler's [databases] section, and raise default_pool_size if all connections are in use"
         ),
     ),
     (
         "cached error: connect failed",
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        "is a PgBouncer whose Postgres can't be reached. Check that it runs where the pooler's [databases] say",
+        (
+            "is a PgBouncer that cannot reach its Postgres. Check that Postgres runs at the host in the pooler's "
+            "[databases] section"
+        ),
     ),
     (
         "max_client_conn",
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        "is a PgBouncer with no connection left. Raise its max_client_conn",
+        "is a PgBouncer with no free client connections. Raise its max_client_conn",
     ),
-    # before "does not exist" and "certificate", which are in these sentences, too
+    # These errors also contain "does not exist" and "certificate" and must therefore precede those entries.
     (
         "root certificate file",
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "is to be verified by a file that the operator does not have. Take sslrootcert out of the URI, put the "
-            "authority into a Secret, and name it in {root}.tls.caSecretRef"
+            "is configured with a root certificate file that the operator does not have. Remove sslrootcert from the "
+            "URI, store the CA certificate in a Secret, and reference the Secret in {root}.tls.caSecretRef"
         ),
     ),
     (
@@ -79,27 +84,30 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "shows a certificate that is made out for another host. Name the database by the host in its "
-            "certificate, or use mode VerifyCA in {root}.tls"
+            "presents a certificate for another host. Use the host name in the certificate, or mode VerifyCA in "
+            "{root}.tls"
         ),
     ),
     (
         "client certificate",
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "asks for a client certificate, and the operator has none. Let this user in by a password",
+        (
+            "requires a client certificate, which the operator does not have. Let the user authenticate with a "
+            "password"
+        ),
     ),
     (
         "password authentication failed",
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "refuses the user name or the password. Put the right ones into the Secret that {field} names",
+        "rejects the user name or the password. Correct them in the Secret referenced by {field}",
     ),
     (
         "no password supplied",
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "asks for a password and none is given. Put one into the Secret that {field} names",
+        "requires a password, but none is configured. Add it to the Secret referenced by {field}",
     ),
     (
         "no pg_hba.conf entry",
@@ -107,72 +115,77 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         Reason.DATABASE_AUTHENTICATION_FAILED,
         (
             "has no pg_hba.conf entry for this client, user, database and encryption. "
-            "Add one there, or change {root}.tls.mode"
+            "Add one, or change {root}.tls.mode"
         ),
     ),
     (
         "does not exist",
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "has no such database or role. Create it (UTF8) with the user as its owner, or correct {root}",
+        "has no such database or role. Create it (encoding UTF8) with the user as its owner, or correct {root}",
     ),
     (
         "permission denied for database",
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
-        "forbids this user the database. Grant it CONNECT and make it the owner",
+        "does not allow this user to connect to the database. GRANT CONNECT to the user, and make it the owner",
     ),
     (
         "permission denied",
         ConfigurationError,
         Reason.DATABASE_PRIVILEGE_MISSING,
-        "forbids this user MLflow's tables. Make it their owner, or GRANT it all on them",
+        "does not allow this user to use MLflow's tables. Make the user their owner, or GRANT it ALL on them",
     ),
     (
         "certificate",
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         (
-            "shows a certificate that is not trusted. Put its authority into the Secret that "
-            "{root}.tls.caSecretRef names"
+            "presents a certificate that is not trusted. Store the certificate of its CA in the Secret referenced by "
+            "{root}.tls.caSecretRef"
         ),
     ),
     (
         "does not support SSL",
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
-        "speaks no TLS, which {root}.tls.mode asks for. Turn TLS on there, or use mode Prefer",
+        "does not support TLS, which {root}.tls.mode requires. Enable TLS in the database, or use mode Prefer",
     ),
     (
         "resolve host",
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        "has a name that does not resolve in this cluster. Check {root}",
+        "has a host name that does not resolve in this cluster. Check {root}",
     ),
     (
         "No space left on device",
         TransientError,
         Reason.DATABASE_FULL,
-        "has no room left on its disk. Make its volume larger, or free some of it; it is then tried again by itself",
+        "has no space left on its disk. Enlarge its volume or free space; the operator then retries automatically",
     ),
     (
         "read-only transaction",
         TransientError,
         Reason.DATABASE_READ_ONLY,
         (
-            "lets nothing be written: it is a standby, or default_transaction_read_only is on. "
-            "Name the primary in {root}"
+            "is read-only: it is a standby, or default_transaction_read_only is on. "
+            "Configure the primary in {root}"
         ),
     ),
-    ("too many", TransientError, Reason.DATABASE_UNREACHABLE, _NO_SLOT),
-    ("remaining connection slots", TransientError, Reason.DATABASE_UNREACHABLE, _NO_SLOT),
+    ("too many", TransientError, Reason.DATABASE_UNREACHABLE, _NO_FREE_CONNECTION),
+    ("remaining connection slots", TransientError, Reason.DATABASE_UNREACHABLE, _NO_FREE_CONNECTION),
     (
         "recovery mode",
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        "is starting up. It is asked again shortly",
+        "is starting up. The operator retries shortly",
     ),
-    ("starting up", TransientError, Reason.DATABASE_UNREACHABLE, "is starting up. It is asked again shortly"),
+    (
+        "starting up",
+        TransientError,
+        Reason.DATABASE_UNREACHABLE,
+        "is starting up. The operator retries shortly",
+    ),
     (
         "Connection refused",
         TransientError,
@@ -180,20 +193,24 @@ _FAULTS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         "refuses connections. Check that it runs",
     ),
 )
+"""Fragment of the error text, error class, condition reason, and predicate of the message. The first match applies."""
 
 
-def from_psycopg(error: Exception, place: str, field: str) -> ReconcileError:
-    """The sentence for what libpq says. `place` is where the database is, `field` where the spec says so: the member of
-    `spec.database`, or the reference below it that the user comes from.
+def from_psycopg(error: Exception, address: str, field: str) -> ReconcileError:
+    """Return the error for a psycopg exception.
 
-    Only words known beforehand are passed on: libpq's own text could quote what it was given.
+    `address` is the host and port of the database. `field` is the spec field that configures it: the member of
+    `spec.database`, or the reference below it that provides the user.
+    Messages contain only fixed text: libpq's own text could quote values that it was given, such as a password.
     """
     text, root = str(error), field.removesuffix(".adminSecretRef")
-    for words, kind, reason, sentence in _FAULTS:
-        if words.lower() in text.lower():
-            return kind(reason, f"The database at {place} {sentence.format(field=field, root=root)}.")
+    for fragment, error_type, reason, predicate in _LIBPQ_ERRORS:
+        if fragment.lower() in text.lower():
+            return error_type(
+                reason, f"The database at {address} {predicate.format(field=field, root=root)}."
+            )
     return TransientError(
         Reason.DATABASE_UNREACHABLE,
-        f"The database at {place} can't be reached. Check that it runs, that the network lets the operator's "
-        f"and the server's pods through, and that {root} is right.",
+        f"The database at {address} cannot be reached. Check that it runs, that the network allows connections from "
+        f"the operator's and the server's pods, and that {root} is correct.",
     )

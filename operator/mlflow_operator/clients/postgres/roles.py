@@ -1,6 +1,6 @@
-"""Logins of a database that is all the server's own: two take turns, so that a password is replaced while it is in use.
+"""Logins of an embedded database. Two logins alternate, so that a password can be replaced while the other is in use.
 
-Whoever connects here owns the database and is superuser, be it as itself or as a member that acts as it.
+The connecting user owns the database and is a superuser, either itself or as a member that acts as the owner.
 """
 
 from psycopg.sql import SQL, Identifier
@@ -12,40 +12,43 @@ from mlflow_operator.model.provisioning import Login
 
 
 async def ensure_login(connection: Connection, owner: str, login: Login, field: str) -> None:
-    """Lets `login` in by its password, to act as `owner`; whether there is such a login already or not.
+    """Create `login`, or set its password if it exists, and let it act as `owner`.
 
-    `field` is the part of the spec that messages point to. Raises UserMistake or NotReady.
+    `field` is the spec field that messages refer to. Raise ConfigurationError or TransientError.
     """
-    async with session(connection, None, field) as work:
-        made = work.pgconn.encrypt_password(login.password.encode(), login.name.encode(), b"scram-sha-256")
-        async with work.transaction():
-            if await _is_there(work, login.name):
-                await work.execute(statements.change_login(login.name, made.decode()))
-                await work.execute(statements.grant(owner, login.name))
+    async with session(connection, None, field) as conn:
+        verifier = conn.pgconn.encrypt_password(
+            login.password.encode(), login.name.encode(), b"scram-sha-256"
+        )
+        async with conn.transaction():
+            if await _role_exists(conn, login.name):
+                await conn.execute(statements.alter_login(login.name, verifier.decode()))
+                await conn.execute(statements.grant_membership(owner, login.name))
             else:
-                await work.execute(statements.make_login(login.name, made.decode(), owner))
-            await work.execute(statements.act_always_as(login.name, owner))
+                await conn.execute(statements.create_login(login.name, verifier.decode(), owner))
+            await conn.execute(statements.set_default_role(login.name, owner))
 
 
 async def delete_login(connection: Connection, owner: str, name: str, field: str) -> None:
-    """Ends the sessions of `name`, and lets it in no more; fine if it is gone. Arguments as for `admit`.
+    """Terminate the sessions of login `name` and drop it. Do nothing if it does not exist.
 
-    The owner itself, with whose password every server begins, loses that alone: what it owns is the database.
+    Arguments as in `ensure_login`. The owner, whose password every server starts with, loses only that password: it
+    owns the database.
     """
-    async with session(connection, None, field) as work:
-        if not await _is_there(work, name):
+    async with session(connection, None, field) as conn:
+        if not await _role_exists(conn, name):
             return
         if name == owner:
-            await work.execute(SQL("ALTER ROLE {} PASSWORD NULL").format(Identifier(name)))
-            await work.execute(statements.END_SESSIONS, (name,))
+            await conn.execute(SQL("ALTER ROLE {} PASSWORD NULL").format(Identifier(name)))
+            await conn.execute(statements.TERMINATE_SESSIONS, (name,))
             return
-        await work.execute(statements.forbid_login(name))
-        await work.execute(statements.END_SESSIONS, (name,))
-        await work.execute(statements.hand_over(name, owner))
-        await work.execute(statements.take_rights(name))
-        await work.execute(statements.drop_role(name))
+        await conn.execute(statements.disable_login(name))
+        await conn.execute(statements.TERMINATE_SESSIONS, (name,))
+        await conn.execute(statements.reassign_owned(name, owner))
+        await conn.execute(statements.drop_owned(name))
+        await conn.execute(statements.drop_role(name))
 
 
-async def _is_there(work: Session, name: str) -> bool:
-    found = await work.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
-    return await found.fetchone() is not None
+async def _role_exists(conn: Session, name: str) -> bool:
+    cursor = await conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+    return await cursor.fetchone() is not None

@@ -1,4 +1,4 @@
-"""A session with a Postgres: bounded in time, and its errors in words for people."""
+"""Postgres sessions with a timeout. psycopg errors become condition messages."""
 
 import asyncio
 import contextlib
@@ -18,53 +18,53 @@ from mlflow_operator.status.errors import TransientError
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
 
-CALL_SECONDS = 15
-"""For a whole look at a database, connecting included."""
+SESSION_TIMEOUT_SECONDS = 15
+"""Timeout of a whole session, including the connection attempt."""
 
-_CONNECT_SECONDS = 5
+_CONNECT_TIMEOUT_SECONDS = 5
 
-_TURNS = PerHostLimiter(8)
-"""Of sessions with one Postgres: a slow one has few to spare, and all its servers ask."""
+_LIMITER = PerHostLimiter(8)
+"""Concurrent sessions per Postgres: all of its servers connect to it, and a slow one has few connections to spare."""
 
 
 @asynccontextmanager
 async def session(
-    connection: Connection, ca_path: str | None, field: str, seconds: float = CALL_SECONDS
+    connection: Connection, ca_path: str | None, field: str, timeout_seconds: float = SESSION_TIMEOUT_SECONDS
 ) -> AsyncIterator[Session]:
-    """A session in which each statement is a transaction of its own, closed after `seconds` at the latest.
+    """Open a session in autocommit mode and close it after `timeout_seconds` at the latest.
 
-    `ca_path` is a file of this process, `field` the part of the spec that messages point to. What psycopg raises
-    comes out as UserMistake or NotReady.
+    `ca_path` is a local file, `field` the spec field that messages refer to.
+    Raises ConfigurationError or TransientError for psycopg's errors.
     """
-    place = f"{connection.host}:{connection.port}"
+    address = f"{connection.host}:{connection.port}"
     loop = asyncio.get_running_loop()
-    ends = loop.time() + seconds
-    turn = _TURNS.at(place)
+    deadline = loop.time() + timeout_seconds
+    semaphore = _LIMITER.semaphore(address)
     try:
-        async with asyncio.timeout_at(ends):
-            await turn.acquire()
+        async with asyncio.timeout_at(deadline):
+            await semaphore.acquire()
         try:
-            async with asyncio.timeout_at(ends):
-                found = await _connect(connection, ca_path)
-            end = loop.call_at(ends, _hang_up, found)
+            async with asyncio.timeout_at(deadline):
+                conn = await _connect(connection, ca_path)
+            timer = loop.call_at(deadline, _shut_down_socket, conn)
             try:
-                async with found:
-                    yield found
+                async with conn:
+                    yield conn
             finally:
-                end.cancel()
+                timer.cancel()
         finally:
-            turn.release()
+            semaphore.release()
     except psycopg.Error as error:
-        if loop.time() >= ends or isinstance(error, psycopg.errors.ConnectionTimeout):
-            raise _silent(place) from None
-        raise from_psycopg(error, place, field) from None
+        if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
+            raise _timeout_error(address) from None
+        raise from_psycopg(error, address, field) from None
     except TimeoutError:
-        raise _silent(place) from None
+        raise _timeout_error(address) from None
 
 
 async def _connect(connection: Connection, ca_path: str | None) -> Session:
     options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
-    # of a database without an encoding psycopg would give bytes for text
+    # psycopg returns bytes instead of text if the database has no encoding (SQL_ASCII).
     options.setdefault("client_encoding", "UTF8")
     options.pop("connect_timeout", None)
     if ca_path:
@@ -76,36 +76,37 @@ async def _connect(connection: Connection, ca_path: str | None) -> Session:
             dbname=connection.database,
             user=connection.username,
             password=connection.password,
-            connect_timeout=_CONNECT_SECONDS,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
             **options,
         ),
         autocommit=True,
-        prepare_threshold=None,  # so that it works through PgBouncer, too
+        prepare_threshold=None,  # PgBouncer does not support prepared statements in all pool modes.
     )
 
 
-def _hang_up(found: Session) -> None:
-    """Makes whoever waits for an answer hear that there will be none.
+def _shut_down_socket(conn: Session) -> None:
+    """Shut down the session's socket, so that a statement that waits for an answer fails immediately.
 
-    Cancelled instead, psycopg would ask the same silent server for ten seconds to cancel the statement.
+    If the task were cancelled instead, psycopg would wait up to ten seconds for the unresponsive server to cancel the
+    statement.
     """
-    # either: it has ended by itself
+    # Either error means that the session has already ended.
     with (
         contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(found.pgconn.socket)) as line,
+        socket.socket(fileno=os.dup(conn.pgconn.socket)) as duplicate,
     ):
-        line.shutdown(socket.SHUT_RDWR)
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
-def _silent(place: str) -> TransientError:
+def _timeout_error(address: str) -> TransientError:
     return TransientError(
         Reason.DATABASE_UNREACHABLE,
-        f"The database at {place} does not answer in time. Check that it runs, that it is not overloaded, and that "
-        "the network lets the operator's and the server's pods through.",
+        f"The database at {address} does not answer in time. Check that it runs, that it is not overloaded, and that "
+        "the network allows connections from the operator's and the server's pods.",
     )
 
 
-async def one(session: Session, query: LiteralString) -> str | None:
-    """The first value of the first row as text; None where there is no row, or NULL."""
+async def fetch_value(session: Session, query: LiteralString) -> str | None:
+    """Return the first column of the first row as text. None if there is no row, or for NULL."""
     row = await (await session.execute(query)).fetchone()
     return None if row is None or row[0] is None else str(row[0])

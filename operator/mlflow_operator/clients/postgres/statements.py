@@ -1,15 +1,17 @@
-"""The statements by which databases and roles are made, changed and dropped. Every name is quoted by psycopg."""
+"""SQL statements that create, change and drop databases and roles. psycopg quotes every name."""
 
 from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-_BUILTIN = 170000
-"""The version from which on Postgres brings a UTF-8 locale of its own."""
+_BUILTIN_LOCALE_VERSION = 170000
+"""First `server_version_num` of Postgres with a built-in UTF-8 locale."""
 
-FIND_RIGHTS = SQL("SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = session_user")
+FIND_ROLE_ATTRIBUTES = SQL(
+    "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = session_user"
+)
 
-FIND_ROLE = SQL("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s")
+FIND_ROLE_COMMENT = SQL("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s")
 
 FIND_DATABASE = SQL(
     "SELECT oid, shobj_description(oid, 'pg_database'), pg_get_userbyid(datdba) "
@@ -21,134 +23,138 @@ FIND_LOCALE = SQL(
     "ORDER BY 1 LIMIT 1"
 )
 
-END_SESSIONS = SQL(
-    # waits for each, in milliseconds: one that is still ending is in the way of whoever drops its database
+TERMINATE_SESSIONS = SQL(
+    # Waits up to 5000 milliseconds for each session: a session that is still ending prevents DROP DATABASE.
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()"
 )
 
-CLOSE_SCHEMA = SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+REVOKE_SCHEMA_FROM_PUBLIC = SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
-OWN_ROLE = SQL("SET ROLE NONE")
+SET_ROLE_NONE = SQL("SET ROLE NONE")
 
-BEGIN = (SQL("SET search_path TO ''"), OWN_ROLE)
-"""Before anything else: who owns a database may set a search_path for it, with tables and functions of his own in the
-place of Postgres', and whoever administers would run them; or a role to act as."""
+SESSION_SETUP = (SQL("SET search_path TO ''"), SET_ROLE_NONE)
+"""First statements of every session. The owner of a database can set a search_path for it, with tables and functions
+that shadow those of Postgres and that the administrator would then execute; or a role that the session acts as."""
 
 
 @dataclass(frozen=True)
 class Locale:
-    """How a database sorts and tells letters: by Postgres itself (`builtin`), by the operating system (`libc`)."""
+    """Locale of a database, for sorting and character classes: Postgres' own (`builtin`) and the system's (`libc`)."""
 
     builtin: str | None
     libc: str
 
 
-def locale(version: int, libc: str | None) -> Locale:
-    """The right one on a server of this version, whose operating system knows the UTF-8 locale `libc`.
+def choose_locale(version: int, libc: str | None) -> Locale:
+    """Return the locale for this version of Postgres. `libc` is the operating system's UTF-8 locale, if any.
 
-    Order by code point, as MLflow's own tests have it and every machine, and letters beyond ASCII, without which ILIKE
-    would take É and é for two. From 17 on Postgres brings that itself, so that no update of the operating system makes
-    its indexes wrong; before, the operating system has it, or letters beyond ASCII stay what they are.
+    Sorting is by code point, as in MLflow's own tests, and the same on every machine. Letters beyond ASCII must be
+    known, otherwise ILIKE does not match É and é. Postgres 17 and later have such a locale built in, so that an update
+    of the operating system cannot corrupt indexes. Earlier versions use the operating system's; without one, ILIKE
+    ignores case only for ASCII.
     """
-    return Locale("C.UTF-8", "C") if version >= _BUILTIN else Locale(None, libc or "C")
+    return Locale("C.UTF-8", "C") if version >= _BUILTIN_LOCALE_VERSION else Locale(None, libc or "C")
 
 
-def make_owner(role: str) -> Composed:
-    """A role that owns and never logs in."""
+def create_owner(role: str) -> Composed:
+    """Create a role that owns objects and cannot log in."""
     return SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role))
 
 
-def make_login(name: str, verifier: str, owner: str) -> Composed:
-    """A role that logs in, a member of the owner."""
+def create_login(name: str, verifier: str, owner: str) -> Composed:
+    """Create a role that can log in and is a member of the owner."""
     return SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
         Identifier(name), Literal(verifier), Identifier(owner)
     )
 
 
-def change_login(name: str, verifier: str) -> Composed:
-    """Another password, and the leave to log in."""
+def alter_login(name: str, verifier: str) -> Composed:
+    """Set the password, and allow the role to log in."""
     return SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(name), Literal(verifier))
 
 
-def forbid_login(name: str) -> Composed:
-    """No new session."""
+def disable_login(name: str) -> Composed:
+    """Prevent new sessions of the role."""
     return SQL("ALTER ROLE {} NOLOGIN").format(Identifier(name))
 
 
-def act_always_as(name: str, owner: str) -> Composed:
-    """Sessions of `name` act as `owner` from their first statement on."""
+def set_default_role(name: str, owner: str) -> Composed:
+    """Make all future sessions of `name` act as `owner` from their first statement on."""
     return SQL("ALTER ROLE {} SET role TO {}").format(Identifier(name), Literal(owner))
 
 
-def grant(role: str, to: str) -> Composed:
-    """Membership in `role`."""
-    return SQL("GRANT {} TO {}").format(Identifier(role), Identifier(to))
+def grant_membership(role: str, member: str) -> Composed:
+    """Make `member` a member of `role`."""
+    return SQL("GRANT {} TO {}").format(Identifier(role), Identifier(member))
 
 
-def grant_to_oneself(role: str, *, explicit: bool) -> Composed:
-    """The right to act as `role`; `explicit` where it must be named."""
-    options = SQL(" WITH SET TRUE, INHERIT TRUE" if explicit else "")
+def grant_to_current_user(role: str, *, explicit_options: bool) -> Composed:
+    """Allow the current user to act as `role`. `explicit_options`: Postgres 16 and later, which has the option SET."""
+    options = SQL(" WITH SET TRUE, INHERIT TRUE" if explicit_options else "")
     return SQL("GRANT {} TO CURRENT_USER{}").format(Identifier(role), options)
 
 
 def set_role(role: str) -> Composed:
-    """Acts as `role` until OWN_ROLE."""
+    """Act as `role` until SET_ROLE_NONE."""
     return SQL("SET ROLE {}").format(Identifier(role))
 
 
-def make_database(database: str, owner: str, locale: Locale) -> Composed:
-    """From template0, the only one that takes another encoding and locale than its own."""
-    made = SQL(
+def create_database(database: str, owner: str, locale: Locale) -> Composed:
+    """Create a database from template0, the only template that allows another encoding and locale than its own."""
+    statement = SQL(
         "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE {} LC_CTYPE {}"
     ).format(Identifier(database), Identifier(owner), Literal(locale.libc), Literal(locale.libc))
     if locale.builtin:
-        return made + SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(Literal(locale.builtin))
-    return made + SQL(" LOCALE_PROVIDER libc")
+        return statement + SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(Literal(locale.builtin))
+    return statement + SQL(" LOCALE_PROVIDER libc")
 
 
-def close_database(database: str) -> Composed:
-    """Nobody but the owner and its members gets in, or makes temporary tables."""
+def revoke_database_from_public(database: str) -> Composed:
+    """Allow only the owner and its members to connect and to create temporary tables."""
     return SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(Identifier(database))
 
 
-def limit_database(database: str, connections: int) -> Composed:
-    """At most so many at a time; superusers are not counted."""
-    return SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(Identifier(database), Literal(connections))
+def set_connection_limit(database: str, max_connections: int) -> Composed:
+    """Limit the number of concurrent connections. Postgres does not apply the limit to superusers."""
+    return SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(Identifier(database), Literal(max_connections))
 
 
-def mark_role(role: str, marker: str) -> Composed:
-    """The comment that says for whom it was made."""
+def comment_on_role(role: str, marker: str) -> Composed:
+    """Set the comment that identifies the server for which the role was created."""
     return SQL("COMMENT ON ROLE {} IS {}").format(Identifier(role), Literal(marker))
 
 
-def mark_database(database: str, marker: str) -> Composed:
-    """The comment that says for whom it was made."""
+def comment_on_database(database: str, marker: str) -> Composed:
+    """Set the comment that identifies the server for which the database was created."""
     return SQL("COMMENT ON DATABASE {} IS {}").format(Identifier(database), Literal(marker))
 
 
-def hand_over(name: str, owner: str) -> Composed:
-    """What `name` owns in this database is the owner's."""
+def reassign_owned(name: str, owner: str) -> Composed:
+    """Transfer all objects that `name` owns in the current database to `owner`."""
     return SQL("REASSIGN OWNED BY {} TO {}").format(Identifier(name), Identifier(owner))
 
 
-def take_rights(name: str) -> Composed:
-    """Rights of `name` in this database go."""
+def drop_owned(name: str) -> Composed:
+    """Revoke the privileges of `name` in the current database, and drop what it still owns there."""
     return SQL("DROP OWNED BY {}").format(Identifier(name))
 
 
 def drop_database(database: str, *, force: bool) -> Composed:
-    """With all that is in it. `force` ends the sessions of its own users, and is refused if there are others, Postgres'
-    own autovacuum among them; without it Postgres sends that one away by itself, and nobody else."""
-    forced = SQL(" WITH (FORCE)") if force else SQL("")
-    return SQL("DROP DATABASE IF EXISTS {}{}").format(Identifier(database), forced)
+    """Drop the database with all its contents.
+
+    `force` terminates the sessions of the current role's members. Postgres refuses it if other roles have sessions,
+    including its own autovacuum. Without `force` Postgres terminates only autovacuum.
+    """
+    options = SQL(" WITH (FORCE)") if force else SQL("")
+    return SQL("DROP DATABASE IF EXISTS {}{}").format(Identifier(database), options)
 
 
 def drop_role(role: str) -> Composed:
-    """Fine if it is gone."""
+    """Drop the role if it exists."""
     return SQL("DROP ROLE IF EXISTS {}").format(Identifier(role))
 
 
-def comment(kind: str, name: str, marker: str) -> str:
-    """For people: the statement that makes something this server's."""
-    made = mark_role(name, marker) if kind == "role" else mark_database(name, marker)
-    return made.as_string(None)
+def comment_statement(object_type: str, name: str, marker: str) -> str:
+    """Return the statement, as text for messages, that assigns an existing role or database to this server."""
+    statement = comment_on_role(name, marker) if object_type == "role" else comment_on_database(name, marker)
+    return statement.as_string(None)

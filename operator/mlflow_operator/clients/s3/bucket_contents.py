@@ -1,4 +1,4 @@
-"""What lies under a prefix: tried once whether it can be read and written, and deleted as a whole."""
+"""Objects under a key prefix: access check, ownership marker and deletion."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,28 +11,30 @@ from mlflow_operator.status.errors import TransientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_PROBE = ".mlflow-operator-probe"
-_MARKER = "zzz-made-by-mlflow-operator"
-"""Key of a word of whose folder it is. Deletion goes in the order of keys: what says that all may go must go last."""
-_LONGEST = 1024
-_PAGE = 500
-"""Versions deleted at a time: half of what S3 takes, so that a slow store gets it done within a call's time."""
+_PROBE_KEY = ".mlflow-operator-probe"
+_MARKER_KEY = "zzz-made-by-mlflow-operator"
+"""Key of the object that identifies the owner of the prefix. Deletion follows the order of keys, and the marker, which
+permits the deletion, must be deleted last."""
+_MAX_MARKER_BYTES = 1024
+_PAGE_SIZE = 500
+"""Number of versions per DeleteObjects request: half of S3's maximum, so that a slow store answers in time."""
 
-_NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "501", "405"}
+_VERSIONS_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
-def check_access(client: "S3Client", bucket: str, folder: str, about: Callable[[str], None]) -> None:
-    """Tries to write and to read under `folder`, and leaves nothing there.
+def check_access(client: "S3Client", bucket: str, key_prefix: str, set_action: Callable[[str], None]) -> None:
+    """Check that the key may write and read under `key_prefix`, without leaving objects there.
 
-    An upload that is begun and taken back needs the same leave as an object that is written, and makes none: no
-    version, no delete marker, nothing that a lock would keep. `about` is told the action that is tried next.
+    A multipart upload that is created and aborted needs the same permission as PutObject and creates no object: no
+    version, no delete marker, nothing that an object lock would retain. `set_action` receives the permission that is
+    checked next.
     """
-    key = f"{folder}{_PROBE}"
-    about("s3:PutObject")
+    key = f"{key_prefix}{_PROBE_KEY}"
+    set_action("s3:PutObject")
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
-    about("s3:AbortMultipartUpload")
+    set_action("s3:AbortMultipartUpload")
     client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
-    about("s3:GetObject")
+    set_action("s3:GetObject")
     try:
         client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
@@ -40,63 +42,67 @@ def check_access(client: "S3Client", bucket: str, folder: str, about: Callable[[
             raise
 
 
-def write_marker(client: "S3Client", bucket: str, folder: str, marker: str) -> None:
-    """Leaves a word of whose `folder` is, where nothing else lies under it."""
-    if not client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1).get("Contents"):
-        client.put_object(Bucket=bucket, Key=f"{folder}{_MARKER}", Body=marker.encode())
+def write_marker(client: "S3Client", bucket: str, key_prefix: str, marker: str) -> None:
+    """Write the ownership marker, unless an object exists under `key_prefix`."""
+    if not client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=1).get("Contents"):
+        client.put_object(Bucket=bucket, Key=f"{key_prefix}{_MARKER_KEY}", Body=marker.encode())
 
 
-def has_marker(client: "S3Client", bucket: str, folder: str) -> str | None:
-    """The word that `claim` left; None where there is none, or no bucket."""
+def read_marker(client: "S3Client", bucket: str, key_prefix: str) -> str | None:
+    """Return the ownership marker, None if there is no marker or no bucket."""
     try:
-        return client.get_object(Bucket=bucket, Key=f"{folder}{_MARKER}")["Body"].read(_LONGEST).decode()
+        return (
+            client.get_object(Bucket=bucket, Key=f"{key_prefix}{_MARKER_KEY}")["Body"]
+            .read(_MAX_MARKER_BYTES)
+            .decode()
+        )
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
         return None
 
 
-def has_objects(client: "S3Client", bucket: str, folder: str) -> bool:
-    """Whether anything lies under `folder`; not in a bucket that is not there."""
+def has_objects(client: "S3Client", bucket: str, key_prefix: str) -> bool:
+    """Return whether an object exists under `key_prefix`. False if the bucket does not exist."""
     try:
-        found = client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1)
+        objects = client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=1)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
         return False
-    return bool(found.get("Contents"))
+    return bool(objects.get("Contents"))
 
 
-def delete_page(client: "S3Client", bucket: str, folder: str, before: str) -> str | None:
-    """Deletes the first page of what lies under `folder`, with its versions; None when there was nothing any more.
+def delete_page(client: "S3Client", bucket: str, key_prefix: str, previous_first: str) -> str | None:
+    """Delete the first page of objects under `key_prefix`, including their versions. Return None if there were none.
 
-    Otherwise the first key of the page, to be given as `before` the next time, so that a store that only says it
-    deletes is noticed.
+    Otherwise return the first key of the page. The caller passes it as `previous_first` to the next call, which thus
+    detects a store that confirms deletions without deleting.
     """
-    found = _page(client, bucket, folder)
-    if not found:
+    page = _list_page(client, bucket, key_prefix)
+    if not page:
         return None
-    first = f"{found[0]['Key']} {found[0].get('VersionId', '')}"
-    if first == before:
+    first = f"{page[0]['Key']} {page[0].get('VersionId', '')}"
+    if first == previous_first:
         raise TransientError(
             Reason.BUCKET_ACCESS_DENIED,
-            f'The store keeps what it is told to delete under "{folder}" in the bucket "{bucket}": a lock or a '
-            "retention may hold it. Take that away, or delete the objects yourself.",
+            f'The store does not delete objects under "{key_prefix}" in the bucket "{bucket}": an object lock or a '
+            "retention period may protect them. Remove it, or delete the objects yourself.",
         )
-    answer: Any = client.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
-    refused = answer.get("Errors")
-    if refused:
-        raise ClientError({"Error": refused[0], "ResponseMetadata": {"HTTPStatusCode": 403}}, "DeleteObjects")  # type: ignore[typeddict-item]
+    response: Any = client.delete_objects(Bucket=bucket, Delete={"Objects": page, "Quiet": True})
+    errors = response.get("Errors")
+    if errors:
+        raise ClientError({"Error": errors[0], "ResponseMetadata": {"HTTPStatusCode": 403}}, "DeleteObjects")  # type: ignore[typeddict-item]
     return first
 
 
-def _page(client: "S3Client", bucket: str, folder: str) -> list[Any]:
+def _list_page(client: "S3Client", bucket: str, key_prefix: str) -> list[Any]:
     try:
-        versions: Any = client.list_object_versions(Bucket=bucket, Prefix=folder, MaxKeys=_PAGE)
+        versions: Any = client.list_object_versions(Bucket=bucket, Prefix=key_prefix, MaxKeys=_PAGE_SIZE)
     except ClientError as error:
-        if str(error.response.get("Error", {}).get("Code")) not in _NO_VERSIONS:
+        if str(error.response.get("Error", {}).get("Code")) not in _VERSIONS_UNSUPPORTED_CODES:
             raise
-        objects: Any = client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=_PAGE)
-        return [{"Key": each["Key"]} for each in objects.get("Contents") or ()]
-    found = [*(versions.get("Versions") or ()), *(versions.get("DeleteMarkers") or ())]
-    return [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+        objects: Any = client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=_PAGE_SIZE)
+        return [{"Key": entry["Key"]} for entry in objects.get("Contents") or ()]
+    entries = [*(versions.get("Versions") or ()), *(versions.get("DeleteMarkers") or ())]
+    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]

@@ -1,4 +1,4 @@
-"""What a server's own key may do in a bucket that it shares with others: MLflow's needs under its prefix, no more."""
+"""IAM policy for the key of a server in a shared bucket: only what MLflow needs, only under the server's prefix."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import ObjectStore, ServerRef
 
-_PREFIX = "mlflow-operator."
+_NAME_PREFIX = "mlflow-operator."
 _ARN = "arn:aws:s3:::"
 _OBJECT_ACTIONS = (
     "s3:GetObject",
     "s3:PutObject",
     "s3:DeleteObject",
-    # boto3 sends what is larger than 8 MiB in parts, and takes back those of an upload that fails
+    # boto3 uploads files larger than 8 MiB in parts, and aborts an upload that fails.
     "s3:AbortMultipartUpload",
     "s3:ListMultipartUploadParts",
 )
 
 
 def name(owner: ServerRef) -> str:
-    """The policy of a server's keys. Neither part can hold a dot, so that no two servers of a cluster share one."""
-    return f"{_PREFIX}{owner.namespace}.{owner.name}"
+    """Return the name of the policy for a server's keys. It is unique in a cluster: neither part can contain a dot."""
+    return f"{_NAME_PREFIX}{owner.namespace}.{owner.name}"
 
 
-def policy(store: ObjectStore, *more: ObjectStore) -> Object:
-    """A policy for `store.bucket` and `store.prefix`, the whole bucket where there is no prefix; and for `more`.
+def policy(store: ObjectStore, *other_stores: ObjectStore) -> Object:
+    """Return the policy for the bucket and prefix of `store`, the whole bucket without a prefix, and of `other_stores`.
 
-    Its characters need no quoting: the API lets neither `*` nor `?` nor `$` into a bucket's name or a prefix.
+    Bucket names and prefixes need no escaping: the CRD allows none of `*`, `?` and `$` in them.
     """
-    statements = [statement for each in (store, *more) for statement in _statements(each)]
+    statements = [statement for location in (store, *other_stores) for statement in _statements(location)]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def in_seaweedfs(store: ObjectStore) -> Object:
-    """The same for the whole of `store.bucket`, in SeaweedFS' words: it knows no denials, nor all of the names."""
+def seaweedfs_policy(store: ObjectStore) -> Object:
+    """Return the policy for the whole bucket in SeaweedFS, which supports neither Deny nor all of S3's actions."""
     actions = sorted({*_OBJECT_ACTIONS, "s3:ListParts"} - {"s3:ListMultipartUploadParts"})
     return {
         "Version": "2012-10-17",
@@ -45,62 +45,74 @@ def in_seaweedfs(store: ObjectStore) -> Object:
 
 
 def _statements(store: ObjectStore) -> list[Object]:
-    bucket, under = f"{_ARN}{store.bucket}", f"{store.prefix}/*" if store.prefix else "*"
+    bucket, key_pattern = f"{_ARN}{store.bucket}", f"{store.prefix}/*" if store.prefix else "*"
     listing: Object = {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]}
     if store.prefix:
-        listing["Condition"] = {"StringLike": {"s3:prefix": [under]}}
-    objects = {"Effect": "Allow", "Action": sorted(_OBJECT_ACTIONS), "Resource": [f"{bucket}/{under}"]}
-    # else MinIO counts it as DeleteObject, and a server that was broken into could undo the bucket's versioning
+        listing["Condition"] = {"StringLike": {"s3:prefix": [key_pattern]}}
+    objects = {"Effect": "Allow", "Action": sorted(_OBJECT_ACTIONS), "Resource": [f"{bucket}/{key_pattern}"]}
+    # MinIO lets DeleteObject imply this action: a compromised server could then delete versions despite versioning.
     versions = {"Effect": "Deny", "Action": ["s3:DeleteObjectVersion"], "Resource": objects["Resource"]}
     return [listing, objects, versions]
 
 
-def same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
-    """Whether two policies allow the same. Stores give back their own spelling: sorted, a list of one as a word."""
-    return one is not None and _spelled(one.get("Statement")) == _spelled(other.get("Statement"))
+def is_equivalent(observed: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> bool:
+    """Return whether two policies are equivalent. Stores sort lists and return a list of one element as a string."""
+    return observed is not None and _normalized(observed.get("Statement")) == _normalized(
+        desired.get("Statement")
+    )
 
 
-def overlapping_policies(
-    policies: Mapping[str, Mapping[str, Any]], ours: str, wanted: Mapping[str, Any]
+def overlapping_policy(
+    policies: Mapping[str, Mapping[str, Any]], own_name: str, desired: Mapping[str, Any]
 ) -> str | None:
-    """The name of another server's policy among `policies` that covers some of what `wanted` does.
+    """Return the name of another server's policy in `policies` that covers objects that `desired` covers, if any.
 
-    Without this look a server could have itself given a key to another one's artifacts by naming their prefix. `ours`
-    is the name `wanted` will have; policies that are not the operator's are its administrator's business.
+    Without this check a server could get a key to another server's artifacts by specifying their prefix. `own_name` is
+    the name of `desired`. Policies that the operator did not create are ignored: the administrator manages them.
     """
-    places = _places(wanted)
-    for other in sorted(policies):
-        if other.startswith(_PREFIX) and other != ours and _overlap(places, _places(policies[other])):
-            return other
+    prefixes = _covered_prefixes(desired)
+    for name in sorted(policies):
+        if (
+            name.startswith(_NAME_PREFIX)
+            and name != own_name
+            and _overlap(prefixes, _covered_prefixes(policies[name]))
+        ):
+            return name
     return None
 
 
-def _places(document: Mapping[str, Any]) -> set[str]:
-    """The beginnings of everything whose objects it covers, `bucket/` or `bucket/prefix/`."""
+def _covered_prefixes(document: Mapping[str, Any]) -> set[str]:
+    """Return the prefixes of the objects that a policy covers, as `bucket/` or `bucket/prefix/`."""
     resources = [
-        each
-        for statement in _listed(document.get("Statement"))
-        for each in _listed(statement.get("Resource"))
+        resource
+        for statement in _as_list(document.get("Statement"))
+        for resource in _as_list(statement.get("Resource"))
     ]
-    return {each.removeprefix(_ARN).removesuffix("*") for each in resources if each.endswith("/*")}
+    return {
+        resource.removeprefix(_ARN).removesuffix("*") for resource in resources if resource.endswith("/*")
+    }
 
 
-def _overlap(some: set[str], others: set[str]) -> bool:
-    return any(one.startswith(other) or other.startswith(one) for one in some for other in others)
+def _overlap(prefixes: set[str], other_prefixes: set[str]) -> bool:
+    return any(
+        prefix.startswith(other_prefix) or other_prefix.startswith(prefix)
+        for prefix in prefixes
+        for other_prefix in other_prefixes
+    )
 
 
-def _spelled(part: Any) -> Any:
+def _normalized(part: Any) -> Any:
     match part:
         case Mapping():
-            return {key: _spelled(value) for key, value in part.items() if value not in ("", None, [], {})}
-        case list() if all(isinstance(each, str) for each in part):
+            return {key: _normalized(value) for key, value in part.items() if value not in ("", None, [], {})}
+        case list() if all(isinstance(element, str) for element in part):
             return sorted(part)
         case list():
-            return sorted((_spelled(each) for each in part), key=repr)
+            return sorted((_normalized(element) for element in part), key=repr)
         case str():
             return [part]
     return part
 
 
-def _listed(part: Any) -> list[Any]:
+def _as_list(part: Any) -> list[Any]:
     return part if isinstance(part, list) else [] if part is None else [part]

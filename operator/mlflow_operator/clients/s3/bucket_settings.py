@@ -1,11 +1,11 @@
-"""Versioning, encryption and lifecycle of a bucket: read first, and written only where they differ."""
+"""Versioning, encryption and lifecycle of a bucket. The settings are read first and written only if they differ."""
 
 import re
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from mlflow_operator.clients.s3 import lifecycle as bucket_rules
+from mlflow_operator.clients.s3 import lifecycle as lifecycle_rules
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketSettings
 from mlflow_operator.status.conditions import Reason
@@ -14,73 +14,77 @@ from mlflow_operator.status.errors import ConfigurationError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-UNKNOWN = "MlflowOperatorUnknown"
-_NONE_YET = {"NoSuchLifecycleConfiguration", "ServerSideEncryptionConfigurationNotFoundError"}
-_KNOWN = frozenset(
+UNKNOWN_ELEMENTS = "MlflowOperatorUnknown"
+_NOT_CONFIGURED_CODES = {"NoSuchLifecycleConfiguration", "ServerSideEncryptionConfigurationNotFoundError"}
+_KNOWN_ELEMENTS = frozenset(
     """
     LifecycleConfiguration Rule ID Status Filter Prefix And Tag Key Value ObjectSizeGreaterThan ObjectSizeLessThan
     Expiration Date Days ExpiredObjectDeleteMarker Transition StorageClass NoncurrentVersionTransition NoncurrentDays
     NewerNoncurrentVersions NoncurrentVersionExpiration AbortIncompleteMultipartUpload DaysAfterInitiation
     """.split()  # noqa: SIM905
 )
-"""All that boto3 reads of a lifecycle."""
+"""XML elements of a lifecycle configuration that boto3 parses."""
 
 
-def watch(client: "S3Client") -> None:
-    """Has `client` note what of a lifecycle it can't read, and so would lose in writing it back."""
-    client.meta.events.register("before-parse.s3.GetBucketLifecycleConfiguration", _note_unknown)
+def record_unknown_elements(client: "S3Client") -> None:
+    """Make `client` report lifecycle elements that boto3 does not parse: writing the rules back would delete them."""
+    client.meta.events.register("before-parse.s3.GetBucketLifecycleConfiguration", _add_unknown_elements)
 
 
-def versioning(client: "S3Client", bucket: str) -> None:
-    """Sees to it that the bucket keeps versions."""
+def ensure_versioning(client: "S3Client", bucket: str) -> None:
+    """Enable versioning of the bucket."""
     if client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
-def encryption(client: "S3Client", bucket: str, wanted: BucketSettings) -> None:
-    """Sees to it that the bucket encrypts as `wanted`.
+def ensure_encryption(client: "S3Client", bucket: str, desired: BucketSettings) -> None:
+    """Set the default encryption of the bucket.
 
-    Raises UserMistake where it does by another key: several servers may share the bucket, and none shall undo what
-    another asks for, or weaken it.
+    Raises ConfigurationError if the bucket is encrypted with another KMS key: several servers may share the bucket, and
+    none may revert or weaken what another one configures.
     """
-    default: Any = {"SSEAlgorithm": wanted.encryption}
-    if wanted.kms_key:
-        default["KMSMasterKeyID"] = wanted.kms_key
-    live: Any = _or_none(lambda: client.get_bucket_encryption(Bucket=bucket)) or {}
-    rules = live.get("ServerSideEncryptionConfiguration", {}).get("Rules") or [{}]
-    before = rules[0].get("ApplyServerSideEncryptionByDefault") or {}
-    if before == default:
+    desired_default: Any = {"SSEAlgorithm": desired.encryption}
+    if desired.kms_key:
+        desired_default["KMSMasterKeyID"] = desired.kms_key
+    observed: Any = _none_if_not_configured(lambda: client.get_bucket_encryption(Bucket=bucket)) or {}
+    rules = observed.get("ServerSideEncryptionConfiguration", {}).get("Rules") or [{}]
+    current_default = rules[0].get("ApplyServerSideEncryptionByDefault") or {}
+    if current_default == desired_default:
         return
-    if str(before.get("SSEAlgorithm", "")).startswith("aws:kms"):
+    if str(current_default.get("SSEAlgorithm", "")).startswith("aws:kms"):
         raise ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
-            f'The bucket "{bucket}" is encrypted with another key of the key management than '
-            "spec.artifacts.s3.encryption names, and is left so, for others may count on it. Change the bucket, or "
-            "write its key into spec.artifacts.s3.encryption.kmsKeyID.",
+            f'The bucket "{bucket}" is encrypted with another KMS key than the one in spec.artifacts.s3.encryption. '
+            "The operator does not change it, because other clients may depend on it. Change the bucket, or set "
+            "spec.artifacts.s3.encryption.kmsKeyID to its key.",
         )
     client.put_bucket_encryption(
         Bucket=bucket,
-        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": default}]},
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": desired_default}]
+        },
     )
 
 
-def lifecycle(client: "S3Client", bucket: str, name: str, wanted: Object | None) -> None:
-    """Sees to it that the bucket's rule called `name` is `wanted`; None: that there is none. Others stay as they are.
+def ensure_lifecycle_rule(client: "S3Client", bucket: str, rule_id: str, desired: Object | None) -> None:
+    """Set the lifecycle rule `rule_id` of the bucket, or delete it if `desired` is None. Other rules do not change.
 
-    MinIO gets no rule about unfinished uploads: it takes them away by itself, drops such a rule, or refuses it.
+    On MinIO the rule does not cover incomplete uploads: MinIO deletes them itself, and drops or rejects such a rule.
     """
-    live: Any = _or_none(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket)) or {}
-    if _is_minio(live or client.get_bucket_versioning(Bucket=bucket)):
-        wanted = _without_uploads(wanted)
-    rules = bucket_rules.merged(live.get("Rules") or (), name, wanted)
+    observed: Any = (
+        _none_if_not_configured(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket)) or {}
+    )
+    if _is_minio(observed or client.get_bucket_versioning(Bucket=bucket)):
+        desired = _without_upload_expiry(desired)
+    rules = lifecycle_rules.merge(observed.get("Rules") or (), rule_id, desired)
     if rules is None:
         return
-    if live.get(UNKNOWN):
+    if observed.get(UNKNOWN_ELEMENTS):
         raise ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
-            f'The bucket "{bucket}" has lifecycle rules of somebody else\'s with parts that only its store knows '
-            f"({', '.join(live[UNKNOWN])}), which would be lost in adding one. Add the rule for the prefix yourself, "
-            "and take spec.artifacts.s3.lifecycle away.",
+            f'The bucket "{bucket}" has other lifecycle rules with elements that only its store supports '
+            f"({', '.join(observed[UNKNOWN_ELEMENTS])}). Adding a rule would delete these elements. Add the rule for "
+            "the prefix yourself, and remove spec.artifacts.s3.lifecycle.",
         )
     if rules:
         client.put_bucket_lifecycle_configuration(
@@ -91,26 +95,26 @@ def lifecycle(client: "S3Client", bucket: str, name: str, wanted: Object | None)
         client.delete_bucket_lifecycle(Bucket=bucket)
 
 
-def _without_uploads(rule: Object | None) -> Object | None:
-    rest = {key: value for key, value in (rule or {}).items() if key != "AbortIncompleteMultipartUpload"}
-    return rest if "NoncurrentVersionExpiration" in rest else None
+def _without_upload_expiry(rule: Object | None) -> Object | None:
+    remaining = {key: value for key, value in (rule or {}).items() if key != "AbortIncompleteMultipartUpload"}
+    return remaining if "NoncurrentVersionExpiration" in remaining else None
 
 
-def _is_minio(answer: Any) -> bool:
-    return str(answer["ResponseMetadata"]["HTTPHeaders"].get("server", "")).startswith("MinIO")
+def _is_minio(response: Any) -> bool:
+    return str(response["ResponseMetadata"]["HTTPHeaders"].get("server", "")).startswith("MinIO")
 
 
-def _or_none(read: Any) -> Any:
+def _none_if_not_configured(read: Any) -> Any:
     try:
         return read()
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _NONE_YET:
+        if error.response.get("Error", {}).get("Code") in _NOT_CONFIGURED_CODES:
             return None
         raise
 
 
-def _note_unknown(response_dict: Any, customized_response_dict: Any, **_: Any) -> None:
-    tags = set(re.findall(rb"<([A-Za-z]+)", response_dict.get("body") or b""))
-    unknown = sorted(tag.decode() for tag in tags if tag.decode() not in _KNOWN)
+def _add_unknown_elements(response_dict: Any, customized_response_dict: Any, **_: Any) -> None:
+    elements = set(re.findall(rb"<([A-Za-z]+)", response_dict.get("body") or b""))
+    unknown = sorted(element.decode() for element in elements if element.decode() not in _KNOWN_ELEMENTS)
     if unknown and response_dict.get("status_code", 500) < 300:
-        customized_response_dict[UNKNOWN] = unknown
+        customized_response_dict[UNKNOWN_ELEMENTS] = unknown

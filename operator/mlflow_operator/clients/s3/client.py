@@ -1,7 +1,7 @@
-"""Asks an S3 store whether a server can live in its bucket, and makes the bucket where that is asked for.
+"""Async client for S3 stores: checks that a server can use its bucket, and creates and configures the bucket.
 
-boto3 blocks, so it runs in a few threads of its own. Cancelling never stops a thread: only the sockets' own
-time-outs end a call, which is why they are short and nothing is retried.
+boto3 blocks, so it runs in a small thread pool. Cancelling a call does not stop its thread: only the socket timeouts
+do. They are therefore short, and nothing is retried here.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.clients.limits import ThreadPool
 from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings
-from mlflow_operator.clients.s3 import errors as s3_faults
+from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.ttl_cache import TTLCache
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketSettings
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONNECT_SECONDS, _READ_SECONDS, _CLIENTS, _PROVED = 5, 10, 64, 1024
-_UNUSED_SECONDS = 300
-"""After which a client is let go: each holds 0.2 MiB, and every store of a server that is still there is asked once a
-minute."""
-_THREADS, _A_STORE = 32, 4
-"""In all, and at most at one store, so that one that is silent leaves threads to the others."""
+_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS, _MAX_CLIENTS, _MAX_CHECKED_BUCKETS = 5, 10, 64, 1024
+_CLIENT_TTL_SECONDS = 300
+"""Time after its last use when a client is discarded. Each holds 0.2 MiB; a client in use is used once a minute."""
+_MAX_THREADS, _MAX_THREADS_PER_STORE = 32, 4
+"""The limit per store leaves threads for the other stores when one does not respond."""
 
-_CALL_SECONDS = 20
-"""For the whole of a look: a name that takes long to resolve, or threads that all wait for stores that are away,
-must not hold up a reconcile."""
+_CALL_TIMEOUT_SECONDS = 20
+"""Timeout of a whole call. A slow DNS lookup, or threads that all wait for unresponsive stores, must not delay a
+reconcile further."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and how to speak to its store. `endpoint` None is AWS. `field` is where the spec names the key.
+    """Bucket and the parameters for connecting to its store. `endpoint` None means AWS.
 
-    `prefix` is the server's part of it, without a slash at either end; empty is all of it.
+    `field` is the spec field that configures the key. `prefix` is the server's part of the bucket, without leading or
+    trailing slash; empty means the whole bucket.
     """
 
     endpoint: str | None
@@ -60,87 +60,94 @@ class Bucket:
     prefix: str = ""
 
     def __repr__(self) -> str:
-        """Without the keys: this may land in a log."""
-        return f"Bucket({self.name} at {self.place})"
+        """Return a representation without the keys, because it may be logged."""
+        return f"Bucket({self.name} at {self.location})"
 
     @property
-    def place(self) -> str:
-        """For people: where the store is."""
+    def location(self) -> str:
+        """Location of the store, for messages."""
         return self.endpoint or f"AWS S3 in {self.region}"
 
     @property
-    def folder(self) -> str:
-        """What all keys of the server begin with."""
+    def key_prefix(self) -> str:
+        """Prefix of all object keys of the server, with a trailing slash; empty for the whole bucket."""
         return f"{self.prefix}/" if self.prefix else ""
 
 
 class ObjectStores:
-    """The clients of every store in use, kept between reconciles because each costs some 10 ms to make."""
+    """Client for all stores. It keeps boto3 clients between reconciles, because creating one takes about 10 ms."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPool(_THREADS, _A_STORE, "s3")
-        self._clients: TTLCache[Bucket, S3Client] = TTLCache(_CLIENTS, _UNUSED_SECONDS)
-        self._proved: OrderedDict[Bucket, None] = OrderedDict()
+        self._threads = ThreadPool(_MAX_THREADS, _MAX_THREADS_PER_STORE, "s3")
+        self._clients: TTLCache[Bucket, S3Client] = TTLCache(_MAX_CLIENTS, _CLIENT_TTL_SECONDS)
+        self._checked: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
 
     async def ensure_bucket(self, bucket: Bucket, create: bool) -> bool:
-        """Sees to it that the bucket is there and may be listed under the prefix; returns whether it was made just now.
+        """Check that the bucket exists and the prefix can be listed. Return whether the bucket was created just now.
 
-        Raises UserMistake (denied, missing and not to be made) or NotReady (no answer).
+        Raises ConfigurationError (access denied, or missing and `create` is False) or TransientError (no response).
         """
-        return await self._run(self._ensure, bucket, create)
+        return await self._run(self._ensure_bucket, bucket, create)
 
     async def check_access(self, bucket: Bucket) -> None:
-        """Tries once per key and place whether it may be written and read, and leaves nothing there; raises as
-        `ensure`. To know costs nothing after that: a leave that is taken away later shows in the server's log."""
-        if bucket not in self._proved:
-            await self._run(self._prove, bucket)
+        """Check that the key can write and read under the prefix, without leaving objects there.
+
+        Each combination of key and bucket is checked once; later calls cost nothing. A permission that is revoked later
+        shows up in the server's log. Errors as in `ensure_bucket`.
+        """
+        if bucket not in self._checked:
+            await self._run(self._check_access, bucket)
 
     async def apply_settings(
         self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None
     ) -> None:
-        """Sees to the bucket's versioning, encryption and lifecycle, where `settings` ask for any; writes only what
-        differs. Raises as `ensure`."""
-        await self._run(self._manage, bucket, settings, rule_id, rule)
+        """Apply versioning, encryption and lifecycle as far as `settings` configures them; write only differences.
+
+        Errors as in `ensure_bucket`.
+        """
+        await self._run(self._apply_settings, bucket, settings, rule_id, rule)
 
     async def write_marker(self, bucket: Bucket, marker: str) -> None:
-        """Leaves `marker` under the prefix where nothing else lies there. Raises as `ensure`."""
-        await self._run(self._claim, bucket, marker)
+        """Write `marker` under the prefix if no object exists there. Errors as in `ensure_bucket`."""
+        await self._run(self._write_marker, bucket, marker)
 
-    async def has_marker(self, bucket: Bucket) -> str | None:
-        """The marker that `claim` left; None where there is none, or no bucket. Raises as `ensure`."""
-        return await self._run(self._claimed, bucket)
+    async def read_marker(self, bucket: Bucket) -> str | None:
+        """Return the marker, None if there is no marker or no bucket. Errors as in `ensure_bucket`."""
+        return await self._run(self._read_marker, bucket)
 
     async def has_objects(self, bucket: Bucket) -> bool:
-        """Whether anything lies under the prefix. Raises as `ensure`."""
-        return await self._run(self._holds, bucket)
+        """Return whether an object exists under the prefix. Errors as in `ensure_bucket`."""
+        return await self._run(self._has_objects, bucket)
 
     async def delete_objects(self, bucket: Bucket) -> None:
-        """Deletes everything under the prefix, with all versions and delete markers, page by page.
+        """Delete all objects under the prefix, including all versions and delete markers, page by page.
 
-        It takes as long as there is to delete; cut off anywhere, it goes on when called again. Raises as `ensure`.
+        The duration depends on the number of objects. After an interruption the next call continues. Errors as in
+        `ensure_bucket`.
         """
-        before: str | None = ""
-        while before is not None:
-            before = await self._run(self._empty_page, bucket, before)
+        previous_first: str | None = ""
+        while previous_first is not None:
+            previous_first = await self._run(self._delete_page, bucket, previous_first)
 
     def close(self) -> None:
-        """Lets go of the threads without waiting for calls under way."""
+        """Shut the threads down without waiting for running calls."""
         self._threads.close()
 
     async def _run(self, task: Callable[..., T], bucket: Bucket, *args: Any) -> T:
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                return await self._threads.run(bucket.place, partial(task, bucket, *args))
+            async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
+                return await self._threads.run(bucket.location, partial(task, bucket, *args))
         except TimeoutError:
-            raise s3_faults.silent(bucket.place) from None
+            raise s3_errors.timed_out(bucket.location) from None
 
     def _client(self, bucket: Bucket) -> "S3Client":
-        # one for all that a key opens: an administrator's is the same for every server
-        return self._clients.get(replace(bucket, name="", prefix="", field=""), partial(self._made, bucket))
+        # One client for all buckets of a key: servers that use the same administrator share its client.
+        key = replace(bucket, name="", prefix="", field="")
+        return self._clients.get_or_create(key, partial(self._create_client, bucket))
 
-    def _made(self, bucket: Bucket) -> "S3Client":
+    def _create_client(self, bucket: Bucket) -> "S3Client":
         self._session = self._session or boto_session.session()
         client = self._session.client(
             "s3",
@@ -150,105 +157,116 @@ class ObjectStores:
             aws_secret_access_key=bucket.secret_key,
             verify=bucket.ca_path,
             config=Config(
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
+                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                read_timeout=_READ_TIMEOUT_SECONDS,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=1,
-                s3={"addressing_style": _style(bucket.addressing_style)},
+                s3={"addressing_style": _boto_addressing_style(bucket.addressing_style)},
             ),
         )
-        bucket_settings.watch(client)
+        bucket_settings.record_unknown_elements(client)
         return client
 
-    def _ensure(self, bucket: Bucket, create: bool) -> bool:
-        with _Speaking(bucket, "s3:ListBucket") as speaking:
+    def _ensure_bucket(self, bucket: Bucket, create: bool) -> bool:
+        with _TranslatedErrors(bucket, "s3:ListBucket") as errors:
             client = self._client(bucket)
             try:
-                client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.folder, MaxKeys=1)
+                client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.key_prefix, MaxKeys=1)
             except ClientError as error:
-                if s3_faults.status(error) != 404:
+                if s3_errors.http_status(error) != 404:
                     raise
             else:
                 return False
             if not create:
                 raise ConfigurationError(
                     Reason.BUCKET_NOT_FOUND,
-                    f'The bucket "{bucket.name}" does not exist at {bucket.place}, and '
+                    f'The bucket "{bucket.name}" does not exist at {bucket.location}, and '
                     "spec.artifacts.s3.bucketCreation is Never. Create it, or set bucketCreation to IfMissing.",
                 )
-            speaking.about("s3:CreateBucket")
-            client.create_bucket(**_creation(bucket))
+            errors.set_action("s3:CreateBucket")
+            client.create_bucket(**_create_bucket_arguments(bucket))
         return True
 
-    def _prove(self, bucket: Bucket) -> None:
-        with _Speaking(bucket, "") as speaking:
-            bucket_contents.check_access(self._client(bucket), bucket.name, bucket.folder, speaking.about)
+    def _check_access(self, bucket: Bucket) -> None:
+        with _TranslatedErrors(bucket, "") as errors:
+            bucket_contents.check_access(
+                self._client(bucket), bucket.name, bucket.key_prefix, errors.set_action
+            )
         with self._lock:
-            self._proved[bucket] = None
-            if len(self._proved) > _PROVED:
-                self._proved.popitem(last=False)
+            self._checked[bucket] = None
+            if len(self._checked) > _MAX_CHECKED_BUCKETS:
+                self._checked.popitem(last=False)
 
-    def _manage(self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None) -> None:
-        with _Speaking(bucket, "") as speaking:
+    def _apply_settings(
+        self, bucket: Bucket, settings: BucketSettings, rule_id: str, rule: Object | None
+    ) -> None:
+        with _TranslatedErrors(bucket, "") as errors:
             client = self._client(bucket)
             if settings.versioned:
-                speaking.about("s3:GetBucketVersioning and s3:PutBucketVersioning", "versioning")
-                bucket_settings.versioning(client, bucket.name)
+                errors.set_action("s3:GetBucketVersioning and s3:PutBucketVersioning", "versioning")
+                bucket_settings.ensure_versioning(client, bucket.name)
             if settings.encryption:
-                speaking.about(
+                errors.set_action(
                     "s3:GetEncryptionConfiguration and s3:PutEncryptionConfiguration", "encryption"
                 )
-                bucket_settings.encryption(client, bucket.name, settings)
+                bucket_settings.ensure_encryption(client, bucket.name, settings)
             if settings.lifecycle:
-                speaking.about("s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration", "lifecycle")
-                bucket_settings.lifecycle(client, bucket.name, rule_id, rule)
+                errors.set_action(
+                    "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration", "lifecycle"
+                )
+                bucket_settings.ensure_lifecycle_rule(client, bucket.name, rule_id, rule)
 
-    def _claim(self, bucket: Bucket, marker: str) -> None:
-        with _Speaking(bucket, "s3:ListBucket and s3:PutObject"):
-            bucket_contents.write_marker(self._client(bucket), bucket.name, bucket.folder, marker)
+    def _write_marker(self, bucket: Bucket, marker: str) -> None:
+        with _TranslatedErrors(bucket, "s3:ListBucket and s3:PutObject"):
+            bucket_contents.write_marker(self._client(bucket), bucket.name, bucket.key_prefix, marker)
 
-    def _claimed(self, bucket: Bucket) -> str | None:
-        with _Speaking(bucket, "s3:GetObject"):
-            return bucket_contents.has_marker(self._client(bucket), bucket.name, bucket.folder)
+    def _read_marker(self, bucket: Bucket) -> str | None:
+        with _TranslatedErrors(bucket, "s3:GetObject"):
+            return bucket_contents.read_marker(self._client(bucket), bucket.name, bucket.key_prefix)
 
-    def _holds(self, bucket: Bucket) -> bool:
-        with _Speaking(bucket, "s3:ListBucket"):
-            return bucket_contents.has_objects(self._client(bucket), bucket.name, bucket.folder)
+    def _has_objects(self, bucket: Bucket) -> bool:
+        with _TranslatedErrors(bucket, "s3:ListBucket"):
+            return bucket_contents.has_objects(self._client(bucket), bucket.name, bucket.key_prefix)
 
-    def _empty_page(self, bucket: Bucket, before: str) -> str | None:
-        with _Speaking(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):
-            return bucket_contents.delete_page(self._client(bucket), bucket.name, bucket.folder, before)
+    def _delete_page(self, bucket: Bucket, previous_first: str) -> str | None:
+        with _TranslatedErrors(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):
+            return bucket_contents.delete_page(
+                self._client(bucket), bucket.name, bucket.key_prefix, previous_first
+            )
 
 
-class _Speaking:
-    """Turns what boto3 raises into faults. `action` is what the key needs for what is under way; `setting` the member
-    of spec.artifacts.s3 that asks for it."""
+class _TranslatedErrors:
+    """Context manager that translates boto3's exceptions into ReconcileErrors.
+
+    `action` is the permission that the current request needs, `setting` the member of spec.artifacts.s3 that requires
+    the request.
+    """
 
     def __init__(self, bucket: Bucket, action: str) -> None:
         self._bucket = bucket
         self.action = action
         self.setting = ""
 
-    def about(self, action: str, setting: str = "") -> None:
-        """What comes next."""
+    def set_action(self, action: str, setting: str = "") -> None:
+        """Set the permission and the setting of the next request."""
         self.action, self.setting = action, setting
 
-    def __enter__(self) -> "_Speaking":
+    def __enter__(self) -> "_TranslatedErrors":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ClientError):
-            raise s3_faults.from_client_error(error, self._bucket, self.action, self.setting) from None
+            raise s3_errors.from_client_error(error, self._bucket, self.action, self.setting) from None
         if isinstance(error, BotoCoreError | ValueError | OSError):
-            raise s3_faults.unreachable(error, self._bucket.place) from None
+            raise s3_errors.unreachable(error, self._bucket.location) from None
 
 
-def _style(name: str) -> Any:
+def _boto_addressing_style(name: str) -> Any:
     return name.lower()
 
 
-def _creation(bucket: Bucket) -> Any:
-    # AWS refuses us-east-1 as a constraint, and elsewhere refuses its absence
+def _create_bucket_arguments(bucket: Bucket) -> Any:
+    # AWS rejects a LocationConstraint of us-east-1, and requires one in all other regions.
     if bucket.endpoint or bucket.region == "us-east-1":
         return {"Bucket": bucket.name}
     return {

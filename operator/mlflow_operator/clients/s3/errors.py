@@ -1,4 +1,7 @@
-"""What stores and the network to them say, in our own words and with the way out. `place` is for people."""
+"""Condition messages for errors of S3 stores and of the network: the cause, and what the user must do.
+
+`location` is the store's location as text for messages.
+"""
 
 from typing import Protocol
 
@@ -10,199 +13,217 @@ from mlflow_operator.status.errors import ConfigurationError, ReconcileError, Tr
 _ENDPOINT = "spec.artifacts.s3.endpoint"
 
 
-_TIME_IS_UP = ("ReadTimeout", "ConnectTimeout", "TimeoutError")
-"""In the names of errors: botocore's, aiohttp's and Python's own."""
+_TIMEOUT_ERROR_NAMES = ("ReadTimeout", "ConnectTimeout", "TimeoutError")
+"""Parts of the class names of timeout errors in botocore, aiohttp and Python."""
 
 
-def silent(place: str) -> TransientError:
-    """No answer in time, whosever time it was: another sentence each time would be news each time."""
+def timed_out(location: str) -> TransientError:
+    """Return the error for a timeout. All timeouts have the same message, so that the condition does not change."""
     return TransientError(
         Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {place} does not answer in time. Check that it runs, that it is not overloaded, and "
-        "that the network lets the operator's and the server's pods through.",
+        f"The artifact store at {location} does not answer in time. Check that it runs, that it is not overloaded, and "
+        "that the network allows connections from the operator's and the server's pods.",
     )
 
 
-def unreachable(error: BaseException, place: str) -> ReconcileError:
-    """No answer at all. The words of OpenSSL and of the resolver are the same in boto3's errors and in aiohttp's."""
-    if any(words in type(error).__name__ for words in _TIME_IS_UP):
-        return silent(place)
-    said = f"{type(error).__name__} {error} {getattr(error, 'kwargs', {}).get('error', '')}"
-    if any(words in said for words in ("ostname mismatch", "IP address mismatch", "doesn't match")):
+def unreachable(error: BaseException, location: str) -> ReconcileError:
+    """Return the error for a request without a response.
+
+    boto3's and aiohttp's errors contain the same texts of OpenSSL and of the resolver.
+    """
+    if any(fragment in type(error).__name__ for fragment in _TIMEOUT_ERROR_NAMES):
+        return timed_out(location)
+    error_text = f"{type(error).__name__} {error} {getattr(error, 'kwargs', {}).get('error', '')}"
+    if any(
+        fragment in error_text for fragment in ("ostname mismatch", "IP address mismatch", "doesn't match")
+    ):
         return ConfigurationError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {place} shows a certificate that is made out for another host. Name the store in "
-            f"{_ENDPOINT} by the host in its certificate.",
+            f"The artifact store at {location} presents a certificate for another host. Use the host name in the "
+            f"certificate in {_ENDPOINT}.",
         )
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    if "CERTIFICATE_VERIFY_FAILED" in error_text:
         return ConfigurationError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {place} shows a certificate that is not trusted. Put its authority into the Secret "
-            "that spec.artifacts.s3.tls.caSecretRef names.",
+            f"The artifact store at {location} presents a certificate that is not trusted. Store the certificate of "
+            "its CA in the Secret referenced by spec.artifacts.s3.tls.caSecretRef.",
         )
-    if "[SSL" in said or "SSLError" in said:
+    if "[SSL" in error_text or "SSLError" in error_text:
         return ConfigurationError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {place} speaks no TLS. Write http:// instead of https:// in {_ENDPOINT}, or turn "
-            "TLS on there.",
+            f"The artifact store at {location} does not support TLS. Use http:// instead of https:// in {_ENDPOINT}, "
+            "or enable TLS in the store.",
         )
-    if any(words in said for words in ("DNSError", "NameResolutionError", "Failed to resolve")):
+    if any(fragment in error_text for fragment in ("DNSError", "NameResolutionError", "Failed to resolve")):
         return TransientError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {place} has a name that does not resolve in this cluster. Check {_ENDPOINT}.",
+            f"The artifact store at {location} has a host name that does not resolve in this cluster. Check "
+            f"{_ENDPOINT}.",
         )
     return TransientError(
         Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {place} can't be reached. Check that it runs, that the network lets the operator's and "
-        f"the server's pods through, and that {_ENDPOINT} is right.",
+        f"The artifact store at {location} cannot be reached. Check that it runs, that the network allows connections "
+        f"from the operator's and the server's pods, and that {_ENDPOINT} is correct.",
     )
 
 
-def common(code: str, status: int, place: str) -> ReconcileError | None:
-    """What a store says to whoever asks, whatever it is asked; None where it depends."""
-    if code == "RequestTimeTooSkewed":
+def from_any_request(error_code: str, status_code: int, location: str) -> ReconcileError | None:
+    """Return the error for a response that any request to the store can get. None for all other responses."""
+    if error_code == "RequestTimeTooSkewed":
         return ConfigurationError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The clocks of the store at {place} and of the operator's node differ by more than 15 minutes, so that it "
-            "takes no signature. Set both by NTP.",
+            f"The clocks of the store at {location} and of the operator's node differ by more than 15 minutes, so the "
+            "store rejects all signatures. Synchronize both with NTP.",
         )
-    if status == 400 and code in {"", "400"}:
+    if status_code == 400 and error_code in {"", "400"}:
         return ConfigurationError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"What answers at {place} refuses plain HTTP. Write https:// instead of http:// in {_ENDPOINT}, or correct "
+            f"The service at {location} rejects plain HTTP. Use https:// instead of http:// in {_ENDPOINT}, or correct "
             "its port.",
         )
-    if status >= 500:
+    if status_code >= 500:
         return TransientError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {place} answers HTTP {status}. It is asked again shortly.",
+            f"The artifact store at {location} returns HTTP {status_code}. The operator retries shortly.",
         )
     return None
 
 
-class Place(Protocol):
-    """A bucket, as far as sentences about it need it."""
+class BucketLocation(Protocol):
+    """Properties of a bucket that appear in messages."""
 
     @property
     def name(self) -> str: ...
     @property
-    def place(self) -> str: ...
+    def location(self) -> str: ...
     @property
     def field(self) -> str: ...
     @property
-    def folder(self) -> str: ...
+    def key_prefix(self) -> str: ...
     @property
     def region(self) -> str: ...
 
 
-def from_client_error(error: ClientError, bucket: Place, action: str, setting: str) -> ReconcileError:
-    """Why a store does not do what it is asked. `action` is what the key must be allowed for that, `setting` the member
-    of spec.artifacts.s3 that asks for it, if one does."""
-    said, number, place = code(error), status(error), bucket.place
-    if number == 501 or said in _KMS or said.startswith(("kms:", "KMS.")):
-        return _unknown_setting(said, bucket, setting)
-    found = common(said, number, place) or _of_key(said, bucket) or _of_bucket(said, number, bucket)
-    if found:
-        return found
-    if number in {401, 403}:
-        return _denied(bucket, action, setting)
-    if number in {301, 307, 400}:
+def from_client_error(
+    error: ClientError, bucket: BucketLocation, action: str, setting: str
+) -> ReconcileError:
+    """Return the error for a response that rejects a request.
+
+    `action` is the permission that the key needs for the request. `setting` is the member of spec.artifacts.s3 that
+    requires the request, empty if none does.
+    """
+    code, status, location = error_code(error), http_status(error), bucket.location
+    if status == 501 or code in _KMS_ERROR_CODES or code.startswith(("kms:", "KMS.")):
+        return _unsupported_setting(code, bucket, setting)
+    known_error = (
+        from_any_request(code, status, location)
+        or _credentials_error(code, bucket)
+        or _bucket_error(code, status, bucket)
+    )
+    if known_error:
+        return known_error
+    if status in {401, 403}:
+        return _access_denied(bucket, action, setting)
+    if status in {301, 307, 400}:
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f'The store at {place} refuses the request for the bucket "{bucket.name}" (HTTP {number}). '
-            "Check spec.artifacts.s3.region, addressingStyle, and that endpoint has the right scheme.",
+            f'The store at {location} rejects the request for the bucket "{bucket.name}" (HTTP {status}). '
+            "Check spec.artifacts.s3.region, addressingStyle and the scheme of endpoint.",
         )
     return TransientError(
         Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {place} answers HTTP {number}. It is asked again shortly.",
+        f"The artifact store at {location} returns HTTP {status}. The operator retries shortly.",
     )
 
 
-def code(error: ClientError) -> str:
-    """The store's own word."""
+def error_code(error: ClientError) -> str:
+    """Return the S3 error code, such as NoSuchBucket."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def status(error: ClientError) -> int:
-    """Of HTTP."""
+def http_status(error: ClientError) -> int:
+    """Return the HTTP status code."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-_KMS = {"KMSNotConfigured", "InvalidEncryptionAlgorithmError"}
+_KMS_ERROR_CODES = {"KMSNotConfigured", "InvalidEncryptionAlgorithmError"}
 
 
-def _of_key(said: str, bucket: Place) -> ReconcileError | None:
-    if said == "InvalidAccessKeyId":
+def _credentials_error(code: str, bucket: BucketLocation) -> ReconcileError | None:
+    if code == "InvalidAccessKeyId":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f"The store at {bucket.place} does not know the access key in the Secret that {bucket.field} names, or has "
-            "disabled it. Put the right one there.",
+            f"The store at {bucket.location} does not know the access key in the Secret referenced by {bucket.field}, "
+            "or the key is disabled. Correct it there.",
         )
-    if said == "SignatureDoesNotMatch":
+    if code == "SignatureDoesNotMatch":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f"The store at {bucket.place} refuses the secret access key in the Secret that {bucket.field} names. Put "
-            "the right one there.",
+            f"The store at {bucket.location} rejects the secret access key in the Secret referenced by {bucket.field}. "
+            "Correct it there.",
         )
     return None
 
 
-def _of_bucket(said: str, number: int, bucket: Place) -> ReconcileError | None:
-    if said in {"BucketAlreadyOwnedByYou", "OperationAborted"}:
-        return TransientError(Reason.PROGRESSING, f'The bucket "{bucket.name}" is being made.')
-    if said == "BucketAlreadyExists" or number == 409:
+def _bucket_error(code: str, status: int, bucket: BucketLocation) -> ReconcileError | None:
+    if code in {"BucketAlreadyOwnedByYou", "OperationAborted"}:
+        return TransientError(Reason.PROGRESSING, f'The bucket "{bucket.name}" is being created.')
+    if code == "BucketAlreadyExists" or status == 409:
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f'The bucket "{bucket.name}" at {bucket.place} belongs to another account. '
+            f'The bucket "{bucket.name}" at {bucket.location} belongs to another account. '
             "Choose another name in spec.artifacts.s3.bucket.",
         )
     return None
 
 
-def _denied(bucket: Place, action: str, setting: str) -> ReconcileError:
-    where = (
-        f'under "{bucket.folder}" in the bucket "{bucket.name}"'
-        if bucket.folder
+def _access_denied(bucket: BucketLocation, action: str, setting: str) -> ReconcileError:
+    scope = (
+        f'under "{bucket.key_prefix}" in the bucket "{bucket.name}"'
+        if bucket.key_prefix
         else f'in the bucket "{bucket.name}"'
     )
-    key = f"the key in the Secret that {bucket.field} names"
+    key = f"the key in the Secret referenced by {bucket.field}"
     if setting:
         return ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
-            f'The store at {bucket.place} lets {key} not set the {setting} of the bucket "{bucket.name}". Allow it '
-            f"{action}; or set it yourself, and take spec.artifacts.s3.{setting} away.",
+            f'The store at {bucket.location} does not allow {key} to set the {setting} of the bucket "{bucket.name}". '
+            f"Grant it {action}, or set it yourself and remove spec.artifacts.s3.{setting}.",
         )
     if action == "s3:ListBucket":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f"The store at {bucket.place} lets {key} not list what is {where}: it is not allowed {action}, or the "
-            "bucket belongs to another account. Allow it, or choose another bucket in spec.artifacts.s3.bucket.",
+            f"The store at {bucket.location} does not allow {key} to list objects {scope}: it lacks {action}, or the "
+            "bucket belongs to another account. Grant it, or choose another bucket in spec.artifacts.s3.bucket.",
         )
     if action == "s3:CreateBucket":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f'The bucket "{bucket.name}" does not exist at {bucket.place}, and {key} may not make it. Create it, or '
-            f"allow {action}.",
+            f'The bucket "{bucket.name}" does not exist at {bucket.location}, and {key} is not allowed to create it. '
+            f"Create the bucket, or grant {action}.",
         )
     return ConfigurationError(
         Reason.BUCKET_ACCESS_DENIED,
-        f"The store at {bucket.place} lets {key} not do all that MLflow does {where}. Allow it {action}.",
+        f"The store at {bucket.location} does not grant {key} all permissions that MLflow needs {scope}. "
+        f"Grant it {action}.",
     )
 
 
-def _unknown_setting(said: str, bucket: Place, setting: str) -> ReconcileError:
+def _unsupported_setting(code: str, bucket: BucketLocation, setting: str) -> ReconcileError:
     if setting == "encryption":
         return ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
-            f'The store at {bucket.place} can\'t encrypt the bucket "{bucket.name}" as spec.artifacts.s3.encryption '
-            "asks: it has no key management, or no such key there. Give it one, or correct kmsKeyID.",
+            f'The store at {bucket.location} cannot encrypt the bucket "{bucket.name}" as configured in '
+            "spec.artifacts.s3.encryption: it has no key management service (KMS), or no such key in it. Configure a "
+            "KMS in the store, or correct kmsKeyID.",
         )
     if setting:
         return ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,
-            f"The store at {bucket.place} knows no {setting} of buckets. Take spec.artifacts.s3.{setting} away.",
+            f"The store at {bucket.location} does not support the {setting} of buckets. Remove "
+            f"spec.artifacts.s3.{setting}.",
         )
     return ConfigurationError(
         Reason.BUCKET_ACCESS_DENIED,
-        f"The store at {bucket.place} can't do what MLflow needs of it ({said}). Use another store.",
+        f"The store at {bucket.location} does not support a feature that MLflow needs ({code}). Use another store.",
     )

@@ -1,4 +1,4 @@
-"""The one lifecycle rule that is a server's, among those of others in the same bucket."""
+"""The lifecycle rule of a server. The bucket may contain rules of other servers and users."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,41 +8,41 @@ from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 
 
 def rule_id(owner: ServerRef) -> str:
-    """By which a server's rule is known. S3 takes 255 characters; these are at most 120."""
+    """Return the ID of the server's rule: at most 120 characters, of the 255 that S3 allows."""
     return f"mlflow-operator.{owner.namespace}.{owner.name}"
 
 
 def rule(owner: ServerRef, store: ObjectStore) -> Object | None:
-    """The rule for the server's prefix, None where the spec asks for nothing that needs one."""
+    """Return the rule for the server's prefix, None if the spec configures nothing that needs a rule."""
     settings: BucketSettings = store.settings
-    does: Object = {}
+    actions: Object = {}
     if settings.noncurrent_days is not None:
-        does["NoncurrentVersionExpiration"] = {"NoncurrentDays": settings.noncurrent_days}
-    if settings.abort_days is not None:
-        does["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": settings.abort_days}
-    if not does:
+        actions["NoncurrentVersionExpiration"] = {"NoncurrentDays": settings.noncurrent_days}
+    if settings.abort_multipart_days is not None:
+        actions["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": settings.abort_multipart_days}
+    if not actions:
         return None
     prefix = f"{store.prefix}/" if store.prefix else ""
-    return {"ID": rule_id(owner), "Status": "Enabled", "Filter": {"Prefix": prefix}, **does}
+    return {"ID": rule_id(owner), "Status": "Enabled", "Filter": {"Prefix": prefix}, **actions}
 
 
-def merged(live: Iterable[Mapping[str, Any]], name: str, wanted: Object | None) -> list[Object] | None:
-    """All rules of the bucket with `wanted` as the one called `name`; None where they are so already.
+def merge(observed: Iterable[Mapping[str, Any]], name: str, desired: Object | None) -> list[Object] | None:
+    """Return all rules of the bucket with `desired` as the rule `name`. None if nothing changes.
 
-    The others keep their places: who reads the bucket's configuration shall find what was written.
+    The other rules keep their order, so that their authors find the configuration as they wrote it.
     """
-    rules = [dict(each) for each in live]
-    place = next((i for i, each in enumerate(rules) if each.get("ID") == name), None)
-    before = rules[place] if place is not None else None
-    if _plain(before) == _plain(wanted):
+    rules = [dict(rule) for rule in observed]
+    index = next((i for i, rule in enumerate(rules) if rule.get("ID") == name), None)
+    current = rules[index] if index is not None else None
+    if _normalized(current) == _normalized(desired):
         return None
-    if place is None:
-        return [*rules, wanted] if wanted else rules
-    return [*rules[:place], *([wanted] if wanted else []), *rules[place + 1 :]]
+    if index is None:
+        return [*rules, desired] if desired else rules
+    return [*rules[:index], *([desired] if desired else []), *rules[index + 1 :]]
 
 
-def _plain(rule: Mapping[str, Any] | None) -> Any:
-    """Some stores give the prefix back where AWS had it before 2016, and leave an empty one out."""
+def _normalized(rule: Mapping[str, Any] | None) -> Any:
+    """Normalize the prefix: some stores return it in the pre-2016 field `Prefix`, and omit an empty one."""
     if rule is None:
         return None
     prefix = (rule.get("Filter") or {}).get("Prefix") or rule.get("Prefix") or ""

@@ -1,8 +1,8 @@
-"""Gives a server a MinIO user of its own, whose one policy is for its bucket and prefix.
+"""Users in a MinIO store: each server has its own user, with a single policy for the server's bucket and prefix.
 
-What is there already is looked at first, and nothing is written where it is as it should be. A Secret in the server's
-namespace names the user, and whoever may write it could name anybody: so no user and no policy is touched that is not
-known to be this server's.
+The observed state is read first, and nothing is written if it is as desired. The user name is in a Secret in the
+server's namespace, and anyone who can write that Secret could enter any user. The operator therefore does not touch
+users and policies unless it knows that they belong to this server.
 """
 
 import json
@@ -13,105 +13,107 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.kube.objects import Object
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
-_MARK = "mlflow-operator.dev: made for "
-_WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_NO_PLAIN_USER = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
-"""What is said of the root key and of the keys of service accounts."""
+_POLICY_ID_PREFIX = "mlflow-operator.dev: made for "
+_WRONG_KEY_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_NOT_A_USER_CODES = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
+"""Error codes for the root key and for the keys of service accounts."""
 
 
 async def ensure_user(admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
-    """Sees to it that `user` gets in by its secret and may do what `policy` says, and nothing else.
+    """Create or update `user` with its secret and `policy` as its only policy.
 
-    `policy_name` is `core.store_policy.name`. Several users may have it: one that leaves, and the one that takes over.
-    Raises UserMistake (the key is no administrator's, the user or the policy is somebody else's, the place is another
-    server's) or NotReady.
+    `policy_name` is `bucket_policy.name`. During a rotation both the old and the new user have the policy.
+    Raises ConfigurationError (the key is not an administrator's, the user or the policy belongs to someone else, or the
+    policy overlaps with another server's) or TransientError.
     """
-    known, right = await _look(admin, user)
-    ours = policy_name in _policies(known)
-    if known and not ours and (_policies(known) or known.get("memberOf")):
-        raise minio_errors.not_ours(admin, f'user "{user.id}"')
-    await _policy(admin, user, policy_name, policy, ours=ours)
-    if known is None or not right:
+    user_info, secret_valid = await _inspect_user(admin, user)
+    has_own_policy = policy_name in _policy_names(user_info)
+    if user_info and not has_own_policy and (_policy_names(user_info) or user_info.get("memberOf")):
+        raise minio_errors.not_owned(admin, f'user "{user.id}"')
+    await _ensure_policy(admin, user, policy_name, policy, owned=has_own_policy)
+    if user_info is None or not secret_valid:
         body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
-        _content(
-            admin, await call(admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body)), user.id
-        )
-    if _policies(known) != {policy_name}:
-        who = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
-        await _done(admin, AdminRequest("PUT", "set-user-or-group-policy", who))
+        response = await call(admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body))
+        _checked_content(admin, response, user.id)
+    if _policy_names(user_info) != {policy_name}:
+        assignment = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
+        await _call_checked(admin, AdminRequest("PUT", "set-user-or-group-policy", assignment))
 
 
 async def delete_user(admin: Admin, access_key_id: str, policy_name: str) -> None:
-    """Takes a user away, and with it all access by its key; fine if it is gone.
+    """Delete a user and also revoke its key. Do nothing if the user does not exist.
 
-    `policy_name` is the server's: a user that has another one is somebody else's, and stays.
+    `policy_name` is the server's policy. A user with another policy belongs to someone else and is not deleted.
     """
-    found = await call(admin, _user(access_key_id))
-    if found.code == _NO_USER:
+    response = await call(admin, _user_info_request(access_key_id))
+    if response.code == _NO_USER:
         return
-    known = _content(admin, found, access_key_id)
-    if (_policies(known) or known.get("memberOf")) and policy_name not in _policies(known):
-        raise minio_errors.not_ours(admin, f'user "{access_key_id}"')
-    await _done(admin, AdminRequest("DELETE", "remove-user", {"accessKey": access_key_id}), but=_NO_USER)
+    user_info = _checked_content(admin, response, access_key_id)
+    policy_names = _policy_names(user_info)
+    if (policy_names or user_info.get("memberOf")) and policy_name not in policy_names:
+        raise minio_errors.not_owned(admin, f'user "{access_key_id}"')
+    await _call_checked(
+        admin, AdminRequest("DELETE", "remove-user", {"accessKey": access_key_id}), ignored_code=_NO_USER
+    )
 
 
-async def remove_policy(admin: Admin, policy_name: str) -> None:
-    """Takes the policy away; fine if it is gone. One that a user still has stays: that user is another cluster's."""
-    gone = await call(admin, AdminRequest("DELETE", "remove-canned-policy", {"name": policy_name}))
-    if gone.code not in {_NO_POLICY, _IN_USE}:
-        _content(admin, gone)
+async def delete_policy(admin: Admin, policy_name: str) -> None:
+    """Delete the policy. Do nothing if it does not exist, or if a user still has it: that user is another cluster's."""
+    response = await call(admin, AdminRequest("DELETE", "remove-canned-policy", {"name": policy_name}))
+    if response.code not in {_NO_POLICY, _IN_USE}:
+        _checked_content(admin, response)
 
 
-async def _look(admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
-    """What the store knows of the user, None for nothing; and whether its secret is right.
+async def _inspect_user(admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
+    """Return the store's information on the user, None if it does not exist, and whether the secret is valid.
 
-    Everybody may ask for themselves, and that is how a wrong secret shows.
+    Every user may request its own information; signing that request with the user's key verifies the secret.
     """
-    found = await call(admin, _user(user.id), signed_by=user)
-    if found.code == _NO_USER:  # and yet it may ask: the root key
-        raise minio_errors.not_ours(admin, f'user "{user.id}"')
-    if found.code not in _WRONG_KEY:
-        return _content(admin, found, user.id), True
-    found = await call(admin, _user(user.id))
-    return (None if found.code == _NO_USER else _content(admin, found, user.id)), False
+    response = await call(admin, _user_info_request(user.id), signed_by=user)
+    if response.code == _NO_USER:  # A valid key without a user is the root key.
+        raise minio_errors.not_owned(admin, f'user "{user.id}"')
+    if response.code not in _WRONG_KEY_CODES:
+        return _checked_content(admin, response, user.id), True
+    response = await call(admin, _user_info_request(user.id))
+    return (None if response.code == _NO_USER else _checked_content(admin, response, user.id)), False
 
 
-async def _policy(admin: Admin, user: AccessKey, name: str, policy: Object, *, ours: bool) -> None:
-    found = await call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
-    live = None if found.code == _NO_POLICY else _content(admin, found)
-    if bucket_policy.same(live, policy):
+async def _ensure_policy(admin: Admin, user: AccessKey, name: str, policy: Object, *, owned: bool) -> None:
+    response = await call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
+    observed = None if response.code == _NO_POLICY else _checked_content(admin, response)
+    if bucket_policy.is_equivalent(observed, policy):
         return
-    mark = f"{_MARK}{user.id}"
-    if live is not None and not ours and live.get("ID") != mark:
-        raise minio_errors.not_ours(admin, f'policy "{name}"')
-    others = _content(admin, await call(admin, AdminRequest("GET", "list-canned-policies", {})))
-    taken = bucket_policy.overlapping_policies(others, name, policy)
-    if taken:
-        raise minio_errors.taken(admin, taken)
-    body = json.dumps({"ID": mark, **policy}).encode()
-    await _done(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
+    policy_id = f"{_POLICY_ID_PREFIX}{user.id}"
+    if observed is not None and not owned and observed.get("ID") != policy_id:
+        raise minio_errors.not_owned(admin, f'policy "{name}"')
+    policies = _checked_content(admin, await call(admin, AdminRequest("GET", "list-canned-policies", {})))
+    overlapping = bucket_policy.overlapping_policy(policies, name, policy)
+    if overlapping:
+        raise minio_errors.policy_overlap(admin, overlapping)
+    body = json.dumps({"ID": policy_id, **policy}).encode()
+    await _call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
 
 
-async def _done(admin: Admin, asked: AdminRequest, but: str = "") -> None:
-    """Sees to it that it is done; `but` is an answer that is as good."""
-    answer = await call(admin, asked)
-    if not but or answer.code != but:
-        _content(admin, answer)
+async def _call_checked(admin: Admin, request: AdminRequest, ignored_code: str = "") -> None:
+    """Send a request and raise if the store rejects it with another code than `ignored_code`."""
+    response = await call(admin, request)
+    if not ignored_code or response.code != ignored_code:
+        _checked_content(admin, response)
 
 
-def _user(access_key_id: str) -> AdminRequest:
+def _user_info_request(access_key_id: str) -> AdminRequest:
     return AdminRequest("GET", "user-info", {"accessKey": access_key_id})
 
 
-def _policies(known: Object | None) -> set[str]:
-    """A user's own ones; the store joins several by commas."""
-    return set(((known or {}).get("policyName") or "").split(",")) - {""}
+def _policy_names(user_info: Object | None) -> set[str]:
+    """Return the policies of the user itself. The store returns them separated by commas."""
+    return set(((user_info or {}).get("policyName") or "").split(",")) - {""}
 
 
-def _content(admin: Admin, answer: AdminResponse, user_id: str = "") -> Object:
-    """What a good answer holds; Fault where it is none. `user_id`: whom it is about."""
-    if answer.good:
-        return answer.content if isinstance(answer.content, dict) else {}
-    if user_id and answer.code in _NO_PLAIN_USER:
-        raise minio_errors.not_ours(admin, f'user "{user_id}"')
-    raise minio_errors.from_response(admin, answer)
+def _checked_content(admin: Admin, response: AdminResponse, user_id: str = "") -> Object:
+    """Return the content of a successful response. Raise ReconcileError otherwise. `user_id`: user of the request."""
+    if response.ok:
+        return response.content if isinstance(response.content, dict) else {}
+    if user_id and response.code in _NOT_A_USER_CODES:
+        raise minio_errors.not_owned(admin, f'user "{user_id}"')
+    raise minio_errors.from_response(admin, response)

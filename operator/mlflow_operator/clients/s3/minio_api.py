@@ -1,8 +1,8 @@
-"""MinIO's admin API: signed as S3 is, with JSON instead of XML, and bodies that hold secrets encrypted.
+"""Client for MinIO's admin API. Requests are signed like S3's, contain JSON, and are encrypted if they contain secrets.
 
-The maintained client (`minio` on PyPI) derives the body's key by argon2id, for which it takes 64 MiB a call: half of
-what the whole operator uses. The server takes PBKDF2 as well, which costs nothing; so here are the few calls that are
-needed, on the event loop, with time-outs for all of them.
+The maintained client (`minio` on PyPI) derives the encryption key with argon2id, which takes 64 MiB of memory per call:
+half of what the whole operator uses. The server also accepts PBKDF2, which needs no memory. This module therefore
+implements the few calls that the operator needs, on the event loop, each with a timeout.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from urllib.parse import quote, urlencode
 
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, send
 
-_ROUNDS = 8192
+_PBKDF2_ITERATIONS = 8192
 _PBKDF2_AES_GCM = b"\x02"
-_LAST = b"\x80"
+_LAST_CHUNK = b"\x80"
 
 
 @dataclass(frozen=True)
 class AdminRequest:
-    """One thing that is asked of a store."""
+    """Request to the admin API."""
 
     method: str
     command: str
@@ -31,43 +31,45 @@ class AdminRequest:
 
 @dataclass(frozen=True)
 class AdminResponse:
-    """`code` is the store's own word for why it refuses, empty where it does not."""
+    """Response of the admin API. `code` is the error code of a rejected request, otherwise empty."""
 
     status: int
     code: str
     content: Any = None
 
     @property
-    def good(self) -> bool:
-        """Whether it was done."""
+    def ok(self) -> bool:
+        """Whether the request succeeded."""
         return self.status < 300
 
 
-async def call(admin: Admin, asked: AdminRequest, signed_by: AccessKey | None = None) -> AdminResponse:
-    """One call, as the administrator unless `signed_by` somebody else.
+async def call(admin: Admin, request: AdminRequest, signed_by: AccessKey | None = None) -> AdminResponse:
+    """Send a request, signed by the administrator unless `signed_by` is another user.
 
-    Raises UserMistake or NotReady where nothing answers.
+    Raises ConfigurationError or TransientError if the store cannot be reached.
     """
-    path = f"/minio/admin/v3/{asked.command}?{urlencode(asked.query, quote_via=quote)}"
-    return _answer(*await send(admin, Request(asked.method, path, "s3", asked.body), signed_by))
+    path = f"/minio/admin/v3/{request.command}?{urlencode(request.query, quote_via=quote)}"
+    return _parse_response(*await send(admin, Request(request.method, path, "s3", request.body), signed_by))
 
 
 def encrypt_body(content: dict[str, Any], secret: str) -> bytes:
-    """`content` as JSON, encrypted by `secret`, the administrator's, as only AddUser's body has to be.
+    """Return `content` as JSON, encrypted with the administrator's `secret`. Only the body of add-user needs this.
 
-    One chunk of the format in madmin-go's EncryptData, so that `content` must stay below 16 KiB.
+    The format is a single chunk of madmin-go's EncryptData. `content` must therefore be smaller than 16 KiB.
     """
-    # 6 MiB that nobody needs who gives no admin Secret
+    # Imported here because it takes 6 MiB, which the operator needs only if a server has an admin Secret.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
     salt, nonce = os.urandom(32), os.urandom(8)
-    cipher = AESGCM(hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _ROUNDS, 32))
-    about = cipher.encrypt(nonce + (0).to_bytes(4, "little"), b"", None)
-    chunk = cipher.encrypt(nonce + (1).to_bytes(4, "little"), json.dumps(content).encode(), _LAST + about)
+    cipher = AESGCM(hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _PBKDF2_ITERATIONS, 32))
+    header_tag = cipher.encrypt(nonce + (0).to_bytes(4, "little"), b"", None)
+    chunk = cipher.encrypt(
+        nonce + (1).to_bytes(4, "little"), json.dumps(content).encode(), _LAST_CHUNK + header_tag
+    )
     return salt + _PBKDF2_AES_GCM + nonce + chunk
 
 
-def _answer(status: int, text: bytes) -> AdminResponse:
+def _parse_response(status: int, text: bytes) -> AdminResponse:
     try:
         content = json.loads(text) if text else None
     except ValueError:

@@ -1,63 +1,65 @@
-"""Why a MinIO gives a server no key of its own, in our own words and with the way out."""
+"""Condition messages for errors of MinIO's admin API: the cause, and what the user must do."""
 
-from mlflow_operator.clients.s3 import errors as s3_faults
+from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.minio_api import AdminResponse
 from mlflow_operator.clients.s3.signed_request import Admin
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
 
-def from_response(admin: Admin, answer: AdminResponse) -> ReconcileError:
-    """Why the store does not do what its administrator asks."""
-    place = admin.endpoint
-    common = s3_faults.common(answer.code, answer.status, place)
-    if common:
-        return common
-    if answer.code == "InvalidAccessKeyId":
+def from_response(admin: Admin, response: AdminResponse) -> ReconcileError:
+    """Return the error for a response that rejects an administrator's request."""
+    endpoint = admin.endpoint
+    common_error = s3_errors.from_any_request(response.code, response.status, endpoint)
+    if common_error:
+        return common_error
+    if response.code == "InvalidAccessKeyId":
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} does not know the administrator's access key, or has disabled it, so that the "
-            f"server's own can't be seen to. Put the right one into {admin.kept}.",
+            f"The store at {endpoint} does not know the administrator's access key, or the key is disabled. The "
+            f"server's user cannot be reconciled. Correct the key in {admin.key_source}.",
         )
-    if answer.code == "SignatureDoesNotMatch":
+    if response.code == "SignatureDoesNotMatch":
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} refuses the administrator's secret key, so that the server's own can't be seen to. "
-            f"Put the right one into {admin.kept}.",
+            f"The store at {endpoint} rejects the administrator's secret key. The server's user cannot be reconciled. "
+            f"Correct the key in {admin.key_source}.",
         )
-    if answer.code in {"AccessDenied", "XMinioIAMActionNotAllowed"}:
+    if response.code in {"AccessDenied", "XMinioIAMActionNotAllowed"}:
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} lets the key in {admin.kept} make no users and policies. "
-            "Allow it admin:CreateUser, GetUser, DeleteUser, CreatePolicy, GetPolicy, DeletePolicy, ListUserPolicies "
-            "and AttachUserOrGroupPolicy, or name another key.",
+            f"The store at {endpoint} does not allow the key in {admin.key_source} to manage users and policies. "
+            "Grant it admin:CreateUser, GetUser, DeleteUser, CreatePolicy, GetPolicy, DeletePolicy, ListUserPolicies "
+            "and AttachUserOrGroupPolicy, or configure another key.",
         )
-    if answer.code.startswith("XMinio"):
+    if response.code.startswith("XMinio"):
         return TransientError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} makes no key for the server: it answers {answer.code}. Look into its log.",
+            f"The store at {endpoint} cannot create a user for the server: it returns {response.code}. Check the log "
+            "of the store.",
         )
     return ConfigurationError(
         Reason.PROVISIONING_DENIED,
-        f"What answers at {place} is no MinIO: it has no admin API, and no key can be made for the server. Give it one "
-        "in spec.artifacts.s3.credentialsSecretRef instead of adminSecretRef.",
+        f"The service at {endpoint} is not MinIO: it has no admin API, so the operator cannot create a user for the "
+        "server. Configure spec.artifacts.s3.credentialsSecretRef instead of adminSecretRef.",
     )
 
 
-def taken(admin: Admin, other: str) -> ConfigurationError:
-    """The server's place in the store is within reach of `other`, another one's policy, or the other way round."""
+def policy_overlap(admin: Admin, other_policy: str) -> ConfigurationError:
+    """Return the error for a bucket and prefix that contain, or are contained in, those of another server's policy."""
     return ConfigurationError(
         Reason.NAME_CONFLICT,
-        f'The place in spec.artifacts.s3 overlaps with that of the policy "{other}" at {admin.endpoint}, which another '
-        "server has or had, so no key is made for it. Choose another prefix or bucket; or, if that server is gone for "
-        "good, remove its user and its policy from the store.",
+        f'The bucket and prefix in spec.artifacts.s3 overlap with those of the policy "{other_policy}" at '
+        f"{admin.endpoint}, which belongs to another server, so the operator does not create a user. Choose another "
+        "prefix or bucket. If the other server no longer exists, delete its user and its policy in the store.",
     )
 
 
-def not_ours(admin: Admin, what: str) -> ConfigurationError:
-    """`what` is there under a name of ours, and nothing says that it is this server's."""
+def not_owned(admin: Admin, object_name: str) -> ConfigurationError:
+    """Return the error for an existing object that cannot be identified as this server's, such as `user "a"`."""
     return ConfigurationError(
         Reason.NAME_CONFLICT,
-        f"The {what} at {admin.endpoint} was not made for this server, and is left as it is. Remove it there, or "
-        "delete the server's Secret whose name ends in -artifacts, so that another key is made.",
+        f"The {object_name} at {admin.endpoint} was not created for this server, so the operator does not modify it. "
+        "Delete it there, or delete the server's Secret whose name ends in -artifacts, so that the operator generates "
+        "another key.",
     )

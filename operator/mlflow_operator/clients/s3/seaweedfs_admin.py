@@ -1,7 +1,7 @@
-"""Gives a server a user of its own in a SeaweedFS, by the part of AWS' IAM that its S3 port offers.
+"""Users in SeaweedFS: each server has its own user, managed with the subset of AWS IAM that the S3 port offers.
 
-Of a user's keys the caller may choose both parts (since SeaweedFS 4), so that a key can be noted before it is made.
-AWS' own clients don't know of that, hence requests of our own.
+The caller can choose both parts of a user's access key (SeaweedFS 4 and later), so that the operator can store a key
+before it creates it. AWS' clients do not support that; this module therefore sends its own requests.
 """
 
 import json
@@ -9,89 +9,94 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from mlflow_operator.clients.s3 import errors as s3_faults
+from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, send
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
-_VERSION = "2010-05-08"
-_THERE_ALREADY = "EntityAlreadyExists"
-_OTHERS = {"MissingParameter", "NotImplemented"}
-"""What stores answer that take the question for another one: MinIO, for its STS."""
-_FORM = "application/x-www-form-urlencoded"
+_IAM_API_VERSION = "2010-05-08"
+_USER_EXISTS_CODE = "EntityAlreadyExists"
+_UNSUPPORTED_API_CODES = {"MissingParameter", "NotImplemented"}
+"""Error codes of stores that take the request for one of another API, such as MinIO for its STS."""
+_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
 async def ensure_user(admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
-    """Sees to it that `key` is one of `user`'s, who may do what `policy` says, and nothing else.
+    """Create or update `user` with `key` as one of its access keys and `policy` as its only policy.
 
-    `policy` is `core.store_policy.in_seaweedfs`. A key of that id with another secret is made anew.
-    Raises UserMistake (the root key is refused, or the store offers no such API) or NotReady.
+    `policy` is `bucket_policy.seaweedfs_policy`. A key with the same ID and another secret is replaced.
+    Raises ConfigurationError (the root key is rejected, or the store has no such API) or TransientError.
     """
-    await _done(admin, "CreateUser", {"UserName": user}, but=_THERE_ALREADY)
+    await _call_checked(admin, "CreateUser", {"UserName": user}, ignored_code=_USER_EXISTS_CODE)
     document = json.dumps(policy)
-    await _done(admin, "PutUserPolicy", {"UserName": user, "PolicyName": user, "PolicyDocument": document})
-    mine = {"UserName": user, "AccessKeyId": key.id}
-    await _done(admin, "DeleteAccessKey", mine)
-    made = await _done(admin, "CreateAccessKey", {**mine, "SecretAccessKey": key.secret})
-    if f"<AccessKeyId>{key.id}</AccessKeyId>" not in made:
+    await _call_checked(
+        admin, "PutUserPolicy", {"UserName": user, "PolicyName": user, "PolicyDocument": document}
+    )
+    key_parameters = {"UserName": user, "AccessKeyId": key.id}
+    await _call_checked(admin, "DeleteAccessKey", key_parameters)
+    response_text = await _call_checked(
+        admin, "CreateAccessKey", {**key_parameters, "SecretAccessKey": key.secret}
+    )
+    if f"<AccessKeyId>{key.id}</AccessKeyId>" not in response_text:
         raise ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The SeaweedFS at {admin.endpoint} makes no key that is given to it, so it is older than 4. Name a newer "
-            "one in spec.artifacts.embedded.image.",
+            f"The SeaweedFS at {admin.endpoint} does not accept a given access key, so it is older than version 4. "
+            "Configure a newer version in spec.artifacts.embedded.image.",
         )
 
 
 async def has_user(admin: Admin, access_key_id: str, user: str) -> bool:
-    """Whether it is one of `user`'s keys, with whatever secret. Raises as `admit`."""
-    listed = await _done(admin, "ListAccessKeys", {"UserName": user})
-    return f"<AccessKeyId>{access_key_id}</AccessKeyId>" in listed
+    """Return whether `user` has this access key, with any secret. Errors as in `ensure_user`."""
+    response_text = await _call_checked(admin, "ListAccessKeys", {"UserName": user})
+    return f"<AccessKeyId>{access_key_id}</AccessKeyId>" in response_text
 
 
 async def delete_user(admin: Admin, access_key_id: str, user: str) -> None:
-    """Takes one of `user`'s keys away; fine if it is gone. Raises as `admit`."""
-    await _done(admin, "DeleteAccessKey", {"UserName": user, "AccessKeyId": access_key_id})
+    """Delete an access key of `user`, if it exists. Errors as in `ensure_user`."""
+    await _call_checked(admin, "DeleteAccessKey", {"UserName": user, "AccessKeyId": access_key_id})
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     text: str
 
     @property
     def code(self) -> str:
-        found = re.search(r"<Code>(\w+)</Code>", self.text)
-        return found[1] if found and self.status >= 300 else ""
+        match = re.search(r"<Code>(\w+)</Code>", self.text)
+        return match[1] if match and self.status >= 300 else ""
 
 
-async def _done(admin: Admin, action: str, words: dict[str, str], but: str = "") -> str:
-    """What the answer says; `but` is a refusal that is as good."""
-    body = urlencode({"Action": action, "Version": _VERSION, **words}).encode()
-    status, text = await send(admin, Request("POST", "/", "iam", body, _FORM))
-    answer = _Answer(status, text.decode(errors="replace"))
-    if answer.status >= 300 and (not but or answer.code != but):
-        raise _refused(admin, answer)
-    return answer.text
+async def _call_checked(admin: Admin, action: str, parameters: dict[str, str], ignored_code: str = "") -> str:
+    """Send a request and return the response's text. Raise if it is rejected with another code than `ignored_code`."""
+    body = urlencode({"Action": action, "Version": _IAM_API_VERSION, **parameters}).encode()
+    status, content = await send(admin, Request("POST", "/", "iam", body, _CONTENT_TYPE))
+    response = _Response(status, content.decode(errors="replace"))
+    if response.status >= 300 and (not ignored_code or response.code != ignored_code):
+        raise _error_from_response(admin, response)
+    return response.text
 
 
-def _refused(admin: Admin, answer: _Answer) -> ReconcileError:
-    place = admin.endpoint
-    common = s3_faults.common(answer.code, answer.status, place)
-    if common:
-        return common
-    if answer.code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}:
+def _error_from_response(admin: Admin, response: _Response) -> ReconcileError:
+    endpoint = admin.endpoint
+    common_error = s3_errors.from_any_request(response.code, response.status, endpoint)
+    if common_error:
+        return common_error
+    if response.code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}:
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {place} refuses the root key in {admin.kept}, so that the server's own can't be seen to.",
+            f"The store at {endpoint} rejects the root key in {admin.key_source}. The server's user cannot be "
+            "reconciled.",
         )
-    if answer.status in {404, 405, 501} or answer.code in _OTHERS:
+    if response.status in {404, 405, 501} or response.code in _UNSUPPORTED_API_CODES:
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"What answers at {place} makes no users: it is no SeaweedFS of version 4 or later. Name one in "
+            f"The service at {endpoint} cannot create users: it is not SeaweedFS version 4 or later. Configure one in "
             "spec.artifacts.embedded.image.",
         )
     return TransientError(
         Reason.PROVISIONING_DENIED,
-        f"The store at {place} makes no key for the server: it answers {answer.code or answer.status}. Look into its "
-        "log.",
+        f"The store at {endpoint} cannot create a user for the server: it returns "
+        f"{response.code or response.status}. Check the log of the store.",
     )

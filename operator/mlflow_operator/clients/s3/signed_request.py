@@ -1,4 +1,4 @@
-"""Requests to what stores offer beside S3, signed as S3's are: on the event loop, with time-outs for all of them."""
+"""Signed HTTP requests to the APIs that stores offer besides S3. They run on the event loop, each with a timeout."""
 
 import functools
 import hashlib
@@ -12,16 +12,16 @@ from botocore.credentials import Credentials
 from botocore.httpsession import get_cert_path
 from yarl import URL
 
-from mlflow_operator.clients.s3 import errors as s3_faults
+from mlflow_operator.clients.s3 import errors as s3_errors
 
-_LIMIT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
-_LONGEST = 2**23
-"""Bytes of an answer; a thousand policies take less than one MiB."""
+_TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
+_MAX_RESPONSE_BYTES = 2**23
+"""A response with a thousand policies is smaller than 1 MiB."""
 
 
 @dataclass(frozen=True)
 class AccessKey:
-    """What a user of a store signs with."""
+    """Access key of a user of a store."""
 
     id: str
     secret: str = field(repr=False)
@@ -29,20 +29,20 @@ class AccessKey:
 
 @dataclass(frozen=True)
 class Admin:
-    """A key that may make users and policies, and the store it does. `ca_path` None means the public authorities.
+    """Store and an access key that can manage its users and policies. `ca_path` None means the public CAs.
 
-    `kept` says in words which Secret holds the key.
+    `key_source` is the Secret of the key, as text for messages.
     """
 
     endpoint: str
     key: AccessKey = field(repr=False)
     ca_path: str | None
-    kept: str
+    key_source: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent. `path` begins with a slash and ends with the query, if there is one; both are encoded."""
+    """HTTP request. `path` begins with a slash and includes the query; both are URL-encoded. `service`: as in SigV4."""
 
     method: str
     path: str
@@ -51,45 +51,45 @@ class Request:
     content_type: str | None = None
 
 
-async def send(admin: Admin, asked: Request, signed_by: AccessKey | None = None) -> tuple[int, bytes]:
-    """Status and body of the answer. Signed by the administrator, unless `signed_by` somebody else.
+async def send(admin: Admin, request: Request, signed_by: AccessKey | None = None) -> tuple[int, bytes]:
+    """Send a request, signed by the administrator unless `signed_by` is another user. Return status and body.
 
-    Raises UserMistake or NotReady where nothing answers.
+    Raises ConfigurationError or TransientError if the store cannot be reached.
     """
-    url = f"{admin.endpoint}{asked.path}"
-    headers = _signed(asked, url, signed_by or admin.key)
+    url = f"{admin.endpoint}{request.path}"
+    headers = _signed_headers(request, url, signed_by or admin.key)
     try:
         async with (
-            aiohttp.ClientSession(timeout=_LIMIT, trust_env=True) as session,
+            aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session,
             session.request(
-                asked.method,
+                request.method,
                 URL(url, encoded=True),
-                data=asked.body or None,
+                data=request.body or None,
                 headers=headers,
-                ssl=_trust(admin.ca_path) if admin.endpoint.startswith("https") else True,
+                ssl=_ssl_context(admin.ca_path) if admin.endpoint.startswith("https") else True,
                 allow_redirects=False,
             ) as response,
         ):
             text = bytearray()
             async for part in response.content.iter_any():
                 text += part
-                if len(text) > _LONGEST:
+                if len(text) > _MAX_RESPONSE_BYTES:
                     break
             return response.status, bytes(text)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise s3_faults.unreachable(error, admin.endpoint) from None
+        raise s3_errors.unreachable(error, admin.endpoint) from None
 
 
-def _signed(asked: Request, url: str, key: AccessKey) -> dict[str, str]:
-    headers = {"X-Amz-Content-SHA256": hashlib.sha256(asked.body).hexdigest()}
-    if asked.content_type:
-        headers["Content-Type"] = asked.content_type
-    request = AWSRequest(asked.method, url, headers, data=asked.body)
-    SigV4Auth(Credentials(key.id, key.secret), asked.service, "us-east-1").add_auth(request)
-    return dict(request.headers.items())
+def _signed_headers(request: Request, url: str, key: AccessKey) -> dict[str, str]:
+    headers = {"X-Amz-Content-SHA256": hashlib.sha256(request.body).hexdigest()}
+    if request.content_type:
+        headers["Content-Type"] = request.content_type
+    aws_request = AWSRequest(request.method, url, headers, data=request.body)
+    SigV4Auth(Credentials(key.id, key.secret), request.service, "us-east-1").add_auth(aws_request)
+    return dict(aws_request.headers.items())
 
 
 @functools.lru_cache(8)
-def _trust(ca_path: str | None) -> ssl.SSLContext:
-    """Each takes some milliseconds to read, and most servers of a cluster trust the same."""
+def _ssl_context(ca_path: str | None) -> ssl.SSLContext:
+    """Return a cached context: loading CA certificates takes some milliseconds, and most servers use the same ones."""
     return ssl.create_default_context(cafile=ca_path or get_cert_path(True))

@@ -1,86 +1,93 @@
-"""A server's bucket, and its key where that is the operator's to make."""
+"""The bucket in an external store and, if the spec names an administrator's Secret, the server's user and policy."""
 
 from dataclasses import replace
 
 from mlflow_operator.clients.s3 import bucket_policy, lifecycle, minio_admin
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey
-from mlflow_operator.components.artifacts import clients as store_place
+from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning, storage_location
-from mlflow_operator.model.server import BucketCreation, ObjectStore, StoreAdmin
+from mlflow_operator.model.server import AdminCredentials, BucketCreation, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 
 
 async def ensure(context: ReconcileContext, store: ObjectStore, key: AccessKey, ca: str | None) -> str:
-    """Sees to it that the bucket is there, is as the spec asks, and that `key` opens the server's part of it.
+    """Ensure that the bucket exists with the settings of the spec and that `key` has access to the server's prefix.
 
-    Returns what there is to say beside that, as a sentence with a space before it, or nothing. Raises Fault.
+    Returns a note for the condition message: a sentence with a leading space, or an empty string. Raises
+    ReconcileError.
     """
-    bucket = await store_place.bucket(context, store, key, ca)
+    bucket = await store_clients.bucket(context, store, key, ca)
     if store.admin:
-        return await _provisioned(context, store, store.admin, bucket)
-    await context.deps.stores.ensure_bucket(bucket, _create(store))
+        return await _ensure_provisioned(context, store, store.admin, bucket)
+    await context.deps.stores.ensure_bucket(bucket, _may_create(store))
     await context.deps.stores.check_access(bucket)
-    await _manage(context, store, bucket)
+    await _apply_settings(context, store, bucket)
     return ""
 
 
-async def _provisioned(
-    context: ReconcileContext, store: ObjectStore, admin: StoreAdmin, bucket: Bucket
+async def _ensure_provisioned(
+    context: ReconcileContext, store: ObjectStore, admin: AdminCredentials, bucket: Bucket
 ) -> str:
-    """A server whose key works goes on with it, whatever has become of the administrator's."""
-    works = await store_place.can_read(context, bucket)
+    """Provision the server's user. If its key already works, a failure of the administrator's key is only a note."""
+    key_works = await store_clients.can_read(context, bucket)
     try:
-        await _provision(context, store, admin, bucket, works=works)
-    except ReconcileError as fault:
-        if not works or fault.reason is Reason.BUCKET_SETTINGS_REFUSED:
+        await _provision(context, store, admin, bucket, key_works=key_works)
+    except ReconcileError as error:
+        if not key_works or error.reason is Reason.BUCKET_SETTINGS_REFUSED:
             raise
-        return f" The server's key opens it, and nothing about it can be changed now. {fault.message}"
-    if not works:
+        return f" The server's key works, but the operator cannot change the bucket. {error.message}"
+    if not key_works:
         await context.deps.stores.ensure_bucket(bucket, create=False)
     await context.deps.stores.check_access(bucket)
     return ""
 
 
 async def _provision(
-    context: ReconcileContext, store: ObjectStore, admin: StoreAdmin, bucket: Bucket, *, works: bool
+    context: ReconcileContext, store: ObjectStore, admin: AdminCredentials, bucket: Bucket, *, key_works: bool
 ) -> None:
-    mine, master = await store_place.administered(context, admin, bucket)
-    made = not works and await context.deps.stores.ensure_bucket(mine, _create(store))
-    await _manage(context, store, mine)
+    admin_bucket, admin_api = await store_clients.admin_clients(context, admin, bucket)
+    created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
+    await _apply_settings(context, store, admin_bucket)
     user = AccessKey(bucket.access_key, bucket.secret_key)
     await minio_admin.ensure_user(
-        master, user, bucket_policy.name(context.server.owner), policy(context, store)
+        admin_api, user, bucket_policy.name(context.server.owner), policy(context, store)
     )
-    if not works and (made or store.prefix):
-        # nobody else's, as the policy is in place: what is empty now may go with the server
-        await context.deps.stores.write_marker(mine, provisioning.marker(context.server.owner, None))
+    if not key_works and (created or store.prefix):
+        # With the policy in place no other server can write here. If the location is empty now, its objects may be
+        # deleted together with the server.
+        await context.deps.stores.write_marker(admin_bucket, provisioning.marker(context.server.owner, None))
 
 
 def policy(context: ReconcileContext, store: ObjectStore) -> Object:
-    """What the server's key may do: in its own part of the store, and in that which any of its pods is still on."""
-    live = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    pods = filter(pod_diagnosis.is_active, context.observed.of(kinds.POD, labels.SERVER_POD))
-    specs = [*([live["spec"]["template"]["spec"]] if live else []), *(pod.get("spec") or {} for pod in pods)]
-    left = {
+    """Return the policy of the server's user: access to the desired location, and to those that its pods still use."""
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    pods = filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, labels.SERVER_POD))
+    pod_specs = [
+        *([deployment["spec"]["template"]["spec"]] if deployment else []),
+        *(pod.get("spec") or {} for pod in pods),
+    ]
+    other_uris = {
         uri
-        for uri, endpoint in map(storage_location.files, specs)
+        for uri, endpoint in map(storage_location.artifact_location, pod_specs)
         if uri.startswith("s3://") and uri != store.uri and endpoint == (store.endpoint or "")
     }
-    parts = (uri.removeprefix("s3://").partition("/") for uri in sorted(left))
-    return bucket_policy.policy(store, *(replace(store, bucket=part[0], prefix=part[2]) for part in parts))
+    locations = (uri.removeprefix("s3://").partition("/") for uri in sorted(other_uris))
+    return bucket_policy.policy(
+        store, *(replace(store, bucket=location[0], prefix=location[2]) for location in locations)
+    )
 
 
-async def _manage(context: ReconcileContext, store: ObjectStore, bucket: Bucket) -> None:
+async def _apply_settings(context: ReconcileContext, store: ObjectStore, bucket: Bucket) -> None:
     owner, settings = context.server.owner, store.settings
     if settings.versioned or settings.encryption or settings.lifecycle:
         rule = lifecycle.rule(owner, store)
         await context.deps.stores.apply_settings(bucket, settings, lifecycle.rule_id(owner), rule)
 
 
-def _create(store: ObjectStore) -> bool:
-    return store.creation is BucketCreation.IF_MISSING
+def _may_create(store: ObjectStore) -> bool:
+    return store.bucket_creation is BucketCreation.IF_MISSING

@@ -1,4 +1,4 @@
-"""How the operator speaks to a server's artifact store: as the server does, or as its administrator."""
+"""Access to the artifact store with the server's key or with the administrator's key."""
 
 from dataclasses import replace
 
@@ -7,15 +7,15 @@ from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.framework.step import ReconcileContext
-from mlflow_operator.model.server import ObjectStore, StoreAdmin
+from mlflow_operator.model.server import AdminCredentials, ObjectStore
 from mlflow_operator.status.errors import ConfigurationError
 
 
 async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, ca: str | None) -> Bucket:
-    """The store as `key` sees it. `ca` is the authority's certificate, None for the public ones."""
+    """Return the bucket of `store` with credentials `key`. `ca` is the CA certificate (PEM), None for public CAs."""
     endpoint = store.endpoint
-    own = context.server.artifacts.embedded and store == context.server.artifacts.s3
-    if endpoint and not own:
+    is_embedded = context.server.artifacts.embedded and store == context.server.artifacts.s3
+    if endpoint and not is_embedded:
         endpoint = await dns.resolve_url_in_namespace(
             endpoint, context.server.owner.namespace, context.deps.cluster_domain
         )
@@ -32,21 +32,23 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
     )
 
 
-async def administered(context: ReconcileContext, admin: StoreAdmin, seen: Bucket) -> tuple[Bucket, Admin]:
-    """`seen` as the administrator sees it: for S3, and for the admin API.
+async def admin_clients(
+    context: ReconcileContext, admin: AdminCredentials, bucket: Bucket
+) -> tuple[Bucket, Admin]:
+    """Return `bucket` with the administrator's credentials, and the admin API of the same store.
 
-    Raises UserMistake where the Secret is not there, may not be used from here, or holds no such key.
+    Raises ConfigurationError if the Secret does not exist, lacks a key, or must not be used from this namespace.
     """
     key = AccessKey(
         await read_access_key(context, admin.access_key), await read_access_key(context, admin.secret_key)
     )
     field = admin.access_key.field
-    mine = replace(seen, access_key=key.id, secret_key=key.secret, field=field)
-    return mine, Admin(seen.endpoint or "", key, seen.ca_path, f"the Secret that {field} names")
+    admin_bucket = replace(bucket, access_key=key.id, secret_key=key.secret, field=field)
+    return admin_bucket, Admin(bucket.endpoint or "", key, bucket.ca_path, f"the Secret that {field} names")
 
 
 async def can_read(context: ReconcileContext, bucket: Bucket) -> bool:
-    """Whether its key opens the bucket; NotReady where nobody can tell."""
+    """Whether the key of `bucket` has access to it. Raises TransientError if that cannot be determined."""
     try:
         await context.deps.stores.ensure_bucket(bucket, create=False)
     except ConfigurationError:

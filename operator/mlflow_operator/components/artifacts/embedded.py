@@ -1,110 +1,115 @@
-"""The bucket in the server's own store, and the user by which its pods get in there.
+"""The bucket in the embedded store, and the user with which the server's pods access it.
 
-The root key stays between the store and the operator: what the pods are given opens the bucket and nothing else, and
-can be replaced while the store runs.
+Only the store and the operator have the root key. The key of the pods gives access to this bucket only, and can be
+replaced while the store runs.
 """
 
 from dataclasses import replace
 
 from mlflow_operator.clients.s3 import bucket_policy, minio_admin, seaweedfs_admin
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.components.artifacts import clients as store_place
+from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.model.server import EmbeddedArtifactStore, Engine, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_KEY_REFUSED = {Reason.BUCKET_ACCESS_DENIED, Reason.PROVISIONING_DENIED}
+_KEY_REFUSED_REASONS = {Reason.BUCKET_ACCESS_DENIED, Reason.PROVISIONING_DENIED}
 
 
 async def ensure(
     context: ReconcileContext,
     embedded: EmbeddedArtifactStore,
     store: ObjectStore,
-    own: AccessKey,
-    root: AccessKey,
+    service_key: AccessKey,
+    root_key: AccessKey,
 ) -> None:
-    """Sees to it that the bucket is there, and that `own` opens it. Raises Fault.
+    """Ensure that the bucket exists and that `service_key` has access to it. Raises ReconcileError.
 
-    The root key is used only where `own` does not get in.
+    The root key is used only if `service_key` has no access.
     """
-    bucket = await store_place.bucket(context, store, own, None)
-    if await _stranger(context, embedded, store, root, own) or not await store_place.can_read(
-        context, bucket
-    ):
-        mine = replace(bucket, access_key=root.id, secret_key=root.secret)
+    bucket = await store_clients.bucket(context, store, service_key, None)
+    if await _is_unknown_key(
+        context, embedded, store, root_key, service_key
+    ) or not await store_clients.can_read(context, bucket):
+        root_bucket = replace(bucket, access_key=root_key.id, secret_key=root_key.secret)
         try:
-            await context.deps.stores.ensure_bucket(mine, create=True)
-            await ensure_key(context, embedded, store, root, own)
-        except ConfigurationError as fault:
-            raise _explained(context, fault) from None
+            await context.deps.stores.ensure_bucket(root_bucket, create=True)
+            await ensure_key(context, embedded, store, root_key, service_key)
+        except ConfigurationError as error:
+            raise _with_root_key_hint(context, error) from None
         await context.deps.stores.ensure_bucket(bucket, create=False)
     await context.deps.stores.check_access(bucket)
 
 
-async def _stranger(
+async def _is_unknown_key(
     context: ReconcileContext,
     embedded: EmbeddedArtifactStore,
     store: ObjectStore,
-    root: AccessKey,
-    own: AccessKey,
+    root_key: AccessKey,
+    service_key: AccessKey,
 ) -> bool:
-    """Whether the store is sure not to know `own`. SeaweedFS is asked, as it writes the id of a key that it does not
-    know into its log."""
-    if embedded.engine is not Engine.SEAWEEDFS or own == root:
+    """Whether the store certainly has no user with `service_key`.
+
+    Only SeaweedFS is asked: it logs the id of an unknown key, so an unknown key must not be tried there.
+    """
+    if embedded.engine is not Engine.SEAWEEDFS or service_key == root_key:
         return False
-    name = bucket_policy.name(context.server.owner)
+    policy_name = bucket_policy.name(context.server.owner)
     try:
-        return not await seaweedfs_admin.has_user(_admin(context, store, root), own.id, name)
+        return not await seaweedfs_admin.has_user(
+            _admin(context, store, root_key), service_key.id, policy_name
+        )
     except ConfigurationError:
-        return False  # the root key is refused, and not needed where the other one gets in
+        return False  # The root key is rejected, but it is not needed if the service key works.
 
 
 async def ensure_key(
     context: ReconcileContext,
     embedded: EmbeddedArtifactStore,
     store: ObjectStore,
-    root: AccessKey,
+    root_key: AccessKey,
     key: AccessKey,
 ) -> None:
-    """Lets `key` in, beside those that get in already. Raises Fault."""
-    name, admin = bucket_policy.name(context.server.owner), _admin(context, store, root)
+    """Give `key` access, in addition to the existing keys. Raises ReconcileError."""
+    policy_name, admin = bucket_policy.name(context.server.owner), _admin(context, store, root_key)
     if embedded.engine is Engine.SEAWEEDFS:
-        await seaweedfs_admin.ensure_user(admin, key, name, bucket_policy.in_seaweedfs(store))
+        await seaweedfs_admin.ensure_user(admin, key, policy_name, bucket_policy.seaweedfs_policy(store))
     else:
-        await minio_admin.ensure_user(admin, key, name, bucket_policy.policy(store))
+        await minio_admin.ensure_user(admin, key, policy_name, bucket_policy.policy(store))
 
 
 async def delete_key(
     context: ReconcileContext,
     embedded: EmbeddedArtifactStore,
     store: ObjectStore,
-    root: AccessKey,
+    root_key: AccessKey,
     key_id: str,
 ) -> None:
-    """Shuts one out. Raises Fault.
+    """Revoke the access of a key. Raises ReconcileError.
 
-    The root key itself, which servers of before used, opens the store as ever: nobody but the operator holds it now.
+    The root key, which servers of older operator versions used, is never deleted: only the operator has it now.
     """
-    name, admin = bucket_policy.name(context.server.owner), _admin(context, store, root)
-    if key_id == root.id:
+    policy_name, admin = bucket_policy.name(context.server.owner), _admin(context, store, root_key)
+    if key_id == root_key.id:
         return
     if embedded.engine is Engine.SEAWEEDFS:
-        await seaweedfs_admin.delete_user(admin, key_id, name)
+        await seaweedfs_admin.delete_user(admin, key_id, policy_name)
     else:
-        await minio_admin.delete_user(admin, key_id, name)
+        await minio_admin.delete_user(admin, key_id, policy_name)
 
 
-def _admin(context: ReconcileContext, store: ObjectStore, root: AccessKey) -> Admin:
-    return Admin(store.endpoint or "", root, None, f'Secret "{context.server.names.artifacts_secret}"')
+def _admin(context: ReconcileContext, store: ObjectStore, root_key: AccessKey) -> Admin:
+    return Admin(store.endpoint or "", root_key, None, f'Secret "{context.server.names.artifacts_secret}"')
 
 
-def _explained(context: ReconcileContext, fault: ConfigurationError) -> ConfigurationError:
-    if fault.reason not in _KEY_REFUSED:
-        return fault
+def _with_root_key_hint(context: ReconcileContext, error: ConfigurationError) -> ConfigurationError:
+    if error.reason not in _KEY_REFUSED_REASONS:
+        return error
     names = context.server.names
-    said = (
-        f'{fault.message} A store goes by the key that it found when it started: if Secret "{names.artifacts_secret}" '
-        f'was changed since, put its values back, or delete pod "{names.artifact_store}-0".'
+    message = (
+        f"{error.message} The store uses the root key that it read at its start. If Secret "
+        f'"{names.artifacts_secret}" has changed since then, restore its values or delete pod '
+        f'"{names.artifact_store}-0".'
     )
-    return ConfigurationError(fault.reason, said)
+    return ConfigurationError(error.reason, message)

@@ -1,7 +1,14 @@
-"""The artifact store: runs where it is ours, is reached, and has the bucket."""
+"""Run the embedded artifact store, and ensure that the bucket exists and that the server's key has access to it.
+
+Owns: condition ArtifactStoreReady; StatefulSet, Service and PersistentVolumeClaim of the embedded store; the bucket
+with its settings, and the server's user and policy, if the operator provisions them.
+Needs: credentials (keys and CA certificate of the store).
+Provides: no value; later components wait for its condition. `bucket`, `clients` and `embedded` for rotation, backup
+and deletion.
+"""
 
 from mlflow_operator.components.artifacts import bucket
-from mlflow_operator.components.artifacts import embedded as own_store
+from mlflow_operator.components.artifacts import embedded as embedded_bucket
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.framework import embedded_store
 from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended, waiting
@@ -11,43 +18,44 @@ from mlflow_operator.status.conditions import ConditionType, true_condition
 from mlflow_operator.status.errors import ReconcileError
 
 _TYPE = ConditionType.ARTIFACT_STORE
-_IDENTITY = "The server's own identity opens the bucket; the operator has none to check it with."
-_FOREIGN = (
-    "The store in spec.artifacts.external is not S3: MLflow opens it by what its pods are given, and the operator has "
-    "nothing to check it with."
+_WORKLOAD_IDENTITY_MESSAGE = (
+    "The server uses its workload identity for the bucket. The operator has no credentials to check access."
+)
+_NOT_S3_MESSAGE = (
+    "The store in spec.artifacts.external is not S3. MLflow accesses it with the settings of its pods; the operator "
+    "cannot check it."
 )
 
 
 @step(_TYPE)
-async def run(context: ReconcileContext, credentials: Credentials | None) -> Result[None]:
-    """Brings the embedded store up, then sees to the bucket in whichever store it is."""
-    if credentials is None and embedded_store.wanted(
-        context
-    ):  # nothing is started before its keys are safely stored
+async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[None]:
+    """Start the embedded store if the spec asks for one, then ensure the bucket."""
+    # The store must not start before its keys are stored in the Secret.
+    if credentials is None and embedded_store.should_run(context):
         return Result(waiting(_TYPE, "the credentials"))
-    artifacts, up, note = context.server.artifacts, True, ""
+    artifacts, is_up, note = context.server.artifacts, True, ""
     if artifacts.embedded:
         owner, secret = context.server.owner, context.server.names.artifacts_secret
-        claim = artifact_store.data(owner, artifacts.embedded)
+        claim = artifact_store.volume_claim(owner, artifacts.embedded)
         objects = artifact_store.objects(
-            owner, artifacts.embedded, context.server.pods, running=embedded_store.wanted(context)
+            owner, artifacts.embedded, context.server.pods, running=embedded_store.should_run(context)
         )
-        up, note = await embedded_store.ensure_store(context, "artifacts", claim, secret, objects)
+        is_up, note = await embedded_store.ensure_store(context, "artifacts", claim, secret, objects)
     if context.server.suspended or credentials is None:
         return Result(suspended(_TYPE))
-    if not up:
+    if not is_up:
         volume = context.server.names.artifact_store_data
         return await embedded_store.not_ready_reason(context, _TYPE, labels.ARTIFACT_STORE_POD, volume)
     store, keys = artifacts.s3, credentials.store
     if store is None or keys.service_key is None:
-        return Result(true_condition(_TYPE, _FOREIGN if store is None else _IDENTITY))
+        return Result(true_condition(_TYPE, _NOT_S3_MESSAGE if store is None else _WORKLOAD_IDENTITY_MESSAGE))
     try:
         if artifacts.embedded and keys.root_key:
-            await own_store.ensure(context, artifacts.embedded, store, keys.service_key, keys.root_key)
+            await embedded_bucket.ensure(context, artifacts.embedded, store, keys.service_key, keys.root_key)
         else:
             note += await bucket.ensure(context, store, keys.service_key, credentials.store_ca)
-    except ReconcileError as fault:
+    except ReconcileError as error:
         if not artifacts.embedded:
             raise
-        return embedded_store.service_settling(_TYPE, fault, context.was_ready)
-    return Result(true_condition(_TYPE, f'The bucket "{store.bucket}" is there.{note}'))
+        return embedded_store.service_settling(_TYPE, error, context.was_ready)
+    return Result(true_condition(_TYPE, f'The bucket "{store.bucket}" is accessible.{note}'))

@@ -1,13 +1,19 @@
-"""Backups: the CronJob that makes them, what its Jobs told, and where they go."""
+"""Reconcile the scheduled backups of the database, and report their results.
+
+Owns: the backup CronJob, the condition BackupReady, `status.backup`. It deletes no backup: the Jobs do that by
+`spec.backup.retention`.
+Needs: the credentials (for the first CronJob), and the schema revision in the status (a backup without tables fails).
+Provides: `running_server`, `build_status` and `failure_message` for the backup before a schema migration.
+"""
 
 import asyncio
 
-from mlflow_operator.clients.s3 import errors as s3_faults
+from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.signed_request import AccessKey
-from mlflow_operator.components.artifacts import clients as store_place
-from mlflow_operator.components.backup import manifests as backups
-from mlflow_operator.components.backup import result as backup_answer
-from mlflow_operator.components.backup import status as backup_record
+from mlflow_operator.components.artifacts import clients as artifact_clients
+from mlflow_operator.components.backup import manifests
+from mlflow_operator.components.backup import result as backup_result
+from mlflow_operator.components.backup import status as backup_status
 from mlflow_operator.components.backup.result import BackupResult
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.credentials.s3 import read_access_key
@@ -22,140 +28,153 @@ from mlflow_operator.status.errors import ReconcileError
 
 _TYPE = ConditionType.BACKUP
 
-_LOOK_SECONDS = 5.0
-"""For a look at a bucket elsewhere: what else is to be said of the server must not wait for a store that is silent."""
+_BUCKET_CHECK_TIMEOUT_SECONDS = 5.0
+"""Timeout for the check of a separate bucket: an unresponsive store must not delay the rest of the reconcile."""
 
 
 @step(_TYPE)
-async def run(
-    context: ReconcileContext, credentials: Credentials | None, backup: Backup, told: Object
+async def reconcile(
+    context: ReconcileContext, credentials: Credentials | None, backup: Backup, status: Object
 ) -> Result[None]:
-    """Sees to it that backups are made as the spec asks; `told` is what `record` knows of them."""
+    """Apply the CronJob of `spec.backup`. `status` is the new `status.backup`, as `build_status` returns it."""
     cron.check(backup.schedule, backup.time_zone, "spec.backup")
-    live = context.observed.get(kinds.CRONJOB, context.server.names.backup)
-    if live is None and (credentials is None or not context.observed.status.get("schemaRevision")):
+    cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
+    if cronjob is None and (credentials is None or not context.observed.status.get("schemaRevision")):
         return Result(waiting(_TYPE, "the schema"))
-    live = await context.ensure(backups.cronjob(of_now(context), backup))
+    cronjob = await context.ensure(manifests.cronjob(running_server(context), backup))
     if context.server.suspended:
         return Result(suspended(_TYPE))
     if backup.separate_bucket:
-        await _destination(context, backup)
-    held = await _held_up(context)
-    if held:
-        return held
-    if backup_record.failed(told):
-        return Result(false_condition(_TYPE, Reason.BACKUP_FAILED, _failure(context, backup)))
+        await _check_bucket(context, backup)
+    blocked = await _blocking_result(context)
+    if blocked:
+        return blocked
+    if backup_status.last_failed(status):
+        return Result(false_condition(_TYPE, Reason.BACKUP_FAILED, _latest_failure_message(context, backup)))
     now = context.deps.now()
-    gap = cron.longest_gap(backup.schedule, backup.time_zone, backup_record.time(now))
-    since = live["metadata"].get("creationTimestamp")
-    stale = backup_record.late(told, since, gap, now)
-    return Result(backup_record.judged(context.server, backup, told, stale))
+    longest_gap = cron.longest_gap(backup.schedule, backup.time_zone, backup_status.parse_time(now))
+    created_at = cronjob["metadata"].get("creationTimestamp")
+    stale = backup_status.is_stale(status, created_at, longest_gap, now)
+    return Result(backup_status.condition(context.server, backup, status, stale))
 
 
 async def remove(context: ReconcileContext) -> None:
-    """Takes the CronJob away where the spec asks for no backups any more; those that were made stay."""
-    live = context.observed.get(kinds.CRONJOB, context.server.names.backup)
-    if live and not live["metadata"].get("deletionTimestamp"):
-        await context.deps.cluster.delete(live)
+    """Delete the CronJob if `spec.backup` is not set. Existing backups stay."""
+    cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
+    if cronjob and not cronjob["metadata"].get("deletionTimestamp"):
+        await context.deps.cluster.delete(cronjob)
 
 
-def of_now(context: ReconcileContext) -> Server:
-    """The server as it runs until another version takes over: a backup says by which it was made."""
+def running_server(context: ReconcileContext) -> Server:
+    """The server at its running version, until another version takes over. The backup records that version."""
     image = context.observed.status.get("image")
-    return context.server if image in {None, context.server.image} else previous_deployment.server(context)
+    if image in {None, context.server.image}:
+        return context.server
+    return previous_deployment.server_at_running_version(context)
 
 
-def record(context: ReconcileContext) -> Object:
-    """What `status.backup` shall say, from what it says and from the Jobs that have ended."""
-    told: Object = context.observed.status.get("backup") or {}
+def build_status(context: ReconcileContext) -> Object:
+    """The new `status.backup`: the previous one, and the results of all finished Jobs."""
+    status: Object = context.observed.status.get("backup") or {}
     for job in _jobs(context):
-        answer = said(context, job)
-        if answer and answer.backup:
-            told = backup_record.with_success(told, answer.backup)
-        elif jobs.finished_at(job, "Failed"):
-            told = backup_record.with_failure(told, _failed_at(job))
-    return told
+        result = job_result(context, job)
+        if result and result.backup:
+            status = backup_status.with_success(status, result.backup)
+        elif jobs.has_condition(job, "Failed"):
+            status = backup_status.with_failure(status, _failed_at(job))
+    return status
 
 
-def said(context: ReconcileContext, job: Object) -> BackupResult | None:
-    """The answer of a Job that has ended; None where it gave none, or its pod is gone."""
-    return backup_answer.parse(_words(context, job))
+def job_result(context: ReconcileContext, job: Object) -> BackupResult | None:
+    """Result of a finished Job; None if its pod is gone or left no readable result."""
+    return backup_result.parse(_termination_message(context, job))
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:
-    return context.observed.of(kinds.JOB, labels.BACKUP_POD)
+    return context.observed.list(kinds.JOB, labels.BACKUP_POD)
 
 
 def _failed_at(job: Object) -> str:
     conditions = (job.get("status") or {}).get("conditions") or ()
-    ended: Object = next((c for c in conditions if c["type"] == "Failed"), {})
-    return str(ended.get("lastTransitionTime") or job["metadata"].get("creationTimestamp") or "")
+    failed: Object = next((c for c in conditions if c["type"] == "Failed"), {})
+    return str(failed.get("lastTransitionTime") or job["metadata"].get("creationTimestamp") or "")
 
 
-def _words(context: ReconcileContext, job: Object, container: str = backups.STORES) -> str | None:
+def _termination_message(
+    context: ReconcileContext, job: Object, container: str = manifests.S3_CONTAINER
+) -> str | None:
     for pod in jobs.pods_of(context, job):
         for status in (pod.get("status") or {}).get("containerStatuses") or ():
-            ended = (status.get("state") or {}).get("terminated")
-            if status["name"] == container and ended:
-                return str(ended.get("message") or "") or None
+            terminated = (status.get("state") or {}).get("terminated")
+            if status["name"] == container and terminated:
+                return str(terminated.get("message") or "") or None
     return None
 
 
-def why(context: ReconcileContext, backup: Backup, job: Object) -> str:
-    """Why a Job that has failed made no backup."""
-    words = _words(context, job) or _words(context, job, backups.DUMPS)
-    return backup_record.failure(context.server, backup, job["metadata"]["name"], said(context, job), words)
+def failure_message(context: ReconcileContext, backup: Backup, job: Object) -> str:
+    """Why a failed Job made no backup."""
+    text = _termination_message(context, job) or _termination_message(
+        context, job, manifests.POSTGRES_CONTAINER
+    )
+    name = job["metadata"]["name"]
+    return backup_status.failure_message(context.server, backup, name, job_result(context, job), text)
 
 
-def _failure(context: ReconcileContext, backup: Backup) -> str:
-    again = backup_record.again(context.server)
-    ended = [job for job in _jobs(context) if jobs.finished_at(job, "Failed")]
-    last = max(ended, key=_failed_at, default=None)
-    if last is not None:
-        return f"{why(context, backup, last)} {again}"
-    before = context.observed.condition(_TYPE)
-    if before.get("reason") == Reason.BACKUP_FAILED.value:
-        return str(before.get("message"))
-    return f"The last backup failed, and its Job is gone. {again}"
+def _latest_failure_message(context: ReconcileContext, backup: Backup) -> str:
+    manual_run = backup_status.manual_run_hint(context.server)
+    failed = [job for job in _jobs(context) if jobs.has_condition(job, "Failed")]
+    latest = max(failed, key=_failed_at, default=None)
+    if latest is not None:
+        return f"{failure_message(context, backup, latest)} {manual_run}"
+    previous = context.observed.condition(_TYPE)
+    if previous.get("reason") == Reason.BACKUP_FAILED.value:
+        return str(previous.get("message"))
+    return f"The last backup failed, and its Job no longer exists. {manual_run}"
 
 
-async def _held_up(context: ReconcileContext) -> Result[None] | None:
-    """What keeps a backup that is under way from its work."""
+async def _blocking_result(context: ReconcileContext) -> Result[None] | None:
+    """The reason why an unfinished backup Job makes no progress; None if there is none."""
     for job in _jobs(context):
         if not jobs.is_finished(job):
-            held = await jobs.blocking_reason(context, _TYPE, job, jobs.pods_of(context, job), "the backup")
-            if held:
-                return held
+            pods = jobs.pods_of(context, job)
+            blocked = await jobs.blocking_reason(context, _TYPE, job, pods, "the backup")
+            if blocked:
+                return blocked
     return None
 
 
-async def _destination(context: ReconcileContext, backup: Backup) -> None:
-    """Sees to a bucket that is not the server's own, as far as there is a key to look with. Raises Fault."""
+async def _check_bucket(context: ReconcileContext, backup: Backup) -> None:
+    """Check a bucket that is not the server's own, and create it if the spec says so. Raises ReconcileError.
+
+    The operator needs an access key for that; without one (workload identity) it checks nothing.
+    """
     store = backup.store
-    ca = await context.reader.optional(store.ca)
+    ca = await context.reader.optional_value(store.ca)
     if store.access_key is None or store.secret_key is None:
         return
     key = AccessKey(
         await read_access_key(context, store.access_key), await read_access_key(context, store.secret_key)
     )
-    bucket = await store_place.bucket(context, store, key, ca)
+    bucket = await artifact_clients.bucket(context, store, key, ca)
     try:
-        async with asyncio.timeout(_LOOK_SECONDS):
-            await context.deps.stores.ensure_bucket(bucket, store.creation is BucketCreation.IF_MISSING)
+        async with asyncio.timeout(_BUCKET_CHECK_TIMEOUT_SECONDS):
+            await context.deps.stores.ensure_bucket(
+                bucket, store.bucket_creation is BucketCreation.IF_MISSING
+            )
             await context.deps.stores.check_access(bucket)
     except TimeoutError:
-        silent = s3_faults.silent(bucket.place)
-        raise type(silent)(silent.reason, _of_backups(silent.message)) from None
-    except ReconcileError as fault:
-        raise type(fault)(fault.reason, _of_backups(fault.message)) from None
+        timeout = s3_errors.timed_out(bucket.location)
+        raise type(timeout)(timeout.reason, _as_backup_message(timeout.message)) from None
+    except ReconcileError as error:
+        raise type(error)(error.reason, _as_backup_message(error.message)) from None
 
 
-def _of_backups(said: str) -> str:
-    """What providers say of a store, who know of one only."""
-    for theirs, ours in (
+def _as_backup_message(message: str) -> str:
+    """Adapt a message of the S3 client, which knows only the artifact store, to the backup store."""
+    for artifact_term, backup_term in (
         ("spec.artifacts.s3", "spec.backup.s3"),
-        ("artifact store", "store of backups"),
-        ("all that MLflow does", "all that a backup takes"),
+        ("artifact store", "backup store"),
+        ("permissions that MLflow needs", "permissions that a backup needs"),
     ):
-        said = said.replace(theirs, ours)
-    return said
+        message = message.replace(artifact_term, backup_term)
+    return message

@@ -1,4 +1,4 @@
-"""What is known of a server's backups, and what is to be said of them."""
+"""`status.backup` and the messages of the condition BackupReady."""
 
 from datetime import datetime, timedelta
 
@@ -17,92 +17,108 @@ from mlflow_operator.status.conditions import (
 _TYPE = ConditionType.BACKUP
 
 
-def with_success(told: Object, made: CompletedBackup) -> Object:
-    """`status.backup` after a good backup; one that is older than the last one changes nothing."""
-    if str(told.get("lastSuccessTime") or "") >= made.completion_time:
-        return told
-    return told | {
-        "lastID": made.id,
-        "lastURI": made.uri,
-        "lastSuccessTime": made.completion_time,
-        "lastSizeBytes": made.size_bytes,
+def with_success(status: Object, backup: CompletedBackup) -> Object:
+    """`status.backup` after a successful backup. A backup that is older than the recorded one changes nothing."""
+    if str(status.get("lastSuccessTime") or "") >= backup.completion_time:
+        return status
+    return status | {
+        "lastID": backup.id,
+        "lastURI": backup.uri,
+        "lastSuccessTime": backup.completion_time,
+        "lastSizeBytes": backup.size_bytes,
     }
 
 
-def with_failure(told: Object, at: str) -> Object:
-    """`status.backup` after one that failed at that time (RFC 3339)."""
-    return told | {"lastFailureTime": max(str(told.get("lastFailureTime") or ""), at)}
+def with_failure(status: Object, failed_at: str) -> Object:
+    """`status.backup` after a backup that failed at `failed_at` (RFC 3339)."""
+    return status | {"lastFailureTime": max(str(status.get("lastFailureTime") or ""), failed_at)}
 
 
-def failed(told: Object) -> bool:
-    """Whether the last one that ended failed."""
-    return str(told.get("lastFailureTime") or "") > str(told.get("lastSuccessTime") or "")
+def last_failed(status: Object) -> bool:
+    """Whether the backup that finished last failed."""
+    return str(status.get("lastFailureTime") or "") > str(status.get("lastSuccessTime") or "")
 
 
-def late(told: Object, since: str | None, gap: timedelta, now: str) -> bool:
-    """Whether the last good backup is too old. `since` is when the CronJob was made, `gap` the longest time between two
-    backups. Times are RFC 3339.
+def is_stale(status: Object, created_at: str | None, longest_gap: timedelta, now: str) -> bool:
+    """Whether the last successful backup is older than twice `longest_gap`, the longest time between two backups.
+
+    `created_at`: creation time of the CronJob, used if there is no backup yet. Times are RFC 3339.
     """
-    return time(now) - time(told.get("lastSuccessTime") or since or now) > 2 * gap
+    last_success = status.get("lastSuccessTime") or created_at or now
+    return parse_time(now) - parse_time(last_success) > 2 * longest_gap
 
 
-def judged(server: Server, backup: Backup, told: Object, stale: bool) -> Condition:
-    """What is to be said where no backup has failed of late."""
-    last = told.get("lastSuccessTime")
+def condition(server: Server, backup: Backup, status: Object, stale: bool) -> Condition:
+    """The condition if the last backup did not fail."""
+    last_success = status.get("lastSuccessTime")
     if stale:
-        old = "The last good backup is older than twice" if last else "No backup was made within twice"
+        fact = "The last successful backup is older than" if last_success else "No backup was made within"
         return false_condition(
             _TYPE,
             Reason.BACKUP_STALE,
-            f'{old} the time between two by spec.backup.schedule ("{backup.schedule}"). See why: kubectl describe '
-            f"cronjob,job -n {server.owner.namespace} -l mlflow-operator.dev/server={server.owner.name}. "
-            f"{again(server)}",
+            f'{fact} twice the interval of spec.backup.schedule ("{backup.schedule}"). Check the CronJob and its Jobs: '
+            f"kubectl describe cronjob,job -n {server.owner.namespace} "
+            f"-l mlflow-operator.dev/server={server.owner.name}. {manual_run_hint(server)}",
         )
-    if last is None:
+    if last_success is None:
         return false_condition(
             _TYPE,
             Reason.PROGRESSING,
-            f"The first backup comes when spec.backup.schedule says. {again(server)}",
+            f"Waiting for the first backup of spec.backup.schedule. {manual_run_hint(server)}",
         )
-    return true_condition(_TYPE, f"The last backup is {told.get('lastURI')}.")
+    return true_condition(_TYPE, f"The last backup is {status.get('lastURI')}.")
 
 
-def time(text: str) -> datetime:
-    """A time as Kubernetes writes it."""
+def parse_time(text: str) -> datetime:
+    """Parse a Kubernetes timestamp (RFC 3339)."""
     return datetime.fromisoformat(text)
 
 
-def again(server: Server) -> str:
-    """How a backup is made at once."""
+def manual_run_hint(server: Server) -> str:
+    """The command that starts a backup now, as the end of a message."""
     name = server.names.backup
-    return f"To make one now: kubectl create job -n {server.owner.namespace} --from=cronjob/{name} {name}-by-hand"
+    return f"To start a backup now: kubectl create job -n {server.owner.namespace} --from=cronjob/{name} {name}-manual"
 
 
-def failure(server: Server, backup: Backup, job: str, answer: BackupResult | None, words: str | None) -> str:
-    """Why the Job `job` made no backup; `words` are the last ones of one that gave no answer."""
+def failure_message(
+    server: Server, backup: Backup, job: str, result: BackupResult | None, termination_message: str | None
+) -> str:
+    """Why the Job `job` made no backup. `termination_message` is quoted if the Job has no readable result."""
     logs = f"kubectl logs -n {server.owner.namespace} job/{job} --all-containers"
-    if answer and answer.faults:
-        why = f"{_told(backup, answer.faults[0])} "
+    if result and result.errors:
+        cause = f"{_error_message(backup, result.errors[0])} "
     else:
-        lines = message_text.last_lines(words)
-        why = f"It gave no answer; its last lines: {lines}\n" if lines else "It gave no answer. "
-    return f'The backup Job "{job}" failed. {why}Earlier backups are untouched. More tells: {logs}.'
+        lines = message_text.last_lines(termination_message)
+        cause = (
+            f"It has no readable result. Its last lines: {lines}\n"
+            if lines
+            else "It has no readable result. "
+        )
+    return f'The backup Job "{job}" failed. {cause}Earlier backups are unchanged. All log lines: {logs}.'
 
 
-_TOLD = {
+_ERROR_MESSAGES = {
     "version": (
-        "The pg_dump of {image} is older than the database: {said}. In spec.backup.image, name one of at least the "
-        "major version of the database."
+        "The pg_dump of {image} is older than the database server: {message}. Set spec.backup.image to an image of at "
+        "least the database's major version."
     ),
-    "empty": "The database holds no tables of MLflow, and an empty backup is worth none.",
-    "database": "The database can't be asked: {said}. See DatabaseReady.",
-    "store": "The store of backups refuses or does not answer: {said}. See to the bucket, its key and its policy.",
-    "moved": "The tables moved meanwhile ({said}), so that it would be neither of before nor of after.",
-    "begin": "{said}: see whether the image {image} starts, and whether other sessions lock the tables.",
-    "interrupted": "Its pod was stopped, by a drained node or for taking too long.",
+    "no_tables": "The database holds no MLflow tables, and an empty backup is not stored.",
+    "database": "The query of the database failed: {message}. See the condition DatabaseReady.",
+    "store": (
+        "The backup store refused a request or did not answer: {message}. Check the bucket, its access key and its "
+        "policy."
+    ),
+    "schema_changed": (
+        "The schema was migrated during the backup ({message}). The dump was deleted because it fits neither revision."
+    ),
+    "start_timeout": (
+        "{message}. Check that the image {image} starts, and that no other session locks the tables."
+    ),
+    "interrupted": "The pod was terminated because its node was drained or because the Job exceeded its deadline.",
 }
 
 
-def _told(backup: Backup, trouble: BackupError) -> str:
-    fact = _TOLD.get(trouble.kind, "pg_dump says: {said}.")
-    return fact.format(image=backup.image, said=message_text.strip_volatile(trouble.said).strip().rstrip("."))
+def _error_message(backup: Backup, error: BackupError) -> str:
+    template = _ERROR_MESSAGES.get(error.code, "pg_dump failed: {message}.")
+    message = message_text.strip_volatile(error.message).strip().rstrip(".")
+    return template.format(image=backup.image, message=message)

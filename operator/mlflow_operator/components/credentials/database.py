@@ -1,4 +1,4 @@
-"""How the server gets into its database: a login that was generated, or one that the owner's Secrets hold."""
+"""Resolve the connection to the database: with a generated login, or with credentials from the user's Secrets."""
 
 from mlflow_operator.components.credentials import generated_login
 from mlflow_operator.framework.step import ReconcileContext
@@ -16,92 +16,107 @@ from mlflow_operator.model.server import (
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
 
-STORAGE_CHANGE = (
-    "The database would change from {old} to {new}, and everything logged so far would stay behind. "
-    "Point {field} back, or set spec.storageChangePolicy to Allow if that is what you want."
+STORAGE_CHANGE_MESSAGE = (
+    "The database would change from {old} to {new}, and everything logged so far would stay in the old one. "
+    "Point {field} back to the old database, or set spec.storageChangePolicy to Allow to switch."
 )
 
 
-async def connection(context: ReconcileContext, allow_storage_change: bool) -> Connection:
-    """What opens the server's database, as the operator uses it: without a file to verify with."""
+async def resolve_connection(context: ReconcileContext, allow_storage_change: bool) -> Connection:
+    """Return the connection to the server's database for use by the operator.
+
+    It contains no CA file path; the path in the server's pods is different. Raises ConfigurationError or
+    TransientError.
+    """
     database = context.server.database
 
-    def allowed(found: Connection) -> None:
-        _same_database(context, found, allow_storage_change)
+    def check_storage_change(resolved: Connection) -> None:
+        _check_same_database(context, resolved, allow_storage_change)
 
     match database:
         case EmbeddedDatabase():
-            return await generated_login.embedded(context, database, allowed)
+            return await generated_login.embedded(context, database, check_storage_change)
         case ExternalDatabase():
-            found = await _external(context, database)
+            connection = await _external(context, database)
         case ProvisionedDatabase():
-            return await generated_login.provisioned(context, database, allowed)
+            return await generated_login.provisioned(context, database, check_storage_change)
         case ClusterDatabase():
-            found = await _of_cluster(context, database)
-    allowed(found)
-    return found
+            connection = await _cloudnativepg(context, database)
+    check_storage_change(connection)
+    return connection
 
 
 async def _external(context: ReconcileContext, database: ExternalDatabase) -> Connection:
     if database.uri:
-        where = f'Key "{database.uri.key}" of Secret "{database.uri.name}" ({database.uri.field})'
-        found = postgres_uri.parse(await context.reader.value(database.uri), where)
+        source = f'Key "{database.uri.key}" of Secret "{database.uri.name}" ({database.uri.field})'
+        resolved = postgres_uri.parse(await context.reader.value(database.uri), source)
     else:
-        username = await context.reader.optional(database.username) or ""
-        password = await context.reader.optional(database.password) or ""
-        found = Connection(database.host, database.port, database.database, username, password)
-    return found.with_tls(database.tls, None)
+        username = await context.reader.optional_value(database.username) or ""
+        password = await context.reader.optional_value(database.password) or ""
+        resolved = Connection(database.host, database.port, database.database, username, password)
+    return resolved.with_tls(database.tls, None)
 
 
-async def _of_cluster(context: ReconcileContext, database: ClusterDatabase) -> Connection:
+async def _cloudnativepg(context: ReconcileContext, database: ClusterDatabase) -> Connection:
     namespace, field = context.server.owner.namespace, "spec.database.cloudNativePG.clusterName"
     try:
-        live = await context.deps.cluster.get(kinds.CLOUD_NATIVE_PG, namespace, database.cluster)
+        cluster = await context.deps.cluster.get(kinds.CLOUD_NATIVE_PG, namespace, database.cluster)
     except Forbidden:
         raise ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The operator may not look at Clusters of CloudNativePG in namespace {namespace}. Grant it get on "
+            f"The operator is not allowed to read Clusters of CloudNativePG in namespace {namespace}. Grant it get on "
             "clusters of postgresql.cnpg.io, as its chart does.",
         ) from None
-    if live is None:
+    if cluster is None:
         raise TransientError(
             Reason.DATABASE_UNREACHABLE,
             f'There is no Cluster "{database.cluster}" of CloudNativePG (postgresql.cnpg.io/v1) in namespace '
-            f"{namespace}. Install CloudNativePG if it is not there, create the Cluster, or correct {field}.",
+            f"{namespace}. Install CloudNativePG if it is missing, create the Cluster, or correct {field}.",
         )
-    if not cloudnativepg.serves(live):
+    if not cloudnativepg.has_ready_instance(cluster):
         raise TransientError(
             Reason.WAITING_FOR_DEPENDENCY,
-            f'Waits for an instance of Cluster "{database.cluster}"{cloudnativepg.phase(live)}.',
+            f'Waiting for a ready instance of Cluster "{database.cluster}"{cloudnativepg.phase_clause(cluster)}.',
         )
-    values = await context.reader.values(kinds.SECRET, database.secret)
-    if values is None:
+    secret_values = await context.reader.values(kinds.SECRET, database.secret)
+    if secret_values is None:
         raise TransientError(
             Reason.SECRET_NOT_FOUND,
-            f'There is no Secret "{database.secret}", which CloudNativePG makes for the user of Cluster '
-            f'"{database.cluster}". If the Cluster was given a Secret of your own, name its host, the database and '
-            "that Secret in spec.database.external.",
+            f'There is no Secret "{database.secret}", which CloudNativePG creates for the application user of Cluster '
+            f'"{database.cluster}". If the Cluster uses a Secret that you created, use spec.database.external instead '
+            "and set the host, the database and that Secret there.",
         )
-    found = Connection(
-        values.get("host") or database.host,
-        int(values.get("port") or database.port),
+    resolved = Connection(
+        secret_values.get("host") or database.host,
+        int(secret_values.get("port") or database.port),
         database.database,
         await context.reader.value(SecretKey(database.secret, "username", field)),
         await context.reader.value(SecretKey(database.secret, "password", field)),
     )
-    return found.with_tls(database.tls, None)
+    return resolved.with_tls(database.tls, None)
 
 
-def _same_database(context: ReconcileContext, found: Connection, allowed: bool) -> None:
-    """A Secret's content is no field of the resource, so the CRD's own rule can't see it change."""
-    before = context.observed.status.get("database") or {}
-    old = storage_location.as_text(before)
-    new = storage_location.as_text({"host": found.host, "port": found.port, "name": found.database})
-    if before.get("host") and not storage_location.same_database(before, found) and not allowed:
+def _check_same_database(
+    context: ReconcileContext, connection: Connection, allow_storage_change: bool
+) -> None:
+    """Raise ConfigurationError if the database differs from the one in the status and a change is not allowed.
+
+    The validation rules of the CRD cannot detect this change if it is made inside a Secret.
+    """
+    recorded = context.observed.status.get("database") or {}
+    old = storage_location.as_text(recorded)
+    new = storage_location.as_text(
+        {"host": connection.host, "port": connection.port, "name": connection.database}
+    )
+    if (
+        recorded.get("host")
+        and not storage_location.is_recorded_database(recorded, connection)
+        and not allow_storage_change
+    ):
         external = context.server.database
         field = (
             external.uri.field if isinstance(external, ExternalDatabase) and external.uri else "spec.database"
         )
         raise ConfigurationError(
-            Reason.STORAGE_CHANGE_REFUSED, STORAGE_CHANGE.format(old=old, new=new, field=field)
+            Reason.STORAGE_CHANGE_REFUSED, STORAGE_CHANGE_MESSAGE.format(old=old, new=new, field=field)
         )

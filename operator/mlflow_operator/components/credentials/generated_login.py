@@ -1,7 +1,8 @@
-"""Logins that are generated, in the Secret `<name>-database`: for the embedded database, and for a provisioned one.
+"""Generated logins in the Secret `<name>-database`, for the embedded database and for a provisioned database.
 
-The Secret is written before the login is made, so that none is ever lost. A server that moves from one to the other
-keeps the embedded one's credentials in it, under keys of their own: nothing else opens the volume that stays behind.
+The operator writes the Secret before it creates the login, so that no password is ever lost. If a server changes from
+the embedded to a provisioned database, the Secret keeps the embedded login under separate keys: nothing else gives
+access to the data in the volume that remains.
 """
 
 from collections.abc import Callable
@@ -15,73 +16,85 @@ from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-_USERNAME, _PASSWORD = "embeddedUsername", "embeddedPassword"
+_EMBEDDED_USERNAME_KEY, _EMBEDDED_PASSWORD_KEY = "embeddedUsername", "embeddedPassword"
 
-Allowed = Callable[[Connection], None]
-"""Raises if the server may not move to where a connection leads."""
+StorageChangeCheck = Callable[[Connection], None]
+"""Raises ConfigurationError if the server must not switch to the database of the connection."""
 
 
-async def embedded(context: ReconcileContext, database: EmbeddedDatabase, allowed: Allowed) -> Connection:
-    """As the Secret says; put back into its place where the server was on a provisioned database meanwhile."""
+async def embedded(
+    context: ReconcileContext, database: EmbeddedDatabase, check_storage_change: StorageChangeCheck
+) -> Connection:
+    """Return the connection with the login from the Secret.
+
+    If the server used a provisioned database in the meantime, the embedded login is restored from its separate keys.
+    """
     names = context.server.names
-    live = context.observed.get(kinds.SECRET, names.database_secret)
-    held = secrets.decoded(live) if live else {}
+    secret = context.observed.get(kinds.SECRET, names.database_secret)
+    current = secrets.text_values(secret) if secret else {}
 
-    def login(username: str, password: str) -> Connection:
+    def connection_for(username: str, password: str) -> Connection:
         return Connection(database.host, database.port, database.database, username, password)
 
-    if live and held.get("host") not in {None, database.host}:
-        found = login(
-            held.get(_USERNAME) or database.username, held.get(_PASSWORD) or context.deps.generate_password()
+    if secret and current.get("host") not in {None, database.host}:
+        connection = connection_for(
+            current.get(_EMBEDDED_USERNAME_KEY) or database.username,
+            current.get(_EMBEDDED_PASSWORD_KEY) or context.deps.generate_password(),
         )
-        allowed(found)
-        await replace_values(context, live, secrets.database_values(found))
-        return found
+        check_storage_change(connection)
+        await replace_values(context, secret, secrets.database_values(connection))
+        return connection
     values = await ensure_secret(
         context,
         names.database_secret,
         names.postgres_data,
         ("username", "password"),
         lambda: secrets.database_secret(
-            context.server.owner, login(database.username, context.deps.generate_password())
+            context.server.owner, connection_for(database.username, context.deps.generate_password())
         ),
     )
-    found = login(values["username"], values["password"])
-    allowed(found)
-    return found
+    connection = connection_for(values["username"], values["password"])
+    check_storage_change(connection)
+    return connection
 
 
 async def provisioned(
-    context: ReconcileContext, database: ProvisionedDatabase, allowed: Allowed
+    context: ReconcileContext, database: ProvisionedDatabase, check_storage_change: StorageChangeCheck
 ) -> Connection:
-    """As the Secret says, or another one: one that is lost is no harm, for the administrator sets another password."""
+    """Return the connection with the login from the Secret, or with a new login if the Secret does not exist.
+
+    A lost Secret does no harm: the operator sets a new password with the administrator's credentials.
+    """
     owner, logins = context.server.owner, provisioning.logins(database.role)
-    live = context.observed.get(kinds.SECRET, owner.names.database_secret)
-    held = (
-        secrets.decoded(live)
-        if live
+    secret = context.observed.get(kinds.SECRET, owner.names.database_secret)
+    current = (
+        secrets.text_values(secret)
+        if secret
         else {"username": logins[0], "password": context.deps.generate_password()}
     )
-    kept = {}
-    if held.get("host") == f"{owner.names.postgres}.{owner.namespace}.svc":
-        kept = {_USERNAME: held.get("username", ""), _PASSWORD: held.get("password", "")}
-        held = {"username": logins[0], "password": context.deps.generate_password()}
-    _complete(owner.names.database_secret, held)
-    # the same password for a role of another name: the one of before stays as it was
-    username = held["username"] if held["username"] in logins else logins[0]
-    found = Connection(database.host, database.port, database.database, username, held["password"])
-    found = found.with_tls(database.tls, None)
-    allowed(found)
-    live = await context.ensure(live or secrets.database_secret(owner, found), data=True)
-    await replace_values(context, live, {**kept, **secrets.database_values(found)})
-    return found
+    embedded_login = {}
+    if current.get("host") == f"{owner.names.postgres}.{owner.namespace}.svc":
+        embedded_login = {
+            _EMBEDDED_USERNAME_KEY: current.get("username", ""),
+            _EMBEDDED_PASSWORD_KEY: current.get("password", ""),
+        }
+        current = {"username": logins[0], "password": context.deps.generate_password()}
+    _require_login_keys(owner.names.database_secret, current)
+    # If the role name changed, the new role gets the same password. The previous role is not changed.
+    username = current["username"] if current["username"] in logins else logins[0]
+    connection = Connection(database.host, database.port, database.database, username, current["password"])
+    connection = connection.with_tls(database.tls, None)
+    check_storage_change(connection)
+    secret = await context.ensure(secret or secrets.database_secret(owner, connection), data=True)
+    await replace_values(context, secret, {**embedded_login, **secrets.database_values(connection)})
+    return connection
 
 
-def _complete(name: str, held: dict[str, str]) -> None:
+def _require_login_keys(secret_name: str, values: dict[str, str]) -> None:
     for key in ("username", "password"):
-        if not held.get(key):
+        if not values.get(key):
             raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore it from a backup; or delete the whole Secret: '
-                "then it is made anew, with another password.",
+                f'Secret "{secret_name}" has lost its key "{key}". Restore the key from a backup, or delete the '
+                "whole Secret; the operator then creates a new one with another password.",
             )

@@ -1,9 +1,15 @@
-"""Credentials: generated once where the server has stores of its own, read from the owner's Secrets otherwise."""
+"""Generate or read the credentials of the database and the artifact store, and write the Secret of the server's pods.
+
+Owns: condition CredentialsReady (shared with rotation); Secret `<name>-server`; the Secrets `<name>-database` and
+`<name>-artifacts` if their contents are generated. Generated credentials are created once and then kept.
+Needs: nothing from other components.
+Provides: `Credentials`, which all later components use; `switch_database` for the server component.
+"""
 
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from mlflow_operator.components.credentials import database as login
+from mlflow_operator.components.credentials import database as database_credentials
 from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
 from mlflow_operator.framework.step import ReconcileContext, Result, step
 from mlflow_operator.kube import kinds
@@ -13,16 +19,18 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import EmbeddedDatabase
 from mlflow_operator.status.conditions import ConditionType, true_condition
 
-_SHORTEST_SECRET = 5
-"""Characters; to blot out less would tear holes into every sentence, and hide nothing."""
+_MIN_REDACTED_CHARS = 5
+"""Shorter values are not redacted: they occur in ordinary words, and redacting them would hide nothing."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What opens the database and the artifact store. `connection` is as the operator uses it.
+    """Credentials of the database and the artifact store.
 
-    `rollout_key` makes the values in annotations unguessable. `store` is without a key with workload identity.
-    `arrived` is there while the pods are on another database: their Secret as it shall be once they may move.
+    `connection` is for use by the operator. `store` contains no keys if the pods use workload identity.
+    `rollout_key` keys the digests in annotations, so that secret values cannot be guessed from them.
+    `pending_secret` is set while the pods still use the previous database: the Secret `<name>-server` to write once
+    they can switch.
     """
 
     connection: Connection
@@ -33,63 +41,69 @@ class Credentials:
     pending_secret: Object | None = None
 
     def redact(self, message: str) -> str:
-        """`message` with every password and key blotted out: a crashing container may print what it was given."""
+        """Replace every password and key in `message`: a crashing container may print its credentials."""
         keys = [key.secret for key in (self.store.service_key, self.store.root_key) if key]
         values = (self.connection.password, *keys, self.rollout_key.decode())
-        for value in (spelling for each in values for spelling in (each, quote(each, safe=""))):
-            if len(value) >= _SHORTEST_SECRET:
+        for value in (form for secret in values for form in (secret, quote(secret, safe=""))):
+            if len(value) >= _MIN_REDACTED_CHARS:
                 message = message.replace(value, "•••")
         return message
 
     def __repr__(self) -> str:
-        """Without any value: this may land in a log."""
+        """Contains no secret value, because it may be logged."""
         return f"Credentials({self.connection})"
 
 
 @step(ConditionType.CREDENTIALS)
-async def run(context: ReconcileContext, allow_storage_change: bool) -> Result[Credentials]:
-    """Sees to it that every credential exists, and that the pods' own Secret says what they say."""
-    connection = await login.connection(context, allow_storage_change)
-    keys = await store_keys(context)
-    database_ca = await context.reader.optional(context.server.database_ca)
+async def reconcile(context: ReconcileContext, allow_storage_change: bool) -> Result[Credentials]:
+    """Ensure that every credential exists and that the Secret of the server's pods contains it."""
+    connection = await database_credentials.resolve_connection(context, allow_storage_change)
+    store_credentials = await store_keys(context)
+    database_ca = await context.reader.optional_value(context.server.database_ca)
     store = context.server.artifacts.s3
-    store_ca = await context.reader.optional(store.ca) if store else None
-    root = keys.root_key
-    users = secrets.store_users(context.server.artifacts, root.id, root.secret) if root else {}
-    rollout_key, arrived = await _pods_secret(context, connection, users)
+    store_ca = await context.reader.optional_value(store.ca) if store else None
+    root_key = store_credentials.root_key
+    store_config = (
+        secrets.embedded_store_config(context.server.artifacts, root_key.id, root_key.secret)
+        if root_key
+        else {}
+    )
+    rollout_key, pending_secret = await _ensure_server_secret(context, connection, store_config)
     return Result(
-        true_condition(ConditionType.CREDENTIALS, "Every credential is there."),
-        Credentials(connection, database_ca, keys, store_ca, rollout_key.encode(), arrived),
+        true_condition(ConditionType.CREDENTIALS, "All credentials are available."),
+        Credentials(
+            connection, database_ca, store_credentials, store_ca, rollout_key.encode(), pending_secret
+        ),
     )
 
 
 async def switch_database(context: ReconcileContext, credentials: Credentials) -> None:
-    """The pods are given the database that the server is to move to; its schema must be ready."""
+    """Write the new database into the Secret of the server's pods. Its schema must be ready."""
     if credentials.pending_secret:
         await context.ensure(credentials.pending_secret)
 
 
-async def _pods_secret(
-    context: ReconcileContext, connection: Connection, users: dict[str, str]
+async def _ensure_server_secret(
+    context: ReconcileContext, connection: Connection, store_config: dict[str, str]
 ) -> tuple[str, Object | None]:
-    """The rollout key; and, where the server is on another database yet, what its Secret says once it has moved."""
+    """Return the rollout key and, if the pods still use another database, the Secret to write once they can switch."""
     name, namespace = context.server.names.server_secret, context.server.owner.namespace
-    # by name, too: with its labels taken off it would be given another key, and all pods would roll for nothing
-    live = context.observed.get(kinds.SECRET, name) or await context.deps.cluster.get(
+    # Also read by name: a Secret without its labels would get a new rollout key, which restarts all pods needlessly.
+    secret = context.observed.get(kinds.SECRET, name) or await context.deps.cluster.get(
         kinds.SECRET, namespace, name
     )
-    known = secrets.decoded(live) if live else {}
-    rollout_key = known.get(secrets.ROLLOUT_KEY) or context.deps.generate_password()
-    moving = storage_location.has_moved(context.observed.status, connection)
+    values = secrets.text_values(secret) if secret else {}
+    rollout_key = values.get(secrets.ROLLOUT_KEY) or context.deps.generate_password()
+    database_changes = storage_location.database_changed(context.observed.status, connection)
     database = context.server.database
     if not isinstance(database, EmbeddedDatabase) and database.ca:
-        connection = connection.with_tls(database.tls, pod_template.trust_path(mlflow_env.DATABASE_TRUST))
-    uri, owner = secrets.server_uri(connection), context.server.owner
-    arrived = secrets.server_secret(owner, uri, rollout_key, **users)
-    serving = known.get(mlflow_env.BACKEND_STORE_KEY)
-    if not moving or serving in {None, uri}:
-        await context.ensure(arrived)
+        connection = connection.with_tls(database.tls, pod_template.ca_path(mlflow_env.DATABASE_CA_VOLUME))
+    uri, owner = secrets.pod_database_uri(connection), context.server.owner
+    desired = secrets.server_secret(owner, uri, rollout_key, **store_config)
+    current_uri = values.get(mlflow_env.BACKEND_STORE_KEY)
+    if not database_changes or current_uri in {None, uri}:
+        await context.ensure(desired)
         return rollout_key, None
-    both = {**users, mlflow_env.NEXT_STORE_KEY: uri}
-    await context.ensure(secrets.server_secret(owner, serving or uri, rollout_key, **both))
-    return rollout_key, arrived
+    extra_values = {**store_config, mlflow_env.NEXT_STORE_KEY: uri}
+    await context.ensure(secrets.server_secret(owner, current_uri or uri, rollout_key, **extra_values))
+    return rollout_key, desired

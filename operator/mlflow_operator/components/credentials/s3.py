@@ -1,4 +1,4 @@
-"""What opens the artifact store: a key that was generated, one that the owner's Secret holds, or none."""
+"""Access keys of the artifact store: generated, from the user's Secret, or none (workload identity)."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,25 @@ from mlflow_operator.status.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class StoreKeys:
-    """`own` is what the server's pods sign with, None with their own identity; `root` that of an embedded store."""
+    """Access keys of a store.
+
+    `service_key` is the key that the server's pods use, None with workload identity. `root_key` is set for an embedded
+    store only.
+    """
 
     service_key: AccessKey | None = None
     root_key: AccessKey | None = None
 
 
 async def store_keys(context: ReconcileContext) -> StoreKeys:
-    """The keys that there are; those that are the operator's to make are made."""
+    """Return the keys of the artifact store; generate those that the operator manages and that do not exist yet."""
     artifacts, store = context.server.artifacts, context.server.artifacts.s3
     if store is None:
         return StoreKeys()
     if artifacts.embedded:
         return await _embedded(context, store)
     if store.admin:
-        return await _shared(context, store)
+        return await _provisioned(context, store)
     if store.access_key is None or store.secret_key is None:
         return StoreKeys()
     return StoreKeys(
@@ -38,74 +42,87 @@ async def store_keys(context: ReconcileContext) -> StoreKeys:
     )
 
 
-async def read_access_key(context: ReconcileContext, wanted: SecretKey) -> str:
-    """A key of somebody else's store. The server's pods take it as it stands in the Secret, so here nothing is cut
-    off that would be sent from there."""
-    value = await context.reader.value(wanted)
+async def read_access_key(context: ReconcileContext, key_ref: SecretKey) -> str:
+    """Read a part of an access key from a user's Secret.
+
+    The value is not stripped, because the server's pods use it exactly as it is in the Secret. Raises
+    ConfigurationError if it is empty or has surrounding whitespace.
+    """
+    value = await context.reader.value(key_ref)
     if value != value.strip() or not value:
-        what = "begins or ends with a space or a line break" if value else "is empty"
+        problem = "begins or ends with a space or a line break" if value else "is empty"
         raise ConfigurationError(
             Reason.SECRET_VALUE_INVALID,
-            f'Key "{wanted.key}" of Secret "{wanted.name}" ({wanted.field}) {what}, and no store takes such a key. '
-            "Write it again without: printf leaves out the line break that echo puts at the end.",
+            f'Key "{key_ref.key}" of Secret "{key_ref.name}" ({key_ref.field}) {problem}, which no store '
+            "accepts. Write the key again with printf, because echo adds a line break.",
         )
     return value
 
 
 async def _embedded(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
-    """The store's root key, which must outlive its volume, and the key of the server's own user."""
+    """Return the root key of the embedded store, which must exist as long as its volume, and the server user's key."""
     names = context.server.names
     values = await ensure_secret(
         context,
         names.artifacts_secret,
         names.artifact_store_data,
-        secrets.STORE_KEY,
+        secrets.ACCESS_KEY_FIELDS,
         lambda: secrets.artifacts_secret(
-            context.server.owner, store, _made(context, secrets.STORE_KEY) | _made(context, secrets.OWN_KEY)
+            context.server.owner,
+            store,
+            _generate_key(context, secrets.ACCESS_KEY_FIELDS)
+            | _generate_key(context, secrets.SERVER_ACCESS_KEY_FIELDS),
         ),
     )
-    live = context.observed.get(kinds.SECRET, names.artifacts_secret)
-    if live and not all(values.get(key) for key in secrets.OWN_KEY):
-        # from before servers had users of their own: they go on with the root key until credentials are replaced
-        root = {own: values[key] for own, key in zip(secrets.OWN_KEY, secrets.STORE_KEY, strict=True)}
-        values |= root
-        await replace_values(context, live, root)
-    await _place(context, store, values)
-    return StoreKeys(_key(values, secrets.OWN_KEY), _key(values, secrets.STORE_KEY))
+    secret = context.observed.get(kinds.SECRET, names.artifacts_secret)
+    if secret and not all(values.get(key) for key in secrets.SERVER_ACCESS_KEY_FIELDS):
+        # Older operator versions created no user for the server; it keeps the root key until the next rotation.
+        service_key = {
+            server_field: values[root_field]
+            for server_field, root_field in zip(
+                secrets.SERVER_ACCESS_KEY_FIELDS, secrets.ACCESS_KEY_FIELDS, strict=True
+            )
+        }
+        values |= service_key
+        await replace_values(context, secret, service_key)
+    await _sync_location(context, store, values)
+    return StoreKeys(
+        _access_key(values, secrets.SERVER_ACCESS_KEY_FIELDS), _access_key(values, secrets.ACCESS_KEY_FIELDS)
+    )
 
 
-async def _shared(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
-    """The key of a user of a shared store. Another one can be made at any time: whoever wants it deletes the Secret."""
+async def _provisioned(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
+    """Return the key of the server's user in a shared store. To get a new key, a user can delete the Secret."""
     owner, name = context.server.owner, context.server.names.artifacts_secret
     values = await ensure_secret(
         context,
         name,
         None,
-        secrets.STORE_KEY,
-        lambda: secrets.artifacts_secret(owner, store, _made(context, secrets.STORE_KEY)),
+        secrets.ACCESS_KEY_FIELDS,
+        lambda: secrets.artifacts_secret(owner, store, _generate_key(context, secrets.ACCESS_KEY_FIELDS)),
     )
-    await _place(context, store, values)
-    return StoreKeys(_key(values, secrets.STORE_KEY))
+    await _sync_location(context, store, values)
+    return StoreKeys(_access_key(values, secrets.ACCESS_KEY_FIELDS))
 
 
-async def _place(context: ReconcileContext, store: ObjectStore, values: dict[str, str]) -> None:
-    moved = secrets.artifacts_moved(values, store)
-    if moved:
+async def _sync_location(context: ReconcileContext, store: ObjectStore, values: dict[str, str]) -> None:
+    patch = secrets.location_patch(values, store)
+    if patch:
         owner = context.server.owner
         await context.deps.cluster.json_patch(
-            kinds.SECRET, owner.namespace, owner.names.artifacts_secret, moved
+            kinds.SECRET, owner.namespace, owner.names.artifacts_secret, patch
         )
 
 
-def _made(context: ReconcileContext, pair: tuple[str, str]) -> dict[str, str]:
+def _generate_key(context: ReconcileContext, key_names: tuple[str, str]) -> dict[str, str]:
     return dict(
         zip(
-            pair,
-            secrets.access_key(context.deps.generate_password(), context.deps.generate_password()),
+            key_names,
+            secrets.access_key_pair(context.deps.generate_password(), context.deps.generate_password()),
             strict=True,
         )
     )
 
 
-def _key(values: dict[str, str], pair: tuple[str, str]) -> AccessKey:
-    return AccessKey(values[pair[0]], values[pair[1]])
+def _access_key(values: dict[str, str], key_names: tuple[str, str]) -> AccessKey:
+    return AccessKey(values[key_names[0]], values[key_names[1]])

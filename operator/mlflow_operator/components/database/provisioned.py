@@ -1,7 +1,7 @@
-"""A database on a shared Postgres: made when it is not there or not as planned, and otherwise only looked at.
+"""A database on a shared Postgres, which the operator creates if it is missing and updates if it differs from its plan.
 
-What there is to compare, any login may see. So the administrator, whose Secret may go or change hands, is needed only
-when something is to be done.
+The comparison needs no privileges beyond those of the server's own login. The administrator's Secret, which may be
+deleted or changed later, is read only if something must be created or changed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,66 +20,70 @@ from mlflow_operator.status.errors import ReconcileError
 
 FIELD = "spec.database.provision"
 
-_HOME = "postgres"
-"""The database in which administrators begin; every Postgres comes with it."""
+_MAINTENANCE_DATABASE = "postgres"
+"""The database to which the administrator connects; every Postgres server has it."""
 
-_SYSTEM = "kube-system"
-"""The namespace whose uid stands for the cluster: it is never made anew."""
+_CLUSTER_IDENTITY_NAMESPACE = "kube-system"
+"""The uid of this namespace identifies the cluster, because the namespace is never deleted and recreated."""
 
 
-async def look(
+async def inspect_or_provision(
     context: ReconcileContext,
     database: ProvisionedDatabase,
     connection: Connection,
     ca_path: str | None,
     inspect: Callable[[], Awaitable[DatabaseState]],
 ) -> tuple[DatabaseState, str]:
-    """What the database holds, after it was made if need be; and what could not be changed, as a sentence, or nothing.
+    """Inspect the database; create or update it if necessary.
 
-    `connection` goes where the server's pods would, `inspect` looks there. Raises UserMistake or NotReady.
+    `connection` leads to the host that the server's pods resolve; `inspect` uses it. Returns the state and a note for
+    the condition message: a sentence with a leading space if the update failed, else an empty string. Raises
+    ConfigurationError or TransientError.
     """
     try:
         state = await inspect()
-    except ReconcileError as fault:
-        if fault.reason is not Reason.DATABASE_AUTHENTICATION_FAILED:
+    except ReconcileError as error:
+        if error.reason is not Reason.DATABASE_AUTHENTICATION_FAILED:
             raise
         await _provision(context, database, connection, ca_path)
         return await inspect(), ""
-    if fits(plan(context.server, database, None), state):
+    if matches_plan(plan(context.server, database, None), state):
         return state, ""
     try:
         await _provision(context, database, connection, ca_path)
-    except ReconcileError as fault:
-        # the server runs as well as before
-        return state, f" It is not as planned: {fault.message}"
+    except ReconcileError as error:
+        # The server can still use the database as it is.
+        return state, f" It differs from the spec: {error.message}"
     return state, ""
 
 
-def plan(server: Server, database: ProvisionedDatabase, cluster: str | None) -> DatabasePlan:
-    """What shall be there. `cluster` None: unknown, which fits any."""
-    limit = provisioning.connection_limit(
+def plan(server: Server, database: ProvisionedDatabase, cluster_id: str | None) -> DatabasePlan:
+    """Return the desired database. `cluster_id` None: unknown; the marker then matches any cluster."""
+    connection_limit = provisioning.connection_limit(
         server.replicas, server.workers, job_execution=server.job_execution, env=server.env
     )
-    return DatabasePlan(database.database, database.role, limit, provisioning.marker(server.owner, cluster))
-
-
-def fits(wanted: DatabasePlan, state: DatabaseState) -> bool:
-    """Whether the database needs nothing done."""
-    return (
-        state.owner == wanted.role
-        and state.connection_limit == wanted.connection_limit
-        and provisioning.is_ours(state.comment, wanted.marker)
+    return DatabasePlan(
+        database.database, database.role, connection_limit, provisioning.marker(server.owner, cluster_id)
     )
 
 
-async def administrator(
+def matches_plan(desired: DatabasePlan, state: DatabaseState) -> bool:
+    """Whether the database needs no change."""
+    return (
+        state.owner == desired.role
+        and state.connection_limit == desired.connection_limit
+        and provisioning.is_marker_of(state.comment, desired.marker)
+    )
+
+
+async def admin_connection(
     context: ReconcileContext, database: ProvisionedDatabase, connection: Connection
 ) -> Connection:
-    """Who may make databases where `connection` leads, as the Secret says now."""
+    """Return a connection to the host of `connection` with the administrator's current credentials."""
     return Connection(
         connection.host,
         connection.port,
-        _HOME,
+        _MAINTENANCE_DATABASE,
         await context.reader.value(database.username),
         await context.reader.value(database.password),
         connection.options,
@@ -87,41 +91,43 @@ async def administrator(
 
 
 async def cluster_uid(context: ReconcileContext) -> str | None:
-    """What tells this cluster from others; None where the operator may not ask."""
+    """Return the uid that identifies this cluster, None if the operator is not allowed to read it."""
     try:
-        found = await context.deps.cluster.get(kinds.NAMESPACE, None, _SYSTEM)
+        namespace = await context.deps.cluster.get(kinds.NAMESPACE, None, _CLUSTER_IDENTITY_NAMESPACE)
     except Forbidden:
         return None
-    return str(found["metadata"]["uid"]) if found else None
+    return str(namespace["metadata"]["uid"]) if namespace else None
 
 
 async def _provision(
     context: ReconcileContext, database: ProvisionedDatabase, connection: Connection, ca_path: str | None
 ) -> None:
-    admin = await administrator(context, database, connection)
-    wanted = plan(context.server, database, await cluster_uid(context))
+    admin = await admin_connection(context, database, connection)
+    desired = plan(context.server, database, await cluster_uid(context))
     login = Login(connection.username, connection.password)
-    held_data = _held_data(context, connection)
+    expects_data = _expects_data(context, connection)
     try:
-        await postgres_admin.provision(admin, ca_path, wanted, login, FIELD, anew=not held_data)
-    except ReconcileError as fault:
-        raise _with_hints(context, fault, admin) from None
+        await postgres_admin.provision(admin, ca_path, desired, login, FIELD, create=not expects_data)
+    except ReconcileError as error:
+        raise _with_hints(context, error, admin) from None
 
 
-def _held_data(context: ReconcileContext, connection: Connection) -> bool:
-    """Whether the server has run with this database, so that one that is gone is a loss. Whoever wants to start empty
-    deletes its generated Secret."""
-    before = context.observed.status
-    known = before.get("database") or {}
-    ran = before.get("schemaRevision") and known.get("type") == storage_location.PROVISION
+def _expects_data(context: ReconcileContext, connection: Connection) -> bool:
+    """Whether the server has run with this database, so that its absence means data loss.
+
+    To start with an empty database, a user deletes the generated Secret.
+    """
+    status = context.observed.status
+    recorded = status.get("database") or {}
+    has_run = status.get("schemaRevision") and recorded.get("type") == storage_location.PROVISION
     secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
-    return bool(ran and secret and storage_location.same_database(known, connection))
+    return bool(has_run and secret and storage_location.is_recorded_database(recorded, connection))
 
 
-def _with_hints(context: ReconcileContext, fault: ReconcileError, admin: Connection) -> ReconcileError:
+def _with_hints(context: ReconcileContext, error: ReconcileError, admin: Connection) -> ReconcileError:
     hint = ""
-    if fault.reason is Reason.DATABASE_LOST:
-        hint = f' Or, to start empty, delete Secret "{context.server.names.database_secret}".'
-    if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED and admin.password != admin.password.rstrip():
-        hint = " The password there ends in a space or a line break: printf writes it without, echo does not."
-    return type(fault)(fault.reason, f"{fault.message}{hint}") if hint else fault
+    if error.reason is Reason.DATABASE_LOST:
+        hint = f' To start with an empty database, delete Secret "{context.server.names.database_secret}".'
+    if error.reason is Reason.DATABASE_AUTHENTICATION_FAILED and admin.password != admin.password.rstrip():
+        hint = " The password ends with a space or a line break. Write it with printf, because echo adds a line break."
+    return type(error)(error.reason, f"{error.message}{hint}") if hint else error

@@ -1,4 +1,11 @@
-"""The database: runs where it is ours, is reached, and can hold what MLflow writes."""
+"""Run the embedded database or provision one on a shared Postgres, and inspect the database that the server uses.
+
+Owns: condition DatabaseReady; StatefulSet, Service and PersistentVolumeClaim of the embedded database; the database,
+its owner role and its logins on a shared Postgres.
+Needs: credentials (connection, CA certificate).
+Provides: `DatabaseState` (encoding, schema revision, table comment) for restore, preflight, migration and the status;
+`resolve_for_pods` for rotation and deletion.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -34,59 +41,60 @@ _TYPE = ConditionType.DATABASE
 
 
 @step(_TYPE)
-async def run(context: ReconcileContext, credentials: Credentials | None) -> Result[DatabaseState]:
-    """Brings the embedded database up, then asks whichever database it is what it holds."""
-    if credentials is None and embedded_store.wanted(
-        context
-    ):  # nothing is started before its password is safely stored
+async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[DatabaseState]:
+    """Start the embedded database if the spec asks for one, then inspect the database."""
+    # The database must not start before its password is stored in the Secret.
+    if credentials is None and embedded_store.should_run(context):
         return Result(waiting(_TYPE, "the credentials"))
-    database, up, note, other = context.server.database, True, "", None
-    embedded = isinstance(database, EmbeddedDatabase)
+    database, is_up, note, refusal = context.server.database, True, "", None
+    is_embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase):
         owner, secret = context.server.owner, context.server.names.database_secret
-        database, other = _of_its_major(context, database)
-        claim = postgres.data(owner, database)
+        database, refusal = _with_running_major(context, database)
+        claim = postgres.volume_claim(owner, database)
         objects = postgres.objects(
-            owner, database, context.server.pods, running=embedded_store.wanted(context)
+            owner, database, context.server.pods, running=embedded_store.should_run(context)
         )
-        up, note = await embedded_store.ensure_store(context, "database", claim, secret, objects)
+        is_up, note = await embedded_store.ensure_store(context, "database", claim, secret, objects)
     if context.server.suspended or credentials is None:
         return Result(suspended(_TYPE))
-    if not up:
+    if not is_up:
         return await embedded_store.not_ready_reason(
             context, _TYPE, labels.DATABASE_POD, context.server.names.postgres_data
         )
     field = _FIELDS[type(database)]
     ca_path = await ca_files.path_of(credentials.database_ca)
-    connection = await as_pods_see_it(context, credentials.connection)
-    look = partial(inspect, connection, ca_path, field, schema.fitting(context))
+    connection = await resolve_for_pods(context, credentials.connection)
+    inspect_database = partial(inspect, connection, ca_path, field, schema.expected_revision(context))
     try:
         if isinstance(database, ProvisionedDatabase):
-            state, note = await provisioned.look(context, database, connection, ca_path, look)
+            state, note = await provisioned.inspect_or_provision(
+                context, database, connection, ca_path, inspect_database
+            )
         else:
-            state = await look()
-    except ReconcileError as fault:
-        if not embedded:
-            raise _hinting(fault, credentials.connection.password) from None
-        if fault.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
-            # cut off in its first start after the user was made and before the database
+            state = await inspect_database()
+    except ReconcileError as error:
+        if not is_embedded:
+            raise _with_password_hint(error, credentials.connection.password) from None
+        if error.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
+            # Its first start was interrupted after it created the user and before it created the database.
             await create_database(credentials.connection, field)
             return Result(embedded_store.starting(_TYPE), requeue_after=RETRY_TRANSIENT_SECONDS)
-        return embedded_store.service_settling(_TYPE, fault, context.was_ready)
-    well = true_condition(_TYPE, f"The database answers and is UTF8.{note}")
-    return Result(false_condition(_TYPE, other.reason, other.message) if other else well, state)
+        return embedded_store.service_settling(_TYPE, error, context.was_ready)
+    ready = true_condition(_TYPE, f"The database is reachable and its encoding is UTF8.{note}")
+    return Result(false_condition(_TYPE, refusal.reason, refusal.message) if refusal else ready, state)
 
 
-def _of_its_major(
+def _with_running_major(
     context: ReconcileContext, database: EmbeddedDatabase
 ) -> tuple[EmbeddedDatabase, ConfigurationError | None]:
-    """The database with the image that can open its volume, and why that is not the one asked for."""
-    live = context.observed.get(kinds.STATEFULSET, context.server.names.postgres)
-    if live is None:
+    """Return the database with an image that can read its volume, and the error if that is not the desired image."""
+    stateful_set = context.observed.get(kinds.STATEFULSET, context.server.names.postgres)
+    if stateful_set is None:
         return database, None
-    running = str(live["spec"]["template"]["spec"]["containers"][0]["image"])
-    other = postgres_major.refusal(running, database.image)
-    return (replace(database, image=running) if other else database), other
+    running_image = str(stateful_set["spec"]["template"]["spec"]["containers"][0]["image"])
+    refusal = postgres_major.major_version_error(running_image, database.image)
+    return (replace(database, image=running_image) if refusal else database), refusal
 
 
 _FIELDS: dict[type[Database], str] = {
@@ -97,19 +105,22 @@ _FIELDS: dict[type[Database], str] = {
 }
 
 
-def _hinting(fault: ReconcileError, password: str) -> ReconcileError:
-    """A password may end as it likes; but where it is refused, this is the likeliest why."""
-    if fault.reason is not Reason.DATABASE_AUTHENTICATION_FAILED or password == password.rstrip():
-        return fault
-    hint = "The password there ends in a space or a line break: printf writes it without, echo does not."
-    return type(fault)(fault.reason, f"{fault.message} {hint}")
+def _with_password_hint(error: ReconcileError, password: str) -> ReconcileError:
+    """Add a hint to an authentication failure if the password ends with whitespace, its most likely cause.
+
+    Such a password is valid, so it is not an error by itself.
+    """
+    if error.reason is not Reason.DATABASE_AUTHENTICATION_FAILED or password == password.rstrip():
+        return error
+    hint = "The password ends with a space or a line break. Write it with printf, because echo adds a line break."
+    return type(error)(error.reason, f"{error.message} {hint}")
 
 
-async def as_pods_see_it(context: ReconcileContext, connection: Connection) -> Connection:
-    """With the address that a short host name stands for beside the server's pods."""
+async def resolve_for_pods(context: ReconcileContext, connection: Connection) -> Connection:
+    """Return `connection` with the address to which a short host name resolves in the server's namespace."""
     if isinstance(context.server.database, EmbeddedDatabase):
         return connection
-    found = await dns.resolve_in_namespace(
+    resolved = await dns.resolve_in_namespace(
         connection.host, context.server.owner.namespace, context.deps.cluster_domain
     )
-    return connection.with_hostaddr(found[1]) if found else connection
+    return connection.with_hostaddr(resolved[1]) if resolved else connection

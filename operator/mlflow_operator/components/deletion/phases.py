@@ -1,8 +1,8 @@
-"""Deletes what goes with a server, part by part, in an order that can be cut off anywhere.
+"""Delete the data of a server in phases. The deletion can be interrupted at any point and resumes with the next call.
 
-First the pods, so that nobody writes any more; then the role and database that were made for it; its files; its
-Secrets; the volumes of embedded stores. What was not made for this server is never touched: an external database, a
-bucket of somebody else's.
+The pods are stopped first, so that they no longer write. Then the operator deletes the provisioned database and its
+role, the artifacts, the Secrets, and the volumes of the embedded stores. It never deletes what was not created for this
+server, such as an external database or a bucket of another owner.
 """
 
 import logging
@@ -13,7 +13,7 @@ from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader, observe
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
-from mlflow_operator.kube.apply import is_ours
+from mlflow_operator.kube.apply import belongs_to
 from mlflow_operator.kube.client import NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import retained_data
@@ -24,52 +24,52 @@ from mlflow_operator.model.server import Server
 logger = logging.getLogger(__name__)
 
 
-async def teardown(resource: Object, out: Dependencies) -> RemovalProgress:
-    """Goes on with the first part that is not done.
+async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
+    """Run the phases up to the first one that is not complete.
 
-    Raises InvalidResource for a resource that can't be read, Fault for what is out of reach.
+    Raises InvalidResource if the resource cannot be parsed, ReconcileError if an external system cannot be used.
     """
-    server = _server(resource, out)
-    seen = await observe(resource, out.cluster)
-    context = ReconcileContext(seen, server, Reader(out.cluster, server.owner.namespace), out)
-    done = RemovalProgress()
-    for part in (
+    server = _resolve_server(resource, deps)
+    observed = await observe(resource, deps.cluster)
+    context = ReconcileContext(observed, server, Reader(deps.cluster, server.owner.namespace), deps)
+    progress = RemovalProgress()
+    for phase in (
         _stop_servers,
-        remote.database,
-        remote.files,
+        remote.delete_database,
+        remote.delete_artifacts,
         _stop_stores,
         _delete_secrets,
         _delete_volumes,
     ):
-        done.waits = await part(context, done)
-        if done.waits:
+        progress.waiting_for = await phase(context, progress)
+        if progress.waiting_for:
             break
-    return done
+    return progress
 
 
-def _server(resource: Object, out: Dependencies) -> Server:
-    return resolve(api.parse(resource), cluster_defaults(out.images, out.cluster_domain, None))
+def _resolve_server(resource: Object, deps: Dependencies) -> Server:
+    return resolve(api.parse(resource), cluster_defaults(deps.images, deps.cluster_domain, None))
 
 
 async def _stop_servers(context: ReconcileContext, _: RemovalProgress) -> str | None:
-    for live in context.observed.of(kinds.DEPLOYMENT):
-        await _to_rest(context, live)
-    for cronjob in context.observed.of(kinds.CRONJOB):
-        if is_ours(cronjob, context.observed.resource, data=False):
-            await _delete(context, cronjob)  # and with it, by their ownerReferences, all that it began
-    for job in context.observed.of(kinds.JOB):
-        if is_ours(job, context.observed.resource, data=False) and not job["metadata"].get(
+    for deployment in context.observed.list(kinds.DEPLOYMENT):
+        await _scale_to_zero(context, deployment)
+    for cronjob in context.observed.list(kinds.CRONJOB):
+        if belongs_to(cronjob, context.observed.resource, data=False):
+            await _delete(context, cronjob)  # Kubernetes deletes its Jobs by their ownerReferences.
+    for job in context.observed.list(kinds.JOB):
+        if belongs_to(job, context.observed.resource, data=False) and not job["metadata"].get(
             "deletionTimestamp"
         ):
             await context.deps.cluster.delete(job)
     components = (labels.SERVER_POD, *labels.JOB_PODS)
-    return next(filter(None, (_pods_left(context, component) for component in components)), None)
+    return next(filter(None, (_remaining_pod(context, component) for component in components)), None)
 
 
 async def _stop_stores(context: ReconcileContext, _: RemovalProgress) -> str | None:
-    for live in context.observed.of(kinds.STATEFULSET):
-        await _to_rest(context, live)
-    return _pods_left(context, labels.DATABASE_POD) or _pods_left(context, labels.ARTIFACT_STORE_POD)
+    for stateful_set in context.observed.list(kinds.STATEFULSET):
+        await _scale_to_zero(context, stateful_set)
+    return _remaining_pod(context, labels.DATABASE_POD) or _remaining_pod(context, labels.ARTIFACT_STORE_POD)
 
 
 async def _delete_secrets(context: ReconcileContext, _: RemovalProgress) -> str | None:
@@ -79,39 +79,49 @@ async def _delete_secrets(context: ReconcileContext, _: RemovalProgress) -> str 
 
 
 async def _delete_volumes(context: ReconcileContext, _: RemovalProgress) -> str | None:
-    found = [
-        live
+    claims = [
+        claim
         for kind, name in retained_data.volumes(context.server.names)
-        if (live := context.observed.get(kind, name))
+        if (claim := context.observed.get(kind, name))
     ]
-    for live in found:
-        await _delete(context, live)
-    # a claim stays for as long as any pod uses it, also one that is not ours
-    left = " and ".join(sorted(f'"{live["metadata"]["name"]}"' for live in found))
-    return f"PersistentVolumeClaim {left} to go: it stays while any pod uses it" if left else None
+    for claim in claims:
+        await _delete(context, claim)
+    # Kubernetes keeps a claim while any pod uses it, including pods that do not belong to this server.
+    claim_names = " and ".join(sorted(f'"{claim["metadata"]["name"]}"' for claim in claims))
+    return (
+        f"PersistentVolumeClaim {claim_names} to be deleted: it is kept while any pod uses it"
+        if claim_names
+        else None
+    )
 
 
-async def _to_rest(context: ReconcileContext, live: Object) -> None:
-    going = live["metadata"].get("deletionTimestamp")
-    if going or not live["spec"].get("replicas") or not is_ours(live, context.observed.resource, data=False):
+async def _scale_to_zero(context: ReconcileContext, workload: Object) -> None:
+    is_terminating = workload["metadata"].get("deletionTimestamp")
+    if (
+        is_terminating
+        or not workload["spec"].get("replicas")
+        or not belongs_to(workload, context.observed.resource, data=False)
+    ):
         return
-    meta, none = live["metadata"], {"op": "replace", "path": "/spec/replicas", "value": 0}
+    meta, replicas_patch = workload["metadata"], {"op": "replace", "path": "/spec/replicas", "value": 0}
     try:
-        await context.deps.cluster.json_patch(kinds.of(live), meta["namespace"], meta["name"], [none])
+        await context.deps.cluster.json_patch(
+            kinds.of(workload), meta["namespace"], meta["name"], [replicas_patch]
+        )
     except NotFound:
         return
-    logger.info("stopped %s %s/%s", live["kind"], meta["namespace"], meta["name"])
+    logger.info("scaled %s %s/%s to 0", workload["kind"], meta["namespace"], meta["name"])
 
 
-def _pods_left(context: ReconcileContext, component: str) -> str | None:
-    """Those that run, those on their way out included: they may still write."""
-    pods = [*filter(pod_diagnosis.is_active, context.observed.of(kinds.POD, component))]
-    return f'pod "{pods[0]["metadata"]["name"]}" to end' if pods else None
+def _remaining_pod(context: ReconcileContext, component: str) -> str | None:
+    """Describe the first pod that still runs. Terminating pods count, because they may still write."""
+    pods = [*filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, component))]
+    return f'pod "{pods[0]["metadata"]["name"]}" to terminate' if pods else None
 
 
-async def _delete(context: ReconcileContext, live: Object | None) -> None:
-    # what was seen carries the labels by which data is taken back, so it is this server's
-    if live is None or live["metadata"].get("deletionTimestamp"):
+async def _delete(context: ReconcileContext, obj: Object | None) -> None:
+    # Observed objects have the labels by which a server adopts its data, so they belong to this server.
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
         return
-    await context.deps.cluster.delete(live)
-    logger.info("deleted %s %s/%s", live["kind"], live["metadata"]["namespace"], live["metadata"]["name"])
+    await context.deps.cluster.delete(obj)
+    logger.info("deleted %s %s/%s", obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])

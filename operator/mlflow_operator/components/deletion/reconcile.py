@@ -1,15 +1,19 @@
-"""The end of a server whose data goes with it: our finalizer holds it until that is done.
+"""Delete the data of a server with `deletionPolicy: Delete`; a finalizer keeps the resource until that is done.
 
-Nothing may hold for ever: what can't be deleted is said in a condition, tried again, and let go at a person's word, or
-after a minute where the whole namespace goes.
+A deletion never blocks forever. If something cannot be deleted, a condition reports it and the operator retries. It
+gives up if a user sets an annotation, or after one minute if the namespace or the CRD is deleted, too.
+
+Owns: the operator's finalizer; condition Ready of a resource that is being deleted; Events DataDeleted and DataKept.
+Needs: nothing from other components; it reads the Secrets and the administrators' credentials itself.
+Provides: nothing to other components.
 """
 
 import logging
 from datetime import datetime
 
 from mlflow_operator import api
-from mlflow_operator.components.deletion import phases as removal
-from mlflow_operator.components.deletion.retained_event import KEPT, retained_objects
+from mlflow_operator.components.deletion import phases
+from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS
@@ -24,124 +28,146 @@ from mlflow_operator.status.errors import ReconcileError
 logger = logging.getLogger(__name__)
 
 CLEANUP_TIMEOUT_SECONDS = 60.0
-"""Seconds for which a deletion is tried in a namespace, or under a definition, that is being deleted itself: whoever
-deletes those wants them gone, and the Secrets with the passwords may be gone before us."""
+"""Time for the deletion of data if the namespace or the CRD is being deleted, too. The user wants them to be deleted,
+and the Secrets with the passwords may be deleted before the data."""
 
-_STUCK = 180.0
-"""Seconds after which pods that do not end are a fault; the slowest is given 85 to end in order."""
+_STUCK_AFTER_SECONDS = 180.0
+"""Time after which a pod that does not terminate is an error. The longest grace period of a pod is 85 s."""
 
-_AGAIN = 2.0
-"""Seconds until another look where an event will most likely come sooner."""
+_REQUEUE_SECONDS = 2.0
+"""Delay until the next check. A watch event most likely triggers it earlier."""
 
-DELETED = "DataDeleted"
-"""Reason of the last Event; no condition has it, for nobody is left to have one."""
+DATA_DELETED = "DataDeleted"
+"""Reason of the last Event. No condition has this reason, because the resource no longer exists."""
 
 
-async def sync_finalizer(resource: Object, wanted: bool, out: Dependencies) -> Object:
-    """Puts our finalizer on, before anything is made that is to go with the server; or takes it off where nothing is.
+async def sync_finalizer(resource: Object, desired: bool, deps: Dependencies) -> Object:
+    """Add the operator's finalizer if it is `desired`, else remove it.
 
-    Returns the resource as it is then. Raises what the API server answers.
+    It must be added before any object is created that is to be deleted with the server. Returns the resource after the
+    patch. Raises the errors of the API server.
     """
-    if wanted == finalizer.is_present(resource):
+    if desired == finalizer.is_present(resource):
         return resource
     meta = resource["metadata"]
-    patch = finalizer.add(resource) if wanted else finalizer.remove(resource)
-    return await out.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
+    patch = finalizer.add(resource) if desired else finalizer.remove(resource)
+    return await deps.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
 
 
-async def finalize(resource: Object, out: Dependencies) -> float | None:
-    """Deletes what goes with a server that is being deleted. None: it is over, or was never ours to hold.
+async def finalize(resource: Object, deps: Dependencies) -> float | None:
+    """Delete the data of a server that is being deleted.
 
-    Else the seconds until another look.
+    Returns the seconds until the next check; None if the deletion is complete or the finalizer is not present.
     """
     if not finalizer.is_present(resource):
         return None
     if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
-        await _let_go(resource, out, f"annotation {labels.SKIP_DATA_DELETION} asks for it")
+        await _abandon_deletion(resource, deps, f"annotation {labels.SKIP_DATA_DELETION} requests it")
         return None
-    fault, done = await _carry_on(resource, out)
-    waits = done.waits
-    if waits and not done.busy and _gone_for(resource, out) > _STUCK:
-        fault = f"Still waits for {waits}."
-    if not fault and not waits:
-        said = f"Deleted, its data and passwords with it.{done.untouched}"
-        await _release(resource, out, DELETED, said, normal=True)
+    error, progress = await _teardown(resource, deps)
+    dependency = progress.waiting_for
+    if (
+        dependency
+        and not progress.in_progress
+        and _seconds_since_deletion(resource, deps) > _STUCK_AFTER_SECONDS
+    ):
+        error = f"Still waiting for {dependency}."
+    if not error and not dependency:
+        message = f"Deleted the server, its data and its passwords.{progress.retained_note}"
+        await _remove_finalizer(resource, deps, DATA_DELETED, message, normal=True)
         return None
-    if await _all_goes(resource, out):
-        why = "all around it is being deleted, and its data could not be in time"
-        await _let_go(resource, out, f"{why}: {fault or f'waits for {waits}'}".rstrip("."))
+    if await _cleanup_timed_out(resource, deps):
+        cause = "the namespace or the CRD is being deleted, and the cleanup timed out"
+        await _abandon_deletion(
+            resource, deps, f"{cause}: {error or f'waiting for {dependency}'}".rstrip(".")
+        )
         return None
-    if fault:
-        await _say(resource, out, Reason.DELETION_BLOCKED, f"{fault} {_way_out(resource)}")
+    if error:
+        await _write_condition(
+            resource, deps, Reason.DELETION_BLOCKED, f"{error} {_skip_instructions(resource)}"
+        )
         return RETRY_TRANSIENT_SECONDS
-    await _say(resource, out, Reason.PROGRESSING, f"Is being deleted, its data with it. Waits for {waits}.")
-    return _AGAIN
+    await _write_condition(
+        resource, deps, Reason.PROGRESSING, f"Deleting the server and its data. Waiting for {dependency}."
+    )
+    return _REQUEUE_SECONDS
 
 
-async def _carry_on(resource: Object, out: Dependencies) -> tuple[str | None, RemovalProgress]:
-    """What is wrong, as a sentence, or None; and how far it is."""
+async def _teardown(resource: Object, deps: Dependencies) -> tuple[str | None, RemovalProgress]:
+    """Return an error message, or None, and the progress."""
     try:
-        return None, await removal.teardown(resource, out)
+        return None, await phases.teardown(resource, deps)
     except ReconcileError as error:
-        said = error.message
+        message = error.message
     except api.InvalidResource as error:
-        said = f"The resource can't be read, so nobody knows what it had: {str(error).rstrip('.')}."
+        message = f"The resource is invalid, so its data cannot be determined: {str(error).rstrip('.')}."
     except (Forbidden, Invalid) as error:
-        said = f"The API server refuses: {str(error).rstrip('.')}."
-    return said, RemovalProgress()
+        message = f"The API server rejects the request: {str(error).rstrip('.')}."
+    return message, RemovalProgress()
 
 
-def _way_out(resource: Object) -> str:
+def _skip_instructions(resource: Object) -> str:
     meta = resource["metadata"]
     return (
-        "Until that is mended the deletion can't end; it is tried again by itself. To end it now, and keep what is not "
-        f"deleted yet, run: kubectl annotate mlflowserver -n {meta['namespace']} {meta['name']} "
+        "The deletion is blocked until this is fixed; it is retried automatically. To end it now and keep the "
+        f"remaining data, run: kubectl annotate mlflowserver -n {meta['namespace']} {meta['name']} "
         f"{labels.SKIP_DATA_DELETION}=true"
     )
 
 
-async def _let_go(resource: Object, out: Dependencies, why: str) -> None:
-    left = await retained_objects(resource, out.cluster)
-    said = f"What was not deleted yet stays: {left}." if left else "None of its data is left."
-    await _release(resource, out, KEPT, f"Let go, for {why}. {said}", normal=not left)
+async def _abandon_deletion(resource: Object, deps: Dependencies, cause: str) -> None:
+    retained = await retained_objects(resource, deps.cluster)
+    data_message = f"The remaining data is kept: {retained}." if retained else "No data remains."
+    await _remove_finalizer(
+        resource,
+        deps,
+        DATA_KEPT,
+        f"Stopped the deletion of data: {cause}. {data_message}",
+        normal=not retained,
+    )
 
 
-async def _release(resource: Object, out: Dependencies, reason: str, message: str, *, normal: bool) -> None:
+async def _remove_finalizer(
+    resource: Object, deps: Dependencies, reason: str, message: str, *, normal: bool
+) -> None:
     meta = resource["metadata"]
     logger.info("%s", message)
-    await out.events.publish(resource, normal, reason, message)
+    await deps.events.publish(resource, normal, reason, message)
     patch = finalizer.remove(resource)
     try:
-        await out.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
+        await deps.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
     except NotFound:
         return
 
 
-async def _say(resource: Object, out: Dependencies, reason: Reason, message: str) -> None:
-    said = [false_condition(ConditionType.READY, reason, message)]
+async def _write_condition(resource: Object, deps: Dependencies, reason: Reason, message: str) -> None:
+    conditions = [false_condition(ConditionType.READY, reason, message)]
     await status_writer.write(
-        resource, statuses.refused(said, status_writer.status_moment(resource, out)), said, out
+        resource,
+        statuses.invalid_status(conditions, status_writer.status_context(resource, deps)),
+        conditions,
+        deps,
     )
 
 
-async def _all_goes(resource: Object, out: Dependencies) -> bool:
-    """Whether the namespace or the definition is being deleted, too, and was given its time."""
-    namespace = await out.cluster.get(kinds.NAMESPACE, None, resource["metadata"]["namespace"])
-    if _gone_for(namespace, out) >= CLEANUP_TIMEOUT_SECONDS:
+async def _cleanup_timed_out(resource: Object, deps: Dependencies) -> bool:
+    """Whether the namespace or the CRD is being deleted, too, and the time for the cleanup is over."""
+    namespace = await deps.cluster.get(kinds.NAMESPACE, None, resource["metadata"]["namespace"])
+    if _seconds_since_deletion(namespace, deps) >= CLEANUP_TIMEOUT_SECONDS:
         return True
-    if _gone_for(resource, out) < CLEANUP_TIMEOUT_SECONDS:
+    if _seconds_since_deletion(resource, deps) < CLEANUP_TIMEOUT_SECONDS:
         return False
     try:
-        # by a list: that is granted anyway, where all namespaces are watched
-        found = await out.cluster.list(kinds.CRD, fields=f"metadata.name={api.PLURAL}.{api.GROUP}")
+        # Listed, not read: the operator has the permission to list CRDs anyway if it watches all namespaces.
+        crds = await deps.cluster.list(kinds.CRD, fields=f"metadata.name={api.PLURAL}.{api.GROUP}")
     except Forbidden:
         return False
-    return any(_gone_for(definition, out) >= CLEANUP_TIMEOUT_SECONDS for definition in found)
+    return any(_seconds_since_deletion(crd, deps) >= CLEANUP_TIMEOUT_SECONDS for crd in crds)
 
 
-def _gone_for(obj: Object | None, out: Dependencies) -> float:
-    """Seconds since the deletion of `obj` began; 0 if it did not, or nobody knows of it."""
-    since = ((obj or {}).get("metadata") or {}).get("deletionTimestamp")
-    if not since:
+def _seconds_since_deletion(obj: Object | None, deps: Dependencies) -> float:
+    """Return the seconds since the deletion of `obj` began; 0 if it is not being deleted or `obj` is None."""
+    deleted_at = ((obj or {}).get("metadata") or {}).get("deletionTimestamp")
+    if not deleted_at:
         return 0.0
-    return (datetime.fromisoformat(out.now()) - datetime.fromisoformat(since)).total_seconds()
+    return (datetime.fromisoformat(deps.now()) - datetime.fromisoformat(deleted_at)).total_seconds()

@@ -1,5 +1,7 @@
-"""Deletes what was made for a server elsewhere: database and roles on a shared Postgres, files, key and policy on a
-shared store. Only what carries our marker; all else is named as what stays.
+"""Deletion of what the operator created for a server in external systems.
+
+That is the database and its roles on a shared Postgres, and the artifacts, the user and the policy in a shared store.
+Only what has the server's marker is deleted; everything else is reported as retained.
 """
 
 import asyncio
@@ -9,85 +11,89 @@ from mlflow_operator.clients.postgres import admin as postgres_admin
 from mlflow_operator.clients.s3 import bucket_policy, minio_admin
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.components.artifacts import clients as store_place
+from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.database import provisioned
-from mlflow_operator.components.database.reconcile import as_pods_see_it
+from mlflow_operator.components.database.reconcile import resolve_for_pods
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import provisioning, secrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.retained_data import RemovalProgress
-from mlflow_operator.model.server import EmbeddedDatabase, ObjectStore, ProvisionedDatabase, StoreAdmin
+from mlflow_operator.model.server import AdminCredentials, EmbeddedDatabase, ObjectStore, ProvisionedDatabase
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 
-_SHARE = 30.0
-"""Seconds of deleting files at a time; then others have their turn, and the condition says that it goes on."""
+_DELETE_OBJECTS_TIMEOUT_SECONDS = 30.0
+"""Time for the deletion of S3 objects in one reconcile. Then the worker is free for other servers, and the condition
+reports that the deletion continues."""
 
-_KEYS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
+_KEY_ID_FIELDS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
 
 
-async def database(context: ReconcileContext, done: RemovalProgress) -> str | None:
-    """The database, its logins and its role. Returns what is waited for, None when they are gone or not ours."""
-    wanted = context.server.database
-    if isinstance(wanted, EmbeddedDatabase):
+async def delete_database(context: ReconcileContext, progress: RemovalProgress) -> str | None:
+    """Delete the database, its logins and its role. Always returns None: there is nothing to wait for."""
+    database = context.server.database
+    if isinstance(database, EmbeddedDatabase):
         return None
-    if not isinstance(wanted, ProvisionedDatabase):
-        done.stays.append("the database of its spec")
+    if not isinstance(database, ProvisionedDatabase):
+        progress.retained.append("the database in spec.database")
         return None
-    place = Connection(wanted.host, wanted.port, wanted.database, "", "").with_tls(wanted.tls, None)
-    admin = await provisioned.administrator(context, wanted, await as_pods_see_it(context, place))
-    plan = provisioned.plan(context.server, wanted, await provisioned.cluster_uid(context))
-    ca_path = await ca_files.path_of(await context.reader.optional(wanted.ca))
+    target = Connection(database.host, database.port, database.database, "", "").with_tls(database.tls, None)
+    admin = await provisioned.admin_connection(context, database, await resolve_for_pods(context, target))
+    plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
+    ca_path = await ca_files.path_of(await context.reader.optional_value(database.ca))
     try:
-        await postgres_admin.drop(admin, ca_path, plan, provisioned.FIELD)
-    except ReconcileError as fault:
-        if fault.reason is not Reason.NAME_CONFLICT:
+        await postgres_admin.deprovision(admin, ca_path, plan, provisioned.FIELD)
+    except ReconcileError as error:
+        if error.reason is not Reason.NAME_CONFLICT:
             raise
-        done.stays.append(
-            f'the database "{plan.database}" and the role "{plan.role}", which were not made for it'
+        progress.retained.append(
+            f'the database "{plan.database}" and the role "{plan.role}", which were not created for it'
         )
     return None
 
 
-async def files(context: ReconcileContext, done: RemovalProgress) -> str | None:
-    """What lies under the prefix with all versions, then the keys that open it, then their policy."""
+async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress) -> str | None:
+    """Delete all objects under the prefix with all versions, then the server's keys, then their policy.
+
+    Returns what the deletion waits for, None if it is complete.
+    """
     artifacts, store = context.server.artifacts, context.server.artifacts.s3
     if artifacts.embedded:
         return None
     if store is None or store.admin is None:
-        done.stays.append(f"the artifacts at {artifacts.store.uri}")
+        progress.retained.append(f"the artifacts at {artifacts.store.uri}")
         return None
-    mine, master = await _administered(context, store, store.admin)
-    if provisioning.is_ours(
-        await context.deps.stores.has_marker(mine), provisioning.marker(context.server.owner, None)
+    admin_bucket, admin_api = await _admin_clients(context, store, store.admin)
+    if provisioning.is_marker_of(
+        await context.deps.stores.read_marker(admin_bucket), provisioning.marker(context.server.owner, None)
     ):
         try:
-            async with asyncio.timeout(_SHARE):
-                await context.deps.stores.delete_objects(mine)
+            async with asyncio.timeout(_DELETE_OBJECTS_TIMEOUT_SECONDS):
+                await context.deps.stores.delete_objects(admin_bucket)
         except TimeoutError:
-            done.busy = True
-            return f"its files at {store.uri} to be deleted: there are many"
-    elif await context.deps.stores.has_objects(mine):
-        done.stays.append(f"the artifacts at {store.uri}, where something lay before it")
-    await _revoke(context, master)
+            progress.in_progress = True
+            return f"the many artifacts at {store.uri} to be deleted"
+    elif await context.deps.stores.has_objects(admin_bucket):
+        progress.retained.append(f"the artifacts at {store.uri}, where objects existed before it")
+    await _delete_user(context, admin_api)
     return None
 
 
-async def _administered(
-    context: ReconcileContext, store: ObjectStore, admin: StoreAdmin
+async def _admin_clients(
+    context: ReconcileContext, store: ObjectStore, admin: AdminCredentials
 ) -> tuple[Bucket, Admin]:
-    ca = await context.reader.optional(store.ca)
-    # the server's own key is of no use here: it may do less, and its Secret may be gone
-    seen = await store_place.bucket(context, store, AccessKey("", ""), ca)
-    return await store_place.administered(context, admin, seen)
+    ca = await context.reader.optional_value(store.ca)
+    # The server's own key is not usable here: it has fewer permissions, and its Secret may be deleted.
+    server_bucket = await store_clients.bucket(context, store, AccessKey("", ""), ca)
+    return await store_clients.admin_clients(context, admin, server_bucket)
 
 
-async def _revoke(context: ReconcileContext, master: Admin) -> None:
-    name = bucket_policy.name(context.server.owner)
-    live = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
-    values = secrets.decoded(live) if live else {}
-    for key in _KEYS:
+async def _delete_user(context: ReconcileContext, admin_api: Admin) -> None:
+    policy_name = bucket_policy.name(context.server.owner)
+    secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
+    values = secrets.text_values(secret) if secret else {}
+    for key in _KEY_ID_FIELDS:
         if values.get(key):
-            await minio_admin.delete_user(master, values[key], name)
-    await minio_admin.remove_policy(master, name)
+            await minio_admin.delete_user(admin_api, values[key], policy_name)
+    await minio_admin.delete_policy(admin_api, policy_name)

@@ -1,6 +1,6 @@
-"""What is said of a server that is gone: which of its data stays, and how it is taken back.
+"""The Event about a deleted server: which of its data is kept, and how a new server adopts it.
 
-With `deletionPolicy: Retain` nothing holds a server that is deleted, so its last state is known from the watch alone.
+With `deletionPolicy: Retain` the resource has no finalizer, so the operator knows its last state only from the watch.
 """
 
 from mlflow_operator.framework.dependencies import Dependencies
@@ -11,41 +11,44 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import retained_data
 from mlflow_operator.model.names import Names
 
-KEPT = "DataKept"
-"""Reason of the Event; no condition has it, for nobody is left to have one."""
+DATA_KEPT = "DataKept"
+"""Reason of the Event. No condition has this reason, because the resource no longer exists."""
 
 
-async def emit_retained_event(gone: Object, out: Dependencies) -> None:
-    """One Event about a server that was deleted, if it left anything.
+async def emit_retained_event(resource: Object, deps: Dependencies) -> None:
+    """Publish one Event about a deleted server if any of its data is kept.
 
-    Not about one that our finalizer held: how it ended was said before it was let go.
+    Publishes none if the resource had the operator's finalizer: `finalize` published an Event before it removed it.
     """
-    if finalizer.is_present(gone):
+    if finalizer.is_present(resource):
         return
-    place = await out.cluster.get(kinds.NAMESPACE, None, gone["metadata"]["namespace"])
-    if place is None or place["metadata"].get("deletionTimestamp"):
-        return  # then nothing in it is kept
-    left = await retained_objects(gone, out.cluster)
-    if left:
-        said = (
-            f"Deleted; its data is kept: {left}. An MLflowServer of the same name and storage in this namespace takes "
-            "all of it back, with the same passwords."
+    namespace = await deps.cluster.get(kinds.NAMESPACE, None, resource["metadata"]["namespace"])
+    if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+        return  # Then nothing in the namespace is kept.
+    retained = await retained_objects(resource, deps.cluster)
+    if retained:
+        message = (
+            f"Deleted the server and kept its data: {retained}. An MLflowServer with the same name and storage in this "
+            "namespace adopts all of it, with the same passwords."
         )
-        await out.events.publish(gone, True, KEPT, said)
+        await deps.events.publish(resource, True, DATA_KEPT, message)
 
 
 async def retained_objects(resource: Object, cluster: KubernetesClient) -> str:
-    """All data of a server's that is there and that nobody is deleting, in words; empty for none."""
+    """Describe all existing data of a server that is not being deleted; an empty string if there is none."""
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
-    wanted: list[tuple[Kind, str]] = [
+    candidates: list[tuple[Kind, str]] = [
         *retained_data.volumes(Names(name)),
         *retained_data.credentials(Names(name)),
     ]
-    found = [await cluster.get(kind, namespace, called) for kind, called in wanted]
+    existing = [await cluster.get(kind, namespace, object_name) for kind, object_name in candidates]
     objects = [
         obj
-        for obj in found
+        for obj in existing
         if obj and retained_data.is_data_of(name, obj) and not obj["metadata"].get("deletionTimestamp")
     ]
-    words = (retained_data.as_text(objects), retained_data.outside(resource.get("status") or {}))
-    return "; ".join(part for part in words if part)
+    descriptions = (
+        retained_data.as_text(objects),
+        retained_data.external_locations(resource.get("status") or {}),
+    )
+    return "; ".join(part for part in descriptions if part)

@@ -1,7 +1,7 @@
-"""Before the operator is uninstalled: nothing may wait for one that never comes back.
+"""Removal of all finalizers before the operator is uninstalled, so that no deletion waits for an operator that is gone.
 
-The operator is stopped first, or it would put its finalizers on again; then each is taken off. So `deletionPolicy:
-Delete` becomes Retain, and that is said, on each server and to whoever uninstalls.
+The operator is stopped first, because it would add its finalizers again. Without the finalizer `deletionPolicy: Delete`
+has the effect of Retain; an Event on each server and the output of the command report that.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from mlflow_operator.components.deletion.retained_event import KEPT, retained_objects
+from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
 from mlflow_operator.kube import finalizer, kinds
 from mlflow_operator.kube.client import Conflict, KubernetesClient, NotFound
 from mlflow_operator.kube.events import Events
@@ -17,88 +17,99 @@ from mlflow_operator.kube.objects import Object
 
 logger = logging.getLogger(__name__)
 
-_TRIES = 5
-"""For one server whose finalizers somebody else changes at the same moment."""
+_MAX_ATTEMPTS = 5
+"""Attempts for one server if another client changes its finalizers at the same time."""
 
-_LOOK_SECONDS = 1.0
+_POLL_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """The operator's own Deployment. `seconds`: how long its pods may take to end; they are given 30."""
+class OperatorDeployment:
+    """The operator's own Deployment.
+
+    `shutdown_timeout_seconds`: time for its pods to terminate. It exceeds their grace period of 30 s.
+    """
 
     namespace: str
     name: str
-    seconds: float = 45.0
+    shutdown_timeout_seconds: float = 45.0
 
 
 async def remove_all_finalizers(
     cluster: KubernetesClient,
     namespaces: Collection[str],
-    operator: Deployed | None,
-    say: Callable[[str], None],
+    operator: OperatorDeployment | None,
+    report: Callable[[str], None],
 ) -> None:
-    """Stops the operator, takes every finalizer of ours off, and says of each server what stays.
+    """Stop the operator, remove its finalizer from every server, and report for each server which data is kept.
 
-    `namespaces` empty: all. `operator` None: it is stopped already. Raises what the API server answers.
+    `namespaces` empty: all namespaces. `operator` None: it is already stopped. Raises the errors of the API server.
     """
     if operator:
-        await _stop(cluster, operator, say)
+        await _stop_operator(cluster, operator, report)
     events = Events(cluster)
-    held = [server for server in await _servers(cluster, namespaces) if finalizer.is_present(server)]
-    for server in held:
-        await _release(cluster, events, server, say)
-    if not held:
-        say("No server is held: nothing needs to be let go. Servers, volumes and Secrets stay as they are.")
+    with_finalizer = [
+        server for server in await _servers(cluster, namespaces) if finalizer.is_present(server)
+    ]
+    for server in with_finalizer:
+        await _remove_finalizer(cluster, events, server, report)
+    if not with_finalizer:
+        report("No server has the operator's finalizer. Servers, volumes and Secrets are not changed.")
 
 
 async def _servers(cluster: KubernetesClient, namespaces: Collection[str]) -> list[Object]:
-    found: list[Object] = []
+    servers: list[Object] = []
     for namespace in namespaces or (None,):
         try:
-            found += await cluster.list(kinds.MLFLOWSERVER, namespace)
+            servers += await cluster.list(kinds.MLFLOWSERVER, namespace)
         except NotFound:
-            continue  # the definition is gone, and every server with it
-    return found
+            continue  # The CRD is deleted, and every server with it.
+    return servers
 
 
-async def _stop(cluster: KubernetesClient, operator: Deployed, say: Callable[[str], None]) -> None:
-    live = await cluster.get(kinds.DEPLOYMENT, operator.namespace, operator.name)
-    if live is None:
+async def _stop_operator(
+    cluster: KubernetesClient, operator: OperatorDeployment, report: Callable[[str], None]
+) -> None:
+    deployment = await cluster.get(kinds.DEPLOYMENT, operator.namespace, operator.name)
+    if deployment is None:
         return
-    none = {"op": "replace", "path": "/spec/replicas", "value": 0}
-    await cluster.json_patch(kinds.DEPLOYMENT, operator.namespace, operator.name, [none])
-    chosen = ",".join(f"{key}={value}" for key, value in live["spec"]["selector"]["matchLabels"].items())
-    deadline = asyncio.get_running_loop().time() + operator.seconds
-    while await cluster.list(kinds.POD, operator.namespace, chosen):
+    replicas_patch = {"op": "replace", "path": "/spec/replicas", "value": 0}
+    await cluster.json_patch(kinds.DEPLOYMENT, operator.namespace, operator.name, [replicas_patch])
+    selector = ",".join(
+        f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items()
+    )
+    deadline = asyncio.get_running_loop().time() + operator.shutdown_timeout_seconds
+    while await cluster.list(kinds.POD, operator.namespace, selector):
         if asyncio.get_running_loop().time() > deadline:
-            say(f"The operator's pods did not end within {operator.seconds:.0f} s; going on all the same.")
+            report(
+                f"The operator's pods did not terminate within {operator.shutdown_timeout_seconds:.0f} s. Continuing."
+            )
             return
-        await asyncio.sleep(_LOOK_SECONDS)
-    say("The operator is stopped.")
+        await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+    report("The operator is stopped.")
 
 
-async def _release(
-    cluster: KubernetesClient, events: Events, server: Object, say: Callable[[str], None]
+async def _remove_finalizer(
+    cluster: KubernetesClient, events: Events, server: Object, report: Callable[[str], None]
 ) -> None:
     namespace, name = server["metadata"]["namespace"], server["metadata"]["name"]
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             await cluster.json_patch(kinds.MLFLOWSERVER, namespace, name, finalizer.remove(server))
         except NotFound:
             return
         except Conflict:
-            live = await cluster.get(kinds.MLFLOWSERVER, namespace, name)
-            if live is None or not finalizer.is_present(live):
+            observed = await cluster.get(kinds.MLFLOWSERVER, namespace, name)
+            if observed is None or not finalizer.is_present(observed):
                 return
-            server = live
+            server = observed
             continue
-        left = await retained_objects(server, cluster) or "nothing"
-        said = (
-            "The operator is being uninstalled, so spec.deletionPolicy Delete counts as Retain until one runs again: "
-            f"deleting this resource deletes none of its data. Kept: {left}."
+        retained = await retained_objects(server, cluster) or "nothing"
+        message = (
+            "The operator is being uninstalled. Until an operator runs again, spec.deletionPolicy Delete has the "
+            f"effect of Retain: deleting this resource deletes none of its data. Kept: {retained}."
         )
-        say(f"{namespace}/{name}: {said}")
-        await events.publish(server, False, KEPT, said)
+        report(f"{namespace}/{name}: {message}")
+        await events.publish(server, False, DATA_KEPT, message)
         return
-    raise Conflict(f"MLflowServer {namespace}/{name}: somebody keeps changing its finalizers")
+    raise Conflict(f"MLflowServer {namespace}/{name}: another client keeps changing its finalizers")

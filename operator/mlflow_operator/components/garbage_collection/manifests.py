@@ -1,4 +1,4 @@
-"""The clean-up: a CronJob that removes for good what was deleted long ago, and what it says of that."""
+"""Manifest of the garbage collection CronJob, and the termination message of its pods."""
 
 import json
 from typing import Annotated, Literal
@@ -11,90 +11,95 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cronjobs, jobs, pod_template
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import GarbageCollection, Server
-from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
+from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
 
-SETTINGS = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
-"""Where the payload finds what it is asked for."""
+SETTINGS_VARIABLE = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
+"""Environment variable with the settings of the script, as JSON."""
 
-_SECONDS = 6 * 3600
-"""It says itself what was left when its time is up, and goes on there the next time."""
+_TIMEOUT_SECONDS = 6 * 3600
+"""When it is exceeded, the script reports what is left; the next run continues there."""
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def cronjob(server: Server, wanted: GarbageCollection, *, paused: bool) -> Object:
-    """Runs the server's own image, in the environment that the server has."""
+def cronjob(server: Server, settings: GarbageCollection, *, paused: bool) -> Object:
+    """CronJob that runs the server's image in the server's environment."""
     name, component = server.names.garbage_collection, labels.GARBAGE_COLLECTION_POD
-    asked = {
-        "mode": "DryRun" if wanted.dry_run else "Delete",
-        "olderThanSeconds": wanted.seconds,
-        "experimentIDs": list(wanted.experiments),
-        "tracesOlderThanSeconds": wanted.traces_seconds,
+    job_settings = {
+        "mode": "DryRun" if settings.dry_run else "Delete",
+        "olderThanSeconds": settings.older_than_seconds,
+        "experimentIDs": list(settings.experiments),
+        "tracesOlderThanSeconds": settings.traces_older_than_seconds,
     }
-    # artifacts that clients reach by the server alone it removes by the server, too
+    # Artifacts that clients reach only through the server are deleted through the server, too.
     env = [
-        pod_template.value("MLFLOW_TRACKING_URI", server.url),
-        pod_template.value(SETTINGS, json.dumps(asked, sort_keys=True)),
+        pod_template.env_value("MLFLOW_TRACKING_URI", server.url),
+        pod_template.env_value(SETTINGS_VARIABLE, json.dumps(job_settings, sort_keys=True)),
     ]
-    changed = {
+    overrides = {
         "name": "garbage-collection",
         "command": ["python3", "-u", "-c", pod_scripts.GARBAGE_COLLECTION],
     }
-    template = jobs.from_server_pod(server, component, changed, env)
-    timing = cronjobs.Timing(wanted.schedule, wanted.time_zone, paused)
-    return cronjobs.cronjob(object_metadata(server.owner, name, component), timing, _SECONDS, template)
+    template = jobs.from_server_pod(server, component, overrides, env)
+    schedule = cronjobs.CronSchedule(settings.schedule, settings.time_zone, paused)
+    meta = object_metadata(server.owner, name, component)
+    return cronjobs.cronjob(meta, schedule, _TIMEOUT_SECONDS, template)
 
 
 class CollectionResult(StrictModel):
-    """What came of one round: counts of what was removed (or would be, in a dry run), of what was kept because it is
-    still of use, of what could not be removed; and what this MLflow has no way to remove."""
+    """Result of one run.
+
+    `runs`, `models`, `experiments`, `traces`: number of deleted objects; in a dry run, of those that would be deleted.
+    `kept`: number of objects that are still in use. `failed`: number of objects that could not be deleted.
+    `unsupported`: object types that this MLflow version cannot delete.
+    """
 
     mode: Literal["Delete", "DryRun"]
-    version: Word | None
+    version: ShortText | None
     runs: Count
     models: Count
     experiments: Count
     traces: Count
     kept: Count
     failed: Count
-    missing: tuple[Word, ...]
-    faults: tuple[JobError, ...]
+    unsupported: tuple[ShortText, ...]
+    errors: tuple[JobError, ...]
 
     @property
     def status(self) -> Object:
-        """What `status.garbageCollection` says of it beside the time."""
-        real = self.mode == "Delete"
+        """The fields of `status.garbageCollection`, without the times."""
+        deleted = self.mode == "Delete"
         return {
             "mode": self.mode,
-            "deletedRuns": self.runs if real else 0,
-            "deletedModels": self.models if real else 0,
-            "deletedExperiments": self.experiments if real else 0,
-            "deletedTraces": self.traces if real else 0,
+            "deletedRuns": self.runs if deleted else 0,
+            "deletedModels": self.models if deleted else 0,
+            "deletedExperiments": self.experiments if deleted else 0,
+            "deletedTraces": self.traces if deleted else 0,
         }
 
-    def news(self, namespace: str, job: str) -> str:
-        """What an Event says of it."""
-        told = (
-            counted(self.runs, "run"),
-            counted(self.models, "model"),
-            counted(self.experiments, "experiment"),
-            counted(self.traces, "trace"),
+    def event_message(self, namespace: str, job: str) -> str:
+        """Message of the Event about this run."""
+        counts = (
+            pluralize(self.runs, "run"),
+            pluralize(self.models, "model"),
+            pluralize(self.experiments, "experiment"),
+            pluralize(self.traces, "trace"),
         )
-        what = f"{', '.join(told[:-1])} and {told[-1]}"
+        objects = f"{', '.join(counts[:-1])} and {counts[-1]}"
         log = f"kubectl logs -n {namespace} job/{job}"
-        said = f"Removed for good: {what}." if self.mode == "Delete" else f"Would be removed: {what}."
+        message = f"Permanently deleted: {objects}." if self.mode == "Delete" else f"Would delete: {objects}."
         if self.kept:
-            said += f" Kept, for they are still of use: {self.kept}."
-        if self.missing:
-            said += f" MLflow {self.version} has no way to remove {' and '.join(self.missing)}."
-        return f"{said} The list: {log}"
+            message += f" Kept because they are still in use: {self.kept}."
+        if self.unsupported:
+            message += f" MLflow {self.version} cannot delete {' and '.join(self.unsupported)}."
+        return f"{message} For the list, run: {log}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def parse(text: str | None) -> CollectionResult | None:
-    """The answer in a container's last words; None for anything that is not just that."""
-    return read(CollectionResult, text)
+    """Parse a termination message; None if it is not exactly a result."""
+    return parse_message(CollectionResult, text)

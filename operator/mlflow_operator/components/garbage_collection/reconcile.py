@@ -1,8 +1,14 @@
-"""The clean-up: its CronJob, and what came of its last Job. It is nothing that a server waits for."""
+"""Reconcile the garbage collection CronJob, and report the result of its last Job.
+
+Owns: the garbage collection CronJob, the condition GarbageCollectionReady, `status.garbageCollection`, the Event
+GarbageCollected.
+Needs: the running server; the CronJob is suspended unless the server runs the desired version.
+Provides: nothing. The server does not wait for it.
+"""
 
 from dataclasses import dataclass
 
-from mlflow_operator.components.garbage_collection import manifests as garbage
+from mlflow_operator.components.garbage_collection import manifests
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended
@@ -21,131 +27,144 @@ from mlflow_operator.status.conditions import (
 )
 
 _TYPE = ConditionType.GARBAGE_COLLECTION
-EVENT = "GarbageCollected"
+EVENT_REASON = "GarbageCollected"
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What the status shall say. `news`: what is worth an Event, if anything."""
+class CollectionStatus:
+    """The new `status.garbageCollection`, and the message of an Event about a new result; None: no Event."""
 
     status: Object
-    news: str | None = None
+    event_message: str | None = None
 
 
-async def run(context: ReconcileContext, serving: RunningServer | None) -> Result[Collected] | None:
-    """Sees to the CronJob; None where none is asked for."""
-    wanted = context.server.garbage_collection
-    if wanted is None:
-        live = context.observed.of(kinds.CRONJOB, labels.GARBAGE_COLLECTION_POD)
-        await prune(context.deps.cluster, [], live, context.observed.resource)
+async def reconcile(
+    context: ReconcileContext, running: RunningServer | None
+) -> Result[CollectionStatus] | None:
+    """Apply the CronJob; delete it and return None if `spec.garbageCollection` is not set."""
+    settings = context.server.garbage_collection
+    if settings is None:
+        cronjobs = context.observed.list(kinds.CRONJOB, labels.GARBAGE_COLLECTION_POD)
+        await prune(context.deps.cluster, [], cronjobs, context.observed.resource)
         return None
-    return await _run(context, wanted, serving)
+    return await _reconcile(context, settings, running)
 
 
-def learned(outcome: Result[Collected] | None) -> Object:
-    """What is new for the status: nothing of it stays once nothing is asked for."""
-    if outcome is None:
+def status_patch(result: Result[CollectionStatus] | None) -> Object:
+    """The change to the status. `status.garbageCollection` is emptied if `spec.garbageCollection` is not set."""
+    if result is None:
         return {"garbageCollection": {}}
-    return {"garbageCollection": outcome.value.status} if outcome.value else {}
+    return {"garbageCollection": result.value.status} if result.value else {}
 
 
-async def publish_event(context: ReconcileContext, outcome: Result[Collected] | None) -> None:
-    """An Event for a round that is over; to be called once the status says so, which keeps it from being told twice."""
-    if outcome and outcome.value and outcome.value.news:
-        await context.deps.events.publish(context.observed.resource, True, EVENT, outcome.value.news)
+async def publish_event(context: ReconcileContext, result: Result[CollectionStatus] | None) -> None:
+    """Publish an Event for a new result. Call it after the status is written, so that no Event is published twice."""
+    if result and result.value and result.value.event_message:
+        await context.deps.events.publish(
+            context.observed.resource, True, EVENT_REASON, result.value.event_message
+        )
 
 
 @step(_TYPE)
-async def _run(
-    context: ReconcileContext, wanted: GarbageCollection, serving: RunningServer | None
-) -> Result[Collected]:
-    cron.check(wanted.schedule, wanted.time_zone, "spec.garbageCollection")
-    # what an image asked for would do while that of before serves, nobody knows
-    as_asked = serving is not None and serving.version is not None
-    live = context.observed.get(kinds.CRONJOB, context.server.names.garbage_collection)
-    if live or as_asked:
-        await context.ensure(garbage.cronjob(context.server, wanted, paused=not as_asked))
+async def _reconcile(
+    context: ReconcileContext, settings: GarbageCollection, running: RunningServer | None
+) -> Result[CollectionStatus]:
+    cron.check(settings.schedule, settings.time_zone, "spec.garbageCollection")
+    # The effect of the desired image on the schema of the previous version is unknown.
+    at_desired_version = running is not None and running.version is not None
+    observed = context.observed.get(kinds.CRONJOB, context.server.names.garbage_collection)
+    if observed or at_desired_version:
+        await context.ensure(manifests.cronjob(context.server, settings, paused=not at_desired_version))
     if context.server.suspended:
         for job in _jobs(context):
             if not jobs.is_finished(job):
                 await context.deps.cluster.delete(job)
         return Result(suspended(_TYPE))
-    return await _last(context, wanted)
+    return await _last_result(context, settings)
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:
-    return context.observed.of(kinds.JOB, labels.GARBAGE_COLLECTION_POD)
+    return context.observed.list(kinds.JOB, labels.GARBAGE_COLLECTION_POD)
 
 
-async def _last(context: ReconcileContext, wanted: GarbageCollection) -> Result[Collected]:
-    """What the last Job that ended has to say; or what keeps the one under way from its work."""
+async def _last_result(context: ReconcileContext, settings: GarbageCollection) -> Result[CollectionStatus]:
+    """The result of the last finished Job, or the reason why an unfinished Job makes no progress."""
     for job in _jobs(context):
         if not jobs.is_finished(job):
             pods = jobs.pods_of(context, job)
-            held = await jobs.blocking_reason(context, _TYPE, job, pods, "the clean-up")
-            if held:
-                return held
-    over = [job for job in _jobs(context) if jobs.is_finished(job)]
-    last = max(over, key=_end, default=None)
-    well = true_condition(
+            blocked = await jobs.blocking_reason(context, _TYPE, job, pods, "garbage collection")
+            if blocked:
+                return blocked
+    finished = [job for job in _jobs(context) if jobs.is_finished(job)]
+    last = max(finished, key=_finished_at, default=None)
+    ready = true_condition(
         _TYPE,
-        f'What was deleted is removed for good in its time, by the schedule "{wanted.schedule}" '
-        f"({wanted.time_zone}).",
+        f'Garbage collection runs on the schedule "{settings.schedule}" ({settings.time_zone}).',
     )
     if last is None:
-        return Result(well)
-    told = context.observed.status.get("garbageCollection") or {}
-    answers = [
-        garbage.parse(str(ending.get("message") or "")) for ending in jobs.container_results(context, last)
+        return Result(ready)
+    previous = context.observed.status.get("garbageCollection") or {}
+    results = [
+        manifests.parse(str(terminated.get("message") or ""))
+        for terminated in jobs.container_results(context, last)
     ]
-    answer = answers[0] if len(answers) == 1 else None
-    if jobs.finished_at(last, "Complete"):
-        return Result(well, _done(last, answer, told))
-    return Result(_failed(context, last, answer), Collected(told | {"lastFailureTime": _end(last)}))
+    result = results[0] if len(results) == 1 else None
+    if jobs.has_condition(last, "Complete"):
+        return Result(ready, _completed(last, result, previous))
+    return Result(
+        _failed(context, last, result), CollectionStatus(previous | {"lastFailureTime": _finished_at(last)})
+    )
 
 
-def _end(job: Object) -> str:
-    """When it ended: of times that are written like this, the later one is the greater."""
-    ways = ("Complete", "Failed")
-    return next(str(c["lastTransitionTime"]) for c in job["status"]["conditions"] if c["type"] in ways)
+def _finished_at(job: Object) -> str:
+    """Time of the condition Complete or Failed, in a format in which a later time compares greater."""
+    condition_types = ("Complete", "Failed")
+    return next(
+        str(c["lastTransitionTime"]) for c in job["status"]["conditions"] if c["type"] in condition_types
+    )
 
 
-def _done(job: Object, answer: garbage.CollectionResult | None, told: Object) -> Collected:
-    if told.get("lastRunTime") == _end(job):
-        return Collected(told)
-    kept = {key: value for key, value in told.items() if key == "lastFailureTime"}
-    if answer is None:
-        # its pod is gone already, and took the counts along
-        return Collected(kept | {"lastRunTime": _end(job)})
+def _completed(
+    job: Object, result: manifests.CollectionResult | None, previous_status: Object
+) -> CollectionStatus:
+    if previous_status.get("lastRunTime") == _finished_at(job):
+        return CollectionStatus(previous_status)
+    times = {key: value for key, value in previous_status.items() if key == "lastFailureTime"}
+    times["lastRunTime"] = _finished_at(job)
+    if result is None:
+        # The pod is already gone, and the counts with it.
+        return CollectionStatus(times)
     meta = job["metadata"]
-    news = answer.news(meta["namespace"], meta["name"])
-    return Collected(kept | {"lastRunTime": _end(job)} | answer.status, news)
+    message = result.event_message(meta["namespace"], meta["name"])
+    return CollectionStatus(times | result.status, message)
 
 
-def _failed(context: ReconcileContext, job: Object, answer: garbage.CollectionResult | None) -> Condition:
+def _failed(context: ReconcileContext, job: Object, result: manifests.CollectionResult | None) -> Condition:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    if answer and answer.faults:
-        why = " ".join(message_text.as_sentence(each.said) for each in answer.faults)
+    if result and result.errors:
+        cause = " ".join(message_text.as_sentence(error.message) for error in result.errors)
     else:
-        endings = jobs.container_results(context, job)
-        words = message_text.last_lines(next((str(e["message"]) for e in endings if e.get("message")), ""))
-        before = context.observed.condition(_TYPE)
-        if not endings and before.get("reason") == Reason.GARBAGE_COLLECTION_FAILED.value:
-            # its pod is gone, and what it said stands there
-            return false_condition(_TYPE, Reason.GARBAGE_COLLECTION_FAILED, str(before.get("message")))
-        why = words or message_text.as_sentence(_why(job))
-    again = context.server.names.garbage_collection
+        terminated = jobs.container_results(context, job)
+        lines = message_text.last_lines(
+            next((str(state["message"]) for state in terminated if state.get("message")), "")
+        )
+        previous = context.observed.condition(_TYPE)
+        if not terminated and previous.get("reason") == Reason.GARBAGE_COLLECTION_FAILED.value:
+            # The pod is gone; the previous condition still holds its message.
+            return false_condition(_TYPE, Reason.GARBAGE_COLLECTION_FAILED, str(previous.get("message")))
+        cause = lines or message_text.as_sentence(_job_failure_message(job))
+    cronjob = context.server.names.garbage_collection
     return false_condition(
         _TYPE,
         Reason.GARBAGE_COLLECTION_FAILED,
-        f'The clean-up "{name}" did not remove all that it should have; nothing is lost. Mend the cause: the next one '
-        f"makes up for it, or, at once: kubectl create job -n {namespace} --from=cronjob/{again} {again}-now. "
-        f"It said: {why}",
+        f'The garbage collection Job "{name}" could not delete everything that is due; nothing else is affected. Fix '
+        f"the cause: the next run deletes the rest. To run it now: kubectl create job -n {namespace} "
+        f"--from=cronjob/{cronjob} {cronjob}-now. The Job reports: {cause}",
     )
 
 
-def _why(job: Object) -> str:
-    """What Kubernetes says of a Job that failed, as that its time was up."""
+def _job_failure_message(job: Object) -> str:
+    """Message of the Job's condition Failed, for example that its deadline was exceeded."""
     return next(
         (str(c.get("message") or "") for c in job["status"]["conditions"] if c["type"] == "Failed"), ""
     )

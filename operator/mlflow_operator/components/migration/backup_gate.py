@@ -1,7 +1,7 @@
-"""The gate before a migration: tables that can't be moved back are moved only after a backup of them."""
+"""Require a complete backup before a schema migration, because a migration cannot be undone without one."""
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.backup import manifests as backups
+from mlflow_operator.components.backup import manifests as backup_manifests
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.migration.plan import RunningVersion, UpgradePlan
 from mlflow_operator.framework import jobs
@@ -17,78 +17,101 @@ _TYPE = ConditionType.UPGRADE
 
 
 async def require_backup(
-    context: ReconcileContext, last: RunningVersion, database: DatabaseState, *, moving: bool = False
+    context: ReconcileContext,
+    running: RunningVersion,
+    database: DatabaseState,
+    *,
+    switching_database: bool = False,
 ) -> Result[UpgradePlan] | None:
-    """What is to be said as long as the tables must not move; None once they may, or where no backup is asked for.
+    """The result that blocks the migration; None if the backup is complete or not required.
 
-    `last` is what serves until then. `moving`: `database` is another one than the server is on.
+    `running` serves until the migration. `switching_database`: the server does not use `database` yet.
     """
-    wanted = context.server.backup
+    settings = context.server.backup
     if (
-        wanted is None
+        settings is None
         or not context.server.backup_before_migration
         or database.revision is None
-        or _migrating(context)
+        or _migration_started(context)
     ):
         return None
-    state = f"{database.identity}@{database.revision}"
-    job = backups.before_migration(backup.of_now(context), wanted, context.server.image, state, moving=moving)
-    live = context.observed.get(kinds.JOB, job["metadata"]["name"])
-    if live is None:
-        await ensure_job(context.deps.cluster, job, None, context.observed.resource)
-        return _waits(context, again=RETRY_TRANSIENT_SECONDS)
-    if jobs.finished_at(live, "Complete"):
+    database_state = f"{database.identity}@{database.revision}"
+    desired = backup_manifests.pre_migration_job(
+        backup.running_server(context),
+        settings,
+        context.server.image,
+        database_state,
+        switching_database=switching_database,
+    )
+    observed = context.observed.get(kinds.JOB, desired["metadata"]["name"])
+    if observed is None:
+        await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+        return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
+    if jobs.has_condition(observed, "Complete"):
         return None
-    if jobs.finished_at(live, "Failed"):
-        return await _once_more(context, last, wanted, live, job)
-    pods = jobs.pods_of(context, live)
-    held = await jobs.blocking_reason(context, _TYPE, live, pods, "the backup")
-    return held or _waits(context, again=None if pods else RETRY_TRANSIENT_SECONDS)
+    if jobs.has_condition(observed, "Failed"):
+        return await _retry(context, running, settings, observed, desired)
+    pods = jobs.pods_of(context, observed)
+    blocked = await jobs.blocking_reason(context, _TYPE, observed, pods, "the backup")
+    return blocked or _waiting(context, requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
 
 
-def _migrating(context: ReconcileContext) -> bool:
-    """Whether the tables are about to move already: to wait now would have servers come up on them."""
-    known = context.observed.of(kinds.JOB, labels.MIGRATION_POD)
-    return any(not jobs.is_finished(job) and jobs.image_of(job) == context.server.image for job in known)
+def _migration_started(context: ReconcileContext) -> bool:
+    """Whether an unfinished migration Job of this image exists.
+
+    It is too late for a backup then: server pods would start during the migration while the operator waits.
+    """
+    observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
+    return any(not jobs.is_finished(job) and jobs.image_of(job) == context.server.image for job in observed)
 
 
-def _waits(context: ReconcileContext, again: float | None) -> Result[UpgradePlan]:
-    told = context.observed.condition(_TYPE)
-    same = told.get("observedGeneration") == context.observed.resource["metadata"].get("generation")
-    if same and told.get("reason") == Reason.BACKUP_REQUIRED.value:
-        # to and fro at each try would be news of nothing
+def _waiting(context: ReconcileContext, requeue_after: float | None) -> Result[UpgradePlan]:
+    previous = context.observed.condition(_TYPE)
+    generation = context.observed.resource["metadata"].get("generation")
+    if (
+        previous.get("observedGeneration") == generation
+        and previous.get("reason") == Reason.BACKUP_REQUIRED.value
+    ):
+        # Keep the failure of the previous attempt, so that the condition does not flap with every retry.
         return Result(
-            false_condition(_TYPE, Reason.BACKUP_REQUIRED, str(told.get("message"))), requeue_after=again
+            false_condition(_TYPE, Reason.BACKUP_REQUIRED, str(previous.get("message"))),
+            requeue_after=requeue_after,
         )
-    said = "A backup is made before the tables move. Nothing is touched yet."
-    return Result(false_condition(_TYPE, Reason.PROGRESSING, said), requeue_after=again)
+    message = (
+        "Waiting for the backup Job that must complete before the schema migration. Nothing is changed yet."
+    )
+    return Result(false_condition(_TYPE, Reason.PROGRESSING, message), requeue_after=requeue_after)
 
 
-async def _once_more(
-    context: ReconcileContext, last: RunningVersion, wanted: Backup, failed: Object, job: Object
+async def _retry(
+    context: ReconcileContext, running: RunningVersion, settings: Backup, failed: Object, desired: Object
 ) -> Result[UpgradePlan]:
-    """Tries again at its time: a backup changes nothing, so there is no reason to wait for a person."""
-    pause = job_retry.backoff(failed, context.deps.now())
-    if not pause:
+    """Create the next attempt once its backoff has passed. A backup changes nothing, so a retry is always safe."""
+    backoff = job_retry.backoff(failed, context.deps.now())
+    if not backoff:
         await context.deps.cluster.delete(failed)
-        following = job_retry.with_attempt_number(job, job_retry.attempt_number(failed) + 1)
-        await ensure_job(context.deps.cluster, following, None, context.observed.resource)
-    serves = f"; version {last.version} serves on" if last.version else ""
-    said = (
-        f"The tables do not move before there is a backup, and it can't be made. Nothing was touched{serves}. "
-        f"{backup.why(context, wanted, failed)} It is tried again by itself, within a minute at first. Mend the cause, "
-        f"set spec.upgrade.backupBeforeMigration to Skip{last.rollback_hint(context.server)}."
+        next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(failed) + 1)
+        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
+    serving = f"; version {running.version} keeps running" if running.version else ""
+    message = (
+        f"The schema migration is blocked: the required backup failed. Nothing was changed{serving}. "
+        f"{backup.failure_message(context, settings, failed)} The backup is retried automatically, at first within a "
+        "minute. Fix the cause, or set spec.upgrade.backupBeforeMigration to Skip"
+        f"{running.rollback_hint(context.server)}."
     )
     return Result(
-        false_condition(_TYPE, Reason.BACKUP_REQUIRED, said), requeue_after=pause or RETRY_TRANSIENT_SECONDS
+        false_condition(_TYPE, Reason.BACKUP_REQUIRED, message),
+        requeue_after=backoff or RETRY_TRANSIENT_SECONDS,
     )
 
 
-async def tidy(context: ReconcileContext) -> None:
-    """Takes away the Jobs of upgrades that came to their end or were given up, once the status tells what they did: a
-    later upgrade from the same tables wants a backup of its own."""
-    if backup.record(context) != (context.observed.status.get("backup") or {}):
+async def prune_jobs(context: ReconcileContext) -> None:
+    """Delete the backup Jobs of finished and cancelled upgrades, once their results are in the status.
+
+    A later upgrade from the same schema revision needs its own backup.
+    """
+    if backup.build_status(context) != (context.observed.status.get("backup") or {}):
         return
-    for job in context.observed.of(kinds.JOB, labels.BACKUP_POD):
+    for job in context.observed.list(kinds.JOB, labels.BACKUP_POD):
         if labels.ATTEMPT in (job["metadata"].get("annotations") or {}):
             await context.deps.cluster.delete(job)

@@ -1,4 +1,4 @@
-"""What a change of version means: whether a preflight is needed, what its answer allows, what the status tells."""
+"""The upgrade plan: whether a preflight is needed, what its result allows, and `status.upgrade`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,186 +18,210 @@ from mlflow_operator.status.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class RunningVersion:
-    """What the server ran last by the operator's will: version, image, and the schema's revision then."""
+    """The version and image that the operator deployed last, and the schema revision at that time."""
 
     version: str | None
     image: str | None
     revision: str | None
 
     def rollback_hint(self, server: Server) -> str:
-        """How the owner undoes a change, as the end of a sentence; empty where there was none."""
+        """How the user reverts the change, as the end of a sentence; empty if the image did not change."""
         if self.image is None or self.image == server.image:
             return ""
         if server.is_default_image and self.version and self.version != server.version:
             return f", or set spec.version back to {self.version}"
-        return f", or go back to the image {self.image}"
+        return f", or revert to the image {self.image}"
 
 
-def running_version(status: Object, running: str | None) -> RunningVersion:
-    """As the status tells it; one that was lost still has the image of the pods (`running`)."""
-    return RunningVersion(status.get("version"), status.get("image") or running, status.get("schemaRevision"))
+def running_version(status: Object, deployment_image: str | None) -> RunningVersion:
+    """Read the running version from the status. If the status was lost, the image of the Deployment is used."""
+    return RunningVersion(
+        status.get("version"), status.get("image") or deployment_image, status.get("schemaRevision")
+    )
 
 
-def needs_preflight(before: RunningVersion, server: Server, revision: str | None, head: str | None) -> bool:
-    """Whether there is anything that the image asked for could harm.
+def needs_preflight(running: RunningVersion, server: Server, revision: str | None, head: str | None) -> bool:
+    """Whether the desired image could harm existing data.
 
-    `revision` is the database's, `head` the one that the image is known to want. A first start on an empty database,
-    and an image that serves already at the revision at which it serves, cost no Job.
+    `revision` is the one of the database, `head` the one that the image is known to need. No preflight is needed for
+    the first start on an empty database, and for an image that already serves at this revision.
     """
-    if before.image is not None and before.image != server.image:
+    if running.image is not None and running.image != server.image:
         return True
     return revision is not None and revision != head
 
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """What may be done. `answer` is what the image said, None where nobody asked; `since` (RFC 3339) when it was asked.
+    """What the operator may do.
 
-    `changes`: another image than before takes over. `stops`: the servers of before stop before the schema moves.
+    `preflight` is the result of the preflight, None if there was none; `started_at` (RFC 3339) is the start of the
+    preflight. `image_changed`: another image replaces the running one. `stop_servers`: the server is scaled to 0 before
+    the schema migration.
     """
 
-    answer: PreflightResult | None = None
-    since: str | None = None
-    changes: bool = False
-    stops: bool = False
+    preflight: PreflightResult | None = None
+    started_at: str | None = None
+    image_changed: bool = False
+    stop_servers: bool = False
 
     @property
     def head(self) -> str | None:
-        """Where the image's migrations end, as far as it was asked."""
-        return self.answer.head if self.answer else None
+        """Head revision of the image's migrations; None if there was no preflight."""
+        return self.preflight.head if self.preflight else None
 
 
 def plan(
-    before: RunningVersion, server: Server, answer: PreflightResult, since: str | None, moving: bool
+    running: RunningVersion,
+    server: Server,
+    preflight: PreflightResult,
+    started_at: str | None,
+    switching_database: bool,
 ) -> UpgradePlan:
-    """What an answer without any fault allows. `moving`: it is about a database that no server of before is on."""
-    changes = before.image is not None and before.image != server.image
-    forward = answer.movement is SchemaChange.FORWARD and not moving
-    return UpgradePlan(answer, since, changes, changes and forward and server.recreate_on_migration)
+    """The plan for a preflight result without errors. `switching_database`: no running server uses the database."""
+    image_changed = running.image is not None and running.image != server.image
+    migrates = preflight.change is SchemaChange.FORWARD and not switching_database
+    stop_servers = image_changed and migrates and server.recreate_on_migration
+    return UpgradePlan(preflight, started_at, image_changed, stop_servers)
 
 
-def refusal(before: RunningVersion, server: Server, answer: PreflightResult) -> ConfigurationError | None:
-    """Why the image must not take over, None if it may."""
-    serves = f"; version {before.version} serves on" if before.image and before.version else ""
-    untouched = f"Nothing was touched{serves}."
-    back = before.rollback_hint(server)
-    if answer.faults:
-        fact, advice = _told(server, answer.faults[0])
+def refusal(running: RunningVersion, server: Server, preflight: PreflightResult) -> ConfigurationError | None:
+    """Why the image must not be deployed; None if it may be."""
+    serving = f"; version {running.version} keeps running" if running.image and running.version else ""
+    unchanged = f"Nothing was changed{serving}."
+    rollback = running.rollback_hint(server)
+    if preflight.errors:
+        fact, advice = _error_message(server, preflight.errors[0])
         return ConfigurationError(
             Reason.PREFLIGHT_FAILED,
-            f"{fact} {untouched} {advice}{back}. It is asked again by itself, within a minute at first.",
+            f"{fact} {unchanged} {advice}{rollback}. The preflight is retried automatically, at first within a minute.",
         )
-    if server.version_is_explicit and _public(answer.version) != _public(server.version):
+    if server.version_is_explicit and _public_version(preflight.version) != _public_version(server.version):
         return ConfigurationError(
             Reason.PREFLIGHT_FAILED,
-            f"The image {server.image} holds MLflow {answer.version}, and {server.version} was asked for. {untouched} "
-            f"Set spec.version to {answer.version}, name another image in spec.image{back}.",
+            f"The image {server.image} contains MLflow {preflight.version} instead of {server.version}. {unchanged} "
+            f"Set spec.version to {preflight.version}, or set another image in spec.image{rollback}.",
         )
-    if answer.movement is SchemaChange.UNKNOWN:
+    if preflight.change is SchemaChange.UNKNOWN:
         return ConfigurationError(
             Reason.SCHEMA_NEWER_THAN_IMAGE,
-            f"The database stands at revision {answer.revision}, which MLflow {answer.version} does not know: a newer "
-            f"version has brought it there, or another program. {untouched} There is no way down but a backup: restore "
-            f"one from before, or go back to {_writer(before, answer)}.",
+            f"The database is at schema revision {preflight.revision}, which MLflow {preflight.version} does not know: "
+            f"a newer MLflow version or another program migrated it. {unchanged} Downgrade is not supported: restore a "
+            f"backup from before the migration, or revert to {_version_that_migrated(running, preflight)}.",
         )
     return None
 
 
-def no_answer(before: RunningVersion, server: Server, job: str, said: str | None) -> ConfigurationError:
-    """What a preflight that ended without an answer comes to: nothing is known, so nothing is done."""
-    lines = message_text.last_lines(said)
-    quoted = f" Its last lines: {lines}" if lines else ""
+def missing_result(
+    running: RunningVersion, server: Server, job: str, termination_message: str | None
+) -> ConfigurationError:
+    """The error for a preflight that ended without a readable result. The operator changes nothing then."""
+    lines = message_text.last_lines(termination_message)
+    quote = f" Its last lines: {lines}" if lines else ""
     return ConfigurationError(
         Reason.PREFLIGHT_FAILED,
-        f'The preflight Job "{job}" gave no answer, so nothing was touched. See whether the image {server.image} starts'
-        f"{before.rollback_hint(server)}. It is asked again by itself, within a minute at first.{quoted}",
+        f'The preflight Job "{job}" ended without a readable result. Nothing was changed. Check that the image '
+        f"{server.image} starts{running.rollback_hint(server)}. The preflight is retried automatically, at first "
+        f"within a minute.{quote}",
     )
 
 
-_TOLD = {
+_ERROR_MESSAGES = {
     "driver": (
-        "The image {image} lacks a Python package: {said}.",
-        "Take the -full image of the version, add the package to an image of your own",
+        "The image {image} lacks a Python package: {message}.",
+        "Use the -full image of the version, or add the package to your own image",
     ),
-    "program": (
-        "The image {image} can't run MLflow's server: {said}.",
-        "Name one in spec.image that can",
+    "mlflow": (
+        "The image {image} cannot run the MLflow server: {message}.",
+        "Set another image in spec.image",
     ),
     "encoding": (
-        "The database has the encoding {said}, with which MLflow cannot work.",
-        "Name one in UTF8 in spec.database",
+        "The database has the encoding {message}, which MLflow does not support.",
+        "Set a UTF8 database in spec.database",
     ),
     "privilege": (
-        "In the database {said}.",
-        "GRANT what is missing, or make the user the owner",
+        "The database user lacks privileges: {message}.",
+        "GRANT the missing privileges, or make the user the owner",
     ),
     "bucket": (
-        "In its server's environment the image can't write to the artifact store: {said}.",
-        "Check what its key may do, and what spec.env says of the store",
+        "With the server's environment, the image cannot write to the artifact store: {message}.",
+        "Check the permissions of the access key, and the settings for the store in spec.env",
     ),
-    "time": (
-        "The preflight was {said}.",
-        "See whether the database and the artifact store answer in time",
+    "timeout": (
+        "The preflight timed out: {message}.",
+        "Check that the database and the artifact store respond in time",
     ),
 }
-_OTHER = (
-    "In its server's environment the image can't work with the database: {said}.",
-    "Check what spec.database and spec.env say of it",
+_DEFAULT_ERROR_MESSAGE = (
+    "With the server's environment, the image cannot use the database: {message}.",
+    "Check spec.database, and the settings for the database in spec.env",
 )
 
 
-def _told(server: Server, trouble: JobError) -> tuple[str, str]:
-    fact, advice = _TOLD.get(trouble.kind, _OTHER)
-    return fact.format(image=server.image, said=message_text.strip_volatile(trouble.said).rstrip(".")), advice
+def _error_message(server: Server, error: JobError) -> tuple[str, str]:
+    fact, advice = _ERROR_MESSAGES.get(error.code, _DEFAULT_ERROR_MESSAGE)
+    message = message_text.strip_volatile(error.message).rstrip(".")
+    return fact.format(image=server.image, message=message), advice
 
 
-def _public(version: str | None) -> str:
-    """Without the local part that somebody's own build may carry: `3.17.2+corp`."""
+def _public_version(version: str | None) -> str:
+    """The version without the local part of a custom build: `3.17.2+corp`."""
     return (version or "").partition("+")[0]
 
 
-def _writer(before: RunningVersion, answer: PreflightResult) -> str:
-    known = before.version if before.revision == answer.revision else None
-    version = known or version_for_revision(answer.revision or "")
-    return f"version {version}" if version else "the version that did"
+def _version_that_migrated(running: RunningVersion, preflight: PreflightResult) -> str:
+    known = running.version if running.revision == preflight.revision else None
+    version = known or version_for_revision(preflight.revision or "")
+    return f"version {version}" if version else "the version that migrated it"
 
 
-def begun(
-    before: RunningVersion, server: Server, answer: PreflightResult, since: str, told: Object
+def start_upgrade(
+    running: RunningVersion, server: Server, preflight: PreflightResult, started_at: str, status: Object
 ) -> Object:
-    """What `status.upgrade` says once the way is free; `told` is what it says already, `since` (RFC 3339) when the
-    preflight began."""
-    same = told.get("fromVersion") == before.version and told.get("toVersion") == server.version
-    if same and in_progress(told):
-        return told
-    revisions = {"fromRevision": answer.revision, "toRevision": answer.head}
-    whole = {"fromVersion": before.version, "toVersion": server.version, **revisions, "startTime": since}
-    return {key: value for key, value in whole.items() if value is not None}
+    """`status.upgrade` once the upgrade may start.
+
+    `status` is the previous `status.upgrade`, `started_at` (RFC 3339) the start of the preflight.
+    """
+    same = status.get("fromVersion") == running.version and status.get("toVersion") == server.version
+    if same and in_progress(status):
+        return status
+    revisions = {"fromRevision": preflight.revision, "toRevision": preflight.head}
+    fields = {
+        "fromVersion": running.version,
+        "toVersion": server.version,
+        **revisions,
+        "startTime": started_at,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
 
 
-def in_progress(told: Object) -> bool:
-    """Whether `status.upgrade` speaks of one that has not come to its end."""
-    return bool(told.get("startTime")) and not told.get("completionTime")
+def in_progress(status: Object) -> bool:
+    """Whether `status.upgrade` describes an unfinished upgrade."""
+    return bool(status.get("startTime")) and not status.get("completionTime")
 
 
-def ended(told: Object, deployment: Object, pods: Iterable[Object], now: str) -> Object:
-    """What `status.upgrade` says when every server of the new version answers."""
-    return {**told, "completionTime": now, "downtimeSeconds": _downtime(told, deployment, pods, now)}
+def complete_upgrade(status: Object, deployment: Object, pods: Iterable[Object], now: str) -> Object:
+    """`status.upgrade` once all server pods of the new version are ready."""
+    return {
+        **status,
+        "completionTime": now,
+        "downtimeSeconds": _downtime_seconds(status, deployment, pods, now),
+    }
 
 
-def _downtime(told: Object, deployment: Object, pods: Iterable[Object], now: str) -> int:
-    stopped = (deployment["metadata"].get("annotations") or {}).get(labels.STOPPED)
-    if not stopped or _time(stopped) < _time(told["startTime"]):
+def _downtime_seconds(status: Object, deployment: Object, pods: Iterable[Object], now: str) -> int:
+    stopped_at = (deployment["metadata"].get("annotations") or {}).get(labels.STOPPED_AT)
+    if not stopped_at or _parse_time(stopped_at) < _parse_time(status["startTime"]):
         return 0
-    answering = [
+    ready_times = [
         condition["lastTransitionTime"]
         for pod in pods
         for condition in (pod.get("status") or {}).get("conditions") or ()
         if condition["type"] == "Ready" and condition["status"] == "True"
     ]
-    first = min(map(_time, answering), default=_time(now))
-    return max(0, ceil((first - _time(stopped)).total_seconds()))
+    first_ready = min(map(_parse_time, ready_times), default=_parse_time(now))
+    return max(0, ceil((first_ready - _parse_time(stopped_at)).total_seconds()))
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)

@@ -1,12 +1,12 @@
-"""What a preflight answered: read strictly, for what can't be read must never count as leave to go on."""
+"""Termination message of a preflight pod. Parsing is strict: an unreadable message never allows an upgrade."""
 
 from enum import StrEnum
 
-from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
+from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
 
 
 class SchemaChange(StrEnum):
-    """How far the schema has to move for an image."""
+    """The schema change that an image needs. UNKNOWN: the image does not know the revision of the database."""
 
     NONE = "none"
     FORWARD = "forward"
@@ -14,24 +14,26 @@ class SchemaChange(StrEnum):
 
 
 class PreflightResult(StrictModel):
-    """`version` is the image's own, `revision` the database's (None: it holds no schema), `head` where the image's
-    migrations end, `steps` how many of them are to be done. None is also what could not be found out; then there
-    are `faults`.
+    """Result of the preflight.
+
+    `version` is the MLflow version in the image, `revision` the one of the database (None: it has no schema), `head`
+    the head revision of the image's migrations, `steps` the number of migrations to run. A value is also None if the
+    preflight could not determine it; `errors` then say why.
     """
 
-    version: Word | None
-    revision: Word | None
-    head: Word | None
-    movement: SchemaChange | None
+    version: ShortText | None
+    revision: ShortText | None
+    head: ShortText | None
+    change: SchemaChange | None
     steps: int | None
-    faults: tuple[JobError, ...]
+    errors: tuple[JobError, ...]
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing is left open, and what is said fits together."""
+    def is_consistent(self) -> bool:
+        """Whether all values are known and do not contradict each other."""
         if self.version is None or self.head is None:
             return False
-        match self.movement:
+        match self.change:
             case SchemaChange.NONE:
                 return self.revision == self.head and self.steps == 0
             case SchemaChange.FORWARD:
@@ -42,6 +44,6 @@ class PreflightResult(StrictModel):
 
 
 def parse(text: str | None) -> PreflightResult | None:
-    """The answer in a container's last words; None for anything that is not just that."""
-    answer = read(PreflightResult, text)
-    return answer if answer and (answer.faults or answer.whole) else None
+    """Parse a termination message; None if it is not exactly a result."""
+    result = parse_message(PreflightResult, text)
+    return result if result and (result.errors or result.is_consistent) else None

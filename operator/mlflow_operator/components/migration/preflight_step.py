@@ -1,15 +1,19 @@
-"""The upgrade: whether the version asked for may take over. Asked in a Job of its own before anything is touched."""
+"""Reconcile the preflight: a Job checks the desired image before the operator changes anything.
+
+Owns: the preflight Job, the backup Job before a schema migration, the condition UpgradeReady, `status.upgrade`.
+Needs: the database state, the artifact store.
+Provides: the upgrade plan for the migration and the server, and the version of a custom image.
+"""
 
 from dataclasses import replace
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration import backup_gate
+from mlflow_operator.components.migration import backup_gate, preflight_result
 from mlflow_operator.components.migration import plan as upgrade
-from mlflow_operator.components.migration import preflight_result as answers
 from mlflow_operator.components.migration.plan import RunningVersion, UpgradePlan
 from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
-from mlflow_operator.components.migration.reconcile import fitting, running_image
-from mlflow_operator.framework import jobs as work_jobs
+from mlflow_operator.components.migration.reconcile import expected_revision, running_image
+from mlflow_operator.framework import jobs
 from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.framework.step import (
     RETRY_TRANSIENT_SECONDS,
@@ -22,211 +26,231 @@ from mlflow_operator.framework.step import (
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import ensure_job
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import job_retry, jobs, plugins
+from mlflow_operator.model import job_retry, plugins
+from mlflow_operator.model import jobs as job_manifests
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition, true_condition
 from mlflow_operator.status.errors import ConfigurationError
 
 _TYPE = ConditionType.UPGRADE
-_STANDS = "The version asked for is the one in force."
+_UP_TO_DATE = "No upgrade is pending."
 
 
-def before(context: ReconcileContext) -> RunningVersion:
-    """What the server ran until now."""
+def running_version(context: ReconcileContext) -> RunningVersion:
+    """The version that the server runs until the upgrade."""
     return upgrade.running_version(context.observed.status, running_image(context))
 
 
 @step(_TYPE)
-async def run(
-    context: ReconcileContext, database: DatabaseState | None, store_ready: bool, moving: bool = False
+async def reconcile(
+    context: ReconcileContext,
+    database: DatabaseState | None,
+    store_ready: bool,
+    switching_database: bool = False,
 ) -> Result[UpgradePlan]:
-    """What may be done; no value as long as nothing may be. `moving`: `database` is not the one that it is on yet."""
+    """The upgrade plan; no value while the upgrade is not allowed.
+
+    `switching_database`: the server does not use `database` yet.
+    """
     if context.server.suspended:
         return Result(suspended(_TYPE))
-    last = before(context)
+    running = running_version(context)
     if database is None:
-        known = last.image == context.server.image
-        return Result(true_condition(_TYPE, _STANDS) if known else waiting(_TYPE, "the database"))
-    same = last.image in {None, context.server.image}
-    if (same and (moving or _failed_before(context) or _first_start(context))) or not upgrade.needs_preflight(
-        last, context.server, database.revision, fitting(context)
-    ):
-        return Result(true_condition(_TYPE, _STANDS), UpgradePlan())
-    other = work_jobs.migration_under_way(context, but_of=context.server.image)
-    if other:
-        return Result(waiting(_TYPE, f'the migration "{other}", which is still under way'))
+        same_image = running.image == context.server.image
+        return Result(true_condition(_TYPE, _UP_TO_DATE) if same_image else waiting(_TYPE, "the database"))
+    image_unchanged = running.image in {None, context.server.image}
+    if (
+        image_unchanged and (switching_database or _migration_failed(context) or _is_first_start(context))
+    ) or not upgrade.needs_preflight(running, context.server, database.revision, expected_revision(context)):
+        return Result(true_condition(_TYPE, _UP_TO_DATE), UpgradePlan())
+    other_migration = jobs.migration_in_progress(context, except_image=context.server.image)
+    if other_migration:
+        return Result(waiting(_TYPE, f'the migration "{other_migration}", which is still running'))
     if not store_ready:
         return Result(waiting(_TYPE, "the artifact store"))
-    return await _ask(context, last, database, moving)
+    return await _run_preflight(context, running, database, switching_database)
 
 
-def _failed_before(context: ReconcileContext) -> bool:
-    """Whether a migration of this very image has failed: if nobody has changed it, that Job decides what next."""
-    known = context.observed.of(kinds.JOB, labels.MIGRATION_POD)
+def _migration_failed(context: ReconcileContext) -> bool:
+    """Whether a migration of the running image failed. That Job then decides about a retry, not a preflight."""
+    observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
     return any(
-        work_jobs.finished_at(job, "Failed") and work_jobs.image_of(job) == context.server.image
-        for job in known
+        jobs.has_condition(job, "Failed") and jobs.image_of(job) == context.server.image for job in observed
     )
 
 
-def _first_start(context: ReconcileContext) -> bool:
-    """Whether an image of unknown head has made the tables itself, or is about it: nobody else's are in danger."""
-    known = context.observed.of(kinds.JOB, labels.MIGRATION_POD)
-    return fitting(context) is None and any(
-        work_jobs.image_of(job) == context.server.image and job_retry.started_on_empty_database(job)
-        for job in known
+def _is_first_start(context: ReconcileContext) -> bool:
+    """Whether an image with an unknown head created the schema itself, or is doing so: no other data can be harmed."""
+    observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
+    return expected_revision(context) is None and any(
+        jobs.image_of(job) == context.server.image and job_retry.started_on_empty_database(job)
+        for job in observed
     )
 
 
-async def _ask(
-    context: ReconcileContext, last: RunningVersion, database: DatabaseState, moving: bool
+async def _run_preflight(
+    context: ReconcileContext, running: RunningVersion, database: DatabaseState, switching_database: bool
 ) -> Result[UpgradePlan]:
-    wanted = jobs.preflight(context.server, database.identity, moving=moving)
-    name = wanted["metadata"]["name"]
-    for stale in _preflights(context, but=name):
+    desired = job_manifests.preflight(
+        context.server, database.identity, switching_database=switching_database
+    )
+    name = desired["metadata"]["name"]
+    for stale in _preflight_jobs(context, except_name=name):
         await context.deps.cluster.delete(stale)
-    live = context.observed.get(kinds.JOB, name)
-    if live is None:
-        if plugins.wanted(context.server.artifacts):
+    observed = context.observed.get(kinds.JOB, name)
+    if observed is None:
+        if plugins.is_needed(context.server.artifacts):
             await context.ensure(plugins.config_map(context.server))
-        await ensure_job(context.deps.cluster, wanted, None, context.observed.resource)
-        return _asking(context, again=RETRY_TRANSIENT_SECONDS)
-    if not work_jobs.is_finished(live):
-        return await _under_way(context, live)
-    said = _said(context, live)
-    if said is None:
-        endings = work_jobs.container_results(context, live)
-        words = next((str(each["message"]) for each in endings if each.get("message")), None)
-        return await _once_more(context, live, wanted, upgrade.no_answer(last, context.server, name, words))
-    moved = said.movement is SchemaChange.FORWARD and database.revision == said.head
-    if database.revision != said.revision and not moved and not said.faults:
-        # a backup was put back meanwhile, say: what was found out is not true any more
-        await context.deps.cluster.delete(live)
-        return _asking(context, again=RETRY_TRANSIENT_SECONDS)
-    refusal = upgrade.refusal(last, context.server, said)
-    if refusal and said.faults:
-        return await _once_more(context, live, wanted, refusal)
+        await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+        return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
+    if not jobs.is_finished(observed):
+        return await _check_running_job(context, observed)
+    result = _job_result(context, observed)
+    if result is None:
+        messages = [terminated.get("message") for terminated in jobs.container_results(context, observed)]
+        text = next((str(message) for message in messages if message), None)
+        error = upgrade.missing_result(running, context.server, name, text)
+        return await _retry(context, observed, desired, error)
+    migrated = result.change is SchemaChange.FORWARD and database.revision == result.head
+    if database.revision != result.revision and not migrated and not result.errors:
+        # The schema changed after the preflight, for example because a backup was restored. The result is outdated.
+        await context.deps.cluster.delete(observed)
+        return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
+    refusal = upgrade.refusal(running, context.server, result)
+    if refusal and result.errors:
+        return await _retry(context, observed, desired, refusal)
     if refusal:
         raise refusal
-    began = live["metadata"].get("creationTimestamp")
-    return await _may(
-        context, last, database, upgrade.plan(last, context.server, said, began, moving), moving
-    )
+    started_at = observed["metadata"].get("creationTimestamp")
+    plan = upgrade.plan(running, context.server, result, started_at, switching_database)
+    return await _require_backup(context, running, database, plan, switching_database)
 
 
-async def _may(
-    context: ReconcileContext, last: RunningVersion, database: DatabaseState, plan: UpgradePlan, moving: bool
+async def _require_backup(
+    context: ReconcileContext,
+    running: RunningVersion,
+    database: DatabaseState,
+    plan: UpgradePlan,
+    switching_database: bool,
 ) -> Result[UpgradePlan]:
-    """What else must be before tables move: leave to change them, and a backup."""
+    """Check the other requirements of a schema migration: the privileges in the database, and a backup."""
     if database.revision != plan.head:
         if database.obstacle:
             raise database.obstacle
-        held = await backup_gate.require_backup(context, last, database, moving=moving)
-        if held:
-            return held
-    return _go(context, plan, database)
+        blocked = await backup_gate.require_backup(
+            context, running, database, switching_database=switching_database
+        )
+        if blocked:
+            return blocked
+    return _allowed(context, plan, database)
 
 
-def _go(context: ReconcileContext, plan: UpgradePlan, database: DatabaseState) -> Result[UpgradePlan]:
+def _allowed(context: ReconcileContext, plan: UpgradePlan, database: DatabaseState) -> Result[UpgradePlan]:
+    version = context.server.version
     if database.revision == plan.head:
-        return Result(
-            true_condition(_TYPE, f"Version {context.server.version} may take over, for the tables fit."),
-            plan,
-        )
-    return Result(
-        false_condition(
-            _TYPE,
-            Reason.PROGRESSING,
-            f"Version {context.server.version} may take over once the tables have moved to revision {plan.head}.",
-        ),
-        plan,
-    )
+        condition = true_condition(_TYPE, f"Version {version} is compatible with the current schema.")
+    else:
+        message = f"Version {version} is deployed after the schema is migrated to revision {plan.head}."
+        condition = false_condition(_TYPE, Reason.PROGRESSING, message)
+    return Result(condition, plan)
 
 
-def of_the_image(context: ReconcileContext, plan: UpgradePlan | None) -> ReconcileContext:
-    """For an image of the owner's whose version nobody named: the version that it says it holds."""
-    if context.server.version_is_explicit or not plan or not plan.answer or not plan.answer.version:
+def with_image_version(context: ReconcileContext, plan: UpgradePlan | None) -> ReconcileContext:
+    """Use the version that the preflight found in a custom image, if the spec sets no version."""
+    if context.server.version_is_explicit or not plan or not plan.preflight or not plan.preflight.version:
         return context
-    return replace(context, server=replace(context.server, version=plan.answer.version))
+    return replace(context, server=replace(context.server, version=plan.preflight.version))
 
 
-def record(context: ReconcileContext, plan: UpgradePlan | None, served: Result[RunningServer]) -> Object:
-    """What `status.upgrade` shall say; empty where there is nothing to tell."""
-    told: Object = context.observed.status.get("upgrade") or {}
-    last = before(context)
-    if plan and plan.changes and plan.answer:
-        told = upgrade.begun(last, context.server, plan.answer, plan.since or context.deps.now(), told)
-    elif upgrade.in_progress(told) and _given_up(context, last, told):
+def upgrade_status(
+    context: ReconcileContext, plan: UpgradePlan | None, server: Result[RunningServer]
+) -> Object:
+    """The new `status.upgrade`; empty if there was no upgrade. `server` is the result of the server component."""
+    status: Object = context.observed.status.get("upgrade") or {}
+    running = running_version(context)
+    if plan and plan.image_changed and plan.preflight:
+        started_at = plan.started_at or context.deps.now()
+        status = upgrade.start_upgrade(running, context.server, plan.preflight, started_at, status)
+    elif upgrade.in_progress(status) and _is_cancelled(context, running, status):
         return {}
-    serving = served.value
-    new = told.get("toVersion") == context.server.version and serving and serving.version
-    if new and serving and serving.deployment and upgrade.in_progress(told) and served.condition.is_true:
-        pods = context.observed.of(kinds.POD, labels.SERVER_POD)
-        return upgrade.ended(told, serving.deployment, pods, context.deps.now())
-    return told
+    deployed = server.value
+    is_target = status.get("toVersion") == context.server.version and deployed and deployed.version
+    if (
+        is_target
+        and deployed
+        and deployed.deployment
+        and upgrade.in_progress(status)
+        and server.condition.is_true
+    ):
+        pods = context.observed.list(kinds.POD, labels.SERVER_POD)
+        return upgrade.complete_upgrade(status, deployed.deployment, pods, context.deps.now())
+    return status
 
 
-def _given_up(context: ReconcileContext, last: RunningVersion, told: Object) -> bool:
-    return last.image == context.server.image and told.get("toVersion") != context.server.version
+def _is_cancelled(context: ReconcileContext, running: RunningVersion, status: Object) -> bool:
+    return running.image == context.server.image and status.get("toVersion") != context.server.version
 
 
-def _said(context: ReconcileContext, job: Object) -> PreflightResult | None:
-    """Its answer. Leave to go on takes a Job that is complete and a container that ended as it should, too."""
-    endings = work_jobs.container_results(context, job)
-    found = [answers.parse(ending.get("message")) for ending in endings]
-    said = found[0] if len(found) == 1 else None
-    if said is None or said.faults:
-        return said
-    whole = work_jobs.finished_at(job, "Complete") and endings[0].get("exitCode") == 0
-    return said if whole else None
+def _job_result(context: ReconcileContext, job: Object) -> PreflightResult | None:
+    """Result of the Job. A result without errors counts only if the Job is complete and its container exited with 0."""
+    terminated = jobs.container_results(context, job)
+    results = [preflight_result.parse(state.get("message")) for state in terminated]
+    result = results[0] if len(results) == 1 else None
+    if result is None or result.errors:
+        return result
+    succeeded = jobs.has_condition(job, "Complete") and terminated[0].get("exitCode") == 0
+    return result if succeeded else None
 
 
-def _preflights(context: ReconcileContext, but: str | None = None) -> list[Object]:
-    return [j for j in context.observed.of(kinds.JOB, labels.PREFLIGHT_POD) if j["metadata"]["name"] != but]
+def _preflight_jobs(context: ReconcileContext, except_name: str | None = None) -> list[Object]:
+    observed = context.observed.list(kinds.JOB, labels.PREFLIGHT_POD)
+    return [job for job in observed if job["metadata"]["name"] != except_name]
 
 
-async def tidy(context: ReconcileContext) -> None:
-    """Takes away the Jobs that asked, once their answers have served."""
-    for job in _preflights(context):
+async def prune_jobs(context: ReconcileContext) -> None:
+    """Delete the preflight Jobs and the backup Jobs of finished upgrades."""
+    for job in _preflight_jobs(context):
         await context.deps.cluster.delete(job)
-    await backup_gate.tidy(context)
+    await backup_gate.prune_jobs(context)
 
 
-def _asking(context: ReconcileContext, again: float | None = None) -> Result[UpgradePlan]:
-    told = context.observed.condition(_TYPE)
-    if told.get("reason") == Reason.PREFLIGHT_FAILED.value and _same_spec(context, told):
-        # to and fro at each try would be news of nothing
+def _waiting(context: ReconcileContext, requeue_after: float | None = None) -> Result[UpgradePlan]:
+    previous = context.observed.condition(_TYPE)
+    if previous.get("reason") == Reason.PREFLIGHT_FAILED.value and _same_generation(context, previous):
+        # Keep the failure of the previous attempt, so that the condition does not flap with every retry.
         return Result(
-            false_condition(_TYPE, Reason.PREFLIGHT_FAILED, str(told.get("message"))), requeue_after=again
+            false_condition(_TYPE, Reason.PREFLIGHT_FAILED, str(previous.get("message"))),
+            requeue_after=requeue_after,
         )
     return Result(
         false_condition(
             _TYPE,
             Reason.PROGRESSING,
-            f"A preflight Job asks the image {context.server.image} whether it can take over. Nothing is touched yet.",
+            f"Waiting for the preflight Job, which checks the image {context.server.image}. Nothing is changed yet.",
         ),
-        requeue_after=again,
+        requeue_after=requeue_after,
     )
 
 
-def _same_spec(context: ReconcileContext, told: Object) -> bool:
-    return bool(told.get("observedGeneration") == context.observed.resource["metadata"].get("generation"))
+def _same_generation(context: ReconcileContext, condition: Object) -> bool:
+    generation = context.observed.resource["metadata"].get("generation")
+    return bool(condition.get("observedGeneration") == generation)
 
 
-async def _under_way(context: ReconcileContext, job: Object) -> Result[UpgradePlan]:
-    pods = work_jobs.pods_of(context, job)
-    held = await work_jobs.blocking_reason(context, _TYPE, job, pods, "the preflight")
-    return held or _asking(context, again=None if pods else RETRY_TRANSIENT_SECONDS)
+async def _check_running_job(context: ReconcileContext, job: Object) -> Result[UpgradePlan]:
+    pods = jobs.pods_of(context, job)
+    blocked = await jobs.blocking_reason(context, _TYPE, job, pods, "the preflight")
+    return blocked or _waiting(context, requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
 
 
-async def _once_more(
-    context: ReconcileContext, ended: Object, wanted: Object, why: ConfigurationError
+async def _retry(
+    context: ReconcileContext, finished: Object, desired: Object, error: ConfigurationError
 ) -> Result[UpgradePlan]:
-    """Asks again at its time: a question changes nothing, so there is no reason to wait for a person."""
-    pause = job_retry.backoff(ended, context.deps.now())
-    if not pause:
-        await context.deps.cluster.delete(ended)
-        following = job_retry.with_attempt_number(wanted, job_retry.attempt_number(ended) + 1)
-        await ensure_job(context.deps.cluster, following, None, context.observed.resource)
+    """Create the next attempt once its backoff has passed. A preflight changes nothing, so a retry is always safe."""
+    backoff = job_retry.backoff(finished, context.deps.now())
+    if not backoff:
+        await context.deps.cluster.delete(finished)
+        next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(finished) + 1)
+        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
     return Result(
-        false_condition(_TYPE, why.reason, why.message), requeue_after=pause or RETRY_TRANSIENT_SECONDS
+        false_condition(_TYPE, error.reason, error.message), requeue_after=backoff or RETRY_TRANSIENT_SECONDS
     )

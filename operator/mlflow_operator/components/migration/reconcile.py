@@ -1,4 +1,9 @@
-"""The schema: at the revision that the server's image wants, before any server starts."""
+"""Migrate the database schema to the revision that the server's image needs, before any server pod starts.
+
+Owns: the migration Job, the condition SchemaReady.
+Needs: the database state, the upgrade plan (from `preflight_step`), a finished restore.
+Provides: the schema revision; `running_image` and `expected_revision` for the preflight.
+"""
 
 from dataclasses import dataclass
 
@@ -7,10 +12,10 @@ from mlflow_operator.components.migration.plan import UpgradePlan
 from mlflow_operator.framework.jobs import (
     blocking_reason,
     container_results,
-    finished_at,
+    has_condition,
     has_started,
     is_finished,
-    migration_under_way,
+    migration_in_progress,
     pods_of,
 )
 from mlflow_operator.framework.step import (
@@ -29,9 +34,9 @@ from mlflow_operator.model.versions import SCHEMA_HEADS
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import (
     Condition,
+    ConditionStatus,
     ConditionType,
     Reason,
-    State,
     false_condition,
     true_condition,
 )
@@ -41,49 +46,58 @@ _TYPE = ConditionType.SCHEMA
 
 
 @step(_TYPE)
-async def run(
-    context: ReconcileContext, database: DatabaseState | None, plan: UpgradePlan | None, moving: bool = False
+async def reconcile(
+    context: ReconcileContext,
+    database: DatabaseState | None,
+    plan: UpgradePlan | None,
+    switching_database: bool = False,
 ) -> Result[str]:
-    """The schema's revision once it is what the image wants; until then, one migration Job at a time.
+    """Run one migration Job at a time until the schema has the revision that the image needs: the value.
 
-    `plan` None: the image may not take over, or not yet. `moving`: `database` is another one than the server is on.
+    `plan` None: the image may not be deployed (yet). `switching_database`: the server does not use `database` yet.
     """
     if context.server.suspended:
         return Result(suspended(_TYPE))
     if database is None:
         return Result(waiting(_TYPE, "the database"))
     if plan is None:
-        return Result(waiting(_TYPE, "leave to go on, which the preflight gives"))
-    other = migration_under_way(context, but_of=context.server.image)
-    if other:
-        return Result(waiting(_TYPE, f'the migration "{other}", which is still under way'))
-    head = _head(context) or plan.head
-    if moving:
-        _fits(context, database)
-    if database.revision is not None and database.revision == (head or fitting(context)):
-        for unwanted in (job for job in _unfinished(context) if not has_started(context, job)):
-            # it would move the schema under servers of this image as soon as it could
+        return Result(waiting(_TYPE, "the preflight; see the condition UpgradeReady"))
+    other_migration = migration_in_progress(context, except_image=context.server.image)
+    if other_migration:
+        return Result(waiting(_TYPE, f'the migration "{other_migration}", which is still running'))
+    head = _known_head(context) or plan.head
+    if switching_database:
+        _check_not_newer(context, database)
+    if database.revision is not None and database.revision == (head or expected_revision(context)):
+        for unwanted in (job for job in _unfinished_jobs(context) if not has_started(context, job)):
+            # Once its pod could start, it would migrate the schema while servers of this image run.
             await context.deps.cluster.delete(unwanted)
-        return Result(true_condition(_TYPE, "The schema fits the server's version."), database.revision)
-    # a Job that is complete counts for nothing where the database was emptied or put back to a backup after it
-    undone = plan.head is not None or (
+        return Result(true_condition(_TYPE, _UP_TO_DATE), database.revision)
+    # A complete Job does not count if the database was emptied, or restored from a backup, after it.
+    reverted = plan.head is not None or (
         head is not None and context.observed.status.get("schemaRevision") == head
     )
-    return await _migrate(context, _Task(database, head, moving, plan), undone)
+    return await _migrate(context, _Migration(database, head, switching_database, plan), reverted)
 
 
 @dataclass(frozen=True)
-class _Task:
-    """A database to bring to `head`, None where that is not known. `moving`: the server is on another one."""
+class _Migration:
+    """A migration of `database` to `head`, None if that is unknown.
+
+    `switching_database`: the server does not use `database` yet.
+    """
 
     database: DatabaseState
     head: str | None
-    moving: bool
+    switching_database: bool
     plan: UpgradePlan
 
 
-def _fits(context: ReconcileContext, database: DatabaseState) -> None:
-    """Raise UserMistake where the database is known to be of a newer MLflow: a migration would fail, and say less."""
+def _check_not_newer(context: ReconcileContext, database: DatabaseState) -> None:
+    """Raise ConfigurationError if the database has the schema of a newer MLflow version.
+
+    A migration would fail, too, but with a less useful message.
+    """
     newer = (
         versions.newer_version_for_revision(database.revision, context.server.version)
         if database.revision
@@ -92,113 +106,115 @@ def _fits(context: ReconcileContext, database: DatabaseState) -> None:
     if newer and context.server.is_default_image:
         raise ConfigurationError(
             Reason.STORAGE_CHANGE_REFUSED,
-            f"The database that the server is to move to holds the tables of MLflow {newer}, and this server is "
-            f"{context.server.version}. It stays where it is. Name another database, or set spec.version to {newer}.",
+            f"The new database holds the schema of MLflow {newer}, and this server runs {context.server.version}. The "
+            f"server keeps its current database. Set another database, or set spec.version to {newer}.",
         )
 
 
-def _job(context: ReconcileContext, task: _Task, attempt: int = 1) -> Object:
-    database, head = task.database, task.head
-    # an image whose head is unknown gets one Job for good; else each revision to start from gets its own
+def _desired_job(context: ReconcileContext, migration: _Migration, attempt: int = 1) -> Object:
+    database, head = migration.database, migration.head
+    # With an unknown head there is only one Job; otherwise there is one Job for each revision to start from.
     state = f"{database.identity}@{database.revision}" if head else database.identity
-    return jobs.migration(context.server, state, database.revision, attempt, moving=task.moving)
+    return jobs.migration(
+        context.server, state, database.revision, attempt, switching_database=migration.switching_database
+    )
 
 
-async def _migrate(context: ReconcileContext, task: _Task, undone: bool) -> Result[str]:
-    job, database = _job(context, task), task.database
-    live = context.observed.get(kinds.JOB, job["metadata"]["name"])
-    if live and finished_at(live, "Complete"):
-        if database.revision is not None and not undone:
-            return Result(true_condition(_TYPE, "The schema fits the server's version."), database.revision)
-        await context.deps.cluster.delete(live)
+async def _migrate(context: ReconcileContext, migration: _Migration, reverted: bool) -> Result[str]:
+    desired, database = _desired_job(context, migration), migration.database
+    observed = context.observed.get(kinds.JOB, desired["metadata"]["name"])
+    if observed and has_condition(observed, "Complete"):
+        if database.revision is not None and not reverted:
+            return Result(true_condition(_TYPE, _UP_TO_DATE), database.revision)
+        await context.deps.cluster.delete(observed)
         return Result(_progressing())
-    if live and finished_at(live, "Failed"):
-        return await _after_failure(context, live, task)
-    other = next((each for each in _unfinished(context) if each is not live), None)
+    if observed and has_condition(observed, "Failed"):
+        return await _handle_failure(context, observed, migration)
+    other = next((job for job in _unfinished_jobs(context) if job is not observed), None)
     if other:
-        return await _after(context, other)
-    if live is None:
-        return await _begin(context, job, task)
-    await ensure_job(context.deps.cluster, job, live, context.observed.resource)
-    return await _under_way(context, live)
+        return await _wait_for_other_job(context, other)
+    if observed is None:
+        return await _create_job(context, desired, migration)
+    await ensure_job(context.deps.cluster, desired, observed, context.observed.resource)
+    return await _check_running_job(context, observed)
 
 
-async def _after(context: ReconcileContext, other: Object) -> Result[str]:
-    """Another Job comes first: one at a time."""
+async def _wait_for_other_job(context: ReconcileContext, other: Object) -> Result[str]:
+    """Wait for another migration Job: only one runs at a time."""
     if has_started(context, other):
-        return Result(
-            waiting(_TYPE, f'the migration "{other["metadata"]["name"]}", which is still under way')
-        )
-    # its image can't be pulled, say; whoever mended the spec must not wait for it
+        return Result(waiting(_TYPE, f'the migration "{other["metadata"]["name"]}", which is still running'))
+    # Its image may not be pullable, for example. A corrected spec must not wait for it.
     await context.deps.cluster.delete(other)
     return Result(_progressing(), requeue_after=RETRY_TRANSIENT_SECONDS)
 
 
-async def _begin(context: ReconcileContext, job: Object, task: _Task) -> Result[str]:
-    if task.database.obstacle:
-        raise task.database.obstacle
-    if task.plan.stops and _serving(context):
-        return Result(Condition(_TYPE, State.FALSE, Reason.PROGRESSING, _STOPPING))
-    await ensure_job(context.deps.cluster, job, None, context.observed.resource)
+async def _create_job(context: ReconcileContext, desired: Object, migration: _Migration) -> Result[str]:
+    if migration.database.obstacle:
+        raise migration.database.obstacle
+    if migration.plan.stop_servers and _servers_running(context):
+        return Result(Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, _SCALING_DOWN))
+    await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
     return Result(_progressing(), requeue_after=RETRY_TRANSIENT_SECONDS)
 
 
-async def _under_way(context: ReconcileContext, job: Object) -> Result[str]:
-    """Of a Job that has not ended. One that is not the first keeps what is said of the one before it until it has done
-    better: to and fro at each try would be news of nothing."""
+async def _check_running_job(context: ReconcileContext, job: Object) -> Result[str]:
+    """The condition of an unfinished Job.
+
+    A retry keeps the failure of the previous attempt until it succeeds, so that the condition does not flap.
+    """
     pods = pods_of(context, job)
-    held = await blocking_reason(context, _TYPE, job, pods, "the migration")
-    if held:
-        return held
-    before = context.observed.condition(_TYPE)
-    if job_retry.attempt_number(job) > 1 and before.get("reason") == Reason.MIGRATION_FAILED.value:
-        return Result(false_condition(_TYPE, Reason.MIGRATION_FAILED, str(before.get("message"))))
+    blocked = await blocking_reason(context, _TYPE, job, pods, "the migration")
+    if blocked:
+        return blocked
+    previous = context.observed.condition(_TYPE)
+    if job_retry.attempt_number(job) > 1 and previous.get("reason") == Reason.MIGRATION_FAILED.value:
+        return Result(false_condition(_TYPE, Reason.MIGRATION_FAILED, str(previous.get("message"))))
     return Result(_progressing(), requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
 
 
-async def _after_failure(context: ReconcileContext, failed: Object, task: _Task) -> Result[str]:
-    """Once more, at its time, if the failed one has left no trace; else never without a person's word.
+async def _handle_failure(context: ReconcileContext, failed: Object, migration: _Migration) -> Result[str]:
+    """Retry after a backoff if the failed migration left the database unchanged; otherwise wait for a person.
 
-    Nor in an upgrade: servers of the version before serve, and each try would stop them.
+    An upgrade is not retried either: servers of the previous version are running, and each attempt would stop them.
     """
-    database = task.database
+    database = migration.database
     if not job_retry.can_retry(failed, pods_of(context, failed), database.revision):
-        return Result(_failed(context, failed, _HOLDS))
-    if task.plan.changes:
-        return Result(_failed(context, failed, _GIVEN_BACK))
+        return Result(_failed_condition(context, failed, _STATE_UNKNOWN))
+    if migration.plan.image_changed:
+        return Result(_failed_condition(context, failed, _ROLLED_BACK))
     if database.obstacle:
         raise database.obstacle
-    said = _failed(context, failed, _REPEATS)
-    pause = job_retry.backoff(failed, context.deps.now())
-    if not pause:
+    condition = _failed_condition(context, failed, _RETRIED)
+    backoff = job_retry.backoff(failed, context.deps.now())
+    if not backoff:
         await context.deps.cluster.delete(failed)
-        following = _job(context, task, job_retry.attempt_number(failed) + 1)
-        await ensure_job(context.deps.cluster, following, None, context.observed.resource)
-    return Result(said, requeue_after=pause or RETRY_TRANSIENT_SECONDS)
+        next_job = _desired_job(context, migration, job_retry.attempt_number(failed) + 1)
+        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
+    return Result(condition, requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
 
 
 def running_image(context: ReconcileContext) -> str | None:
-    """The image of the server's pods; None if they were never made."""
-    live = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    return live["spec"]["template"]["spec"]["containers"][0]["image"] if live else None
+    """The image in the server's Deployment; None if there is no Deployment."""
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    return deployment["spec"]["template"]["spec"]["containers"][0]["image"] if deployment else None
 
 
-def _unfinished(context: ReconcileContext) -> list[Object]:
-    return [job for job in context.observed.of(kinds.JOB, labels.MIGRATION_POD) if not is_finished(job)]
+def _unfinished_jobs(context: ReconcileContext) -> list[Object]:
+    return [job for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD) if not is_finished(job)]
 
 
-def fitting(context: ReconcileContext) -> str | None:
-    """The revision at which no migration is due; None where that is not known beforehand."""
-    return _head(context) or _settled(context)
+def expected_revision(context: ReconcileContext) -> str | None:
+    """The revision at which no migration is needed; None if it is not known in advance."""
+    return _known_head(context) or _served_revision(context)
 
 
-def _head(context: ReconcileContext) -> str | None:
-    """The revision that the image's migrations end at; None for an image whose version is only a claim."""
+def _known_head(context: ReconcileContext) -> str | None:
+    """Head revision of the image's migrations; None for a custom image, which may not contain its stated version."""
     return SCHEMA_HEADS.get(context.server.version) if context.server.is_default_image else None
 
 
-def _settled(context: ReconcileContext) -> str | None:
-    """For an image of unknown head: the revision at which it has served before."""
+def _served_revision(context: ReconcileContext) -> str | None:
+    """For an image with an unknown head: the revision at which it already served."""
     return (
         context.observed.status.get("schemaRevision")
         if running_image(context) == context.server.image
@@ -206,44 +222,49 @@ def _settled(context: ReconcileContext) -> str | None:
     )
 
 
-def _serving(context: ReconcileContext) -> bool:
-    """Whether servers run, those on their way out included: they may still write."""
-    live = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    pods = filter(pod_diagnosis.is_active, context.observed.of(kinds.POD, labels.SERVER_POD))
-    return bool(live and live["spec"].get("replicas")) or any(pods)
+def _servers_running(context: ReconcileContext) -> bool:
+    """Whether server pods run. Terminating pods count, because they may still write."""
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    active_pods = filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, labels.SERVER_POD))
+    return bool(deployment and deployment["spec"].get("replicas")) or any(active_pods)
 
 
 def _progressing() -> Condition:
-    return Condition(_TYPE, State.FALSE, Reason.PROGRESSING, "The migration Job is bringing the schema up.")
+    message = "Waiting for the migration Job to finish."
+    return Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, message)
 
 
-_STOPPING = "The servers are being stopped, for the tables are to move."
+_UP_TO_DATE = "The schema matches the server's version."
 
-_REPEATS = (
-    "The database is as it was before, so it is tried again by itself, within a minute at first. Mend the cause; "
+_SCALING_DOWN = "Scaling the server to 0 before schema migration."
+
+_RETRIED = (
+    "The database is unchanged, so the migration is retried automatically, at first within a minute. Fix the cause; "
     "nothing else is needed."
 )
-_HOLDS = (
-    "The database is not known to be as it was before, so it is not tried again blindly. Mend the cause, then run: "
+_STATE_UNKNOWN = (
+    "The failed migration may have changed the database, so it is not retried automatically. Fix the cause, then run: "
     "kubectl delete job -n {namespace} {name}."
 )
 
 
-_GIVEN_BACK = (
-    "The database is as it was before, and so is what serves. It is not tried again by itself. Mend the cause, then "
-    "run: kubectl delete job -n {namespace} {name}; or undo the change of version."
+_ROLLED_BACK = (
+    "The database and the running version are unchanged. The migration is not retried automatically. Fix the cause, "
+    "then run: kubectl delete job -n {namespace} {name}; or revert the version."
 )
 
 
-def _failed(context: ReconcileContext, job: Object, then: str) -> Condition:
+def _failed_condition(context: ReconcileContext, job: Object, consequence: str) -> Condition:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    known = container_results(context, job)
-    lines = message_text.last_lines(next((e["message"] for e in known if e.get("message")), ""))
-    said = f" Its last lines: {lines}" if lines else ""
-    if any(ending.get("reason") == "OOMKilled" for ending in known):
-        said = f" It was killed for want of memory.{said}"
+    terminated = container_results(context, job)
+    lines = message_text.last_lines(
+        next((state["message"] for state in terminated if state.get("message")), "")
+    )
+    details = f" Its last lines: {lines}" if lines else ""
+    if any(state.get("reason") == "OOMKilled" for state in terminated):
+        details = f" It was OOMKilled.{details}"
     return false_condition(
         _TYPE,
         Reason.MIGRATION_FAILED,
-        f'The migration Job "{name}" failed. {then.format(namespace=namespace, name=name)}{said}',
+        f'The migration Job "{name}" failed. {consequence.format(namespace=namespace, name=name)}{details}',
     )

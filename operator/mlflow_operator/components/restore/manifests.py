@@ -1,4 +1,4 @@
-"""The Job that puts a backup into an empty database, and the mark by which it is known to have done so."""
+"""Manifest of the restore Job, and the table comment (marker) that identifies a restored database."""
 
 import hashlib
 import json
@@ -12,67 +12,70 @@ from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Restore, Server
 
-SECONDS = 24 * 3600
-"""A large database takes hours, most of them for its indexes; this only ends one that hangs."""
+TIMEOUT_SECONDS = 24 * 3600
+"""A large database takes hours, most of them to build indexes. The timeout only ends a Job that hangs."""
 
-FETCHES, WRITES = "restore", "pg-restore"
+S3_CONTAINER, POSTGRES_CONTAINER = "restore", "pg-restore"
 """Names of the two containers."""
 
 
-_MARK = "restored by mlflow-operator from backup "
-_MARKED = re.compile(rf"{_MARK}(?P<id>[\w.-]{{1,64}}), asked for as \w+")
+_MARKER_PREFIX = "restored by mlflow-operator from backup "
+_MARKER_PATTERN = re.compile(rf"{_MARKER_PREFIX}(?P<id>[\w.-]{{1,64}}), request \w+")
 
 
 def marker(restore: Restore) -> str:
-    """The comment that the restored tables carry, `{id}` being the backup's. Where the store is reached may change."""
-    return f"{_MARK}{{id}}, asked for as {_asked(restore)}"
+    """Comment on the restored tables, with `{id}` in the place of the backup's ID.
+
+    It does not depend on the endpoint of the store, which may change.
+    """
+    return f"{_MARKER_PREFIX}{{id}}, request {_request_hash(restore)}"
 
 
-def done(restore: Restore, comment: str | None) -> bool:
-    """Whether tables with this comment are those that `restore` asks for, whoever asked then."""
-    return bool(comment) and str(comment).endswith(f", asked for as {_asked(restore)}")
+def is_restored(restore: Restore, comment: str | None) -> bool:
+    """Whether tables with this comment are the result of `restore`, even if another server requested it."""
+    return bool(comment) and str(comment).endswith(f", request {_request_hash(restore)}")
 
 
-def source(comment: str | None) -> str | None:
-    """Id of the backup from which tables with this comment come; None where they come from none."""
-    found = _MARKED.match(comment or "")
+def source_backup_id(comment: str | None) -> str | None:
+    """ID of the backup that tables with this comment were restored from; None if they were not restored."""
+    found = _MARKER_PATTERN.match(comment or "")
     return found["id"] if found else None
 
 
-def _asked(restore: Restore) -> str:
-    asked = [restore.backup, restore.namespace, restore.server, restore.store.uri]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+def _request_hash(restore: Restore) -> str:
+    request = [restore.backup, restore.namespace, restore.server, restore.store.uri]
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
 
 
 def job(server: Server, restore: Restore, database_identity: str) -> Object:
-    """One restore. Named by the hash of its pod and of the database, so that the same is not tried again and again."""
+    """Restore Job. Its name holds a hash of the pod template and the database, so that one restore is not repeated."""
     template = _template(server, restore)
     inputs = json.dumps([template, database_identity], sort_keys=True)
     name = server.names.restore(hashlib.sha256(inputs.encode()).hexdigest()[:8])
-    return jobs.job(object_metadata(server.owner, name, labels.RESTORE_POD), SECONDS, template)
+    return jobs.job(object_metadata(server.owner, name, labels.RESTORE_POD), TIMEOUT_SECONDS, template)
 
 
 def _template(server: Server, restore: Restore) -> Object:
-    containers = [_fetches(server, restore), _writes(server, restore)]
+    containers = [_s3_container(server, restore), _postgres_container(server, restore)]
     return dump_pod.pod(server, labels.RESTORE_POD, restore.store, containers)
 
 
-def _fetches(server: Server, restore: Restore) -> Object:
-    ours = [
+def _s3_container(server: Server, restore: Restore) -> Object:
+    env = [
         *mlflow_env.database_env(server),
         *mlflow_env.s3_env(restore.store),
-        pod_template.value("RESTORE_FOLDER", dump_pod.FOLDER),
-        pod_template.value("RESTORE_SOURCE", restore.store.uri),
-        pod_template.value("RESTORE_NAMESPACE", restore.namespace),
-        pod_template.value("RESTORE_SERVER", restore.server),
-        pod_template.value("RESTORE_BACKUP", restore.backup),
-        pod_template.value("RESTORE_MARKER", marker(restore)),
+        pod_template.env_value("RESTORE_FOLDER", dump_pod.EXCHANGE_DIR),
+        pod_template.env_value("RESTORE_SOURCE", restore.store.uri),
+        pod_template.env_value("RESTORE_NAMESPACE", restore.namespace),
+        pod_template.env_value("RESTORE_SERVER", restore.server),
+        pod_template.env_value("RESTORE_BACKUP", restore.backup),
+        pod_template.env_value("RESTORE_MARKER", marker(restore)),
     ]
-    container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, ours)
-    return container | {"name": FETCHES, "resources": sizing.migration()}
+    container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, env)
+    return container | {"name": S3_CONTAINER, "resources": sizing.migration()}
 
 
-def _writes(server: Server, restore: Restore) -> Object:
+def _postgres_container(server: Server, restore: Restore) -> Object:
     return dump_pod.postgres_container(server, restore.image, pod_scripts.PG_RESTORE, "RESTORE_FOLDER") | {
-        "name": WRITES
+        "name": POSTGRES_CONTAINER
     }

@@ -1,107 +1,113 @@
-"""What a restore answered, read strictly, and what people are told of it."""
+"""Termination message of a restore pod, and the condition messages about it. Parsing is strict."""
 
 from mlflow_operator.model.server import Restore, Server
-from mlflow_operator.model.termination_message import JobError, StrictModel, Word, read
+from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
 
-class Restored(StrictModel):
-    """The backup that was put back."""
+class RestoredBackup(StrictModel):
+    """The restored backup."""
 
-    id: Word
-    schemaRevision: Word  # noqa: N815 - as the manifest has it
+    id: ShortText
+    schemaRevision: ShortText  # noqa: N815 - the key in the manifest of the backup
 
 
 class RestoreResult(StrictModel):
-    """Without a backup there is a fault."""
+    """Result of the restore pod: a backup, or errors."""
 
-    backup: Restored | None
-    faults: tuple[JobError, ...]
+    backup: RestoredBackup | None
+    errors: tuple[JobError, ...]
 
 
 def parse(text: str | None) -> RestoreResult | None:
-    """The answer in a container's last words; None for anything that is not just that."""
-    answer = read(RestoreResult, text)
-    return answer if answer and (answer.backup or answer.faults) else None
+    """Parse a termination message; None if it is not exactly a result."""
+    result = parse_message(RestoreResult, text)
+    return result if result and (result.backup or result.errors) else None
 
 
 _REFUSALS = {
-    "tables": (
-        "A backup is put into an empty database only, and {said}.",
-        "Name an empty database, or take spec.restoreFrom away to go on with what is there",
+    "not_empty": (
+        "A restore needs an empty database, and {message}.",
+        "Use an empty database, or remove spec.restoreFrom to use the existing data",
     ),
-    "newer": (
-        "The backup is of MLflow and revision {said}, which the image {image} does not know: it is older.",
-        "Set spec.version to the backup's, or to a later one: then it is tried anew by itself",
+    "newer_schema": (
+        "The backup has MLflow version and schema revision {message}, which the older image {image} does not know.",
+        "Set spec.version to the version of the backup or a later one: the restore is then retried automatically",
     ),
     "format": (
-        "The backup can't be read: {said}.",
-        "Take another backup, or an operator that knows it",
+        "The backup cannot be read: {message}.",
+        "Use another backup, or an operator version that supports this format",
     ),
-    "missing": (
-        "Nothing can be restored: {said}.",
-        "Have it made, or make this server anew with what is right in spec.restoreFrom",
+    "not_found": (
+        "There is nothing to restore: {message}.",
+        "Create the backup, or delete this server and create it again with the correct spec.restoreFrom",
     ),
     "damaged": (
-        "The backup is damaged: {said}.",
-        "Make the server anew with another backup's id in spec.restoreFrom.backup",
+        "The backup is damaged: {message}.",
+        "Delete the server and create it again with the ID of another backup in spec.restoreFrom.backup",
     ),
 }
-"""What would be no other with another try: a fact, and what to do."""
+"""Fact and advice for errors that a retry cannot fix."""
 
 _FAILURES = {
-    "store": ("The restore could not read the backup: {said}.", "Check what the key of {place} may do"),
-    "database": ("The restore could not use the database: {said}.", "Check what spec.database says of it"),
-    "begin": ("The restore did not begin: {said}.", "See whether the image {tools} starts"),
+    "store": (
+        "The restore cannot read the backup: {message}.",
+        "Check the permissions of the access key of {store}",
+    ),
+    "database": ("The restore cannot use the database: {message}.", "Check spec.database"),
+    "start_timeout": (
+        "The restore did not start: {message}.",
+        "Check that the image {postgres_image} starts",
+    ),
     "pg_restore": (
-        "The restore failed: {said}.",
-        "See whether the image {tools} has Postgres' programs, new enough",
+        "The restore failed: {message}.",
+        "Check that the image {postgres_image} contains pg_restore and psql, and that they are new enough",
     ),
 }
-_OTHER = ("The restore failed: {said}.", "Mend the cause")
+_DEFAULT_FAILURE = ("The restore failed: {message}.", "Fix the cause")
 
 
 def failure(
-    server: Server, restore: Restore, job: str, answer: RestoreResult | None, words: str | None
+    server: Server, restore: Restore, job: str, result: RestoreResult | None, termination_message: str | None
 ) -> ConfigurationError:
-    """What is said of a Job that failed. `words` are the last ones of the container that had most to say."""
-    again = (
-        "Nothing was kept of it: the database is as empty as before. {advice}, then run: kubectl delete job -n "
+    """The error for a failed Job. `termination_message` is the one of the container that explains the failure."""
+    consequence = (
+        "Nothing was committed: the database is still empty. {advice}, then run: kubectl delete job -n "
         f"{server.owner.namespace} {job}"
     )
-    lines = message_text.last_lines(words)
-    quoted = f". Its last lines: {lines}" if lines else "."
-    if answer is None or not answer.faults:
-        fact = f'The restore Job "{job}" ended without an answer.'
-        advice = "Mend the cause"
-        return ConfigurationError(Reason.RESTORE_FAILED, f"{fact} {again.format(advice=advice)}{quoted}")
-    trouble = answer.faults[0]
-    refused = trouble.kind in _REFUSALS
-    fact, advice = _REFUSALS.get(trouble.kind) or _FAILURES.get(trouble.kind) or _OTHER
+    lines = message_text.last_lines(termination_message)
+    quote = f". Its last lines: {lines}" if lines else "."
+    if result is None or not result.errors:
+        fact = f'The restore Job "{job}" ended without a readable result.'
+        advice = "Fix the cause"
+        return ConfigurationError(Reason.RESTORE_FAILED, f"{fact} {consequence.format(advice=advice)}{quote}")
+    error = result.errors[0]
+    refused = error.code in _REFUSALS
+    fact, advice = _REFUSALS.get(error.code) or _FAILURES.get(error.code) or _DEFAULT_FAILURE
     values = {
-        "said": message_text.strip_volatile(trouble.said).rstrip("."),
+        "message": message_text.strip_volatile(error.message).rstrip("."),
         "image": server.image,
-        "tools": restore.image,
-        "place": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
+        "postgres_image": restore.image,
+        "store": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
     }
     advice = advice.format(**values)
     if refused:
-        again = (
-            "Nothing was touched. {advice}; to have it tried again, run: kubectl delete job -n "
+        consequence = (
+            "Nothing was changed. {advice}; to retry, run: kubectl delete job -n "
             f"{server.owner.namespace} {job}"
         )
-        quoted = "."
-    message = f"{fact.format(**values)} {again.format(advice=advice)}{quoted}"
+        quote = "."
+    message = f"{fact.format(**values)} {consequence.format(advice=advice)}{quote}"
     return ConfigurationError(Reason.RESTORE_REFUSED if refused else Reason.RESTORE_FAILED, message)
 
 
-def occupied(restore: Restore) -> ConfigurationError:
-    """What is said where the database holds tables that are not those of the backup."""
+def database_not_empty(restore: Restore) -> ConfigurationError:
+    """The error if the database holds tables that are not from the requested backup."""
     return ConfigurationError(
         Reason.RESTORE_REFUSED,
-        f"spec.restoreFrom asks for a backup of {restore.namespace}/{restore.server}, and the database holds tables "
-        "already that did not come from there. Nothing was touched. Name an empty database, or take spec.restoreFrom "
-        "away to go on with what is there.",
+        f"spec.restoreFrom requests a backup of {restore.namespace}/{restore.server}, but the database already holds "
+        "tables that were not restored from it. Nothing was changed. Use an empty database, or remove spec.restoreFrom "
+        "to use the existing data.",
     )

@@ -1,7 +1,12 @@
-"""New credentials for old ones, without a moment in which the server's pods don't get in.
+"""Replace the credentials that the operator generated, while the server's pods have access at every moment.
 
-Comes last in a reconcile: what it writes is taken up by the next one, as any change of a Secret is. Only what the
-operator made is replaced; what stands in Secrets of the owner's is the owner's to change.
+Rotation runs last in a reconcile: the next reconcile uses what it writes, like any change of a Secret. Credentials in
+Secrets that the spec references are not replaced; the user changes them.
+
+Owns: condition CredentialsReady while it rotates; the keys `next*`, `previous*` and `rotatedAt` of the generated
+Secrets; Event CredentialsRotated.
+Needs: credentials; the conditions of database, artifacts and migration; the running server.
+Provides: the value of `spec.rotateCredentialsAt` that is completed, for the status.
 """
 
 import base64
@@ -9,141 +14,164 @@ import logging
 from dataclasses import replace
 
 from mlflow_operator.components.credentials.reconcile import Credentials
-from mlflow_operator.components.rotation import state as rotation
-from mlflow_operator.components.rotation import targets as replaceable
+from mlflow_operator.components.rotation import state, targets
 from mlflow_operator.components.rotation.state import Stage, Values
 from mlflow_operator.components.rotation.targets import RotatedCredential
 from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.framework.step import ReconcileContext, Result, step
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.model import rollout
-from mlflow_operator.status.conditions import Condition, ConditionType, Reason, State, true_condition
+from mlflow_operator.status.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    true_condition,
+)
 from mlflow_operator.status.errors import ReconcileError
 
 logger = logging.getLogger(__name__)
 
 _TYPE = ConditionType.CREDENTIALS
-_SOON = 0.0
+_REQUEUE_NOW_SECONDS = 0.0
 
-_UNDER_WAY = (
-    "Credentials are being replaced: the server's pods are rolled to the new ones, and the old ones are shut out after "
-    "that."
+_IN_PROGRESS_MESSAGE = (
+    "Rotating credentials: the server's pods are being rolled to the new credentials. The old credentials are revoked "
+    "afterwards."
 )
-_THEIRS = (
-    "Those in Secrets that the spec names are not the operator's to replace: change them where they come from, then in "
-    "the Secret."
+_NOT_MANAGED_MESSAGE = (
+    "The operator does not rotate credentials in Secrets that the spec references. Change them at their source, then "
+    "in the Secret."
 )
 
 
 @step(_TYPE)
-async def run(
+async def reconcile(
     context: ReconcileContext,
-    wanted: str | None,
+    requested_at: str | None,
     credentials: Result[Credentials],
-    usable: bool,
-    served: RunningServer | None,
+    dependencies_ready: bool,
+    server: RunningServer | None,
 ) -> Result[str]:
-    """Goes one stage on. The value is the `rotateCredentialsAt` that is carried out, None where none was.
+    """Advance the rotation by one stage.
 
-    `wanted` is the spec's (RFC 3339, UTC). `credentials` is what that step said, which stands where there is nothing to
-    add. `usable`: database, store and schema are fine, and the server is not suspended.
+    `requested_at` is `spec.rotateCredentialsAt` (RFC 3339, UTC). `credentials` is the result of that component; its
+    condition is kept if no rotation is in progress. `dependencies_ready`: database, artifact store and schema are
+    ready, and the server is not suspended. The value of the result is the `rotateCredentialsAt` that is completed,
+    None if there is none.
     """
     if credentials.value is None:
         return Result(credentials.condition)
-    all_of_them = replaceable.of(context, credentials.value)
+    rotated = targets.rotated_credentials(context, credentials.value)
     now = context.deps.now()
-    stages = [each.stage(wanted, now) for each in all_of_them]
-    done = min((each.values.get(rotation.ROTATED_AT, "") for each in all_of_them), default="") or None
-    if wanted is None and not any(stage in {Stage.GRANT, Stage.REVOKE} for stage in stages):
-        return Result(credentials.condition, done)
+    stages = [credential.stage(requested_at, now) for credential in rotated]
+    rotated_at = (
+        min((credential.values.get(state.ROTATED_AT, "") for credential in rotated), default="") or None
+    )
+    if requested_at is None and not any(stage in {Stage.GRANT, Stage.REVOKE} for stage in stages):
+        return Result(credentials.condition, rotated_at)
     if all(stage is Stage.IDLE for stage in stages):
-        return Result(_with_hint(context, credentials.condition), done)
-    found = [*zip(all_of_them, stages, strict=True)]
+        return Result(_with_hint(context, credentials.condition), rotated_at)
+    with_stages = [*zip(rotated, stages, strict=True)]
     try:
         if Stage.REVOKE in stages:
-            return await _shut_out(context, found, served if usable else None, done)
-        return await _switch(context, found, wanted, done) if usable else Result(_waiting(), done)
-    except ReconcileError as fault:
-        said = f"{fault.message} Credentials are being replaced, and that waits for it; those in use go on."
-        raise type(fault)(fault.reason, said) from fault
+            return await _revoke_previous(
+                context, with_stages, server if dependencies_ready else None, rotated_at
+            )
+        return (
+            await _grant_and_switch(context, with_stages, requested_at, rotated_at)
+            if dependencies_ready
+            else Result(_waiting(), rotated_at)
+        )
+    except ReconcileError as error:
+        message = (
+            f"{error.message} Credential rotation is waiting for this; the current credentials stay in use."
+        )
+        raise type(error)(error.reason, message) from error
 
 
-async def _switch(
+async def _grant_and_switch(
     context: ReconcileContext,
-    found: list[tuple[RotatedCredential, Stage]],
-    wanted: str | None,
-    done: str | None,
+    with_stages: list[tuple[RotatedCredential, Stage]],
+    requested_at: str | None,
+    rotated_at: str | None,
 ) -> Result[str]:
-    """Lets the next ones in, all of them before any is used: so the pods roll once."""
-    turning = []
-    for each, stage in found:
+    """Grant access to all new credentials before any of them is used, so that the pods are rolled only once."""
+    pending = []
+    for credential, stage in with_stages:
         if stage is Stage.IDLE:
             continue
         if stage is Stage.BEGIN:
-            who, word = each.following(each.values)
-            values = rotation.begun(each.values, each.pair, who, word, wanted or "")
-            each = await _written(context, each, values)  # noqa: PLW2901 - the same, as it is now
-        turning.append(each)
-    for each in turning:
-        await each.grant(each.values)
-    for each in turning:
-        await _written(context, each, rotation.switched(each.values, each.pair))
-        logger.info("a new credential is in use (Secret %s)", each.secret["metadata"]["name"])
-    return Result(_rolling(), done, requeue_after=_SOON)
+            username, password = credential.generate_next(credential.values)
+            values = state.add_next(
+                credential.values, credential.keys, username, password, requested_at or ""
+            )
+            credential = await _write_secret(context, credential, values)  # noqa: PLW2901 - the same credential after the write
+        pending.append(credential)
+    for credential in pending:
+        await credential.grant(credential.values)
+    for credential in pending:
+        await _write_secret(context, credential, state.switch_to_next(credential.values, credential.keys))
+        logger.info("switched to the new credential (Secret %s)", credential.secret["metadata"]["name"])
+    return Result(_in_progress(), rotated_at, requeue_after=_REQUEUE_NOW_SECONDS)
 
 
-async def _shut_out(
+async def _revoke_previous(
     context: ReconcileContext,
-    found: list[tuple[RotatedCredential, Stage]],
-    served: RunningServer | None,
-    done: str | None,
+    with_stages: list[tuple[RotatedCredential, Stage]],
+    server: RunningServer | None,
+    rotated_at: str | None,
 ) -> Result[str]:
-    if served is None or served.version is None or not served.deployment:
-        return Result(_rolling(), done)
+    if server is None or server.version is None or not server.deployment:
+        return Result(_in_progress(), rotated_at)
     pods = [
         pod
         for component in (labels.SERVER_POD, labels.MIGRATION_POD)
-        for pod in context.observed.of(kinds.POD, component)
+        for pod in context.observed.list(kinds.POD, component)
         if pod_diagnosis.is_active(pod)
     ]
-    if not rollout.complete(served.deployment, pods):
-        return Result(_rolling(), done)
-    for each, stage in found:
+    if not rollout.is_complete(server.deployment, pods):
+        return Result(_in_progress(), rotated_at)
+    for credential, stage in with_stages:
         if stage is Stage.REVOKE:
-            await each.revoke(each.values)
-            await _written(context, each, rotation.ended(each.values, each.pair))
-            logger.info("the credential before is shut out (Secret %s)", each.secret["metadata"]["name"])
-    said = "New credentials are in use by every pod, and the old ones are shut out."
-    await context.deps.events.publish(context.observed.resource, True, "CredentialsRotated", said)
-    return Result(_rolling(), done, requeue_after=_SOON)
+            await credential.revoke(credential.values)
+            await _write_secret(
+                context, credential, state.remove_previous(credential.values, credential.keys)
+            )
+            logger.info("revoked the previous credential (Secret %s)", credential.secret["metadata"]["name"])
+    message = "All pods use the new credentials, and the old credentials are revoked."
+    await context.deps.events.publish(context.observed.resource, True, "CredentialsRotated", message)
+    return Result(_in_progress(), rotated_at, requeue_after=_REQUEUE_NOW_SECONDS)
 
 
-async def _written(context: ReconcileContext, each: RotatedCredential, values: Values) -> RotatedCredential:
-    """The Secret with these values and no others; Conflict if it is not what was looked at."""
-    meta = each.secret["metadata"]
+async def _write_secret(
+    context: ReconcileContext, credential: RotatedCredential, values: Values
+) -> RotatedCredential:
+    """Replace all values of the Secret. Raises Conflict if the Secret has changed since it was read."""
+    metadata = credential.secret["metadata"]
     data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
     patch = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
         {"op": "replace", "path": "/data", "value": data},
     ]
-    live = await context.deps.cluster.json_patch(kinds.SECRET, meta["namespace"], meta["name"], patch)
-    return replace(each, secret=live)
+    secret = await context.deps.cluster.json_patch(
+        kinds.SECRET, metadata["namespace"], metadata["name"], patch
+    )
+    return replace(credential, secret=secret)
 
 
-def _rolling() -> Condition:
-    return Condition(_TYPE, State.TRUE, Reason.ROTATION_IN_PROGRESS, _UNDER_WAY)
+def _in_progress() -> Condition:
+    return Condition(_TYPE, ConditionStatus.TRUE, Reason.ROTATION_IN_PROGRESS, _IN_PROGRESS_MESSAGE)
 
 
 def _waiting() -> Condition:
-    said = (
-        "New credentials are asked for by spec.rotateCredentialsAt. They are made once the server is Ready."
-    )
-    return Condition(_TYPE, State.TRUE, Reason.ROTATION_IN_PROGRESS, said)
+    message = "spec.rotateCredentialsAt requests new credentials. The operator creates them once the server is Ready."
+    return Condition(_TYPE, ConditionStatus.TRUE, Reason.ROTATION_IN_PROGRESS, message)
 
 
-def _with_hint(context: ReconcileContext, said: Condition) -> Condition:
+def _with_hint(context: ReconcileContext, condition: Condition) -> Condition:
     return (
-        true_condition(_TYPE, f"{said.message} {_THEIRS}")
-        if said.is_true and replaceable.others(context)
-        else said
+        true_condition(_TYPE, f"{condition.message} {_NOT_MANAGED_MESSAGE}")
+        if condition.is_true and targets.has_user_managed(context)
+        else condition
     )

@@ -1,10 +1,10 @@
-"""How a credential is replaced while it is in use, one step at a time, with the state in the Secret that holds it.
+"""State machine of a rotation. The state is stored in the Secret that contains the credential.
 
-    at rest -> begun: the next one is noted -> it is let in -> switched: the next is the one in use, the one before is
-    noted -> pods are rolled -> the one before is shut out -> at rest
+    idle -> the next credential is stored in the Secret -> it is granted access -> it becomes the current credential,
+    and the previous username is stored -> the pods are rolled -> the previous credential is revoked -> idle
 
-Each arrow is one write of the Secret, or something that can be done twice; so whoever is cut off anywhere is followed
-by one who goes on. And at each point the one in use gets in.
+Every transition is one write of the Secret or an idempotent operation, so a restarted operator resumes from the Secret.
+In every state the current credential has access.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,40 +15,40 @@ from enum import Enum, auto
 Values = Mapping[str, str]
 
 ROTATED_AT = "rotatedAt"
-"""Key of the Secret: the `spec.rotateCredentialsAt` that was last carried out."""
+"""Key of the Secret: the value of `spec.rotateCredentialsAt` of the last completed switch."""
 
-_NEXT_AT = "nextRotatedAt"
+_NEXT_ROTATED_AT = "nextRotatedAt"
 
 
 @dataclass(frozen=True)
 class CredentialKeys:
-    """The keys of a Secret that are replaced together: who gets in, and by which word.
+    """The keys of a Secret that are replaced together: username and password, or access key id and secret key.
 
-    `spelled` gives all keys that say the same in other words, such as a URI.
+    `derived_values` returns the values that contain both, such as a URI.
     """
 
     username_key: str
     password_key: str
-    as_text: Callable[[dict[str, str]], Values] = dict
+    derived_values: Callable[[dict[str, str]], Values] = dict
 
     @property
     def next_username_key(self) -> str:
-        """Key for who is to be let in."""
+        """Key with the username that is to be granted access."""
         return _prefixed("next", self.username_key)
 
     @property
     def next_password_key(self) -> str:
-        """Key for the word of who is to be let in."""
+        """Key with the password of the next username."""
         return _prefixed("next", self.password_key)
 
     @property
-    def previous(self) -> str:
-        """Key for who is to be shut out."""
+    def previous_username_key(self) -> str:
+        """Key with the username that is to be revoked."""
         return _prefixed("previous", self.username_key)
 
 
 class Stage(Enum):
-    """What is to be done next."""
+    """The next action of a rotation."""
 
     IDLE = auto()
     BEGIN = auto()
@@ -56,64 +56,71 @@ class Stage(Enum):
     REVOKE = auto()
 
 
-def stage(values: Values, pair: CredentialKeys, due: bool) -> Stage:
-    """Where the Secret says that we are. One rotation ends before the next begins."""
-    if values.get(pair.previous):
+def stage(values: Values, keys: CredentialKeys, is_due: bool) -> Stage:
+    """Return the stage that the Secret is in. A rotation ends before the next one begins."""
+    if values.get(keys.previous_username_key):
         return Stage.REVOKE
-    if values.get(pair.next_username_key) and values.get(pair.next_password_key):
+    if values.get(keys.next_username_key) and values.get(keys.next_password_key):
         return Stage.GRANT
-    return Stage.BEGIN if due else Stage.IDLE
+    return Stage.BEGIN if is_due else Stage.IDLE
 
 
-def due(values: Values, made: str | None, wanted: str | None, now: str) -> bool:
-    """Whether `wanted` has come, and asks for newer credentials than these. All are RFC 3339.
+def is_due(values: Values, created_at: str | None, requested_at: str | None, now: str) -> bool:
+    """Whether `requested_at` has passed and is later than the time of these credentials. All times are RFC 3339.
 
-    `made`: when the Secret was made, for what was generated after that time is new enough.
+    `created_at` is the creation time of the Secret: credentials generated after `requested_at` are new enough.
     """
-    since = values.get(ROTATED_AT) or made
-    if wanted is None or _time(wanted) > _time(now):
+    issued_at = values.get(ROTATED_AT) or created_at
+    if requested_at is None or _parse_time(requested_at) > _parse_time(now):
         return False
-    return since is None or _time(wanted) > _time(since)
+    return issued_at is None or _parse_time(requested_at) > _parse_time(issued_at)
 
 
-def begun(values: Values, pair: CredentialKeys, who: str, word: str, at: str) -> dict[str, str]:
-    """With the next one noted; nobody knows of it yet."""
-    return {**values, pair.next_username_key: who, pair.next_password_key: word, _NEXT_AT: at}
+def add_next(
+    values: Values, keys: CredentialKeys, username: str, password: str, requested_at: str
+) -> dict[str, str]:
+    """Return the values with the next credential added; it has no access yet."""
+    return {
+        **values,
+        keys.next_username_key: username,
+        keys.next_password_key: password,
+        _NEXT_ROTATED_AT: requested_at,
+    }
 
 
-def switched(values: Values, pair: CredentialKeys) -> dict[str, str]:
-    """With the next one in use, and the one before still let in."""
-    kept = {
+def switch_to_next(values: Values, keys: CredentialKeys) -> dict[str, str]:
+    """Return the values with the next credential as the current one; the previous one still has access."""
+    remaining = {
         key: text
         for key, text in values.items()
-        if key not in {pair.next_username_key, pair.next_password_key, _NEXT_AT}
+        if key not in {keys.next_username_key, keys.next_password_key, _NEXT_ROTATED_AT}
     }
-    new = {
-        **kept,
-        pair.username_key: values[pair.next_username_key],
-        pair.password_key: values[pair.next_password_key],
+    current = {
+        **remaining,
+        keys.username_key: values[keys.next_username_key],
+        keys.password_key: values[keys.next_password_key],
     }
-    # who was let in by hand under the name in use has nobody before him
-    before = (
-        {pair.previous: values[pair.username_key]}
-        if values[pair.username_key] != new[pair.username_key]
+    # If a user added a next credential manually with the current username, there is no previous one to revoke.
+    previous = (
+        {keys.previous_username_key: values[keys.username_key]}
+        if values[keys.username_key] != current[keys.username_key]
         else {}
     )
-    at = {ROTATED_AT: values[_NEXT_AT]} if values.get(_NEXT_AT) else {}
-    return {**new, **pair.as_text(new), **before, **at}
+    rotated_at = {ROTATED_AT: values[_NEXT_ROTATED_AT]} if values.get(_NEXT_ROTATED_AT) else {}
+    return {**current, **keys.derived_values(current), **previous, **rotated_at}
 
 
-def ended(values: Values, pair: CredentialKeys) -> dict[str, str]:
-    """With nobody but the one in use."""
-    return {key: text for key, text in values.items() if key != pair.previous}
+def remove_previous(values: Values, keys: CredentialKeys) -> dict[str, str]:
+    """Return the values without the previous username."""
+    return {key: text for key, text in values.items() if key != keys.previous_username_key}
 
 
-def other(current: str, names: Sequence[str]) -> str:
-    """Of the names that take turns, one that is not in use."""
+def next_name(current: str, names: Sequence[str]) -> str:
+    """Return the first of the alternating names that is not in use."""
     return next(name for name in names if name != current)
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 

@@ -1,4 +1,4 @@
-"""The credentials that the operator made and can replace: where each is kept, who lets in and who shuts out."""
+"""The credentials that the operator generated and can rotate: their Secrets, and how access is granted and revoked."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from mlflow_operator.clients.postgres import roles as postgres_logins
 from mlflow_operator.clients.s3 import bucket_policy, minio_admin
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import bucket
-from mlflow_operator.components.artifacts import clients as store_place
-from mlflow_operator.components.artifacts import embedded as own_store
+from mlflow_operator.components.artifacts import clients as store_clients
+from mlflow_operator.components.artifacts import embedded as embedded_bucket
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
-from mlflow_operator.components.database.reconcile import as_pods_see_it
-from mlflow_operator.components.rotation import state as rotation
+from mlflow_operator.components.database.reconcile import resolve_for_pods
+from mlflow_operator.components.rotation import state
 from mlflow_operator.components.rotation.state import CredentialKeys, Stage, Values
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
@@ -27,50 +27,51 @@ from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
 
 @dataclass(frozen=True)
 class RotatedCredential:
-    """One that can be replaced. `secret` holds it, `following` makes up who comes next and by which word.
+    """A credential that can be rotated.
 
-    `let_in` and `shut_out` are given the Secret's values; both can be done twice.
+    `secret` contains it. `generate_next` returns the next username and password. `grant` gives the next credential
+    access, `revoke` deletes the previous one; both take the values of the Secret and are idempotent.
     """
 
     secret: Object
-    pair: CredentialKeys
-    following: Callable[[Values], tuple[str, str]]
+    keys: CredentialKeys
+    generate_next: Callable[[Values], tuple[str, str]]
     grant: Callable[[Values], Awaitable[None]]
     revoke: Callable[[Values], Awaitable[None]]
 
     @property
     def values(self) -> dict[str, str]:
-        """What the Secret says."""
-        return secrets.decoded(self.secret)
+        """The text values of the Secret."""
+        return secrets.text_values(self.secret)
 
-    def stage(self, wanted: str | None, now: str) -> Stage:
-        """What is to be done with it next; `wanted` is when it was asked to be replaced."""
-        made = self.secret["metadata"].get("creationTimestamp")
-        return rotation.stage(self.values, self.pair, rotation.due(self.values, made, wanted, now))
+    def stage(self, requested_at: str | None, now: str) -> Stage:
+        """The next action for this credential. `requested_at` is `spec.rotateCredentialsAt`."""
+        created_at = self.secret["metadata"].get("creationTimestamp")
+        return state.stage(self.values, self.keys, state.is_due(self.values, created_at, requested_at, now))
 
 
-def of(context: ReconcileContext, credentials: Credentials) -> list[RotatedCredential]:
-    """Those of a server whose Secret is there."""
+def rotated_credentials(context: ReconcileContext, credentials: Credentials) -> list[RotatedCredential]:
+    """Return the rotatable credentials of a server whose Secrets exist."""
     database = context.server.database
-    found = (
+    candidates = (
         _embedded_database(context, database, credentials)
         if isinstance(database, EmbeddedDatabase)
         else None,
         _provisioned_database(context, database, credentials)
         if isinstance(database, ProvisionedDatabase)
         else None,
-        _shared_store(context, credentials),
+        _provisioned_store(context, credentials),
         _embedded_store(context, credentials),
     )
-    return [each for each in found if each]
+    return [credential for credential in candidates if credential]
 
 
-def others(context: ReconcileContext) -> bool:
-    """Whether there are some that its owner has to replace."""
+def has_user_managed(context: ReconcileContext) -> bool:
+    """Whether the server also uses credentials that the user must rotate."""
     store = context.server.artifacts.s3
     embedded = context.server.artifacts.embedded
-    theirs = store is not None and store.access_key is not None and not embedded and not store.admin
-    return theirs or not isinstance(context.server.database, EmbeddedDatabase | ProvisionedDatabase)
+    has_user_key = store is not None and store.access_key is not None and not embedded and not store.admin
+    return has_user_key or not isinstance(context.server.database, EmbeddedDatabase | ProvisionedDatabase)
 
 
 def _embedded_database(
@@ -80,16 +81,16 @@ def _embedded_database(
     if secret is None:
         return None
     connection, owner, field = credentials.connection, database.username, "spec.database.embedded"
-    pair = CredentialKeys("username", "password", _with_uri)
+    keys = CredentialKeys("username", "password", _derive_uri)
 
-    async def let_in(values: Values) -> None:
-        login = Login(values[pair.next_username_key], values[pair.next_password_key])
+    async def grant(values: Values) -> None:
+        login = Login(values[keys.next_username_key], values[keys.next_password_key])
         await postgres_logins.ensure_login(connection, owner, login, field)
 
-    async def shut_out(values: Values) -> None:
-        await postgres_logins.delete_login(connection, owner, values[pair.previous], field)
+    async def revoke(values: Values) -> None:
+        await postgres_logins.delete_login(connection, owner, values[keys.previous_username_key], field)
 
-    return RotatedCredential(secret, pair, _taking_turns(context, owner), let_in, shut_out)
+    return RotatedCredential(secret, keys, _alternate_login_generator(context, owner), grant, revoke)
 
 
 def _provisioned_database(
@@ -98,79 +99,83 @@ def _provisioned_database(
     secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
-    pair, field = CredentialKeys("username", "password", _with_uri), provisioned.FIELD
+    keys, field = CredentialKeys("username", "password", _derive_uri), provisioned.FIELD
 
-    async def administration() -> tuple[Connection, str | None, DatabasePlan]:
-        connection = await as_pods_see_it(context, credentials.connection)
-        admin = await provisioned.administrator(context, database, connection)
+    async def admin_access() -> tuple[Connection, str | None, DatabasePlan]:
+        connection = await resolve_for_pods(context, credentials.connection)
+        admin = await provisioned.admin_connection(context, database, connection)
         plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
         return admin, await ca_files.path_of(credentials.database_ca), plan
 
-    async def let_in(values: Values) -> None:
-        login = Login(values[pair.next_username_key], values[pair.next_password_key])
-        await postgres_admin.ensure_login(*await administration(), login, field)
+    async def grant(values: Values) -> None:
+        login = Login(values[keys.next_username_key], values[keys.next_password_key])
+        await postgres_admin.ensure_login(*await admin_access(), login, field)
 
-    async def shut_out(values: Values) -> None:
-        await postgres_admin.delete_login(*await administration(), values[pair.previous], field)
+    async def revoke(values: Values) -> None:
+        await postgres_admin.delete_login(*await admin_access(), values[keys.previous_username_key], field)
 
-    return RotatedCredential(secret, pair, _taking_turns(context, database.role), let_in, shut_out)
+    return RotatedCredential(secret, keys, _alternate_login_generator(context, database.role), grant, revoke)
 
 
-def _shared_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
-    """The key of a server's own user of a shared store."""
+def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
+    """The key of the server's user in a shared store."""
     store, owner = context.server.artifacts.s3, context.server.owner
     secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
     if store is None or store.admin is None or secret is None:
         return None
-    admin, pair = store.admin, CredentialKeys(*secrets.STORE_KEY)
-    name, policy = bucket_policy.name(owner), bucket.policy(context, store)
+    admin, keys = store.admin, CredentialKeys(*secrets.ACCESS_KEY_FIELDS)
+    policy_name, policy = bucket_policy.name(owner), bucket.policy(context, store)
 
-    async def master() -> Admin:
+    async def admin_api() -> Admin:
         key = credentials.store.service_key or AccessKey("", "")
-        seen = await store_place.bucket(context, store, key, credentials.store_ca)
-        return (await store_place.administered(context, admin, seen))[1]
+        server_bucket = await store_clients.bucket(context, store, key, credentials.store_ca)
+        return (await store_clients.admin_clients(context, admin, server_bucket))[1]
 
-    async def let_in(values: Values) -> None:
-        user = AccessKey(values[pair.next_username_key], values[pair.next_password_key])
-        await minio_admin.ensure_user(await master(), user, name, policy)
+    async def grant(values: Values) -> None:
+        user = AccessKey(values[keys.next_username_key], values[keys.next_password_key])
+        await minio_admin.ensure_user(await admin_api(), user, policy_name, policy)
 
-    async def shut_out(values: Values) -> None:
-        await minio_admin.delete_user(await master(), values[pair.previous], name)
+    async def revoke(values: Values) -> None:
+        await minio_admin.delete_user(await admin_api(), values[keys.previous_username_key], policy_name)
 
-    return RotatedCredential(secret, pair, _another_key(context), let_in, shut_out)
+    return RotatedCredential(secret, keys, _access_key_generator(context), grant, revoke)
 
 
 def _embedded_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
-    """The key of a server's own user of its embedded store."""
+    """The key of the server's user in its embedded store."""
     store, embedded = context.server.artifacts.s3, context.server.artifacts.embedded
     secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
-    root, pair = credentials.store.root_key, CredentialKeys(*secrets.OWN_KEY)
-    if store is None or embedded is None or root is None or secret is None:
+    root_key, keys = credentials.store.root_key, CredentialKeys(*secrets.SERVER_ACCESS_KEY_FIELDS)
+    if store is None or embedded is None or root_key is None or secret is None:
         return None
 
-    async def let_in(values: Values) -> None:
-        key = AccessKey(values[pair.next_username_key], values[pair.next_password_key])
-        await own_store.ensure_key(context, embedded, store, root, key)
+    async def grant(values: Values) -> None:
+        key = AccessKey(values[keys.next_username_key], values[keys.next_password_key])
+        await embedded_bucket.ensure_key(context, embedded, store, root_key, key)
 
-    async def shut_out(values: Values) -> None:
-        await own_store.delete_key(context, embedded, store, root, values[pair.previous])
+    async def revoke(values: Values) -> None:
+        await embedded_bucket.delete_key(
+            context, embedded, store, root_key, values[keys.previous_username_key]
+        )
 
-    return RotatedCredential(secret, pair, _another_key(context), let_in, shut_out)
-
-
-def _another_key(context: ReconcileContext) -> Callable[[Values], tuple[str, str]]:
-    return lambda _: secrets.access_key(context.deps.generate_password(), context.deps.generate_password())
+    return RotatedCredential(secret, keys, _access_key_generator(context), grant, revoke)
 
 
-def _taking_turns(context: ReconcileContext, owner: str) -> Callable[[Values], tuple[str, str]]:
-    names = [f"{owner}{end}" for end in provisioning.LOGINS]
-
-    def following(values: Values) -> tuple[str, str]:
-        return rotation.other(values["username"], names), context.deps.generate_password()
-
-    return following
+def _access_key_generator(context: ReconcileContext) -> Callable[[Values], tuple[str, str]]:
+    return lambda _: secrets.access_key_pair(
+        context.deps.generate_password(), context.deps.generate_password()
+    )
 
 
-def _with_uri(values: dict[str, str]) -> Values:
-    before = postgres_uri.parse(values["uri"], "")
-    return {"uri": before.with_credentials(values["username"], values["password"]).sqlalchemy()}
+def _alternate_login_generator(context: ReconcileContext, role: str) -> Callable[[Values], tuple[str, str]]:
+    names = [f"{role}{suffix}" for suffix in provisioning.LOGIN_SUFFIXES]
+
+    def generate_next(values: Values) -> tuple[str, str]:
+        return state.next_name(values["username"], names), context.deps.generate_password()
+
+    return generate_next
+
+
+def _derive_uri(values: dict[str, str]) -> Values:
+    current = postgres_uri.parse(values["uri"], "")
+    return {"uri": current.with_credentials(values["username"], values["password"]).sqlalchemy_uri()}

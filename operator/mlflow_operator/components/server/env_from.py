@@ -1,4 +1,4 @@
-"""Variables that come in by `spec.envFrom`: the API server can't see their names, so they are looked at here."""
+"""Check of the variables that `spec.envFrom` adds. The API server cannot validate them: it does not see their names."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -8,24 +8,27 @@ from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
 
-def check(sources: Iterable[tuple[Object, Mapping[str, str] | None]], ours: Collection[str]) -> None:
-    """Raise UserMistake where an entry of `spec.envFrom` sets what `spec.env` must not.
+def check(
+    sources: Iterable[tuple[Object, Mapping[str, str] | None]], container_variables: Collection[str]
+) -> None:
+    """Raise ConfigurationError if an entry of `spec.envFrom` sets a variable that `spec.env` must not set.
 
-    `sources`: each entry with what its object holds, None for one that is not there. `ours`: names that the
-    container sets itself; those win anyway, and many a Secret holds one beside what it is named for.
+    `sources`: every entry with the values of its object, None if the object does not exist.
+    `container_variables`: names in the `env` of the container. They take precedence over `envFrom` and are accepted,
+    because many Secrets contain one of them beside the keys for which they are referenced.
     """
     for source, values in sources:
-        kind, object_ = next(
+        kind, reference = next(
             (kind, source[member])
             for kind, member in (("Secret", "secretRef"), ("ConfigMap", "configMapRef"))
             if member in source
         )
         names = {f"{source.get('prefix') or ''}{key}" for key in values or ()}
-        for name in sorted((names & RESERVED_ENV.keys()) - set(ours)):
+        for name in sorted((names & RESERVED_ENV.keys()) - set(container_variables)):
             field = RESERVED_ENV[name]
-            instead = f" and use {field}" if field else ""
+            alternative = f" and use {field} instead" if field else ""
             raise ConfigurationError(
                 Reason.INVALID_RESOURCE,
-                f'{kind} "{object_["name"]}", which spec.envFrom names, must not set {name}: it would undo what the '
-                f"operator sets. The server is left as it is; remove {name} there{instead}.",
+                f'{kind} "{reference["name"]}", which spec.envFrom references, must not set {name}, because it would '
+                f"override a setting of the operator. The server is not changed. Remove {name} there{alternative}.",
             )

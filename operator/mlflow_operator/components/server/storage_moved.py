@@ -1,59 +1,67 @@
-"""A server that has moved to other data, as its owner allowed: what stays behind is named, once."""
+"""The Event about a server that has switched to another database or artifact location: it names the retained data."""
 
-from mlflow_operator.components.server.reconcile import other_files
+from mlflow_operator.components.server.reconcile import artifact_location_changes
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import retained_data, storage_location
 
-REASON = "StorageChanged"
-"""Of the Event; no condition has it, for nothing is wrong."""
+EVENT_REASON = "StorageChanged"
+"""Reason of the Event. No condition has this reason, because the change is not an error."""
 
 
-async def tell(context: ReconcileContext, learned: Object, allowed: bool) -> None:
-    """One Event where the server has just been given other places than its status names.
+async def publish_event(context: ReconcileContext, status_patch: Object, allow_storage_change: bool) -> None:
+    """Publish one Event if the storage location differs from the one in the status.
 
-    `learned` is what the status will say. `allowed`: the spec permits another store; without, one that differs is
-    somebody's edit, and was put right.
+    `status_patch` is the new status. `allow_storage_change`: the spec allows another store. Otherwise a different
+    artifact location in the Deployment was an external edit, which the operator has reverted.
     """
-    before, said, left = context.observed.status, [], []
-    old, new = before.get("database") or {}, learned.get("database") or {}
-    if new and old.get("host") and not storage_location.same(old, new):
-        said.append(f"runs in the database {storage_location.as_text(new)}")
-        left.append(_database(context, old))
-    old, new = before.get("artifacts") or {}, learned.get("artifacts") or {}
-    if new and old.get("uri") and (old["uri"] != new["uri"] or (allowed and other_files(context))):
-        said.append(f"artifacts at {new['uri']}")
-        left.append(_files(context, old))
-    if said:
+    previous_status, new_locations, retained = context.observed.status, [], []
+    old, new = previous_status.get("database") or {}, status_patch.get("database") or {}
+    if new and old.get("host") and not storage_location.is_same_database(old, new):
+        new_locations.append(f"runs in the database {storage_location.as_text(new)}")
+        retained.append(_database(context, old))
+    old, new = previous_status.get("artifacts") or {}, status_patch.get("artifacts") or {}
+    if (
+        new
+        and old.get("uri")
+        and (old["uri"] != new["uri"] or (allow_storage_change and artifact_location_changes(context)))
+    ):
+        new_locations.append(f"artifacts at {new['uri']}")
+        retained.append(_artifacts(context, old))
+    if new_locations:
         await context.deps.events.publish(
             context.observed.resource,
             True,
-            REASON,
-            f"The server now keeps {' and '.join(said)}. What was logged before stays where it is, and is neither "
-            f"moved nor deleted: {'; '.join(left)}.",
+            EVENT_REASON,
+            f"The server now stores {' and '.join(new_locations)}. Data that was logged before is neither moved nor "
+            f"deleted: {'; '.join(retained)}.",
         )
 
 
 def _database(context: ReconcileContext, old: Object) -> str:
-    names, at = context.server.names, f"the database {storage_location.as_text(old)}"
+    names, address = context.server.names, f"the database {storage_location.as_text(old)}"
     if old.get("type") == storage_location.PROVISION:
-        return f"{at} with its role"
+        return f"{address} with its role"
     if old.get("type") != "Embedded":
-        return at
-    return _there(context, (kinds.PVC, names.postgres_data), (kinds.SECRET, names.database_secret))
+        return address
+    return _existing_objects(context, (kinds.PVC, names.postgres_data), (kinds.SECRET, names.database_secret))
 
 
-def _files(context: ReconcileContext, old: Object) -> str:
+def _artifacts(context: ReconcileContext, old: Object) -> str:
     names = context.server.names
     if old.get("type") == "Embedded":
-        return _there(context, (kinds.PVC, names.artifact_store_data), (kinds.SECRET, names.artifacts_secret))
-    live = context.observed.get(kinds.DEPLOYMENT, names.deployment)
-    uri, endpoint = storage_location.files(live["spec"]["template"]["spec"]) if live else ("", "")
+        return _existing_objects(
+            context, (kinds.PVC, names.artifact_store_data), (kinds.SECRET, names.artifacts_secret)
+        )
+    deployment = context.observed.get(kinds.DEPLOYMENT, names.deployment)
+    uri, endpoint = (
+        storage_location.artifact_location(deployment["spec"]["template"]["spec"]) if deployment else ("", "")
+    )
     return f"the artifacts at {old['uri']}{f' in {endpoint}' if endpoint and uri == old['uri'] else ''}"
 
 
-def _there(context: ReconcileContext, *wanted: tuple[Kind, str]) -> str:
-    found = [live for kind, name in wanted if (live := context.observed.get(kind, name))]
-    return retained_data.as_text(found) or "nothing"
+def _existing_objects(context: ReconcileContext, *references: tuple[Kind, str]) -> str:
+    objects = [obj for kind, name in references if (obj := context.observed.get(kind, name))]
+    return retained_data.as_text(objects) or "nothing"

@@ -1,50 +1,57 @@
-"""Whether runs' artifacts are where they were put, and in the server's own store."""
+"""Whether the artifacts of runs can be listed, and are in the server's own store."""
 
 from collections.abc import Iterator
 
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
-from mlflow_operator.doctor.seen import Server
+from mlflow_operator.doctor.observed import Server
 
-_TOLD = 3
+_MAX_LISTED = 3
 
 
 def check(server: Server) -> Iterator[Finding]:
-    """Nothing where no server could be asked, or there are no runs yet."""
-    if server.inside is None or isinstance(server.inside, Unobserved) or server.inside.roots is None:
+    """No findings if the server could not be probed or has no runs."""
+    result = server.in_cluster
+    if result is None or isinstance(result, Unobserved) or result.artifact_roots is None:
         return
-    roots = server.inside.roots
-    several = f"the youngest runs of {roots.looked} experiments"
-    looked = several if roots.looked != 1 else "the youngest run of one experiment"
-    if roots.unasked:
-        looked += f" ({roots.unasked} more gave no answer in time)"
-    if roots.lost:
-        first = "; ".join(f"{each.run} ({each.place}): {each.why}" for each in roots.lost[:_TOLD])
-        more = len(roots.lost) - _TOLD
+    roots = result.artifact_roots
+    runs = f"the latest runs of {roots.checked} experiments"
+    checked_runs = runs if roots.checked != 1 else "the latest run of one experiment"
+    if roots.unchecked:
+        checked_runs += f" ({roots.unchecked} more experiments could not be checked in time)"
+    if roots.unreadable:
+        listed = "; ".join(
+            f"{run.run} ({run.location}): {run.error}" for run in roots.unreadable[:_MAX_LISTED]
+        )
+        more = len(roots.unreadable) - _MAX_LISTED
         yield Finding(
             server.subject,
-            "artifact roots",
-            State.FAULT,
-            f"Of {looked}, the artifacts of {len(roots.lost)} can't be listed: {first}"
+            "run artifacts",
+            State.FAILED,
+            f"Checked {checked_runs}: the artifacts of {len(roots.unreadable)} cannot be listed: {listed}"
             + (f"; and {more} more." if more > 0 else "."),
-            f"See ArtifactStoreReady, and the server's log: kubectl logs -n {server.namespace} "
-            f"deploy/{server.resource['metadata']['name']}. Whose bucket is gone needs a copy of it back.",
+            f"See ArtifactStoreReady and the server's log: kubectl logs -n {server.namespace} "
+            f"deploy/{server.resource['metadata']['name']}. If the bucket was deleted, restore it from a copy.",
         )
-    elif roots.looked:
-        yield Finding(server.subject, "artifact roots", State.OK, f"those of {looked} can be listed")
-    own = str(((server.resource.get("status") or {}).get("artifacts") or {}).get("uri") or "")
-    foreign = [each for each in roots.elsewhere if not _within(each.location, own)]
-    if foreign:
-        first = ", ".join(f"{each.experiment} ({each.location})" for each in foreign[:_TOLD])
-        more = len(foreign) - _TOLD
+    elif roots.checked:
+        yield Finding(server.subject, "run artifacts", State.OK, f"can be listed for {checked_runs}")
+    store_uri = str(((server.resource.get("status") or {}).get("artifacts") or {}).get("uri") or "")
+    other_locations = [
+        location for location in roots.not_proxied if not _is_within(location.location, store_uri)
+    ]
+    if other_locations:
+        listed = ", ".join(
+            f"{location.experiment} ({location.location})" for location in other_locations[:_MAX_LISTED]
+        )
+        more = len(other_locations) - _MAX_LISTED
         yield Finding(
             server.subject,
-            "artifacts elsewhere",
+            "other artifact stores",
             State.NOTE,
-            f"Experiments keep artifacts in another store than the server's: {first}"
+            f"Experiments with artifacts in another store than the server's: {listed}"
             + (f", and {more} more." if more > 0 else "."),
-            "The operator does not look after that store; clients, and the server, need a way there of their own.",
+            "The operator does not manage that store; the server and the clients need their own access to it.",
         )
 
 
-def _within(location: str, store: str) -> bool:
+def _is_within(location: str, store: str) -> bool:
     return bool(store) and f"{location.rstrip('/')}/".startswith(f"{store.rstrip('/')}/")

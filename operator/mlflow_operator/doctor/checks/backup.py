@@ -1,4 +1,4 @@
-"""How old a server's last good backup is. Whether that is too old its condition says, which knows the schedule."""
+"""Age of the last successful backup. The condition BackupReady knows the schedule and reports an overdue backup."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,40 +8,44 @@ from mlflow_operator.kube.objects import Object
 
 
 def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:
-    """Nothing for a server without backups: its database may well be backed up by others."""
-    wanted = (resource.get("spec") or {}).get("backup")
+    """No findings for a server without backups: its database may be backed up by other means."""
+    spec = (resource.get("spec") or {}).get("backup")
     status = (resource.get("status") or {}).get("backup") or {}
-    if not wanted and not status:
+    if not spec and not status:
         return
-    succeeded, failed = _time(status.get("lastSuccessTime")), _time(status.get("lastFailureTime"))
-    logs = (
+    succeeded, failed = _parse_time(status.get("lastSuccessTime")), _parse_time(status.get("lastFailureTime"))
+    next_step = (
         f"kubectl get jobs,pods -n {resource['metadata']['namespace']} "
         f"-l mlflow-operator.dev/server={resource['metadata']['name']}"
     )
     if failed and (succeeded is None or failed > succeeded):
-        last = f"the last good one is {age(now - succeeded)} old" if succeeded else "there is no good one"
-        yield Finding(subject, "backup", State.FAULT, f"The last backup failed; {last}.", logs)
+        last = (
+            f"the last successful one is {age(now - succeeded)} old"
+            if succeeded
+            else "none has succeeded yet"
+        )
+        yield Finding(subject, "backup", State.FAILED, f"The last backup failed; {last}.", next_step)
     elif succeeded:
         size = _size(status.get("lastSizeBytes"))
-        where = f", {status['lastURI']}" if status.get("lastURI") else ""
-        yield Finding(subject, "backup", State.OK, f"the last one is {age(now - succeeded)} old{size}{where}")
+        uri = f", {status['lastURI']}" if status.get("lastURI") else ""
+        yield Finding(subject, "backup", State.OK, f"last backup {age(now - succeeded)} ago{size}{uri}")
     else:
         yield Finding(
-            subject, "backup", State.WAIT, "There is none yet.", "It comes when spec.backup.schedule says."
+            subject, "backup", State.PENDING, "There is no backup yet.", "Wait for spec.backup.schedule."
         )
 
 
-def _time(text: object) -> datetime | None:
+def _parse_time(text: object) -> datetime | None:
     try:
-        found = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(str(text))
     except ValueError:
         return None
-    return found if found.tzinfo else None
+    return time if time.tzinfo else None
 
 
-def age(passed: timedelta) -> str:
-    """In the largest unit of which it holds two or more: 3 days, 26 hours, 5 minutes."""
-    seconds = max(int(passed.total_seconds()), 0)
+def age(elapsed: timedelta) -> str:
+    """The time in the largest unit with a value of at least two: 3 days, 26 hours, 5 minutes."""
+    seconds = max(int(elapsed.total_seconds()), 0)
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"

@@ -1,41 +1,41 @@
-"""The operators in the cluster: do they run, does one of each lead, may they do what they need."""
+"""Whether each operator runs, has a leader, and has the required permissions."""
 
 from collections.abc import Iterable, Iterator
 
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
-from mlflow_operator.doctor.needs import TO_DELETE_DATA, Permission
-from mlflow_operator.doctor.seen import ObservedCluster, Operator
+from mlflow_operator.doctor.observed import ObservedCluster, Operator
+from mlflow_operator.doctor.permissions import DATA_DELETION, Permission
 from mlflow_operator.kube.objects import Object
 
 
-def check(seen: ObservedCluster) -> Iterator[Finding]:
-    """Each operator; or that there is none."""
-    if isinstance(seen.operators, Unobserved):
+def check(cluster: ObservedCluster) -> Iterator[Finding]:
+    """Findings for each operator, or that there is none."""
+    if isinstance(cluster.operators, Unobserved):
         yield Finding(
             "cluster",
             "operator",
             State.UNKNOWN,
-            f"The operator could not be looked for: {seen.operators.why}",
-            "Name it with --operator NAMESPACE/NAME, or run doctor in its pod: "
+            f"The operator could not be found: {cluster.operators.reason}",
+            "Specify it with --operator NAMESPACE/NAME, or run doctor in its pod: "
             "kubectl exec -n NAMESPACE deploy/mlflow-operator -- mlflow-operator doctor",
         )
         return
-    if not seen.operators:
+    if not cluster.operators:
         yield Finding(
             "cluster",
             "operator",
-            State.FAULT,
-            "No operator was found: nothing that is asked for comes to be, and nothing is repaired.",
-            "Install the chart mlflow-operator; if its labels are not the chart's, name it: --operator NAMESPACE/NAME",
+            State.FAILED,
+            "No operator was found: MLflowServers are not reconciled.",
+            "Install the chart mlflow-operator. If the operator has other labels, use --operator NAMESPACE/NAME.",
         )
-    for operator in seen.operators:
+    for operator in cluster.operators:
         yield _deployment(operator)
         yield _lease(operator)
         yield _permissions(operator)
-        yield from _version(operator, seen.version)
+        yield from _version(operator, cluster.version)
 
 
-def _in_its_pod(operator: Operator) -> str:
+def _doctor_in_pod(operator: Operator) -> str:
     return f"kubectl exec -n {operator.namespace} deploy/{operator.name} -- mlflow-operator doctor"
 
 
@@ -44,81 +44,85 @@ def _subject(operator: Operator) -> str:
 
 
 def _deployment(operator: Operator) -> Finding:
-    subject, place = _subject(operator), f"-n {operator.namespace}"
-    live = operator.deployment
-    if isinstance(live, Unobserved):
-        return Finding(subject, "deployment", State.UNKNOWN, f"Not looked at: {live.why}")
-    wanted = int((live.get("spec") or {}).get("replicas", 1))
-    ready = int((live.get("status") or {}).get("readyReplicas") or 0)
-    counted = f"{ready} of {wanted} pods ready"
-    if wanted == 0:
+    subject, namespace_option = _subject(operator), f"-n {operator.namespace}"
+    deployment = operator.deployment
+    if isinstance(deployment, Unobserved):
+        return Finding(subject, "deployment", State.UNKNOWN, f"Not checked: {deployment.reason}")
+    desired = int((deployment.get("spec") or {}).get("replicas", 1))
+    ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+    pods_ready = f"{ready} of {desired} pods ready"
+    if desired == 0:
         return Finding(
             subject,
             "deployment",
-            State.FAULT,
-            "It is scaled to 0: nothing is repaired, and no change of an MLflowServer has any effect.",
-            f"kubectl scale {place} deployment/{operator.name} --replicas=1",
+            State.FAILED,
+            "Scaled to 0: nothing is reconciled, and changes of MLflowServers have no effect.",
+            f"kubectl scale {namespace_option} deployment/{operator.name} --replicas=1",
         )
     if ready == 0:
-        why = _why(operator.pods)
+        reason = _not_ready_reason(operator.pods)
         return Finding(
             subject,
             "deployment",
-            State.FAULT,
-            f"{counted}: {why}." if why else f"{counted}.",
-            f"kubectl describe {place} pods -l {_selector(live)}; kubectl logs {place} deployment/{operator.name}",
+            State.FAILED,
+            f"{pods_ready}: {reason}." if reason else f"{pods_ready}.",
+            f"kubectl describe {namespace_option} pods -l {_selector(deployment)}; "
+            f"kubectl logs {namespace_option} deployment/{operator.name}",
         )
-    watched = "all namespaces" if not operator.watched else ", ".join(operator.watched)
-    if ready < wanted:
+    namespaces = (
+        "all namespaces" if not operator.watched_namespaces else ", ".join(operator.watched_namespaces)
+    )
+    if ready < desired:
         return Finding(
             subject,
             "deployment",
-            State.WAIT,
-            f"{counted}: {_why(operator.pods) or 'the others are on their way'}.",
-            f"If it stays so: kubectl describe {place} pods -l {_selector(live)}",
+            State.PENDING,
+            f"{pods_ready}: {_not_ready_reason(operator.pods) or 'the other pods are starting'}.",
+            f"If this does not change: kubectl describe {namespace_option} pods -l {_selector(deployment)}",
         )
-    return Finding(subject, "deployment", State.OK, f"{counted}, serves {watched}")
+    return Finding(subject, "deployment", State.OK, f"{pods_ready}, watches {namespaces}")
 
 
-def _why(pods: Iterable[Object]) -> str:
-    """The first reason for which a container of the pods does not run, as Kubernetes calls it."""
+def _not_ready_reason(pods: Iterable[Object]) -> str:
+    """The first reason in the pods' statuses why a container does not run."""
     for pod in pods:
         status = pod.get("status") or {}
         for condition in status.get("conditions") or ():
             if condition.get("reason") == "Unschedulable":
-                return f"no node takes pod {pod['metadata']['name']}"
+                return f"pod {pod['metadata']['name']} cannot be scheduled"
         for container in status.get("containerStatuses") or ():
             state = container.get("state") or {}
-            for at in ("waiting", "terminated"):
-                reason = (state.get(at) or {}).get("reason")
+            for state_name in ("waiting", "terminated"):
+                reason = (state.get(state_name) or {}).get("reason")
                 if reason and not container.get("ready"):
                     return f"pod {pod['metadata']['name']} is in {reason}"
     return ""
 
 
 def _selector(deployment: Object) -> str:
-    chosen = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    return ",".join(f"{key}={value}" for key, value in chosen.items())
+    match_labels = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in match_labels.items())
 
 
 def _lease(operator: Operator) -> Finding:
     subject, lease = _subject(operator), operator.lease
     logs = f"kubectl logs -n {operator.namespace} deployment/{operator.name}"
     if isinstance(lease, Unobserved):
-        return Finding(subject, "lease", State.UNKNOWN, f"Not looked at: {lease.why}")
+        return Finding(subject, "lease", State.UNKNOWN, f"Not checked: {lease.reason}")
     if lease is None:
-        return Finding(subject, "lease", State.FAULT, "There is none: no operator has led yet.", logs)
+        message = "The Lease does not exist: no operator has been the leader yet."
+        return Finding(subject, "lease", State.FAILED, message, logs)
     if not lease.holder:
         return Finding(
             subject,
             "lease",
-            State.FAULT,
-            "Nobody holds it: the operator has stopped, and no other works.",
+            State.FAILED,
+            "The Lease has no holder: the operator was stopped, and no other one is the leader.",
             logs,
         )
-    if not lease.fresh:
-        found = f"{lease.holder} holds it and does not renew it: no operator works."
-        return Finding(subject, "lease", State.FAULT, found, logs)
+    if not lease.is_renewed:
+        message = f"{lease.holder} holds the Lease but does not renew it: no operator is active."
+        return Finding(subject, "lease", State.FAILED, message, logs)
     return Finding(subject, "lease", State.OK, f"renewed by {lease.holder}")
 
 
@@ -129,52 +133,55 @@ def _permissions(operator: Operator) -> Finding:
             subject,
             "permissions",
             State.UNKNOWN,
-            f"Not asked: {access.why}",
-            f"Run doctor in its pod: {_in_its_pod(operator)}",
+            f"Not checked: {access.reason}",
+            f"Run doctor in its pod: {_doctor_in_pod(operator)}",
         )
-    withheld = [p for p in access.refused if (p.group, p.resource, p.verb) in TO_DELETE_DATA]
-    missing = [p for p in access.refused if p not in withheld]
+    withheld = [p for p in access.denied if (p.group, p.resource, p.verb) in DATA_DELETION]
+    missing = [p for p in access.denied if p not in withheld]
     if missing:
         return Finding(
             subject,
             "permissions",
-            State.FAULT,
-            f"{access.account} may not: {spelled(missing)}.",
-            "Upgrade or install the chart again (its roles come with it), or apply manifests/operator.yaml; "
-            "then see who took them away.",
+            State.FAILED,
+            f"{access.account} lacks permissions: {format_permissions(missing)}.",
+            "Upgrade or reinstall the chart, which includes the roles, or apply manifests/operator.yaml. Then find out "
+            "what removed the permissions.",
         )
     if withheld:
         return Finding(
             subject,
             "permissions",
             State.NOTE,
-            f"{access.account} may do all it needs but delete data ({spelled(withheld)}): a server with "
-            "deletionPolicy Delete can't go.",
-            "If that is not wanted: the chart's value deletion.allowed.",
+            f"{access.account} has all required permissions except those to delete data "
+            f"({format_permissions(withheld)}): a server with deletionPolicy Delete cannot be deleted.",
+            "If this is not intended, set deletion.allowed in the chart's values.",
         )
-    return Finding(subject, "permissions", State.OK, f"{access.account} may do all it needs")
+    return Finding(subject, "permissions", State.OK, f"{access.account} has all required permissions")
 
 
-def spelled(permissions: Iterable[Permission]) -> str:
-    """Each resource once per place, with all its verbs: `statefulsets.apps (create, delete) in team-a`."""
+def format_permissions(permissions: Iterable[Permission]) -> str:
+    """List each resource once per namespace, with its verbs: `statefulsets.apps (create, delete) in team-a`."""
     verbs: dict[tuple[str, str], list[str]] = {}
-    for p in permissions:
-        where = f" in {p.namespace}" if p.namespace else ""
-        which = f" {p.name}" if p.name else ""
-        verbs.setdefault((p.on + which, where), []).append(p.verb)
-    return "; ".join(f"{on} ({', '.join(asked)}){where}" for (on, where), asked in verbs.items())
+    for permission in permissions:
+        scope = f" in {permission.namespace}" if permission.namespace else ""
+        name = f" {permission.name}" if permission.name else ""
+        verbs.setdefault((permission.qualified_resource + name, scope), []).append(permission.verb)
+    return "; ".join(
+        f"{resource} ({', '.join(resource_verbs)}){scope}"
+        for (resource, scope), resource_verbs in verbs.items()
+    )
 
 
-def _version(operator: Operator, mine: str) -> Iterator[Finding]:
+def _version(operator: Operator, doctor_version: str) -> Iterator[Finding]:
     if not operator.version:
         return
-    if operator.version == mine:
-        yield Finding(_subject(operator), "version", State.OK, mine)
+    if operator.version == doctor_version:
+        yield Finding(_subject(operator), "version", State.OK, doctor_version)
         return
     yield Finding(
         _subject(operator),
         "version",
         State.NOTE,
-        f"The operator is {operator.version}, this doctor {mine}.",
-        f"Run the operator's own: {_in_its_pod(operator)}",
+        f"The operator's version is {operator.version}, the version of this doctor is {doctor_version}.",
+        f"Run the operator's own doctor: {_doctor_in_pod(operator)}",
     )

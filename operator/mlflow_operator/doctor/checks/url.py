@@ -1,47 +1,53 @@
-"""Whether clients get an answer: where they are in the cluster, and from outside."""
+"""Whether a server responds to clients in the cluster and through the API server's proxy."""
 
 from collections.abc import Iterator
 
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
-from mlflow_operator.doctor.seen import ProbeResult, Server
+from mlflow_operator.doctor.observed import ProbeResult, Server
 
-THROUGH_PROXY = "through the API server's proxy for Services"
+THROUGH_PROXY = "through the API server's Service proxy"
 
 
 def check(server: Server) -> Iterator[Finding]:
-    """A line for each side that was asked."""
+    """One finding for each of the two ways that was probed."""
     status = server.resource.get("status") or {}
-    address = str(status.get("url") or "")
-    if server.inside is not None:
-        yield _judged(server, "URL from inside", server.inside, f"{address}, {server.inside_way}")
-    if server.outside is not None:
-        yield _judged(server, "URL from outside", server.outside, THROUGH_PROXY)
+    url = str(status.get("url") or "")
+    if server.in_cluster is not None:
+        source = f"{url}, {server.in_cluster_source}"
+        yield _evaluate(server, "URL in cluster", server.in_cluster, source, through_proxy=False)
+    if server.through_proxy is not None:
+        yield _evaluate(server, "URL through proxy", server.through_proxy, THROUGH_PROXY, through_proxy=True)
 
 
-def _judged(server: Server, check: str, answer: ProbeResult | Unobserved, way: str) -> Finding:
-    from_outside = check.endswith("outside")
+def _evaluate(
+    server: Server, check: str, result: ProbeResult | Unobserved, source: str, *, through_proxy: bool
+) -> Finding:
     namespace, name = server.namespace, server.resource["metadata"]["name"]
-    if isinstance(answer, Unobserved):
-        try_it = (
-            f"Try it: kubectl port-forward -n {namespace} service/{name} 5000:http" if from_outside else ""
+    if isinstance(result, Unobserved):
+        next_step = (
+            f"Try: kubectl port-forward -n {namespace} service/{name} 5000:http" if through_proxy else ""
         )
-        return Finding(server.subject, check, State.UNKNOWN, f"Not asked: {answer.why}", try_it)
-    state, found, to_do = State.OK, f"answers ({way})", ""
-    if answer.status is None:
-        state, found = State.FAULT, f"No answer ({way}): {answer.error}."
-        to_do = (
-            "See ServerAvailable; if that is True: does a NetworkPolicy, a mesh or a proxy stand in between?"
+        return Finding(server.subject, check, State.UNKNOWN, f"Not checked: {result.reason}", next_step)
+    state, message, next_step = State.OK, f"responds ({source})", ""
+    if result.status is None:
+        state, message = State.FAILED, f"No response ({source}): {result.error}."
+        next_step = (
+            "See ServerAvailable. If it is True, check whether a NetworkPolicy, a service mesh or a proxy blocks "
+            "requests."
         )
-    elif answer.foreign and not from_outside:
-        state, found = State.FAULT, f"MLflow refuses the name that it was called by ({way})."
-        to_do = "Is the operator's clusterDomain that of the cluster? Else add the name to spec.allowedHosts."
-    elif answer.foreign:
-        # the proxy calls a pod by its address, and that need not be a private one
-        found = f"answers ({way}), though not to a pod's address"
-    elif answer.status in (401, 403):
-        found = f"answers and asks who you are ({way})"
-    elif answer.status >= 400:
-        state, found = State.FAULT, f"Answers with {answer.status} ({way})."
-        chosen = f"mlflow-operator.dev/server={name},app.kubernetes.io/component=server"
-        to_do = f"Its log says why: kubectl logs -n {namespace} -l {chosen}"
-    return Finding(server.subject, check, state, found, to_do)
+    elif result.host_rejected and not through_proxy:
+        state, message = State.FAILED, f"MLflow rejects the host name of the URL ({source})."
+        next_step = (
+            "Check that the operator's clusterDomain is that of the cluster, or add the host name to "
+            "spec.allowedHosts."
+        )
+    elif result.host_rejected:
+        # The proxy sends the pod's IP address as Host, which MLflow rejects if it is not a private address.
+        message = f"responds ({source}), but rejects the pod's IP address as host name"
+    elif result.status in (401, 403):
+        message = f"responds and requires authentication ({source})"
+    elif result.status >= 400:
+        state, message = State.FAILED, f"Responds with status {result.status} ({source})."
+        selector = f"mlflow-operator.dev/server={name},app.kubernetes.io/component=server"
+        next_step = f"See the server's log: kubectl logs -n {namespace} -l {selector}"
+    return Finding(server.subject, check, state, message, next_step)

@@ -1,4 +1,4 @@
 #!/bin/sh
-# What is no program is a command of minio: `server /data` runs `minio server /data`.
+# If the first argument is not `minio`, the arguments are a command of minio: `server /data` runs `minio server /data`.
 [ "$1" = minio ] || [ $# -eq 0 ] || set -- minio "$@"
 exec "$@"

@@ -1,4 +1,4 @@
-"""Installs one release of MLflow and its drivers: `install.py VERSION all|server`."""
+"""Installs a release of MLflow and its drivers: `install.py VERSION all|server`."""
 
 import importlib
 import importlib.util
@@ -12,9 +12,9 @@ from pathlib import Path
 from pip._vendor.packaging.requirements import Requirement
 
 CLIENT_ONLY = {"matplotlib", "pyarrow", "scikit-learn", "scipy", "skops", "docker", "huey"}
-"""Half a gigabyte that only clients' code and the server's background jobs import."""
+"""Packages (half a gigabyte) that only clients and the server's background jobs import."""
 
-IMPORTED = (
+COMPILED_MODULES = (
     "boto3",
     "gunicorn.app.wsgiapp",
     "mlflow.cli",
@@ -26,16 +26,16 @@ IMPORTED = (
     "sqlalchemy.dialects.postgresql",
     "uvicorn.main",
 )
-"""Modules of a server and of a migration. Which of the two web servers a release uses depends on its version."""
+"""Modules of a server and of a migration. The web server, gunicorn or uvicorn, depends on the release."""
 
-TESTED = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
-"""Packages that contain their own tests: 3000 files that nothing imports."""
+PACKAGES_WITH_TESTS = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
+"""Packages that contain their tests: 3000 files that nothing imports."""
 
 DRIVERS = ("psycopg[binary]", "psycopg2-binary", "boto3", "prometheus-flask-exporter", "Flask-WTF<2")
 
 
 def install(*requirements: str) -> None:
-    """Install next to Debian's own packages, which are left as they are."""
+    """Install packages in addition to Debian's packages, which are not changed."""
     options = ("-q", "--system", "--break-system-packages", "--no-cache")
     authorities = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     subprocess.run(
@@ -44,19 +44,19 @@ def install(*requirements: str) -> None:
 
 
 def remove_tests() -> None:
-    """Remove the tests of TESTED. Fewer files make every copy of the image faster."""
+    """Remove the tests of PACKAGES_WITH_TESTS. Fewer files make every copy of the image faster."""
     importlib.invalidate_caches()
-    for name in TESTED:
-        found = importlib.util.find_spec(name)
-        for folder in found.submodule_search_locations or () if found else ():
+    for name in PACKAGES_WITH_TESTS:
+        spec = importlib.util.find_spec(name)
+        for folder in spec.submodule_search_locations or () if spec else ():
             for tests in sorted(Path(folder).rglob("tests")):
                 shutil.rmtree(tests, ignore_errors=True)
 
 
 def compile_imported() -> None:
-    """Import the modules once. This keeps the bytecode of what a server uses, a sixth of all, and halves its start."""
+    """Import the modules once, to store the bytecode that a server uses: a sixth of all, and it halves the startup."""
     importlib.invalidate_caches()
-    for name in IMPORTED:
+    for name in COMPILED_MODULES:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -64,7 +64,7 @@ def compile_imported() -> None:
 
 
 def server_requirements(packages: list[str]) -> list[str]:
-    """The requirements of these installed packages without CLIENT_ONLY."""
+    """Return the requirements of these installed packages without CLIENT_ONLY."""
     requirements = [Requirement(line) for name in packages for line in metadata.requires(name) or ()]
     return [
         f"{requirement.name}{requirement.specifier}"
@@ -75,7 +75,7 @@ def server_requirements(packages: list[str]) -> list[str]:
 
 
 def main(version: str, packages: str) -> None:
-    """Install. MLflow's packages are released together, so all get the same version; there are three from 3.0 on."""
+    """Install MLflow. Its packages (three since 3.0) are released together, so all have the same version."""
     major = int(version.split(".", maxsplit=1)[0])
     names = ["mlflow", "mlflow-skinny", *(["mlflow-tracing"] if major > 2 else [])]
     pinned = [f"{name}=={version}" for name in names]

@@ -1,10 +1,10 @@
 #!/bin/bash
-# The part of the published image's entrypoint that is relied on here: see the contract in README.md.
+# The part of the published image's entrypoint that this project uses: see the contract in README.md.
 set -euo pipefail
 
 die() { echo "Error: $*" >&2; exit 1; }
 
-# from_file NAME DEFAULT: the value of NAME, or what the file named in NAME_FILE holds, or DEFAULT
+# from_file NAME DEFAULT: sets NAME to its value, to the content of the file in NAME_FILE, or to DEFAULT
 from_file() {
   local file=$1_FILE
   [[ -z ${!1:-} || -z ${!file:-} ]] || die "both $1 and $file are set, only one can be meant"
@@ -12,8 +12,8 @@ from_file() {
   export "${1?}"; unset "$file"
 }
 
-# initdb looks its own user up by name, which an arbitrary user id has none of
-lend_a_name() {
+# initdb looks up the name of its user, which an arbitrary user id does not have
+set_user_name() {
   getent passwd "$(id -u)" >/dev/null && return
   NSS_WRAPPER_PASSWD=$(mktemp) NSS_WRAPPER_GROUP=$(mktemp)
   echo "postgres:x:$(id -u):$(id -g):PostgreSQL:$PGDATA:/bin/false" >"$NSS_WRAPPER_PASSWD"
@@ -21,7 +21,7 @@ lend_a_name() {
   LD_PRELOAD=$(find /usr/lib -name libnss_wrapper.so -print -quit)
   export LD_PRELOAD NSS_WRAPPER_PASSWD NSS_WRAPPER_GROUP
 }
-return_the_name() {
+unset_user_name() {
   [[ -n ${NSS_WRAPPER_PASSWD:-} ]] || return 0
   unset LD_PRELOAD; rm -f "$NSS_WRAPPER_PASSWD" "$NSS_WRAPPER_GROUP"
   unset NSS_WRAPPER_PASSWD NSS_WRAPPER_GROUP
@@ -31,11 +31,11 @@ initialise() {
   local auth=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256} sql file
   [[ -n $POSTGRES_PASSWORD || $auth == trust ]] ||
     die "the database is empty and POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE) is not set"
-  lend_a_name
-  # POSTGRES_INITDB_ARGS is a command line, quotes and all, as in the published image
+  set_user_name
+  # POSTGRES_INITDB_ARGS is a command line with quotes, as in the published image
   eval "set_of_args=($POSTGRES_INITDB_ARGS)"
   initdb --username="$POSTGRES_USER" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") "${set_of_args[@]}"
-  return_the_name
+  unset_user_name
   echo "host all all all $auth" >>"$PGDATA/pg_hba.conf"
 
   pg_ctl -D "$PGDATA" -w -o "-c listen_addresses=''${*:+ $(printf '%q ' "$@")}" start

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first word is a command of weed; some have options of their own here, which later ones override.
+# The first argument is a command of weed. Some commands get default options, which later options override.
 export GODEBUG="${GODEBUG:+$GODEBUG,}fips140=on"
 if [ "$(id -u)" = 0 ]; then
   [ "$(stat -c %u:%g /data)" = 1000:1000 ] || chown -R seaweed:seaweed /data

@@ -1,4 +1,4 @@
-"""What libpq says becomes a sentence that names the way out, and never what libpq was given."""
+"""libpq's and PgBouncer's errors become messages that say what to do, and that do not contain libpq's parameters."""
 
 import psycopg
 import pytest
@@ -11,17 +11,17 @@ from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 FIELD = "spec.database.external"
 
-SAID = {
+LIBPQ_ERRORS = {
     'connection failed: root certificate file "/x/ca.crt" does not exist': "caSecretRef",
     'connection failed: server certificate for "a" does not match host name "b"': "another host",
     "connection failed: SSL error: certificate verify failed": "not trusted",
-    "FATAL: connection requires a valid client certificate": "by a password",
+    "FATAL: connection requires a valid client certificate": "with a password",
     'FATAL: database "mlflow" does not exist': "no such database or role",
-    'FATAL: password authentication failed for user "u"': "refuses the user name or the password",
+    'FATAL: password authentication failed for user "u"': "rejects the user name or the password",
 }
 
 
-POOLER_SAID = {
+PGBOUNCER_ERRORS = {
     "FATAL:  SASL authentication failed": (ConfigurationError, "auth_query"),
     "FATAL:  unsupported startup parameter in options: search_path": (
         ConfigurationError,
@@ -34,32 +34,32 @@ POOLER_SAID = {
         "[databases]",
     ),
 }
-"""As PgBouncer 1.24 says it, with its own names for what is to be changed."""
+"""Errors of PgBouncer 1.24, and the setting of PgBouncer that the message must name."""
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_each_refusal_names_its_own_way_out(said: str) -> None:
-    """The texts share words: a missing file of certificates is neither a missing database nor a wrong one."""
-    found = from_psycopg(psycopg.OperationalError(said), "db:5432", FIELD)
-    assert isinstance(found, ConfigurationError)
-    assert SAID[said] in found.message
+@pytest.mark.parametrize("error_text", LIBPQ_ERRORS)
+def test_message_matches_libpq_error(error_text: str) -> None:
+    """The texts share fragments: a missing certificate file is neither a missing database nor a wrong certificate."""
+    error = from_psycopg(psycopg.OperationalError(error_text), "db:5432", FIELD)
+    assert isinstance(error, ConfigurationError)
+    assert LIBPQ_ERRORS[error_text] in error.message
 
 
-@pytest.mark.parametrize("said", POOLER_SAID)
-def test_a_poolers_refusal_names_the_poolers_setting(said: str) -> None:
-    """Who reads it knows then whom to ask: the database itself has said nothing."""
-    found = from_psycopg(psycopg.OperationalError(said), "pool:6432", FIELD)
-    kind, words = POOLER_SAID[said]
-    assert type(found) is kind
-    assert "is a PgBouncer" in found.message
-    assert words in found.message
+@pytest.mark.parametrize("error_text", PGBOUNCER_ERRORS)
+def test_message_names_setting_of_pgbouncer(error_text: str) -> None:
+    """The reader must see that PgBouncer, not the database, reported the error."""
+    error = from_psycopg(psycopg.OperationalError(error_text), "pool:6432", FIELD)
+    error_type, fragment = PGBOUNCER_ERRORS[error_text]
+    assert type(error) is error_type
+    assert "is a PgBouncer" in error.message
+    assert fragment in error.message
 
 
-async def test_an_option_nobody_knows_is_the_owners_to_mend() -> None:
-    """Found before anything is sent, so not a matter of networks."""
+async def test_unknown_connection_option_is_configuration_error() -> None:
+    """libpq detects the option before it connects, so the cause is not the network."""
     connection = Connection("127.0.0.1", 1, "d", "u", "hunter2", (("sslmood", "hunter2"),))
-    with pytest.raises(ConfigurationError) as refusal:
+    with pytest.raises(ConfigurationError) as error:
         await inspect(connection, None, FIELD)
-    assert refusal.value.reason is Reason.DATABASE_UNREACHABLE
-    assert "an option that Postgres does not know" in refusal.value.message
-    assert "hunter2" not in refusal.value.message
+    assert error.value.reason is Reason.DATABASE_UNREACHABLE
+    assert "an option that Postgres does not know" in error.value.message
+    assert "hunter2" not in error.value.message

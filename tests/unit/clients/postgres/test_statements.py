@@ -1,4 +1,4 @@
-"""Names in statements are names, whatever they hold. tests/providers tries the same on a real Postgres."""
+"""Names in statements are quoted, whatever they contain. tests/contracts checks the same with a real Postgres."""
 
 import re
 from collections.abc import Callable
@@ -17,26 +17,26 @@ LITERAL = r"(?:'(?:[^']|'')*'| E'(?:[^'\\]|''|\\\\)*')"
 LOCALE = "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc"
 
 SHAPES: dict[str, tuple[Callable[[str, str], Composed], str]] = {
-    "make_owner": (lambda a, _: statements.make_owner(a), f"CREATE ROLE {IDENTIFIER} NOLOGIN"),
-    "make_login": (
-        lambda a, b: statements.make_login(a, b, a),
+    "create_owner": (lambda a, _: statements.create_owner(a), f"CREATE ROLE {IDENTIFIER} NOLOGIN"),
+    "create_login": (
+        lambda a, b: statements.create_login(a, b, a),
         f"CREATE ROLE {IDENTIFIER} LOGIN PASSWORD {LITERAL} IN ROLE {IDENTIFIER}",
     ),
-    "change_login": (statements.change_login, f"ALTER ROLE {IDENTIFIER} LOGIN PASSWORD {LITERAL}"),
-    "act_always_as": (statements.act_always_as, f"ALTER ROLE {IDENTIFIER} SET role TO {LITERAL}"),
-    "grant": (statements.grant, f"GRANT {IDENTIFIER} TO {IDENTIFIER}"),
-    "make_database": (
-        lambda a, b: statements.make_database(a, b, Locale(None, "C")),
+    "alter_login": (statements.alter_login, f"ALTER ROLE {IDENTIFIER} LOGIN PASSWORD {LITERAL}"),
+    "set_default_role": (statements.set_default_role, f"ALTER ROLE {IDENTIFIER} SET role TO {LITERAL}"),
+    "grant_membership": (statements.grant_membership, f"GRANT {IDENTIFIER} TO {IDENTIFIER}"),
+    "create_database": (
+        lambda a, b: statements.create_database(a, b, Locale(None, "C")),
         f"CREATE DATABASE {IDENTIFIER} OWNER {IDENTIFIER} TEMPLATE template0 ENCODING 'UTF8' {LOCALE}",
     ),
-    "mark_role": (statements.mark_role, f"COMMENT ON ROLE {IDENTIFIER} IS {LITERAL}"),
-    "mark_database": (statements.mark_database, f"COMMENT ON DATABASE {IDENTIFIER} IS {LITERAL}"),
-    "hand_over": (statements.hand_over, f"REASSIGN OWNED BY {IDENTIFIER} TO {IDENTIFIER}"),
+    "comment_on_role": (statements.comment_on_role, f"COMMENT ON ROLE {IDENTIFIER} IS {LITERAL}"),
+    "comment_on_database": (statements.comment_on_database, f"COMMENT ON DATABASE {IDENTIFIER} IS {LITERAL}"),
+    "reassign_owned": (statements.reassign_owned, f"REASSIGN OWNED BY {IDENTIFIER} TO {IDENTIFIER}"),
     "drop_database": (
         lambda a, _: statements.drop_database(a, force=True),
         f"DROP DATABASE IF EXISTS {IDENTIFIER} WITH \\(FORCE\\)",
     ),
-    "drop_idle_database": (
+    "drop_database_without_force": (
         lambda a, _: statements.drop_database(a, force=False),
         f"DROP DATABASE IF EXISTS {IDENTIFIER}",
     ),
@@ -45,16 +45,16 @@ SHAPES: dict[str, tuple[Callable[[str, str], Composed], str]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@given(one=NAME, other=NAME)
-def test_no_name_ends_its_quotes(shape: str, one: str, other: str) -> None:
-    """The whole is one statement of the shape that was meant, and the first name in it reads back as it was."""
-    make, pattern = SHAPES[shape]
-    text = make(one, other).as_string(None)
+@given(first=NAME, second=NAME)
+def test_names_cannot_escape_their_quotes(shape: str, first: str, second: str) -> None:
+    """The text is a single statement of the expected shape, and its first identifier is the original name."""
+    create_statement, pattern = SHAPES[shape]
+    text = create_statement(first, second).as_string(None)
     spaced = pattern.replace(f" {LITERAL}", rf" ?{LITERAL}")
     assert re.fullmatch(spaced, text, re.DOTALL), text
-    found = re.search(IDENTIFIER, text, re.DOTALL)
-    assert found is not None
-    assert found[0][1:-1].replace('""', '"') == one
+    identifier = re.search(IDENTIFIER, text, re.DOTALL)
+    assert identifier is not None
+    assert identifier[0][1:-1].replace('""', '"') == first
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_no_name_ends_its_quotes(shape: str, one: str, other: str) -> None:
         (150000, None, Locale(None, "C")),
     ],
 )
-def test_sorting_is_by_code_point_everywhere(version: int, libc: str | None, expected: Locale) -> None:
-    """With letters beyond ASCII told wherever Postgres or its operating system can."""
-    assert statements.locale(version, libc) == expected
+def test_databases_sort_by_code_point(version: int, libc: str | None, expected: Locale) -> None:
+    """On every version. Letters beyond ASCII are known if Postgres or its operating system supports it."""
+    assert statements.choose_locale(version, libc) == expected

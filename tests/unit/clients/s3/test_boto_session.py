@@ -1,4 +1,4 @@
-"""boto3 with a tenth of its data asks S3 as it does with all of it."""
+"""boto3 with trimmed data sends the same requests to S3 as with all of its data, and uses less memory."""
 
 import gc
 import tracemalloc
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
         ("us-east-1", "http://minio.team.svc:9000"),
     ],
 )
-def test_a_bucket_is_asked_for_at_the_same_address(region: str, endpoint: str | None) -> None:
-    """Every part of AWS has domains of its own, and a bucket is part of the host or of the path."""
-    asked = []
+def test_bucket_url_equals_that_of_plain_boto3(region: str, endpoint: str | None) -> None:
+    """Each AWS partition has its own domains, and the bucket is part of the host name or of the path."""
+    urls = []
     for session in (boto3.Session(), boto_session.session()):
         client = _client(session, region_name=region, endpoint_url=endpoint)
-        asked.append(client.generate_presigned_url("head_bucket", {"Bucket": "models"}).partition("?")[0])
-    assert asked[0] == asked[1]
+        urls.append(client.generate_presigned_url("head_bucket", {"Bucket": "models"}).partition("?")[0])
+    assert urls[0] == urls[1]
 
 
-def test_a_client_does_what_is_needed_and_keeps_no_more() -> None:
-    """The operator holds one for each store: what each keeps adds up in its memory."""
+def test_client_supports_used_operations_with_little_memory() -> None:
+    """The operator keeps one client per store, so their memory adds up."""
     tracemalloc.start()
     try:
         session = boto_session.session()
-        kept = [_client(session)]
+        clients = [_client(session)]
         gc.collect()
         first, _ = tracemalloc.get_traced_memory()
-        kept += [_client(session) for _ in range(5)]
+        clients += [_client(session) for _ in range(5)]
         gc.collect()
-        more = tracemalloc.get_traced_memory()[0] - first
+        further = tracemalloc.get_traced_memory()[0] - first
     finally:
         tracemalloc.stop()
-    assert {"head_bucket", "create_bucket"} <= set(dir(kept[0]))
+    assert {"head_bucket", "create_bucket"} <= set(dir(clients[0]))
     assert first < 6 * 2**20
-    assert more / 5 < 0.2 * 2**20
+    assert further / 5 < 0.2 * 2**20
 
 
-def _client(session: boto3.Session, **more: Any) -> "S3Client":
+def _client(session: boto3.Session, **changes: Any) -> "S3Client":
     options = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
-    return session.client("s3", **options | more)
+    return session.client("s3", **options | changes)

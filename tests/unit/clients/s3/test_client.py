@@ -1,4 +1,4 @@
-"""An S3 store that answers slowly holds nobody up."""
+"""A slow S3 store does not block the operator, and buckets share clients."""
 
 import threading
 from dataclasses import replace
@@ -15,28 +15,28 @@ BUCKET = Bucket(
 )
 
 
-async def test_a_look_ends_in_time_though_its_thread_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that takes a minute to resolve can't be cancelled; the reconcile must go on without it."""
-    free = threading.Event()
-    monkeypatch.setattr(s3, "_CALL_SECONDS", 0.01)
-    monkeypatch.setattr(ObjectStores, "_ensure", lambda *_: free.wait(10))
+async def test_call_times_out_while_its_thread_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DNS lookup that takes a minute cannot be cancelled; the reconcile must continue without it."""
+    release = threading.Event()
+    monkeypatch.setattr(s3, "_CALL_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(ObjectStores, "_ensure_bucket", lambda *_: release.wait(10))
     stores = ObjectStores()
     try:
-        with pytest.raises(TransientError) as refusal:
+        with pytest.raises(TransientError) as error:
             await stores.ensure_bucket(BUCKET, create=True)
     finally:
-        free.set()
+        release.set()
         stores.close()
-    assert refusal.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
-    assert "does not answer" in refusal.value.message
+    assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+    assert "does not answer" in error.value.message
 
 
-def test_servers_that_use_one_key_share_a_client() -> None:
-    """Each keeps some memory and a connection; an administrator looks at the places of a whole platform."""
+def test_buckets_with_the_same_key_share_a_client() -> None:
+    """Each client needs memory and a connection; an administrator's key is used for the buckets of all servers."""
     stores = ObjectStores()
     try:
-        one = stores._client(BUCKET)
-        assert stores._client(replace(BUCKET, name="plots", prefix="team-b", field="elsewhere")) is one
-        assert stores._client(replace(BUCKET, secret_key="hunter3")) is not one
+        client = stores._client(BUCKET)
+        assert stores._client(replace(BUCKET, name="plots", prefix="team-b", field="other")) is client
+        assert stores._client(replace(BUCKET, secret_key="hunter3")) is not client
     finally:
         stores.close()

@@ -1,4 +1,4 @@
-"""What stores say that none that runs here can be brought to say."""
+"""Error responses of S3 stores that the stores in tests/contracts do not send."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -9,31 +9,31 @@ from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
-Answers = dict[str, tuple[int, str]]
-Store = Callable[[Answers], Awaitable[Bucket]]
+Responses = dict[str, tuple[int, str]]
+Store = Callable[[Responses], Awaitable[Bucket]]
 
 
 @pytest.fixture(scope="module")
 def stores() -> Iterator[ObjectStores]:
-    """The operator's side."""
-    found = ObjectStores()
-    yield found
-    found.close()
+    """The operator's client."""
+    stores = ObjectStores()
+    yield stores
+    stores.close()
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    """A store that has one answer, a status and a code, for each HTTP method."""
+    """A fake store with one response, HTTP status and S3 error code, per HTTP method."""
     runners = []
 
-    async def start(answers: Answers) -> Bucket:
-        async def answer(request: web.Request) -> web.Response:
-            status, code = answers[request.method]
+    async def start(responses: Responses) -> Bucket:
+        async def respond(request: web.Request) -> web.Response:
+            status, code = responses[request.method]
             text = f"<Error><Code>{code}</Code><Message>no</Message></Error>" if code else ""
             return web.Response(status=status, text=text, content_type="application/xml")
 
         app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", answer)
+        app.router.add_route("*", "/{tail:.*}", respond)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         runners.append(runner)
@@ -46,29 +46,29 @@ async def store() -> AsyncIterator[Store]:
         await runner.cleanup()
 
 
-GONE = (404, "NoSuchBucket")
+NOT_FOUND = (404, "NoSuchBucket")
 
 
 @pytest.mark.parametrize(
-    ("answers", "kind", "reason", "words"),
+    ("responses", "error_type", "reason", "fragment"),
     [
         (
-            {"GET": GONE, "PUT": (409, "BucketAlreadyExists")},
+            {"GET": NOT_FOUND, "PUT": (409, "BucketAlreadyExists")},
             ConfigurationError,
             Reason.BUCKET_ACCESS_DENIED,
             "belongs to another account",
         ),
         (
-            {"GET": GONE, "PUT": (409, "BucketAlreadyOwnedByYou")},
+            {"GET": NOT_FOUND, "PUT": (409, "BucketAlreadyOwnedByYou")},
             TransientError,
             Reason.PROGRESSING,
-            "is being made",
+            "is being created",
         ),
         (
-            {"GET": GONE, "PUT": (409, "OperationAborted")},
+            {"GET": NOT_FOUND, "PUT": (409, "OperationAborted")},
             TransientError,
             Reason.PROGRESSING,
-            "is being made",
+            "is being created",
         ),
         (
             {"GET": (403, "RequestTimeTooSkewed")},
@@ -87,16 +87,16 @@ GONE = (404, "NoSuchBucket")
         ({"GET": (418, "Teapot")}, TransientError, Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 418"),
     ],
 )
-async def test_each_refusal_has_its_sentence(  # noqa: PLR0917
+async def test_error_response_becomes_reconcile_error(  # noqa: PLR0917
     store: Store,
     stores: ObjectStores,
-    answers: Answers,
-    kind: type[ReconcileError],
+    responses: Responses,
+    error_type: type[ReconcileError],
     reason: Reason,
-    words: str,
+    fragment: str,
 ) -> None:
-    with pytest.raises(kind) as told:
-        await stores.ensure_bucket(await store(answers), create=True)
-    assert told.value.reason is reason
-    assert words in told.value.message
-    assert "hunter2" not in told.value.message
+    with pytest.raises(error_type) as error:
+        await stores.ensure_bucket(await store(responses), create=True)
+    assert error.value.reason is reason
+    assert fragment in error.value.message
+    assert "hunter2" not in error.value.message

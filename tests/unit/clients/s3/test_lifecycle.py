@@ -1,4 +1,4 @@
-"""The lifecycle rule of a server, among those of others in the same bucket."""
+"""The lifecycle rule of a server, next to other rules in the same bucket."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,53 +12,58 @@ from mlflow_operator.model.server import BucketCreation, BucketSettings, ObjectS
 
 OWNER = ServerRef("tracking", "team-a", "uid")
 STORE = ObjectStore(None, "us-east-1", "models", "team-a", "path", BucketCreation.NEVER, None, None, None)
-OURS = lifecycle.rule_id(OWNER)
-OTHERS = st.lists(st.sampled_from("abcd"), unique=True).map(
+RULE_ID = lifecycle.rule_id(OWNER)
+OTHER_RULES = st.lists(st.sampled_from("abcd"), unique=True).map(
     lambda names: [{"ID": name, "Status": "Enabled", "Prefix": name} for name in names]
 )
 
 
 def rule(prefix: str = "team-a", **settings: Any) -> Any:
-    """What the server wants."""
+    """The desired rule of the server."""
     return lifecycle.rule(
         OWNER, replace(STORE, prefix=prefix, settings=BucketSettings(lifecycle=True, **settings))
     )
 
 
-def test_a_rule_is_for_the_servers_prefix_alone() -> None:
-    wanted = rule(noncurrent_days=30, abort_days=7)
-    assert wanted["Filter"] == {"Prefix": "team-a/"}
-    assert wanted["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
-    assert wanted["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+def test_rule_applies_only_to_prefix_of_server() -> None:
+    desired = rule(noncurrent_days=30, abort_multipart_days=7)
+    assert desired["Filter"] == {"Prefix": "team-a/"}
+    assert desired["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+    assert desired["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 
 
-def test_without_days_there_is_no_rule() -> None:
+def test_no_rule_without_days() -> None:
     assert rule() is None
 
 
-@given(OTHERS, OTHERS, st.booleans(), st.booleans())
-def test_rules_of_others_stay_as_and_where_they_are(
-    before: list[Any], after: list[Any], there: bool, wanted: bool
+@given(OTHER_RULES, OTHER_RULES, st.booleans(), st.booleans())
+def test_other_rules_and_their_order_do_not_change(
+    before: list[Any], after: list[Any], rule_exists: bool, rule_desired: bool
 ) -> None:
-    after = [each for each in after if each not in before]
-    live = [*before, *([rule(noncurrent_days=1)] if there else []), *after]
-    merged = lifecycle.merged(live, OURS, rule(noncurrent_days=2) if wanted else None)
-    result = live if merged is None else merged
-    assert [each for each in result if each["ID"] != OURS] == [*before, *after]
-    assert [each for each in result if each["ID"] == OURS] == ([rule(noncurrent_days=2)] if wanted else [])
+    after = [other for other in after if other not in before]
+    observed = [*before, *([rule(noncurrent_days=1)] if rule_exists else []), *after]
+    merged = lifecycle.merge(observed, RULE_ID, rule(noncurrent_days=2) if rule_desired else None)
+    result = observed if merged is None else merged
+    assert [item for item in result if item["ID"] != RULE_ID] == [*before, *after]
+    expected = [rule(noncurrent_days=2)] if rule_desired else []
+    assert [item for item in result if item["ID"] == RULE_ID] == expected
 
 
 @pytest.mark.parametrize("prefix", ["team-a", ""])
-def test_a_rule_that_is_there_is_not_written_again(prefix: str) -> None:
-    """Whichever way the store spells its prefix."""
-    wanted = rule(prefix, noncurrent_days=30)
-    bare = {key: value for key, value in wanted.items() if key != "Filter"}
-    folder = wanted["Filter"]["Prefix"]
-    for live in (wanted, {**bare, "Prefix": folder}, {**bare, "Filter": {"Prefix": folder}}):
-        assert lifecycle.merged([live], OURS, wanted) is None
-    if not folder:
-        assert lifecycle.merged([bare], OURS, wanted) is None
+def test_unchanged_rule_is_not_written(prefix: str) -> None:
+    """In every form in which stores return the prefix."""
+    desired = rule(prefix, noncurrent_days=30)
+    without_filter = {key: value for key, value in desired.items() if key != "Filter"}
+    key_prefix = desired["Filter"]["Prefix"]
+    for observed in (
+        desired,
+        {**without_filter, "Prefix": key_prefix},
+        {**without_filter, "Filter": {"Prefix": key_prefix}},
+    ):
+        assert lifecycle.merge([observed], RULE_ID, desired) is None
+    if not key_prefix:
+        assert lifecycle.merge([without_filter], RULE_ID, desired) is None
 
 
-def test_nothing_is_written_where_nothing_is_wanted() -> None:
-    assert lifecycle.merged([], OURS, None) is None
+def test_no_write_without_desired_rule() -> None:
+    assert lifecycle.merge([], RULE_ID, None) is None

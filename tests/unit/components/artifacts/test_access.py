@@ -1,51 +1,51 @@
-"""What clients of a server are given, as its choice of access changes."""
+"""The Secret for clients of a server, depending on `artifacts.access`."""
 
 import pytest
 
 from mlflow_operator.kube.objects import Object
-from tests.unit.simulation import EXTERNAL, World
+from tests.unit.simulation import EXTERNAL, SimulatedCluster
 
 S3: Object = EXTERNAL["artifacts"]["s3"]
 
 
-def status(world: World) -> Object:
-    """The server's."""
-    live = world.get("MLflowServer", "a")
+def status(simulation: SimulatedCluster) -> Object:
+    """The status of the server."""
+    live = simulation.get("MLflowServer", "a")
     assert live
-    found: Object = live["status"]
-    return found
+    value: Object = live["status"]
+    return value
 
 
 @pytest.fixture
-async def external(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server on a database and a bucket of somebody else's, Ready and at rest."""
-    return await World.on_external_stores(monkeypatch)
+async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A Ready server on an external database and bucket."""
+    return await SimulatedCluster.with_external_stores(monkeypatch)
 
 
-async def test_direct_clients_have_the_servers_keys_until_they_shall_not(external: World) -> None:
-    """The status names their Secret; a key that changes reaches it; afterwards it holds nothing."""
-    assert external.get("Secret", "a-client") is None
-    external.change(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
-    await external.until_settled()
-    keys = external.secret(S3["credentialsSecretRef"]["name"])
-    given = {"AWS_ACCESS_KEY_ID": keys["accessKeyID"], "AWS_SECRET_ACCESS_KEY": keys["secretAccessKey"]}
-    assert external.secret("a-client") == given
-    assert status(external)["clientSecretRef"] == {"name": "a-client"}
+async def test_client_secret_has_the_server_key_with_direct_access_only(simulation: SimulatedCluster) -> None:
+    """The status references the Secret, and it follows a changed key. With proxied access it has no values."""
+    assert simulation.get("Secret", "a-client") is None
+    simulation.update_spec(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
+    await simulation.reconcile_until_stable()
+    keys = simulation.secret(S3["credentialsSecretRef"]["name"])
+    expected = {"AWS_ACCESS_KEY_ID": keys["accessKeyID"], "AWS_SECRET_ACCESS_KEY": keys["secretAccessKey"]}
+    assert simulation.secret("a-client") == expected
+    assert status(simulation)["clientSecretRef"] == {"name": "a-client"}
 
-    external.put_secret(S3["credentialsSecretRef"]["name"], accessKeyID="other", secretAccessKey="keys")
-    await external.until_settled()
-    assert external.secret("a-client")["AWS_ACCESS_KEY_ID"] == "other"
+    simulation.put_secret(S3["credentialsSecretRef"]["name"], accessKeyID="other", secretAccessKey="keys")
+    await simulation.reconcile_until_stable()
+    assert simulation.secret("a-client")["AWS_ACCESS_KEY_ID"] == "other"
 
-    external.change(artifacts={"access": "Proxied", "s3": S3})
-    await external.until_settled()
-    assert {*external.secret("a-client").values()} == {""}
-    assert "clientSecretRef" not in status(external)
+    simulation.update_spec(artifacts={"access": "Proxied", "s3": S3})
+    await simulation.reconcile_until_stable()
+    assert {*simulation.secret("a-client").values()} == {""}
+    assert "clientSecretRef" not in status(simulation)
 
 
-async def test_a_secret_of_somebody_elses_is_not_taken_for_the_clients(external: World) -> None:
-    """It is left as it is, and the condition says whose name it is."""
-    external.put_secret("a-client", AWS_ACCESS_KEY_ID="theirs")
-    external.change(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
-    await external.reconcile()
-    assert external.condition("ServerAvailable")[1] == "NameConflict"
-    assert external.secret("a-client") == {"AWS_ACCESS_KEY_ID": "theirs"}
+async def test_existing_secret_of_another_owner_is_not_overwritten(simulation: SimulatedCluster) -> None:
+    """It is not changed, and the condition reports the name conflict."""
+    simulation.put_secret("a-client", AWS_ACCESS_KEY_ID="theirs")
+    simulation.update_spec(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
+    await simulation.reconcile()
+    assert simulation.condition("ServerAvailable")[1] == "NameConflict"
+    assert simulation.secret("a-client") == {"AWS_ACCESS_KEY_ID": "theirs"}

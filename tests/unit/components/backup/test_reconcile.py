@@ -1,4 +1,4 @@
-"""Backups, in the moments that a real cluster can't be brought to at will."""
+"""Reconciliation of backups in a simulated cluster."""
 
 import asyncio
 import json
@@ -12,373 +12,381 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
-from tests.unit.simulation import NAMESPACE, World
+from tests.unit.simulation import NAMESPACE, SimulatedCluster
 
-OLD = "3.14.0"
+OLD_VERSION = "3.14.0"
 HOUR = "2026-01-01T{:02}:00:00Z"
-ELSEWHERE: Object = {"bucket": "vault", "credentialsSecretRef": {"name": "vault"}}
+SEPARATE_BUCKET: Object = {"bucket": "vault", "credentialsSecretRef": {"name": "vault"}}
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server with a backup each hour, Ready and at rest."""
-    return await backed_up(monkeypatch)
+async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A Ready server with an hourly backup, after its last reconcile."""
+    return await with_hourly_backup(monkeypatch)
 
 
-async def backed_up(monkeypatch: pytest.MonkeyPatch, **backup: Any) -> World:
-    """The same, with more in `spec.backup`."""
-    made = World(monkeypatch, {"backup": {"schedule": "0 * * * *", **backup}})
-    made.now = HOUR.format(1)
-    made.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    await made.until_settled()
-    assert made.condition("Ready")[0] == "True"
-    return made
+async def with_hourly_backup(monkeypatch: pytest.MonkeyPatch, **backup: Any) -> SimulatedCluster:
+    """The same, with more fields in `spec.backup`."""
+    simulation = SimulatedCluster(monkeypatch, {"backup": {"schedule": "0 * * * *", **backup}})
+    simulation.now = HOUR.format(1)
+    simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    return simulation
 
 
-def status(world: World) -> Object:
+def status(simulation: SimulatedCluster) -> Object:
     """`status.backup`."""
-    found = world.get("MLflowServer", "a")
-    assert found
-    return dict(found["status"].get("backup") or {})
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    return dict(resource["status"].get("backup") or {})
 
 
-def ended(world: World, name: str, at: str, said: Object | str) -> None:
-    """A Job of the CronJob has ended at that time; complete, if its answer has a backup."""
-    answer = said if isinstance(said, str) else json.dumps(said)
-    done = not isinstance(said, str) and said["backup"] is not None
-    carried = labels.owned("a", labels.BACKUP_POD)
-    meta = {"name": name, "namespace": NAMESPACE, "labels": carried, "uid": f"job-{name}"}
-    end = {"type": "Complete" if done else "Failed", "status": "True", "lastTransitionTime": at}
-    world.api.put(
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "status": {"conditions": [end]}}
+def finish_job(simulation: SimulatedCluster, name: str, finished_at: str, result: Object | str) -> None:
+    """Finish a Job of the CronJob: complete if its result has a backup, otherwise failed."""
+    message = result if isinstance(result, str) else json.dumps(result)
+    succeeded = not isinstance(result, str) and result["backup"] is not None
+    job_labels = labels.for_component("a", labels.BACKUP_POD)
+    meta = {"name": name, "namespace": NAMESPACE, "labels": job_labels, "uid": f"job-{name}"}
+    condition = {
+        "type": "Complete" if succeeded else "Failed",
+        "status": "True",
+        "lastTransitionTime": finished_at,
+    }
+    simulation.api.put(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "status": {"conditions": [condition]}}
     )
+    exit_code = 0 if succeeded else 1
     containers = [
-        {"name": "pg-dump", "state": {"terminated": {"exitCode": 0 if done else 1, "message": "of pg_dump"}}},
-        {"name": "backup", "state": {"terminated": {"exitCode": 0 if done else 1, "message": answer}}},
+        {"name": "pg-dump", "state": {"terminated": {"exitCode": exit_code, "message": "of pg_dump"}}},
+        {"name": "backup", "state": {"terminated": {"exitCode": exit_code, "message": message}}},
     ]
-    world.api.put(
+    simulation.api.put(
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
                 "name": f"{name}-pod",
                 "namespace": NAMESPACE,
-                "labels": carried,
+                "labels": job_labels,
                 "ownerReferences": [{"kind": "Job", "name": name, "uid": f"job-{name}"}],
             },
-            "status": {"phase": "Succeeded" if done else "Failed", "containerStatuses": containers},
+            "status": {"phase": "Succeeded" if succeeded else "Failed", "containerStatuses": containers},
         }
     )
 
 
-def good(at: str, number: int = 1, size: int = 1000) -> Object:
-    """The answer of a backup that was done at that time."""
-    made = {
+def success(completed_at: str, number: int = 1, size: int = 1000) -> Object:
+    """Result of a successful backup."""
+    backup = {
         "id": f"20260101T000000Z-{number:08}",
         "uri": f"s3://mlflow/b/{number}",
         "sizeBytes": size,
         "schemaRevision": "dc11669786a5",
-        "startTime": at,
-        "completionTime": at,
+        "startTime": completed_at,
+        "completionTime": completed_at,
     }
-    return {"backup": made, "faults": []}
+    return {"backup": backup, "errors": []}
 
 
-def bad(kind: str, said: str) -> Object:
-    """The answer of one that failed."""
-    return {"backup": None, "faults": [{"kind": kind, "said": said}]}
+def failure(code: str, message: str) -> Object:
+    """Result of a failed backup."""
+    return {"backup": None, "errors": [{"code": code, "message": message}]}
 
 
-async def test_the_cronjob_comes_with_the_tables_and_goes_with_the_spec(
+async def test_cronjob_is_created_after_migration_and_deleted_with_the_spec(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before there are any it would fail; what was backed up stays known."""
-    world = World(monkeypatch, {"backup": {}})
-    await world.reconcile()
-    assert world.get("CronJob", "a-backup") is None
-    assert world.condition("BackupReady")[1] == "WaitingForDependency"
-    await world.until_settled()
-    cronjob = world.get("CronJob", "a-backup")
+    """A backup without tables would fail. `status.backup` stays after the deletion."""
+    simulation = SimulatedCluster(monkeypatch, {"backup": {}})
+    await simulation.reconcile()
+    assert simulation.get("CronJob", "a-backup") is None
+    assert simulation.condition("BackupReady")[1] == "WaitingForDependency"
+    await simulation.reconcile_until_stable()
+    cronjob = simulation.get("CronJob", "a-backup")
     assert cronjob
     assert cronjob["spec"]["schedule"] == "0 2 * * *"
     assert not cronjob["spec"]["suspend"]
-    ended(world, "a-backup-1", HOUR.format(1), good(HOUR.format(1)))
-    await world.until_settled()
-    world.change(backup=None)
-    await world.until_settled()
-    assert world.get("CronJob", "a-backup") is None
+    finish_job(simulation, "a-backup-1", HOUR.format(1), success(HOUR.format(1)))
+    await simulation.reconcile_until_stable()
+    simulation.update_spec(backup=None)
+    await simulation.reconcile_until_stable()
+    assert simulation.get("CronJob", "a-backup") is None
     with pytest.raises(StopIteration):
-        world.condition("BackupReady")
-    assert status(world)["lastID"]
+        simulation.condition("BackupReady")
+    assert status(simulation)["lastID"]
 
 
-async def test_a_good_backup_shows_in_the_status(world: World) -> None:
-    """And nothing is written again while nothing changes; an older one that is read later changes nothing."""
-    assert world.condition("BackupReady")[:2] == ("False", "Progressing")
-    assert "kubectl create job -n team --from=cronjob/a-backup" in world.condition("BackupReady")[2]
-    ended(world, "a-backup-2", HOUR.format(2), good(HOUR.format(2), 2, 2000))
-    await world.until_settled()
-    assert world.condition("BackupReady") == ("True", "Ready", "The last backup is s3://mlflow/b/2.")
-    wanted = {
+async def test_successful_backup_is_reported_in_status(simulation: SimulatedCluster) -> None:
+    """There is no further write while nothing changes. An older backup that is read later changes nothing."""
+    assert simulation.condition("BackupReady")[:2] == ("False", "Progressing")
+    assert "kubectl create job -n team --from=cronjob/a-backup" in simulation.condition("BackupReady")[2]
+    finish_job(simulation, "a-backup-2", HOUR.format(2), success(HOUR.format(2), 2, 2000))
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("BackupReady") == ("True", "Ready", "The last backup is s3://mlflow/b/2.")
+    expected = {
         "lastID": "20260101T000000Z-00000002",
         "lastURI": "s3://mlflow/b/2",
         "lastSuccessTime": HOUR.format(2),
         "lastSizeBytes": 2000,
     }
-    assert status(world) == wanted
-    ended(world, "a-backup-1", HOUR.format(1), good(HOUR.format(1)))
-    before = len(world.api.writes)
-    await world.reconcile()
-    assert (status(world), len(world.api.writes)) == (wanted, before)
+    assert status(simulation) == expected
+    finish_job(simulation, "a-backup-1", HOUR.format(1), success(HOUR.format(1)))
+    write_count = len(simulation.api.writes)
+    await simulation.reconcile()
+    assert (status(simulation), len(simulation.api.writes)) == (expected, write_count)
 
 
-async def test_a_backup_that_failed_is_told_with_its_cause_until_one_is_good(world: World) -> None:
-    """The server is Ready all the same; the Job and its pod may go meanwhile."""
-    ended(world, "a-backup-1", HOUR.format(2), bad("store", "AccessDenied"))
-    await world.until_settled()
-    state, reason, message = world.condition("BackupReady")
+async def test_failed_backup_is_reported_until_one_succeeds(simulation: SimulatedCluster) -> None:
+    """The server stays Ready. The report survives the deletion of the pod and of the Job."""
+    finish_job(simulation, "a-backup-1", HOUR.format(2), failure("store", "AccessDenied"))
+    await simulation.reconcile_until_stable()
+    state, reason, message = simulation.condition("BackupReady")
     assert (state, reason) == ("False", "BackupFailed")
     assert "AccessDenied" in message
     assert "kubectl logs -n team job/a-backup-1" in message
-    assert world.condition("Ready")[0] == "True"
-    assert status(world) == {"lastFailureTime": HOUR.format(2)}
-    assert (False, "BackupFailed", message) in world.events.published
+    assert simulation.condition("Ready")[0] == "True"
+    assert status(simulation) == {"lastFailureTime": HOUR.format(2)}
+    assert (False, "BackupFailed", message) in simulation.events.published
     for kind, name in (("Pod", "a-backup-1-pod"), ("Job", "a-backup-1")):
-        del world.api.objects[kind, name]
-        await world.until_settled()
-        assert world.condition("BackupReady")[1] == "BackupFailed"
-    ended(world, "a-backup-2", HOUR.format(3), good(HOUR.format(3)))
-    await world.until_settled()
-    assert world.condition("BackupReady")[0] == "True"
+        del simulation.api.objects[kind, name]
+        await simulation.reconcile_until_stable()
+        assert simulation.condition("BackupReady")[1] == "BackupFailed"
+    finish_job(simulation, "a-backup-2", HOUR.format(3), success(HOUR.format(3)))
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("BackupReady")[0] == "True"
 
 
-async def test_a_job_without_an_answer_is_no_backup(world: World) -> None:
-    """Killed for want of memory, say: the last lines are all there is."""
-    ended(world, "a-backup-1", HOUR.format(2), "Traceback: no memory")
-    await world.until_settled()
-    assert world.condition("BackupReady")[1] == "BackupFailed"
-    assert "no memory" in world.condition("BackupReady")[2]
-    ended(world, "a-backup-2", HOUR.format(3), '{"backup": {"id": "x"}, "faults": []}')
-    await world.until_settled()
-    assert "lastID" not in status(world)
+async def test_job_without_readable_result_is_a_failure(simulation: SimulatedCluster) -> None:
+    """For example an OOMKilled container: the message quotes its last lines."""
+    finish_job(simulation, "a-backup-1", HOUR.format(2), "Traceback: no memory")
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("BackupReady")[1] == "BackupFailed"
+    assert "no memory" in simulation.condition("BackupReady")[2]
+    finish_job(simulation, "a-backup-2", HOUR.format(3), '{"backup": {"id": "x"}, "errors": []}')
+    await simulation.reconcile_until_stable()
+    assert "lastID" not in status(simulation)
 
 
-async def test_a_backup_that_is_too_old_is_told(world: World) -> None:
-    """Older than twice its schedule, to the hour; also where there never was one. What stands there stays the same."""
-    world.api.edit(
-        "CronJob", "a-backup", lambda live: live["metadata"].update(creationTimestamp=HOUR.format(1))
+async def test_stale_backup_is_reported(simulation: SimulatedCluster) -> None:
+    """After twice the interval of the schedule, also if there never was a backup. The message does not change."""
+    simulation.api.edit(
+        "CronJob",
+        "a-backup",
+        lambda cronjob: cronjob["metadata"].update(creationTimestamp=HOUR.format(1)),
     )
     for hour, reason in ((3, "Progressing"), (4, "BackupStale")):
-        world.now = HOUR.format(hour)
-        await world.reconcile()
-        assert world.condition("BackupReady")[1] == reason
-    ended(world, "a-backup-1", HOUR.format(4), good(HOUR.format(4)))
+        simulation.now = HOUR.format(hour)
+        await simulation.reconcile()
+        assert simulation.condition("BackupReady")[1] == reason
+    finish_job(simulation, "a-backup-1", HOUR.format(4), success(HOUR.format(4)))
     for hour, reason in ((5, "Ready"), (6, "Ready"), (7, "BackupStale")):
-        world.now = HOUR.format(hour)
-        await world.reconcile()
-        assert world.condition("BackupReady")[1] == reason
-    before = world.condition("BackupReady")
-    world.now = HOUR.format(9)
-    await world.reconcile()
-    assert world.condition("BackupReady") == before
-    assert world.condition("Ready")[0] == "True"
+        simulation.now = HOUR.format(hour)
+        await simulation.reconcile()
+        assert simulation.condition("BackupReady")[1] == reason
+    condition = simulation.condition("BackupReady")
+    simulation.now = HOUR.format(9)
+    await simulation.reconcile()
+    assert simulation.condition("BackupReady") == condition
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_suspended_server_makes_no_backups(world: World) -> None:
-    """Its database is down; what was made stays known."""
-    world.change(suspend=True)
-    await world.until_settled()
-    cronjob = world.get("CronJob", "a-backup")
+async def test_cronjob_is_suspended_with_the_server(simulation: SimulatedCluster) -> None:
+    """The database is down then."""
+    simulation.update_spec(suspend=True)
+    await simulation.reconcile_until_stable()
+    cronjob = simulation.get("CronJob", "a-backup")
     assert cronjob
     assert cronjob["spec"]["suspend"]
-    assert world.condition("BackupReady")[1] == "Suspended"
-    world.change(suspend=False)
-    await world.until_settled()
-    cronjob = world.get("CronJob", "a-backup")
+    assert simulation.condition("BackupReady")[1] == "Suspended"
+    simulation.update_spec(suspend=False)
+    await simulation.reconcile_until_stable()
+    cronjob = simulation.get("CronJob", "a-backup")
     assert cronjob
     assert not cronjob["spec"]["suspend"]
 
 
-async def test_another_bucket_is_looked_at_before_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that is missing, and a store that refuses, are told at once and not in the night."""
-    world = await backed_up(monkeypatch, s3=ELSEWHERE)
-    bucket = next(asked for asked in world.store.asked if asked.name == "vault")
+async def test_separate_bucket_is_checked_before_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing access key and an error of the store are reported at once, not only when the backup runs."""
+    simulation = await with_hourly_backup(monkeypatch, s3=SEPARATE_BUCKET)
+    bucket = next(bucket for bucket in simulation.store.checked_buckets if bucket.name == "vault")
     assert (bucket.access_key, bucket.field) == ("k", "spec.backup.s3.credentialsSecretRef")
-    del world.api.objects["Secret", "vault"]
-    await world.reconcile()
-    assert world.condition("BackupReady")[1] == "SecretNotFound"
-    assert "spec.backup.s3.credentialsSecretRef" in world.condition("BackupReady")[2]
-    world.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    refusing, ensure = (
+    del simulation.api.objects["Secret", "vault"]
+    await simulation.reconcile()
+    assert simulation.condition("BackupReady")[1] == "SecretNotFound"
+    assert "spec.backup.s3.credentialsSecretRef" in simulation.condition("BackupReady")[2]
+    simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
+    error, ensure_bucket = (
         ConfigurationError(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket."),
-        world.store.ensure_bucket,
+        simulation.store.ensure_bucket,
     )
 
-    async def only_the_other(bucket: Any, create: bool) -> bool:
+    async def fail_for_separate_bucket(bucket: Any, create: bool) -> bool:
         if bucket.name == "vault":
-            raise refusing
-        return await ensure(bucket, create)
+            raise error
+        return await ensure_bucket(bucket, create)
 
-    monkeypatch.setattr(world.store, "ensure_bucket", only_the_other)
-    await world.reconcile()
-    assert world.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
-    assert world.condition("Ready")[0] == "True"
+    monkeypatch.setattr(simulation.store, "ensure_bucket", fail_for_separate_bucket)
+    await simulation.reconcile()
+    assert simulation.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_silent_bucket_for_backups_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told, and all else that is to be said does not wait for it."""
-    world = await backed_up(monkeypatch, s3=ELSEWHERE)
+async def test_unresponsive_separate_bucket_does_not_block_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout is reported, and the other conditions do not wait for the store."""
+    simulation = await with_hourly_backup(monkeypatch, s3=SEPARATE_BUCKET)
 
-    async def silent(bucket: Any, create: bool) -> bool:
+    async def hang_for_separate_bucket(bucket: Any, create: bool) -> bool:
         await asyncio.sleep(0 if bucket.name != "vault" else 3600)
         return False
 
-    monkeypatch.setattr(world.store, "ensure_bucket", silent)
-    monkeypatch.setattr(backup, "_LOOK_SECONDS", 0.01)
-    await world.reconcile()
-    assert world.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
-    assert "store of backups" in world.condition("BackupReady")[2]
-    assert world.condition("Ready")[0] == "True"
+    monkeypatch.setattr(simulation.store, "ensure_bucket", hang_for_separate_bucket)
+    monkeypatch.setattr(backup, "_BUCKET_CHECK_TIMEOUT_SECONDS", 0.01)
+    await simulation.reconcile()
+    assert simulation.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
+    assert "backup store" in simulation.condition("BackupReady")[2]
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_schedule_that_no_cronjob_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CRD knows neither all time zones nor what each field may hold."""
-    world = World(monkeypatch, {"backup": {"timeZone": "Mars/Olympus"}})
-    await world.until_settled()
-    assert world.condition("BackupReady")[1] == "InvalidResource"
-    assert "spec.backup.timeZone" in world.condition("BackupReady")[2]
-    assert world.condition("Ready")[0] == "True"
-    world.change(backup={"schedule": "61 * * * *"})
-    await world.until_settled()
-    assert "spec.backup.schedule" in world.condition("BackupReady")[2]
+async def test_invalid_schedule_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schema of the CRD cannot check time zones and all schedules."""
+    simulation = SimulatedCluster(monkeypatch, {"backup": {"timeZone": "Mars/Olympus"}})
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("BackupReady")[1] == "InvalidResource"
+    assert "spec.backup.timeZone" in simulation.condition("BackupReady")[2]
+    assert simulation.condition("Ready")[0] == "True"
+    simulation.update_spec(backup={"schedule": "61 * * * *"})
+    await simulation.reconcile_until_stable()
+    assert "spec.backup.schedule" in simulation.condition("BackupReady")[2]
 
 
-async def serving(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> World:
-    """A server with backups whose tables have to move for the version tested."""
-    made = World(monkeypatch, {"version": OLD, "backup": {}, **spec})
-    await made.until_settled()
-    assert made.condition("Ready")[0] == "True"
-    return made
+async def with_old_version(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> SimulatedCluster:
+    """A Ready server with backups, whose upgrade to the default version needs a schema migration."""
+    simulation = SimulatedCluster(monkeypatch, {"version": OLD_VERSION, "backup": {}, **spec})
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    return simulation
 
 
-def jobs(world: World, kind: str) -> list[Object]:
-    """Jobs of a kind: migrate, preflight, backup."""
-    return [o for (k, name), o in world.api.objects.items() if k == "Job" and f"-{kind}-" in name]
+def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
+    """Jobs of one kind: migrate, preflight, backup."""
+    return [o for (k, name), o in simulation.api.objects.items() if k == "Job" and f"-{kind}-" in name]
 
 
-async def gated(world: World) -> Object:
-    """The Job that backs up before the upgrade to the version tested."""
-    world.change(version=DEFAULT_VERSION)
-    await world.reconcile()
-    (asked,) = jobs(world, "preflight")
-    world.end_job(asked, "Complete")
-    await world.reconcile()
-    (job,) = jobs(world, "backup")
+async def start_upgrade(simulation: SimulatedCluster) -> Object:
+    """Start the upgrade to the default version; return the Job of the backup before the migration."""
+    simulation.update_spec(version=DEFAULT_VERSION)
+    await simulation.reconcile()
+    (preflight,) = jobs(simulation, "preflight")
+    simulation.finish_job(preflight, "Complete")
+    await simulation.reconcile()
+    (job,) = jobs(simulation, "backup")
     return job
 
 
-def image(world: World) -> tuple[str, int]:
-    """What serves, and how many."""
-    live = world.get("Deployment", "a")
-    assert live
-    return live["spec"]["template"]["spec"]["containers"][0]["image"], live["spec"]["replicas"]
+def image_and_replicas(simulation: SimulatedCluster) -> tuple[str, int]:
+    """Image and replicas of the Deployment."""
+    deployment = simulation.get("Deployment", "a")
+    assert deployment
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image, deployment["spec"]["replicas"]
 
 
-OLD_SERVES = (f"ghcr.io/mlflow/mlflow:v{OLD}-full", 1)
-NEW_SERVES = (f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full", 1)
+OLD_SERVER = (f"ghcr.io/mlflow/mlflow:v{OLD_VERSION}-full", 1)
+NEW_SERVER = (f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full", 1)
 
 
-async def test_tables_move_only_after_a_backup_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers of before serve meanwhile; it is made by their image, in the environment that they have."""
-    world = await serving(monkeypatch)
-    job = await gated(world)
+async def test_migration_waits_for_complete_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old version runs meanwhile. The backup uses its image and environment."""
+    simulation = await with_old_version(monkeypatch)
+    job = await start_upgrade(simulation)
     for _ in range(3):
-        await world.reconcile()
-    assert world.revision == SCHEMA_HEADS[OLD]
-    assert image(world) == OLD_SERVES
-    assert len(jobs(world, "migrate")) == 1, "the first start's"
-    assert world.condition("UpgradeReady")[:2] == ("False", "Progressing")
+        await simulation.reconcile()
+    assert simulation.revision == SCHEMA_HEADS[OLD_VERSION]
+    assert image_and_replicas(simulation) == OLD_SERVER
+    assert len(jobs(simulation, "migrate")) == 1, "only the Job of the first start"
+    assert simulation.condition("UpgradeReady")[:2] == ("False", "Progressing")
     containers = job["spec"]["template"]["spec"]["containers"]
-    assert {each["name"]: each["image"] for each in containers}["backup"] == OLD_SERVES[0]
-    world.end_job(job, "Complete")
-    await world.until_settled()
-    assert image(world) == NEW_SERVES
-    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
-    assert not jobs(world, "backup"), "a later upgrade wants one of its own"
+    assert {container["name"]: container["image"] for container in containers}["backup"] == OLD_SERVER[0]
+    simulation.finish_job(job, "Complete")
+    await simulation.reconcile_until_stable()
+    assert image_and_replicas(simulation) == NEW_SERVER
+    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert not jobs(simulation, "backup"), "a later upgrade needs its own backup"
 
 
-async def test_a_backup_that_fails_keeps_the_tables_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told, tried again by itself, and told the same until it does better; mended, the upgrade goes on."""
-    world = await serving(monkeypatch)
-    job = await gated(world)
-    world.end_job(job, "Failed")
-    await world.reconcile()
-    state, reason, message = world.condition("UpgradeReady")
+async def test_failed_backup_blocks_migration_and_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The condition does not change with each retry. After a successful backup the upgrade continues."""
+    simulation = await with_old_version(monkeypatch)
+    job = await start_upgrade(simulation)
+    simulation.finish_job(job, "Failed")
+    await simulation.reconcile()
+    state, reason, message = simulation.condition("UpgradeReady")
     assert (state, reason) == ("False", "BackupRequired")
-    assert f"version {OLD} serves on" in message
+    assert f"version {OLD_VERSION} keeps running" in message
     assert "spec.upgrade.backupBeforeMigration to Skip" in message
-    assert (image(world), world.revision) == (OLD_SERVES, SCHEMA_HEADS[OLD])
-    world.events.published.clear()
-    world.now = "2026-01-01T00:00:15Z"
-    await world.reconcile()
-    await world.reconcile()
-    (second,) = jobs(world, "backup")
+    assert (image_and_replicas(simulation), simulation.revision) == (OLD_SERVER, SCHEMA_HEADS[OLD_VERSION])
+    simulation.events.published.clear()
+    simulation.now = "2026-01-01T00:00:15Z"
+    await simulation.reconcile()
+    await simulation.reconcile()
+    (second,) = jobs(simulation, "backup")
     assert second["metadata"]["uid"] != job["metadata"]["uid"]
-    assert world.condition("UpgradeReady") == (state, reason, message)
-    assert not [event for event in world.events.published if event[1] == "BackupRequired"]
-    await world.until_settled()
-    assert image(world) == NEW_SERVES
+    assert simulation.condition("UpgradeReady") == (state, reason, message)
+    assert not [event for event in simulation.events.published if event[1] == "BackupRequired"]
+    await simulation.reconcile_until_stable()
+    assert image_and_replicas(simulation) == NEW_SERVER
 
 
 @pytest.mark.parametrize(
     "spec",
     [{"upgrade": {"backupBeforeMigration": "Skip"}}, {"backup": None}],
-    ids=["skipped", "not configured"],
+    ids=["skipped", "not-configured"],
 )
-async def test_no_backup_is_made_where_none_is_asked_for(
+async def test_no_backup_before_migration_if_skipped_or_not_configured(
     monkeypatch: pytest.MonkeyPatch, spec: Object
 ) -> None:
-    """The owner's word, or no place to put one."""
-    world = await serving(monkeypatch, **spec)
-    world.change(version=DEFAULT_VERSION)
-    await world.until_settled()
-    assert image(world) == NEW_SERVES
-    assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]
+    """The upgrade does not wait for one."""
+    simulation = await with_old_version(monkeypatch, **spec)
+    simulation.update_spec(version=DEFAULT_VERSION)
+    await simulation.reconcile_until_stable()
+    assert image_and_replicas(simulation) == NEW_SERVER
+    assert not [name for _, name in simulation.api.writes if name.startswith("Job/a-backup-")]
 
 
-async def test_an_upgrade_that_is_given_up_leaves_no_backup_under_way(
+async def test_cancelled_upgrade_deletes_its_backup_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And nothing that a later one would take for its own."""
-    world = await serving(monkeypatch)
-    await gated(world)
-    world.change(version=OLD)
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert not jobs(world, "backup")
+    """A later upgrade must not use its result."""
+    simulation = await with_old_version(monkeypatch)
+    await start_upgrade(simulation)
+    simulation.update_spec(version=OLD_VERSION)
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert not jobs(simulation, "backup")
 
 
-async def test_where_the_tables_fit_no_backup_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is about to be lost."""
-    world = await serving(monkeypatch, version="3.17.0")
-    world.change(version=DEFAULT_VERSION)
-    await world.until_settled()
-    assert image(world) == NEW_SERVES
-    assert not [name for _, name in world.api.writes if name.startswith("Job/a-backup-")]
+async def test_no_backup_without_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade that needs no migration cannot lose data."""
+    simulation = await with_old_version(monkeypatch, version="3.17.0")
+    simulation.update_spec(version=DEFAULT_VERSION)
+    await simulation.reconcile_until_stable()
+    assert image_and_replicas(simulation) == NEW_SERVER
+    assert not [name for _, name in simulation.api.writes if name.startswith("Job/a-backup-")]
 
 
-async def test_a_backup_that_vanishes_while_tables_move_starts_no_server(
+async def test_backup_job_deleted_during_migration_starts_no_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Somebody tidies up Jobs that are done: too late to begin another one."""
-    world = await serving(monkeypatch)
-    world.end_job(await gated(world), "Complete")
+    """For example by a cleanup of finished Jobs: it is too late to create another backup."""
+    simulation = await with_old_version(monkeypatch)
+    simulation.finish_job(await start_upgrade(simulation), "Complete")
     for _ in range(4):
-        await world.reconcile()
-        world.settle(jobs=False)
-    assert len(jobs(world, "migrate")) == 2
-    (done,) = jobs(world, "backup")
-    del world.api.objects["Job", done["metadata"]["name"]]
-    await world.reconcile()
-    assert image(world)[1] == 0
-    assert not jobs(world, "backup")
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+    assert len(jobs(simulation, "migrate")) == 2
+    (complete,) = jobs(simulation, "backup")
+    del simulation.api.objects["Job", complete["metadata"]["name"]]
+    await simulation.reconcile()
+    assert image_and_replicas(simulation)[1] == 0
+    assert not jobs(simulation, "backup")

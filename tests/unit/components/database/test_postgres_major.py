@@ -1,13 +1,13 @@
-"""An image of another major version of Postgres never meets a volume that it can't open."""
+"""An image with another major version of Postgres is never started on the existing volume, which it cannot read."""
 
 import pytest
 
-from mlflow_operator.model.postgres_major import major
-from tests.unit.simulation import World
+from mlflow_operator.model.postgres_major import major_version
+from tests.unit.simulation import SimulatedCluster
 
 
 @pytest.mark.parametrize(
-    ("image", "found"),
+    ("image", "expected"),
     [
         ("docker.io/library/postgres:17-trixie", 17),
         ("postgres:16.4", 16),
@@ -18,26 +18,26 @@ from tests.unit.simulation import World
         ("corp/database:17", None),
     ],
 )
-def test_the_tag_tells_the_major_version_where_it_is_one(image: str, found: int | None) -> None:
-    """And nothing is guessed of any other."""
-    assert major(image) == found
+def test_major_version_is_read_from_the_tag(image: str, expected: int | None) -> None:
+    """Other tags give no version."""
+    assert major_version(image) == expected
 
 
-async def test_another_major_version_is_refused_and_the_database_goes_on(
+async def test_major_version_change_is_refused_and_the_database_keeps_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is written; a server of its own goes on, and the old image put back heals it."""
-    world = World(monkeypatch)
-    await world.until_settled()
-    before = world.get("StatefulSet", "a-postgres")
-    world.change(database={"embedded": {"image": "docker.io/library/postgres:18-trixie"}})
-    await world.until_settled()
-    assert world.get("StatefulSet", "a-postgres") == before
-    state, reason, message = world.condition("DatabaseReady")
+    """Nothing is written, the server keeps running, and restoring the old image resolves the error."""
+    simulation = SimulatedCluster(monkeypatch)
+    await simulation.reconcile_until_stable()
+    before = simulation.get("StatefulSet", "a-postgres")
+    simulation.update_spec(database={"embedded": {"image": "docker.io/library/postgres:18-trixie"}})
+    await simulation.reconcile_until_stable()
+    assert simulation.get("StatefulSet", "a-postgres") == before
+    state, reason, message = simulation.condition("DatabaseReady")
     assert (state, reason) == ("False", "DatabaseVersionUnsupported")
     assert "spec.restoreFrom" in message
-    assert world.condition("ServerAvailable")[0] == "True"
-    world.change(database={"embedded": {"image": "docker.io/library/postgres:17-bookworm"}})
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert world.get("StatefulSet", "a-postgres") != before
+    assert simulation.condition("ServerAvailable")[0] == "True"
+    simulation.update_spec(database={"embedded": {"image": "docker.io/library/postgres:17-bookworm"}})
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert simulation.get("StatefulSet", "a-postgres") != before

@@ -1,4 +1,4 @@
-"""A database on a shared Postgres, in the moments that a real one can't be stopped at."""
+"""A database on a shared Postgres, in states that are hard to reach with a real server."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,21 +20,21 @@ from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError
-from tests.unit.simulation import DOWN, NAME, NAMESPACE, World
+from tests.unit.simulation import DATABASE_UNREACHABLE, NAME, NAMESPACE, SimulatedCluster
 
 ADMIN: Object = {"name": "admin"}
 SPEC: Object = {"database": {"provision": {"host": "shared", "adminSecretRef": ADMIN}}}
-DERIVED = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
+DERIVED_NAME = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
 
 
 @dataclass
-class Postgres:
-    """A Postgres: who may log in, and what was made for whom. `attempts`: how often the administrator was asked."""
+class FakePostgres:
+    """A Postgres server with logins and one provisioned database. `attempts` counts the calls of `provision`."""
 
     password: str = "admin-password"
     logins: dict[str, str] = field(default_factory=dict)
-    made: DatabasePlan | None = None
-    fault: ReconcileError | None = None
+    database: DatabasePlan | None = None
+    error: ReconcileError | None = None
     attempts: int = 0
 
     async def provision(
@@ -45,378 +45,401 @@ class Postgres:
         login: Login,
         where: str,
         *,
-        anew: bool,
+        create: bool,
     ) -> None:
-        """As the provider does."""
+        """Behave like the client."""
         self.attempts += 1
         if admin.password != self.password:
             raise from_psycopg(
                 Exception("password authentication failed"), "shared:5432", f"{where}.adminSecretRef"
             )
-        if self.fault:
-            raise self.fault
-        if self.made is None and not anew:
+        if self.error:
+            raise self.error
+        if self.database is None and not create:
             raise ConfigurationError(Reason.DATABASE_LOST, f'The database "{plan.database}" is gone.')
-        self.made = plan
+        self.database = plan
         self.logins[login.name] = login.password
 
     async def ensure_login(
         self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, where: str
     ) -> None:
-        """As the provider does."""
+        """Behave like the client."""
         assert admin.password == self.password
         self.logins[login.name] = login.password
 
     async def delete_login(
         self, admin: Connection, ca_path: str | None, plan: DatabasePlan, name: str, where: str
     ) -> None:
-        """As the provider does."""
+        """Behave like the client."""
         assert admin.password == self.password
         self.logins.pop(name, None)
 
-    async def drop(self, admin: Connection, ca_path: str | None, plan: DatabasePlan, where: str) -> None:
-        """As the provider does."""
-        if self.fault:
-            raise self.fault
-        assert self.made is None or plan.role == self.made.role
-        self.made = None
+    async def deprovision(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, where: str
+    ) -> None:
+        """Behave like the client."""
+        if self.error:
+            raise self.error
+        assert self.database is None or plan.role == self.database.role
+        self.database = None
         self.logins.clear()
 
     async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
-        """As the provider does."""
-        if self.logins.get(connection.username) != connection.password or self.made is None:
+        """Behave like the client."""
+        if self.logins.get(connection.username) != connection.password or self.database is None:
             raise from_psycopg(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
-        plan = self.made
+        plan = self.database
         limit = plan.connection_limit
         return DatabaseState("UTF8", None, "shared#1", None, plan.role, limit, plan.marker)
 
 
 @pytest.fixture
-def postgres(monkeypatch: pytest.MonkeyPatch) -> Postgres:
-    """Empty."""
-    made = Postgres()
-    for name in ("provision", "ensure_login", "delete_login", "drop"):
-        monkeypatch.setattr(postgres_admin, name, getattr(made, name))
-    return made
+def postgres(monkeypatch: pytest.MonkeyPatch) -> FakePostgres:
+    """A Postgres server without databases."""
+    server = FakePostgres()
+    for name in ("provision", "ensure_login", "delete_login", "deprovision"):
+        monkeypatch.setattr(postgres_admin, name, getattr(server, name))
+    return server
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, postgres: Postgres) -> World:
-    """A server that wants a database there, with an administrator's Secret beside it."""
-    world = World(monkeypatch, SPEC)
+def simulation(monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres) -> SimulatedCluster:
+    """A server with `database.provision` on that Postgres, and the administrator's Secret."""
+    simulation = SimulatedCluster(monkeypatch, SPEC)
 
-    async def inspect(*asked: Any) -> DatabaseState:
-        return replace(await postgres.inspect(*asked), revision=world.revision)
+    async def inspect(*args: Any) -> DatabaseState:
+        return replace(await postgres.inspect(*args), revision=simulation.revision)
 
     monkeypatch.setattr(database, "inspect", inspect)
-    world.put_secret("admin", username="admin", password=postgres.password)
-    return world
+    simulation.put_secret("admin", username="admin", password=postgres.password)
+    return simulation
 
 
-async def ready(world: World) -> None:
-    """Comes up."""
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True", world.condition("Ready")
+async def reconcile_until_ready(simulation: SimulatedCluster) -> None:
+    """Reconcile until the server is Ready."""
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True", simulation.condition("Ready")
 
 
-async def test_database_role_and_secret_are_made(world: World, postgres: Postgres) -> None:
-    """The server gets the login and nothing of the administrator; at rest nobody asks the latter again."""
-    await ready(world)
-    held = world.secret("a-database")
-    assert held["username"] == provisioning.logins(DERIVED)[0]
-    assert (held["host"], held["port"], held["dbname"]) == ("shared", "5432", DERIVED)
-    assert postgres.logins == {held["username"]: held["password"]}
-    uri = world.secret("a-server")["backend-store-uri"]
-    assert uri.startswith(held["uri"].partition("?")[0])
-    assert held["password"] in uri
+async def test_database_role_and_secret_are_created(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """The server gets the login and no credentials of the administrator. An unchanged server needs no administrator."""
+    await reconcile_until_ready(simulation)
+    values = simulation.secret("a-database")
+    assert values["username"] == provisioning.logins(DERIVED_NAME)[0]
+    assert (values["host"], values["port"], values["dbname"]) == ("shared", "5432", DERIVED_NAME)
+    assert postgres.logins == {values["username"]: values["password"]}
+    uri = simulation.secret("a-server")["backend-store-uri"]
+    assert uri.startswith(values["uri"].partition("?")[0])
+    assert values["password"] in uri
     assert postgres.password not in uri
-    resource = world.get("MLflowServer", "a")
+    resource = simulation.get("MLflowServer", "a")
     assert resource
     assert resource["status"]["database"] == {
         "type": "Provision",
         "host": "shared",
         "port": 5432,
-        "name": DERIVED,
+        "name": DERIVED_NAME,
     }
-    await world.reconcile()
+    await simulation.reconcile()
     assert postgres.attempts == 1
 
 
-async def test_the_administrators_secret_may_go_once_all_is_made(world: World) -> None:
-    """It is needed again only when something is to be made or changed, and even then the server runs on."""
-    await ready(world)
-    del world.api.objects["Secret", "admin"]
-    await world.reconcile()
-    assert world.condition("Ready")[0] == "True"
-    world.change(replicas=3)
-    await world.until_settled()
-    status, _, message = world.condition("DatabaseReady")
+async def test_administrator_secret_can_be_deleted_after_provisioning(simulation: SimulatedCluster) -> None:
+    """It is needed only for changes; if it is missing then, the server keeps running."""
+    await reconcile_until_ready(simulation)
+    del simulation.api.objects["Secret", "admin"]
+    await simulation.reconcile()
+    assert simulation.condition("Ready")[0] == "True"
+    simulation.update_spec(replicas=3)
+    await simulation.reconcile_until_stable()
+    status, _, message = simulation.condition("DatabaseReady")
     assert status == "True"
-    assert 'not as planned: There is no Secret "admin"' in message
+    assert 'differs from the spec: There is no Secret "admin"' in message
 
 
-async def test_more_pods_get_more_connections(world: World, postgres: Postgres) -> None:
-    """The limit follows the spec."""
-    await ready(world)
-    assert postgres.made
-    before = postgres.made.connection_limit
-    world.change(replicas=3)
-    await world.until_settled()
-    assert postgres.made.connection_limit == 2 * (before - 5) + 5
+async def test_connection_limit_follows_replicas(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """The connection limit of the database grows with spec.replicas."""
+    await reconcile_until_ready(simulation)
+    assert postgres.database
+    before = postgres.database.connection_limit
+    simulation.update_spec(replicas=3)
+    await simulation.reconcile_until_stable()
+    assert postgres.database.connection_limit == 2 * (before - 5) + 5
 
 
-async def test_a_lost_secret_is_no_harm(world: World, postgres: Postgres) -> None:
-    """Another password is set for the same database."""
-    await ready(world)
-    before = world.secret("a-database")
-    del world.api.objects["Secret", "a-database"]
-    await ready(world)
-    after = world.secret("a-database")
+async def test_lost_secret_is_recreated(simulation: SimulatedCluster, postgres: FakePostgres) -> None:
+    """A new password is set for the same database."""
+    await reconcile_until_ready(simulation)
+    before = simulation.secret("a-database")
+    del simulation.api.objects["Secret", "a-database"]
+    await reconcile_until_ready(simulation)
+    after = simulation.secret("a-database")
     assert after["password"] != before["password"]
     assert postgres.logins[after["username"]] == after["password"]
 
 
-async def test_a_lost_key_is_told_and_not_made_up(world: World) -> None:
-    """Whoever took it out meant something."""
-    await ready(world)
-    world.api.edit("Secret", "a-database", lambda live: live["data"].pop("password"))
-    await world.reconcile()
-    _, reason, message = world.condition("CredentialsReady")
+async def test_missing_secret_key_is_reported_and_not_generated(simulation: SimulatedCluster) -> None:
+    """A user may have removed it on purpose."""
+    await reconcile_until_ready(simulation)
+    simulation.api.edit("Secret", "a-database", lambda live: live["data"].pop("password"))
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("CredentialsReady")
     assert reason == "SecretKeyMissing"
     assert "delete the whole Secret" in message
 
 
-async def test_a_password_that_was_changed_there_is_set_back(world: World, postgres: Postgres) -> None:
-    """The Secret says what holds."""
-    await ready(world)
-    login = world.secret("a-database")
-    postgres.logins[login["username"]] = "changed by hand"
-    await world.reconcile()
+async def test_password_changed_in_postgres_is_reset(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """The Secret is authoritative."""
+    await reconcile_until_ready(simulation)
+    login = simulation.secret("a-database")
+    postgres.logins[login["username"]] = "changed manually"
+    await simulation.reconcile()
     assert postgres.logins[login["username"]] == login["password"]
-    assert world.condition("Ready")[0] == "True"
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_lost_database_stays_lost_until_somebody_means_to_start_empty(
-    world: World, postgres: Postgres
+async def test_lost_database_is_recreated_only_after_its_secret_is_deleted(
+    simulation: SimulatedCluster, postgres: FakePostgres
 ) -> None:
-    """By deleting the Secret."""
-    await ready(world)
-    postgres.made = None
-    await world.reconcile()
-    _, reason, message = world.condition("DatabaseReady")
+    """Deleting the Secret means that the user wants to start with an empty database."""
+    await reconcile_until_ready(simulation)
+    postgres.database = None
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("DatabaseReady")
     assert reason == "DatabaseLost"
-    assert 'to start empty, delete Secret "a-database"' in message
-    assert postgres.made is None
-    del world.api.objects["Secret", "a-database"]
-    await world.reconcile()
-    assert postgres.made is not None
+    assert 'To start with an empty database, delete Secret "a-database"' in message
+    assert postgres.database is None
+    del simulation.api.objects["Secret", "a-database"]
+    await simulation.reconcile()
+    assert postgres.database is not None
 
 
-async def test_a_database_that_is_away_is_left_alone(
-    world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+async def test_unreachable_database_is_not_provisioned_again(
+    simulation: SimulatedCluster, postgres: FakePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is made up, and the administrator is not bothered."""
-    await ready(world)
+    """Nothing is created, and the administrator's login is not used."""
+    await reconcile_until_ready(simulation)
 
-    async def away(*_: object) -> DatabaseState:
-        raise DOWN
+    async def unreachable(*_: object) -> DatabaseState:
+        raise DATABASE_UNREACHABLE
 
-    monkeypatch.setattr(database, "inspect", away)
-    await world.reconcile()
-    assert world.condition("DatabaseReady")[1] == "DatabaseUnreachable"
+    monkeypatch.setattr(database, "inspect", unreachable)
+    await simulation.reconcile()
+    assert simulation.condition("DatabaseReady")[1] == "DatabaseUnreachable"
     assert postgres.attempts == 1
 
 
-async def test_an_administrators_new_password_is_used(world: World, postgres: Postgres) -> None:
-    """Rotated by others, first there and then here."""
+async def test_new_administrator_password_is_used(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """A user changed it first in Postgres and then in the Secret."""
     postgres.password = "another"
-    await world.reconcile()
-    _, reason, message = world.condition("DatabaseReady")
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("DatabaseReady")
     assert reason == "DatabaseAuthenticationFailed"
     assert "spec.database.provision.adminSecretRef" in message
-    world.put_secret("admin", username="admin", password="another\n")
-    await world.reconcile()
-    assert "printf writes it without" in world.condition("DatabaseReady")[2]
-    world.put_secret("admin", username="admin", password="another")
-    await ready(world)
+    simulation.put_secret("admin", username="admin", password="another\n")
+    await simulation.reconcile()
+    assert "Write it with printf" in simulation.condition("DatabaseReady")[2]
+    simulation.put_secret("admin", username="admin", password="another")
+    await reconcile_until_ready(simulation)
 
 
-async def test_an_administrator_of_another_namespace_that_names_nobody_is_not_used(
-    world: World, postgres: Postgres
+async def test_administrator_secret_of_another_namespace_needs_an_annotation(
+    simulation: SimulatedCluster, postgres: FakePostgres
 ) -> None:
-    """And is not told from one that is not there."""
+    """The error is the same as for a Secret that does not exist."""
     spec = {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
-    world.change(database={"provision": spec})
-    world.api.edit("Secret", "admin", lambda live: live["metadata"].update(namespace="platform"))
-    await world.reconcile()
-    denied = world.condition("DatabaseReady")
-    assert denied[:2] == ("False", "ProvisioningDenied")
+    simulation.update_spec(database={"provision": spec})
+    simulation.api.edit("Secret", "admin", lambda live: live["metadata"].update(namespace="platform"))
+    await simulation.reconcile()
+    condition = simulation.condition("DatabaseReady")
+    assert condition[:2] == ("False", "ProvisioningDenied")
     assert postgres.attempts == 0
-    world.api.edit(
+    simulation.api.edit(
         "Secret",
         "admin",
         lambda live: live["metadata"].update(annotations={"mlflow-operator.dev/allow-namespaces": "te*"}),
     )
-    await ready(world)
+    await reconcile_until_ready(simulation)
     assert postgres.attempts == 1
 
 
-async def test_a_secret_that_the_operator_may_not_read_is_told(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_administrator_secret_without_read_permission_is_reported(
+    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the chart's value that lets it."""
-    get = world.api.get
+    """The message names the value of the chart that grants the permission."""
+    get = simulation.api.get
 
-    async def limited(kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get_without_permission(kind: Kind, namespace: str | None, name: str) -> Object | None:
         if namespace == "platform":
             raise Forbidden("get Secret platform/admin: 403")
         return await get(kind, namespace, name)
 
-    monkeypatch.setattr(world.api, "get", limited)
+    monkeypatch.setattr(simulation.api, "get", get_without_permission)
     spec = {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
-    world.change(database={"provision": spec})
-    await world.reconcile()
-    _, reason, message = world.condition("DatabaseReady")
+    simulation.update_spec(database={"provision": spec})
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("DatabaseReady")
     assert reason == "ProvisioningDenied"
     assert "chart's value adminSecrets" in message
 
 
-@pytest.mark.parametrize("known", [True, False])
-async def test_the_marker_names_the_cluster_where_it_may_be_asked(
-    world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, known: bool
+@pytest.mark.parametrize("readable", [True, False])
+async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
+    simulation: SimulatedCluster, postgres: FakePostgres, monkeypatch: pytest.MonkeyPatch, readable: bool
 ) -> None:
-    """Two clusters that share a Postgres may have servers of the same name."""
-    get = world.api.get
+    """Two clusters that share a Postgres server may have MLflowServers with the same name."""
+    get = simulation.api.get
 
-    async def namespaces(kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get_namespace(kind: Kind, namespace: str | None, name: str) -> Object | None:
         if kind == kinds.NAMESPACE:
-            if not known:
+            if not readable:
                 raise Forbidden("get Namespace kube-system: 403")
             return {"metadata": {"name": name, "uid": f"uid-of-{name}"}}
         return await get(kind, namespace, name)
 
-    monkeypatch.setattr(world.api, "get", namespaces)
-    await ready(world)
-    assert postgres.made
-    assert postgres.made.marker.endswith("uid-of-kube-system" if known else "team/a")
+    monkeypatch.setattr(simulation.api, "get", get_namespace)
+    await reconcile_until_ready(simulation)
+    assert postgres.database
+    assert postgres.database.marker.endswith("uid-of-kube-system" if readable else "team/a")
 
 
-async def test_the_embedded_databases_password_is_never_lost(
-    monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+async def test_password_of_the_embedded_database_is_never_lost(
+    monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres
 ) -> None:
-    """A server that moves to a shared Postgres leaves a volume behind that only this opens; and it may come back."""
-    world = World(monkeypatch)
-    inspect_embedded = world.inspect
+    """The server switches to a shared Postgres and back.
 
-    async def inspect(connection: Connection, *more: Any) -> DatabaseState:
-        looked = postgres.inspect if connection.host == "shared" else inspect_embedded
-        return replace(await looked(connection, *more), revision=world.revision)
+    The volume of its embedded database remains, and only this password gives access to the data in it.
+    """
+    simulation = SimulatedCluster(monkeypatch)
+    inspect_embedded = simulation.inspect
+
+    async def inspect(connection: Connection, *args: Any) -> DatabaseState:
+        inspect_database = postgres.inspect if connection.host == "shared" else inspect_embedded
+        return replace(await inspect_database(connection, *args), revision=simulation.revision)
 
     monkeypatch.setattr(database, "inspect", inspect)
-    await ready(world)
-    before = world.secret("a-database")
-    world.put_secret("admin", username="admin", password=postgres.password)
-    world.change(**SPEC, storageChangePolicy="Allow")
-    await ready(world)
-    meanwhile = world.secret("a-database")
-    assert meanwhile["host"] == "shared"
-    assert postgres.logins == {meanwhile["username"]: meanwhile["password"]}
-    assert meanwhile["embeddedPassword"] == before["password"]
-    world.change(database={"embedded": {}})
-    await ready(world)
-    after = world.secret("a-database")
+    await reconcile_until_ready(simulation)
+    before = simulation.secret("a-database")
+    simulation.put_secret("admin", username="admin", password=postgres.password)
+    simulation.update_spec(**SPEC, storageChangePolicy="Allow")
+    await reconcile_until_ready(simulation)
+    while_provisioned = simulation.secret("a-database")
+    assert while_provisioned["host"] == "shared"
+    assert postgres.logins == {while_provisioned["username"]: while_provisioned["password"]}
+    assert while_provisioned["embeddedPassword"] == before["password"]
+    simulation.update_spec(database={"embedded": {}})
+    await reconcile_until_ready(simulation)
+    after = simulation.secret("a-database")
     assert {key: after[key] for key in before} == before
 
 
-async def test_without_leave_to_move_the_secret_stays_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed(
+    monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres
 ) -> None:
-    """The definition refuses that already; but a resource may be older than it."""
-    world = World(monkeypatch)
-    await ready(world)
-    before = world.secret("a-database")
-    world.change(**SPEC)
-    await world.reconcile()
-    assert world.condition("CredentialsReady")[1] == "StorageChangeRefused"
-    assert world.secret("a-database") == before
+    """The CRD rejects this change, but a resource may be older than the rule."""
+    simulation = SimulatedCluster(monkeypatch)
+    await reconcile_until_ready(simulation)
+    before = simulation.secret("a-database")
+    simulation.update_spec(**SPEC)
+    await simulation.reconcile()
+    assert simulation.condition("CredentialsReady")[1] == "StorageChangeRefused"
+    assert simulation.secret("a-database") == before
 
 
-async def test_what_the_secret_says_follows_the_spec(world: World, postgres: Postgres) -> None:
-    """Moved to another Postgres, the same login is made there; what others keep in the Secret stays."""
-    await ready(world)
-    password = world.secret("a-database")["password"]
-    world.api.edit("Secret", "a-database", lambda live: live["data"].update(more="bW9yZQ=="))
-    moved = {"host": "other", "adminSecretRef": ADMIN, "roleName": "mine"}
-    world.change(database={"provision": moved}, storageChangePolicy="Allow")
-    await world.reconcile()
-    held = world.secret("a-database")
-    assert (held["host"], held["username"], held["password"]) == ("other", "mine_a", password)
-    assert held["uri"].startswith("postgresql+psycopg2://mine_a:")
-    assert held["more"] == "more"
+async def test_secret_follows_the_spec(simulation: SimulatedCluster, postgres: FakePostgres) -> None:
+    """On another Postgres server the same password is used; unknown keys in the Secret are kept."""
+    await reconcile_until_ready(simulation)
+    password = simulation.secret("a-database")["password"]
+    simulation.api.edit("Secret", "a-database", lambda live: live["data"].update(more="bW9yZQ=="))
+    provision = {"host": "other", "adminSecretRef": ADMIN, "roleName": "mine"}
+    simulation.update_spec(database={"provision": provision}, storageChangePolicy="Allow")
+    await simulation.reconcile()
+    values = simulation.secret("a-database")
+    assert (values["host"], values["username"], values["password"]) == ("other", "mine_a", password)
+    assert values["uri"].startswith("postgresql+psycopg2://mine_a:")
+    assert values["more"] == "more"
 
 
-async def test_rotation_gives_it_another_login(world: World, postgres: Postgres) -> None:
-    """The other of the two; the one before is shut out once no pod has it, and the administrator is asked no more."""
-    await ready(world)
-    old = world.secret("a-database")
-    world.change(rotateCredentialsAt="2026-01-01T00:00:00Z")
-    await ready(world)
-    new = world.secret("a-database")
-    assert [old["username"], new["username"]] == [*provisioning.logins(DERIVED)]
+async def test_rotation_switches_to_the_other_login(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """The previous login is revoked once no pod uses it. Afterwards the administrator's login is not used any more."""
+    await reconcile_until_ready(simulation)
+    old = simulation.secret("a-database")
+    simulation.update_spec(rotateCredentialsAt="2026-01-01T00:00:00Z")
+    await reconcile_until_ready(simulation)
+    new = simulation.secret("a-database")
+    assert [old["username"], new["username"]] == [*provisioning.logins(DERIVED_NAME)]
     assert postgres.logins == {new["username"]: new["password"]}
     assert new["uri"] == old["uri"].replace(
         f"{old['username']}:{old['password']}@", f"{new['username']}:{new['password']}@"
     )
-    before = [*world.api.writes]
-    await world.reconcile()
-    assert world.api.writes == before
+    before = [*simulation.api.writes]
+    await simulation.reconcile()
+    assert simulation.api.writes == before
     assert postgres.attempts == 1
 
 
-async def gone(world: World) -> bool:
-    """Deletes it with its data; whether it is gone after as many looks as that takes."""
-    world.change(deletionPolicy="Delete")
-    await world.reconcile()
-    world.delete()
+async def delete_and_check_gone(simulation: SimulatedCluster) -> bool:
+    """Delete the server and its data. Returns whether it is gone after the necessary reconciles."""
+    simulation.update_spec(deletionPolicy="Delete")
+    await simulation.reconcile()
+    simulation.delete_server()
     for _ in range(5):
-        await world.reconcile()
-        world.settle()
-        if world.get("MLflowServer", NAME) is None:
+        await simulation.reconcile()
+        simulation.run_controllers()
+        if simulation.get("MLflowServer", NAME) is None:
             return True
     return False
 
 
-async def test_database_and_roles_go_with_it_and_then_the_secret(world: World, postgres: Postgres) -> None:
-    await ready(world)
-    assert await gone(world)
-    assert postgres.made is None
+async def test_deletion_removes_database_and_roles_and_then_the_secret(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    await reconcile_until_ready(simulation)
+    assert await delete_and_check_gone(simulation)
+    assert postgres.database is None
     assert postgres.logins == {}
-    assert world.get("Secret", "a-database") is None
-    assert world.get("Secret", "admin")
+    assert simulation.get("Secret", "a-database") is None
+    assert simulation.get("Secret", "admin")
 
 
-async def test_a_postgres_that_is_away_holds_the_end(world: World, postgres: Postgres) -> None:
-    """The password stays with the data, and a person can give up."""
-    await ready(world)
-    postgres.fault = DOWN
-    assert not await gone(world)
-    _, reason, message = world.condition("Ready")
+async def test_unreachable_postgres_blocks_the_deletion(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """The password is kept as long as the data, and a user can end the deletion."""
+    await reconcile_until_ready(simulation)
+    postgres.error = DATABASE_UNREACHABLE
+    assert not await delete_and_check_gone(simulation)
+    _, reason, message = simulation.condition("Ready")
     assert reason == "DeletionBlocked"
-    assert message.startswith("The database is away.")
-    assert world.get("Secret", "a-database")
+    assert message.startswith("The database does not answer.")
+    assert simulation.get("Secret", "a-database")
     annotations = {labels.SKIP_DATA_DELETION: "true"}
-    world.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
-    await world.reconcile()
-    assert world.get("MLflowServer", NAME) is None
-    said = world.events.published[-1][2]
-    assert f"the database shared:5432/{DERIVED}" in said
-    assert '"a-database"' in said
+    simulation.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
+    await simulation.reconcile()
+    assert simulation.get("MLflowServer", NAME) is None
+    message = simulation.events.published[-1][2]
+    assert f"the database shared:5432/{DERIVED_NAME}" in message
+    assert '"a-database"' in message
 
 
-async def test_a_database_of_somebody_else_stays_and_holds_nothing(world: World, postgres: Postgres) -> None:
-    """It lost our comment, or the name was taken after ours was dropped by hand."""
-    await ready(world)
-    postgres.fault = ConfigurationError(Reason.NAME_CONFLICT, "It is somebody's.")
-    assert await gone(world)
-    assert postgres.made
-    assert f'untouched: the database "{DERIVED}"' in world.events.published[-1][2]
+async def test_database_of_another_owner_is_kept_and_does_not_block_the_deletion(
+    simulation: SimulatedCluster, postgres: FakePostgres
+) -> None:
+    """It lost the operator's comment, or the name was reused after the database was dropped manually."""
+    await reconcile_until_ready(simulation)
+    postgres.error = ConfigurationError(Reason.NAME_CONFLICT, "It belongs to another owner.")
+    assert await delete_and_check_gone(simulation)
+    assert postgres.database
+    assert (
+        f'does not belong to this server: the database "{DERIVED_NAME}"' in simulation.events.published[-1][2]
+    )

@@ -1,4 +1,4 @@
-"""The end of a server: what goes, in which order, what stays, and that nothing holds it for ever."""
+"""The deletion of a server: what is deleted in which order, what is kept, and that it never blocks forever."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from mlflow_operator.components.deletion import retained_event
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.objects import Object
-from tests.unit.simulation import EXTERNAL, NAME, CutOff, World
+from tests.unit.simulation import EXTERNAL, NAME, ProcessKilled, SimulatedCluster
 
 DELETE: Object = {"deletionPolicy": "Delete"}
 DATA = {
@@ -20,280 +20,295 @@ DATA = {
 }
 
 
-async def running(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> World:
-    """A server that is Ready and at rest."""
-    world = World(monkeypatch, spec)
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    return world
+async def ready_server(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> SimulatedCluster:
+    """A Ready server."""
+    simulation = SimulatedCluster(monkeypatch, spec)
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    return simulation
 
 
 @pytest.fixture
-async def doomed(monkeypatch: pytest.MonkeyPatch) -> World:
-    """One whose data goes with it."""
-    return await running(monkeypatch, DELETE)
+async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A Ready server with `deletionPolicy: Delete`."""
+    return await ready_server(monkeypatch, DELETE)
 
 
-def resource(world: World) -> Object | None:
-    """The server itself."""
-    return world.get(api.KIND, NAME)
+def resource(simulation: SimulatedCluster) -> Object | None:
+    """The MLflowServer, None if it is deleted."""
+    return simulation.get(api.KIND, NAME)
 
 
-def left(world: World) -> set[tuple[str, str]]:
-    """Its data that is there."""
-    return DATA & world.api.objects.keys()
+def remaining_data(simulation: SimulatedCluster) -> set[tuple[str, str]]:
+    """The data objects that still exist."""
+    return DATA & simulation.api.objects.keys()
 
 
-async def until_gone(world: World, rounds: int = 20) -> None:
-    """Reconciles, and lets Kubernetes stop pods, until the resource is gone."""
+async def reconcile_until_gone(simulation: SimulatedCluster, rounds: int = 20) -> None:
+    """Reconcile and run the controllers until the resource is gone."""
     for _ in range(rounds):
-        if resource(world) is None:
+        if resource(simulation) is None:
             return
-        await world.reconcile()
-        world.settle()
-    raise AssertionError(f"still there: {world.condition('Ready')}")
+        await simulation.reconcile()
+        simulation.run_controllers()
+    raise AssertionError(f"still exists: {simulation.condition('Ready')}")
 
 
-def annotate(world: World, key: str) -> None:
-    """`kubectl annotate`."""
-    world.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(annotations={key: "true"}))
+def annotate(simulation: SimulatedCluster, key: str) -> None:
+    """Set an annotation to "true", like `kubectl annotate`."""
+    simulation.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(annotations={key: "true"}))
 
 
-def told(world: World) -> list[tuple[str, str]]:
-    """Reasons and sentences of all Events."""
-    return [(reason, message) for _, reason, message in world.events.published]
+def events(simulation: SimulatedCluster) -> list[tuple[str, str]]:
+    """Reasons and messages of all Events."""
+    return [(reason, message) for _, reason, message in simulation.events.published]
 
 
-async def test_a_server_whose_data_stays_is_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must be gone at once, also where no operator runs any more."""
-    world = await running(monkeypatch)
-    assert "finalizers" not in (resource(world) or {})["metadata"]
+async def test_retain_policy_adds_no_finalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deletion must be immediate, even if no operator runs any more."""
+    simulation = await ready_server(monkeypatch)
+    assert "finalizers" not in (resource(simulation) or {})["metadata"]
 
 
-async def test_it_is_held_before_anything_is_made_that_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a deletion in the first second would leave what was just made."""
-    world = World(monkeypatch, DELETE)
-    await world.reconcile()
-    assert world.api.writes[0] == ("patch", f"MLflowServer/{NAME}")
-    assert (resource(world) or {})["metadata"]["finalizers"] == [labels.FINALIZER]
+async def test_finalizer_is_added_before_any_object_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a deletion in the first second would leave new objects behind."""
+    simulation = SimulatedCluster(monkeypatch, DELETE)
+    await simulation.reconcile()
+    assert simulation.api.writes[0] == ("patch", f"MLflowServer/{NAME}")
+    assert (resource(simulation) or {})["metadata"]["finalizers"] == [labels.FINALIZER]
 
 
-async def test_finalizers_of_others_stay_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever put them there waits for something of their own."""
-    world = World(monkeypatch, DELETE)
-    world.api.edit(api.KIND, NAME, lambda live: live["metadata"].update(finalizers=["example.com/theirs"]))
-    await world.reconcile()
-    assert (resource(world) or {})["metadata"]["finalizers"] == ["example.com/theirs", labels.FINALIZER]
+async def test_other_finalizers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They belong to other controllers."""
+    simulation = SimulatedCluster(monkeypatch, DELETE)
+    simulation.api.edit(
+        api.KIND, NAME, lambda live: live["metadata"].update(finalizers=["example.com/theirs"])
+    )
+    await simulation.reconcile()
+    assert (resource(simulation) or {})["metadata"]["finalizers"] == ["example.com/theirs", labels.FINALIZER]
 
 
-async def test_at_rest_it_costs_nothing(doomed: World) -> None:
-    """The finalizer is there, and is not put on again and again."""
-    before = list(doomed.api.writes)
-    await doomed.reconcile()
-    assert doomed.api.writes == before
+async def test_finalizer_causes_no_repeated_writes(simulation: SimulatedCluster) -> None:
+    """A present finalizer is not added again."""
+    before = list(simulation.api.writes)
+    await simulation.reconcile()
+    assert simulation.api.writes == before
 
 
-async def test_who_thinks_better_of_it_keeps_everything(doomed: World) -> None:
-    """Retain takes our finalizer off, and leaves somebody else's."""
-    doomed.api.edit(api.KIND, NAME, lambda live: live["metadata"]["finalizers"].append("example.com/theirs"))
-    doomed.change(deletionPolicy="Retain")
-    await doomed.reconcile()
-    assert (resource(doomed) or {})["metadata"]["finalizers"] == ["example.com/theirs"]
+async def test_changing_the_policy_to_retain_removes_the_finalizer(simulation: SimulatedCluster) -> None:
+    """Finalizers of other controllers are kept."""
+    simulation.api.edit(
+        api.KIND, NAME, lambda live: live["metadata"]["finalizers"].append("example.com/theirs")
+    )
+    simulation.update_spec(deletionPolicy="Retain")
+    await simulation.reconcile()
+    assert (resource(simulation) or {})["metadata"]["finalizers"] == ["example.com/theirs"]
 
 
-async def test_all_of_its_data_goes_and_the_pods_first(doomed: World) -> None:
-    """Pods, then Secrets, then volumes; and the Event says so."""
-    begun = len(doomed.api.writes)
-    doomed.delete()
-    await doomed.reconcile()
-    assert left(doomed) == DATA, "while a server's pod may still write, nothing goes"
-    await until_gone(doomed)
-    assert not left(doomed)
-    gone = [name for verb, name in doomed.api.writes[begun:] if verb == "delete" and "Job" not in name]
-    assert gone == [
+async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedCluster) -> None:
+    """Pods, then Secrets, then volumes; an Event reports it."""
+    writes_before = len(simulation.api.writes)
+    simulation.delete_server()
+    await simulation.reconcile()
+    assert remaining_data(simulation) == DATA, "nothing is deleted while a pod may still write"
+    await reconcile_until_gone(simulation)
+    assert not remaining_data(simulation)
+    deleted_names = [
+        name for verb, name in simulation.api.writes[writes_before:] if verb == "delete" and "Job" not in name
+    ]
+    assert deleted_names == [
         "Secret/a-database",
         "Secret/a-artifacts",
         "PersistentVolumeClaim/a-postgres-data",
         "PersistentVolumeClaim/a-artifacts-data",
     ]
-    assert told(doomed)[-1] == ("DataDeleted", "Deleted, its data and passwords with it.")
+    assert events(simulation)[-1] == ("DataDeleted", "Deleted the server, its data and its passwords.")
 
 
-async def test_cut_off_after_any_write_the_deletion_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each N: the process dies after its Nth write, a fresh one deletes the rest."""
-    whole = await running(monkeypatch, DELETE)
-    begun = len(whole.api.writes)
-    whole.delete()
-    await until_gone(whole)
-    for n in range(len(whole.api.writes) - begun):
-        world = await running(monkeypatch, DELETE)
-        world.delete()
-        world.api.dies_after = len(world.api.writes) + n
-        with pytest.raises(CutOff):
-            await until_gone(world)
-        world.api.dies_after = None
-        await until_gone(world)
-        assert not left(world), f"cut off after write {n}"
+async def test_deletion_resumes_after_operator_crash_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each N: the process dies after its Nth write, and a new process deletes the rest."""
+    uninterrupted = await ready_server(monkeypatch, DELETE)
+    writes_before = len(uninterrupted.api.writes)
+    uninterrupted.delete_server()
+    await reconcile_until_gone(uninterrupted)
+    for n in range(len(uninterrupted.api.writes) - writes_before):
+        simulation = await ready_server(monkeypatch, DELETE)
+        simulation.delete_server()
+        simulation.api.crash_after_writes = len(simulation.api.writes) + n
+        with pytest.raises(ProcessKilled):
+            await reconcile_until_gone(simulation)
+        simulation.api.crash_after_writes = None
+        await reconcile_until_gone(simulation)
+        assert not remaining_data(simulation), f"crash after write {n}"
 
 
-async def test_a_pod_that_does_not_end_is_told_and_waited_for(doomed: World) -> None:
-    """It may still write; but the sentence names it, and how to end the wait."""
-    doomed.delete()
-    await doomed.reconcile()
-    assert doomed.condition("Ready")[1:] == (
+async def test_pod_that_does_not_terminate_blocks_the_deletion(simulation: SimulatedCluster) -> None:
+    """It may still write. The message names the pod and how to end the wait."""
+    simulation.delete_server()
+    await simulation.reconcile()
+    assert simulation.condition("Ready")[1:] == (
         "Progressing",
-        'Is being deleted, its data with it. Waits for pod "a-pod" to end.',
+        'Deleting the server and its data. Waiting for pod "a-pod" to terminate.',
     )
-    doomed.now = "2026-01-01T00:05:00Z"
-    await doomed.reconcile()
-    _, reason, message = doomed.condition("Ready")
+    simulation.now = "2026-01-01T00:05:00Z"
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("Ready")
     assert reason == "DeletionBlocked"
     assert 'pod "a-pod"' in message
     assert "kubectl annotate mlflowserver -n team a mlflow-operator.dev/skip-data-deletion=true" in message
-    assert left(doomed) == DATA
+    assert remaining_data(simulation) == DATA
 
 
-async def test_a_person_s_word_ends_it_and_the_rest_stays(doomed: World) -> None:
-    """Whatever is in the way; and what stays is named."""
-    doomed.delete()
-    await doomed.reconcile()
-    annotate(doomed, labels.SKIP_DATA_DELETION)
-    await doomed.reconcile()
-    assert resource(doomed) is None
-    assert left(doomed) == DATA
-    reason, message = told(doomed)[-1]
+async def test_skip_annotation_ends_the_deletion_and_keeps_the_data(simulation: SimulatedCluster) -> None:
+    """It works independently of what blocks the deletion. The Event names the remaining data."""
+    simulation.delete_server()
+    await simulation.reconcile()
+    annotate(simulation, labels.SKIP_DATA_DELETION)
+    await simulation.reconcile()
+    assert resource(simulation) is None
+    assert remaining_data(simulation) == DATA
+    reason, message = events(simulation)[-1]
     assert reason == "DataKept"
     assert all(f'"{name}"' in message for _, name in DATA)
 
 
-async def test_a_resource_that_can_t_be_read_can_be_let_go(doomed: World) -> None:
-    """Nobody knows what to delete then; but it must not be there for ever."""
-    doomed.api.edit(api.KIND, NAME, lambda live: live["spec"].update(replicas=-1))
-    doomed.delete()
-    await doomed.reconcile()
-    assert doomed.condition("Ready")[1] == "DeletionBlocked"
-    annotate(doomed, labels.SKIP_DATA_DELETION)
-    await doomed.reconcile()
-    assert resource(doomed) is None
-    assert left(doomed) == DATA
+async def test_skip_annotation_works_for_an_invalid_resource(simulation: SimulatedCluster) -> None:
+    """Its data is unknown, but the resource must not exist forever."""
+    simulation.api.edit(api.KIND, NAME, lambda live: live["spec"].update(replicas=-1))
+    simulation.delete_server()
+    await simulation.reconcile()
+    assert simulation.condition("Ready")[1] == "DeletionBlocked"
+    annotate(simulation, labels.SKIP_DATA_DELETION)
+    await simulation.reconcile()
+    assert resource(simulation) is None
+    assert remaining_data(simulation) == DATA
 
 
-async def test_what_the_api_server_refuses_is_told_and_tried_again(doomed: World) -> None:
-    """A role that lacks the right to delete Secrets, say."""
-    doomed.delete()
-    await doomed.reconcile()
-    doomed.settle()
-    doomed.api.refuses["Secret"] = Forbidden("delete Secret team/a-database: 403 Forbidden: not allowed.")
-    await doomed.reconcile()
-    _, reason, message = doomed.condition("Ready")
+async def test_rejected_requests_are_reported_and_retried(simulation: SimulatedCluster) -> None:
+    """For example, the operator's role lacks the permission to delete Secrets."""
+    simulation.delete_server()
+    await simulation.reconcile()
+    simulation.run_controllers()
+    simulation.api.errors_by_kind["Secret"] = Forbidden(
+        "delete Secret team/a-database: 403 Forbidden: not allowed."
+    )
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("Ready")
     assert reason == "DeletionBlocked"
-    assert "The API server refuses: delete Secret team/a-database" in message
-    doomed.api.refuses.clear()
-    await until_gone(doomed)
-    assert not left(doomed)
+    assert "The API server rejects the request: delete Secret team/a-database" in message
+    simulation.api.errors_by_kind.clear()
+    await reconcile_until_gone(simulation)
+    assert not remaining_data(simulation)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "also"),
+    ("kind", "name", "annotations"),
     [
         ("Namespace", "team", {}),
         ("CustomResourceDefinition", "mlflowservers.mlflow-operator.dev", {"deleted": "too"}),
     ],
 )
-async def test_where_all_around_goes_it_is_let_go_after_a_minute(
-    doomed: World, kind: str, name: str, also: dict[str, Any]
+async def test_deletion_gives_up_after_a_minute_if_namespace_or_crd_is_deleted(
+    simulation: SimulatedCluster, kind: str, name: str, annotations: dict[str, Any]
 ) -> None:
-    """Until then it is tried: a database elsewhere may well be reached."""
+    """Until then it is tried, because an external database may be reachable."""
     version = "v1" if kind == "Namespace" else "apiextensions.k8s.io/v1"
-    meta = {"name": name, "deletionTimestamp": doomed.now, "annotations": also}
-    doomed.delete()
-    doomed.api.put({"apiVersion": version, "kind": kind, "metadata": meta})
-    await doomed.reconcile()
-    assert resource(doomed), "there is time"
-    doomed.now = "2026-01-01T00:01:00Z"
-    await doomed.reconcile()
-    assert resource(doomed) is None
+    meta = {"name": name, "deletionTimestamp": simulation.now, "annotations": annotations}
+    simulation.delete_server()
+    simulation.api.put({"apiVersion": version, "kind": kind, "metadata": meta})
+    await simulation.reconcile()
+    assert resource(simulation), "the timeout has not passed"
+    simulation.now = "2026-01-01T00:01:00Z"
+    await simulation.reconcile()
+    assert resource(simulation) is None
 
 
-async def test_stores_of_somebody_else_s_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of them was made for this server, nor were the Secrets that open them."""
-    world = await World.on_external_stores(monkeypatch)
-    world.change(deletionPolicy="Delete")
-    await world.reconcile()
-    world.delete()
-    await until_gone(world)
-    assert world.get("Secret", "db")
-    assert world.get("Secret", "keys")
-    assert told(world)[-1][1] == (
-        "Deleted, its data and passwords with it. Not this server's, and so untouched: the database of its spec; the "
-        "artifacts at s3://models."
+async def test_external_stores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores and their Secrets were not created for this server."""
+    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation.update_spec(deletionPolicy="Delete")
+    await simulation.reconcile()
+    simulation.delete_server()
+    await reconcile_until_gone(simulation)
+    assert simulation.get("Secret", "db")
+    assert simulation.get("Secret", "keys")
+    assert events(simulation)[-1][1] == (
+        "Deleted the server, its data and its passwords. Kept, because it does not belong to this server: the "
+        "database in spec.database; the artifacts at s3://models."
     )
 
 
-async def test_what_does_not_carry_our_labels_stays(doomed: World) -> None:
-    """A name alone proves nothing."""
+async def test_objects_without_the_operator_labels_are_kept(simulation: SimulatedCluster) -> None:
+    """A matching name alone does not prove ownership."""
     for kind, name in (("Secret", "a-artifacts"), ("PersistentVolumeClaim", "a-postgres-data")):
-        doomed.api.edit(kind, name, lambda live: live["metadata"].update(labels={"app": "theirs"}))
-    doomed.delete()
-    await until_gone(doomed)
-    assert left(doomed) == {("Secret", "a-artifacts"), ("PersistentVolumeClaim", "a-postgres-data")}
+        simulation.api.edit(kind, name, lambda live: live["metadata"].update(labels={"app": "theirs"}))
+    simulation.delete_server()
+    await reconcile_until_gone(simulation)
+    assert remaining_data(simulation) == {
+        ("Secret", "a-artifacts"),
+        ("PersistentVolumeClaim", "a-postgres-data"),
+    }
 
 
-async def test_what_was_kept_is_told_once_the_server_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing holds it, so its last state comes from the watch."""
-    world = await running(monkeypatch)
-    was = resource(world)
-    assert was
-    world.delete()
-    await retained_event.emit_retained_event(was, world.out())
-    reason, message = told(world)[-1]
+async def test_retained_data_is_reported_after_the_server_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resource has no finalizer, so its last state comes from the watch."""
+    simulation = await ready_server(monkeypatch)
+    deleted = resource(simulation)
+    assert deleted
+    simulation.delete_server()
+    await retained_event.emit_retained_event(deleted, simulation.dependencies())
+    reason, message = events(simulation)[-1]
     assert reason == "DataKept"
     assert message == (
-        'Deleted; its data is kept: PersistentVolumeClaims "a-artifacts-data", "a-postgres-data"; Secrets '
-        '"a-artifacts", "a-database". An MLflowServer of the same name and storage in this namespace takes all of it '
-        "back, with the same passwords."
+        'Deleted the server and kept its data: PersistentVolumeClaims "a-artifacts-data", "a-postgres-data"; Secrets '
+        '"a-artifacts", "a-database". An MLflowServer with the same name and storage in this namespace adopts all of '
+        "it, with the same passwords."
     )
 
 
-async def test_of_one_that_was_held_it_was_said_before(doomed: World) -> None:
-    """The watch's last word on it comes after ours."""
-    was = resource(doomed)
-    assert was
-    before = told(doomed)
-    await retained_event.emit_retained_event(was, doomed.out())
-    assert told(doomed) == before
+async def test_no_second_event_for_a_resource_with_finalizer(simulation: SimulatedCluster) -> None:
+    """`finalize` published an Event before; the deletion event of the watch comes later."""
+    deleted = resource(simulation)
+    assert deleted
+    before = events(simulation)
+    await retained_event.emit_retained_event(deleted, simulation.dependencies())
+    assert events(simulation) == before
 
 
-async def test_in_a_namespace_that_goes_nothing_is_said_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would not be true a moment later."""
-    world = await running(monkeypatch)
-    was = resource(world)
-    assert was
-    world.api.edit("Namespace", "team", lambda live: live["metadata"].update(deletionTimestamp=world.now))
-    before = told(world)
-    await retained_event.emit_retained_event(was, world.out())
-    assert told(world) == before
+async def test_no_event_about_retained_data_in_a_terminating_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The data is about to be deleted with the namespace."""
+    simulation = await ready_server(monkeypatch)
+    deleted = resource(simulation)
+    assert deleted
+    simulation.api.edit(
+        "Namespace", "team", lambda live: live["metadata"].update(deletionTimestamp=simulation.now)
+    )
+    before = events(simulation)
+    await retained_event.emit_retained_event(deleted, simulation.dependencies())
+    assert events(simulation) == before
 
 
-async def test_outside_stores_are_named_as_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who deletes a server should know where its data is."""
-    world = await World.on_external_stores(monkeypatch)
-    was = resource(world)
-    assert was
-    world.delete()
-    await retained_event.emit_retained_event(was, world.out())
-    assert "the database one:5432/mlflow and the artifacts at s3://models" in told(world)[-1][1]
+async def test_retained_event_names_external_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who deletes a server should know where its data is."""
+    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    deleted = resource(simulation)
+    assert deleted
+    simulation.delete_server()
+    await retained_event.emit_retained_event(deleted, simulation.dependencies())
+    assert "the database one:5432/mlflow and the artifacts at s3://models" in events(simulation)[-1][1]
     assert EXTERNAL["artifacts"]["s3"]["bucket"] == "models"
 
 
-async def test_a_role_that_may_not_hold_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is made that might then stay behind unseen."""
-    world = World(monkeypatch, DELETE)
+async def test_missing_permission_to_add_the_finalizer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data is created, because it could remain after the deletion."""
+    simulation = SimulatedCluster(monkeypatch, DELETE)
 
-    async def refuse(*_: object) -> Object:
+    async def forbidden(*_: object) -> Object:
         raise Forbidden("patch MLflowServer team/a: 403 Forbidden")
 
-    monkeypatch.setattr(world.api, "json_patch", refuse)
-    await world.reconcile()
-    assert world.condition("Ready")[1] == "OperationRefused"
-    assert not left(world)
+    monkeypatch.setattr(simulation.api, "json_patch", forbidden)
+    await simulation.reconcile()
+    assert simulation.condition("Ready")[1] == "OperationRefused"
+    assert not remaining_data(simulation)

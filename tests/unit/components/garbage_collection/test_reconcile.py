@@ -1,4 +1,4 @@
-"""The clean-up beside a server: when its CronJob may begin, and what is said of its Jobs."""
+"""Reconciliation of garbage collection in a simulated cluster."""
 
 import json
 from typing import Any
@@ -8,88 +8,90 @@ import pytest
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import ConditionType, Reason
-from tests.unit.components.garbage_collection.test_manifests import SAID
-from tests.unit.simulation import NAMESPACE, World
+from tests.unit.components.garbage_collection.test_manifests import RESULT
+from tests.unit.simulation import NAMESPACE, SimulatedCluster
 
-GC = ConditionType.GARBAGE_COLLECTION.value
-FAULT = {"kind": "runs", "said": "run 7 of experiment 1: RuntimeError: a.txt is still there"}
+CONDITION_TYPE = ConditionType.GARBAGE_COLLECTION.value
+ERROR = {"code": "runs", "message": "run 7 of experiment 1: RuntimeError: a.txt is still there"}
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server that is Ready, with a clean-up."""
-    found = World(monkeypatch, {"garbageCollection": {}})
-    await found.until_settled()
-    return found
+async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A Ready server with garbage collection."""
+    simulation = SimulatedCluster(monkeypatch, {"garbageCollection": {}})
+    await simulation.reconcile_until_stable()
+    return simulation
 
 
-def cronjob(world: World) -> Object | None:
-    """As it is stored."""
-    return world.get("CronJob", "a-gc")
+def cronjob(simulation: SimulatedCluster) -> Object | None:
+    """The stored CronJob."""
+    return simulation.get("CronJob", "a-gc")
 
 
-def paused(world: World) -> bool:
-    """Whether no Job begins."""
-    found = cronjob(world)
+def is_suspended(simulation: SimulatedCluster) -> bool:
+    """Whether the CronJob is suspended."""
+    found = cronjob(simulation)
     assert found
     return bool(found["spec"]["suspend"])
 
 
-def status(world: World) -> Object:
-    """What the status says of the last round."""
-    found = world.get("MLflowServer", "a")
-    assert found
-    return dict(found["status"].get("garbageCollection") or {})
+def status(simulation: SimulatedCluster) -> Object:
+    """`status.garbageCollection`."""
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    return dict(resource["status"].get("garbageCollection") or {})
 
 
-async def ended(world: World, how: str, at: str, **said: Any) -> Object:
-    """A round ends, and the operator hears of it."""
-    live = cronjob(world)
-    assert live
-    name = f"a-gc-{at[-3:-1]}"
-    template = live["spec"]["jobTemplate"]
+async def finish_run(
+    simulation: SimulatedCluster, job_condition: str, finished_at: str, **result: Any
+) -> Object:
+    """Create and finish a Job of the CronJob, and reconcile."""
+    observed = cronjob(simulation)
+    assert observed
+    name = f"a-gc-{finished_at[-3:-1]}"
+    template = observed["spec"]["jobTemplate"]
     meta = {"name": name, "namespace": NAMESPACE, "uid": name, "labels": template["metadata"]["labels"]}
-    world.api.put(
+    simulation.api.put(
         {"apiVersion": "batch/v1", "kind": kinds.JOB.kind, "metadata": meta, "spec": template["spec"]}
     )
-    job = world.get("Job", name)
+    job = simulation.get("Job", name)
     assert job
-    world.now = at
-    world.end_job(job, how, json.dumps(SAID | said))
-    await world.reconcile()
+    simulation.now = finished_at
+    simulation.finish_job(job, job_condition, json.dumps(RESULT | result))
+    await simulation.reconcile()
     return job
 
 
-def told(world: World) -> list[str]:
-    """Events about rounds that got through."""
-    return [message for _, reason, message in world.events.published if reason == "GarbageCollected"]
+def event_messages(simulation: SimulatedCluster) -> list[str]:
+    """Messages of the Events about successful runs."""
+    return [message for _, reason, message in simulation.events.published if reason == "GarbageCollected"]
 
 
-async def test_it_is_there_once_the_server_is_and_goes_when_nobody_asks_any_more(world: World) -> None:
-    """And nothing is said of it then."""
-    assert not paused(world)
-    assert world.condition(GC)[:2] == ("True", "Ready")
-    await ended(world, "Complete", "2026-01-01T00:00:01Z")
-    assert status(world)
-    world.api.edit("MLflowServer", "a", lambda live: live["spec"].pop("garbageCollection"))
-    await world.until_settled()
-    assert cronjob(world) is None
-    found = world.get("MLflowServer", "a")
-    assert found
-    assert GC not in {each["type"] for each in found["status"]["conditions"]}
-    assert not status(world)
+async def test_cronjob_and_status_are_deleted_with_the_spec(simulation: SimulatedCluster) -> None:
+    """The CronJob exists once the server is Ready."""
+    assert not is_suspended(simulation)
+    assert simulation.condition(CONDITION_TYPE)[:2] == ("True", "Ready")
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:01Z")
+    assert status(simulation)
+    simulation.api.edit("MLflowServer", "a", lambda resource: resource["spec"].pop("garbageCollection"))
+    await simulation.reconcile_until_stable()
+    assert cronjob(simulation) is None
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    assert CONDITION_TYPE not in {condition["type"] for condition in resource["status"]["conditions"]}
+    assert not status(simulation)
 
 
-async def test_it_begins_nothing_before_the_server_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to clean up, and nobody to speak to."""
-    world = World(monkeypatch, {"garbageCollection": {}})
-    await world.reconcile()
-    assert cronjob(world) is None
+async def test_no_cronjob_before_the_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to delete yet, and no server to send requests to."""
+    simulation = SimulatedCluster(monkeypatch, {"garbageCollection": {}})
+    await simulation.reconcile()
+    assert cronjob(simulation) is None
 
 
-async def test_it_is_paused_while_the_server_is_suspended(world: World) -> None:
-    """What is under way is ended, for the database goes from under it."""
-    job = cronjob(world)
+async def test_cronjob_is_suspended_and_job_deleted_with_the_server(simulation: SimulatedCluster) -> None:
+    """The database is stopped, too."""
+    job = cronjob(simulation)
     assert job
     template = job["spec"]["jobTemplate"]
     meta = {
@@ -98,29 +100,29 @@ async def test_it_is_paused_while_the_server_is_suspended(world: World) -> None:
         "uid": "now",
         "labels": template["metadata"]["labels"],
     }
-    world.api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": template["spec"]})
-    world.change(suspend=True)
-    await world.reconcile()
-    assert paused(world)
-    assert world.condition(GC)[:2] == ("False", Reason.SUSPENDED.value)
-    assert world.get("Job", "a-gc-now") is None
-    world.change(suspend=False)
-    await world.until_settled()
-    assert not paused(world)
-    assert world.condition(GC)[0] == "True"
+    simulation.api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": template["spec"]})
+    simulation.update_spec(suspend=True)
+    await simulation.reconcile()
+    assert is_suspended(simulation)
+    assert simulation.condition(CONDITION_TYPE)[:2] == ("False", Reason.SUSPENDED.value)
+    assert simulation.get("Job", "a-gc-now") is None
+    simulation.update_spec(suspend=False)
+    await simulation.reconcile_until_stable()
+    assert not is_suspended(simulation)
+    assert simulation.condition(CONDITION_TYPE)[0] == "True"
 
 
-async def test_it_is_paused_while_another_version_comes_in(world: World) -> None:
-    """What the new image would make of the old tables is not to be tried out."""
-    world.change(version="3.14.0")
-    await world.reconcile()
-    assert paused(world)
+async def test_cronjob_is_suspended_during_an_upgrade(simulation: SimulatedCluster) -> None:
+    """The effect of the new image on the old schema is unknown."""
+    simulation.update_spec(version="3.14.0")
+    await simulation.reconcile()
+    assert is_suspended(simulation)
 
 
-async def test_what_it_removed_is_told_once(world: World) -> None:
-    """In the status for good, and in one Event."""
-    await ended(world, "Complete", "2026-01-01T00:00:01Z")
-    assert status(world) == {
+async def test_result_is_reported_once(simulation: SimulatedCluster) -> None:
+    """In the status, and in one Event."""
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:01Z")
+    assert status(simulation) == {
         "lastRunTime": "2026-01-01T00:00:01Z",
         "mode": "Delete",
         "deletedRuns": 12,
@@ -128,47 +130,47 @@ async def test_what_it_removed_is_told_once(world: World) -> None:
         "deletedExperiments": 0,
         "deletedTraces": 40,
     }
-    writes = len(world.api.writes)
-    await world.reconcile()
-    assert len(told(world)) == 1
-    assert "12 runs" in told(world)[0]
-    assert len(world.api.writes) == writes
-    await ended(world, "Complete", "2026-01-01T00:00:02Z", runs=0)
-    assert status(world)["deletedRuns"] == 0
-    assert len(told(world)) == 2
+    write_count = len(simulation.api.writes)
+    await simulation.reconcile()
+    assert len(event_messages(simulation)) == 1
+    assert "12 runs" in event_messages(simulation)[0]
+    assert len(simulation.api.writes) == write_count
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:02Z", runs=0)
+    assert status(simulation)["deletedRuns"] == 0
+    assert len(event_messages(simulation)) == 2
 
 
-async def test_the_counts_outlive_the_pod(world: World) -> None:
-    """A node that goes takes it along."""
-    await ended(world, "Complete", "2026-01-01T00:00:01Z")
-    before = status(world)
-    del world.api.objects["Pod", "a-gc-01-pod"]
-    await world.reconcile()
-    assert status(world) == before
+async def test_counts_stay_after_the_pod_is_deleted(simulation: SimulatedCluster) -> None:
+    """For example with its node."""
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:01Z")
+    previous = status(simulation)
+    del simulation.api.objects["Pod", "a-gc-01-pod"]
+    await simulation.reconcile()
+    assert status(simulation) == previous
 
 
-async def test_a_failure_is_told_until_a_round_gets_through(world: World) -> None:
-    """With the cause and the way to try at once; and the server is Ready all the same."""
-    await ended(world, "Complete", "2026-01-01T00:00:01Z")
-    await ended(world, "Failed", "2026-01-01T00:00:02Z", failed=1, faults=[FAULT])
-    state, reason, message = world.condition(GC)
+async def test_failure_is_reported_until_a_run_succeeds(simulation: SimulatedCluster) -> None:
+    """With the cause and the command for another run. The server stays Ready."""
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:01Z")
+    await finish_run(simulation, "Failed", "2026-01-01T00:00:02Z", failed=1, errors=[ERROR])
+    state, reason, message = simulation.condition(CONDITION_TYPE)
     assert (state, reason) == ("False", Reason.GARBAGE_COLLECTION_FAILED.value)
     assert "a.txt is still there" in message
     assert "kubectl create job -n team --from=cronjob/a-gc a-gc-now" in message
-    assert world.condition("Ready")[0] == "True"
-    assert status(world)["lastRunTime"] == "2026-01-01T00:00:01Z"
-    assert status(world)["lastFailureTime"] == "2026-01-01T00:00:02Z"
-    del world.api.objects["Pod", "a-gc-02-pod"]
-    await world.reconcile()
-    assert world.condition(GC) == (state, reason, message)
-    await ended(world, "Complete", "2026-01-01T00:00:03Z")
-    assert world.condition(GC)[0] == "True"
+    assert simulation.condition("Ready")[0] == "True"
+    assert status(simulation)["lastRunTime"] == "2026-01-01T00:00:01Z"
+    assert status(simulation)["lastFailureTime"] == "2026-01-01T00:00:02Z"
+    del simulation.api.objects["Pod", "a-gc-02-pod"]
+    await simulation.reconcile()
+    assert simulation.condition(CONDITION_TYPE) == (state, reason, message)
+    await finish_run(simulation, "Complete", "2026-01-01T00:00:03Z")
+    assert simulation.condition(CONDITION_TYPE)[0] == "True"
 
 
-async def test_a_schedule_that_never_comes_is_refused_in_a_sentence(world: World) -> None:
-    """The API server would refuse the CronJob, in words of its own."""
-    world.change(garbageCollection={"schedule": "0 3 31 2 *"})
-    await world.reconcile()
-    state, _, message = world.condition(GC)
+async def test_schedule_without_any_date_is_reported(simulation: SimulatedCluster) -> None:
+    """The error names the field, unlike the API server's error for the CronJob."""
+    simulation.update_spec(garbageCollection={"schedule": "0 3 31 2 *"})
+    await simulation.reconcile()
+    state, _, message = simulation.condition(CONDITION_TYPE)
     assert state == "False"
     assert "spec.garbageCollection.schedule" in message

@@ -1,4 +1,4 @@
-"""What a change of version means, case by case."""
+"""The upgrade plan for each combination of running version, database and image."""
 
 import json
 from typing import Any
@@ -15,42 +15,49 @@ from tests.unit.servers import env
 from tests.unit.servers import server as resolved
 
 HEAD = "dc11669786a5"
-OFFICIAL = "ghcr.io/mlflow/mlflow:v3.17.2-full"
-OLDER = "ghcr.io/mlflow/mlflow:v3.16.1-full"
-SAID = {"version": "3.17.2", "revision": "b7e2c1a4d9f3", "head": HEAD, "movement": "forward", "steps": 2}
-BEFORE = RunningVersion("3.16.1", OLDER, "b7e2c1a4d9f3")
+DEFAULT_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
+OLD_IMAGE = "ghcr.io/mlflow/mlflow:v3.16.1-full"
+RESULT = {"version": "3.17.2", "revision": "b7e2c1a4d9f3", "head": HEAD, "change": "forward", "steps": 2}
+OLD_VERSION = RunningVersion("3.16.1", OLD_IMAGE, "b7e2c1a4d9f3")
+NOTHING = RunningVersion(None, None, None)
 
 
 def server(**spec: Any) -> Server:
-    """As the spec asks for it."""
+    """A server with an explicit version."""
     return resolved({"version": "3.17.2", **spec})
 
 
-def said(**other: Any) -> str:
-    """An answer, some of it changed."""
-    return json.dumps({**SAID, "faults": [], **other})
+def result_text(**overrides: Any) -> str:
+    """Termination message of a preflight, with changes."""
+    return json.dumps({**RESULT, "errors": [], **overrides})
 
 
 @pytest.mark.parametrize(
-    ("promise", "before", "revision", "head", "needed"),
+    ("case", "running", "revision", "head", "needed"),
     [
-        ("a first start on an empty database", RunningVersion(None, None, None), None, HEAD, False),
-        ("an image of its own there", RunningVersion(None, None, None), None, None, False),
-        ("a first start on tables that fit", RunningVersion(None, None, None), HEAD, HEAD, False),
-        ("a first start on older tables", RunningVersion(None, None, None), "b7e2c1a4d9f3", HEAD, True),
-        ("a first start of an unknown image on tables", RunningVersion(None, None, None), HEAD, None, True),
-        ("nothing changed", RunningVersion("3.17.2", OFFICIAL, HEAD), HEAD, HEAD, False),
+        ("first start on an empty database", NOTHING, None, HEAD, False),
+        ("first start of a custom image on an empty database", NOTHING, None, None, False),
+        ("first start on a matching schema", NOTHING, HEAD, HEAD, False),
+        ("first start on an older schema", NOTHING, "b7e2c1a4d9f3", HEAD, True),
+        ("first start of a custom image on a schema", NOTHING, HEAD, None, True),
+        ("no change", RunningVersion("3.17.2", DEFAULT_IMAGE, HEAD), HEAD, HEAD, False),
         (
-            "tables moved by somebody else",
-            RunningVersion("3.17.2", OFFICIAL, HEAD),
+            "schema migrated by another program",
+            RunningVersion("3.17.2", DEFAULT_IMAGE, HEAD),
             "f4a9b2c7d1e6",
             HEAD,
             True,
         ),
-        ("tables emptied by somebody else", RunningVersion("3.17.2", OFFICIAL, HEAD), None, HEAD, False),
-        ("another version", BEFORE, "b7e2c1a4d9f3", HEAD, True),
         (
-            "another image whose tables fit",
+            "database emptied by another program",
+            RunningVersion("3.17.2", DEFAULT_IMAGE, HEAD),
+            None,
+            HEAD,
+            False,
+        ),
+        ("another version", OLD_VERSION, "b7e2c1a4d9f3", HEAD, True),
+        (
+            "another image with a matching schema",
             RunningVersion("3.17.1", "mirror/mlflow:1", HEAD),
             HEAD,
             HEAD,
@@ -58,21 +65,22 @@ def said(**other: Any) -> str:
         ),
     ],
 )
-def test_a_preflight_is_needed_where_something_could_be_harmed(
-    promise: str, before: RunningVersion, revision: str | None, head: str | None, needed: bool
+def test_preflight_is_needed_if_data_could_be_harmed(
+    case: str, running: RunningVersion, revision: str | None, head: str | None, needed: bool
 ) -> None:
-    """And costs a first start nothing."""
-    assert upgrade.needs_preflight(before, server(), revision, head) is needed, promise
+    """A first start on an empty database needs none."""
+    assert upgrade.needs_preflight(running, server(), revision, head) is needed, case
 
 
-def test_an_answer_is_read() -> None:
-    """All of it, and faults instead of what could not be found out."""
-    answer = parse(said())
-    assert answer
-    assert (answer.movement, answer.steps, answer.faults) == (SchemaChange.FORWARD, 2, ())
-    broken = parse(said(version=None, head=None, faults=[{"kind": "database", "said": "refused"}]))
-    assert broken
-    assert broken.faults[0].said == "refused"
+def test_result_is_parsed() -> None:
+    """With all values, or with errors in the place of unknown values."""
+    result = parse(result_text())
+    assert result
+    assert (result.change, result.steps, result.errors) == (SchemaChange.FORWARD, 2, ())
+    errors = [{"code": "database", "message": "refused"}]
+    failed = parse(result_text(version=None, head=None, errors=errors))
+    assert failed
+    assert failed.errors[0].message == "refused"
 
 
 @pytest.mark.parametrize(
@@ -83,156 +91,171 @@ def test_an_answer_is_read() -> None:
         "{}",
         "null",
         "[]",
-        said()[:-1],
-        f"well: {said()}",
-        said(movement="back"),
-        said(movement=None),
-        said(version=None),
-        said(version="3.17.2\n"),
-        said(version=3.17),
-        said(head=None),
-        said(head=""),
-        said(steps="2"),
-        said(steps=0),
-        said(steps=True),
-        said(revision=HEAD),
-        said(movement="none"),
-        said(movement="unknown"),
-        said(movement="unknown", steps=None, revision=None),
-        said(faults=None),
-        said(faults=["boom"]),
-        said(faults=[{"kind": "bucket"}]),
-        said(more="than was asked"),
-        said(faults=[{"kind": "bucket", "said": "x" * 3100}]),
+        result_text()[:-1],
+        f"well: {result_text()}",
+        result_text(change="back"),
+        result_text(change=None),
+        result_text(version=None),
+        result_text(version="3.17.2\n"),
+        result_text(version=3.17),
+        result_text(head=None),
+        result_text(head=""),
+        result_text(steps="2"),
+        result_text(steps=0),
+        result_text(steps=True),
+        result_text(revision=HEAD),
+        result_text(change="none"),
+        result_text(change="unknown"),
+        result_text(change="unknown", steps=None, revision=None),
+        result_text(errors=None),
+        result_text(errors=["boom"]),
+        result_text(errors=[{"code": "bucket"}]),
+        result_text(more="than was asked"),
+        result_text(errors=[{"code": "bucket", "message": "x" * 3100}]),
     ],
 )
-def test_what_is_no_answer_counts_for_nothing(text: str | None) -> None:
-    """Cut off, made up, or at odds with itself."""
+def test_invalid_termination_message_is_no_result(text: str | None) -> None:
+    """Truncated, invalid or contradictory."""
     assert parse(text) is None
 
 
-def refused(server: Server, text: str, before: RunningVersion = BEFORE) -> tuple[Reason, str]:
-    """Why an answer is no leave to go on."""
-    answer = parse(text)
-    assert answer
-    refusal = upgrade.refusal(before, server, answer)
-    assert refusal
-    return refusal.reason, refusal.message
+def refusal(server: Server, text: str, running: RunningVersion = OLD_VERSION) -> tuple[Reason, str]:
+    """Reason and message of the refusal."""
+    result = parse(text)
+    assert result
+    error = upgrade.refusal(running, server, result)
+    assert error
+    return error.reason, error.message
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("code", "text"),
     [
         (
             "driver",
-            "lacks a Python package: boto3. Nothing was touched; version 3.16.1 serves on. Take the -full",
+            "lacks a Python package: boto3. Nothing was changed; version 3.16.1 keeps running. Use the -full",
         ),
-        ("program", "can't run MLflow's server: boto3."),
-        ("encoding", "has the encoding boto3, with which MLflow cannot work."),
-        ("read-only", "can't work with the database: boto3."),
-        ("privilege", "GRANT what is missing"),
-        ("bucket", "can't write to the artifact store: boto3."),
-        ("time", "The preflight was boto3."),
-        ("what a later payload finds", "can't work with the database: boto3."),
+        ("mlflow", "cannot run the MLflow server: boto3."),
+        ("encoding", "has the encoding boto3, which MLflow does not support."),
+        ("read-only", "cannot use the database: boto3."),
+        ("privilege", "GRANT the missing privileges"),
+        ("bucket", "cannot write to the artifact store: boto3."),
+        ("timeout", "The preflight timed out: boto3."),
+        ("code of a later script", "cannot use the database: boto3."),
     ],
 )
-def test_each_fault_is_told_with_a_way_out(kind: str, told: str) -> None:
-    """Fact, consequence, what to do."""
-    reason, message = refused(server(), said(faults=[{"kind": kind, "said": "boto3"}]))
+def test_error_message_has_fact_consequence_and_advice(code: str, text: str) -> None:
+    """And how to revert the change."""
+    errors = [{"code": code, "message": "boto3"}]
+    reason, message = refusal(server(), result_text(errors=errors))
     assert reason is Reason.PREFLIGHT_FAILED
-    assert told in message
+    assert text in message
     assert "or set spec.version back to 3.16.1." in message
 
 
-def test_an_own_build_of_the_version_asked_for_is_that_version() -> None:
-    """`3.17.2+corp` is 3.17.2; and where nobody named one, any will do."""
-    answer = parse(said(version="3.17.2+corp"))
-    other = parse(said(version="3.15.0"))
-    assert answer
-    assert other
-    own = server(image="own/mlflow:9")
-    assert upgrade.refusal(BEFORE, own, answer) is None
-    assert upgrade.refusal(BEFORE, resolved({"image": "own/mlflow:9"}), other) is None
-    refusal = upgrade.refusal(BEFORE, own, other)
-    assert refusal
-    assert "holds MLflow 3.15.0, and 3.17.2 was asked for" in refusal.message
-    assert "go back to the image" in refusal.message
+def test_local_version_of_custom_build_is_ignored() -> None:
+    """`3.17.2+corp` is 3.17.2. Without an explicit version, any version is accepted."""
+    custom_build = parse(result_text(version="3.17.2+corp"))
+    other_version = parse(result_text(version="3.15.0"))
+    assert custom_build
+    assert other_version
+    custom_image = server(image="own/mlflow:9")
+    assert upgrade.refusal(OLD_VERSION, custom_image, custom_build) is None
+    assert upgrade.refusal(OLD_VERSION, resolved({"image": "own/mlflow:9"}), other_version) is None
+    error = upgrade.refusal(OLD_VERSION, custom_image, other_version)
+    assert error
+    assert "contains MLflow 3.15.0 instead of 3.17.2" in error.message
+    assert "revert to the image" in error.message
 
 
 @pytest.mark.parametrize(
-    ("promise", "before", "revision", "way"),
+    ("case", "running", "revision", "advice"),
     [
         (
-            "what served there",
+            "running version has this revision",
             RunningVersion("3.19.0", "own:1", "unheard"),
             "unheard",
-            "go back to version 3.19.0",
+            "revert to version 3.19.0",
         ),
-        ("what is known to stop there", RunningVersion(None, None, None), HEAD, "go back to version 3.17.2"),
+        ("known revision", NOTHING, HEAD, "revert to version 3.17.2"),
         (
-            "who knows",
+            "unknown revision",
             RunningVersion("3.19.0", "own:1", "another"),
             "unheard",
-            "go back to the version that did",
+            "revert to the version that migrated it",
         ),
     ],
 )
-def test_a_newer_schema_is_told_with_the_version_to_go_back_to(
-    promise: str, before: RunningVersion, revision: str, way: str
+def test_newer_schema_message_names_the_version_to_revert_to(
+    case: str, running: RunningVersion, revision: str, advice: str
 ) -> None:
-    """As far as anybody knows it."""
-    reason, message = refused(server(), said(revision=revision, movement="unknown", steps=None), before)
+    """If it is known."""
+    text = result_text(revision=revision, change="unknown", steps=None)
+    reason, message = refusal(server(), text, running)
     assert reason is Reason.SCHEMA_NEWER_THAN_IMAGE
-    assert way in message, promise
-    assert "restore one from before" in message
+    assert advice in message, case
+    assert "restore a backup from before the migration" in message
 
 
 @pytest.mark.parametrize(
-    ("promise", "spec", "before", "movement", "stops"),
+    ("case", "spec", "running", "change", "stop_servers"),
     [
-        ("tables move", {}, BEFORE, "forward", True),
-        ("their owner accepts errors", {"upgrade": {"strategy": "RollingUpdate"}}, BEFORE, "forward", False),
-        ("tables fit", {}, BEFORE, "none", False),
-        ("the same image, on a backup", {}, RunningVersion("3.17.2", OFFICIAL, HEAD), "forward", False),
-        ("a first start", {}, RunningVersion(None, None, None), "forward", False),
+        ("migration", {}, OLD_VERSION, "forward", True),
+        (
+            "migration with rolling update",
+            {"upgrade": {"strategy": "RollingUpdate"}},
+            OLD_VERSION,
+            "forward",
+            False,
+        ),
+        ("no migration", {}, OLD_VERSION, "none", False),
+        (
+            "same image on a restored backup",
+            {},
+            RunningVersion("3.17.2", DEFAULT_IMAGE, HEAD),
+            "forward",
+            False,
+        ),
+        ("first start", {}, NOTHING, "forward", False),
     ],
 )
-def test_servers_stop_only_where_tables_move_under_others(
-    promise: str, spec: Any, before: RunningVersion, movement: str, stops: bool
+def test_servers_stop_only_for_a_migration_by_another_version(
+    case: str, spec: Any, running: RunningVersion, change: str, stop_servers: bool
 ) -> None:
-    """What is to stop: servers of another version than the tables will be for."""
-    still: dict[str, Any] = {} if movement == "forward" else {"revision": HEAD, "steps": 0}
-    answer = parse(said(movement=movement, **still))
-    assert answer
-    assert upgrade.plan(before, server(**spec), answer, None, moving=False).stops is stops, promise
+    """Only servers of another version than the migrated schema must stop."""
+    unchanged: dict[str, Any] = {} if change == "forward" else {"revision": HEAD, "steps": 0}
+    result = parse(result_text(change=change, **unchanged))
+    assert result
+    plan = upgrade.plan(running, server(**spec), result, None, switching_database=False)
+    assert plan.stop_servers is stop_servers, case
 
 
 STOPPED = {"metadata": {"annotations": {"mlflow-operator.dev/stopped-at": "2026-01-01T00:00:10Z"}}}
-TOLD = {"startTime": "2026-01-01T00:00:00Z"}
+UPGRADE_STATUS = {"startTime": "2026-01-01T00:00:00Z"}
 
 
 def pod(since: str, status: str = "True") -> dict[str, Any]:
-    """One that answers since then, or does not."""
+    """A pod with this status of the condition Ready since then."""
     return {"status": {"conditions": [{"type": "Ready", "status": status, "lastTransitionTime": since}]}}
 
 
 @pytest.mark.parametrize(
-    ("promise", "deployment", "told", "seconds"),
+    ("case", "deployment", "status", "seconds"),
     [
-        ("until the first one answers", STOPPED, TOLD, 25),
-        ("nobody stopped", {"metadata": {}}, TOLD, 0),
+        ("until the first pod is ready", STOPPED, UPGRADE_STATUS, 25),
+        ("not stopped", {"metadata": {}}, UPGRADE_STATUS, 0),
         ("stopped for an earlier upgrade", STOPPED, {"startTime": "2026-01-01T00:00:20Z"}, 0),
     ],
 )
-def test_down_time_is_measured(promise: str, deployment: Any, told: Any, seconds: int) -> None:
-    """From the stop until one server of the new version answers, whenever we come to look."""
+def test_downtime_is_measured(case: str, deployment: Any, status: Any, seconds: int) -> None:
+    """From the stop until a pod of the new version is ready, independent of the time of the reconcile."""
     pods = [pod("2026-01-01T00:00:50Z"), pod("2026-01-01T00:00:35Z"), pod("2026-01-01T00:00:11Z", "False")]
-    ended = upgrade.ended(told, deployment, pods, "2026-01-01T01:00:00Z")
-    assert ended["downtimeSeconds"] == seconds, promise
+    completed = upgrade.complete_upgrade(status, deployment, pods, "2026-01-01T01:00:00Z")
+    assert completed["downtimeSeconds"] == seconds, case
 
 
-def test_a_preflight_is_the_servers_pod_with_another_question() -> None:
-    """What lets a server in, or keeps it out, does so to the preflight."""
+def test_preflight_pod_is_the_server_pod_with_another_command() -> None:
+    """What affects the access of the server also affects the preflight."""
     spec = {
         "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         "envFrom": [{"secretRef": {"name": "more"}}],

@@ -1,4 +1,4 @@
-"""Changing a version, in the moments that a real cluster can't be stopped at."""
+"""Upgrades in a simulated cluster, interrupted at moments at which a real cluster cannot be stopped."""
 
 import json
 from typing import Any
@@ -10,92 +10,92 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
-from tests.unit.simulation import CutOff, World, answer, version_of
+from tests.unit.simulation import ProcessKilled, SimulatedCluster, preflight_result, version_of_image
 
-OLD = "3.14.0"
+OLD_VERSION = "3.14.0"
 IMAGE = "ghcr.io/mlflow/mlflow:v{}-full"
 
 
-async def serving(monkeypatch: pytest.MonkeyPatch, version: str, **spec: Any) -> World:
-    """A server of that version, Ready and at rest."""
-    world = World(monkeypatch, {"version": version, **spec})
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    return world
+async def running_server(monkeypatch: pytest.MonkeyPatch, version: str, **spec: Any) -> SimulatedCluster:
+    """A Ready server of this version, after its last reconcile."""
+    simulation = SimulatedCluster(monkeypatch, {"version": version, **spec})
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    return simulation
 
 
 @pytest.fixture
-async def old(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server whose tables have to move for the version tested."""
-    return await serving(monkeypatch, OLD)
+async def old(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A server whose upgrade to the default version needs a schema migration."""
+    return await running_server(monkeypatch, OLD_VERSION)
 
 
 @pytest.fixture
-async def new(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server of the version tested."""
-    return await serving(monkeypatch, DEFAULT_VERSION)
+async def new(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A server of the default version."""
+    return await running_server(monkeypatch, DEFAULT_VERSION)
 
 
-def jobs(world: World, kind: str) -> list[Object]:
-    """Jobs of a kind: migrate, preflight."""
-    return [o for (k, name), o in world.api.objects.items() if k == "Job" and f"-{kind}-" in name]
+def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
+    """Jobs of one kind: migrate, preflight."""
+    return [o for (k, name), o in simulation.api.objects.items() if k == "Job" and f"-{kind}-" in name]
 
 
-def deployment(world: World) -> Object:
-    """The server's."""
-    found = world.get("Deployment", "a")
+def deployment(simulation: SimulatedCluster) -> Object:
+    """The server's Deployment."""
+    found = simulation.get("Deployment", "a")
     assert found
     return found
 
 
-def image(world: World) -> str:
-    """What the pods run."""
-    return str(deployment(world)["spec"]["template"]["spec"]["containers"][0]["image"])
+def image(simulation: SimulatedCluster) -> str:
+    """The image in the Deployment."""
+    return str(deployment(simulation)["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def status(world: World) -> Object:
-    """As it is stored."""
-    found = world.get("MLflowServer", "a")
-    assert found
-    return dict(found["status"])
+def status(simulation: SimulatedCluster) -> Object:
+    """The stored status."""
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    return dict(resource["status"])
 
 
-async def asked(world: World, **spec: Any) -> Object:
-    """The owner changes the spec, and a preflight begins; gives its Job."""
-    world.change(**spec)
-    await world.reconcile()
-    (job,) = jobs(world, "preflight")
+async def start_preflight(simulation: SimulatedCluster, **spec: Any) -> Object:
+    """Update the spec and reconcile; return the preflight Job."""
+    simulation.update_spec(**spec)
+    await simulation.reconcile()
+    (job,) = jobs(simulation, "preflight")
     return job
 
 
-async def migrating(world: World) -> Object:
-    """To the tested version, until its migration Job begins; gives it."""
-    before = {job["metadata"]["uid"] for job in jobs(world, "migrate")}
-    world.end_job(await asked(world, version=DEFAULT_VERSION), "Complete")
+async def start_migration(simulation: SimulatedCluster) -> Object:
+    """Start the upgrade to the default version; return the migration Job."""
+    earlier = {job["metadata"]["uid"] for job in jobs(simulation, "migrate")}
+    simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
     for _ in range(4):
-        await world.reconcile()
-        world.settle(jobs=False)
-    (job,) = (job for job in jobs(world, "migrate") if job["metadata"]["uid"] not in before)
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+    (job,) = (job for job in jobs(simulation, "migrate") if job["metadata"]["uid"] not in earlier)
     return job
 
 
-def running(world: World, job: Object) -> None:
-    """The Job's container runs."""
-    world.end_container(job, 0, "")
+def run_container(simulation: SimulatedCluster, job: Object) -> None:
+    """Set the Job's container to running."""
+    simulation.terminate_container(job, 0, "")
     name = f"{job['metadata']['name']}-pod"
     state = {"containerStatuses": [{"name": "migrate", "state": {"running": {}}}], "phase": "Running"}
     spec = job["spec"]["template"]["spec"]
-    world.api.edit("Pod", name, lambda live: live.update(status=state, spec=spec))
+    simulation.api.edit("Pod", name, lambda pod: pod.update(status=state, spec=spec))
 
 
-async def test_nothing_is_touched_before_the_image_has_answered(old: World) -> None:
-    """The pods are the very same ones; the Job runs the new image in the server's own environment."""
+async def test_nothing_changes_before_preflight_succeeds(old: SimulatedCluster) -> None:
+    """The Deployment is the same. The preflight Job runs the new image in the server's environment."""
     before = deployment(old)
-    job = await asked(old, version=DEFAULT_VERSION)
+    job = await start_preflight(old, version=DEFAULT_VERSION)
     assert deployment(old) == before
-    status_, reason, message = old.condition("UpgradeReady")
-    assert (status_, reason) == ("False", "Progressing")
-    assert "Nothing is touched yet" in message
+    state, reason, message = old.condition("UpgradeReady")
+    assert (state, reason) == ("False", "Progressing")
+    assert "Nothing is changed yet" in message
     assert old.condition("ServerAvailable")[0] == "True"
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (server,) = before["spec"]["template"]["spec"]["containers"]
@@ -107,23 +107,23 @@ async def test_nothing_is_touched_before_the_image_has_answered(old: World) -> N
     assert len(job["metadata"]["name"].removeprefix("a-preflight-")) == 8
 
 
-async def test_servers_stop_while_tables_move(old: World) -> None:
-    """By default: nobody reads or writes them meanwhile. How long nobody answered stands in the status."""
+async def test_server_is_scaled_to_zero_during_migration(old: SimulatedCluster) -> None:
+    """By default no pod reads or writes the tables meanwhile. The downtime is in the status."""
     old.now = "2026-01-01T01:00:00Z"
-    await migrating(old)
+    await start_migration(old)
     assert deployment(old)["spec"]["replicas"] == 0
-    assert image(old) == IMAGE.format(OLD)
+    assert image(old) == IMAGE.format(OLD_VERSION)
     assert old.get("Pod", "a-pod") is None
     assert old.condition("Ready")[:2] == ("False", "Progressing")
     old.now = "2026-01-01T01:00:42Z"
-    await old.until_settled()
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1)
     assert status(old)["version"] == DEFAULT_VERSION
     assert status(old)["upgrade"] == {
-        "fromVersion": OLD,
+        "fromVersion": OLD_VERSION,
         "toVersion": DEFAULT_VERSION,
-        "fromRevision": SCHEMA_HEADS[OLD],
+        "fromRevision": SCHEMA_HEADS[OLD_VERSION],
         "toRevision": SCHEMA_HEADS[DEFAULT_VERSION],
         "startTime": "2026-01-01T01:00:00Z",
         "completionTime": "2026-01-01T01:00:42Z",
@@ -132,119 +132,122 @@ async def test_servers_stop_while_tables_move(old: World) -> None:
     assert not jobs(old, "preflight")
 
 
-async def test_no_table_moves_under_a_pod_that_is_on_its_way_out(old: World) -> None:
-    """It may still write, for as long as its last requests take."""
-    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete")
+async def test_migration_waits_for_terminating_pods(old: SimulatedCluster) -> None:
+    """They may still write until their last requests are answered."""
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
     for _ in range(3):
-        await old.reconcile()  # and Kubernetes does nothing: the pod is still there
+        await old.reconcile()  # the controllers do not run: the pod still exists
     assert deployment(old)["spec"]["replicas"] == 0
     assert len(jobs(old, "migrate")) == 1
-    assert "are being stopped" in old.condition("SchemaReady")[2]
+    assert "Scaling the server to 0" in old.condition("SchemaReady")[2]
 
 
-async def test_servers_go_on_while_tables_move_if_their_owner_accepts_it(
+async def test_server_keeps_running_during_migration_with_rolling_update(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RollingUpdate: nobody ever stops them."""
-    old = await serving(monkeypatch, OLD, upgrade={"strategy": "RollingUpdate"})
-    await migrating(old)
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
-    await old.until_settled()
+    """`spec.upgrade.strategy` RollingUpdate: there is no downtime."""
+    old = await running_server(monkeypatch, OLD_VERSION, upgrade={"strategy": "RollingUpdate"})
+    await start_migration(old)
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
+    await old.reconcile_until_stable()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
     assert old.condition("Ready")[0] == "True"
     assert status(old)["upgrade"]["downtimeSeconds"] == 0
 
 
-async def test_where_the_tables_fit_nobody_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A patch release: one pod after another, and no migration Job."""
-    world = await serving(monkeypatch, "3.17.0")
-    world.end_job(await asked(world, version=DEFAULT_VERSION), "Complete")
-    await world.reconcile()
-    assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1)
-    await world.until_settled()
-    assert len(jobs(world, "migrate")) == 1, "the first start's"
-    assert not jobs(world, "preflight")
-    told = status(world)["upgrade"]
-    assert (told["fromVersion"], told["toVersion"], told["downtimeSeconds"]) == ("3.17.0", DEFAULT_VERSION, 0)
+async def test_upgrade_without_migration_is_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patch release: the Deployment is not scaled down, and there is no migration Job."""
+    simulation = await running_server(monkeypatch, "3.17.0")
+    simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
+    await simulation.reconcile()
+    replicas = deployment(simulation)["spec"]["replicas"]
+    assert (image(simulation), replicas) == (IMAGE.format(DEFAULT_VERSION), 1)
+    await simulation.reconcile_until_stable()
+    assert len(jobs(simulation, "migrate")) == 1, "only the Job of the first start"
+    assert not jobs(simulation, "preflight")
+    upgrade = status(simulation)["upgrade"]
+    assert (upgrade["fromVersion"], upgrade["toVersion"]) == ("3.17.0", DEFAULT_VERSION)
+    assert upgrade["downtimeSeconds"] == 0
 
 
-async def test_what_is_not_an_upgrade_asks_nobody(new: World) -> None:
-    """A first start has none to wait for, nor has any other change, or an image that somebody set by hand."""
-    new.change(workers=3, replicas=2)
-    await new.until_settled()
+async def test_other_changes_need_no_preflight(new: SimulatedCluster) -> None:
+    """Neither a first start, nor other fields, nor an image that a user set in the Deployment."""
+    new.update_spec(workers=3, replicas=2)
+    await new.reconcile_until_stable()
     new.api.edit(
         "Deployment",
         "a",
-        lambda live: live["spec"]["template"]["spec"]["containers"][0].update(image="theirs:1"),
+        lambda found: found["spec"]["template"]["spec"]["containers"][0].update(image="theirs:1"),
     )
-    await new.until_settled()
+    await new.reconcile_until_stable()
     assert image(new) == IMAGE.format(DEFAULT_VERSION)
     assert not [name for _, name in new.api.writes if "preflight" in name]
     assert "upgrade" not in status(new)
 
 
-async def test_a_downgrade_is_refused_and_the_server_serves_on_untouched(new: World) -> None:
-    """An unknown revision: there is no way down, so the message names the ways out."""
+async def test_downgrade_is_refused_and_server_is_unchanged(new: SimulatedCluster) -> None:
+    """The old version does not know the schema revision. The message says what to do."""
     before = deployment(new)
-    new.change(version=OLD)
-    await new.until_settled()
+    new.update_spec(version=OLD_VERSION)
+    await new.reconcile_until_stable()
     state, reason, message = new.condition("UpgradeReady")
     assert (state, reason) == ("False", "SchemaNewerThanImage")
-    assert f"go back to version {DEFAULT_VERSION}" in message
-    assert "restore one" in message
+    assert f"revert to version {DEFAULT_VERSION}" in message
+    assert "restore a backup" in message
     assert deployment(new) == before
     assert new.condition("ServerAvailable")[0] == "True"
     assert new.condition("Ready")[1] == "SchemaNewerThanImage"
     assert (False, reason, message) in new.events.published
     assert "upgrade" not in status(new)
-    new.change(version=DEFAULT_VERSION)
-    await new.until_settled()
+    new.update_spec(version=DEFAULT_VERSION)
+    await new.reconcile_until_stable()
     assert new.condition("Ready")[0] == "True"
     assert not jobs(new, "preflight")
 
 
-async def test_a_backup_that_is_put_back_opens_the_way_down(new: World) -> None:
-    """What was answered about the database of before is not true any more: the image is asked again."""
-    new.change(version=OLD)
-    await new.until_settled()
-    new.revision = SCHEMA_HEADS[OLD]
-    await new.until_settled()
+async def test_downgrade_is_possible_after_restore_of_older_backup(new: SimulatedCluster) -> None:
+    """The result of the first preflight is outdated then, and the preflight is repeated."""
+    new.update_spec(version=OLD_VERSION)
+    await new.reconcile_until_stable()
+    new.revision = SCHEMA_HEADS[OLD_VERSION]
+    await new.reconcile_until_stable()
     assert new.condition("Ready")[0] == "True"
-    assert image(new) == IMAGE.format(OLD)
+    assert image(new) == IMAGE.format(OLD_VERSION)
 
 
-async def test_a_database_that_a_newer_server_has_moved_is_refused_at_a_first_start(
+async def test_newer_schema_is_refused_at_first_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server made anew on data of a newer one, with an older version named."""
-    world = World(monkeypatch, {"version": OLD})
-    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    await world.until_settled()
-    state, reason, message = world.condition("Ready")
+    """A server that is recreated with an older version on the data of a newer one."""
+    simulation = SimulatedCluster(monkeypatch, {"version": OLD_VERSION})
+    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    await simulation.reconcile_until_stable()
+    state, reason, message = simulation.condition("Ready")
     assert (state, reason) == ("False", "SchemaNewerThanImage")
-    assert f"go back to version {DEFAULT_VERSION}" in message
-    assert world.get("Deployment", "a") is None
-    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert f"revert to version {DEFAULT_VERSION}" in message
+    assert simulation.get("Deployment", "a") is None
+    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
 
 
-def refusing(kind: str, said: str) -> str:
-    """An answer with one fault."""
+def failed_result(code: str, message: str) -> str:
+    """Termination message of a preflight with one error."""
     return json.dumps(
-        json.loads(answer(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD]))
-        | {"faults": [{"kind": kind, "said": said}]}
+        json.loads(preflight_result(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD_VERSION]))
+        | {"errors": [{"code": code, "message": message}]}
     )
 
 
-async def test_what_a_preflight_finds_is_told_and_asked_again_until_it_is_mended(old: World) -> None:
-    """The server of before serves on; and who mends the cause need do nothing else."""
+async def test_failed_preflight_is_reported_and_retried(old: SimulatedCluster) -> None:
+    """The old version keeps running. After the cause is fixed, the upgrade continues without further action."""
     before = deployment(old)
-    old.end_job(await asked(old, version=DEFAULT_VERSION), "Failed", refusing("bucket", "403 Forbidden"))
+    job = await start_preflight(old, version=DEFAULT_VERSION)
+    old.finish_job(job, "Failed", failed_result("bucket", "403 Forbidden"))
     await old.reconcile()
     state, reason, message = old.condition("UpgradeReady")
     assert (state, reason) == ("False", "PreflightFailed")
     assert "artifact store: 403 Forbidden" in message
-    assert f"Nothing was touched; version {OLD} serves on" in message
-    assert f"set spec.version back to {OLD}" in message
+    assert f"Nothing was changed; version {OLD_VERSION} keeps running" in message
+    assert f"set spec.version back to {OLD_VERSION}" in message
     (first,) = jobs(old, "preflight")
     old.events.published.clear()
     old.now = "2026-01-01T00:00:15Z"
@@ -252,336 +255,345 @@ async def test_what_a_preflight_finds_is_told_and_asked_again_until_it_is_mended
     (second,) = jobs(old, "preflight")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     await old.reconcile()
-    assert old.condition("UpgradeReady") == (state, reason, message), "the same until it does better"
+    assert old.condition("UpgradeReady") == (state, reason, message), "unchanged until a preflight succeeds"
     assert not old.events.published
     assert deployment(old) == before
-    await old.until_settled()
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-FIT = answer(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD])
+SUCCESS = preflight_result(IMAGE.format(DEFAULT_VERSION), SCHEMA_HEADS[OLD_VERSION])
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "said"),
+    ("job_condition", "exit_code", "text"),
     [
         ("Complete", 0, ""),
-        ("Complete", 0, "all is well"),
-        ("Complete", 0, FIT.replace('"forward"', '"sideways"')),
-        ("Complete", 0, FIT.replace(', "faults": []', "")),
-        ("Complete", 0, FIT + " " * 3072),
-        ("Complete", 1, FIT),
-        ("Failed", 0, FIT),
+        ("Complete", 0, "done"),
+        ("Complete", 0, SUCCESS.replace('"forward"', '"sideways"')),
+        ("Complete", 0, SUCCESS.replace(', "errors": []', "")),
+        ("Complete", 0, SUCCESS + " " * 3072),
+        ("Complete", 1, SUCCESS),
+        ("Failed", 0, SUCCESS),
         ("Failed", 1, "ModuleNotFoundError: No module named 'mlflow'"),
     ],
 )
-async def test_no_answer_is_never_leave_to_go_on(old: World, how: str, code: int, said: str) -> None:
-    """However the Job ended, and whatever it left in the place of an answer."""
+async def test_preflight_without_valid_result_does_not_allow_upgrade(
+    old: SimulatedCluster, job_condition: str, exit_code: int, text: str
+) -> None:
+    """Whatever the Job's condition, the exit code and the termination message are."""
     before = deployment(old)
-    job = await asked(old, version=DEFAULT_VERSION)
-    old.end_job(job, how, said or "-")
-    old.end_container(job, code, said, "Succeeded")
+    job = await start_preflight(old, version=DEFAULT_VERSION)
+    old.finish_job(job, job_condition, text or "-")
+    old.terminate_container(job, exit_code, text, "Succeeded")
     for _ in range(3):
         await old.reconcile()
     assert old.condition("UpgradeReady")[:2] == ("False", "PreflightFailed")
-    assert "gave no answer" in old.condition("UpgradeReady")[2]
+    assert "without a readable result" in old.condition("UpgradeReady")[2]
     assert deployment(old) == before
     assert len(jobs(old, "migrate")) == 1
 
 
-async def test_a_preflight_whose_pod_is_gone_is_asked_again(old: World) -> None:
-    """What it said went with its pod."""
-    job = await asked(old, version=DEFAULT_VERSION)
-    old.end_job(job, "Complete")
+async def test_preflight_whose_pod_is_deleted_is_repeated(old: SimulatedCluster) -> None:
+    """Its result is deleted with the pod."""
+    job = await start_preflight(old, version=DEFAULT_VERSION)
+    old.finish_job(job, "Complete")
     del old.api.objects["Pod", f"{job['metadata']['name']}-pod"]
     await old.reconcile()
-    assert "gave no answer" in old.condition("UpgradeReady")[2]
+    assert "without a readable result" in old.condition("UpgradeReady")[2]
     old.now = "2026-01-01T00:00:15Z"
-    await old.until_settled()
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-async def test_an_image_that_holds_another_version_is_told(old: World) -> None:
-    """A mirror's tag may lie."""
-    said = FIT.replace(f'"version": "{DEFAULT_VERSION}"', '"version": "3.16.9"')
-    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete", said)
+async def test_image_with_another_version_is_refused(old: SimulatedCluster) -> None:
+    """The tag of a mirrored image may be wrong."""
+    text = SUCCESS.replace(f'"version": "{DEFAULT_VERSION}"', '"version": "3.16.9"')
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete", text)
     await old.reconcile()
     state, reason, message = old.condition("UpgradeReady")
     assert (state, reason) == ("False", "PreflightFailed")
-    assert f"holds MLflow 3.16.9, and {DEFAULT_VERSION} was asked for" in message
-    assert image(old) == IMAGE.format(OLD)
+    assert f"contains MLflow 3.16.9 instead of {DEFAULT_VERSION}" in message
+    assert image(old) == IMAGE.format(OLD_VERSION)
 
 
-async def test_an_image_of_ones_own_makes_its_first_tables_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's data is there to harm; and a look while its migration is at work finds tables at some revision."""
-    world = World(monkeypatch, {"image": "own/mlflow:9"})
-    while not jobs(world, "migrate"):
-        world.settle(jobs=False)
-        await world.reconcile()
+async def test_custom_image_creates_schema_without_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no data to harm. A reconcile during the migration observes intermediate revisions."""
+    simulation = SimulatedCluster(monkeypatch, {"image": "own/mlflow:9"})
+    while not jobs(simulation, "migrate"):
+        simulation.run_controllers(complete_jobs=False)
+        await simulation.reconcile()
     for revision in ("half-way", SCHEMA_HEADS[DEFAULT_VERSION]):
-        world.revision = revision
-        await world.reconcile()
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert not [what for _, what in world.api.writes if "-preflight-" in what]
+        simulation.revision = revision
+        await simulation.reconcile()
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert not [name for _, name in simulation.api.writes if "-preflight-" in name]
 
 
-async def test_the_version_of_an_image_of_ones_own_is_what_it_says(old: World) -> None:
-    """Where the spec names none."""
-    old.change(version=None, image="own/mlflow:9")
-    await old.until_settled()
+async def test_version_of_custom_image_comes_from_preflight(old: SimulatedCluster) -> None:
+    """If the spec sets no version."""
+    old.update_spec(version=None, image="own/mlflow:9")
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert (status(old)["version"], status(old)["image"]) == (DEFAULT_VERSION, "own/mlflow:9")
     assert status(old)["upgrade"]["toVersion"] == DEFAULT_VERSION
 
 
-async def test_servers_do_not_stop_for_a_migration_that_would_be_refused(old: World) -> None:
-    """What the operator itself sees in the database counts as well."""
+async def test_server_is_not_stopped_for_migration_that_would_fail(old: SimulatedCluster) -> None:
+    """The operator detects missing privileges in the database itself."""
     old.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
-    old.end_job(await asked(old, version=DEFAULT_VERSION), "Complete")
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
     await old.reconcile()
     assert old.condition("UpgradeReady") == ("False", "DatabasePrivilegeMissing", "The user may not.")
     assert deployment(old)["spec"]["replicas"] == 1
 
 
-async def test_a_failed_migration_gives_the_old_server_back(old: World) -> None:
-    """Its tables are as they were. It is not tried again by itself: each try would stop the servers."""
-    old.end_job(await migrating(old), "Failed", "boom: no space")
-    for moment in ("2026-01-01T00:01:00Z", "2026-01-01T09:00:00Z"):
-        old.now = moment
-        await old.until_settled()
+async def test_failed_migration_restarts_old_version(old: SimulatedCluster) -> None:
+    """The schema is unchanged. There is no automatic retry, because each attempt would stop the server."""
+    old.finish_job(await start_migration(old), "Failed", "boom: no space")
+    for now in ("2026-01-01T00:01:00Z", "2026-01-01T09:00:00Z"):
+        old.now = now
+        await old.reconcile_until_stable()
     state, reason, message = old.condition("SchemaReady")
     assert (state, reason) == ("False", "MigrationFailed")
     assert "boom: no space" in message
-    assert "not tried again by itself" in message
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
+    assert "not retried automatically" in message
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
     assert old.condition("ServerAvailable")[0] == "True"
     assert old.condition("Ready")[1] == "MigrationFailed"
 
 
-async def test_deleting_the_job_that_failed_tries_once_more(old: World) -> None:
-    """As its message says."""
-    job = await migrating(old)
-    old.end_job(job, "Failed", "boom")
-    await old.until_settled()
+async def test_deletion_of_failed_job_retries_migration(old: SimulatedCluster) -> None:
+    """As the message of the condition says."""
+    job = await start_migration(old)
+    old.finish_job(job, "Failed", "boom")
+    await old.reconcile_until_stable()
     del old.api.objects["Job", job["metadata"]["name"]]
-    await old.until_settled()
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
     assert status(old)["upgrade"]["completionTime"]
 
 
-async def test_changing_the_version_back_recovers_from_a_failed_migration(old: World) -> None:
-    """And leaves nothing behind that a later upgrade would stumble over."""
-    old.end_job(await migrating(old), "Failed", "boom")
-    await old.until_settled()
-    old.change(version=OLD)
-    await old.until_settled()
+async def test_reverted_version_recovers_from_failed_migration(old: SimulatedCluster) -> None:
+    """A later upgrade succeeds."""
+    old.finish_job(await start_migration(old), "Failed", "boom")
+    await old.reconcile_until_stable()
+    old.update_spec(version=OLD_VERSION)
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert "upgrade" not in status(old)
-    assert image(old) == IMAGE.format(OLD)
-    old.change(version=DEFAULT_VERSION)
-    await old.until_settled()
+    assert image(old) == IMAGE.format(OLD_VERSION)
+    old.update_spec(version=DEFAULT_VERSION)
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-async def test_a_migration_that_broke_off_after_its_last_word_counts(old: World) -> None:
-    """The transaction was committed, and the pod died before it could say so."""
-    job = await migrating(old)
+async def test_migration_that_failed_after_its_commit_counts(old: SimulatedCluster) -> None:
+    """The transaction was committed, and the pod failed afterwards."""
+    job = await start_migration(old)
     old.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    old.end_job(job, "Failed", "")
-    await old.until_settled()
+    old.finish_job(job, "Failed", "")
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-async def test_changed_back_while_tables_move_the_servers_wait_for_the_end(old: World) -> None:
-    """An old server must not come up on tables that are about to be others."""
-    job = await migrating(old)
-    running(old, job)
-    old.change(version=OLD)
+async def test_version_reverted_during_migration_waits_for_its_end(old: SimulatedCluster) -> None:
+    """The old version must not start on a schema that is about to change."""
+    job = await start_migration(old)
+    run_container(old, job)
+    old.update_spec(version=OLD_VERSION)
     await old.reconcile()
     assert deployment(old)["spec"]["replicas"] == 0
     assert job["metadata"]["name"] in old.condition("SchemaReady")[2]
-    del old.api.objects["Job", job["metadata"]["name"]]  # its pod has not ended yet
+    del old.api.objects["Job", job["metadata"]["name"]]  # its pod still runs
     await old.reconcile()
     assert deployment(old)["spec"]["replicas"] == 0
     del old.api.objects["Pod", f"{job['metadata']['name']}-pod"]
-    await old.until_settled()
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
 
 
-async def test_changed_back_between_a_pod_and_its_jobs_end_the_servers_wait(old: World) -> None:
-    """The pod may be made again: of a drained node, say."""
-    job = await migrating(old)
-    old.end_container(job, 143, "", "Failed")
-    old.change(version=OLD)
+async def test_version_reverted_between_failed_pod_and_end_of_job_waits(old: SimulatedCluster) -> None:
+    """The Job may create another pod, for example if the node was drained."""
+    job = await start_migration(old)
+    old.terminate_container(job, 143, "", "Failed")
+    old.update_spec(version=OLD_VERSION)
     await old.reconcile()
     assert deployment(old)["spec"]["replicas"] == 0
     assert job["metadata"]["name"] in old.condition("SchemaReady")[2]
 
 
-async def test_changed_back_a_migration_that_never_began_never_begins(old: World) -> None:
-    """Its image can't be pulled by this node, say; later it could, under servers of the version before."""
-    job = await migrating(old)
-    old.change(version=OLD)
+async def test_version_reverted_before_migration_started_deletes_its_job(old: SimulatedCluster) -> None:
+    """For example if the image cannot be pulled yet; later it would migrate while the old version runs."""
+    job = await start_migration(old)
+    old.update_spec(version=OLD_VERSION)
     await old.reconcile()
     assert old.get("Job", job["metadata"]["name"]) is None
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD), 1)
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
 
 
-async def test_changed_back_too_late_the_newer_tables_are_told(old: World) -> None:
-    """The migration came to its end: only the new version, or a backup, can serve now."""
-    job = await migrating(old)
-    running(old, job)
-    old.change(version=OLD)
+async def test_version_reverted_after_migration_is_refused(old: SimulatedCluster) -> None:
+    """Only the new version, or a restored backup, can run now."""
+    job = await start_migration(old)
+    run_container(old, job)
+    old.update_spec(version=OLD_VERSION)
     await old.reconcile()
-    old.end_job(job, "Complete")
-    await old.until_settled()
+    old.finish_job(job, "Complete")
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[1] == "SchemaNewerThanImage"
-    assert f"go back to version {DEFAULT_VERSION}" in old.condition("Ready")[2]
-    old.change(version=DEFAULT_VERSION)
-    await old.until_settled()
+    assert f"revert to version {DEFAULT_VERSION}" in old.condition("Ready")[2]
+    old.update_spec(version=DEFAULT_VERSION)
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
 
 
-async def test_a_server_that_waits_for_a_way_out_is_still_looked_after(
+async def test_server_is_reconciled_while_upgrade_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A refused upgrade may stand for days: a rotated password reaches the pods, and deleted pods come back."""
-    world = await World.on_external_stores(monkeypatch)
-    world.change(version=OLD)
-    await world.until_settled()
-    assert world.condition("UpgradeReady")[1] == "SchemaNewerThanImage"
-    before = deployment(world)["spec"]["template"]["metadata"]["annotations"][labels.INPUTS]
-    world.put_secret("keys", accessKeyID="k", secretAccessKey="another")
-    await world.until_settled()
-    assert deployment(world)["spec"]["template"]["metadata"]["annotations"][labels.INPUTS] != before
-    world.change(replicas=2)
-    await world.until_settled()
-    assert deployment(world)["spec"]["replicas"] == 2
-    del world.api.objects["Deployment", "a"]
-    await world.until_settled()
-    assert image(world) == IMAGE.format(DEFAULT_VERSION)
-    assert world.condition("ServerAvailable")[0] == "True"
+    """This may take days: replaced credentials reach the pods, and deleted objects are recreated."""
+    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation.update_spec(version=OLD_VERSION)
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("UpgradeReady")[1] == "SchemaNewerThanImage"
+    annotations = deployment(simulation)["spec"]["template"]["metadata"]["annotations"]
+    digest = annotations[labels.INPUTS_DIGEST]
+    simulation.put_secret("keys", accessKeyID="k", secretAccessKey="another")
+    await simulation.reconcile_until_stable()
+    annotations = deployment(simulation)["spec"]["template"]["metadata"]["annotations"]
+    assert annotations[labels.INPUTS_DIGEST] != digest
+    simulation.update_spec(replicas=2)
+    await simulation.reconcile_until_stable()
+    assert deployment(simulation)["spec"]["replicas"] == 2
+    del simulation.api.objects["Deployment", "a"]
+    await simulation.reconcile_until_stable()
+    assert image(simulation) == IMAGE.format(DEFAULT_VERSION)
+    assert simulation.condition("ServerAvailable")[0] == "True"
 
 
-async def test_a_server_that_slept_wakes_to_the_version_asked_for(old: World) -> None:
-    """What it is made from waits with it: no pod of one version by the manifest of another."""
-    old.change(suspend=True)
-    await old.until_settled()
-    asleep = deployment(old)["spec"]["template"]
-    old.change(version=DEFAULT_VERSION)
-    await old.until_settled()
-    assert deployment(old)["spec"]["template"] == asleep
-    old.change(suspend=False)
-    await old.until_settled()
+async def test_suspended_server_resumes_with_desired_version(old: SimulatedCluster) -> None:
+    """The pod template changes only then: no pod of one version has the template of another."""
+    old.update_spec(suspend=True)
+    await old.reconcile_until_stable()
+    template = deployment(old)["spec"]["template"]
+    old.update_spec(version=DEFAULT_VERSION)
+    await old.reconcile_until_stable()
+    assert deployment(old)["spec"]["template"] == template
+    old.update_spec(suspend=False)
+    await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
-async def test_the_same_upgrade_after_a_backup_moves_the_tables_again(old: World) -> None:
-    """The Job that did so the first time is still there, and proves nothing any more."""
+async def test_same_upgrade_after_restored_backup_migrates_again(old: SimulatedCluster) -> None:
+    """The complete Job of the first upgrade still exists, but does not count."""
     for _ in range(2):
-        old.change(version=DEFAULT_VERSION)
-        await old.until_settled()
+        old.update_spec(version=DEFAULT_VERSION)
+        await old.reconcile_until_stable()
         assert (old.revision, image(old)) == (SCHEMA_HEADS[DEFAULT_VERSION], IMAGE.format(DEFAULT_VERSION))
-        old.change(version=OLD)
-        old.revision = SCHEMA_HEADS[OLD]
-        await old.until_settled()
-        assert (old.condition("Ready")[0], image(old)) == ("True", IMAGE.format(OLD))
+        old.update_spec(version=OLD_VERSION)
+        old.revision = SCHEMA_HEADS[OLD_VERSION]
+        await old.reconcile_until_stable()
+        assert (old.condition("Ready")[0], image(old)) == ("True", IMAGE.format(OLD_VERSION))
 
 
-class Rules:
-    """Looks at every Job as it is made: what must never be, however often the operator dies."""
+class Invariants:
+    """Checks invariants with each write, so that they also hold after any crash of the operator."""
 
-    def __init__(self, world: World, *, backed_up: bool = False) -> None:
-        self.world, self.note, self.backed_up = world, world.api._note, backed_up
-        world.api._note = self  # type: ignore[method-assign]
+    def __init__(self, simulation: SimulatedCluster, *, requires_backup: bool = False) -> None:
+        self.simulation, self.record_write = simulation, simulation.api._record_write
+        self.requires_backup = requires_backup
+        simulation.api._record_write = self  # type: ignore[method-assign]
 
     def __call__(self, verb: str, obj: Object) -> None:
-        """Passes it on if all is as it should be."""
+        """Check the invariants and record the write."""
         if verb == "create" and obj["kind"] == "Job":
             kinds = ("migrate", "preflight", "backup")
-            open_ = [j for kind in kinds for j in jobs(self.world, kind) if "status" not in j]
-            assert not open_, "two Jobs at once"
-            if "-migrate-" in obj["metadata"]["name"] and self.world.get("Deployment", "a"):
-                assert deployment(self.world)["spec"]["replicas"] == 0
-                assert self.world.get("Pod", "a-pod") is None, "a table moves under a pod"
-                assert jobs(self.world, "backup") or not self.backed_up, "a table moves that is in no backup"
+            unfinished = [job for kind in kinds for job in jobs(self.simulation, kind) if "status" not in job]
+            assert not unfinished, "two Jobs at the same time"
+            if "-migrate-" in obj["metadata"]["name"] and self.simulation.get("Deployment", "a"):
+                assert deployment(self.simulation)["spec"]["replicas"] == 0
+                assert self.simulation.get("Pod", "a-pod") is None, "migration while a pod runs"
+                assert jobs(self.simulation, "backup") or not self.requires_backup, "migration without backup"
         if obj["kind"] == "Deployment" and verb == "apply":
             (container,) = obj["spec"]["template"]["spec"]["containers"]
-            assert self.world.revision == SCHEMA_HEADS[version_of(container["image"])], "pods on other tables"
-        self.note(verb, obj)
+            head = SCHEMA_HEADS[version_of_image(container["image"])]
+            assert self.simulation.revision == head, "pods on the schema of another version"
+        self.record_write(verb, obj)
 
 
-@pytest.mark.parametrize("spec", [{}, {"backup": {}}], ids=["plain", "backed up"])
-async def test_killed_at_any_step_of_an_upgrade_it_ends_well(
+@pytest.mark.parametrize("spec", [{}, {"backup": {}}], ids=["without-backup", "with-backup"])
+async def test_upgrade_completes_after_operator_crash_at_any_write(
     monkeypatch: pytest.MonkeyPatch, spec: Object
 ) -> None:
-    """For each N: the process dies after the Nth write of an upgrade, a fresh one goes on from what it finds."""
-    whole = await serving(monkeypatch, OLD, **spec)
-    first = len(whole.api.writes)
-    whole.change(version=DEFAULT_VERSION)
-    await whole.until_settled()
-    count = len(whole.api.writes) - first
-    assert count > 8, whole.api.writes[first:]
+    """For each n: the operator crashes after the n-th write of an upgrade, and is restarted."""
+    uninterrupted = await running_server(monkeypatch, OLD_VERSION, **spec)
+    first = len(uninterrupted.api.writes)
+    uninterrupted.update_spec(version=DEFAULT_VERSION)
+    await uninterrupted.reconcile_until_stable()
+    count = len(uninterrupted.api.writes) - first
+    assert count > 8, uninterrupted.api.writes[first:]
     for n in range(count):
-        world = await serving(monkeypatch, OLD, **spec)
-        Rules(world, backed_up=bool(spec))
-        world.api.dies_after = len(world.api.writes) + n
-        world.change(version=DEFAULT_VERSION)
-        with pytest.raises((CutOff, BaseExceptionGroup)):
-            await world.until_settled()
-        world.api.dies_after = None
-        await world.until_settled()
-        at = f"cut off after write {n}: {whole.api.writes[first:][n]}"
-        assert world.condition("Ready")[0] == "True", at
-        assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1), at
-        assert status(world)["version"] == DEFAULT_VERSION, at
-        assert [len(jobs(world, kind)) for kind in ("migrate", "preflight", "backup")] == [2, 0, 0], at
-        told = status(world)["upgrade"]
-        assert (told["fromVersion"], told["toVersion"]) == (OLD, DEFAULT_VERSION), at
-        assert told["completionTime"], at
+        simulation = await running_server(monkeypatch, OLD_VERSION, **spec)
+        Invariants(simulation, requires_backup=bool(spec))
+        simulation.api.crash_after_writes = len(simulation.api.writes) + n
+        simulation.update_spec(version=DEFAULT_VERSION)
+        with pytest.raises((ProcessKilled, BaseExceptionGroup)):
+            await simulation.reconcile_until_stable()
+        simulation.api.crash_after_writes = None
+        await simulation.reconcile_until_stable()
+        case = f"crash after write {n}: {uninterrupted.api.writes[first:][n]}"
+        assert simulation.condition("Ready")[0] == "True", case
+        replicas = deployment(simulation)["spec"]["replicas"]
+        assert (image(simulation), replicas) == (IMAGE.format(DEFAULT_VERSION), 1), case
+        assert status(simulation)["version"] == DEFAULT_VERSION, case
+        counts = [len(jobs(simulation, kind)) for kind in ("migrate", "preflight", "backup")]
+        assert counts == [2, 0, 0], case
+        upgrade = status(simulation)["upgrade"]
+        assert (upgrade["fromVersion"], upgrade["toVersion"]) == (OLD_VERSION, DEFAULT_VERSION), case
+        assert upgrade["completionTime"], case
 
 
-async def test_killed_at_any_step_of_a_failing_upgrade_the_old_server_serves(
+async def test_failing_upgrade_restarts_old_version_after_operator_crash_at_any_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same, where the migration fails: whoever comes after gives the old server back."""
+    """The same with a migration that fails."""
 
-    async def story(world: World) -> None:
+    async def reconcile_with_failing_migration(simulation: SimulatedCluster) -> None:
         for _ in range(10):
-            world.settle(jobs=False)
-            for job in jobs(world, "preflight"):
+            simulation.run_controllers(complete_jobs=False)
+            for job in jobs(simulation, "preflight"):
                 if "status" not in job:
-                    world.end_job(job, "Complete")
-            for job in jobs(world, "migrate"):
+                    simulation.finish_job(job, "Complete")
+            for job in jobs(simulation, "migrate"):
                 if "status" not in job:
-                    world.end_job(job, "Failed", "boom")
-            await world.reconcile()
+                    simulation.finish_job(job, "Failed", "boom")
+            await simulation.reconcile()
 
-    whole = await serving(monkeypatch, OLD)
-    first = len(whole.api.writes)
-    whole.change(version=DEFAULT_VERSION)
-    await story(whole)
-    for n in range(len(whole.api.writes) - first):
-        world = await serving(monkeypatch, OLD)
-        Rules(world)
-        world.api.dies_after = len(world.api.writes) + n
-        world.change(version=DEFAULT_VERSION)
-        with pytest.raises((CutOff, BaseExceptionGroup)):
-            await story(world)
-        world.api.dies_after = None
-        await story(world)
-        at = f"cut off after write {n}: {whole.api.writes[first:][n]}"
-        assert world.condition("SchemaReady")[1] == "MigrationFailed", at
-        assert (image(world), deployment(world)["spec"]["replicas"]) == (IMAGE.format(OLD), 1), at
-        assert world.condition("ServerAvailable")[0] == "True", at
-        world.change(version=OLD)
-        await world.until_settled()
-        assert world.condition("Ready")[0] == "True", at
+    uninterrupted = await running_server(monkeypatch, OLD_VERSION)
+    first = len(uninterrupted.api.writes)
+    uninterrupted.update_spec(version=DEFAULT_VERSION)
+    await reconcile_with_failing_migration(uninterrupted)
+    for n in range(len(uninterrupted.api.writes) - first):
+        simulation = await running_server(monkeypatch, OLD_VERSION)
+        Invariants(simulation)
+        simulation.api.crash_after_writes = len(simulation.api.writes) + n
+        simulation.update_spec(version=DEFAULT_VERSION)
+        with pytest.raises((ProcessKilled, BaseExceptionGroup)):
+            await reconcile_with_failing_migration(simulation)
+        simulation.api.crash_after_writes = None
+        await reconcile_with_failing_migration(simulation)
+        case = f"crash after write {n}: {uninterrupted.api.writes[first:][n]}"
+        assert simulation.condition("SchemaReady")[1] == "MigrationFailed", case
+        replicas = deployment(simulation)["spec"]["replicas"]
+        assert (image(simulation), replicas) == (IMAGE.format(OLD_VERSION), 1), case
+        assert simulation.condition("ServerAvailable")[0] == "True", case
+        simulation.update_spec(version=OLD_VERSION)
+        await simulation.reconcile_until_stable()
+        assert simulation.condition("Ready")[0] == "True", case

@@ -1,4 +1,4 @@
-"""The pod that restores, and what is made of its answer."""
+"""Manifest of the restore Job, and the messages about its result."""
 
 import json
 import re
@@ -6,132 +6,136 @@ import re
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.components.restore import manifests as restore
-from mlflow_operator.components.restore import result as restore_answer
+from mlflow_operator.components.restore import manifests
+from mlflow_operator.components.restore import result as restore_result
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Restore, Server
 from mlflow_operator.status.conditions import Reason
-from tests.unit.kubernetes_schemas import valid
+from tests.unit.kubernetes_schemas import validate_object
 from tests.unit.servers import env, server
 from tests.unit.test_render import EXTERNAL, VERSIONS
 
-ELSEWHERE = {"bucket": "vault", "prefix": "all", "credentialsSecretRef": {"name": "v"}}
+SEPARATE_BUCKET = {"bucket": "vault", "prefix": "all", "credentialsSecretRef": {"name": "v"}}
 
 
-def wanted(spec: Object | None = None, **more: object) -> tuple[Server, Restore]:
-    """A server and the restore that it asks for."""
-    found = server({**(spec or {}), "restoreFrom": {"serverName": "old", **more}})
-    assert found.restore
-    return found, found.restore
+def with_restore(spec: Object | None = None, **restore: object) -> tuple[Server, Restore]:
+    """A server, and its resolved `spec.restoreFrom`."""
+    resolved = server({**(spec or {}), "restoreFrom": {"serverName": "old", **restore}})
+    assert resolved.restore
+    return resolved, resolved.restore
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("spec", [{}, EXTERNAL], ids=["embedded", "external"])
-def test_what_restores_is_valid(spec: Object, version: str) -> None:
-    """For every supported Kubernetes."""
-    valid(restore.job(*wanted(spec, s3={**ELSEWHERE, "tls": {"caSecretRef": {"name": "ca"}}}), "db"), version)
+def test_manifest_is_valid(spec: Object, version: str) -> None:
+    """In every supported Kubernetes version."""
+    s3 = {**SEPARATE_BUCKET, "tls": {"caSecretRef": {"name": "ca"}}}
+    validate_object(manifests.job(*with_restore(spec, s3=s3), "db"), version)
 
 
-def test_the_backup_is_looked_for_where_the_server_it_was_made_of_kept_it() -> None:
-    """In the server's own store and namespace, unless others are named."""
-    first = restore.job(*wanted(), "db")["spec"]["template"]["spec"]["containers"][0]
-    assert env(first) | {
+def test_source_defaults_to_own_store_and_namespace() -> None:
+    """`spec.restoreFrom` can set others."""
+    container = manifests.job(*with_restore(), "db")["spec"]["template"]["spec"]["containers"][0]
+    assert env(container) | {
         "RESTORE_SOURCE": "s3://mlflow",
         "RESTORE_NAMESPACE": "team",
         "RESTORE_SERVER": "old",
         "RESTORE_BACKUP": "latest",
-    } == env(first)
-    other = wanted(s3=ELSEWHERE, namespace="there", backup="20260101T000000Z-00000001")
-    first = restore.job(*other, "db")["spec"]["template"]["spec"]["containers"][0]
-    assert env(first) | {"RESTORE_SOURCE": "s3://vault/all", "RESTORE_NAMESPACE": "there"} == env(first)
-    keys = {e["name"]: e["valueFrom"]["secretKeyRef"]["name"] for e in first["env"] if "valueFrom" in e}
-    assert keys["AWS_SECRET_ACCESS_KEY"] == "v"
+    } == env(container)
+    other = with_restore(s3=SEPARATE_BUCKET, namespace="there", backup="20260101T000000Z-00000001")
+    container = manifests.job(*other, "db")["spec"]["template"]["spec"]["containers"][0]
+    expected = {"RESTORE_SOURCE": "s3://vault/all", "RESTORE_NAMESPACE": "there"}
+    assert env(container) | expected == env(container)
+    secrets = {
+        e["name"]: e["valueFrom"]["secretKeyRef"]["name"] for e in container["env"] if "valueFrom" in e
+    }
+    assert secrets["AWS_SECRET_ACCESS_KEY"] == "v"
 
 
-def test_the_database_is_written_with_its_own_release_of_postgres() -> None:
-    """And with the operator's where it is not known, or with what is asked for."""
+def test_image_defaults_to_database_image() -> None:
+    """For an external database, whose version is unknown, to the operator's default image."""
     embedded = {"database": {"embedded": {"image": "postgres:18"}}}
-    assert wanted(embedded)[1].image == "postgres:18"
-    assert wanted(embedded, image="mine:16")[1].image == "mine:16"
-    assert "postgres:17" in wanted(EXTERNAL)[1].image
+    assert with_restore(embedded)[1].image == "postgres:18"
+    assert with_restore(embedded, image="mine:16")[1].image == "mine:16"
+    assert "postgres:17" in with_restore(EXTERNAL)[1].image
 
 
-def test_both_containers_meet_in_memory_as_one_user_and_one_alone_knows_the_password() -> None:
-    """What is there to open the database is for nobody else, and goes with the pod."""
-    pod = restore.job(*wanted(), "db")["spec"]["template"]["spec"]
+def test_containers_share_a_volume_in_memory_and_only_one_gets_the_password() -> None:
+    """No other user can read the password in the volume, and it ends with the pod."""
+    pod = manifests.job(*with_restore(), "db")["spec"]["template"]["spec"]
     (exchange,) = (volume for volume in pod["volumes"] if volume["name"] == "exchange")
     assert exchange["emptyDir"]["medium"] == "Memory"
-    first, second = pod["containers"]
-    assert {e["name"] for e in second["env"]} == {"HOME", "TMPDIR", "RESTORE_FOLDER"}
-    for each in (first, second):
-        assert any(mount["name"] == "exchange" for mount in each["volumeMounts"])
-        assert "runAsUser" not in each["securityContext"]
+    s3_container, postgres_container = pod["containers"]
+    assert {e["name"] for e in postgres_container["env"]} == {"HOME", "TMPDIR", "RESTORE_FOLDER"}
+    for container in (s3_container, postgres_container):
+        assert any(mount["name"] == "exchange" for mount in container["volumeMounts"])
+        assert "runAsUser" not in container["securityContext"]
 
 
 @pytest.mark.parametrize(
     "script", [pod_scripts.RESTORE, pod_scripts.PG_RESTORE], ids=["restore", "pg_restore"]
 )
-def test_a_script_arrives_in_its_container_as_it_is_written(script: str) -> None:
-    """In a command Kubernetes makes one dollar of two, and puts variables in where $(NAME) stands."""
+def test_script_is_unchanged_in_the_command(script: str) -> None:
+    """In a command, Kubernetes replaces `$$` with `$`, and `$(NAME)` with the value of a variable."""
     assert "$$" not in script
     assert not re.search(r"\$\([A-Za-z_][A-Za-z0-9_.-]*\)", script)
 
 
-def test_a_mark_is_known_again_by_who_asks_for_the_same() -> None:
-    """Whatever the newest backup was by then; not by who asks for another one, or finds no mark."""
-    asked = wanted()[1]
-    mark = restore.marker(asked).format(id="20260101T000000Z-00000001")
-    assert restore.done(asked, mark)
-    assert restore.done(wanted({"workers": 3})[1], mark)
+def test_marker_identifies_the_same_request() -> None:
+    """Independent of which backup was the latest. Another request, or no marker, does not match."""
+    restore = with_restore()[1]
+    marker = manifests.marker(restore).format(id="20260101T000000Z-00000001")
+    assert manifests.is_restored(restore, marker)
+    assert manifests.is_restored(with_restore({"workers": 3})[1], marker)
     for other in (
-        wanted(namespace="there"),
-        wanted(s3=ELSEWHERE),
-        wanted(backup="20260101T000000Z-00000001"),
+        with_restore(namespace="there"),
+        with_restore(s3=SEPARATE_BUCKET),
+        with_restore(backup="20260101T000000Z-00000001"),
     ):
-        assert not restore.done(other[1], mark)
-    assert not restore.done(asked, None)
-    assert not restore.done(asked, "the team's own words")
+        assert not manifests.is_restored(other[1], marker)
+    assert not manifests.is_restored(restore, None)
+    assert not manifests.is_restored(restore, "a comment of the team")
 
 
-def answer(kind: str, said: str) -> str:
-    """Of a restore that failed."""
-    return json.dumps({"backup": None, "faults": [{"kind": kind, "said": said}]})
+def failed_result(code: str, message: str) -> str:
+    """Termination message of a failed restore."""
+    return json.dumps({"backup": None, "errors": [{"code": code, "message": message}]})
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "reason", "words"),
+    ("code", "message", "reason", "text"),
     [
-        ("tables", "the database holds tables already (x)", Reason.RESTORE_REFUSED, "take spec.restoreFrom away"),
-        ("newer", "3.18.0 ffff", Reason.RESTORE_REFUSED, "Set spec.version to the backup's"),
-        ("format", "format 2", Reason.RESTORE_REFUSED, "Take another backup"),
-        ("missing", "there is no backup at s3://x", Reason.RESTORE_REFUSED, "there is no backup at s3://x. "),
-        ("damaged", "its SHA-256 is another one", Reason.RESTORE_REFUSED, "another backup's id"),
+        ("not_empty", "the database already holds tables (x)", Reason.RESTORE_REFUSED, "remove spec.restoreFrom"),
+        ("newer_schema", "3.18.0 ffff", Reason.RESTORE_REFUSED, "Set spec.version to the version of the backup"),
+        ("format", "format 2", Reason.RESTORE_REFUSED, "Use another backup"),
+        ("not_found", "there is no backup at s3://x", Reason.RESTORE_REFUSED, "there is no backup at s3://x. "),
+        ("damaged", "its SHA-256 differs", Reason.RESTORE_REFUSED, "the ID of another backup"),
         ("store", "AccessDenied", Reason.RESTORE_FAILED, "key of the artifact store"),
         ("database", "no route", Reason.RESTORE_FAILED, "spec.database"),
         ("pg_restore", "psql ended with exit code 3", Reason.RESTORE_FAILED, "Its last lines: ERROR: full"),
-        ("never heard of", "?", Reason.RESTORE_FAILED, "Mend the cause"),
+        ("unknown code", "?", Reason.RESTORE_FAILED, "Fix the cause"),
     ],
 )  # fmt: skip
-def test_each_failure_says_what_it_left_and_what_to_do(
-    kind: str, said: str, reason: Reason, words: str
+def test_failure_message_has_cause_consequence_and_advice(
+    code: str, message: str, reason: Reason, text: str
 ) -> None:
-    """And how it is tried again: never by itself."""
-    told = restore_answer.failure(
-        *wanted(), "a-restore-1", restore_answer.parse(answer(kind, said)), "ERROR: full"
+    """And the command for a retry, because a restore is never retried automatically."""
+    error = restore_result.failure(
+        *with_restore(), "a-restore-1", restore_result.parse(failed_result(code, message)), "ERROR: full"
     )
-    assert told.reason is reason
-    assert words in told.message
-    assert said in told.message
-    assert "kubectl delete job -n team a-restore-1" in told.message
-    assert "Nothing was" in told.message
+    assert error.reason is reason
+    assert text in error.message
+    assert message in error.message
+    assert "kubectl delete job -n team a-restore-1" in error.message
+    assert "Nothing was" in error.message
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "{}", "x", '{"backup": null, "faults": []}', answer("a", "b" * 4000)]
+    "text", [None, "", "{}", "x", '{"backup": null, "errors": []}', failed_result("a", "b" * 4000)]
 )
-def test_what_can_not_be_read_is_no_answer(text: str | None) -> None:
-    """Then what the container said at last is quoted."""
-    assert restore_answer.parse(text) is None
-    told = restore_answer.failure(*wanted(), "a-restore-1", None, "Killed")
-    assert told.reason is Reason.RESTORE_FAILED
-    assert "Its last lines: Killed" in told.message
+def test_invalid_termination_message_is_no_result(text: str | None) -> None:
+    """The message then quotes the last lines of the container."""
+    assert restore_result.parse(text) is None
+    error = restore_result.failure(*with_restore(), "a-restore-1", None, "Killed")
+    assert error.reason is Reason.RESTORE_FAILED
+    assert "Its last lines: Killed" in error.message

@@ -1,4 +1,4 @@
-"""Restoring, in the moments that a real cluster can't be brought to at will."""
+"""Reconciliation of a restore in a simulated cluster."""
 
 import json
 from typing import Any
@@ -8,232 +8,242 @@ import pytest
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
-from tests.unit.simulation import NAMESPACE, CutOff, World
+from tests.unit.simulation import NAMESPACE, ProcessKilled, SimulatedCluster
 
-FROM: Object = {"serverName": "old"}
-OLD = "3.14.0"
-
-
-def asking(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> World:
-    """A new server that is to begin with a backup."""
-    return World(monkeypatch, {"restoreFrom": FROM, **spec})
+RESTORE_FROM: Object = {"serverName": "old"}
+OLD_VERSION = "3.14.0"
 
 
-def jobs(world: World, kind: str) -> list[Object]:
-    """Jobs of a kind: restore, migrate, preflight."""
-    return [o for (k, name), o in world.api.objects.items() if k == "Job" and f"-{kind}-" in name]
+def with_restore(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> SimulatedCluster:
+    """A new server with `spec.restoreFrom`."""
+    return SimulatedCluster(monkeypatch, {"restoreFrom": RESTORE_FROM, **spec})
 
 
-async def begun(world: World) -> Object:
-    """Until its restore Job is there; gives it."""
+def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
+    """Jobs of one kind: restore, migrate, preflight."""
+    return [o for (k, name), o in simulation.api.objects.items() if k == "Job" and f"-{kind}-" in name]
+
+
+async def start_restore(simulation: SimulatedCluster) -> Object:
+    """Reconcile until the restore Job exists; return it."""
     for _ in range(4):
-        await world.reconcile()
-        world.settle(jobs=False)
-    (job,) = jobs(world, "restore")
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+    (job,) = jobs(simulation, "restore")
     return job
 
 
-def pod(world: World, job: Object, **containers: Object) -> None:
-    """The Job's pod, its containers in these states."""
+def put_pod(simulation: SimulatedCluster, job: Object, **states: Object) -> None:
+    """Create the Job's pod, with these container states."""
     name = job["metadata"]["name"]
-    ended = all("terminated" in state for state in containers.values())
-    world.api.put(
+    terminated = all("terminated" in state for state in states.values())
+    simulation.api.put(
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
                 "name": f"{name}-pod",
                 "namespace": NAMESPACE,
-                "labels": labels.owned("a", labels.RESTORE_POD),
+                "labels": labels.for_component("a", labels.RESTORE_POD),
                 "ownerReferences": [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}],
             },
             "status": {
-                "phase": "Failed" if ended else "Running",
-                "containerStatuses": [{"name": n, "state": state} for n, state in containers.items()],
+                "phase": "Failed" if terminated else "Running",
+                "containerStatuses": [
+                    {"name": container, "state": state} for container, state in states.items()
+                ],
             },
         }
     )
 
 
-def fail(world: World, job: Object, kind: str, said: str = "why", words: str = "ERROR: of psql") -> None:
-    """It ends with a fault of that kind."""
-    answer = json.dumps({"backup": None, "faults": [{"kind": kind, "said": said}]})
-    conditions = [{"type": "Failed", "status": "True", "lastTransitionTime": world.now}]
-    world.api.edit(
-        "Job", job["metadata"]["name"], lambda live: live.update(status={"conditions": conditions})
+def fail_job(
+    simulation: SimulatedCluster,
+    job: Object,
+    code: str,
+    message: str = "why",
+    postgres_message: str = "ERROR: of psql",
+) -> None:
+    """Fail the Job with an error of this code."""
+    result = json.dumps({"backup": None, "errors": [{"code": code, "message": message}]})
+    conditions = [{"type": "Failed", "status": "True", "lastTransitionTime": simulation.now}]
+    simulation.api.edit(
+        "Job", job["metadata"]["name"], lambda observed: observed.update(status={"conditions": conditions})
     )
-    first = {"terminated": {"exitCode": 1, "message": answer}}
-    pod(world, job, **{"restore": first, "pg-restore": {"terminated": {"exitCode": 1, "message": words}}})
+    s3_container: Object = {"terminated": {"exitCode": 1, "message": result}}
+    postgres_container: Object = {"terminated": {"exitCode": 1, "message": postgres_message}}
+    put_pod(simulation, job, **{"restore": s3_container, "pg-restore": postgres_container})
 
 
-def came_from(world: World) -> str | None:
-    """The backup that the status names."""
-    found = world.get("MLflowServer", "a")
-    assert found
-    backup: str | None = found["status"].get("restoredBackup")
+def restored_backup(simulation: SimulatedCluster) -> str | None:
+    """`status.restoredBackup`."""
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    backup: str | None = resource["status"].get("restoredBackup")
     return backup
 
 
-async def test_the_backup_comes_before_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No migration makes tables that it would collide with, and no server starts on an empty database."""
-    world = asking(monkeypatch)
-    await begun(world)
-    assert not jobs(world, "migrate")
-    assert world.get("Deployment", "a") is None
-    assert world.condition("SchemaReady")[:2] == ("False", "Progressing")
-    assert "newest backup of team/old" in world.condition("SchemaReady")[2]
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert len(jobs(world, "restore")) == 1
-    assert not jobs(world, "migrate")
+async def test_restore_runs_before_migration_and_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No migration creates tables that conflict with the restore, and no server starts on an empty database."""
+    simulation = with_restore(monkeypatch)
+    await start_restore(simulation)
+    assert not jobs(simulation, "migrate")
+    assert simulation.get("Deployment", "a") is None
+    assert simulation.condition("SchemaReady")[:2] == ("False", "Progressing")
+    assert "newest backup of team/old" in simulation.condition("SchemaReady")[2]
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert len(jobs(simulation, "restore")) == 1
+    assert not jobs(simulation, "migrate")
 
 
-async def test_tables_of_an_older_version_move_after_they_are_restored(
+async def test_older_schema_is_migrated_after_restore_only_for_explicit_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Asked for by name; by itself the server goes on at the backup's version."""
-    world = asking(monkeypatch, version=DEFAULT_VERSION)
-    world.backed_up = SCHEMA_HEADS[OLD]
-    await world.until_settled(20)
-    assert world.revision == SCHEMA_HEADS[DEFAULT_VERSION]
-    assert world.condition("Ready")[0] == "True"
+    """Without `spec.version`, the server runs the version of the backup."""
+    simulation = with_restore(monkeypatch, version=DEFAULT_VERSION)
+    simulation.backup_revision = SCHEMA_HEADS[OLD_VERSION]
+    await simulation.reconcile_until_stable(20)
+    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert simulation.condition("Ready")[0] == "True"
 
-    world = asking(monkeypatch)
-    world.backed_up = SCHEMA_HEADS[OLD]
-    await world.until_settled(20)
-    assert world.revision == SCHEMA_HEADS[OLD]
-    found = world.get("MLflowServer", "a")
-    assert found
-    assert found["status"]["version"] == OLD
+    simulation = with_restore(monkeypatch)
+    simulation.backup_revision = SCHEMA_HEADS[OLD_VERSION]
+    await simulation.reconcile_until_stable(20)
+    assert simulation.revision == SCHEMA_HEADS[OLD_VERSION]
+    resource = simulation.get("MLflowServer", "a")
+    assert resource
+    assert resource["status"]["version"] == OLD_VERSION
 
 
-async def test_a_database_with_data_is_never_restored_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused without a Job; whoever takes the wish away goes on with what is there."""
-    world = asking(monkeypatch)
-    world.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+async def test_restore_into_existing_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a Job. After `spec.restoreFrom` is removed, the server uses the existing data."""
+    simulation = with_restore(monkeypatch)
+    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     for _ in range(4):
-        await world.reconcile()
-        world.settle()
-    assert not jobs(world, "restore")
-    state, reason, message = world.condition("SchemaReady")
+        await simulation.reconcile()
+        simulation.run_controllers()
+    assert not jobs(simulation, "restore")
+    state, reason, message = simulation.condition("SchemaReady")
     assert (state, reason) == ("False", "RestoreRefused")
-    assert "take spec.restoreFrom away" in message
-    assert (False, reason, message) in world.events.published
-    world.change(restoreFrom=None)
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
+    assert "remove spec.restoreFrom" in message
+    assert (False, reason, message) in simulation.events.published
+    simulation.update_spec(restoreFrom=None)
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_what_was_restored_once_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by a server made again on its data, nor where somebody has put the tables back by other means since."""
-    world = asking(monkeypatch)
-    await world.until_settled()
-    world.delete()
-    world.make({"restoreFrom": FROM})
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert not jobs(world, "restore")
-    assert came_from(world) == "20260101T000000Z-00000001"
-    world.comment_of_tables = None
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert came_from(world) is None
+async def test_restore_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a recreated server with the same data, nor after the tables were replaced by other means."""
+    simulation = with_restore(monkeypatch)
+    await simulation.reconcile_until_stable()
+    simulation.delete_server()
+    simulation.create_server({"restoreFrom": RESTORE_FROM})
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert not jobs(simulation, "restore")
+    assert restored_backup(simulation) == "20260101T000000Z-00000001"
+    simulation.table_comment = None
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert restored_backup(simulation) is None
 
 
-async def test_a_failed_restore_tells_why_and_waits_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the Job is deleted there is another try; the same words all the while."""
-    world = asking(monkeypatch)
-    job = await begun(world)
-    fail(world, job, "pg_restore", "psql ended with exit code 3")
-    await world.reconcile()
-    state, reason, message = world.condition("SchemaReady")
+async def test_failed_restore_is_reported_and_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message does not change until the Job is deleted; then a new Job runs."""
+    simulation = with_restore(monkeypatch)
+    job = await start_restore(simulation)
+    fail_job(simulation, job, "pg_restore", "psql ended with exit code 3")
+    await simulation.reconcile()
+    state, reason, message = simulation.condition("SchemaReady")
     assert (state, reason) == ("False", "RestoreFailed")
     assert "Its last lines: ERROR: of psql" in message
-    before = len(world.api.writes)
+    write_count = len(simulation.api.writes)
     for hour in range(3):
-        world.now = f"2026-01-01T{hour:02}:00:00Z"
-        await world.reconcile()
-    assert len(world.api.writes) == before
-    del world.api.objects["Pod", f"{job['metadata']['name']}-pod"]
-    await world.reconcile()
-    assert world.condition("SchemaReady")[2] == message
+        simulation.now = f"2026-01-01T{hour:02}:00:00Z"
+        await simulation.reconcile()
+    assert len(simulation.api.writes) == write_count
+    del simulation.api.objects["Pod", f"{job['metadata']['name']}-pod"]
+    await simulation.reconcile()
+    assert simulation.condition("SchemaReady")[2] == message
 
     command = f"kubectl delete job -n team {job['metadata']['name']}"
     assert command in message
-    del world.api.objects["Job", job["metadata"]["name"]]
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
+    del simulation.api.objects["Job", job["metadata"]["name"]]
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_backup_that_is_too_new_is_taken_once_the_version_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another image makes another try."""
-    world = asking(monkeypatch, version=OLD)
-    fail(world, await begun(world), "newer", f"{DEFAULT_VERSION} {SCHEMA_HEADS[DEFAULT_VERSION]}")
-    await world.reconcile()
-    assert world.condition("SchemaReady")[1] == "RestoreRefused"
-    world.change(version=DEFAULT_VERSION)
-    await world.until_settled(20)
-    assert world.condition("Ready")[0] == "True"
+async def test_newer_backup_is_restored_after_version_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another image gets another Job."""
+    simulation = with_restore(monkeypatch, version=OLD_VERSION)
+    job = await start_restore(simulation)
+    fail_job(simulation, job, "newer_schema", f"{DEFAULT_VERSION} {SCHEMA_HEADS[DEFAULT_VERSION]}")
+    await simulation.reconcile()
+    assert simulation.condition("SchemaReady")[1] == "RestoreRefused"
+    simulation.update_spec(version=DEFAULT_VERSION)
+    await simulation.reconcile_until_stable(20)
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_a_container_that_dies_before_the_other_is_a_failure_at_once(
+async def test_failed_container_is_reported_before_the_other_one_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The other one may wait a quarter of an hour for it."""
-    world = asking(monkeypatch)
-    job = await begun(world)
-    dead: Object = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "Killed"}}
-    pod(world, job, **{"restore": dead, "pg-restore": {"running": {}}})
-    await world.reconcile()
-    assert world.condition("SchemaReady")[1] == "RestoreFailed"
+    """The other container may wait for 15 minutes."""
+    simulation = with_restore(monkeypatch)
+    job = await start_restore(simulation)
+    killed: Object = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "Killed"}}
+    put_pod(simulation, job, **{"restore": killed, "pg-restore": {"running": {}}})
+    await simulation.reconcile()
+    assert simulation.condition("SchemaReady")[1] == "RestoreFailed"
 
 
-async def test_a_restore_that_is_no_longer_wanted_ends_before_tables_are_made(
+async def test_cancelled_restore_ends_before_migration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Taken away while it runs: its pod may still be at it."""
-    world = asking(monkeypatch)
-    job = await begun(world)
-    pod(world, job, **{"restore": {"running": {}}, "pg-restore": {"running": {}}})
-    world.change(restoreFrom=None)
+    """The pod may still write to the database after `spec.restoreFrom` is removed."""
+    simulation = with_restore(monkeypatch)
+    job = await start_restore(simulation)
+    put_pod(simulation, job, **{"restore": {"running": {}}, "pg-restore": {"running": {}}})
+    simulation.update_spec(restoreFrom=None)
     for _ in range(3):
-        await world.reconcile()
-    assert not jobs(world, "restore")
-    assert not jobs(world, "migrate")
-    assert "given up" in world.condition("SchemaReady")[2]
-    del world.api.objects["Pod", f"{job['metadata']['name']}-pod"]
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    assert jobs(world, "migrate")
+        await simulation.reconcile()
+    assert not jobs(simulation, "restore")
+    assert not jobs(simulation, "migrate")
+    assert "cancelled restore" in simulation.condition("SchemaReady")[2]
+    del simulation.api.objects["Pod", f"{job['metadata']['name']}-pod"]
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    assert jobs(simulation, "migrate")
 
 
-async def test_keys_of_another_store_are_looked_for_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pod could not start without, and would say less."""
+async def test_secret_of_separate_bucket_is_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod could not start without it, and its error would be less useful."""
     store = {"bucket": "vault", "credentialsSecretRef": {"name": "vault"}}
-    world = asking(monkeypatch, restoreFrom={**FROM, "s3": store})
+    simulation = with_restore(monkeypatch, restoreFrom={**RESTORE_FROM, "s3": store})
     for _ in range(4):
-        await world.reconcile()
-        world.settle()
-    state, reason, message = world.condition("SchemaReady")
+        await simulation.reconcile()
+        simulation.run_controllers()
+    state, reason, message = simulation.condition("SchemaReady")
     assert (state, reason) == ("False", "SecretNotFound")
     assert "spec.restoreFrom.s3.credentialsSecretRef" in message
-    assert not jobs(world, "restore")
-    world.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
+    assert not jobs(simulation, "restore")
+    simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_an_operator_killed_at_any_write_ends_it_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One restore, no migration, Ready; wherever it was cut off."""
-    whole = asking(monkeypatch)
-    await whole.until_settled()
-    for written in range(len(whole.api.writes)):
-        world = asking(monkeypatch)
-        world.api.dies_after = written
-        with pytest.raises((CutOff, BaseExceptionGroup)):  # a group, where two steps run at once
-            await world.until_settled()
-        world.api.dies_after = None
-        await world.until_settled()
-        assert world.condition("Ready")[0] == "True"
-        assert len(jobs(world, "restore")) == 1
-        assert not jobs(world, "migrate")
+async def test_restore_completes_after_operator_crash_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one restore Job and no migration."""
+    uninterrupted = with_restore(monkeypatch)
+    await uninterrupted.reconcile_until_stable()
+    for write_count in range(len(uninterrupted.api.writes)):
+        simulation = with_restore(monkeypatch)
+        simulation.api.crash_after_writes = write_count
+        with pytest.raises((ProcessKilled, BaseExceptionGroup)):  # a group, where two steps run concurrently
+            await simulation.reconcile_until_stable()
+        simulation.api.crash_after_writes = None
+        await simulation.reconcile_until_stable()
+        assert simulation.condition("Ready")[0] == "True"
+        assert len(jobs(simulation, "restore")) == 1
+        assert not jobs(simulation, "migrate")

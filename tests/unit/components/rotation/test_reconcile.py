@@ -1,4 +1,4 @@
-"""Credentials are replaced under a running server: whoever is in use gets in at every moment."""
+"""Rotation of the credentials of a running server: the credentials in use have access at every moment."""
 
 import base64
 from dataclasses import dataclass, field
@@ -15,404 +15,420 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import Login
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
-from tests.unit.simulation import NAME, NAMESPACE, CutOff, Store, World
+from tests.unit.simulation import NAME, NAMESPACE, FakeObjectStore, ProcessKilled, SimulatedCluster
 
-LATER = "2026-01-01T00:00:00Z"
-ROOT = "accessKeyID", "secretAccessKey"
-"""Keys of the Secret that hold the embedded store's root key."""
+REQUESTED_AT = "2026-01-01T00:00:00Z"
+ROOT_KEY_FIELDS = "accessKeyID", "secretAccessKey"
+"""Keys of the Secret with the root key of the embedded store."""
 
 
 @dataclass
-class Database:
-    """Who gets in, and by which password."""
+class FakeDatabase:
+    """A Postgres server with logins and their passwords."""
 
     logins: dict[str, str] = field(default_factory=dict)
-    fault: TransientError | None = None
+    error: TransientError | None = None
 
     async def ensure_login(self, connection: Connection, owner: str, login: Login, field: str) -> None:
-        """Lets another one in."""
-        self.check(connection)
+        """Add a login."""
+        self.check_login(connection)
         self.logins[login.name] = login.password
 
     async def delete_login(self, connection: Connection, owner: str, name: str, field: str) -> None:
-        """Shuts one out."""
-        self.check(connection)
-        assert name != connection.username, "shuts itself out"
+        """Delete a login."""
+        self.check_login(connection)
+        assert name != connection.username, "the operator deletes the login that it uses"
         self.logins.pop(name, None)
 
-    def check(self, connection: Connection) -> None:
-        """AssertionError for whoever does not get in."""
-        if self.fault:
-            raise self.fault
-        assert self.logins.get(connection.username) == connection.password, f"{connection} does not get in"
+    def check_login(self, connection: Connection) -> None:
+        """Raise AssertionError if the login or its password is invalid."""
+        if self.error:
+            raise self.error
+        assert self.logins.get(connection.username) == connection.password, f"{connection} has no access"
 
 
-class Files(Store):
-    """The embedded store: at its start it takes the root key that the Secret says, and then users of its own."""
+class FakeEmbeddedStore(FakeObjectStore):
+    """The embedded store. It reads the root key from the Secret at its start, and then has its own users."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, simulation: SimulatedCluster) -> None:
         super().__init__()
-        self.world = world
+        self.simulation = simulation
         self.users: dict[str, str] = {}
-        self.strangers = 0
-        """How often a key was tried that nobody has."""
+        self.unknown_key_attempts = 0
+        """Number of requests with an unknown key."""
 
-    def start(self) -> None:
-        """It reads its root key, once."""
+    def load_root_key(self) -> None:
+        """Read the root key, once."""
         if not self.users:
-            found = self.world.secret("a-artifacts")
-            self.users[found["accessKeyID"]] = found["secretAccessKey"]
+            secret = self.simulation.secret("a-artifacts")
+            self.users[secret["accessKeyID"]] = secret["secretAccessKey"]
 
     async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
-        """Fine for who is known."""
+        """Succeed for known keys."""
         await super().ensure_bucket(bucket, create)
-        self.start()
+        self.load_root_key()
         if bucket.access_key not in self.users:
-            self.strangers += 1
+            self.unknown_key_attempts += 1
         if self.users.get(bucket.access_key) != bucket.secret_key:
             raise ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
         return False
 
     def has_user(self, access_key_id: str) -> bool:
-        """Whether anybody has it."""
-        self.start()
+        """Whether a user has the key."""
+        self.load_root_key()
         return access_key_id in self.users
 
     async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
-        """Lets another one in, at the root key's word."""
+        """Add a user with the root key."""
         assert self.users[admin.key.id] == admin.key.secret
         assert "arn:aws:s3:::mlflow/*" in str(policy)
         self.users[user.id] = user.secret
 
     async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
-        """Shuts one out, at the root key's word."""
+        """Delete a user with the root key."""
         assert self.users[admin.key.id] == admin.key.secret
-        assert access_key_id != admin.key.id, "nobody would get in any more"
+        assert access_key_id != admin.key.id, "the root key must not be deleted"
         self.users.pop(access_key_id, None)
 
     @property
-    def others(self) -> dict[str, str]:
-        """Who gets in beside the root key."""
-        root = self.world.secret("a-artifacts")["accessKeyID"]
-        return {who: word for who, word in self.users.items() if who != root}
+    def users_without_root(self) -> dict[str, str]:
+        """The users other than root, with their keys."""
+        root = self.simulation.secret("a-artifacts")["accessKeyID"]
+        return {key_id: secret_key for key_id, secret_key in self.users.items() if key_id != root}
 
 
 @dataclass(frozen=True)
-class Pod:
-    """What one was given when it started."""
+class PodCredentials:
+    """The credentials that a pod read when it started."""
 
     connection: Connection
     key: tuple[str, str]
 
 
-class Rotating:
-    """A world whose pods keep what they read at their start, in front of stores that ask for passwords and keys."""
+class RotationSimulation:
+    """A simulated cluster whose pods keep the credentials of their start and whose stores check credentials."""
 
-    def __init__(self, world: World, database: Database) -> None:
-        self.world, self.database = world, database
-        self.pods: dict[str, Pod] = {}
+    def __init__(self, simulation: SimulatedCluster, database: FakeDatabase) -> None:
+        self.simulation, self.database = simulation, database
+        self.pods: dict[str, PodCredentials] = {}
 
-    def settle(self) -> None:
-        """Kubernetes rolls the pods; each reads the Secret as it starts."""
-        self.world.settle()
-        live = self.world.get("Deployment", NAME)
-        inputs = str(live["spec"]["template"]["metadata"]["annotations"][labels.INPUTS]) if live else ""
+    def run_controllers(self) -> None:
+        """Kubernetes rolls the pods. Each pod reads the Secrets when it starts."""
+        self.simulation.run_controllers()
+        live = self.simulation.get("Deployment", NAME)
+        inputs = (
+            str(live["spec"]["template"]["metadata"]["annotations"][labels.INPUTS_DIGEST]) if live else ""
+        )
         if inputs and inputs not in self.pods:
-            self.pods = {inputs: self.reads()}
+            self.pods = {inputs: self.current_credentials()}
 
     @property
-    def files(self) -> Files:
+    def store(self) -> FakeEmbeddedStore:
         """The embedded artifact store."""
-        assert isinstance(self.world.store, Files)
-        return self.world.store
+        assert isinstance(self.simulation.store, FakeEmbeddedStore)
+        return self.simulation.store
 
-    def reads(self) -> Pod:
-        """What a pod that starts now is given: what its manifest names."""
-        live = self.world.get("Deployment", NAME)
+    def current_credentials(self) -> PodCredentials:
+        """The credentials that a pod reads if it starts now, from the references in its manifest."""
+        live = self.simulation.get("Deployment", NAME)
         assert live
         (container,) = live["spec"]["template"]["spec"]["containers"]
-        named = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
+        references = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
 
-        def given(variable: str) -> str:
-            return self.world.secret(named[variable]["name"])[named[variable]["key"]]
+        def value_of(variable: str) -> str:
+            return self.simulation.secret(references[variable]["name"])[references[variable]["key"]]
 
-        return Pod(
-            postgres_uri.parse(given("MLFLOW_BACKEND_STORE_URI"), ""),
-            (given("AWS_ACCESS_KEY_ID"), given("AWS_SECRET_ACCESS_KEY")),
+        return PodCredentials(
+            postgres_uri.parse(value_of("MLFLOW_BACKEND_STORE_URI"), ""),
+            (value_of("AWS_ACCESS_KEY_ID"), value_of("AWS_SECRET_ACCESS_KEY")),
         )
 
-    def all_get_in(self) -> None:
-        """Pods that run, and a container that is started again at this moment."""
-        for pod in (*self.pods.values(), self.reads()):
-            self.database.check(pod.connection)
-            who, word = pod.key
-            assert self.files.users.get(who) == word, f"{who} does not open the store"
+    def assert_access(self) -> None:
+        """Check the running pods, and a container that restarts now."""
+        for pod in (*self.pods.values(), self.current_credentials()):
+            self.database.check_login(pod.connection)
+            key_id, secret_key = pod.key
+            assert self.store.users.get(key_id) == secret_key, f"{key_id} has no access to the store"
 
-    async def until_settled(self, rounds: int = 12) -> None:
-        """Reconciles until nothing is written; at each turn everybody gets in."""
+    async def reconcile_until_stable(self, rounds: int = 12) -> None:
+        """Reconcile until nothing is written, and check access before and after each reconcile."""
         for _ in range(rounds):
-            self.settle()
-            self.all_get_in()
-            before = len(self.world.api.writes)
-            await self.world.reconcile()
-            self.all_get_in()
-            if len(self.world.api.writes) == before:
+            self.run_controllers()
+            self.assert_access()
+            before = len(self.simulation.api.writes)
+            await self.simulation.reconcile()
+            self.assert_access()
+            if len(self.simulation.api.writes) == before:
                 return
-        raise AssertionError(f"never comes to rest: {self.world.api.writes[-8:]}")
+        raise AssertionError(f"not stable: {self.simulation.api.writes[-8:]}")
 
 
-async def started(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> Rotating:
-    """A server that is Ready and at rest."""
-    world, database = World(monkeypatch, spec), Database()
-    world.store = Files(world)
+async def start_server(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> RotationSimulation:
+    """A Ready server that no longer changes."""
+    simulation, database = SimulatedCluster(monkeypatch, spec), FakeDatabase()
+    simulation.store = FakeEmbeddedStore(simulation)
     monkeypatch.setattr(postgres_logins, "ensure_login", database.ensure_login)
     monkeypatch.setattr(postgres_logins, "delete_login", database.delete_login)
-    await world.until_settled()
-    assert world.condition("Ready")[0] == "True"
-    database.logins["mlflow"] = world.secret("a-database")["password"]
-    found = Rotating(world, database)
-    found.settle()
-    return found
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("Ready")[0] == "True"
+    database.logins["mlflow"] = simulation.secret("a-database")["password"]
+    rotation = RotationSimulation(simulation, database)
+    rotation.run_controllers()
+    return rotation
 
 
 @pytest.fixture
-async def running(monkeypatch: pytest.MonkeyPatch) -> Rotating:
-    """One with an embedded database."""
-    return await started(monkeypatch)
+async def rotation(monkeypatch: pytest.MonkeyPatch) -> RotationSimulation:
+    """A Ready server with embedded stores."""
+    return await start_server(monkeypatch)
 
 
-async def test_a_later_time_brings_a_new_password_and_ends_the_old_one(running: Rotating) -> None:
-    """The Secret, the pods and the status say the new one; the old one opens nothing."""
-    world = running.world
-    old = world.secret("a-database")
-    world.change(rotateCredentialsAt=LATER)
-    await running.until_settled()
-    new = world.secret("a-database")
+async def test_rotation_replaces_and_revokes_the_database_password(rotation: RotationSimulation) -> None:
+    """The Secret, the pods and the status have the new login; the old login has no access."""
+    simulation = rotation.simulation
+    old = simulation.secret("a-database")
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await rotation.reconcile_until_stable()
+    new = simulation.secret("a-database")
     assert new["username"] == "mlflow_a"
     assert new["password"] != old["password"]
     assert new["uri"] == old["uri"].replace(f"mlflow:{old['password']}@", f"mlflow_a:{new['password']}@")
-    assert running.database.logins == {"mlflow_a": new["password"]}
-    assert [each.connection.username for each in running.pods.values()] == ["mlflow_a"]
-    live = world.get("MLflowServer", NAME)
+    assert rotation.database.logins == {"mlflow_a": new["password"]}
+    assert [pod.connection.username for pod in rotation.pods.values()] == ["mlflow_a"]
+    live = simulation.get("MLflowServer", NAME)
     assert live
-    assert live["status"]["credentialsRotatedAt"] == LATER
-    assert world.condition("Ready")[0] == "True"
+    assert live["status"]["credentialsRotatedAt"] == REQUESTED_AT
+    assert simulation.condition("Ready")[0] == "True"
     assert (
         "CredentialsRotated",
-        "New credentials are in use by every pod, and the old ones are shut out.",
-    ) in [(reason, message) for _, reason, message in world.events.published]
+        "All pods use the new credentials, and the old credentials are revoked.",
+    ) in [(reason, message) for _, reason, message in simulation.events.published]
 
 
-async def test_the_store_gets_another_key_of_the_servers_own_at_the_same_time(running: Rotating) -> None:
-    """Pods never hold the root key, which stays; and they are rolled once for both."""
-    world = running.world
-    old, rolled = world.secret("a-artifacts"), set(running.pods)
-    assert [each.key[0] for each in running.pods.values()] == [old["serverAccessKeyID"]]
-    world.change(rotateCredentialsAt=LATER)
+async def test_database_and_store_key_rotate_with_one_rollout(rotation: RotationSimulation) -> None:
+    """Pods never have the root key, which is not rotated. They are rolled once for both credentials."""
+    simulation = rotation.simulation
+    old, rolled = simulation.secret("a-artifacts"), set(rotation.pods)
+    assert [pod.key[0] for pod in rotation.pods.values()] == [old["serverAccessKeyID"]]
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
     for _ in range(8):
-        await world.reconcile()
-        running.settle()
-        rolled |= set(running.pods)
-        running.all_get_in()
-    new = world.secret("a-artifacts")
+        await simulation.reconcile()
+        rotation.run_controllers()
+        rolled |= set(rotation.pods)
+        rotation.assert_access()
+    new = simulation.secret("a-artifacts")
     assert (
         new["accessKeyID"] == old["accessKeyID"] not in {old["serverAccessKeyID"], new["serverAccessKeyID"]}
     )
-    assert running.files.others == {new["serverAccessKeyID"]: new["serverSecretAccessKey"]}
+    assert rotation.store.users_without_root == {new["serverAccessKeyID"]: new["serverSecretAccessKey"]}
     assert new["serverAccessKeyID"] != old["serverAccessKeyID"]
     assert len(rolled) == 2
 
 
-async def test_a_store_that_logs_the_keys_it_does_not_know_is_tried_with_none_of_those(
+async def test_seaweedfs_gets_no_requests_with_unknown_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The id of a key is half of it."""
-    for engine, strangers in (("SeaweedFS", 0), ("MinIO", 1)):
-        found = await started(monkeypatch, {"artifacts": {"embedded": {"engine": engine}}})
-        assert found.files.strangers == strangers
-        assert found.files.others
+    """SeaweedFS logs the id of an unknown key, which is half of the credential."""
+    for engine, unknown_key_attempts in (("SeaweedFS", 0), ("MinIO", 1)):
+        rotation = await start_server(monkeypatch, {"artifacts": {"embedded": {"engine": engine}}})
+        assert rotation.store.unknown_key_attempts == unknown_key_attempts
+        assert rotation.store.users_without_root
 
 
-async def test_a_server_of_before_goes_on_with_the_root_key_until_it_is_replaced(running: Rotating) -> None:
-    """Its Secret knows of no other one: nothing that the store does not know is given to its pods."""
-    world = running.world
-    own = ("serverAccessKeyID", "serverSecretAccessKey")
-    world.api.edit("Secret", "a-artifacts", lambda live: [live["data"].pop(key) for key in own])
-    running.files.users = {world.secret("a-artifacts")[k]: world.secret("a-artifacts")[v] for k, v in [ROOT]}
-    running.pods.clear()
-    await world.reconcile()
-    await running.until_settled()
-    held = world.secret("a-artifacts")
-    assert [held[key] for key in own] == [held[key] for key in ROOT]
-    world.change(rotateCredentialsAt=LATER)
-    await running.until_settled()
-    held = world.secret("a-artifacts")
-    assert running.files.users == {held[k]: held[v] for k, v in (ROOT, own)}
-    assert held[own[0]] != held[ROOT[0]]
-
-
-async def test_a_key_that_the_store_has_forgotten_is_let_in_again(running: Rotating) -> None:
-    """An older volume was put back, say."""
-    world = running.world
-    before = running.files.others
-    for who in before:
-        del running.files.users[who]
-    await world.reconcile()
-    assert running.files.others == before
-    assert world.condition("ArtifactStoreReady")[0] == "True"
-
-
-async def test_a_root_key_that_was_changed_under_the_store_is_told_with_both_ways_out(
-    running: Rotating,
+async def test_server_of_an_older_operator_keeps_the_root_key_until_rotation(
+    rotation: RotationSimulation,
 ) -> None:
-    """A store goes by the key that it found when it started; while the server's own gets in, nobody needs it."""
-    world = running.world
-    known = dict(running.files.users)
-    word = base64.b64encode(b"another-one-by-hand").decode()
-    world.api.edit("Secret", "a-artifacts", lambda live: live["data"].update(secretAccessKey=word))
-    await world.reconcile()
-    assert world.condition("ArtifactStoreReady")[0] == "True"
-    running.files.users = {who: known[who] for who in known if who not in running.files.others}
-    await world.reconcile()
-    status, reason, message = world.condition("ArtifactStoreReady")
+    """Its Secret has no other key, and its pods must not get a key that the store does not know."""
+    simulation = rotation.simulation
+    server_fields = ("serverAccessKeyID", "serverSecretAccessKey")
+    simulation.api.edit(
+        "Secret", "a-artifacts", lambda live: [live["data"].pop(key) for key in server_fields]
+    )
+    rotation.store.users = {
+        simulation.secret("a-artifacts")[k]: simulation.secret("a-artifacts")[v] for k, v in [ROOT_KEY_FIELDS]
+    }
+    rotation.pods.clear()
+    await simulation.reconcile()
+    await rotation.reconcile_until_stable()
+    values = simulation.secret("a-artifacts")
+    assert [values[key] for key in server_fields] == [values[key] for key in ROOT_KEY_FIELDS]
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await rotation.reconcile_until_stable()
+    values = simulation.secret("a-artifacts")
+    assert rotation.store.users == {values[k]: values[v] for k, v in (ROOT_KEY_FIELDS, server_fields)}
+    assert values[server_fields[0]] != values[ROOT_KEY_FIELDS[0]]
+
+
+async def test_user_that_the_store_lost_is_recreated(rotation: RotationSimulation) -> None:
+    """For example, an older volume was restored."""
+    simulation = rotation.simulation
+    before = rotation.store.users_without_root
+    for key_id in before:
+        del rotation.store.users[key_id]
+    await simulation.reconcile()
+    assert rotation.store.users_without_root == before
+    assert simulation.condition("ArtifactStoreReady")[0] == "True"
+
+
+async def test_root_key_changed_in_the_secret_is_reported_with_instructions(
+    rotation: RotationSimulation,
+) -> None:
+    """The store keeps the root key that it read at its start. It is not needed while the server's key works."""
+    simulation = rotation.simulation
+    users_before = dict(rotation.store.users)
+    encoded_key = base64.b64encode(b"changed-manually-123").decode()
+    simulation.api.edit(
+        "Secret", "a-artifacts", lambda live: live["data"].update(secretAccessKey=encoded_key)
+    )
+    await simulation.reconcile()
+    assert simulation.condition("ArtifactStoreReady")[0] == "True"
+    rotation.store.users = {
+        key_id: users_before[key_id]
+        for key_id in users_before
+        if key_id not in rotation.store.users_without_root
+    }
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("ArtifactStoreReady")
     assert (status, reason) == ("False", "BucketAccessDenied")
     assert (
-        'if Secret "a-artifacts" was changed since, put its values back, or delete pod "a-artifacts-0"'
+        'If Secret "a-artifacts" has changed since then, restore its values or delete pod "a-artifacts-0"'
         in message
     )
 
 
-async def test_it_is_done_once_for_a_time_and_again_for_a_later_one(running: Rotating) -> None:
-    """At rest nothing is written; names take turns."""
-    world = running.world
-    world.change(rotateCredentialsAt=LATER)
-    await running.until_settled()
-    before = [*world.api.writes]
-    await world.reconcile()
-    assert world.api.writes == before
-    world.now = "2026-01-03T00:00:00Z"
-    world.change(rotateCredentialsAt="2026-01-02T00:00:00Z")
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow_b"]
-    world.change(rotateCredentialsAt=None)
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow_b"]
+async def test_rotation_runs_once_per_requested_time(rotation: RotationSimulation) -> None:
+    """A completed rotation causes no writes. A later time rotates again; the usernames alternate."""
+    simulation = rotation.simulation
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await rotation.reconcile_until_stable()
+    before = [*simulation.api.writes]
+    await simulation.reconcile()
+    assert simulation.api.writes == before
+    simulation.now = "2026-01-03T00:00:00Z"
+    simulation.update_spec(rotateCredentialsAt="2026-01-02T00:00:00Z")
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow_b"]
+    simulation.update_spec(rotateCredentialsAt=None)
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow_b"]
 
 
-async def test_cut_off_after_any_write_it_goes_on_and_nobody_is_locked_out(
+async def test_rotation_resumes_after_operator_crash_at_any_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """For each N: the process dies after its Nth write; pods that run or start then get in, and it ends well."""
-    whole = await started(monkeypatch)
-    begun = len(whole.world.api.writes)
-    whole.world.change(rotateCredentialsAt=LATER)
-    await whole.until_settled()
-    count = len(whole.world.api.writes) - begun
+    """For each N: the process dies after its Nth write. All pods keep access, and the rotation completes."""
+    uninterrupted = await start_server(monkeypatch)
+    writes_before = len(uninterrupted.simulation.api.writes)
+    uninterrupted.simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await uninterrupted.reconcile_until_stable()
+    count = len(uninterrupted.simulation.api.writes) - writes_before
     assert count >= 6
     for n in range(count):
-        found = await started(monkeypatch)
-        found.world.change(rotateCredentialsAt=LATER)
-        found.world.api.dies_after = len(found.world.api.writes) + n
-        with pytest.raises((CutOff, BaseExceptionGroup)):
-            await found.until_settled()
-        found.all_get_in()
-        found.world.api.dies_after = None
-        await found.until_settled()
-        secret = found.world.secret("a-database")
-        assert found.database.logins == {secret["username"]: secret["password"]}, f"cut off after write {n}"
-        key = found.world.secret("a-artifacts")
-        assert found.files.others == {key["serverAccessKeyID"]: key["serverSecretAccessKey"]}
+        rotation = await start_server(monkeypatch)
+        rotation.simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+        rotation.simulation.api.crash_after_writes = len(rotation.simulation.api.writes) + n
+        with pytest.raises((ProcessKilled, BaseExceptionGroup)):
+            await rotation.reconcile_until_stable()
+        rotation.assert_access()
+        rotation.simulation.api.crash_after_writes = None
+        await rotation.reconcile_until_stable()
+        secret = rotation.simulation.secret("a-database")
+        assert rotation.database.logins == {secret["username"]: secret["password"]}, f"crash after write {n}"
+        key = rotation.simulation.secret("a-artifacts")
+        assert rotation.store.users_without_root == {key["serverAccessKeyID"]: key["serverSecretAccessKey"]}
         assert not any(name.startswith(("next", "previous")) for name in (*secret, *key))
 
 
-async def test_the_old_one_gets_in_for_as_long_as_any_pod_uses_it(running: Rotating) -> None:
-    """Also one that is only on its way out: it answers requests to its end."""
-    world = running.world
-    inputs = next(iter(running.pods))
-    lingering = {
+async def test_old_login_is_kept_while_any_pod_uses_it(rotation: RotationSimulation) -> None:
+    """A terminating pod counts, because it serves requests until it ends."""
+    simulation = rotation.simulation
+    inputs = next(iter(rotation.pods))
+    metadata = {
         "name": "a-pod-old",
         "namespace": NAMESPACE,
-        "labels": labels.owned(NAME, labels.SERVER_POD),
-        "annotations": {labels.INPUTS: inputs},
-        "deletionTimestamp": world.now,
+        "labels": labels.for_component(NAME, labels.SERVER_POD),
+        "annotations": {labels.INPUTS_DIGEST: inputs},
+        "deletionTimestamp": simulation.now,
     }
-    world.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": lingering, "status": {"phase": "Running"}})
-    world.change(rotateCredentialsAt=LATER)
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow", "mlflow_a"]
-    status, reason, message = world.condition("CredentialsReady")
+    simulation.api.put(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"}}
+    )
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow", "mlflow_a"]
+    status, reason, message = simulation.condition("CredentialsReady")
     assert (status, reason) == ("True", "RotationInProgress")
-    assert "the old ones are shut out after that" in message
-    del world.api.objects[kinds.POD.kind, "a-pod-old"]
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow_a"]
-    assert world.condition("CredentialsReady")[:2] == ("True", "Ready")
+    assert "The old credentials are revoked afterwards." in message
+    del simulation.api.objects[kinds.POD.kind, "a-pod-old"]
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow_a"]
+    assert simulation.condition("CredentialsReady")[:2] == ("True", "Ready")
 
 
-async def test_a_deployment_that_was_not_rolled_yet_keeps_the_old_one(
-    running: Rotating, monkeypatch: pytest.MonkeyPatch
+async def test_old_login_is_kept_until_the_deployment_is_rolled(
+    rotation: RotationSimulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The schema's step holds the server back, say: what its pods use is the old one."""
-    world = running.world
-    world.change(rotateCredentialsAt=LATER)
-    await world.reconcile()
-    assert world.secret("a-database")["username"] == "mlflow_a"
-    world.change(image="own/mlflow:9")
+    """For example, a migration delays the rollout, and the pods still use the old login."""
+    simulation = rotation.simulation
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await simulation.reconcile()
+    assert simulation.secret("a-database")["username"] == "mlflow_a"
+    simulation.update_spec(image="own/mlflow:9")
     for _ in range(3):
-        await world.reconcile()
-        world.settle(jobs=False)
-    running.all_get_in()
-    assert [*running.database.logins] == ["mlflow", "mlflow_a"]
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+    rotation.assert_access()
+    assert [*rotation.database.logins] == ["mlflow", "mlflow_a"]
 
 
-async def test_a_database_that_is_away_is_waited_for_and_told(running: Rotating) -> None:
-    """What is in use goes on."""
-    world = running.world
-    running.database.fault = TransientError(Reason.DATABASE_UNREACHABLE, "The database is away.")
-    world.change(rotateCredentialsAt=LATER)
-    await world.reconcile()
-    assert world.condition("CredentialsReady") == (
+async def test_unreachable_database_delays_the_rotation(rotation: RotationSimulation) -> None:
+    """The error is reported, and the current credentials stay in use."""
+    simulation = rotation.simulation
+    rotation.database.error = TransientError(Reason.DATABASE_UNREACHABLE, "The database is unreachable.")
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await simulation.reconcile()
+    assert simulation.condition("CredentialsReady") == (
         "False",
         "DatabaseUnreachable",
-        "The database is away. Credentials are being replaced, and that waits for it; those in use go on.",
+        "The database is unreachable. Credential rotation is waiting for this; the current credentials stay in use.",
     )
-    assert world.secret("a-database")["username"] == "mlflow"
-    noted = world.secret("a-database")["nextPassword"]
-    running.database.fault = None
-    await running.until_settled()
-    assert running.database.logins == {"mlflow_a": noted}
+    assert simulation.secret("a-database")["username"] == "mlflow"
+    next_password = simulation.secret("a-database")["nextPassword"]
+    rotation.database.error = None
+    await rotation.reconcile_until_stable()
+    assert rotation.database.logins == {"mlflow_a": next_password}
 
 
-async def test_a_time_to_come_is_waited_for(running: Rotating) -> None:
-    """At rest until then."""
-    world = running.world
-    world.change(rotateCredentialsAt="2026-01-01T12:00:00Z")
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow"]
-    world.now = "2026-01-01T12:00:30Z"
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow_a"]
+async def test_rotation_waits_for_a_future_time(rotation: RotationSimulation) -> None:
+    """Nothing is rotated before that time."""
+    simulation = rotation.simulation
+    simulation.update_spec(rotateCredentialsAt="2026-01-01T12:00:00Z")
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow"]
+    simulation.now = "2026-01-01T12:00:30Z"
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow_a"]
 
 
-async def test_suspended_it_waits(running: Rotating) -> None:
-    """The stores are down; it is carried out when they are up again."""
-    world = running.world
-    world.change(rotateCredentialsAt=LATER, suspend=True)
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow"]
-    world.change(suspend=False)
-    await running.until_settled()
-    assert [*running.database.logins] == ["mlflow_a"]
+async def test_rotation_waits_while_suspended(rotation: RotationSimulation) -> None:
+    """The stores are stopped; the rotation runs when they are started again."""
+    simulation = rotation.simulation
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT, suspend=True)
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow"]
+    simulation.update_spec(suspend=False)
+    await rotation.reconcile_until_stable()
+    assert [*rotation.database.logins] == ["mlflow_a"]
 
 
-async def test_what_the_owner_s_secrets_hold_is_the_owner_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not replaced, and the sentence says so."""
-    world = await World.on_external_stores(monkeypatch)
-    world.change(rotateCredentialsAt=LATER)
-    await world.until_settled()
-    status, reason, message = world.condition("CredentialsReady")
+async def test_credentials_in_user_secrets_are_not_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The condition message reports it."""
+    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
+    await simulation.reconcile_until_stable()
+    status, reason, message = simulation.condition("CredentialsReady")
     assert (status, reason) == ("True", "Ready")
-    assert "not the operator's to replace" in message
-    live = world.get("MLflowServer", NAME)
+    assert "The operator does not rotate credentials in Secrets that the spec references" in message
+    live = simulation.get("MLflowServer", NAME)
     assert live
     assert "credentialsRotatedAt" not in live["status"]

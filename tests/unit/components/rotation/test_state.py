@@ -1,19 +1,19 @@
-"""The stages of a rotation, and what a Secret says in each."""
+"""The stages of a rotation, and the contents of the Secret in each."""
 
 import pytest
 
-from mlflow_operator.components.rotation import state as rotation
+from mlflow_operator.components.rotation import state
 from mlflow_operator.components.rotation.state import CredentialKeys, Stage
 
-PAIR = CredentialKeys(
+KEYS = CredentialKeys(
     "username", "password", lambda values: {"uri": f"{values['username']}:{values['password']}@"}
 )
 NOW = "2026-01-02T00:00:00Z"
-FIRST = {"username": "one", "password": "1", "uri": "one:1@", "host": "there"}
+VALUES = {"username": "one", "password": "1", "uri": "one:1@", "host": "there"}
 
 
 @pytest.mark.parametrize(
-    ("values", "made", "wanted", "expected"),
+    ("values", "created_at", "requested_at", "expected"),
     [
         ({}, None, None, False),
         ({}, "2026-01-01T00:00:00Z", "2026-01-01T12:00:00Z", True),
@@ -25,30 +25,30 @@ FIRST = {"username": "one", "password": "1", "uri": "one:1@", "host": "there"}
         ({}, None, "2026-01-02T00:00:01Z", False),
     ],
     ids=[
-        "nobody asks",
-        "asked for after it was made",
-        "made after that time",
-        "carried out",
-        "a later value",
-        "an earlier moment in another zone",
-        "an earlier value",
-        "its time has not come",
+        "no request",
+        "requested after creation",
+        "created after the requested time",
+        "completed",
+        "later value",
+        "earlier time in another time zone",
+        "earlier value",
+        "requested for a future time",
     ],
 )
-def test_when_new_ones_are_due(
-    values: dict[str, str], made: str | None, wanted: str | None, expected: bool
+def test_rotation_is_due(
+    values: dict[str, str], created_at: str | None, requested_at: str | None, expected: bool
 ) -> None:
-    """A later value asks for it, once its time has come."""
-    assert rotation.due(values, made, wanted, NOW) is expected
+    """A later value requests a rotation once its time has passed."""
+    assert state.is_due(values, created_at, requested_at, NOW) is expected
 
 
-def test_a_whole_rotation() -> None:
-    """Every stage leads to the next; in each, the one in use is there with all that is spelled from it."""
-    assert rotation.stage(FIRST, PAIR, True) is Stage.BEGIN
-    begun = rotation.begun(FIRST, PAIR, "two", "2", NOW)
-    assert begun.items() >= FIRST.items()
-    assert rotation.stage(begun, PAIR, False) is Stage.GRANT
-    switched = rotation.switched(begun, PAIR)
+def test_complete_rotation() -> None:
+    """Every stage leads to the next. In each, the current credential and its derived values are present."""
+    assert state.stage(VALUES, KEYS, True) is Stage.BEGIN
+    with_next = state.add_next(VALUES, KEYS, "two", "2", NOW)
+    assert with_next.items() >= VALUES.items()
+    assert state.stage(with_next, KEYS, False) is Stage.GRANT
+    switched = state.switch_to_next(with_next, KEYS)
     assert switched == {
         "username": "two",
         "password": "2",
@@ -57,20 +57,20 @@ def test_a_whole_rotation() -> None:
         "previousUsername": "one",
         "rotatedAt": NOW,
     }
-    assert rotation.stage(switched, PAIR, True) is Stage.REVOKE, "one ends before the next begins"
-    ended = rotation.ended(switched, PAIR)
-    assert "previousUsername" not in ended
-    assert rotation.stage(ended, PAIR, False) is Stage.IDLE
+    assert state.stage(switched, KEYS, True) is Stage.REVOKE, "a rotation ends before the next begins"
+    completed = state.remove_previous(switched, KEYS)
+    assert "previousUsername" not in completed
+    assert state.stage(completed, KEYS, False) is Stage.IDLE
 
 
-def test_half_a_note_is_no_note() -> None:
-    """A key of the Secret that somebody took away: it begins anew."""
-    begun = rotation.begun(FIRST, PAIR, "two", "2", NOW)
-    del begun["nextPassword"]
-    assert rotation.stage(begun, PAIR, True) is Stage.BEGIN
+def test_incomplete_next_credential_is_ignored() -> None:
+    """If a key of the next credential was deleted from the Secret, the rotation begins again."""
+    with_next = state.add_next(VALUES, KEYS, "two", "2", NOW)
+    del with_next["nextPassword"]
+    assert state.stage(with_next, KEYS, True) is Stage.BEGIN
 
 
-def test_names_take_turns() -> None:
-    """Whoever is in use is never the one whose password changes."""
+def test_next_name_alternates() -> None:
+    """The password of the current username never changes."""
     names = ("a", "b")
-    assert [rotation.other(current, names) for current in ("owner", "a", "b")] == ["a", "b", "a"]
+    assert [state.next_name(current, names) for current in ("owner", "a", "b")] == ["a", "b", "a"]

@@ -1,4 +1,4 @@
-"""A server is pointed at other data: it stays where it is until the new place was looked at."""
+"""A change of database or artifact location: the server keeps the old one until the new one has been checked."""
 
 import pytest
 
@@ -6,194 +6,197 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError
-from tests.unit.simulation import DOWN, EXTERNAL, URI, CutOff, World
+from tests.unit.simulation import DATABASE_UNREACHABLE, EXTERNAL, URI, ProcessKilled, SimulatedCluster
 
 ALLOW = "Allow"
-ELSEWHERE: Object = {
+OTHER_BUCKET: Object = {
     "s3": {"bucket": "others", "endpoint": "http://s3:9000", "credentialsSecretRef": {"name": "keys"}}
 }
 
 
 @pytest.fixture
-async def external(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A server on a database and a bucket of somebody else's, Ready and at rest."""
-    return await World.on_external_stores(monkeypatch)
+async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    """A Ready server on an external database and bucket."""
+    return await SimulatedCluster.with_external_stores(monkeypatch)
 
 
-def template(world: World) -> Object:
-    """What the pods are made from."""
-    live = world.get("Deployment", "a")
+def pod_template(simulation: SimulatedCluster) -> Object:
+    """The pod template of the Deployment."""
+    live = simulation.get("Deployment", "a")
     assert live
-    found: Object = live["spec"]["template"]
-    return found
+    template: Object = live["spec"]["template"]
+    return template
 
 
-def bucket(world: World) -> str:
-    """Where the pods keep artifacts."""
-    env = template(world)["spec"]["containers"][0]["env"]
+def artifacts_destination(simulation: SimulatedCluster) -> str:
+    """The artifact location of the pods."""
+    env = pod_template(simulation)["spec"]["containers"][0]["env"]
     return next(str(e["value"]) for e in env if e["name"] == "MLFLOW_ARTIFACTS_DESTINATION")
 
 
-def uri(world: World) -> str:
-    """The database that a container of the server finds as it starts."""
-    return world.secret("a-server")["backend-store-uri"]
+def database_uri(simulation: SimulatedCluster) -> str:
+    """The database URI that a starting container of the server reads."""
+    return simulation.secret("a-server")["backend-store-uri"]
 
 
-def told(world: World) -> list[str]:
-    """What was said of a move."""
-    return [message for _, reason, message in world.events.published if reason == "StorageChanged"]
+def event_messages(simulation: SimulatedCluster) -> list[str]:
+    """The messages of StorageChanged Events."""
+    return [message for _, reason, message in simulation.events.published if reason == "StorageChanged"]
 
 
-def point_elsewhere(world: World) -> None:
-    """At the database on host `two`, which is empty."""
-    world.put_secret("db", uri=URI.format(host="two"))
-    world.change(storageChangePolicy=ALLOW)
-    world.revision = None
+def switch_database(simulation: SimulatedCluster) -> None:
+    """Point the spec at the empty database on host `two`."""
+    simulation.put_secret("db", uri=URI.format(host="two"))
+    simulation.update_spec(storageChangePolicy=ALLOW)
+    simulation.revision = None
 
 
-async def test_a_container_that_starts_while_the_new_schema_is_made_finds_the_old_database(
-    external: World,
+async def test_containers_started_during_schema_creation_use_the_old_database(
+    simulation: SimulatedCluster,
 ) -> None:
-    """The pods of before are restarted by a kubelet without asking anybody."""
-    before = template(external)
-    point_elsewhere(external)
+    """The kubelet restarts containers of existing pods at any time, independently of the operator."""
+    before = pod_template(simulation)
+    switch_database(simulation)
     for _ in range(4):
-        await external.reconcile()
-        external.settle(jobs=False)
-        assert "@one/" in uri(external).replace(":5432", "")
-    assert template(external) == before
-    job = next(o for (kind, _), o in external.api.objects.items() if kind == "Job" and not o.get("status"))
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+        assert "@one/" in database_uri(simulation).replace(":5432", "")
+    assert pod_template(simulation) == before
+    job = next(o for (kind, _), o in simulation.api.objects.items() if kind == "Job" and not o.get("status"))
     env = job["spec"]["template"]["spec"]["containers"][0]["env"]
     assert env[0]["valueFrom"]["secretKeyRef"]["key"] == "next-store-uri"
-    assert "two" in external.secret("a-server")["next-store-uri"]
-    await external.until_settled()
-    assert "@two" in uri(external)
-    assert "next-store-uri" not in external.secret("a-server")
-    assert external.condition("Ready")[0] == "True"
+    assert "two" in simulation.secret("a-server")["next-store-uri"]
+    await simulation.reconcile_until_stable()
+    assert "@two" in database_uri(simulation)
+    assert "next-store-uri" not in simulation.secret("a-server")
+    assert simulation.condition("Ready")[0] == "True"
 
 
 @pytest.mark.parametrize(
-    "away", [DOWN, ConfigurationError(Reason.DATABASE_ENCODING_UNSUPPORTED, "It is SQL_ASCII.")]
+    "error",
+    [DATABASE_UNREACHABLE, ConfigurationError(Reason.DATABASE_ENCODING_UNSUPPORTED, "It is SQL_ASCII.")],
 )
-async def test_a_new_database_that_does_not_do_leaves_the_server_where_it_is(
-    external: World, away: ReconcileError
+async def test_unusable_new_database_leaves_the_server_on_the_old_one(
+    simulation: SimulatedCluster, error: ReconcileError
 ) -> None:
-    """Told, and nothing touched; pointing back is all it takes."""
-    before = uri(external), template(external)
-    point_elsewhere(external)
-    external.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    external.database_fault = away
+    """The error is reported and nothing is changed. Pointing the spec back resolves it."""
+    before = database_uri(simulation), pod_template(simulation)
+    switch_database(simulation)
+    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation.database_error = error
     for _ in range(3):
-        await external.reconcile()
-        external.settle()
-    assert (uri(external), template(external)) == before
-    assert external.condition("DatabaseReady")[:2] == ("False", away.reason.value)
-    external.database_fault = None
-    external.put_secret("db", uri=URI.format(host="one"))
-    await external.until_settled()
-    assert (uri(external), template(external)) == before
-    assert not told(external)
-    assert "next-store-uri" not in external.secret("a-server")
+        await simulation.reconcile()
+        simulation.run_controllers()
+    assert (database_uri(simulation), pod_template(simulation)) == before
+    assert simulation.condition("DatabaseReady")[:2] == ("False", error.reason.value)
+    simulation.database_error = None
+    simulation.put_secret("db", uri=URI.format(host="one"))
+    await simulation.reconcile_until_stable()
+    assert (database_uri(simulation), pod_template(simulation)) == before
+    assert not event_messages(simulation)
+    assert "next-store-uri" not in simulation.secret("a-server")
 
 
-async def test_a_database_of_a_newer_mlflow_is_refused(external: World) -> None:
-    """No Job is tried at it."""
-    external.change(version="3.14.0")
-    external.revision = SCHEMA_HEADS["3.14.0"]
-    await external.until_settled()
-    before = template(external), sum(kind == "Job" for kind, _ in external.api.objects)
-    point_elsewhere(external)
-    external.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    await external.reconcile()
-    status, reason, message = external.condition("SchemaReady")
+async def test_database_with_a_newer_schema_is_refused(simulation: SimulatedCluster) -> None:
+    """No Job runs on it."""
+    simulation.update_spec(version="3.14.0")
+    simulation.revision = SCHEMA_HEADS["3.14.0"]
+    await simulation.reconcile_until_stable()
+    before = pod_template(simulation), sum(kind == "Job" for kind, _ in simulation.api.objects)
+    switch_database(simulation)
+    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("SchemaReady")
     assert (status, reason) == ("False", "StorageChangeRefused")
-    assert f"holds the tables of MLflow {DEFAULT_VERSION}" in message
-    assert (template(external), sum(kind == "Job" for kind, _ in external.api.objects)) == before
-    assert "@one" in uri(external)
+    assert f"holds the schema of MLflow {DEFAULT_VERSION}" in message
+    assert (pod_template(simulation), sum(kind == "Job" for kind, _ in simulation.api.objects)) == before
+    assert "@one" in database_uri(simulation)
 
 
-async def test_a_new_bucket_that_does_not_do_leaves_the_server_where_it_is(external: World) -> None:
-    """It may not be there, or not be written to."""
-    external.store.fault = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
-    external.change(storageChangePolicy=ALLOW, artifacts=ELSEWHERE)
-    for _ in range(3):
-        await external.reconcile()
-        external.settle()
-    assert bucket(external) == "s3://models"
-    assert external.condition("ArtifactStoreReady")[1] == "BucketAccessDenied"
-    assert "waits for the other artifact store" in external.condition("ServerAvailable")[2]
-    external.store.fault = None
-    await external.until_settled()
-    assert bucket(external) == "s3://others"
-    assert external.condition("Ready")[0] == "True"
-
-
-async def test_a_bucket_that_goes_away_where_it_is_touches_no_pod_and_stops_no_repair(
-    external: World,
+async def test_unusable_new_bucket_leaves_the_server_on_the_old_one(
+    simulation: SimulatedCluster,
 ) -> None:
-    """Only another place must be ready first."""
-    external.store.fault = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
-    external.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
-    await external.reconcile()
-    live = external.get("Deployment", "a")
+    """For example, the bucket does not exist or is not writable."""
+    simulation.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    simulation.update_spec(storageChangePolicy=ALLOW, artifacts=OTHER_BUCKET)
+    for _ in range(3):
+        await simulation.reconcile()
+        simulation.run_controllers()
+    assert artifacts_destination(simulation) == "s3://models"
+    assert simulation.condition("ArtifactStoreReady")[1] == "BucketAccessDenied"
+    assert "Waiting for the new artifact store" in simulation.condition("ServerAvailable")[2]
+    simulation.store.error = None
+    await simulation.reconcile_until_stable()
+    assert artifacts_destination(simulation) == "s3://others"
+    assert simulation.condition("Ready")[0] == "True"
+
+
+async def test_unavailable_current_bucket_does_not_stop_reconciliation_of_the_deployment(
+    simulation: SimulatedCluster,
+) -> None:
+    """Only a new location must be ready before the pods are changed."""
+    simulation.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    simulation.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
+    await simulation.reconcile()
+    live = simulation.get("Deployment", "a")
     assert live
     assert live["spec"]["replicas"] == 1
 
 
-async def test_what_stays_behind_is_named_once(external: World) -> None:
-    """Which database and which bucket, and where."""
-    point_elsewhere(external)
-    external.change(artifacts=ELSEWHERE)
-    await external.until_settled()
-    (said,) = told(external)
-    assert said == (
-        "The server now keeps runs in the database two:5432/mlflow and artifacts at s3://others. What was logged "
-        "before stays where it is, and is neither moved nor deleted: the database one:5432/mlflow; the artifacts at "
-        "s3://models in http://s3:9000."
+async def test_retained_storage_is_reported_once(simulation: SimulatedCluster) -> None:
+    """The Event names the old database and bucket with their addresses."""
+    switch_database(simulation)
+    simulation.update_spec(artifacts=OTHER_BUCKET)
+    await simulation.reconcile_until_stable()
+    (message,) = event_messages(simulation)
+    assert message == (
+        "The server now stores runs in the database two:5432/mlflow and artifacts at s3://others. Data that was logged "
+        "before is neither moved nor deleted: the database one:5432/mlflow; the artifacts at s3://models in "
+        "http://s3:9000."
     )
 
 
-async def test_an_endpoint_alone_is_another_place(external: World) -> None:
-    """The same bucket's name in another store."""
-    there = {**EXTERNAL["artifacts"]["s3"], "endpoint": "http://other:9000"}
-    external.change(storageChangePolicy=ALLOW, artifacts={"s3": there})
-    await external.until_settled()
-    (said,) = told(external)
-    assert said.endswith("deleted: the artifacts at s3://models in http://s3:9000.")
+async def test_another_endpoint_is_another_location(simulation: SimulatedCluster) -> None:
+    """A bucket with the same name in another store."""
+    other_store = {**EXTERNAL["artifacts"]["s3"], "endpoint": "http://other:9000"}
+    simulation.update_spec(storageChangePolicy=ALLOW, artifacts={"s3": other_store})
+    await simulation.reconcile_until_stable()
+    (message,) = event_messages(simulation)
+    assert message.endswith("deleted: the artifacts at s3://models in http://s3:9000.")
 
 
-async def test_volumes_and_passwords_that_stay_behind_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From embedded stores to those of somebody else."""
-    world = World(monkeypatch)
-    await world.until_settled()
-    world.put_secret("db", uri=URI.format(host="two"))
-    world.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-    world.change(storageChangePolicy=ALLOW, **EXTERNAL)
-    await world.until_settled()
-    (said,) = told(world)
+async def test_retained_volumes_and_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server switches from embedded to external stores."""
+    simulation = SimulatedCluster(monkeypatch)
+    await simulation.reconcile_until_stable()
+    simulation.put_secret("db", uri=URI.format(host="two"))
+    simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    simulation.update_spec(storageChangePolicy=ALLOW, **EXTERNAL)
+    await simulation.reconcile_until_stable()
+    (message,) = event_messages(simulation)
     for name in ("a-postgres-data", "a-database", "a-artifacts-data", "a-artifacts"):
-        assert f'"{name}"' in said
+        assert f'"{name}"' in message
 
 
-async def test_cut_off_after_any_write_the_server_is_on_one_of_both_and_ends_on_the_new(
+async def test_storage_change_resumes_after_operator_crash_at_any_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And no container that starts meanwhile finds a database without a schema."""
-    whole = await World.on_external_stores(monkeypatch)
-    begun = len(whole.api.writes)
-    point_elsewhere(whole)
-    await whole.until_settled()
-    for n in range(len(whole.api.writes) - begun):
-        world = await World.on_external_stores(monkeypatch)
-        point_elsewhere(world)
-        world.api.dies_after = len(world.api.writes) + n
-        with pytest.raises((CutOff, BaseExceptionGroup)):
-            await world.until_settled()
-        assert "@one" in uri(world) or world.revision == SCHEMA_HEADS[DEFAULT_VERSION], (
-            f"cut off after write {n}"
+    """A container that starts in between never gets a database without a schema."""
+    uninterrupted = await SimulatedCluster.with_external_stores(monkeypatch)
+    writes_before = len(uninterrupted.api.writes)
+    switch_database(uninterrupted)
+    await uninterrupted.reconcile_until_stable()
+    for n in range(len(uninterrupted.api.writes) - writes_before):
+        simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+        switch_database(simulation)
+        simulation.api.crash_after_writes = len(simulation.api.writes) + n
+        with pytest.raises((ProcessKilled, BaseExceptionGroup)):
+            await simulation.reconcile_until_stable()
+        assert "@one" in database_uri(simulation) or simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION], (
+            f"crash after write {n}"
         )
-        world.api.dies_after = None
-        await world.until_settled()
-        assert "@two" in uri(world)
-        assert world.condition("Ready")[0] == "True"
-        assert told(world), f"cut off after write {n}"
+        simulation.api.crash_after_writes = None
+        await simulation.reconcile_until_stable()
+        assert "@two" in database_uri(simulation)
+        assert simulation.condition("Ready")[0] == "True"
+        assert event_messages(simulation), f"crash after write {n}"
