@@ -3,10 +3,10 @@ CACHE := $(or $(MLFLOW_OPERATOR_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ml
 export MLFLOW_OPERATOR_CACHE := $(CACHE)
 export KUBECONFIG := $(CACHE)/kubeconfig
 export PATH := $(CACHE)/bin:$(PATH)
-# If it is set, every Python program that a test starts compiles MLflow again, which takes six seconds.
+# If it is set, every Python program that a test starts compiles MLflow again, which takes 6 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The system's Python is enough: creating the cluster needs the standard library only.
+# The system's Python is enough: creating the cluster only needs the standard library.
 CLUSTER := python3 -m tests.cluster
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -14,30 +14,31 @@ PYTEST := $(PYTHON) -m pytest
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-cluster: ## bring up the test cluster, with the images that make demo needs (IMAGES=auto|pull|build)
+cluster: ## create the test cluster with the images for make demo (IMAGES=auto|pull|build)
 	@$(CLUSTER) up
-images: ## build the operator's image from this checkout and have the cluster pull it
+images: ## build the operator's image from this checkout and pull it on the cluster's node
 	@$(CLUSTER) images
-demo: ## operator, a server, two models trained, registered and loaded back
+demo: ## create the cluster, install the operator, create a server, train and load two models
 	@begin=$$(date +%s); $(CLUSTER) demo && tests/demo/run --since $$begin
-test: venv ## every tier once, without long-running tests; stops at the first that fails; prints a report
+test: venv ## run all test tiers without long-running tests until one fails, and print a report
 	$(call run-tiers,test,)
-test-all: venv ## the same with long-running tests
+test-all: venv ## like test, with long-running tests
 	$(call run-tiers,test-all,ALL=--all)
 
 REPORT := python3 -m tests.report
 LOGS := $(CACHE)/logs
 TIER = $(REPORT) tier $(1) -- $(2)
-# What make already did for `test` is not repeated by each tier; e2e and contracts find the cluster that is up.
+# The tiers do not repeat what make has already done for `test`; e2e and contracts use the existing cluster.
 SUB := $(MAKE) --no-print-directory --old-file=venv
-# $(1): the suite, $(2): more variables for make. The order is that in which they fail fastest. The cluster comes up beside
-# the first tiers, which need none; the tier `cluster` shows the output and ends when the cluster is there.
+# $(1): the suite, $(2): additional variables for make. Fast tiers run first. The cluster is created in parallel to the
+# first tiers, which do not need it; the tier `cluster` shows the output and ends when the cluster is complete.
 define run-tiers
-	@$(REPORT) begin $(1); mkdir -p $(LOGS); $(CLUSTER) test-cluster >$(LOGS)/test-cluster.log 2>&1 & up=$$!; \
+	@$(REPORT) begin $(1); mkdir -p "$(LOGS)"; : >"$(LOGS)/test-cluster.log"; \
+	$(CLUSTER) test-cluster >"$(LOGS)/test-cluster.log" 2>&1 & up=$$!; \
 	trap '[ -z "$$up" ] || kill $$up 2>/dev/null || :; wait; $(REPORT) show' EXIT; trap 'exit 130' INT TERM; set -e; \
 	$(call TIER,lint,$(SUB) lint); \
 	$(call TIER,unit,$(SUB) unit $(2)); \
-	$(call TIER,cluster,tail -n +1 -f --pid=$$up $(LOGS)/test-cluster.log); wait $$up; up=; \
+	$(call TIER,cluster,tail -n +1 -f --pid=$$up "$(LOGS)/test-cluster.log"); wait $$up; up=; \
 	$(call TIER,chart,$(SUB) chart $(2)); \
 	$(call TIER,apiserver,$(SUB) apiserver $(2)); \
 	$(call TIER,integration,$(SUB) integration $(2)); \
@@ -45,51 +46,59 @@ define run-tiers
 	$(call TIER,e2e,$(SUB) --old-file=cluster e2e $(2))
 endef
 
-venv: ## the project's Python environment, as locked
+venv: ## install the locked Python packages into .venv
 	@$(CLUSTER) python
-lint: venv ## style, types, and which layer may import which
+# Recorded, generated from other files, or data.
+NOT_PROSE := ^(tests/unit/recorded_manifests|tests/unit/kube/as_stored|tests/prose|LICENSE|uv.lock)|crd.yaml$$|go.(sum|mod)$$|[.](png|svg|json)$$
+lint: venv ## check style, types, prose, and the imports between layers
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory --old-file=venv prose
+prose: venv ## check the prose of code, messages, charts and docs, and the GitHub workflows
+	@$(CLUSTER) lint-tools
+	@git ls-files -co --exclude-standard | grep -Ev '$(NOT_PROSE)' | while read -r file; do [ ! -f "$$file" ] || echo "$$file"; done | \
+	  xargs vale --output line
+	$(if $(wildcard .github/workflows),actionlint)
 # ALL=--all adds the long-running tests to unit, chart, apiserver, integration, contracts and e2e.
-unit: venv ## tests that need no cluster
+unit: venv ## run the tests that need no cluster
 	$(PYTEST) -n 2 tests/unit $(ALL)
-chart: venv ## both charts, and the manifests
+chart: venv ## test both charts and the manifests
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 tests/chart $(ALL)
-apiserver: venv ## tests against etcd and kube-apiserver alone
+apiserver: venv ## run the tests that only need etcd and kube-apiserver
 	@$(CLUSTER) control-plane
 	$(PYTEST) -n 2 tests/apiserver $(ALL)
-integration: venv ## the operator against that API server, with simulated pods
+integration: venv ## test the operator with a real control plane and simulated pods
 	@$(CLUSTER) control-plane
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 --dist worksteal tests/integration $(ALL)
-contracts: cluster venv ## the images used keep the promises of the published ones, and providers work with them
+contracts: cluster venv ## test the contracts of the images, and the clients of Postgres and S3 with real servers
 	@$(CLUSTER) docker-images
-	@# Tests that need an image of these wait for the same command.
+	@# Tests that need one of these images wait for the same command.
 	@$(CLUSTER) test-images >$(LOGS)/test-images.log 2>&1 & images=$$!; \
 	trap 'kill $$images 2>/dev/null || :; wait' EXIT; trap 'exit 130' INT TERM; \
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/contracts $(ALL)
-e2e: cluster venv ## real servers on the test cluster
+e2e: cluster venv ## run end-to-end tests with real servers on the test cluster
 	$(PYTHON) -m tests.e2e $(ALL)
-bench: cluster venv ## measure every figure beside its baseline (ONLY="a b", ROUNDS=5, RESUME=1, QUICK=1: each one once)
+bench: cluster venv ## run the benchmarks (ONLY="a b", ROUNDS=5, RESUME=1, QUICK=1: one shortened round)
 	@$(CLUSTER) test-tools
 	@$(PYTHON) -m benchmarks take $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(QUICK),--quick) $(if $(RESUME),--resume)
-bench-docs: venv ## put the last figures into docs/figures.md
+bench-docs: venv ## write the latest benchmark results to docs/figures.md
 	@$(PYTHON) -m benchmarks docs
-picture: cluster venv ## take the picture in docs/ anew
+picture: cluster venv ## update the screenshot in docs/
 	$(PYTEST) --all tests/e2e/test_workflows.py -k compared
 	cp out/compare.png docs/images/compare.png
-generate: venv ## write what is made from the sources: CRD, manifests, charts' values and READMEs
+generate: venv ## generate the CRD, manifests, and the charts' values and READMEs
 	@$(CLUSTER) test-tools
 	@.venv/bin/python -m tests.generate
 
-clean: ## remove the cluster and everything that was created for it, except the cache
+clean: ## remove the cluster and everything that was created for it, but keep the cache
 	@$(CLUSTER) down
-clean-cache: ## remove the cache: the next run builds everything again
+clean-cache: ## remove the cache; the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint unit chart apiserver integration contracts e2e picture bench bench-docs generate clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs generate clean clean-cache
 .DEFAULT_GOAL := help

@@ -1,11 +1,11 @@
-"""The steps of each command: what is checked, what is done if it is missing, and what must be done before.
+"""The steps of each command: how each is checked, what it runs, and which steps it needs.
 
     host packages -> docker engine -> network -> local registry
     uv -> Go -> compile the node -> node image -> kind cluster -> images on the node
            |
            -> compile MinIO -> MinIO image
 
-Everything else (Debian base images, images, the Python environment) runs next to the compiler.
+Everything else (Debian base images, images, the Python environment) runs in parallel to the compiler.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,11 +27,11 @@ from tests.cluster import (
 from tests.cluster.golang import Module
 from tests.cluster.progress import Step
 from tests.cluster.settings import Settings
-from tests.cluster.shell import Failed, Shell
+from tests.cluster.shell import Shell, StepError
 from tests.cluster.substitute_images import StandIn
 
 DEMO_IMAGES = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX")
-"""What `make demo` runs on the node besides the operator. All other images are built while the first tests run."""
+"""Images that `make demo` runs on the node besides the operator. Other images are built while the first tests run."""
 TEST_IMAGES = ("IMAGE_SEAWEEDFS", "IMAGE_TOXIPROXY")
 HOST_IMAGES = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
 
@@ -45,14 +45,14 @@ DOWNLOAD_MINIO, COMPILE_MINIO, COMPILE_TOXIPROXY = (
 )
 CLUSTER, SERVICES = "kind cluster", "DNS and volumes"
 OPERATOR, OPERATOR_ON_NODE = "operator image", "operator image on the node"
-LOCAL = (PACKAGES, ENGINE, NETWORK)
+LOCAL_STEPS = (PACKAGES, ENGINE, NETWORK)
 
 
 def host(s: Settings, *, build: bool) -> Iterator[Step]:
-    """A docker engine, and a network that no traffic leaves. `build`: whether images are built rather than pulled."""
+    """A docker engine, and an isolated network. `build`: whether images are built instead of pulled."""
 
     def missing(sh: Shell) -> list[str]:
-        return tools.missing_packages(engine_answers=engine.answers(sh), build=build)
+        return tools.missing_packages(engine_answers=engine.is_available(sh), build=build)
 
     yield Step(
         PACKAGES,
@@ -63,44 +63,49 @@ def host(s: Settings, *, build: bool) -> Iterator[Step]:
     yield Step(NETWORK, network.is_current, network.ensure, (ENGINE,))
 
 
-def choose(s: Settings, sh: Shell) -> tuple[bool, str]:
-    """Whether images are built here rather than pulled, and a sentence that gives the reason."""
+def choose_images(s: Settings, sh: Shell) -> tuple[bool, str]:
+    """Return whether images are built instead of pulled, and a sentence with the reason."""
     if s.images != "auto":
-        return s.images == "build", f"Images: {s.images}, as IMAGES says."
+        return s.images == "build", f"Images: {s.images} (set by IMAGES)."
     references = [s.pins[name] for name in (*DEMO_IMAGES, *HOST_IMAGES)]
     if all(substitute_images.is_published(sh, reference) for reference in references):
-        return False, "Images: published, already here."
+        return False, "Images: published ones, already pulled."
     if (registry.data(s) / "docker").exists() and substitute_images.is_stand_in(sh, s.pins["IMAGE_NODE"]):
-        return True, "Images: built here earlier (IMAGES=pull replaces them by the published ones)."
-    unreachable = published_images.silent_hosts(references)
+        return True, "Images: stand-ins, already built (IMAGES=pull replaces them with published images)."
+    unreachable = published_images.unreachable_hosts(references)
     if unreachable:
         verb = "does not answer" if len(unreachable) == 1 else "do not answer"
         return (
             True,
-            f"Images: built here because {', '.join(unreachable)} {verb} (IMAGES=pull forces pulling).",
+            f"Images: building stand-ins because {', '.join(unreachable)} {verb} (IMAGES=pull forces pulling).",
         )
-    return False, "Images: published ones are pulled (IMAGES=build forces building)."
+    return False, "Images: pulling published ones (IMAGES=build forces building)."
 
 
 def up(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
-    """The cluster with what `make demo` needs."""
-    if build and not golang.supported():
-        raise Failed("images can be built here for x86-64 only", "Use a machine that reaches the registries.")
+    """The cluster with everything that `make demo` needs."""
+    if build and not golang.is_supported():
+        raise StepError(
+            "images can only be built on x86-64", "Use a machine that can reach the image registries."
+        )
     yield from toolchain(s, sh)
-    yield from python_environment(s, tools.DEMO)
+    yield from python_environment(s, tools.DEMO_GROUPS)
     if build:
-        yield from _built(s)
+        yield from _build_images(s)
     else:
-        yield _program(s, "compile kind", programs.node(s.pins), ("kind",), (GO,), link=True)
-        yield from _pulled(s, (*HOST_IMAGES, *DEMO_IMAGES))
+        yield _compile_programs(s, "compile kind", programs.node(s.pins), ("kind",), (GO,), link=True)
+        yield from _pull_images(s, (*HOST_IMAGES, *DEMO_IMAGES))
         yield Step(
-            REGISTRY, registry.running, partial(registry.start, s), (*LOCAL, _pull_name(s, "IMAGE_REGISTRY"))
+            REGISTRY,
+            registry.is_running,
+            partial(registry.start, s),
+            (*LOCAL_STEPS, _pull_name(s, "IMAGE_REGISTRY")),
         )
     yield from _cluster(s, build=build)
 
 
 def demo(s: Settings) -> Iterator[Step]:
-    """The operator, installed as the README describes, while the artifact store is still being built."""
+    """Install the operator as described in the README, while the artifact store is still being built."""
     python = s.root / ".venv" / "bin" / "python"
     command = (python, "-m", "tests.demo", "install")
     yield Step(
@@ -109,18 +114,18 @@ def demo(s: Settings) -> Iterator[Step]:
         lambda sh: sh.run(*command, cwd=s.root, env={"KUBECONFIG": str(s.kubeconfig)}),
         (ENVIRONMENT, SERVICES, OPERATOR_ON_NODE),
     )
-    # Both training programs start at the same time, and each would compile MLflow and scikit-learn.
+    # Both training programs start in parallel, and each would compile MLflow and scikit-learn.
     imports = (python, "-c", "import tests.demo.churn, tests.demo.iris, mlflow.sklearn")
     yield Step(
         "compile the demo's Python packages",
         lambda _: any(python.parents[1].glob("lib/python*/site-packages/mlflow/__pycache__")),
-        lambda sh: sh.run("nice", "-n", str(golang.BACKGROUND), *imports, cwd=s.root),
+        lambda sh: sh.run("nice", "-n", str(golang.BACKGROUND_NICENESS), *imports, cwd=s.root),
         (ENVIRONMENT, COMPILE_NODE),
     )
 
 
 def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
-    """uv, Go, kubectl and helm. A Go that is already here need not wait for uv, from whose index it would come."""
+    """uv, Go, kubectl and helm. If Go is already installed, its step need not wait for uv."""
     packages = (PACKAGES,) if tools.missing_python_packages() else ()
     yield Step(
         UV,
@@ -134,7 +139,7 @@ def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
 
 
 def python_environment(s: Settings, groups: tuple[str, ...] = ()) -> Iterator[Step]:
-    """The project's own virtual environment, as uv.lock describes it, with all packages or those of `groups`."""
+    """The project's virtual environment from uv.lock, with all packages or with those of `groups`."""
     yield Step(ENVIRONMENT, partial(tools.is_synced, s, groups), partial(tools.sync, s, groups), (UV,))
 
 
@@ -148,35 +153,43 @@ def test_tools(s: Settings, sh: Shell) -> Iterator[Step]:
     """Programs that only tests and benchmarks use."""
     yield from toolchain(s, sh)
     charts = "compile helm-unittest, helm-docs and kubeconform"
-    yield _program(s, charts, programs.node(s.pins), programs.CHARTS, (GO,), link=True)
-    yield _program(s, "compile kwok", programs.kwok(), ("kwok",), (GO, charts), link=True)
+    yield _compile_programs(s, charts, programs.node(s.pins), programs.CHARTS, (GO,), link=True)
+    yield _compile_programs(s, "compile kwok", programs.kwok(), ("kwok",), (GO, charts), link=True)
+
+
+def lint_tools(s: Settings, sh: Shell) -> Iterator[Step]:
+    """Linters that are Go programs."""
+    yield from (step for step in toolchain(s, sh) if step.name in {UV, GO})
+    module = programs.lint()
+    yield _compile_programs(s, "compile Vale and actionlint", module, module.programs, (GO,), link=True)
 
 
 def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
-    """Images that only tests use, in the registry, from which the node pulls what a test runs, and in docker."""
+    """Images that only tests use: in docker, and in the registry, from which the node pulls them."""
     if build:
-        yield _program(s, COMPILE_TOXIPROXY, programs.toxiproxy(), ("toxiproxy",), (GO,), link=False)
-        yield _image(s, substitute_images.toxiproxy(s), COMPILE_TOXIPROXY)
-        yield _image(s, substitute_images.seaweedfs(s))
+        yield _compile_programs(s, COMPILE_TOXIPROXY, programs.toxiproxy(), ("toxiproxy",), (GO,), link=False)
+        yield _build_image(s, substitute_images.toxiproxy(s), COMPILE_TOXIPROXY)
+        yield _build_image(s, substitute_images.seaweedfs(s))
         yield from (
-            _in_docker(s, image) for image in (substitute_images.toxiproxy(s), substitute_images.seaweedfs(s))
+            _load_image(s, image)
+            for image in (substitute_images.toxiproxy(s), substitute_images.seaweedfs(s))
         )
     else:
         yield from (_pull(s, s.pins[name]) for name in TEST_IMAGES)
     for image in (substitute_images.pgbouncer(s), substitute_images.client(s, sh)):
-        yield _image(s, image)
-        yield _in_docker(s, image)
+        yield _build_image(s, image)
+        yield _load_image(s, image)
     official = s.pins["IMAGE_MLFLOW"].partition(":")[0] + ":"
     for image in substitute_images.earlier_mlflow(s):
         if image.reference.startswith(official) and not build:
             yield _pull(s, image.reference)
         else:
-            yield _image(s, image)
+            yield _build_image(s, image)
 
 
 def docker_images(s: Settings) -> Iterator[Step]:
-    """Copies in docker of the images that tests run there, outside the cluster."""
-    makers = (
+    """Images in docker that tests run outside the cluster."""
+    images = (
         substitute_images.busybox,
         substitute_images.minio,
         substitute_images.mlflow,
@@ -184,18 +197,20 @@ def docker_images(s: Settings) -> Iterator[Step]:
         substitute_images.python,
         substitute_images.registry_image,
     )
-    yield from (_in_docker(s, make(s)) for make in makers)
+    yield from (_load_image(s, make(s)) for make in images)
     yield Step(
         f"{OPERATOR} in docker",
-        lambda sh: registry.holds(sh, s.operator_image),
+        lambda sh: registry.has_docker_image(sh, s.operator_image),
         lambda sh: registry.pull(sh, s.operator_image),
     )
 
 
 def operator(s: Settings) -> Iterator[Step]:
     """The operator's image in the registry and on the node."""
-    hint = "If the cluster is not up: make cluster."
-    yield Step(OPERATOR, partial(operator_image.in_registry, s), partial(operator_image.build, s), (), hint)
+    hint = "If the cluster does not exist, run: make cluster."
+    yield Step(
+        OPERATOR, partial(operator_image.is_in_registry, s), partial(operator_image.build, s), (), hint
+    )
     yield Step(
         OPERATOR_ON_NODE,
         partial(operator_image.is_current, s),
@@ -205,8 +220,8 @@ def operator(s: Settings) -> Iterator[Step]:
     )
 
 
-def _built(s: Settings) -> Iterator[Step]:
-    """Stand-ins for every image that the demo needs, in the local registry."""
+def _build_images(s: Settings) -> Iterator[Step]:
+    """Stand-ins for all images of the demo, in the local registry."""
     trixie, bookworm = s.pins["DEBIAN"], s.pins["DEBIAN_NODE"]
     for suite in (trixie, bookworm):
         yield _debian(s, suite)
@@ -214,19 +229,19 @@ def _built(s: Settings) -> Iterator[Step]:
     yield _compile_node(s)
     yield Step(
         DOWNLOAD_MINIO,
-        lambda _: programs.minio().built(s, ("minio",)),
+        lambda _: programs.minio().is_built(s, ("minio",)),
         lambda sh: golang.download(s, sh, programs.minio(), ("minio",)),
         (GO,),
     )
-    yield _program(s, COMPILE_MINIO, programs.minio(), ("minio",), (DOWNLOAD_MINIO,), link=False)
-    yield _image(s, substitute_images.busybox(s), _debian_name(trixie))
-    yield _image(s, substitute_images.postgres(s), _debian_name(trixie))
-    yield _image(s, substitute_images.python(s), _debian_name(trixie))
-    yield _image(s, substitute_images.mlflow(s), f"build {substitute_images.python(s).name}")
+    yield _compile_programs(s, COMPILE_MINIO, programs.minio(), ("minio",), (DOWNLOAD_MINIO,), link=False)
+    yield _build_image(s, substitute_images.busybox(s), _debian_name(trixie))
+    yield _build_image(s, substitute_images.postgres(s), _debian_name(trixie))
+    yield _build_image(s, substitute_images.python(s), _debian_name(trixie))
+    yield _build_image(s, substitute_images.mlflow(s), f"build {substitute_images.python(s).name}")
     for image in substitute_images.control_plane(s):
-        yield _image(s, image, COMPILE_NODE, _debian_name(bookworm))
-    yield _image(s, substitute_images.node(s), COMPILE_NODE, CLIENTS, _debian_name(bookworm))
-    yield _image(s, substitute_images.minio(s), COMPILE_MINIO, _debian_name(trixie))
+        yield _build_image(s, image, COMPILE_NODE, _debian_name(bookworm))
+    yield _build_image(s, substitute_images.node(s), COMPILE_NODE, CLIENTS, _debian_name(bookworm))
+    yield _build_image(s, substitute_images.minio(s), COMPILE_MINIO, _debian_name(trixie))
 
 
 def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:
@@ -246,17 +261,19 @@ def _cluster(s: Settings, *, build: bool) -> Iterator[Step]:
         CLUSTER,
         partial(node.is_current, s),
         ensure,
-        (*LOCAL, REGISTRY, COMPILE_NODE, CLIENTS, *created_from),
+        (*LOCAL_STEPS, REGISTRY, COMPILE_NODE, CLIENTS, *created_from),
         "Run the command again; `make clean` first creates the cluster from scratch.",
     )
-    yield Step(SERVICES, partial(node.serves, s), partial(node.settle, s), (CLUSTER,))
+    yield Step(SERVICES, partial(node.services_are_ready, s), partial(node.wait_for_services, s), (CLUSTER,))
     python = f"build {substitute_images.python(s).name}" if build else _pull_name(s, "IMAGE_PYTHON")
     image, on_node = operator(s)
-    yield Step(image.name, image.done, image.run, (*LOCAL, REGISTRY, python))
-    yield Step(on_node.name, on_node.done, on_node.run, (CLUSTER, OPERATOR))
+    yield Step(image.name, image.is_done, image.run, (*LOCAL_STEPS, REGISTRY, python))
+    yield Step(on_node.name, on_node.is_done, on_node.run, (CLUSTER, OPERATOR))
     for name in DEMO_IMAGES:
         reference = s.pins[name]
-        yield _on_node(reference, f"build {reference.rsplit('/', 1)[1]}" if build else _pull_name(s, name))
+        yield _pull_on_node(
+            reference, f"build {reference.rsplit('/', 1)[1]}" if build else _pull_name(s, name)
+        )
 
 
 def _debian(s: Settings, suite: str) -> Step:
@@ -285,9 +302,9 @@ def _registry(s: Settings, suite: str) -> Iterator[Step]:
         sh.run("docker", "load", "-i", saved)
 
     name = f"build {image.name}"
-    needs = (*LOCAL, _debian_name(suite))
-    yield Step(name, lambda sh: substitute_images.in_docker(s, sh, image), load, needs)
-    yield Step(REGISTRY, registry.running, partial(registry.start, s), (NETWORK, name))
+    needs = (*LOCAL_STEPS, _debian_name(suite))
+    yield Step(name, lambda sh: substitute_images.is_in_docker(s, sh, image), load, needs)
+    yield Step(REGISTRY, registry.is_running, partial(registry.start, s), (NETWORK, name))
 
 
 def _compile_node(s: Settings) -> Step:
@@ -295,64 +312,68 @@ def _compile_node(s: Settings) -> Step:
 
     def compile_all(sh: Shell) -> None:
         golang.build(s, sh, module, programs.NODE)
-        tools.make(s, sh, module, ("kind",))
+        tools.build_and_link(s, sh, module, ("kind",))
         tools.link_kubernetes(s)
 
     def done(_: Shell) -> bool:
-        return module.built(s, programs.NODE) and tools.has(s, module, ("kind",)) and tools.has_kubernetes(s)
+        return (
+            module.is_built(s, programs.NODE)
+            and tools.has_programs(s, module, ("kind",))
+            and tools.has_kubernetes(s)
+        )
 
     return Step(COMPILE_NODE, done, compile_all, (GO,))
 
 
-def _program(
+def _compile_programs(
     s: Settings, name: str, module: Module, names: Iterable[str], needs: tuple[str, ...], *, link: bool
 ) -> Step:
-    """`link` puts the programs on PATH."""
-    wanted = tuple(names)
+    """`link`: whether the programs are put on PATH."""
+    program_names = tuple(names)
     if link:
         return Step(
             name,
-            lambda _: tools.has(s, module, wanted),
-            lambda sh: tools.make(s, sh, module, wanted),
+            lambda _: tools.has_programs(s, module, program_names),
+            lambda sh: tools.build_and_link(s, sh, module, program_names),
             needs,
         )
     return Step(
         name,
-        lambda _: module.built(s, wanted),
-        lambda sh: golang.build(s, sh, module, wanted),
+        lambda _: module.is_built(s, program_names),
+        lambda sh: golang.build(s, sh, module, program_names),
         needs,
     )
 
 
-def _image(s: Settings, image: StandIn, *needs: str) -> Step:
+def _build_image(s: Settings, image: StandIn, *needs: str) -> Step:
     return Step(
         f"build {image.name}",
         lambda sh: substitute_images.is_current(s, sh, image),
         lambda sh: substitute_images.build(s, sh, image),
-        (*LOCAL, REGISTRY, *needs),
+        (*LOCAL_STEPS, REGISTRY, *needs),
     )
 
 
-def _in_docker(s: Settings, image: StandIn) -> Step:
+def _load_image(s: Settings, image: StandIn) -> Step:
     return Step(
         f"{image.name} in docker",
-        lambda sh: substitute_images.in_docker(s, sh, image),
+        lambda sh: substitute_images.is_in_docker(s, sh, image),
         lambda sh: substitute_images.load(s, sh, image),
         (f"build {image.name}",),
     )
 
 
-def _on_node(reference: str, made: str) -> Step:
+def _pull_on_node(reference: str, image_step: str) -> Step:
     return Step(
         f"{reference.rsplit('/', 1)[1]} on the node",
         lambda sh: not node.missing_images(sh, [reference]),
         lambda sh: node.pull_images(sh, [reference]),
-        (CLUSTER, made),
+        (CLUSTER, image_step),
     )
 
 
-def _pulled(s: Settings, names: Iterable[str]) -> Iterator[Step]:
-    """Published images. Only docker downloads; the node asks the local registry."""
+def _pull_images(s: Settings, names: Iterable[str]) -> Iterator[Step]:
+    """Published images. Only docker downloads them; the node pulls from the local registry."""
     for name in names:
         yield _pull(s, s.pins[name], to_registry=name not in HOST_IMAGES)
 
@@ -360,7 +381,7 @@ def _pulled(s: Settings, names: Iterable[str]) -> Iterator[Step]:
 def _pull(s: Settings, reference: str, *, to_registry: bool = True) -> Step:
     def done(sh: Shell) -> bool:
         return substitute_images.is_published(sh, reference) and (
-            not to_registry or registry.holds(sh, reference)
+            not to_registry or registry.has_docker_image(sh, reference)
         )
 
     def pull(sh: Shell) -> None:
@@ -368,8 +389,8 @@ def _pull(s: Settings, reference: str, *, to_registry: bool = True) -> Step:
         if to_registry:
             registry.push(s, sh, reference)
 
-    needs = (*LOCAL, REGISTRY) if to_registry else LOCAL
-    hint = "Run it again, or with IMAGES=build to build a stand-in."
+    needs = (*LOCAL_STEPS, REGISTRY) if to_registry else LOCAL_STEPS
+    hint = "Run the command again, or with IMAGES=build to build a stand-in."
     return Step(f"pull {reference.rsplit('/', 1)[1]}", done, pull, needs, hint)
 
 
@@ -381,4 +402,4 @@ def _install_uv(s: Settings, sh: Shell) -> None:
     missing = tools.missing_python_packages()
     if missing:
         tools.install_packages(sh, missing)
-    tools.make_venv(s, sh)
+    tools.create_venv(s, sh)

@@ -1,21 +1,21 @@
-"""The Go programs that the project builds, by the module they come from."""
+"""Go programs that the project builds, by Go module."""
 
 from collections.abc import Mapping
 
-from tests.cluster.golang import BACKGROUND, Module
+from tests.cluster.golang import BACKGROUND_NICENESS, Module
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-"""Names of the program `kubernetes` under which tests start it on the host, without a node."""
+"""Names under which tests start the program `kubernetes` on the host, without a node."""
 
 NODE = ("kubernetes", "etcd", "coredns", "local-path-provisioner", "pause", "kind")
 CHARTS = ("helm-unittest", "helm-docs", "kubeconform")
 
 
 def node(pins: Mapping[str, str]) -> Module:
-    """Everything that runs on the node, and the tools that share most of its packages.
+    """All programs of the node, and tools that share most of its packages.
 
-    One module has one version of client-go and its dependencies, so they are compiled once. Separate modules compiled
-    four versions of client-go and took 126 s longer on two cores.
+    One module has one version of client-go and its dependencies, so they are only compiled once. Separate modules
+    compiled four versions of client-go and took 126 s longer on two cores.
     """
     version = pins["KUBERNETES"]
     major, minor, _ = version.split(".")
@@ -34,19 +34,32 @@ def node(pins: Mapping[str, str]) -> Module:
             "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
         },
         {f"k8s.io/component-base/version.{name}": value for name, value in stamps.items()},
-        # It imports a package whose path differs from another program's in upper and lower case only.
+        # It imports a package whose path differs from that of another program only in upper and lower case.
         separate=frozenset({"local-path-provisioner"}),
     )
 
 
 def minio() -> Module:
-    """The embedded artifact store. It is compiled beside Kubernetes, for which everything else waits."""
-    return Module("minio", {"minio": "github.com/minio/minio"}, priority=BACKGROUND)
+    """The embedded artifact store. It is compiled in the background of Kubernetes, for which all other steps wait."""
+    return Module("minio", {"minio": "github.com/minio/minio"}, niceness=BACKGROUND_NICENESS)
 
 
 def kwok() -> Module:
     """The controller that simulates nodes and pods. It needs a newer client-go than the node."""
     return Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+
+
+def lint() -> Module:
+    """The linters of prose and of GitHub workflows. Vale is built without its parsers of programming languages."""
+    module = Module(
+        "lint",
+        {
+            "vale": "github.com/vale-cli/vale/v3/cmd/vale",
+            "actionlint": "github.com/rhysd/actionlint/cmd/actionlint",
+        },
+    )
+    version = module.version("github.com/vale-cli/vale/v3")
+    return Module(module.name, module.programs, {"main.version": version})
 
 
 def toxiproxy() -> Module:

@@ -1,0 +1,6 @@
+// Package cpp stands for a parser that is left out.
+package cpp
+
+import sitter "github.com/smacker/go-tree-sitter"
+
+func GetLanguage() *sitter.Language { return nil }

@@ -1,0 +1,6 @@
+// Package protobuf stands for a parser that is left out.
+package protobuf
+
+import sitter "github.com/smacker/go-tree-sitter"
+
+func GetLanguage() *sitter.Language { return nil }
