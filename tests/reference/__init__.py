@@ -1,0 +1,19 @@
+"""Generates the pages in docs/reference from the code, so that they cannot become outdated."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.cluster.settings import ROOT
+from tests.reference import api, cli, conditions, metrics
+
+FOLDER = ROOT / "docs" / "reference"
+
+
+def pages() -> Mapping[Path, str]:
+    """Return every page with its text."""
+    return {
+        FOLDER / "api.md": api.page(),
+        FOLDER / "cli.md": cli.page(),
+        FOLDER / "conditions.md": conditions.page(),
+        FOLDER / "metrics.md": metrics.page(),
+    }

@@ -1,0 +1,184 @@
+"""docs/reference/api.md: every field of MLflowServer, from the schema of the CRD and the example manifests."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mlflow_operator import api
+from mlflow_operator.api.mlflowserver import MAX_NAME_CHARS, Spec
+from mlflow_operator.api.rules import VALIDATIONS
+from mlflow_operator.api.schema import Schema, structural_schema
+from mlflow_operator.api.status import Status
+from tests.cluster.settings import ROOT
+from tests.reference.markdown import NOTICE, code, table
+
+EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
+_MAX_EXAMPLE_CHARS = 80
+_LIMITS = {
+    "minimum": "minimum {}",
+    "maximum": "maximum {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+    "maxProperties": "at most {} entries",
+}
+_INTRODUCTION = f"""\
+# API reference
+
+{NOTICE}
+
+`MLflowServer` is a namespaced resource of `{api.API_VERSION}`, short name `mls`. Field paths start below `spec` or
+`status`; `[]` stands for each item of a list and `.*` for each value of a map. `kubectl explain mlflowserver.spec`
+prints the same descriptions. Only `metadata.name` is required; it has at most {MAX_NAME_CHARS} characters.
+"""
+
+
+@dataclass(frozen=True)
+class FieldEntry:
+    """A field of the resource: its path, whether its parent requires it, and its schema."""
+
+    path: str
+    required: bool
+    schema: Schema
+
+
+def page() -> str:
+    """Return the page."""
+    examples = _example_values()
+    parts = [_INTRODUCTION]
+    for top, model in (("spec", Spec), ("status", Status)):
+        section = structural_schema(model, examples=True)
+        parts.append(f"## {top}\n\n{section.get('description', '')}\n")
+        scalars = [entry for entry in fields(section) if not has_fields(inner_schema(entry.schema))]
+        direct = [entry for entry in scalars if "." not in entry.path.removesuffix("[]")]
+        parts.append(
+            _fields_table(top, [entry for entry in direct if entry.path in section["properties"]], examples)
+        )
+        parts += _rules(top, section)
+        for name, member in section["properties"].items():
+            if has_fields(inner_schema(member)):
+                parts.append(f"### {top}.{name}\n\n{member.get('description', '')}\n")
+                prefix = f"{name}[]" if member["type"] == "array" else name
+                nested = list(fields(inner_schema(member), prefix))
+                parts.append(_fields_table(top, nested, examples))
+                parts += _rules(f"{top}.{prefix}", inner_schema(member))
+    return "\n".join(parts)
+
+
+def fields(schema: Schema, prefix: str = "") -> Iterator[FieldEntry]:
+    """Yield every field below a schema, parents before children."""
+    required = schema.get("required", ())
+    for name, child in schema.get("properties", {}).items():
+        path = f"{prefix}.{name}" if prefix else name
+        yield FieldEntry(path, name in required, child)
+        suffix = {"array": "[]"}.get(child.get("type", ""), "")
+        yield from fields(inner_schema(child), path + suffix)
+
+
+def inner_schema(schema: Schema) -> Schema:
+    """The schema of a list's items or of a map's values; any other schema itself."""
+    inner = schema.get("items") or schema.get("additionalProperties") or schema
+    return inner if isinstance(inner, dict) else schema
+
+
+def has_fields(schema: Schema) -> bool:
+    return "properties" in schema
+
+
+def _fields_table(top: str, entries: list[FieldEntry], examples: Mapping[str, Any]) -> str:
+    rows = []
+    for entry in entries:
+        path = f"{top}.{entry.path}"
+        rows.append(
+            (
+                code(entry.path) + (" (required)" if entry.required else ""),
+                _type(entry.schema),
+                code(json.dumps(entry.schema["default"])) if "default" in entry.schema else "",
+                _description(entry.schema),
+                code(_example(path, entry.schema, examples)),
+            )
+        )
+    columns = ("Field", "Type", "Default", "Description", "Example")
+    if top == "status":
+        return table(columns[:2] + columns[3:4], [(row[0], row[1], row[3]) for row in rows])
+    return table(columns, rows)
+
+
+def _type(schema: Schema) -> str:
+    if "enum" in schema:
+        return " or ".join(code(str(value)) for value in schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"map of {_type(schema['additionalProperties'])}"
+    return str(schema.get("format") or schema["type"])
+
+
+def _description(schema: Schema) -> str:
+    limits = [text.format(schema[keyword]) for keyword, text in _LIMITS.items() if keyword in schema]
+    sentences = [str(schema.get("description", "")), *_messages(schema)]
+    if limits:
+        sentences.append(f"Limits: {', '.join(limits)}.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _messages(schema: Schema) -> list[str]:
+    """The messages of the rules on a single value; those on objects are listed below their table."""
+    if has_fields(schema):
+        return []
+    return [f"{_capitalized(rule['message']).rstrip('.')}." for rule in schema.get(VALIDATIONS, ())]
+
+
+def _rules(path: str, schema: Schema) -> list[str]:
+    """The rules on an object and on the objects in it, as a list."""
+    messages = [rule["message"] for rule in schema.get(VALIDATIONS, ())]
+    for entry in fields(schema):
+        inner = inner_schema(entry.schema)
+        if path not in {"spec", "status"} and has_fields(inner):
+            messages += [rule["message"] for rule in inner.get(VALIDATIONS, ())]
+    if not messages:
+        return []
+    return ["Rules:\n", "\n".join(f"- {_capitalized(message)}" for message in dict.fromkeys(messages)) + "\n"]
+
+
+def _capitalized(text: str) -> str:
+    """The message as a sentence of its own. A path such as `spec.replicas` keeps its first letter."""
+    if text.startswith("must "):
+        return f"The value {text}"
+    return text[:1].upper() + text[1:] if text.startswith("the ") else text
+
+
+def _example_values() -> dict[str, Any]:
+    """The first value of every field in manifests/examples, by path."""
+    found: dict[str, Any] = {}
+    for path in EXAMPLES:
+        for document in yaml.safe_load_all(path.read_text()):
+            if document and document.get("kind") == api.KIND:
+                for name, value in _values(document.get("spec") or {}, "spec"):
+                    found.setdefault(name, value)
+    return found
+
+
+def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, value
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from _values(child, f"{path}.{name}")
+    elif isinstance(value, list):
+        for child in value:
+            yield from _values(child, f"{path}[]")
+
+
+def _example(path: str, schema: Schema, examples: Mapping[str, Any]) -> str:
+    """An example in JSON: from the model, from manifests/examples, or the default; empty if it is too long."""
+    choices = [*schema.get("examples", ()), *([examples[path]] if path in examples else ())]
+    choices += [schema[keyword] for keyword in ("default",) if keyword in schema]
+    choices += schema.get("enum", [])[-1:]
+    texts = [json.dumps(choice, default=str) for choice in choices]
+    return next((text for text in texts if len(text) <= _MAX_EXAMPLE_CHARS), "")
