@@ -61,8 +61,9 @@ async def finalize(resource: Object, deps: Dependencies) -> float | None:
     """
     if not finalizer.is_present(resource):
         return None
-    if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
-        await _abandon_deletion(resource, deps, f"annotation {labels.SKIP_DATA_DELETION} requests it")
+    retain_cause = _retain_cause(resource)
+    if retain_cause:
+        await _abandon_deletion(resource, deps, retain_cause, normal=not _deletes_data(resource))
         return None
     error, progress = await _teardown(resource, deps)
     dependency = progress.waiting_for
@@ -93,6 +94,20 @@ async def finalize(resource: Object, deps: Dependencies) -> float | None:
     return _REQUEUE_SECONDS
 
 
+def _deletes_data(resource: Object) -> bool:
+    """Whether the current spec asks for the deletion of data. An invalid spec is read as well."""
+    spec = resource.get("spec") or {}
+    return bool(spec.get("deletionPolicy") == api.DeletionPolicy.DELETE.value)
+
+
+def _retain_cause(resource: Object) -> str | None:
+    """Why the data must be kept although the finalizer is present; None if it must be deleted."""
+    if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
+        return f"annotation {labels.SKIP_DATA_DELETION} requests it"
+    # A reconcile between the change of the policy and the deletion would have removed the finalizer.
+    return None if _deletes_data(resource) else "spec.deletionPolicy is Retain"
+
+
 async def _teardown(resource: Object, deps: Dependencies) -> tuple[str | None, RemovalProgress]:
     """Return an error message, or None, and the progress."""
     try:
@@ -115,7 +130,9 @@ def _skip_instructions(resource: Object) -> str:
     )
 
 
-async def _abandon_deletion(resource: Object, deps: Dependencies, cause: str) -> None:
+async def _abandon_deletion(
+    resource: Object, deps: Dependencies, cause: str, *, normal: bool = False
+) -> None:
     retained = await retained_objects(resource, deps.cluster)
     data_message = f"The remaining data is kept: {retained}." if retained else "No data remains."
     await _remove_finalizer(
@@ -123,7 +140,7 @@ async def _abandon_deletion(resource: Object, deps: Dependencies, cause: str) ->
         deps,
         DATA_KEPT,
         f"Stopped the deletion of data: {cause}. {data_message}",
-        normal=not retained,
+        normal=normal or not retained,
     )
 
 

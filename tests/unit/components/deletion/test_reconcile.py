@@ -105,6 +105,16 @@ async def test_changing_the_policy_to_retain_removes_the_finalizer(simulation: S
     assert (resource(simulation) or {})["metadata"]["finalizers"] == ["example.com/theirs"]
 
 
+async def test_policy_changed_right_before_the_deletion_keeps_all_data(simulation: SimulatedCluster) -> None:
+    """No reconcile between the change and the deletion removes the finalizer."""
+    simulation.update_spec(deletionPolicy="Retain")
+    simulation.delete_server()
+    await reconcile_until_gone(simulation)
+    assert remaining_data(simulation) == DATA
+    assert [reason for reason, _ in events(simulation)][-1] == "DataKept"
+    assert "spec.deletionPolicy is Retain" in events(simulation)[-1][1]
+
+
 async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedCluster) -> None:
     """Pods, then Secrets, then volumes; an Event reports it."""
     writes_before = len(simulation.api.writes)
