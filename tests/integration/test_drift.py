@@ -106,7 +106,7 @@ def test_removed_label_is_restored(server: Server) -> None:
     [
         (kinds.SERVICE, "service"),
         (kinds.CONFIGMAP, "client"),
-        (kinds.CONFIGMAP, "plugin"),
+        (kinds.CONFIGMAP, "plugin_config_map"),
         (kinds.SECRET, "server_secret"),
         (kinds.DEPLOYMENT, "deployment"),
     ],

@@ -99,7 +99,7 @@ class TopologySpreadConstraint(Model):
     """Node label that defines the topology domains, such as `topology.kubernetes.io/zone`."""
     when_unsatisfiable: UnsatisfiableConstraintAction
     """What the scheduler does with a pod that violates the constraint. DoNotSchedule: the pod stays pending.
-    ScheduleAnyway: the pod is scheduled to the node with the lowest skew.
+    ScheduleAnyway: the pod is scheduled, preferably to a node that reduces the skew.
     """
     label_selector: Opaque | None = None
     """Selector of the pods that are counted. Defaults to the pods of this server."""

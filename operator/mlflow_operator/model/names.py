@@ -79,7 +79,7 @@ class Names:
 
     @property
     def garbage_collection(self) -> str:
-        """CronJob that permanently removes deleted runs, models, experiments and traces."""
+        """CronJob that permanently removes deleted runs, models and experiments, and old traces."""
         return f"{self.server}-gc"
 
     def preflight(self, digest: str) -> str:

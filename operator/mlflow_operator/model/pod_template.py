@@ -110,6 +110,9 @@ def probe(handler: Object, period_seconds: int, failures: int, timeout_seconds: 
 
 
 def merged_env(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
-    """The user's variables, then the operator's. A user variable named like an operator variable is dropped."""
+    """The user's variables, then the operator's. A user variable named like an operator variable is dropped.
+
+    The operator's variables refer to no variable of the user and take precedence over one of the same name.
+    """
     reserved = {e["name"] for e in operator_env}
     return [*(e for e in user_env if e["name"] not in reserved), *operator_env]

@@ -77,7 +77,7 @@ class TLSMode(StrEnum):
 
 @dataclass(frozen=True)
 class EmbeddedDatabase:
-    """A Postgres that runs for this server only. `username` owns `database`; both are created by initdb."""
+    """A Postgres that runs for this server only. `username` owns `database`; both are created at the first start."""
 
     image: str
     volume: Volume

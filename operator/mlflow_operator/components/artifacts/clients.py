@@ -44,7 +44,9 @@ async def admin_clients(
     )
     field = admin.access_key.field
     admin_bucket = replace(bucket, access_key=key.id, secret_key=key.secret, field=field)
-    return admin_bucket, Admin(bucket.endpoint or "", key, bucket.ca_path, f"the Secret that {field} names")
+    return admin_bucket, Admin(
+        bucket.endpoint or "", key, bucket.ca_path, f"the Secret referenced by {field}"
+    )
 
 
 async def can_read(context: ReconcileContext, bucket: Bucket) -> bool:
