@@ -1,6 +1,6 @@
 """Command line interface, one function per command.
 
-Exit codes: 0 success, 1 a problem was found, 2 usage error or the cluster cannot be reached.
+Exit codes: 0 success, 1 a problem was found, 2 usage error or the cluster cannot be read.
 """
 
 import asyncio
@@ -276,8 +276,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
     Prints how to fix each problem. If NAME is given, only the MLflowServer of this name is checked.
 
     Does not change any object and does not read Secrets. Checks that your permissions do not allow are listed and
-    do not affect the exit code. Exit codes: 0 no problems, 1 problems found or objects not ready yet, 2 the cluster
-    cannot be reached.
+    do not affect the exit code. Exit codes: 0 no problems, 1 problems found or objects not ready yet, 2 the
+    installation cannot be checked: no connection, no permission, or the requested object does not exist.
     """
     from mlflow_operator.doctor import report  # noqa: PLC0415
     from mlflow_operator.doctor.checks import findings  # noqa: PLC0415

@@ -103,9 +103,9 @@ class Spec(Model):
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """What happens to the data when this resource is deleted. Retain: the operator keeps all data and credentials, and
     a new resource with the same name uses them again. Delete: the operator permanently deletes the volumes of
-    embedded stores, the generated Secrets, a provisioned database with its roles, and, with `artifacts.s3.adminSecretRef`,
-    the objects under the prefix with the server's user. Buckets, external databases and backups in `backup.s3` are kept.
-    Defaults to Retain.
+    embedded stores, the generated Secrets, a provisioned database with its roles, and, with
+    `artifacts.s3.adminSecretRef`, the objects under the prefix with the server's user. Buckets, external databases and
+    backups in `backup.s3` are kept. Defaults to Retain.
     """
     rotate_credentials_at: Annotated[AwareDatetime | None, Field(examples=["2026-12-24T18:00:00Z"])] = None
     """Time at which the operator replaces the passwords and keys that it created, such as `2026-12-24T18:00:00Z`. Set a

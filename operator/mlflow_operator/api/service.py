@@ -22,8 +22,8 @@ class Service(Model):
     """Service of the server. It has the name of the server."""
 
     type: ServiceType = ServiceType.CLUSTER_IP
-    """Type of the Service. ClusterIP: reachable inside the cluster. NodePort: also at a port of each node. LoadBalancer:
-    also at an address of the cluster's load balancer. Defaults to ClusterIP.
+    """Type of the Service. ClusterIP: reachable inside the cluster. NodePort: also at a port of each node.
+    LoadBalancer: also at an address of the cluster's load balancer. Defaults to ClusterIP.
     """
     port: Annotated[Int32, Field(ge=1, le=65535)] = 5000
     """Port of the Service. Defaults to 5000."""

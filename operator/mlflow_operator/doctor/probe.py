@@ -13,7 +13,7 @@ from mlflow_operator.kube.readonly_client import ReadOnlyClient
 from mlflow_operator.status.conditions import Reason
 
 PROBE_COMMAND = ("mlflow-operator", "probe-urls")
-"""Command to run in the operator's pod, followed by the URLs. It prints the result of `reach.as_json`."""
+"""Command to run in the operator's pod, followed by the URLs. It prints the result of `url_probe.as_json`."""
 
 _START_TIMEOUT_SECONDS = 60.0
 """Additional time for the start of Python in a pod with half a CPU."""

@@ -67,7 +67,7 @@ def summary(findings: Iterable[Finding]) -> str:
 
 
 def as_json(version: str, header: str, findings: Sequence[Finding]) -> str:
-    """The findings as JSON. Its fields are only ever added, never removed."""
+    """The findings as JSON. Released fields are never removed."""
     return _json(
         {
             "version": version,

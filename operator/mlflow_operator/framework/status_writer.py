@@ -58,8 +58,9 @@ _REASONS_WITHOUT_EVENT = {*_NORMAL_REASONS, Reason.WAITING_FOR_DEPENDENCY}
 def _needs_event(condition: Condition) -> bool:
     """Whether a changed condition is published as an Event.
 
-    `Ready` conditions are published if they report a state or progress, other conditions only if they report a
-    failure or a credential rotation.
+    `Ready` conditions are published if they are True, Progressing, Suspended or DeletionBlocked: the condition of the
+    failing component reports every other failure. Other conditions are published only if they report a failure or a
+    credential rotation.
     """
     if condition.type is ConditionType.READY:
         return condition.is_true or condition.reason in {*_NORMAL_REASONS, Reason.DELETION_BLOCKED}

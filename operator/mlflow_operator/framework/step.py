@@ -92,7 +92,7 @@ def step(condition_type: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
                 return Result(false_condition(condition_type, quota_error.reason, quota_error.message))
             except (Invalid, Forbidden) as error:
                 message = (
-                    f"The API server rejects the request: {_with_period(error)} Fix the reported field. "
+                    f"The API server rejects the request: {_with_period(error)} Fix the reported cause. "
                     "Retried every 60 s."
                 )
                 return Result(false_condition(condition_type, Reason.OPERATION_REFUSED, message))

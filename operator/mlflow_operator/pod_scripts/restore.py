@@ -239,7 +239,7 @@ class PostgresContainer:
         self.folder = folder
         for name in ("dump", "outcome"):
             os.mkfifo(os.path.join(folder, name), 0o600)
-        # opened before the other container starts, so that its result, or its end without one, is noticed
+        # opened before the file `ready` is written, so that the result of the other container, or its end, is noticed
         self.outcome_pipe = os.open(os.path.join(folder, "outcome"), os.O_RDONLY | os.O_NONBLOCK)
         self.dump_pipe, self.outcome = None, bytearray()
 

@@ -20,7 +20,7 @@ class ConditionType(StrEnum):
     DATABASE = "DatabaseReady"
     """The database accepts connections, has the encoding UTF8, and grants the privileges that MLflow needs."""
     ARTIFACT_STORE = "ArtifactStoreReady"
-    """The bucket exists and the server can access it. Not checked for stores other than S3 or with a workload identity."""
+    """The bucket exists and the server can access it. Stores other than S3 and workload identities are not checked."""
     UPGRADE = "UpgradeReady"
     """The desired version is compatible with the database and the artifact store."""
     SCHEMA = "SchemaReady"

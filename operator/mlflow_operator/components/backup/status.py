@@ -103,7 +103,7 @@ _ERROR_MESSAGES = {
         "least the database's major version."
     ),
     "no_tables": "The database holds no MLflow tables, and an empty backup is not stored.",
-    "database": "The query of the database failed: {message}. See the condition DatabaseReady.",
+    "database": "The backup cannot use the database: {message}. See the condition DatabaseReady.",
     "store": (
         "The backup store refused a request or did not answer: {message}. Check the bucket, its access key and its "
         "policy."

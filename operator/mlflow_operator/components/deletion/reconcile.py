@@ -1,7 +1,8 @@
 """Delete the data of a server with `deletionPolicy: Delete`; a finalizer keeps the resource until that is done.
 
 A deletion never blocks forever. If something cannot be deleted, a condition reports it and the operator retries. It
-gives up if a user sets an annotation, or after one minute if the namespace or the CRD is deleted, too.
+gives up if a user sets an annotation, or after one minute if the namespace or the CRD is deleted, too. If
+`deletionPolicy` is Retain by then, nothing more is deleted.
 
 Owns: the operator's finalizer; condition Ready of a resource that is being deleted; Events DataDeleted and DataKept.
 Needs: nothing from other components; it reads the Secrets and the administrators' credentials itself.
@@ -32,7 +33,7 @@ CLEANUP_TIMEOUT_SECONDS = 60.0
 and the Secrets with the passwords may be deleted before the data."""
 
 _STUCK_AFTER_SECONDS = 180.0
-"""Time after which a pod that does not terminate is an error. The longest grace period of a pod is 85 s."""
+"""Time after which a pod that does not terminate is an error. The longest grace period of a pod is 60 s (Postgres)."""
 
 _REQUEUE_SECONDS = 2.0
 """Delay until the next check. A watch event most likely triggers it earlier."""
@@ -61,10 +62,17 @@ async def finalize(resource: Object, deps: Dependencies) -> float | None:
     """
     if not finalizer.is_present(resource):
         return None
-    retain_cause = _retain_cause(resource)
-    if retain_cause:
-        await _abandon_deletion(resource, deps, retain_cause, normal=not _deletes_data(resource))
+    if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
+        await _abandon_deletion(resource, deps, f"annotation {labels.SKIP_DATA_DELETION} requests it")
         return None
+    if not _requests_data_deletion(resource):
+        await _keep_data(resource, deps)
+        return None
+    return await _delete_data(resource, deps)
+
+
+async def _delete_data(resource: Object, deps: Dependencies) -> float | None:
+    """Do the next step of the deletion; see `finalize` for the result."""
     error, progress = await _teardown(resource, deps)
     dependency = progress.waiting_for
     if (
@@ -94,18 +102,20 @@ async def finalize(resource: Object, deps: Dependencies) -> float | None:
     return _REQUEUE_SECONDS
 
 
-def _deletes_data(resource: Object) -> bool:
-    """Whether the current spec asks for the deletion of data. An invalid spec is read as well."""
+def _requests_data_deletion(resource: Object) -> bool:
+    """Whether `spec.deletionPolicy` is Delete now. An invalid spec is read as well.
+
+    A reconcile between a change of the policy and the deletion would have removed the finalizer, but it may not have
+    happened.
+    """
     spec = resource.get("spec") or {}
     return bool(spec.get("deletionPolicy") == api.DeletionPolicy.DELETE.value)
 
 
-def _retain_cause(resource: Object) -> str | None:
-    """Why the data must be kept although the finalizer is present; None if it must be deleted."""
-    if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
-        return f"annotation {labels.SKIP_DATA_DELETION} requests it"
-    # A reconcile between the change of the policy and the deletion would have removed the finalizer.
-    return None if _deletes_data(resource) else "spec.deletionPolicy is Retain"
+async def _keep_data(resource: Object, deps: Dependencies) -> None:
+    retained = await retained_objects(resource, deps.cluster) or "none exists"
+    message = f"Deleted the server and kept its data, because spec.deletionPolicy is Retain: {retained}."
+    await _remove_finalizer(resource, deps, DATA_KEPT, message, normal=True)
 
 
 async def _teardown(resource: Object, deps: Dependencies) -> tuple[str | None, RemovalProgress]:
@@ -130,9 +140,7 @@ def _skip_instructions(resource: Object) -> str:
     )
 
 
-async def _abandon_deletion(
-    resource: Object, deps: Dependencies, cause: str, *, normal: bool = False
-) -> None:
+async def _abandon_deletion(resource: Object, deps: Dependencies, cause: str) -> None:
     retained = await retained_objects(resource, deps.cluster)
     data_message = f"The remaining data is kept: {retained}." if retained else "No data remains."
     await _remove_finalizer(
@@ -140,7 +148,7 @@ async def _abandon_deletion(
         deps,
         DATA_KEPT,
         f"Stopped the deletion of data: {cause}. {data_message}",
-        normal=normal or not retained,
+        normal=not retained,
     )
 
 

@@ -71,7 +71,7 @@ async def reconcile(
 
 
 def _migration_failed(context: ReconcileContext) -> bool:
-    """Whether a migration of the running image failed. That Job then decides about a retry, not a preflight."""
+    """Whether a migration of the desired image failed. That Job then decides about a retry, not a preflight."""
     observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
     return any(
         jobs.has_condition(job, "Failed") and jobs.image_of(job) == context.server.image for job in observed

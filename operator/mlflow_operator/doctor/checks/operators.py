@@ -154,7 +154,7 @@ def _permissions(operator: Operator) -> Finding:
             State.NOTE,
             f"{access.account} has all required permissions except those to delete data "
             f"({format_permissions(withheld)}): a server with deletionPolicy Delete cannot be deleted.",
-            "If this is not intended, set deletion.allowed in the chart's values.",
+            "If this is not intended, set deletion.allowed to true in the chart's values.",
         )
     return Finding(subject, "permissions", State.OK, f"{access.account} has all required permissions")
 

@@ -115,6 +115,17 @@ async def test_policy_changed_right_before_the_deletion_keeps_all_data(simulatio
     assert "spec.deletionPolicy is Retain" in events(simulation)[-1][1]
 
 
+async def test_policy_changed_during_the_deletion_keeps_the_remaining_data(
+    simulation: SimulatedCluster,
+) -> None:
+    """The pods are stopped by then, and nothing else is deleted."""
+    simulation.delete_server()
+    await simulation.reconcile()
+    simulation.update_spec(deletionPolicy="Retain")
+    await reconcile_until_gone(simulation)
+    assert remaining_data(simulation) == DATA
+
+
 async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedCluster) -> None:
     """Pods, then Secrets, then volumes; an Event reports it."""
     writes_before = len(simulation.api.writes)
