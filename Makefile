@@ -91,7 +91,9 @@ bench-docs: venv ## write the latest benchmark results to docs/figures.md
 picture: cluster venv ## update the screenshot in docs/
 	$(PYTEST) --all tests/e2e/test_workflows.py -k compared
 	cp out/compare.png docs/images/compare.png
-generate: venv ## generate the CRD, manifests, and the charts' values and READMEs
+docs: venv ## build the documentation site in out/site, and check every link and anchor
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+generate: venv ## generate the CRD, manifests, the charts' values and READMEs, and docs/reference
 	@$(CLUSTER) test-tools
 	@.venv/bin/python -m tests.generate
 
@@ -100,5 +102,5 @@ clean: ## remove the cluster and everything that was created for it, but keep th
 clean-cache: ## remove the cache; the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs generate clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate clean clean-cache
 .DEFAULT_GOAL := help

@@ -1,6 +1,7 @@
 """docs/reference/api.md: every field of MLflowServer, from the schema of the CRD and the example manifests."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ def _fields_table(top: str, entries: list[FieldEntry], examples: Mapping[str, An
                 code(entry.path) + (" (required)" if entry.required else ""),
                 _type(entry.schema),
                 code(json.dumps(entry.schema["default"])) if "default" in entry.schema else "",
-                _description(entry.schema),
+                _description(entry.schema, with_limits=top == "spec"),
                 code(_example(path, entry.schema, examples)),
             )
         )
@@ -120,10 +121,13 @@ def _type(schema: Schema) -> str:
     return str(schema.get("format") or schema["type"])
 
 
-def _description(schema: Schema) -> str:
+def _description(schema: Schema, *, with_limits: bool) -> str:
     limits = [text.format(schema[keyword]) for keyword, text in _LIMITS.items() if keyword in schema]
-    sentences = [str(schema.get("description", "")), *_messages(schema)]
-    if limits:
+    description = str(schema.get("description", ""))
+    if "default" in schema:
+        description = re.sub(r" *Defaults to [^.]+\.$", "", description)  # The table has a column for it.
+    sentences = [description, *_messages(schema)]
+    if limits and with_limits:
         sentences.append(f"Limits: {', '.join(limits)}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -132,7 +136,7 @@ def _messages(schema: Schema) -> list[str]:
     """The messages of the rules on a single value; those on objects are listed below their table."""
     if has_fields(schema):
         return []
-    return [f"{_capitalized(rule['message']).rstrip('.')}." for rule in schema.get(VALIDATIONS, ())]
+    return [f"{_as_rule(rule['message']).rstrip('.')}." for rule in schema.get(VALIDATIONS, ())]
 
 
 def _rules(path: str, schema: Schema) -> list[str]:
@@ -145,6 +149,12 @@ def _rules(path: str, schema: Schema) -> list[str]:
     if not messages:
         return []
     return ["Rules:\n", "\n".join(f"- {_capitalized(message)}" for message in dict.fromkeys(messages)) + "\n"]
+
+
+def _as_rule(message: str) -> str:
+    """`the value is not a valid X: use Y` describes an error; the reference describes the format."""
+    invalid = re.fullmatch(r"the value is not an? valid [^:]+: (?:use |write )?(.+)", message)
+    return f"Format: {invalid[1]}" if invalid else _capitalized(message)
 
 
 def _capitalized(text: str) -> str:

@@ -13,7 +13,8 @@ _INTRODUCTION = f"""\
 {NOTICE}
 
 The operator's image contains the command `mlflow-operator`. `kubectl exec -n mlflow-operator deploy/mlflow-operator --
-mlflow-operator doctor` runs it in the operator's pod.
+mlflow-operator doctor` runs it in the operator's pod. Each option is also an environment variable, for example
+`MLFLOW_OPERATOR_RUN_LOG_LEVEL` for `mlflow-operator run --log-level`.
 """
 
 
@@ -42,7 +43,9 @@ def _names(option: click.Option) -> str:
 
 
 def _default(option: click.Option, context: click.Context) -> str:
-    default = option.get_default(context, call=False)
-    if default is None or default == () or callable(default) or option.is_flag:
-        return ""
-    return code(str(default))
+    """What `--help` shows in brackets: a default value or its description, or that the option is required."""
+    extra = option.get_help_extra(context)
+    if "required" in extra:
+        return "required"
+    text = extra.get("default", "")
+    return text.strip("()") if text.startswith("(") else code(text)
