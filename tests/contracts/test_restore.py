@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator import pod_scripts
+from mlflow_operator.components.restore.manifests import source_backup_id
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.contracts.conftest import PINS
 from tests.contracts.minio import ROOT_KEY, Store
@@ -162,7 +163,7 @@ class Pod:
             "RESTORE_NAMESPACE": "team",
             "RESTORE_SERVER": "tracking",
             "RESTORE_BACKUP": "latest",
-            "RESTORE_MARKER": "restored from {id}, asked for: 0123",
+            "RESTORE_MARKER": "restored by mlflow-operator from backup {id}, request 0123",
             "RESTORE_FOLDER": "/exchange",
             **env_changes,
         }
@@ -227,7 +228,7 @@ def test_newest_backup_is_restored_completely(
     assert result.code == 0, result.output
     assert params_digest(instance, pod.name) == backup.content
     assert backup.content[0][0] == ROW_COUNT
-    assert pod.marker == f"restored from {NEWEST_ID}, asked for: 0123"
+    assert source_backup_id(pod.marker) == NEWEST_ID
     owners = instance.query(
         "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", database=pod.name
     )

@@ -84,10 +84,10 @@ class FakeAPIServer(FakeKubernetesClient):
         )
 
     async def json_patch(
-        self, kind: Kind, namespace: str | None, name: str, steps: Sequence[Object]
+        self, kind: Kind, namespace: str | None, name: str, operations: Sequence[Object]
     ) -> Object:
         """Patch an object. Deletes a terminating server when its last finalizer is removed."""
-        patched = await super().json_patch(kind, namespace, name, steps)
+        patched = await super().json_patch(kind, namespace, name, operations)
         meta = patched["metadata"]
         if kind == kinds.MLFLOWSERVER and meta.get("deletionTimestamp") and not meta.get("finalizers"):
             self.garbage_collect(name)
@@ -114,9 +114,9 @@ class FakeEvents:
 
     published: list[tuple[bool, str, str]] = field(default_factory=list)
 
-    async def publish(self, involved_object: Object, is_normal: bool, reason: str, message: str) -> None:
+    async def publish(self, involved_object: Object, normal: bool, reason: str, message: str) -> None:
         """Record the Event."""
-        self.published.append((is_normal, reason, message))
+        self.published.append((normal, reason, message))
 
 
 @dataclass

@@ -16,6 +16,7 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("charts/*/README.md"),
+        *ROOT.glob("tests/**/README.md"),
         *ROOT.glob("manifests/*/README.md"),
     ]
 )

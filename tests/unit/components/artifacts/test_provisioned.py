@@ -79,7 +79,7 @@ class FakeSharedStore(FakeObjectStore):
         if self.admin_error:
             raise self.admin_error
         if self.users.get(admin.key.id) != admin.key.secret:
-            raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store refuses the administrator's key.")
+            raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store rejects the administrator's key.")
         self.users[user.id] = user.secret
         self.granted_policies.append((name, policy))
 
@@ -163,10 +163,10 @@ async def test_server_keeps_its_key_if_the_administrator_key_fails(
 async def test_new_administrator_key_is_used_automatically(simulation: SimulatedCluster) -> None:
     store_of(simulation).users["root"] = "new-hunter2"
     await simulation.reconcile_until_stable()
-    assert "refuses" in simulation.condition("ArtifactStoreReady")[2]
+    assert "rejects" in simulation.condition("ArtifactStoreReady")[2]
     simulation.put_secret("admin", accessKeyID="root", secretAccessKey="new-hunter2")
     await simulation.reconcile_until_stable()
-    assert "refuses" not in simulation.condition("ArtifactStoreReady")[2]
+    assert "rejects" not in simulation.condition("ArtifactStoreReady")[2]
 
 
 async def test_user_that_the_store_lost_is_recreated_with_the_same_key(

@@ -43,7 +43,7 @@ class FakePostgres:
         ca_path: str | None,
         plan: DatabasePlan,
         login: Login,
-        where: str,
+        field: str,
         *,
         create: bool,
     ) -> None:
@@ -51,7 +51,7 @@ class FakePostgres:
         self.attempts += 1
         if admin.password != self.password:
             raise from_psycopg(
-                Exception("password authentication failed"), "shared:5432", f"{where}.adminSecretRef"
+                Exception("password authentication failed"), "shared:5432", f"{field}.adminSecretRef"
             )
         if self.error:
             raise self.error
@@ -61,21 +61,21 @@ class FakePostgres:
         self.logins[login.name] = login.password
 
     async def ensure_login(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, where: str
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
     ) -> None:
         """Behave like the client."""
         assert admin.password == self.password
         self.logins[login.name] = login.password
 
     async def delete_login(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, name: str, where: str
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
     ) -> None:
         """Behave like the client."""
         assert admin.password == self.password
-        self.logins.pop(name, None)
+        self.logins.pop(login_name, None)
 
     async def deprovision(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, where: str
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str
     ) -> None:
         """Behave like the client."""
         if self.error:

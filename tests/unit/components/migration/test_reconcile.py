@@ -37,7 +37,7 @@ async def new(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
 
 
 def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
-    """Jobs of one kind: migrate, preflight."""
+    """Jobs of one kind: migrate, preflight, backup."""
     return [o for (k, name), o in simulation.api.objects.items() if k == "Job" and f"-{kind}-" in name]
 
 
@@ -514,8 +514,10 @@ class Invariants:
     def __call__(self, verb: str, obj: Object) -> None:
         """Check the invariants and record the write."""
         if verb == "create" and obj["kind"] == "Job":
-            kinds = ("migrate", "preflight", "backup")
-            unfinished = [job for kind in kinds for job in jobs(self.simulation, kind) if "status" not in job]
+            job_kinds = ("migrate", "preflight", "backup")
+            unfinished = [
+                job for kind in job_kinds for job in jobs(self.simulation, kind) if "status" not in job
+            ]
             assert not unfinished, "two Jobs at the same time"
             if "-migrate-" in obj["metadata"]["name"] and self.simulation.get("Deployment", "a"):
                 assert deployment(self.simulation)["spec"]["replicas"] == 0
