@@ -18,6 +18,7 @@ from tests import server_values
 from tests.chart.rendering import SERVER_VALUES_CASES, get_object, render_error, render_server
 from tests.cluster.settings import ROOT
 from tests.generate import CHARTS, SERVER_CHART
+from tests.schema_nodes import walk_schema
 
 CLUSTER_API_VERSIONS = ("apiregistration.k8s.io/v1",)
 """API versions of a cluster without the operator. `helm template` without a cluster does not have them."""
@@ -173,7 +174,9 @@ def test_schema_rejects_unknown_fields() -> None:
     """Except in objects that the CRD does not define and that Kubernetes validates."""
     schema = json.loads((SERVER_CHART / "values.schema.json").read_text())
     open_ended = {
-        path for path, node in _object_schemas(schema) if node.get("additionalProperties", True) is True
+        path
+        for path, node in walk_schema(schema)
+        if _is_object(node) and node.get("additionalProperties", True) is True
     }
     assert open_ended == {
         ".global",
@@ -256,13 +259,6 @@ def test_helm_test_pod_trusts_the_ca_of_the_store_with_presigned_urls() -> None:
     assert len(rendered_test_pod(proxied)["spec"]["volumes"]) == 1
 
 
-def _object_schemas(node: Any, path: str = "") -> Any:
-    kinds = node.get("type", ())
-    if "object" in ([kinds] if isinstance(kinds, str) else kinds):
-        yield path, node
-    for name, child in node.get("properties", {}).items():
-        yield from _object_schemas(child, f"{path}.{name}")
-    if isinstance(node.get("additionalProperties"), dict):
-        yield from _object_schemas(node["additionalProperties"], f"{path}.*")
-    if "items" in node:
-        yield from _object_schemas(node["items"], f"{path}[]")
+def _is_object(node: Any) -> bool:
+    types = node.get("type", ())
+    return "object" in ([types] if isinstance(types, str) else types)

@@ -15,6 +15,7 @@ from mlflow_operator.api.schema import Schema, structural_schema
 from mlflow_operator.api.status import Status
 from tests.cluster.settings import ROOT
 from tests.reference.markdown import NOTICE, code, table
+from tests.schema_nodes import walk_schema
 
 EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 _MAX_EXAMPLE_CHARS = 80
@@ -54,11 +55,12 @@ def page() -> str:
     for top, model in (("spec", Spec), ("status", Status)):
         section = structural_schema(model, examples=True)
         parts.append(f"## {top}\n\n{section.get('description', '')}\n")
-        scalars = [entry for entry in fields(section) if not has_fields(inner_schema(entry.schema))]
-        direct = [entry for entry in scalars if "." not in entry.path.removesuffix("[]")]
-        parts.append(
-            _fields_table(top, [entry for entry in direct if entry.path in section["properties"]], examples)
-        )
+        direct = [
+            entry
+            for entry in fields(section)
+            if entry.path in section["properties"] and not has_fields(inner_schema(entry.schema))
+        ]
+        parts.append(_fields_table(top, direct, examples))
         parts += _rules(top, section)
         for name, member in section["properties"].items():
             if has_fields(inner_schema(member)):
@@ -72,12 +74,11 @@ def page() -> str:
 
 def fields(schema: Schema, prefix: str = "") -> Iterator[FieldEntry]:
     """Yield every field below a schema, parents before children."""
-    required = schema.get("required", ())
-    for name, child in schema.get("properties", {}).items():
-        path = f"{prefix}.{name}" if prefix else name
-        yield FieldEntry(path, name in required, child)
-        suffix = {"array": "[]"}.get(child.get("type", ""), "")
-        yield from fields(inner_schema(child), path + suffix)
+    nodes = dict(walk_schema(schema, prefix))
+    for path, node in nodes.items():
+        parent, _, name = path.rpartition(".")
+        if path != prefix and not path.endswith(("[]", ".*")):
+            yield FieldEntry(path.removeprefix("."), name in nodes[parent].get("required", ()), node)
 
 
 def inner_schema(schema: Schema) -> Schema:
