@@ -94,9 +94,8 @@ def main(argv: list[str]) -> int:
             return 1 if outdated else 0
         while outdated:
             _write(expected, outdated)
-            outdated = stale(
-                expected := generated()
-            )  # some files are generated from files that were just written
+            # Some files are generated from files that were just written.
+            outdated = stale(expected := generated())
     except ToolError as error:
         print(error, file=sys.stderr)
         return 1
