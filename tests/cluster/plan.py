@@ -124,8 +124,8 @@ def demo(s: Settings) -> Iterator[Step]:
     )
 
 
-def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
-    """uv, Go, kubectl and helm. If Go is already installed, its step need not wait for uv."""
+def build_tools(s: Settings, sh: Shell) -> Iterator[Step]:
+    """uv and Go. If Go is already installed, its step need not wait for uv."""
     packages = (PACKAGES,) if tools.missing_python_packages() else ()
     yield Step(
         UV,
@@ -135,6 +135,11 @@ def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
     )
     go = () if golang.toolchain(s, sh) else (UV,)
     yield Step(GO, lambda sh: golang.toolchain(s, sh) is not None, partial(golang.install, s), go)
+
+
+def toolchain(s: Settings, sh: Shell) -> Iterator[Step]:
+    """uv, Go, kubectl and helm."""
+    yield from build_tools(s, sh)
     yield Step(CLIENTS, lambda _: tools.has_clients(s), partial(tools.install_clients, s), (UV,))
 
 
@@ -159,7 +164,7 @@ def test_tools(s: Settings, sh: Shell) -> Iterator[Step]:
 
 def lint_tools(s: Settings, sh: Shell) -> Iterator[Step]:
     """Linters that are Go programs."""
-    yield from (step for step in toolchain(s, sh) if step.name in {UV, GO})
+    yield from build_tools(s, sh)
     module = programs.lint()
     yield _compile_programs(s, "compile Vale and actionlint", module, module.programs, (GO,), link=True)
 
