@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.minio_admin import delete_policy, delete_user, ensure_user
 from mlflow_operator.clients.s3.minio_api import AdminRequest, call
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import BucketCreation, ObjectStore, ServerRef
+from mlflow_operator.model.server import ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 from tests.contracts.minio import ADMIN_FIELD, ROOT_KEY, Store

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.clients.postgres.admin import provision
 from mlflow_operator.clients.postgres.client import inspect
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
-from mlflow_operator.model.server import ServerRef, TLSMode
+from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from tests.contracts import postgres
@@ -82,7 +83,7 @@ async def assert_error(
 
 async def test_tls_required_by_database(tls_instance: Instance) -> None:
     """But disabled by the client."""
-    plain = superuser_connection(tls_instance).with_tls(TLSMode.DISABLE, None)
+    plain = superuser_connection(tls_instance).with_tls(DatabaseTLSMode.DISABLE, None)
     message_end = (
         "has no pg_hba.conf entry for this client, user, database and encryption. Add one, or change "
         f"{FIELD}.tls.mode."
@@ -104,7 +105,7 @@ async def test_certificate_of_unknown_ca(tls_instance: Instance, tmp_path: Path)
     trusted.write_text(TRUSTED_CA.pem)
     other.write_text(OTHER_CA.pem)
     verified = replace(superuser_connection(tls_instance), host="localhost").with_tls(
-        TLSMode.VERIFY_FULL, None
+        DatabaseTLSMode.VERIFY_FULL, None
     )
     message_end = (
         "presents a certificate that is not trusted. "
@@ -130,7 +131,7 @@ async def test_certificate_of_unknown_ca(tls_instance: Instance, tmp_path: Path)
 async def test_tls_not_supported_by_database(instance: Instance) -> None:
     """But required by the client."""
     await assert_error(
-        inspect(superuser_connection(instance).with_tls(TLSMode.REQUIRE, None), None, FIELD),
+        inspect(superuser_connection(instance).with_tls(DatabaseTLSMode.REQUIRE, None), None, FIELD),
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         f"does not support TLS, which {FIELD}.tls.mode requires. Enable TLS in the database, or use mode Prefer.",

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy, lifecycle, seaweedfs_admin
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.clients.s3.minio_admin import ensure_user
 from mlflow_operator.clients.s3.signed_request import AccessKey
-from mlflow_operator.model.server import BucketCreation, BucketSettings, ObjectStore, ServerRef
+from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 from tests.contracts.minio import ROOT_KEY, Store

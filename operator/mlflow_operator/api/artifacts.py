@@ -16,7 +16,7 @@ from mlflow_operator.api.storage import ArtifactStorage
 from mlflow_operator.api.string_types import ImageReference
 
 
-class Access(StrEnum):
+class ArtifactAccess(StrEnum):
     """How clients upload and download artifacts."""
 
     PROXIED = "Proxied"
@@ -160,7 +160,7 @@ class ExternalArtifactStore(Model):
 class Artifacts(Model):
     """At most one of `embedded`, `s3` and `external`. Defaults to `embedded`."""
 
-    access: Annotated[Access, NotPersistedDefault()] = Access.PROXIED
+    access: Annotated[ArtifactAccess, NotPersistedDefault()] = ArtifactAccess.PROXIED
     """How clients upload and download artifacts. Proxied: through the server, clients need no access to the store.
     Presigned: directly from and to the store, with URLs that the server signs. Direct: directly from and to the store,
     with the access key in Secret `<name>-client`. Presigned and Direct require `s3`, and clients that can connect to
@@ -181,7 +181,7 @@ class Artifacts(Model):
             "spec.artifacts.access Presigned and Direct require spec.artifacts.s3, because clients connect to the "
             "store themselves: set access to Proxied, or configure spec.artifacts.s3",
             field=".access",
-            holds=lambda artifacts: artifacts.access is Access.PROXIED or artifacts.s3 is not None,
+            holds=lambda artifacts: artifacts.access is ArtifactAccess.PROXIED or artifacts.s3 is not None,
         ),
         Rule(
             "!has(self.s3) || !has(self.s3.publicEndpoint) || self.?access.orValue('Proxied') != 'Proxied'",
@@ -191,7 +191,7 @@ class Artifacts(Model):
             holds=lambda artifacts: (
                 artifacts.s3 is None
                 or artifacts.s3.public_endpoint is None
-                or artifacts.access is not Access.PROXIED
+                or artifacts.access is not ArtifactAccess.PROXIED
             ),
         ),
     )

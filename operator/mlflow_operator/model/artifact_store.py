@@ -1,9 +1,10 @@
 """The embedded artifact store: one S3 server, MinIO or SeaweedFS, with one PersistentVolumeClaim."""
 
+from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import minio, seaweedfs, stateful_store
-from mlflow_operator.model.server import EmbeddedArtifactStore, Engine, PodSettings, ServerRef
+from mlflow_operator.model.server import EmbeddedArtifactStore, PodSettings, ServerRef
 from mlflow_operator.model.stateful_store import Store
 from mlflow_operator.model.volumes import persistent_volume_claim
 

@@ -2,10 +2,11 @@
 
 import base64
 
+from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import ArtifactAccess, Server
+from mlflow_operator.model.server import Server
 
 
 def config_map(server: Server) -> Object:

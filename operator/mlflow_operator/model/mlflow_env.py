@@ -1,9 +1,10 @@
 """Environment variables and volumes of pods that run MLflow: the server and the migration."""
 
+from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import plugins, pod_template
 from mlflow_operator.model.allowed_hosts import origins
-from mlflow_operator.model.server import ArtifactAccess, ObjectStore, SecretKey, Server
+from mlflow_operator.model.server import ObjectStore, SecretKey, Server
 
 RUN_AS_USER = 10001
 """The official image sets no USER and would run as root."""

@@ -5,10 +5,11 @@ for it. The rest is MLflow's own code.
 """
 
 from mlflow_operator import pod_scripts
+from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import ArtifactAccess, Artifacts, Server
+from mlflow_operator.model.server import Artifacts, Server
 
 PLUGIN_DIR = "/opt/mlflow-operator/plugins"
 """Directory on PYTHONPATH where importlib.metadata finds the plugins like installed distributions."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from mlflow_operator.model.server import TLSMode
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -31,6 +31,14 @@ _KEEPALIVE_OPTIONS = {
 kernel's defaults wait 15 minutes for an acknowledgement of sent data, and two hours while receiving. All values are in
 seconds, except `tcp_user_timeout` in milliseconds."""
 
+_SSLMODES = {
+    DatabaseTLSMode.DISABLE: "disable",
+    DatabaseTLSMode.PREFER: "prefer",
+    DatabaseTLSMode.REQUIRE: "require",
+    DatabaseTLSMode.VERIFY_CA: "verify-ca",
+    DatabaseTLSMode.VERIFY_FULL: "verify-full",
+}
+
 _SSLMODES_BY_STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -49,20 +57,20 @@ class Connection:
         """Omit the password, because the text may be logged."""
         return f"Connection({self.username}@{self.host}:{self.port}/{self.database})"
 
-    def with_tls(self, mode: TLSMode, ca_path: str | None) -> "Connection":
+    def with_tls(self, mode: DatabaseTLSMode, ca_path: str | None) -> "Connection":
         """Add TLS settings. `ca_path` is a file in the container of the process that connects.
 
         The stronger of `mode` and an `sslmode` among the options applies: a spec that requires verification must not be
         weakened by a URI from a provider's Secret. The default, `prefer`, verifies nothing and never replaces an
         option.
         """
-        options = dict(self.options)
-        sslmode = options.setdefault("sslmode", mode.value)
+        options, desired = dict(self.options), _SSLMODES[mode]
+        sslmode = options.setdefault("sslmode", desired)
         weaker = sslmode not in _SSLMODES_BY_STRENGTH or _SSLMODES_BY_STRENGTH.index(
             sslmode
-        ) < _SSLMODES_BY_STRENGTH.index(mode.value)
-        if mode is not TLSMode.PREFER and weaker:
-            options["sslmode"] = mode.value
+        ) < _SSLMODES_BY_STRENGTH.index(desired)
+        if mode is not DatabaseTLSMode.PREFER and weaker:
+            options["sslmode"] = desired
         if ca_path:
             options["sslrootcert"] = ca_path
         return Connection(

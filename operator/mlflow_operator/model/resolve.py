@@ -7,7 +7,9 @@ from mlflow_operator import api
 from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
+from mlflow_operator.api.artifacts import BucketCreation, Engine
 from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.api.duration import parse_duration
 from mlflow_operator.api.garbage_collection import GarbageCollection as GarbageCollectionSpec
 from mlflow_operator.api.garbage_collection import GarbageCollectionMode
@@ -21,16 +23,13 @@ from mlflow_operator.model import resources as sizing
 from mlflow_operator.model import secrets as credentials
 from mlflow_operator.model.server import (
     AdminCredentials,
-    ArtifactAccess,
     Artifacts,
     Backup,
-    BucketCreation,
     BucketSettings,
     ClusterDatabase,
     Database,
     EmbeddedArtifactStore,
     EmbeddedDatabase,
-    Engine,
     ExternalDatabase,
     GarbageCollection,
     ObjectStore,
@@ -41,21 +40,12 @@ from mlflow_operator.model.server import (
     Server,
     ServerRef,
     ServiceSettings,
-    TLSMode,
     UnmanagedStore,
     Volume,
 )
 from mlflow_operator.model.versions import DEFAULT_VERSION, FAST_PATH_VERSIONS, Images
 
 EMBEDDED_BUCKET = "mlflow"
-_TLS_MODES = {
-    "Disable": TLSMode.DISABLE,
-    "Prefer": TLSMode.PREFER,
-    "Require": TLSMode.REQUIRE,
-    "VerifyCA": TLSMode.VERIFY_CA,
-    "VerifyFull": TLSMode.VERIFY_FULL,
-}
-
 _ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms"}
 
 
@@ -172,7 +162,7 @@ def _external(spec: api_database.ExternalDatabase) -> ExternalDatabase:
         database=spec.database_name,
         username=SecretKey(keys.name, keys.username_key, ref_field) if keys else None,
         password=SecretKey(keys.name, keys.password_key, ref_field) if keys else None,
-        tls=_TLS_MODES[tls.mode.value],
+        tls=tls.mode,
         ca=_ca(tls, field),
     )
 
@@ -189,7 +179,7 @@ def _provisioned(owner: ServerRef, spec: api_database.ProvisionedDatabase) -> Pr
         role=spec.role_name or derived,
         username=SecretKey(admin.name, admin.username_key, ref_field, admin.namespace),
         password=SecretKey(admin.name, admin.password_key, ref_field, admin.namespace),
-        tls=_TLS_MODES[tls.mode.value],
+        tls=tls.mode,
         ca=_ca(tls, field),
     )
 
@@ -203,7 +193,7 @@ def _cloudnativepg_cluster(spec: api_database.CloudNativePGDatabase) -> ClusterD
         secret=cloudnativepg.credentials_secret(name),
         host=cloudnativepg.primary_host(name),
         port=cloudnativepg.PORT,
-        tls=TLSMode.VERIFY_CA,
+        tls=DatabaseTLSMode.VERIFY_CA,
         ca=SecretKey(cloudnativepg.ca_secret(name), "ca.crt", field),
     )
 
@@ -214,13 +204,13 @@ def _ca(tls: api_database.DatabaseTLS, field: str) -> SecretKey | None:
 
 
 def _artifacts(owner: ServerRef, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
-    access = ArtifactAccess(spec.access.value)
+    access = spec.access
     if spec.s3:
         return Artifacts(_s3(owner, spec.s3), None, access)
     if spec.external:
         return Artifacts(UnmanagedStore(spec.external.uri), None, access)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
-    engine, field = Engine(embedded.engine.value), "spec.artifacts.embedded"
+    engine, field = embedded.engine, "spec.artifacts.embedded"
     server_keys, root_keys = (
         [SecretKey(owner.names.artifacts_secret, key, field) for key in pair]
         for pair in (credentials.SERVER_ACCESS_KEY_FIELDS, credentials.ACCESS_KEY_FIELDS)
@@ -299,7 +289,7 @@ def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
         bucket=spec.bucket,
         prefix=(spec.prefix or "").strip("/"),
         addressing_style=spec.addressing_style.value.lower(),
-        bucket_creation=BucketCreation(spec.bucket_creation.value),
+        bucket_creation=spec.bucket_creation,
         access_key=SecretKey(keys.name, keys.access_key_id_key, ref_field) if keys else None,
         secret_key=SecretKey(keys.name, keys.secret_access_key_key, ref_field) if keys else None,
         ca=SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None,
@@ -316,7 +306,7 @@ def _s3(owner: ServerRef, spec: api_artifacts.S3) -> ObjectStore:
         bucket=spec.bucket,
         prefix=(spec.prefix or "").strip("/"),
         addressing_style=spec.addressing_style.value.lower(),
-        bucket_creation=BucketCreation(spec.bucket_creation.value),
+        bucket_creation=spec.bucket_creation,
         access_key=access_key,
         secret_key=secret_key,
         ca=SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None,

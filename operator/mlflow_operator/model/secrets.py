@@ -4,12 +4,13 @@ import base64
 import binascii
 import contextlib
 
+from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, seaweedfs
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import Artifacts, Engine, ObjectStore, ServerRef
+from mlflow_operator.model.server import Artifacts, ObjectStore, ServerRef
 
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with the HMAC key for the digests in annotations."""

@@ -1,8 +1,9 @@
 """The resolved configuration of one MLflow server: every default is set. The manifest builders read nothing else."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from mlflow_operator.api.artifacts import ArtifactAccess, BucketCreation, Engine
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.names import Names
 
@@ -65,16 +66,6 @@ class Volume:
     storage_class: str | None
 
 
-class TLSMode(StrEnum):
-    """libpq's `sslmode`. The member names are those of `spec.database...tls.mode`."""
-
-    DISABLE = "disable"
-    PREFER = "prefer"
-    REQUIRE = "require"
-    VERIFY_CA = "verify-ca"
-    VERIFY_FULL = "verify-full"
-
-
 @dataclass(frozen=True)
 class EmbeddedDatabase:
     """A Postgres that runs for this server only. `username` owns `database`; both are created at the first start."""
@@ -98,7 +89,7 @@ class ExternalDatabase:
     database: str
     username: SecretKey | None
     password: SecretKey | None
-    tls: TLSMode
+    tls: DatabaseTLSMode
     ca: SecretKey | None
 
 
@@ -115,7 +106,7 @@ class ProvisionedDatabase:
     role: str
     username: SecretKey
     password: SecretKey
-    tls: TLSMode
+    tls: DatabaseTLSMode
     ca: SecretKey | None
 
 
@@ -128,7 +119,7 @@ class ClusterDatabase:
     secret: str
     host: str
     port: int
-    tls: TLSMode
+    tls: DatabaseTLSMode
     ca: SecretKey
 
 
@@ -136,13 +127,6 @@ RemoteDatabase = ExternalDatabase | ProvisionedDatabase | ClusterDatabase
 """A database server that the operator does not run."""
 
 Database = EmbeddedDatabase | RemoteDatabase
-
-
-class BucketCreation(StrEnum):
-    """Whether the operator creates a missing bucket."""
-
-    IF_MISSING = "IfMissing"
-    NEVER = "Never"
 
 
 @dataclass(frozen=True)
@@ -198,21 +182,6 @@ class ObjectStore:
     def uri(self) -> str:
         """URI for MLflow's `--artifacts-destination`."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-
-
-class ArtifactAccess(StrEnum):
-    """How clients access artifacts: through the server, by presigned URLs, or with their own store credentials."""
-
-    PROXIED = "Proxied"
-    PRESIGNED = "Presigned"
-    DIRECT = "Direct"
-
-
-class Engine(StrEnum):
-    """The software of an embedded artifact store."""
-
-    MINIO = "MinIO"
-    SEAWEEDFS = "SeaweedFS"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import make_url
 
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.model.postgres_uri import Connection, parse
-from mlflow_operator.model.server import TLSMode
 from mlflow_operator.status.errors import ConfigurationError
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
@@ -77,7 +77,7 @@ def test_the_error_for_an_invalid_uri_does_not_contain_the_uri(uri: str, expecte
 def test_sslmode_of_the_uri_takes_precedence_over_the_default() -> None:
     """The default of the spec, Prefer, must not weaken an explicit sslmode."""
     connection = parse("postgresql://u:p@h/d?sslmode=verify-full", "x")
-    assert dict(connection.with_tls(TLSMode.PREFER, "/ca").options) == {
+    assert dict(connection.with_tls(DatabaseTLSMode.PREFER, "/ca").options) == {
         "sslmode": "verify-full",
         "sslrootcert": "/ca",
     }
@@ -86,13 +86,13 @@ def test_sslmode_of_the_uri_takes_precedence_over_the_default() -> None:
 @pytest.mark.parametrize(
     ("uri", "spec", "expected"),
     [
-        ("require", TLSMode.VERIFY_FULL, "verify-full"),
-        ("verify-full", TLSMode.REQUIRE, "verify-full"),
-        ("disable", TLSMode.PREFER, "disable"),
-        ("require", TLSMode.DISABLE, "require"),
+        ("require", DatabaseTLSMode.VERIFY_FULL, "verify-full"),
+        ("verify-full", DatabaseTLSMode.REQUIRE, "verify-full"),
+        ("disable", DatabaseTLSMode.PREFER, "disable"),
+        ("require", DatabaseTLSMode.DISABLE, "require"),
     ],
 )
-def test_the_stronger_of_two_tls_modes_applies(uri: str, spec: TLSMode, expected: str) -> None:
+def test_the_stronger_of_two_tls_modes_applies(uri: str, spec: DatabaseTLSMode, expected: str) -> None:
     """A URI from a provider's Secret must not weaken the verification that the spec requires."""
     connection = parse(f"postgresql://u:p@h/d?sslmode={uri}", "x").with_tls(spec, None)
     assert dict(connection.options)["sslmode"] == expected

@@ -2,11 +2,12 @@
 
 import pytest
 
+from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.kube import quantity
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.deployment import deployment
 from mlflow_operator.model.resolve import ClusterDefaults, cluster_defaults
-from mlflow_operator.model.server import EmbeddedDatabase, ExternalDatabase, TLSMode
+from mlflow_operator.model.server import EmbeddedDatabase, ExternalDatabase
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
 from tests.unit.servers import env, server
 
@@ -74,14 +75,14 @@ def test_resources_of_the_spec_take_precedence() -> None:
 @pytest.mark.parametrize(
     ("mode", "libpq"),
     [
-        ("Disable", TLSMode.DISABLE),
-        ("Prefer", TLSMode.PREFER),
-        ("Require", TLSMode.REQUIRE),
-        ("VerifyCA", TLSMode.VERIFY_CA),
-        ("VerifyFull", TLSMode.VERIFY_FULL),
+        ("Disable", DatabaseTLSMode.DISABLE),
+        ("Prefer", DatabaseTLSMode.PREFER),
+        ("Require", DatabaseTLSMode.REQUIRE),
+        ("VerifyCA", DatabaseTLSMode.VERIFY_CA),
+        ("VerifyFull", DatabaseTLSMode.VERIFY_FULL),
     ],
 )
-def test_every_tls_mode_maps_to_its_sslmode(mode: str, libpq: TLSMode) -> None:
+def test_every_tls_mode_maps_to_its_sslmode(mode: str, libpq: DatabaseTLSMode) -> None:
     """A missing mode would silently become another one."""
     tls: Object = {"mode": mode}
     if mode.startswith("Verify"):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy, lifecycle, minio_admin
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey
@@ -10,7 +11,7 @@ from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning, storage_location
-from mlflow_operator.model.server import AdminCredentials, BucketCreation, ObjectStore
+from mlflow_operator.model.server import AdminCredentials, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 

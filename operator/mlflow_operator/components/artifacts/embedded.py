@@ -6,11 +6,12 @@ replaced while the store runs.
 
 from dataclasses import replace
 
+from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.clients.s3 import bucket_policy, minio_admin, seaweedfs_admin
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.framework.step import ReconcileContext
-from mlflow_operator.model.server import EmbeddedArtifactStore, Engine, ObjectStore
+from mlflow_operator.model.server import EmbeddedArtifactStore, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 

@@ -8,6 +8,7 @@ Provides: `running_server`, `build_status` and `failure_message` for the backup 
 
 import asyncio
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as artifact_clients
@@ -22,7 +23,7 @@ from mlflow_operator.framework.step import ReconcileContext, Result, step, suspe
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
-from mlflow_operator.model.server import Backup, BucketCreation, Server
+from mlflow_operator.model.server import Backup, Server
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 from mlflow_operator.status.errors import ReconcileError
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.model.server import BucketCreation, ObjectStore, ServerRef
+from mlflow_operator.model.server import ObjectStore, ServerRef
 
 OWN_NAME = bucket_policy.name(ServerRef("tracking", "team-a", "uid"))
 PATH_SEGMENTS = st.text("ab-.", min_size=1, max_size=3)

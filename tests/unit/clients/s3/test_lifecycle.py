@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import lifecycle
-from mlflow_operator.model.server import BucketCreation, BucketSettings, ObjectStore, ServerRef
+from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 
 OWNER = ServerRef("tracking", "team-a", "uid")
 STORE = ObjectStore(None, "us-east-1", "models", "team-a", "path", BucketCreation.NEVER, None, None, None)
