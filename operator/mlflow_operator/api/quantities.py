@@ -26,7 +26,7 @@ def parse_quantity(quantity: str | int) -> Decimal:
     """Return a quantity in its base unit (bytes or cores). Raises ValueError if it is not a valid quantity."""
     match = _PATTERN.fullmatch(str(quantity))
     if match is None:
-        raise ValueError(f"{quantity!r} is not a valid quantity")
+        raise ValueError(f"{quantity!r} is not a valid quantity; write it like 500m, 2 or 10Gi")
     number, unit = match.group(1), match.group(2) or ""
     if unit in _UNITS:
         return Decimal(number) * _UNITS[unit]
