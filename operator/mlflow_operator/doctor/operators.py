@@ -11,7 +11,7 @@ from mlflow_operator.doctor.access import Session
 from mlflow_operator.doctor.connect import DoctorError
 from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.observed import Lease, Operator
-from mlflow_operator.kube import kinds
+from mlflow_operator.kube import kinds, timestamps
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.readonly_client import ReadOnlyClient
@@ -159,8 +159,7 @@ def _duration_seconds(spec: Object) -> float:
 
 def is_recently_renewed(spec: Object, now: datetime) -> bool:
     """Whether the last renewal differs from `now` by at most the lease duration, in either direction."""
-    try:
-        renewed = datetime.fromisoformat(str(spec.get("renewTime")))
-        return abs((now - renewed).total_seconds()) <= _duration_seconds(spec)
-    except (ValueError, TypeError):
+    renewed = timestamps.parse_optional(spec.get("renewTime"))
+    if renewed is None:
         return False
+    return abs((now - renewed).total_seconds()) <= _duration_seconds(spec)

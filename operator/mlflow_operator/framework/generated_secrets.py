@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mlflow_operator.framework.step import ReconcileContext
-from mlflow_operator.kube import kinds
+from mlflow_operator.kube import json_patch, kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets
 from mlflow_operator.status.conditions import Reason
@@ -58,10 +58,9 @@ async def replace_values(context: ReconcileContext, observed: Object, values: di
     if not changed:
         return observed
     meta = observed["metadata"]
-    precondition = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
     operations = [
-        {"op": "add", "path": f"/data/{key}", "value": secrets.encode(text)} for key, text in changed.items()
+        json_patch.put(json_patch.pointer("data", key), secrets.encode(text)) for key, text in changed.items()
     ]
     return await context.deps.cluster.json_patch(
-        kinds.SECRET, meta["namespace"], meta["name"], [precondition, *operations]
+        kinds.SECRET, meta["namespace"], meta["name"], [json_patch.unchanged(observed), *operations]
     )

@@ -1,10 +1,9 @@
 """The server Deployment during an upgrade: keep its pods on the previous version, stop them, or scale them to zero."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mlflow_operator.framework.step import ReconcileContext, Result
-from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube import json_patch, kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability
 from mlflow_operator.model.server import Server
@@ -34,11 +33,11 @@ async def preserve(context: ReconcileContext, observed: Object, inputs_digest: s
     """
     operations = []
     if observed["spec"].get("replicas") != context.server.replicas:
-        operations.append(_set(_REPLICAS_PATH, context.server.replicas))
+        operations.append(json_patch.put(_REPLICAS_PATH, context.server.replicas))
     annotations = observed["spec"]["template"]["metadata"].get("annotations") or {}
     if annotations.get(labels.INPUTS_DIGEST) != inputs_digest:
-        path = f"/spec/template/metadata/annotations/{_escape(labels.INPUTS_DIGEST)}"
-        operations.append(_set(path, inputs_digest))
+        path = json_patch.pointer("spec", "template", "metadata", "annotations", labels.INPUTS_DIGEST)
+        operations.append(json_patch.put(path, inputs_digest))
     observed = await _patch(context, observed, operations)
     return Result(
         availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD)),
@@ -52,8 +51,10 @@ async def stop(context: ReconcileContext, observed: Object | None) -> Result[Run
     Each pod ends after it has answered its current requests.
     """
     if observed and observed["spec"].get("replicas"):
-        stopped_at = _set(f"/metadata/annotations/{_escape(labels.STOPPED_AT)}", context.deps.now())
-        observed = await _patch(context, observed, [_set(_REPLICAS_PATH, 0), stopped_at])
+        stopped_at = json_patch.put(
+            json_patch.pointer("metadata", "annotations", labels.STOPPED_AT), context.deps.now()
+        )
+        observed = await _patch(context, observed, [json_patch.put(_REPLICAS_PATH, 0), stopped_at])
     message = "The server is scaled to 0 during the schema migration."
     return Result(false_condition(_TYPE, Reason.PROGRESSING, message), RunningServer(observed, None))
 
@@ -61,7 +62,7 @@ async def stop(context: ReconcileContext, observed: Object | None) -> Result[Run
 async def scale_to_zero(context: ReconcileContext, observed: Object) -> Object:
     """Scale a suspended server to 0 and keep its pod template."""
     return await _patch(
-        context, observed, [_set(_REPLICAS_PATH, 0)] if observed["spec"].get("replicas") else []
+        context, observed, [json_patch.put(_REPLICAS_PATH, 0)] if observed["spec"].get("replicas") else []
     )
 
 
@@ -80,12 +81,3 @@ async def _patch(context: ReconcileContext, observed: Object, operations: list[O
     return await context.deps.cluster.json_patch(
         kinds.DEPLOYMENT, meta["namespace"], meta["name"], operations
     )
-
-
-def _set(path: str, value: Any) -> Object:
-    # "add" also replaces an existing member (RFC 6902).
-    return {"op": "add", "path": path, "value": value}
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

@@ -5,10 +5,8 @@ and does not watch Events. After each failure, Kubernetes' controllers double th
 who has raised a quota would wait that long for a server. Any change of the object makes its controller retry at once.
 """
 
-from datetime import datetime
-
 from mlflow_operator.framework.step import ReconcileContext
-from mlflow_operator.kube import admission_errors, event_history, kinds, labels
+from mlflow_operator.kube import admission_errors, event_history, json_patch, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
@@ -65,12 +63,11 @@ async def request_retry(context: ReconcileContext, controller: Object, failed_si
     last_attempt = max(filter(None, (requested_at, failed_since)), default=None)
     now = context.deps.now()
     if last_attempt is not None:
-        elapsed = (datetime.fromisoformat(now) - datetime.fromisoformat(last_attempt)).total_seconds()
+        elapsed = timestamps.seconds_between(last_attempt, now)
         if 0 <= elapsed < _RETRY_REQUEST_SECONDS:
             return
-    pointer = f"/metadata/annotations/{labels.RETRY_REQUESTED_AT.replace('/', '~1')}"
     meta = controller["metadata"]
-    annotate = {"op": "add", "path": pointer, "value": now}
+    annotate = json_patch.put(json_patch.pointer("metadata", "annotations", labels.RETRY_REQUESTED_AT), now)
     await context.deps.cluster.json_patch(kinds.of(controller), meta["namespace"], meta["name"], [annotate])
 
 

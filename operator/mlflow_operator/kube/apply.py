@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 
-from mlflow_operator.kube import diff, kinds, labels, quantity, schema_fields
+from mlflow_operator.kube import diff, json_patch, kinds, labels, quantity, schema_fields
 from mlflow_operator.kube.apply_backoff import ApplyBackoff
 from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Conflict, KubernetesClient
 from mlflow_operator.kube.objects import Object
@@ -213,17 +213,15 @@ async def _apply_patch(
     status update, for example) creates a new version; the object is then read again.
     """
     for last_attempt in (False, False, True):
-        version_test = {
-            "op": "test",
-            "path": "/metadata/resourceVersion",
-            "value": observed["metadata"]["resourceVersion"],
-        }
         operations = [op.as_json() for op in patch_ops(desired, observed)]
         if not operations:
             return observed
         try:
             return await cluster.json_patch(
-                kinds.of(observed), _namespace(observed), _name(observed), [version_test, *operations]
+                kinds.of(observed),
+                _namespace(observed),
+                _name(observed),
+                [json_patch.unchanged(observed), *operations],
             )
         except Conflict:
             fresh = await cluster.get(kinds.of(observed), _namespace(observed), _name(observed))

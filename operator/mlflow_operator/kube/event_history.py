@@ -5,8 +5,8 @@ of objects that are stuck now; the latest Event on the same subject is used.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 
+from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
 
 _MIN_STUCK_SECONDS = 30
@@ -54,6 +54,4 @@ def _is_stuck(event: Object) -> bool:
     last = _last_seen(event)
     if not first or not last:
         return False
-    return (
-        datetime.fromisoformat(last) - datetime.fromisoformat(first)
-    ).total_seconds() >= _MIN_STUCK_SECONDS
+    return timestamps.seconds_between(first, last) >= _MIN_STUCK_SECONDS

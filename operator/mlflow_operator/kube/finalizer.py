@@ -3,7 +3,7 @@
 With `deletionPolicy: Retain` the API server deletes an MLflowServer at once, even if the operator does not run.
 """
 
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import json_patch, labels
 from mlflow_operator.kube.objects import Object
 
 _FINALIZERS_POINTER = "/metadata/finalizers"
@@ -16,11 +16,9 @@ def is_present(resource: Object) -> bool:
 
 def add(resource: Object) -> list[Object]:
     """Return the JSON patch that adds the finalizer. It fails if the resource changed: a deletion may have started."""
-    meta = resource["metadata"]
-    version_test = {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
     return [
-        version_test,
-        {"op": "add", "path": _FINALIZERS_POINTER, "value": [*_finalizers(resource), labels.FINALIZER]},
+        json_patch.unchanged(resource),
+        json_patch.put(_FINALIZERS_POINTER, [*_finalizers(resource), labels.FINALIZER]),
     ]
 
 
@@ -28,12 +26,8 @@ def remove(resource: Object) -> list[Object]:
     """Return the JSON patch that removes only the operator's finalizer. It fails if the finalizers changed."""
     finalizers = _finalizers(resource)
     return [
-        {"op": "test", "path": _FINALIZERS_POINTER, "value": finalizers},
-        {
-            "op": "replace",
-            "path": _FINALIZERS_POINTER,
-            "value": [name for name in finalizers if name != labels.FINALIZER],
-        },
+        json_patch.test(_FINALIZERS_POINTER, finalizers),
+        json_patch.replace(_FINALIZERS_POINTER, [name for name in finalizers if name != labels.FINALIZER]),
     ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_operator.kube import schema_fields
+from mlflow_operator.kube import json_patch, schema_fields
 from mlflow_operator.kube.objects import Object
 
 _ENV_SOURCES = frozenset({"value", "valueFrom"})
@@ -33,8 +33,8 @@ class PatchOp:
     def as_json(self) -> Object:
         """Return the operation in the form of RFC 6902."""
         if self.value is None:
-            return {"op": "remove", "path": self.pointer}
-        return {"op": "replace", "path": self.pointer, "value": self.value}
+            return json_patch.remove(self.pointer)
+        return json_patch.replace(self.pointer, self.value)
 
 
 def removals(desired: Object, observed: Object) -> list[PatchOp]:

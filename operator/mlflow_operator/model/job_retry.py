@@ -8,9 +8,8 @@ failed and none of its pods is active; each attempt also holds a lock in the dat
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
-from mlflow_operator.kube import labels, pod_diagnosis
+from mlflow_operator.kube import labels, pod_diagnosis, timestamps
 from mlflow_operator.kube.objects import Object
 
 INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 15.0, 60.0
@@ -62,7 +61,7 @@ def backoff(job: Object, now: str) -> float:
     condition: Object = next((c for c in job["status"]["conditions"] if c["type"] in terminal_types), {})
     if not condition.get("lastTransitionTime"):
         return delay
-    elapsed = (_parse_time(now) - _parse_time(condition["lastTransitionTime"])).total_seconds()
+    elapsed = timestamps.seconds_between(condition["lastTransitionTime"], now)
     # The clocks of the API server and the operator may differ: a time in the future counts as now.
     return max(0.0, delay - max(0.0, elapsed))
 
@@ -70,8 +69,3 @@ def backoff(job: Object, now: str) -> float:
 def _annotation(job: Object, key: str) -> str | None:
     value = (job["metadata"].get("annotations") or {}).get(key)
     return None if value is None else str(value)
-
-
-def _parse_time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

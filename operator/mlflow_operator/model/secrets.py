@@ -5,7 +5,7 @@ import binascii
 import contextlib
 
 from mlflow_operator.api.artifacts import Engine
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import json_patch, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, seaweedfs
 from mlflow_operator.model.metadata import object_metadata
@@ -64,7 +64,7 @@ def access_key_pair(first_token: str, second_token: str) -> tuple[str, str]:
 def location_patch(values: dict[str, str], store: ObjectStore) -> list[Object]:
     """JSON patch that updates endpoint and bucket in that Secret; empty if they are current."""
     return [
-        {"op": "add", "path": f"/data/{key}", "value": base64.b64encode(text.encode()).decode()}
+        json_patch.put(json_patch.pointer("data", key), encode(text))
         for key, text in _location(store).items()
         if values.get(key) != text
     ]

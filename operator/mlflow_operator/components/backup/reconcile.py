@@ -20,7 +20,7 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.framework import jobs, previous_deployment
 from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended, waiting
-from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube import kinds, labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
 from mlflow_operator.model.server import Backup, Server
@@ -53,7 +53,7 @@ async def reconcile(
     if backup_status.last_failed(status):
         return Result(false_condition(_TYPE, Reason.BACKUP_FAILED, _latest_failure_message(context, backup)))
     now = context.deps.now()
-    longest_gap = cron.longest_gap(backup.schedule, backup.time_zone, backup_status.parse_time(now))
+    longest_gap = cron.longest_gap(backup.schedule, backup.time_zone, timestamps.parse(now))
     created_at = cronjob["metadata"].get("creationTimestamp")
     stale = backup_status.is_stale(status, created_at, longest_gap, now)
     return Result(backup_status.condition(context.server, backup, status, stale))

@@ -1,8 +1,9 @@
 """`status.backup` and the messages of the condition BackupReady."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from mlflow_operator.components.backup.result import BackupError, BackupResult, CompletedBackup
+from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Backup, Server
 from mlflow_operator.status import message_text
@@ -45,7 +46,7 @@ def is_stale(status: Object, created_at: str | None, longest_gap: timedelta, now
     `created_at`: creation time of the CronJob, used if there is no backup yet. Times are RFC 3339.
     """
     last_success = status.get("lastSuccessTime") or created_at or now
-    return parse_time(now) - parse_time(last_success) > 2 * longest_gap
+    return timestamps.parse(now) - timestamps.parse(last_success) > 2 * longest_gap
 
 
 def condition(server: Server, backup: Backup, status: Object, stale: bool) -> Condition:
@@ -67,11 +68,6 @@ def condition(server: Server, backup: Backup, status: Object, stale: bool) -> Co
             f"Waiting for the first backup of spec.backup.schedule. {manual_run_hint(server)}",
         )
     return true_condition(_TYPE, f"The last backup is {status.get('lastURI')}.")
-
-
-def parse_time(text: str) -> datetime:
-    """Parse a Kubernetes timestamp (RFC 3339)."""
-    return datetime.fromisoformat(text)
 
 
 def manual_run_hint(server: Server) -> str:

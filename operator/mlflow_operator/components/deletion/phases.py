@@ -12,7 +12,7 @@ from mlflow_operator.components.deletion import remote
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader, observe
 from mlflow_operator.framework.step import ReconcileContext
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
+from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.apply import belongs_to
 from mlflow_operator.kube.client import NotFound
 from mlflow_operator.kube.objects import Object
@@ -103,7 +103,7 @@ async def _scale_to_zero(context: ReconcileContext, workload: Object) -> None:
         or not belongs_to(workload, context.observed.resource, data=False)
     ):
         return
-    meta, replicas_patch = workload["metadata"], {"op": "replace", "path": "/spec/replicas", "value": 0}
+    meta, replicas_patch = workload["metadata"], json_patch.replace("/spec/replicas", 0)
     try:
         await context.deps.cluster.json_patch(
             kinds.of(workload), meta["namespace"], meta["name"], [replicas_patch]

@@ -10,7 +10,6 @@ Provides: nothing to other components.
 """
 
 import logging
-from datetime import datetime
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import phases
@@ -18,7 +17,7 @@ from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retain
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS
-from mlflow_operator.kube import finalizer, kinds, labels
+from mlflow_operator.kube import finalizer, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import status as statuses
@@ -195,4 +194,4 @@ def _seconds_since_deletion(obj: Object | None, deps: Dependencies) -> float:
     deleted_at = ((obj or {}).get("metadata") or {}).get("deletionTimestamp")
     if not deleted_at:
         return 0.0
-    return (datetime.fromisoformat(deps.now()) - datetime.fromisoformat(deleted_at)).total_seconds()
+    return timestamps.seconds_between(deleted_at, deps.now())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
-from mlflow_operator.kube import finalizer, kinds
+from mlflow_operator.kube import finalizer, json_patch, kinds
 from mlflow_operator.kube.client import Conflict, KubernetesClient, NotFound
 from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.objects import Object
@@ -73,7 +73,7 @@ async def _stop_operator(
     deployment = await cluster.get(kinds.DEPLOYMENT, operator.namespace, operator.name)
     if deployment is None:
         return
-    replicas_patch = {"op": "replace", "path": "/spec/replicas", "value": 0}
+    replicas_patch = json_patch.replace("/spec/replicas", 0)
     await cluster.json_patch(kinds.DEPLOYMENT, operator.namespace, operator.name, [replicas_patch])
     selector = ",".join(
         f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items()

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from math import ceil
 
 from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.termination_message import JobError
@@ -211,7 +210,7 @@ def complete_upgrade(status: Object, deployment: Object, pods: Iterable[Object],
 
 def _downtime_seconds(status: Object, deployment: Object, pods: Iterable[Object], now: str) -> int:
     stopped_at = (deployment["metadata"].get("annotations") or {}).get(labels.STOPPED_AT)
-    if not stopped_at or _parse_time(stopped_at) < _parse_time(status["startTime"]):
+    if not stopped_at or timestamps.parse(stopped_at) < timestamps.parse(status["startTime"]):
         return 0
     ready_times = [
         condition["lastTransitionTime"]
@@ -219,9 +218,5 @@ def _downtime_seconds(status: Object, deployment: Object, pods: Iterable[Object]
         for condition in (pod.get("status") or {}).get("conditions") or ()
         if condition["type"] == "Ready" and condition["status"] == "True"
     ]
-    first_ready = min(map(_parse_time, ready_times), default=_parse_time(now))
-    return max(0, ceil((first_ready - _parse_time(stopped_at)).total_seconds()))
-
-
-def _parse_time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    first_ready = min(map(timestamps.parse, ready_times), default=timestamps.parse(now))
+    return max(0, ceil((first_ready - timestamps.parse(stopped_at)).total_seconds()))

@@ -19,7 +19,7 @@ from mlflow_operator.components.rotation.state import Stage, Values
 from mlflow_operator.components.rotation.targets import RotatedCredential
 from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.framework.step import ReconcileContext, Result, step
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
+from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.model import rollout
 from mlflow_operator.status.conditions import (
     Condition,
@@ -150,10 +150,7 @@ async def _write_secret(
     """Replace all values of the Secret. Raises Conflict if the Secret has changed since it was read."""
     metadata = credential.secret["metadata"]
     data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
-    patch = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
-        {"op": "replace", "path": "/data", "value": data},
-    ]
+    patch = [json_patch.unchanged(credential.secret), json_patch.replace("/data", data)]
     secret = await context.deps.cluster.json_patch(
         kinds.SECRET, metadata["namespace"], metadata["name"], patch
     )

@@ -9,8 +9,9 @@ In every state the current credential has access.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
+
+from mlflow_operator.kube import timestamps
 
 Values = Mapping[str, str]
 
@@ -71,9 +72,9 @@ def is_due(values: Values, created_at: str | None, requested_at: str | None, now
     `created_at` is the creation time of the Secret: credentials generated after `requested_at` are new enough.
     """
     issued_at = values.get(ROTATED_AT) or created_at
-    if requested_at is None or _parse_time(requested_at) > _parse_time(now):
+    if requested_at is None or timestamps.parse(requested_at) > timestamps.parse(now):
         return False
-    return issued_at is None or _parse_time(requested_at) > _parse_time(issued_at)
+    return issued_at is None or timestamps.parse(requested_at) > timestamps.parse(issued_at)
 
 
 def add_next(
@@ -118,10 +119,6 @@ def remove_previous(values: Values, keys: CredentialKeys) -> dict[str, str]:
 def next_name(current: str, names: Sequence[str]) -> str:
     """Return the first of the alternating names that is not in use."""
     return next(name for name in names if name != current)
-
-
-def _parse_time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _prefixed(prefix: str, key: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from mlflow_operator.doctor.finding import Finding, State
+from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
 
 
@@ -13,7 +14,8 @@ def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:
     status = (resource.get("status") or {}).get("backup") or {}
     if not spec and not status:
         return
-    succeeded, failed = _parse_time(status.get("lastSuccessTime")), _parse_time(status.get("lastFailureTime"))
+    succeeded = timestamps.parse_optional(status.get("lastSuccessTime"))
+    failed = timestamps.parse_optional(status.get("lastFailureTime"))
     next_step = (
         f"kubectl get jobs,pods -n {resource['metadata']['namespace']} "
         f"-l mlflow-operator.dev/server={resource['metadata']['name']}"
@@ -33,14 +35,6 @@ def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:
         yield Finding(
             subject, "backup", State.PENDING, "There is no backup yet.", "Wait for spec.backup.schedule."
         )
-
-
-def _parse_time(text: object) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return time if time.tzinfo else None
 
 
 def age(elapsed: timedelta) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from mlflow_operator.components.garbage_collection.manifests import pluralize
 from mlflow_operator.doctor.checks.backup import age
 from mlflow_operator.doctor.finding import Finding, State
+from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
 
 
@@ -14,9 +15,8 @@ def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:
     if (resource.get("spec") or {}).get("garbageCollection") is None:
         return
     status = (resource.get("status") or {}).get("garbageCollection") or {}
-    try:
-        ended = datetime.fromisoformat(str(status.get("lastRunTime")))
-    except ValueError:
+    ended = timestamps.parse_optional(status.get("lastRunTime"))
+    if ended is None:
         message = "has not succeeded yet; the next run is at spec.garbageCollection.schedule"
         yield Finding(subject, "garbage collection", State.OK, message)
         return

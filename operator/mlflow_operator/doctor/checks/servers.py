@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from mlflow_operator.doctor.checks import artifact_roots, backup, garbage_collection, url
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.observed import ObservedCluster, Server
+from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
 from mlflow_operator.status.conditions import ConditionType, Reason
@@ -72,10 +73,8 @@ def _reconciliation(server: Server, cluster: ObservedCluster) -> Iterator[Findin
 
 
 def _age(timestamp: object, now: datetime) -> timedelta | None:
-    try:
-        return now - datetime.fromisoformat(str(timestamp))
-    except (ValueError, TypeError):
-        return None
+    time = timestamps.parse_optional(timestamp)
+    return now - time if time else None
 
 
 def _condition(server: Server, condition: Object, all_conditions: list[Object]) -> Finding:
