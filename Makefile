@@ -49,7 +49,7 @@ endef
 venv: ## install the locked Python packages into .venv
 	@$(CLUSTER) python
 # Recorded, generated from other files, or data.
-NOT_PROSE := ^(tests/unit/recorded_manifests|tests/unit/kube/as_stored|tests/prose|LICENSE|uv.lock)|crd.yaml$$|go.(sum|mod)$$|[.](png|svg|json)$$
+NOT_PROSE := ^(tests/unit/recorded_manifests|tests/unit/kube/apply/as_stored|tests/prose|LICENSE|uv.lock)|crd.yaml$$|go.(sum|mod)$$|[.](png|svg|json)$$
 lint: venv ## check style, types, prose, and the imports between layers
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check

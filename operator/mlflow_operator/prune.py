@@ -5,7 +5,6 @@ from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.apply import prune
 
 _PRUNED_KINDS = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)
 """Kinds that the operator can recreate at any time. Finished Jobs are kept as a record, Secrets and volumes as data."""
@@ -19,7 +18,7 @@ async def run(context: ReconcileContext, upgrading: bool) -> None:
     """
     desired = render.objects(context.server)
     observed = [obj for kind in _PRUNED_KINDS for obj in context.observed.list(kind)]
-    await prune(context.deps.cluster, desired, observed, context.observed.resource)
+    await context.prune(desired, observed)
     if not upgrading:
         await preflight_step.prune_jobs(context)
     for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):

@@ -9,13 +9,12 @@ import pytest
 from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.framework.observe import OWNED
-from mlflow_operator.kube import diff, kinds
-from mlflow_operator.kube.apply import ensure
-from mlflow_operator.kube.apply_backoff import ApplyBackoff
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.apply import Applier, diff
+from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import removals
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from mlflow_operator.status.metrics import Metrics
@@ -120,7 +119,7 @@ async def applied(cluster: KubernetesClient, obj: Object, owner: Object) -> Obje
     found = await cluster.get(kinds.of(obj), obj["metadata"]["namespace"], obj["metadata"]["name"])
     if found:
         await cluster.delete(found)
-    await ensure(cluster, obj, None, owner)
+    await Applier(cluster).ensure(obj, None, owner)
     return await observe(cluster, obj)
 
 
@@ -139,7 +138,7 @@ async def test_second_apply_writes_nothing(
     stored = await applied(cluster, obj, owner)
     assert diff.drift(obj, stored) == []
     assert removals(obj, stored) == []
-    assert await ensure(cluster, obj, stored, owner) is None
+    assert await Applier(cluster).ensure(obj, stored, owner) is None
     assert await observe(cluster, obj) == stored
 
 
@@ -153,10 +152,10 @@ async def test_changed_field_is_reverted(
     changed = admin.merge(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], change)
     assert value(changed) != value(stored)
     assert diff.drift(obj, changed)
-    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
+    await Applier(cluster).ensure(obj, changed, owner)
     repaired = await observe(cluster, obj)
     assert value(repaired) == value(stored)
-    assert await ensure(cluster, obj, repaired, owner) is None
+    assert await Applier(cluster).ensure(obj, repaired, owner) is None
 
 
 @pytest.mark.parametrize("kind", ADDITIONS, ids=lambda kind: kind.kind)
@@ -168,10 +167,10 @@ async def test_added_entry_is_removed(
     stored = await applied(cluster, obj, owner)
     changed = admin.json_patch(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], ADDITIONS[kind])
     assert removals(obj, changed)
-    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
+    await Applier(cluster).ensure(obj, changed, owner)
     repaired = await observe(cluster, obj)
     assert _without_metadata(repaired) == _without_metadata(stored)
-    assert await ensure(cluster, obj, repaired, owner) is None
+    assert await Applier(cluster).ensure(obj, repaired, owner) is None
 
 
 @pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
@@ -184,7 +183,7 @@ async def test_removed_labels_are_restored(
     meta = obj["metadata"]
     changed = admin.merge(kind, meta["namespace"], meta["name"], {"metadata": {"labels": None}})
     assert not changed["metadata"].get("labels")
-    await ensure(cluster, obj, changed, owner, backoff=ApplyBackoff())
+    await Applier(cluster).ensure(obj, changed, owner)
     repaired = await observe(cluster, obj)
     for field in ("labels", "ownerReferences"):
         assert repaired["metadata"][field] == stored["metadata"][field]

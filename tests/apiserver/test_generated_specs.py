@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from mlflow_operator import api
 from mlflow_operator import render as desired
-from mlflow_operator.kube import diff, kinds
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.apply import diff
+from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import removals
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from mlflow_operator.status.metrics import Metrics

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mlflow_operator.kube import schema_fields
+from mlflow_operator.kube.apply import schema_fields
 from mlflow_operator.kube.errors import AlreadyExists, Conflict, Invalid
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object

@@ -22,6 +22,7 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets
@@ -157,6 +158,7 @@ class SimulatedCluster:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
         self.api, self.events, self.store = FakeAPIServer(), FakeEvents(), FakeObjectStore()
+        self.applier = Applier(self.api)  # type: ignore[arg-type]
         self.revision: str | None = None
         self.backup_revision = SCHEMA_HEADS[DEFAULT_VERSION]
         """Schema revision of the tables in a backup."""
@@ -222,6 +224,7 @@ class SimulatedCluster:
         """The dependencies of a reconcile."""
         return Dependencies(
             cluster=self.api,  # type: ignore[arg-type]
+            applier=self.applier,
             stores=self.store,  # type: ignore[arg-type]
             events=self.events,  # type: ignore[arg-type]
             metrics=Metrics(),

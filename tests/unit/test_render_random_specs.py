@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mlflow_operator import api
 from mlflow_operator import render as desired
-from mlflow_operator.kube import diff, schema_fields
+from mlflow_operator.kube.apply import diff, schema_fields
+from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import removals
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.specs import specs

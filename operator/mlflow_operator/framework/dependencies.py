@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlflow_operator.clients.s3.client import ObjectStores
+from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.events import Events
 from mlflow_operator.model.versions import Images
@@ -19,6 +20,7 @@ class Dependencies:
     """
 
     cluster: KubernetesClient
+    applier: Applier
     stores: ObjectStores
     events: Events
     metrics: Metrics

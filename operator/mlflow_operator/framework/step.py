@@ -1,6 +1,6 @@
 """Input and result of the reconcile function of a component (a step)."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -8,7 +8,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader
 from mlflow_operator.kube import admission_errors, kinds
-from mlflow_operator.kube.apply import ensure
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
@@ -49,8 +48,16 @@ class ReconcileContext:
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
         """Create or update one object. Returns the object after the write."""
         observed = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
-        written = await ensure(self.deps.cluster, desired, observed, self.observed.resource, data=data)
+        written = await self.deps.applier.ensure(desired, observed, self.observed.resource, data=data)
         return written or observed or desired
+
+    async def ensure_job(self, desired: Object, observed: Object | None = None) -> None:
+        """Create a Job if it does not exist. An existing Job is never changed."""
+        await self.deps.applier.ensure_job(desired, observed, self.observed.resource)
+
+    async def prune(self, desired: Iterable[Object], observed: Iterable[Object]) -> None:
+        """Delete the server's objects in `observed` that are not in `desired`, except data."""
+        await self.deps.applier.prune(desired, observed, self.observed.resource)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mlflow_operator.clients.s3.client import ObjectStores
 from mlflow_operator.components.deletion import retained_event
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, lease_guard
+from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.errors import NamespaceTerminating
 from mlflow_operator.kube.events import Events
@@ -106,6 +107,7 @@ async def run(settings: Settings) -> None:
         async with health.serving(app, settings.port):
             deps = Dependencies(
                 cluster=cluster,
+                applier=Applier(cluster),
                 stores=stores,
                 events=Events(cluster, identity),
                 metrics=metrics,

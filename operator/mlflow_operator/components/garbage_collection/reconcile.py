@@ -13,7 +13,6 @@ from mlflow_operator.framework import jobs
 from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.apply import prune
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
 from mlflow_operator.model.server import GarbageCollection
@@ -45,7 +44,7 @@ async def reconcile(
     settings = context.server.garbage_collection
     if settings is None:
         cronjobs = context.observed.list(kinds.CRONJOB, labels.GARBAGE_COLLECTION_POD)
-        await prune(context.deps.cluster, [], cronjobs, context.observed.resource)
+        await context.prune([], cronjobs)
         return None
     return await _reconcile(context, settings, running)
 

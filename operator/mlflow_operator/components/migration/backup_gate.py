@@ -7,7 +7,6 @@ from mlflow_operator.components.migration.plan import RunningVersion, UpgradePla
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.apply import ensure_job
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
 from mlflow_operator.model.server import Backup
@@ -45,7 +44,7 @@ async def require_backup(
     )
     observed = context.observed.get(kinds.JOB, desired["metadata"]["name"])
     if observed is None:
-        await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+        await context.ensure_job(desired)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
     if jobs.has_condition(observed, "Complete"):
         return None
@@ -91,7 +90,7 @@ async def _retry(
     if not backoff:
         await context.deps.cluster.delete(failed)
         next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(failed) + 1)
-        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
+        await context.ensure_job(next_job)
     serving = f"; version {running.version} keeps running" if running.version else ""
     message = (
         f"The schema migration is blocked: the required backup failed. Nothing was changed{serving}. "

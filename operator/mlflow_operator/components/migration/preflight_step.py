@@ -24,7 +24,6 @@ from mlflow_operator.framework.step import (
     waiting,
 )
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.apply import ensure_job
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, plugins
 from mlflow_operator.model import jobs as job_manifests
@@ -100,7 +99,7 @@ async def _run_preflight(
     if observed is None:
         if plugins.is_needed(context.server.artifacts):
             await context.ensure(plugins.config_map(context.server))
-        await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+        await context.ensure_job(desired)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
     if not jobs.is_finished(observed):
         return await _check_running_job(context, observed)
@@ -250,7 +249,7 @@ async def _retry(
     if not backoff:
         await context.deps.cluster.delete(finished)
         next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(finished) + 1)
-        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
+        await context.ensure_job(next_job)
     return Result(
         false_condition(_TYPE, error.reason, error.message), requeue_after=backoff or RETRY_TRANSIENT_SECONDS
     )

@@ -27,7 +27,6 @@ from mlflow_operator.framework.step import (
     waiting,
 )
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
-from mlflow_operator.kube.apply import ensure_job
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, jobs, versions
 from mlflow_operator.model.versions import SCHEMA_HEADS
@@ -135,7 +134,7 @@ async def _migrate(context: ReconcileContext, migration: _Migration, reverted: b
         return await _wait_for_other_job(context, other)
     if observed is None:
         return await _create_job(context, desired, migration)
-    await ensure_job(context.deps.cluster, desired, observed, context.observed.resource)
+    await context.ensure_job(desired, observed)
     return await _check_running_job(context, observed)
 
 
@@ -153,7 +152,7 @@ async def _create_job(context: ReconcileContext, desired: Object, migration: _Mi
         raise migration.database.obstacle
     if migration.plan.stop_servers and _servers_running(context):
         return Result(Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, _SCALING_DOWN))
-    await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+    await context.ensure_job(desired)
     return Result(_progressing(), requeue_after=RETRY_TRANSIENT_SECONDS)
 
 
@@ -189,7 +188,7 @@ async def _handle_failure(context: ReconcileContext, failed: Object, migration: 
     if not backoff:
         await context.deps.cluster.delete(failed)
         next_job = _desired_job(context, migration, job_retry.attempt_number(failed) + 1)
-        await ensure_job(context.deps.cluster, next_job, None, context.observed.resource)
+        await context.ensure_job(next_job)
     return Result(condition, requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
 
 

@@ -13,7 +13,6 @@ from mlflow_operator.components.restore import result as restore_result
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result, step, waiting
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
-from mlflow_operator.kube.apply import ensure_job
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Restore
 from mlflow_operator.status.conditions import (
@@ -83,7 +82,7 @@ async def _restore(
         await _check_secrets(context, restore)
         if database.obstacle:
             raise database.obstacle
-        await ensure_job(context.deps.cluster, desired, None, context.observed.resource)
+        await context.ensure_job(desired)
         return Result(_progressing(restore), requeue_after=RETRY_TRANSIENT_SECONDS)
     if jobs.has_condition(observed, "Complete"):
         # The database is empty although the Job is complete: it was emptied after the restore.

@@ -8,14 +8,12 @@ import pytest
 
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import (
+    Applier,
     ApplyConflictError,
     BeingDeletedError,
     NameConflictError,
-    ensure,
-    ensure_job,
-    prune,
 )
-from mlflow_operator.kube.apply_backoff import MAX_IMMEDIATE_UPDATES, ApplyBackoff
+from mlflow_operator.kube.apply.backoff import MAX_IMMEDIATE_UPDATES, ApplyBackoff
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
@@ -73,7 +71,7 @@ def apply_backoff() -> ApplyBackoff:
 
 class TestDisposableObjects:
     async def test_creates_with_owner_reference_and_is_idempotent(self, cluster: Any) -> None:
-        created = await ensure(cluster, deployment(), None, OWNER)
+        created = await Applier(cluster).ensure(deployment(), None, OWNER)
         assert created is not None
         assert created["metadata"]["ownerReferences"] == [
             {
@@ -85,17 +83,17 @@ class TestDisposableObjects:
                 "blockOwnerDeletion": True,
             }
         ]
-        assert await ensure(cluster, deployment(), created, OWNER) is None
+        assert await Applier(cluster).ensure(deployment(), created, OWNER) is None
         assert cluster.writes == [("apply", "Deployment/a")]
 
     async def test_removes_fields_no_longer_desired(self, cluster: Any) -> None:
         """No desired field differs in the observed object; only the digest shows the change."""
-        observed = await ensure(cluster, deployment(args=["--old"]), None, OWNER)
+        observed = await Applier(cluster).ensure(deployment(args=["--old"]), None, OWNER)
         assert observed is not None
-        now = await ensure(cluster, deployment(), observed, OWNER)
+        now = await Applier(cluster).ensure(deployment(), observed, OWNER)
         assert now is not None
         assert "args" not in container(now)
-        assert await ensure(cluster, deployment(), now, OWNER) is None
+        assert await Applier(cluster).ensure(deployment(), now, OWNER) is None
 
     @pytest.mark.parametrize(
         "edit",
@@ -110,25 +108,25 @@ class TestDisposableObjects:
         ],
     )
     async def test_reverts_manual_edits(self, cluster: Any, edit: Callable[[Object], object]) -> None:
-        observed = await ensure(cluster, deployment(), None, OWNER)
+        observed = await Applier(cluster).ensure(deployment(), None, OWNER)
         edited = cluster.edit("Deployment", "a", edit)
-        now = await ensure(cluster, deployment(), edited, OWNER)
+        now = await Applier(cluster).ensure(deployment(), edited, OWNER)
         assert observed is not None
         assert now is not None
         assert (now["spec"], now["metadata"]["labels"]) == (observed["spec"], observed["metadata"]["labels"])
-        assert await ensure(cluster, deployment(), now, OWNER) is None
+        assert await Applier(cluster).ensure(deployment(), now, OWNER) is None
 
     async def test_stale_read_is_retried_after_conflict(self, cluster: Any) -> None:
         """The list index of the stale read points to another variable. After a new read both added variables go."""
-        await ensure(cluster, deployment(), None, OWNER)
+        await Applier(cluster).ensure(deployment(), None, OWNER)
         stale = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
         cluster.edit("Deployment", "a", lambda d: container(d)["env"].insert(0, {"name": "Y"}))
-        now = await ensure(cluster, deployment(), stale, OWNER)
+        now = await Applier(cluster).ensure(deployment(), stale, OWNER)
         assert now is not None
         assert container(now)["env"] == [{"name": "A", "value": "1"}]
 
     async def test_repeated_conflict_is_raised(self, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        await ensure(cluster, deployment(), None, OWNER)
+        await Applier(cluster).ensure(deployment(), None, OWNER)
         stale = cluster.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
         get = cluster.get
 
@@ -140,29 +138,29 @@ class TestDisposableObjects:
         cluster.edit("Deployment", "a", lambda d: d.update(status={"changes": 0}))
         monkeypatch.setattr(cluster, "get", get_and_change)
         with pytest.raises(Conflict):
-            await ensure(cluster, deployment(), stale, OWNER)
+            await Applier(cluster).ensure(deployment(), stale, OWNER)
 
     async def test_object_with_another_uid_is_not_updated(self, cluster: Any) -> None:
-        observed = await ensure(cluster, deployment(), None, OWNER)
+        observed = await Applier(cluster).ensure(deployment(), None, OWNER)
         cluster.edit("Deployment", "a", lambda d: d["metadata"].update(uid="another"))
         with pytest.raises(Conflict):
-            await ensure(cluster, deployment(image="new"), observed, OWNER)
+            await Applier(cluster).ensure(deployment(image="new"), observed, OWNER)
 
     async def test_secret_has_no_digest_and_unmanaged_keys_are_removed(self, cluster: Any) -> None:
-        observed = await ensure(cluster, secret(password="eA==", old="eA=="), None, OWNER)
+        observed = await Applier(cluster).ensure(secret(password="eA==", old="eA=="), None, OWNER)
         assert observed is not None
         assert "annotations" not in observed["metadata"]
-        now = await ensure(cluster, secret(password="eA=="), observed, OWNER)
+        now = await Applier(cluster).ensure(secret(password="eA=="), observed, OWNER)
         assert now is not None
         assert now["data"] == {"password": "eA=="}
-        assert await ensure(cluster, secret(password="eA=="), now, OWNER) is None
+        assert await Applier(cluster).ensure(secret(password="eA=="), now, OWNER) is None
 
 
 class TestOwnership:
     async def test_foreign_object_is_not_changed(self, cluster: Any) -> None:
         cluster.put({**deployment(image="other:1"), "metadata": {"name": "a", "namespace": "ns"}})
         with pytest.raises(NameConflictError) as caught:
-            await ensure(cluster, deployment(), None, OWNER)
+            await Applier(cluster).ensure(deployment(), None, OWNER)
         assert caught.value.message == (
             'Deployment "a" already exists and does not belong to this MLflowServer. '
             "Rename the MLflowServer, or delete the Deployment."
@@ -175,28 +173,28 @@ class TestOwnership:
         for references in ([], [{"kind": "MLflowServer", "name": "b", "uid": "owner-2", "controller": True}]):
             cluster.put({**deployment(), "metadata": meta("a", ownerReferences=references)})
             with pytest.raises(NameConflictError):
-                await ensure(cluster, deployment(), None, OWNER)
+                await Applier(cluster).ensure(deployment(), None, OWNER)
 
     async def test_object_of_deleted_server_with_same_name_is_waited_for(self, cluster: Any) -> None:
         """The MLflowServer was recreated, and the garbage collection of its old objects is not complete."""
-        await ensure(
-            cluster, deployment(), None, {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-0"}}
+        await Applier(cluster).ensure(
+            deployment(), None, {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-0"}}
         )
         with pytest.raises(BeingDeletedError):
-            await ensure(cluster, deployment(), None, OWNER)
+            await Applier(cluster).ensure(deployment(), None, OWNER)
         assert len(cluster.writes) == 1
 
     @pytest.mark.parametrize("data", [True, False])
     async def test_object_being_deleted_is_waited_for(self, cluster: Any, data: bool) -> None:
         desired = claim("1Gi") if data else deployment()
-        await ensure(cluster, desired, None, OWNER, data=data)
+        await Applier(cluster).ensure(desired, None, OWNER, data=data)
         observed = cluster.edit(
             desired["kind"],
             desired["metadata"]["name"],
             lambda d: d["metadata"].update(deletionTimestamp="x"),
         )
         with pytest.raises(BeingDeletedError):
-            await ensure(cluster, desired, observed, OWNER, data=data)
+            await Applier(cluster).ensure(desired, observed, OWNER, data=data)
 
     def test_errors_are_configuration_or_transient_errors(self) -> None:
         assert issubclass(NameConflictError, ConfigurationError)
@@ -206,65 +204,67 @@ class TestOwnership:
 
 class TestDataObjects:
     async def test_creates_once_without_owner_reference_and_never_overwrites(self, cluster: Any) -> None:
-        created = await ensure(cluster, secret(password="b2xk"), None, OWNER, data=True)
+        created = await Applier(cluster).ensure(secret(password="b2xk"), None, OWNER, data=True)
         assert created is not None
         assert "ownerReferences" not in created["metadata"]
-        assert await ensure(cluster, secret(password="bmV3"), created, OWNER, data=True) is None
+        assert await Applier(cluster).ensure(secret(password="bmV3"), created, OWNER, data=True) is None
         assert cluster.objects["Secret", "a-database"]["data"] == {"password": "b2xk"}
 
     async def test_removed_key_is_not_regenerated(self, cluster: Any) -> None:
         """With a new password the server could not log in to its database."""
-        await ensure(cluster, secret(password="b2xk"), None, OWNER, data=True)
+        await Applier(cluster).ensure(secret(password="b2xk"), None, OWNER, data=True)
         observed = cluster.edit("Secret", "a-database", lambda s: s["data"].clear())
-        assert await ensure(cluster, secret(password="bmV3"), observed, OWNER, data=True) is None
+        assert await Applier(cluster).ensure(secret(password="bmV3"), observed, OWNER, data=True) is None
         assert cluster.objects["Secret", "a-database"]["data"] == {}
 
     async def test_is_adopted_by_server_with_same_name(self, cluster: Any) -> None:
-        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
         recreated_owner = {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-2"}}
-        assert await ensure(cluster, claim("1Gi"), None, recreated_owner, data=True) is None
+        assert await Applier(cluster).ensure(claim("1Gi"), None, recreated_owner, data=True) is None
 
     async def test_object_of_another_server_is_not_adopted(self, cluster: Any) -> None:
-        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
         other = {**OWNER, "metadata": {**OWNER["metadata"], "name": "b"}}
         with pytest.raises(NameConflictError):
-            await ensure(cluster, claim("1Gi"), None, other, data=True)
+            await Applier(cluster).ensure(claim("1Gi"), None, other, data=True)
 
     async def test_bound_claim_is_expanded_and_otherwise_unchanged(self, cluster: Any) -> None:
-        created = await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        created = await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
         desired = claim("2048Mi")
         desired["spec"]["accessModes"] = ["ReadWriteMany"]
-        assert await ensure(cluster, desired, created, OWNER, data=True) is None  # the claim is not bound
+        assert (
+            await Applier(cluster).ensure(desired, created, OWNER, data=True) is None
+        )  # the claim is not bound
         bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
-        resized = await ensure(cluster, desired, bound, OWNER, data=True)
+        resized = await Applier(cluster).ensure(desired, bound, OWNER, data=True)
         assert resized is not None
         assert resized["spec"] == {
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": "2048Mi"}},
         }
-        assert await ensure(cluster, claim("2Gi"), resized, OWNER, data=True) is None
+        assert await Applier(cluster).ensure(claim("2Gi"), resized, OWNER, data=True) is None
 
     async def test_claim_is_not_shrunk(self, cluster: Any) -> None:
-        await ensure(cluster, claim("2Gi"), None, OWNER, data=True)
+        await Applier(cluster).ensure(claim("2Gi"), None, OWNER, data=True)
         bound = cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
-        assert await ensure(cluster, claim("1Gi"), bound, OWNER, data=True) is None
+        assert await Applier(cluster).ensure(claim("1Gi"), bound, OWNER, data=True) is None
 
 
 class TestJobs:
     async def test_job_is_created_once_and_never_updated(self, cluster: Any) -> None:
-        created = await ensure_job(cluster, job(), None, OWNER)
+        created = await Applier(cluster).ensure_job(job(), None, OWNER)
         assert created is not None
         assert created["metadata"]["ownerReferences"][0]["uid"] == "owner-1"
         changed = {**job(), "spec": {"backoffLimit": 9}}
-        assert await ensure_job(cluster, changed, created, OWNER) is None
-        assert await ensure_job(cluster, changed, None, OWNER) is None
+        assert await Applier(cluster).ensure_job(changed, created, OWNER) is None
+        assert await Applier(cluster).ensure_job(changed, None, OWNER) is None
         assert cluster.objects["Job", "a-migrate-1"]["spec"] == {"backoffLimit": 0}
 
     async def test_foreign_job_is_not_adopted(self, cluster: Any) -> None:
         """Its success would be taken for a migration that never ran."""
         cluster.put({**job(), "metadata": {"name": "a-migrate-1", "namespace": "ns"}})
         with pytest.raises(NameConflictError):
-            await ensure_job(cluster, job(), None, OWNER)
+            await Applier(cluster).ensure_job(job(), None, OWNER)
 
 
 class TestConflicts:
@@ -272,7 +272,7 @@ class TestConflicts:
         self, cluster: Any, apply_backoff: ApplyBackoff
     ) -> None:
         record = {"manager": "autoscaler", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-        observed = await ensure(cluster, deployment(), None, OWNER, backoff=apply_backoff)
+        observed = await Applier(cluster, apply_backoff).ensure(deployment(), None, OWNER)
 
         def revert(obj: Object) -> None:
             obj["spec"]["replicas"] = 7
@@ -280,11 +280,11 @@ class TestConflicts:
 
         for _ in range(MAX_IMMEDIATE_UPDATES):
             observed = cluster.edit("Deployment", "a", revert)
-            await ensure(cluster, deployment(), observed, OWNER, backoff=apply_backoff)
+            await Applier(cluster, apply_backoff).ensure(deployment(), observed, OWNER)
         observed = cluster.edit("Deployment", "a", revert)
         before = list(cluster.writes)
         with pytest.raises(ApplyConflictError) as caught:
-            await ensure(cluster, deployment(), observed, OWNER, backoff=apply_backoff)
+            await Applier(cluster, apply_backoff).ensure(deployment(), observed, OWNER)
         assert cluster.writes == before
         assert caught.value.reason is Reason.APPLY_CONFLICT
         assert "spec.replicas" in caught.value.message
@@ -294,8 +294,8 @@ class TestConflicts:
     async def test_spec_changes_are_not_conflicts(self, cluster: Any, apply_backoff: ApplyBackoff) -> None:
         observed = None
         for number in range(20):
-            observed = await ensure(
-                cluster, deployment(image=f"mlflow:{number}"), observed, OWNER, backoff=apply_backoff
+            observed = await Applier(cluster, apply_backoff).ensure(
+                deployment(image=f"mlflow:{number}"), observed, OWNER
             )
             assert observed is not None
 
@@ -305,19 +305,21 @@ class TestConflicts:
         """A Secret has no digest, so a new desired value looks like drift."""
         observed = None
         for number in range(20):
-            observed = await ensure(
-                cluster, secret(password=str(number)), observed, OWNER, backoff=apply_backoff
+            observed = await Applier(cluster, apply_backoff).ensure(
+                secret(password=str(number)), observed, OWNER
             )
             assert observed is not None
 
 
 class TestPrune:
     async def test_deletes_only_objects_no_longer_desired(self, cluster: Any) -> None:
-        await ensure(cluster, deployment(), None, OWNER)
-        await ensure(cluster, secret(x="eA=="), None, OWNER)
-        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
+        await Applier(cluster).ensure(deployment(), None, OWNER)
+        await Applier(cluster).ensure(secret(x="eA=="), None, OWNER)
+        await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
         foreign_job = cluster.put({**job(), "metadata": meta("foreign")})
-        deleted = await prune(cluster, [deployment()], copy.deepcopy([*cluster.objects.values()]), OWNER)
+        deleted = await Applier(cluster).prune(
+            [deployment()], copy.deepcopy([*cluster.objects.values()]), OWNER
+        )
         assert [obj["metadata"]["name"] for obj in deleted] == ["a-database"]
         assert set(cluster.objects) == {
             ("Deployment", "a"),
@@ -326,11 +328,11 @@ class TestPrune:
         }
 
     async def test_never_deletes_data_objects(self, cluster: Any) -> None:
-        await ensure(cluster, claim("1Gi"), None, OWNER, data=True)
-        await ensure(cluster, secret(x="eA=="), None, OWNER, data=True)
-        assert await prune(cluster, [], [*cluster.objects.values()], OWNER) == []
+        await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
+        await Applier(cluster).ensure(secret(x="eA=="), None, OWNER, data=True)
+        assert await Applier(cluster).prune([], [*cluster.objects.values()], OWNER) == []
 
     async def test_object_being_deleted_is_not_deleted_again(self, cluster: Any) -> None:
-        await ensure(cluster, deployment(), None, OWNER)
+        await Applier(cluster).ensure(deployment(), None, OWNER)
         observed = cluster.edit("Deployment", "a", lambda d: d["metadata"].update(deletionTimestamp="x"))
-        assert await prune(cluster, [], [observed], OWNER) == []
+        assert await Applier(cluster).prune([], [observed], OWNER) == []

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_operator.kube import diff, labels
+from mlflow_operator.kube import labels
+from mlflow_operator.kube.apply import diff
+from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import removals
 
 STORED = {path.stem: path for path in (Path(__file__).parent / "as_stored").glob("*.json")}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_operator.kube import schema_fields
+from mlflow_operator.kube.apply import schema_fields
 from mlflow_operator.kube.objects import Object
 
 IMAGE = "spec.template.spec.containers[server].image"

@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mlflow_operator.kube import labels, quantity, schema_fields
+from mlflow_operator.kube import labels, quantity
+from mlflow_operator.kube.apply import schema_fields
 from mlflow_operator.kube.objects import Object
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.kube import diff
+from mlflow_operator.kube.apply import diff
+from mlflow_operator.kube.apply.unmanaged_fields import PatchOp, removals
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.unmanaged_fields import PatchOp, removals
 
 
 def stored(name: str) -> tuple[Object, Object]:

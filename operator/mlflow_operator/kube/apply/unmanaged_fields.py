@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_operator.kube import json_patch, schema_fields
+from mlflow_operator.kube import json_patch
+from mlflow_operator.kube.apply import schema_fields
 from mlflow_operator.kube.objects import Object
 
 _ENV_SOURCES = frozenset({"value", "valueFrom"})

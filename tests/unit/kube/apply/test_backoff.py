@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from mlflow_operator.kube.apply_backoff import (
+from mlflow_operator.kube.apply.backoff import (
     INITIAL_BACKOFF_SECONDS,
     MAX_BACKOFF_SECONDS,
     MAX_IMMEDIATE_UPDATES,

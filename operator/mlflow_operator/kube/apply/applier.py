@@ -1,0 +1,243 @@
+"""Create, update and delete the operator's objects, and never touch objects that belong to others.
+
+The operator has two classes of objects. Disposable objects carry a controller ownerReference and are deleted with the
+MLflowServer. Data objects (volumes, generated credentials) carry labels only: they outlive the MLflowServer, and a new
+one of the same name adopts them by name and label. Nothing is written when an object is already as desired.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+
+from mlflow_operator.kube import json_patch, kinds, labels, quantity
+from mlflow_operator.kube.apply import diff, schema_fields
+from mlflow_operator.kube.apply.backoff import ApplyBackoff
+from mlflow_operator.kube.apply.ownership import belongs_to, check_ownership, has_labels
+from mlflow_operator.kube.apply.unmanaged_fields import PatchOp, removals
+from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Conflict, KubernetesClient
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+class ApplyConflictError(ConfigurationError):
+    """Another client reverts every update. `retry_after`: seconds until the next update."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(Reason.APPLY_CONFLICT, message)
+        self.retry_after = retry_after
+
+
+class Applier:
+    """Creates, updates and deletes objects with server-side apply. One instance serves all MLflowServers."""
+
+    def __init__(self, cluster: KubernetesClient, backoff: ApplyBackoff | None = None) -> None:
+        self._cluster, self._backoff = cluster, backoff or ApplyBackoff()
+
+    async def ensure(
+        self, desired: Object, observed: Object | None, owner: Object, *, data: bool = False
+    ) -> Object | None:
+        """Create the object, or update `observed` to match `desired`.
+
+        Returns the stored object, or None if there was nothing to write. `owner` is the MLflowServer as read from the
+        cluster. A disposable object gets an ownerReference to it, a data object (`data`) does not. A data object is
+        created once and its values are never changed; only a PersistentVolumeClaim is resized if the desired size is
+        larger.
+
+        Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
+        """
+        if observed is None:
+            # Read again by name: the list by label does not contain an object of another owner, and an apply would take
+            # that object over.
+            observed = await self._cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
+        if observed is not None:
+            check_ownership(observed, owner, data=data)
+        if data:
+            return await self._ensure_data(desired, observed)
+        owned = _with_owner_reference(desired, owner)
+        if observed is None:
+            created = await self._cluster.apply(_with_digest(owned))
+            logger.info("created %s", _describe(desired))
+            return created
+        return await self._update(owned, observed)
+
+    async def ensure_job(self, desired: Object, observed: Object | None, owner: Object) -> Object | None:
+        """Create a Job if it does not exist. An existing Job is never changed: its name identifies its inputs.
+
+        Returns the created Job, or None if it existed. Raises the same errors as `ensure` except ApplyConflictError.
+        """
+        if observed is None:
+            try:
+                created = await self._cluster.create(_with_owner_reference(desired, owner))
+            except AlreadyExists:
+                observed = await self._cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
+            else:
+                logger.info("created %s", _describe(desired))
+                return created
+        if observed is not None:
+            check_ownership(observed, owner, data=False)
+        return None
+
+    async def prune(
+        self, desired: Iterable[Object], observed: Iterable[Object], owner: Object
+    ) -> list[Object]:
+        """Delete the disposable objects in `observed` that belong to `owner` and are not in `desired`.
+
+        Data objects have no ownerReference, so this function can never delete one. Returns the deleted objects.
+        """
+        desired_keys = {(kinds.of(obj), _name(obj)) for obj in desired}
+        deleted = []
+        for obj in observed:
+            if (kinds.of(obj), _name(obj)) in desired_keys or not (
+                has_labels(obj, owner) and belongs_to(obj, owner, data=False)
+            ):
+                continue
+            if obj["metadata"].get("deletionTimestamp"):
+                continue
+            await self._cluster.delete(obj)
+            logger.info("deleted %s, which is no longer desired", _describe(obj))
+            deleted.append(obj)
+        return deleted
+
+    async def _update(self, desired: Object, observed: Object) -> Object | None:
+        differences = diff.drift(desired, observed)
+        unmanaged = removals(desired, observed)
+        secret = desired["kind"] == "Secret"
+        digest_matches = secret or _last_applied_digest(observed) == diff.digest(desired)
+        if digest_matches and not differences and not unmanaged:
+            return None
+        if digest_matches:
+            paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
+            self._check_backoff(observed, desired, paths)
+        result = observed
+        # A changed union member must be replaced before the apply, which the API server would reject otherwise.
+        if _replacements(desired, observed):
+            result = await self._apply_patch(desired, observed, _replacements)
+        if differences or not digest_matches:
+            # With the uid the API server rejects the apply if another object has taken the name.
+            result = await self._cluster.apply(_with_digest(desired, uid=observed["metadata"]["uid"]))
+        if removals(desired, result):
+            result = await self._apply_patch(desired, result, removals)
+        paths = [*differences, *(patch_op.field for patch_op in unmanaged)]
+        logger.info(
+            "updated %s: %s",
+            _describe(desired),
+            ", ".join(dict.fromkeys(paths)) or "the desired state changed",
+        )
+        return result
+
+    async def _apply_patch(
+        self,
+        desired: Object,
+        observed: Object,
+        patch_ops: Callable[[Object, Object], list[PatchOp]],
+    ) -> Object:
+        """Apply the JSON patch that `patch_ops` computes, and compute it again after a conflict.
+
+        List indexes are valid for one resourceVersion only. A controller that reacts to the change at the same time
+        (with a status update, for example) creates a new version; the object is then read again.
+        """
+        for last_attempt in (False, False, True):
+            operations = [op.as_json() for op in patch_ops(desired, observed)]
+            if not operations:
+                return observed
+            try:
+                return await self._cluster.json_patch(
+                    kinds.of(observed),
+                    _namespace(observed),
+                    _name(observed),
+                    [json_patch.unchanged(observed), *operations],
+                )
+            except Conflict:
+                fresh = await self._cluster.get(kinds.of(observed), _namespace(observed), _name(observed))
+                if last_attempt or fresh is None or fresh["metadata"]["uid"] != observed["metadata"]["uid"]:
+                    raise
+                observed = fresh
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _ensure_data(self, desired: Object, observed: Object | None) -> Object | None:
+        if observed is None:
+            created = await self._cluster.create(desired)
+            logger.info("created %s", _describe(desired))
+            return created
+        if desired["kind"] != "PersistentVolumeClaim":
+            return None
+        size = desired["spec"]["resources"]["requests"]["storage"]
+        if quantity.compare(size, observed["spec"]["resources"]["requests"]["storage"]) <= 0:
+            return None
+        if (observed.get("status") or {}).get("phase") != "Bound":
+            # The API server rejects a resize until the claim is bound. The watch reports the binding, which triggers
+            # the next reconcile.
+            return None
+        resize = {
+            "apiVersion": desired["apiVersion"],
+            "kind": desired["kind"],
+            "metadata": {key: desired["metadata"][key] for key in ("name", "namespace")},
+            "spec": {"resources": {"requests": {"storage": size}}},
+        }
+        resize["metadata"]["uid"] = observed["metadata"]["uid"]
+        resized = await self._cluster.apply(resize)
+        logger.info("resized %s to %s", _describe(desired), size)
+        return resized
+
+    def _check_backoff(self, observed: Object, desired: Object, paths: list[str]) -> None:
+        # Safe for a Secret: this hash stays in the process, and it is salted differently in each process.
+        desired_hash = hash(json.dumps(desired, sort_keys=True))
+        seconds = self._backoff.request_update(observed["metadata"]["uid"], desired_hash, paths)
+        if not seconds:
+            return
+        managers = schema_fields.other_managers(observed, paths, FIELD_MANAGER)
+        manager_list = f" ({', '.join(managers)})" if managers else ""
+        kind, name = observed["kind"], _name(observed)
+        raise ApplyConflictError(
+            f'{kind} "{name}": another client{manager_list} reverts {", ".join(paths)} each time the operator sets it. '
+            "Stop that client, or set the value in the MLflowServer.",
+            seconds,
+        )
+
+
+def _replacements(desired: Object, observed: Object) -> list[PatchOp]:
+    return [patch_op for patch_op in removals(desired, observed) if patch_op.value is not None]
+
+
+def _with_owner_reference(desired: Object, owner: Object) -> Object:
+    reference = {
+        "apiVersion": kinds.MLFLOWSERVER.api_version,
+        "kind": kinds.MLFLOWSERVER.kind,
+        "name": _name(owner),
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
+
+
+def _with_digest(desired: Object, uid: str | None = None) -> Object:
+    metadata = dict(desired["metadata"])
+    if desired["kind"] != "Secret":
+        metadata["annotations"] = {
+            **(metadata.get("annotations") or {}),
+            labels.APPLIED_DIGEST: diff.digest(desired),
+        }
+    if uid is not None:
+        metadata["uid"] = uid
+    return {**desired, "metadata": metadata}
+
+
+def _last_applied_digest(observed: Object) -> str | None:
+    digest = (observed["metadata"].get("annotations") or {}).get(labels.APPLIED_DIGEST)
+    return str(digest) if digest else None
+
+
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _namespace(obj: Object) -> str:
+    return str(obj["metadata"]["namespace"])
+
+
+def _describe(obj: Object) -> str:
+    return f"{obj['kind']} {_namespace(obj)}/{_name(obj)}"
