@@ -3,7 +3,7 @@
 from mlflow_operator import render
 from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.framework import jobs
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds, labels
 
 _PRUNED_KINDS = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)

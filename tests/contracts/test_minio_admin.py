@@ -11,15 +11,16 @@ from botocore.exceptions import ClientError
 
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.clients.s3.minio_admin import delete_policy, delete_user, ensure_user
-from mlflow_operator.clients.s3.minio_api import AdminRequest, call
-from mlflow_operator.clients.s3.signed_request import AccessKey
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
+from mlflow_operator.clients.s3.signed_request import AccessKey, SignedRequests
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 from tests.contracts.minio import ADMIN_FIELD, ROOT_KEY, Store
 
+MINIO_ADMIN, MINIO_API = MinioAdmin(SignedRequests()), MinioAPI(SignedRequests())
 _numbers = itertools.count(1)
 
 
@@ -34,7 +35,7 @@ class Tenant:
 
     async def ensure_user(self, **changes: Any) -> None:
         """Create or update the user as the operator does."""
-        await ensure_user(
+        await MINIO_ADMIN.ensure_user(
             self.store.admin(), changes.get("key", self.key), self.name, changes.get("policy", self.policy)
         )
 
@@ -49,7 +50,7 @@ class Tenant:
 
 async def admin_info(store: Store, command: str, **query: str) -> Object | None:
     """Request information as administrator, None if the object does not exist."""
-    response = await call(store.admin(), AdminRequest("GET", command, query))
+    response = await MINIO_API.call(store.admin(), AdminRequest("GET", command, query))
     return dict(response.content) if response.ok else None
 
 
@@ -180,14 +181,14 @@ async def test_drift_is_corrected(create_tenant: Callable[[str], Tenant]) -> Non
     await tenant.ensure_user()
     admin = tenant.store.admin()
     broad = b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*"],"Resource":["arn:aws:s3:::*"]}]}'
-    await call(admin, AdminRequest("PUT", "add-canned-policy", {"name": tenant.name}, broad))
+    await MINIO_API.call(admin, AdminRequest("PUT", "add-canned-policy", {"name": tenant.name}, broad))
     two_policies = {
         "policyName": f"{tenant.name},readwrite",
         "userOrGroup": tenant.key.id,
         "isGroup": "false",
     }
-    await call(admin, AdminRequest("PUT", "set-user-or-group-policy", two_policies))
-    await call(
+    await MINIO_API.call(admin, AdminRequest("PUT", "set-user-or-group-policy", two_policies))
+    await MINIO_API.call(
         admin, AdminRequest("PUT", "set-user-status", {"accessKey": tenant.key.id, "status": "disabled"})
     )
     await tenant.ensure_user()
@@ -219,14 +220,14 @@ async def test_new_key_works_before_old_key_is_deleted(create_tenant: Callable[[
     await tenant.ensure_user(key=second)
     for key in (tenant.key, second):
         assert tenant.store.client(key).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
-    await delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
+    await MINIO_ADMIN.delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         tenant.store.client(tenant.key).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
     assert tenant.store.client(second).list_objects_v2(Bucket=_bucket(tenant.policy), Prefix="team-a/")
-    await delete_policy(tenant.store.admin(), tenant.name)
+    await MINIO_ADMIN.delete_policy(tenant.store.admin(), tenant.name)
     assert await tenant.observed_policy(), "the policy of an existing user was deleted"
-    await delete_user(tenant.store.admin(), second.id, tenant.name)
-    await delete_policy(tenant.store.admin(), tenant.name)
+    await MINIO_ADMIN.delete_user(tenant.store.admin(), second.id, tenant.name)
+    await MINIO_ADMIN.delete_policy(tenant.store.admin(), tenant.name)
     assert await tenant.observed_policy() is None
 
 
@@ -234,8 +235,8 @@ async def test_deletion_is_idempotent(create_tenant: Callable[[str], Tenant]) ->
     tenant = create_tenant("team-a")
     await tenant.ensure_user()
     for _ in range(2):
-        await delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
-        await delete_policy(tenant.store.admin(), tenant.name)
+        await MINIO_ADMIN.delete_user(tenant.store.admin(), tenant.key.id, tenant.name)
+        await MINIO_ADMIN.delete_policy(tenant.store.admin(), tenant.name)
     assert (await tenant.user_info(), await tenant.observed_policy()) == (None, None)
 
 
@@ -254,7 +255,7 @@ async def test_users_of_others_are_not_modified(store: Store, create_tenant: Cal
             await tenant.ensure_user(key=key)
         assert error.value.reason is Reason.NAME_CONFLICT
     with pytest.raises(ConfigurationError, match="was not created for this server"):
-        await delete_user(store.admin(), other.key.id, tenant.name)
+        await MINIO_ADMIN.delete_user(store.admin(), other.key.id, tenant.name)
     assert await other.user_info() == before
     assert store.client(other.key).list_objects_v2(Bucket=_bucket(other.policy), Prefix="team-b/")
 
@@ -265,7 +266,7 @@ async def test_existing_policy_of_the_same_name_is_not_modified(
     """For example of another cluster's operator, for a server of the same name."""
     tenant = create_tenant("team-a")
     existing = json.dumps(policy("elsewhere", "team-a")).encode()
-    await call(
+    await MINIO_API.call(
         tenant.store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": tenant.name}, existing)
     )
     with pytest.raises(ConfigurationError) as error:
@@ -298,7 +299,7 @@ async def test_wrong_administrator_key_is_reported(
 ) -> None:
     tenant = create_tenant("team-a")
     with pytest.raises(ConfigurationError, match=fragment) as error:
-        await ensure_user(tenant.store.admin(key), tenant.key, tenant.name, tenant.policy)
+        await MINIO_ADMIN.ensure_user(tenant.store.admin(key), tenant.key, tenant.name, tenant.policy)
     assert error.value.reason is Reason.PROVISIONING_DENIED
     assert ADMIN_FIELD in error.value.message
     assert "wrong-secret" not in error.value.message
@@ -308,7 +309,7 @@ async def test_key_without_admin_permissions_is_reported(create_tenant: Callable
     tenant, other = create_tenant("team-a"), create_tenant("team-b")
     await other.ensure_user()
     with pytest.raises(ConfigurationError, match="admin:CreateUser") as error:
-        await ensure_user(tenant.store.admin(other.key), tenant.key, tenant.name, tenant.policy)
+        await MINIO_ADMIN.ensure_user(tenant.store.admin(other.key), tenant.key, tenant.name, tenant.policy)
     assert error.value.reason is Reason.PROVISIONING_DENIED
 
 
@@ -338,13 +339,15 @@ async def test_administrator_does_not_have_to_be_root(
     request = AdminRequest(
         "PUT", "add-canned-policy", {"name": name}, json.dumps(ADMINISTRATOR_POLICY).encode()
     )
-    assert (await call(store.admin(), request)).ok
-    await ensure_user(store.admin(), key, name, ADMINISTRATOR_POLICY)
+    assert (await MINIO_API.call(store.admin(), request)).ok
+    await MINIO_ADMIN.ensure_user(store.admin(), key, name, ADMINISTRATOR_POLICY)
     tenant, admin = create_tenant("team-a"), store.admin(key)
-    await ensure_user(admin, tenant.key, tenant.name, tenant.policy)
-    await ensure_user(admin, AccessKey(tenant.key.id, "another-secret"), tenant.name, tenant.policy)
-    await delete_user(admin, tenant.key.id, tenant.name)
-    await delete_policy(admin, tenant.name)
+    await MINIO_ADMIN.ensure_user(admin, tenant.key, tenant.name, tenant.policy)
+    await MINIO_ADMIN.ensure_user(
+        admin, AccessKey(tenant.key.id, "another-secret"), tenant.name, tenant.policy
+    )
+    await MINIO_ADMIN.delete_user(admin, tenant.key.id, tenant.name)
+    await MINIO_ADMIN.delete_policy(admin, tenant.name)
     assert (await tenant.user_info(), await tenant.observed_policy()) == (None, None)
 
 

@@ -6,15 +6,15 @@ Only the lengths of the timeouts differ from production.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import aiohttp
 import pytest
 
-from mlflow_operator.clients.postgres import session as postgres_session
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.session import Sessions, fetch_value
 from mlflow_operator.clients.s3 import client as s3
-from mlflow_operator.clients.s3 import minio_api, signed_request
 from mlflow_operator.clients.s3.client import ObjectStores
-from mlflow_operator.clients.s3.minio_api import AdminRequest
-from mlflow_operator.clients.s3.signed_request import Admin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
+from mlflow_operator.clients.s3.signed_request import Admin, SignedRequests
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
@@ -30,7 +30,10 @@ pytestmark = pytest.mark.long_running(
 
 FIELD = "spec.database.external.host"
 TIMEOUT_MESSAGE, UNREACHABLE_MESSAGE = "does not answer in time", "cannot be reached"
-LATENCY_MILLISECONDS, TIMEOUT_SECONDS = 4000, 2.0
+LATENCY_MILLISECONDS, TIMEOUT_SECONDS = 4000, 2
+SESSIONS = Sessions(connect_timeout_seconds=TIMEOUT_SECONDS)
+POSTGRES = Postgres(SESSIONS)
+MINIO_API = MinioAPI(SignedRequests(aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)))
 
 InjectFault = Callable[[Proxy], None]
 FAULTS: dict[str, tuple[InjectFault, str]] = {
@@ -67,11 +70,9 @@ def toxiproxy_stores(instance: Instance, store: Store, test_images: None) -> Ite
 def proxied_stores(
     toxiproxy_stores: ProxiedStores, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ProxiedStores]:
-    """Both stores without faults, and with short timeouts. Removes all faults afterwards."""
-    monkeypatch.setattr(postgres_session, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    """Both stores without faults, and with short S3 timeouts. Removes all faults afterwards."""
     monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(signed_request, "_TIMEOUT", signed_request._TIMEOUT.__class__(total=TIMEOUT_SECONDS))
     yield toxiproxy_stores
     toxiproxy_stores.database_proxy.remove_toxics()
     toxiproxy_stores.store_proxy.remove_toxics()
@@ -83,11 +84,11 @@ async def test_database_fault_is_reported_and_recovered(proxied_stores: ProxiedS
     inject_fault, fragment = FAULTS[fault]
     inject_fault(proxied_stores.database_proxy)
     with pytest.raises(TransientError) as error:
-        await inspect(proxied_stores.database, None, FIELD)
+        await POSTGRES.inspect(proxied_stores.database, None, FIELD)
     assert error.value.reason is Reason.DATABASE_UNREACHABLE
     assert fragment in error.value.message
     proxied_stores.database_proxy.remove_toxics()
-    assert (await inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
+    assert (await POSTGRES.inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
 
 
 async def test_database_that_stops_answering_within_session_is_reported(
@@ -96,10 +97,10 @@ async def test_database_that_stops_answering_within_session_is_reported(
     """The connection stays open, and the database sends no more data."""
 
     async def query_twice() -> None:
-        async with postgres_session.session(proxied_stores.database, None, FIELD, TIMEOUT_SECONDS) as session:
-            assert await postgres_session.fetch_value(session, "SELECT 1") == "1"
+        async with SESSIONS.open(proxied_stores.database, None, FIELD, TIMEOUT_SECONDS) as session:
+            assert await fetch_value(session, "SELECT 1") == "1"
             proxied_stores.database_proxy.drop_data()
-            await postgres_session.fetch_value(session, "SELECT 2")
+            await fetch_value(session, "SELECT 2")
 
     with pytest.raises(TransientError) as error:
         await query_twice()
@@ -122,11 +123,11 @@ async def test_store_fault_is_reported_and_recovered(proxied_stores: ProxiedStor
         assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
         assert fragment in error.value.message
         with pytest.raises(TransientError) as error:
-            await minio_api.call(admin, request)
+            await MINIO_API.call(admin, request)
         assert fragment in error.value.message
         proxied_stores.store_proxy.remove_toxics()
         await s3_client.ensure_bucket(bucket, create=True)
-        assert (await minio_api.call(admin, request)).ok
+        assert (await MINIO_API.call(admin, request)).ok
     finally:
         s3_client.close()
 
@@ -137,7 +138,7 @@ async def test_moderate_latency_is_no_fault(proxied_stores: ProxiedStores) -> No
     proxied_stores.store_proxy.add_latency(300)
     s3_client = ObjectStores()
     try:
-        assert (await inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
+        assert (await POSTGRES.inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
         assert await s3_client.ensure_bucket(proxied_stores.store.bucket("line-far"), create=True)
     finally:
         s3_client.close()

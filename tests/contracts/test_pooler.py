@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError
@@ -15,6 +16,7 @@ from tests.contracts.conftest import PINS
 from tests.contracts.postgres import Instance
 from tests.contracts.proxies import pgbouncer
 
+POSTGRES = Postgres(Sessions())
 USER, PASSWORD = "pooled user", 'a "pooled" p@ss/w:rd'
 FIELD = "spec.database.external.host"
 
@@ -34,9 +36,9 @@ async def test_database_can_be_inspected_through_pooler(
     instance: Instance, pooled_connection: Connection
 ) -> None:
     """Repeatedly, with any session of the pool, and with the same result as without pooler."""
-    direct = await inspect(instance.connection(USER, PASSWORD, "pooled"), None, FIELD)
+    direct = await POSTGRES.inspect(instance.connection(USER, PASSWORD, "pooled"), None, FIELD)
     for _ in range(3):
-        state = await inspect(pooled_connection, None, FIELD)
+        state = await POSTGRES.inspect(pooled_connection, None, FIELD)
         assert (state.encoding, state.obstacle) == ("UTF8", None)
         assert state.identity.partition("#")[2] == direct.identity.partition("#")[2]
 
@@ -62,7 +64,7 @@ async def test_error_of_pooler_is_reported_repeatedly(
     """The pooler caches the first error. The second attempt must get it before the timeout."""
     for _ in range(2):
         with pytest.raises(ReconcileError) as error:
-            await inspect(replace(pooled_connection, **changes), None, FIELD)  # type: ignore[arg-type]
+            await POSTGRES.inspect(replace(pooled_connection, **changes), None, FIELD)  # type: ignore[arg-type]
         assert isinstance(error.value, ConfigurationError)
         assert error.value.reason is reason
         assert fragment in error.value.message
@@ -79,7 +81,7 @@ async def test_concurrent_migrations_wait_and_release_their_lock(
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert all("schema is at" in output for output in outputs)
     assert instance.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
-    assert (await inspect(pooled_connection, None, FIELD)).revision is not None
+    assert (await POSTGRES.inspect(pooled_connection, None, FIELD)).revision is not None
 
 
 def _start_migration(pooled_connection: Connection) -> "subprocess.Popen[str]":

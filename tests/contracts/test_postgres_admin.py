@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from psycopg.sql import SQL, Composed
 
 from mlflow_operator.clients.postgres import admin as postgres_admin
-from mlflow_operator.clients.postgres.admin import delete_login, deprovision, ensure_login, provision
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
@@ -25,6 +26,8 @@ from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.contracts.postgres import Instance
 
+SESSIONS = Sessions()
+POSTGRES, POSTGRES_ADMIN = Postgres(SESSIONS), PostgresAdmin(SESSIONS)
 FIELD = "spec.database.provision"
 PASSWORD = "must-not-be-logged"
 SHADOW_PG_ROLES = """
@@ -50,7 +53,7 @@ def plan(instance: Instance, admin: Connection) -> Iterator[DatabasePlan]:
     """The plan for a new server. Deletes the database and the roles afterwards."""
     plan = _plan(f"server-{next(_numbers)}-{len(instance.role_names())}")
     yield plan
-    asyncio.run(deprovision(admin, None, plan, FIELD))
+    asyncio.run(POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD))
     assert plan.database not in instance.database_oids()
     assert not instance.role_names() & {plan.role, *plan.logins}
 
@@ -76,8 +79,10 @@ async def test_login_can_use_database_owned_by_its_role(
 ) -> None:
     """Encoding UTF8, sorted by code point, with known letters beyond ASCII. The login can create MLflow's tables."""
     login = login_of(plan)
-    await provision(admin, None, plan, login, FIELD)
-    state = await inspect(instance.connection(login.name, login.password, plan.database), None, FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login, FIELD)
+    state = await POSTGRES.inspect(
+        instance.connection(login.name, login.password, plan.database), None, FIELD
+    )
     assert (state.encoding, state.obstacle) == ("UTF8", None)
 
     instance.query("CREATE TABLE experiments (name text)", database=plan.database, **login_parameters(login))
@@ -91,14 +96,14 @@ async def test_login_can_use_database_owned_by_its_role(
 
 async def test_other_logins_cannot_connect(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
     """Neither other users nor another server's login. The owner itself cannot log in."""
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     other = _plan(f"other-of-{plan.role}"[:40])
-    await provision(admin, None, other, login_of(other), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, other, login_of(other), FIELD)
     try:
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             instance.session(plan.database, **login_parameters(login_of(other)))
     finally:
-        await deprovision(admin, None, other, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, other, FIELD)
     query = "SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = ANY(%s)"
     attributes = instance.query(query, ([plan.role, plan.logins[0]],))
     assert sorted(attributes) == [(False, False, False, False), (True, False, False, False)]
@@ -111,11 +116,11 @@ async def test_provision_applies_only_changes(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """The data does not change. A new connection limit and a new password are applied."""
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     instance.query("CREATE TABLE kept ()", database=plan.database, **login_parameters(login_of(plan)))
     before = instance.database_oids()
     changed = replace(plan, connection_limit=33)
-    await provision(admin, None, changed, login_of(plan, password="another"), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, changed, login_of(plan, password="another"), FIELD)
     assert instance.database_oids() == before
     instance.query("TABLE kept", database=plan.database, user=plan.logins[0], password="another")
     query = "SELECT datconnlimit FROM pg_database WHERE datname = %s"
@@ -144,14 +149,14 @@ async def test_provision_resumes_after_operator_crash(
         with monkeypatch.context() as patch:
             patch.setattr(postgres_admin._AdminSession, "execute", execute)
             try:
-                await provision(admin, None, plan, login_of(plan), FIELD)
+                await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
             except CrashError:
                 pass
             else:
                 break
-        await provision(admin, None, plan, login_of(plan), FIELD)
+        await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
         instance.query("SELECT 1", database=plan.database, **login_parameters(login_of(plan)))
-        await deprovision(admin, None, plan, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
     assert allowed > 10
 
 
@@ -161,7 +166,10 @@ async def test_existing_objects_of_others_are_not_modified(instance: Instance, a
     login = login_of(plan)
 
     async def assert_conflict(object_type: str) -> None:
-        for attempt in (provision(admin, None, plan, login, FIELD), deprovision(admin, None, plan, FIELD)):
+        for attempt in (
+            POSTGRES_ADMIN.provision(admin, None, plan, login, FIELD),
+            POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD),
+        ):
             with pytest.raises(ConfigurationError) as error:
                 await attempt
             assert error.value.reason is Reason.NAME_CONFLICT
@@ -173,19 +181,19 @@ async def test_existing_objects_of_others_are_not_modified(instance: Instance, a
     await assert_conflict("database")
     assert instance.database_oids() == before
     instance.query(f'DROP DATABASE "{plan.database}"')
-    await deprovision(admin, None, plan, FIELD)
+    await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
 
     for name in (plan.role, login.name):
         instance.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD 'theirs'")
         await assert_conflict("role")
         instance.query("SELECT 1", user=name, password="theirs")
         instance.query(f'DROP ROLE "{name}"')
-        await deprovision(admin, None, plan, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
 
     other_cluster = replace(plan, marker=provisioning.marker(ServerRef("taken", "team", "uid"), "cluster-2"))
-    await provision(admin, None, other_cluster, login, FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, other_cluster, login, FIELD)
     await assert_conflict("role")
-    await deprovision(admin, None, other_cluster, FIELD)
+    await POSTGRES_ADMIN.deprovision(admin, None, other_cluster, FIELD)
 
 
 async def test_statement_in_name_conflict_message_resolves_it(
@@ -193,14 +201,14 @@ async def test_statement_in_name_conflict_message_resolves_it(
 ) -> None:
     """The statement assigns the object to this server, for example after the cluster was rebuilt."""
     before = replace(plan, marker=provisioning.marker(ServerRef("server", "team", "uid"), "cluster-before"))
-    await provision(admin, None, before, login_of(before), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, before, login_of(before), FIELD)
     instance.query("CREATE TABLE kept ()", database=plan.database, **login_parameters(login_of(plan)))
     for _ in range(3):
         with pytest.raises(ConfigurationError) as error:
-            await provision(admin, None, plan, login_of(plan), FIELD)
+            await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
         statement = error.value.message.partition("execute there: ")[2].rstrip(".")
         instance.query(statement)
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     instance.query("TABLE kept", database=plan.database, **login_parameters(login_of(plan)))
 
 
@@ -218,7 +226,7 @@ async def test_missing_attribute_of_administrator_is_reported(
     """The message says how to grant it. Nothing is created that another administrator could not manage."""
     limited = instance.create_admin(f"limited-{len(instance.role_names())}", "secret", attributes)
     with pytest.raises(ConfigurationError) as error:
-        await provision(limited, None, plan, login_of(plan), FIELD)
+        await POSTGRES_ADMIN.provision(limited, None, plan, login_of(plan), FIELD)
     assert error.value.reason is Reason.PROVISIONING_DENIED
     assert fragment in error.value.message
     assert "ALTER ROLE … CREATE" in error.value.message
@@ -230,7 +238,7 @@ async def test_wrong_password_of_administrator_is_reported(
 ) -> None:
     """The message names the field that references the Secret."""
     with pytest.raises(ConfigurationError) as error:
-        await provision(replace(admin, password="wrong"), None, plan, login_of(plan), FIELD)
+        await POSTGRES_ADMIN.provision(replace(admin, password="wrong"), None, plan, login_of(plan), FIELD)
     assert error.value.reason is Reason.DATABASE_AUTHENTICATION_FAILED
     assert f"the Secret referenced by {FIELD}.adminSecretRef" in error.value.message
 
@@ -239,43 +247,43 @@ async def test_message_says_how_to_change_the_administrator(instance: Instance, 
     """In Postgres 16 and later only the creator of a role may act as it, before that every role with CREATEROLE."""
     first = instance.create_admin(f"first-{len(instance.role_names())}", "secret")
     second = instance.create_admin(f"second-{len(instance.role_names())}", "secret")
-    await provision(first, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(first, None, plan, login_of(plan), FIELD)
     if instance.query("SHOW server_version_num")[0][0] < "160000":
-        await provision(second, None, plan, login_of(plan), FIELD)
+        await POSTGRES_ADMIN.provision(second, None, plan, login_of(plan), FIELD)
         return
     with pytest.raises(ConfigurationError) as error:
-        await provision(second, None, plan, login_of(plan), FIELD)
+        await POSTGRES_ADMIN.provision(second, None, plan, login_of(plan), FIELD)
     assert error.value.reason is Reason.PROVISIONING_DENIED
     assert "WITH ADMIN OPTION" in error.value.message
     for role in (plan.role, plan.logins[0]):
         instance.query(f'GRANT "{role}" TO "{second.username}" WITH ADMIN OPTION')
-    await provision(second, None, plan, login_of(plan), FIELD)
-    await deprovision(second, None, plan, FIELD)
+    await POSTGRES_ADMIN.provision(second, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.deprovision(second, None, plan, FIELD)
 
 
 async def test_logins_can_be_exchanged(instance: Instance, admin: Connection, plan: DatabasePlan) -> None:
     """Both logins use the same tables. Then the first one is deleted, its session ends, and its objects stay."""
     first, second = login_of(plan), login_of(plan, 1, "second")
-    await provision(admin, None, plan, first, FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, first, FIELD)
     instance.query("CREATE TABLE runs (id int)", database=plan.database, **login_parameters(first))
     instance.query(
         "RESET ROLE; SET ROLE NONE; CREATE SCHEMA own", database=plan.database, **login_parameters(first)
     )
-    await ensure_login(admin, None, plan, second, FIELD)
+    await POSTGRES_ADMIN.ensure_login(admin, None, plan, second, FIELD)
     instance.query(
         "ALTER TABLE runs ADD COLUMN name text", database=plan.database, **login_parameters(second)
     )
     instance.query("INSERT INTO runs VALUES (1)", database=plan.database, **login_parameters(first))
 
     with closing(instance.session(plan.database, **login_parameters(first))) as session:
-        await delete_login(admin, None, plan, first.name, FIELD)
+        await POSTGRES_ADMIN.delete_login(admin, None, plan, first.name, FIELD)
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="authentication failed"):
         instance.session(plan.database, **login_parameters(first))
     assert instance.query("SELECT id FROM runs", database=plan.database, **login_parameters(second)) == [(1,)]
     instance.query("CREATE TABLE own.more ()", database=plan.database, **login_parameters(second))
-    await delete_login(admin, None, plan, first.name, FIELD)
+    await POSTGRES_ADMIN.delete_login(admin, None, plan, first.name, FIELD)
     assert first.name not in instance.role_names()
 
 
@@ -284,28 +292,28 @@ async def test_deprovision_deletes_only_own_objects(
 ) -> None:
     """Also with open sessions. Deprovisioning again does nothing."""
     roles, databases = instance.role_names(), instance.database_oids()
-    await provision(admin, None, plan, login_of(plan), FIELD)
-    await ensure_login(admin, None, plan, login_of(plan, 1), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.ensure_login(admin, None, plan, login_of(plan, 1), FIELD)
     with closing(instance.session(plan.database, **login_parameters(login_of(plan)))):
-        await deprovision(admin, None, plan, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
     assert (instance.role_names(), instance.database_oids()) == (roles, databases)
-    await deprovision(admin, None, plan, FIELD)
+    await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
 
 
 async def test_lost_database_is_not_replaced_by_an_empty_one(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """Unless `create` is set."""
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     instance.query(f'DROP DATABASE "{plan.database}"')
     for attempt in (
-        provision(admin, None, plan, login_of(plan), FIELD, create=False),
-        ensure_login(admin, None, plan, login_of(plan), FIELD),
+        POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD, create=False),
+        POSTGRES_ADMIN.ensure_login(admin, None, plan, login_of(plan), FIELD),
     ):
         with pytest.raises(ConfigurationError) as error:
             await attempt
         assert error.value.reason is Reason.DATABASE_LOST
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
 
 
 async def test_search_path_of_owner_does_not_affect_administrator(
@@ -313,7 +321,7 @@ async def test_search_path_of_owner_does_not_affect_administrator(
 ) -> None:
     """The owner of a database can shadow Postgres' functions and tables, which the administrator would then execute."""
     login = login_of(plan)
-    await provision(admin, None, plan, login, FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login, FIELD)
     instance.query(
         SHADOW_PG_ROLES + f'ALTER DATABASE "{plan.database}" SET search_path TO public, pg_catalog',
         (),
@@ -325,17 +333,19 @@ async def test_search_path_of_owner_does_not_affect_administrator(
     assert instance.query("TABLE public.caught", database=plan.database) == [(admin.username,)]
     instance.query("DELETE FROM public.caught", database=plan.database)
 
-    await provision(admin, None, plan, login, FIELD)
-    await delete_login(admin, None, plan, login.name, FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login, FIELD)
+    await POSTGRES_ADMIN.delete_login(admin, None, plan, login.name, FIELD)
     assert instance.query("TABLE public.caught", database=plan.database) == []
 
 
 async def test_concurrent_provisioning(instance: Instance, admin: Connection) -> None:
     """Ten servers are created at the same time."""
     plans = [_plan(f"crowd-{number}") for number in range(10)]
-    await asyncio.gather(*(provision(admin, None, plan, login_of(plan), FIELD) for plan in plans))
+    await asyncio.gather(
+        *(POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD) for plan in plans)
+    )
     assert {plan.database for plan in plans} <= set(instance.database_oids())
-    await asyncio.gather(*(deprovision(admin, None, plan, FIELD) for plan in plans))
+    await asyncio.gather(*(POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD) for plan in plans))
     assert not {plan.database for plan in plans} & set(instance.database_oids())
 
 
@@ -386,15 +396,15 @@ def test_names_are_quoted(instance: Instance, admin: Connection, plan: DatabaseP
     assume(not plan.role.startswith("pg_") and plan.role not in roles and plan.database not in databases)
 
     async def provision_and_inspect() -> None:
-        await provision(admin, None, plan, login, FIELD)
-        await inspect(instance.connection(login.name, login.password, plan.database), None, FIELD)
+        await POSTGRES_ADMIN.provision(admin, None, plan, login, FIELD)
+        await POSTGRES.inspect(instance.connection(login.name, login.password, plan.database), None, FIELD)
 
     try:
         asyncio.run(provision_and_inspect())
         assert set(instance.database_oids()) - set(databases) == {plan.database}
         assert instance.role_names() - roles == {plan.role, login.name}
     finally:
-        asyncio.run(deprovision(admin, None, plan, FIELD))
+        asyncio.run(POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD))
     assert (instance.role_names(), instance.database_oids()) == (roles, databases)
 
 
@@ -411,7 +421,7 @@ async def test_autovacuum_does_not_block_deprovision(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """The operator may terminate only sessions of the server's logins, and autovacuum does not run as one of them."""
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     instance.query(CREATE_TABLE_FOR_AUTOVACUUM, database=plan.database)
     instance.query("ALTER SYSTEM SET autovacuum_naptime = 1")
     instance.query("SELECT pg_reload_conf()")
@@ -423,7 +433,7 @@ async def test_autovacuum_does_not_block_deprovision(
         while instance.query(autovacuum_workers, [plan.database]) == [(0,)]:
             assert time.monotonic() < deadline, "autovacuum did not start"
             await asyncio.sleep(0.1)
-        await deprovision(admin, None, plan, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
     finally:
         instance.query("ALTER SYSTEM RESET autovacuum_naptime")
         instance.query("SELECT pg_reload_conf()")
@@ -434,9 +444,9 @@ async def test_session_of_another_user_blocks_deprovision(
     instance: Instance, admin: Connection, plan: DatabasePlan
 ) -> None:
     """For example of a platform administrator: the operator must not end that session."""
-    await provision(admin, None, plan, login_of(plan), FIELD)
+    await POSTGRES_ADMIN.provision(admin, None, plan, login_of(plan), FIELD)
     with closing(instance.session(plan.database)), pytest.raises(TransientError) as error:
-        await deprovision(admin, None, plan, FIELD)
+        await POSTGRES_ADMIN.deprovision(admin, None, plan, FIELD)
     assert f'The database "{plan.database}"' in error.value.message
     assert "cannot be dropped while other users are connected" in error.value.message
     assert plan.database in instance.database_oids()

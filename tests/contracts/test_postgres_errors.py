@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator.api.database import DatabaseTLSMode
-from mlflow_operator.clients.postgres.admin import provision
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
@@ -22,6 +23,8 @@ from tests.contracts.postgres import Instance
 from tests.e2e.certificates import create_authority
 
 IMAGE = PINS["IMAGE_POSTGRES"]
+SESSIONS = Sessions()
+POSTGRES, POSTGRES_ADMIN = Postgres(SESSIONS), PostgresAdmin(SESSIONS)
 FIELD = "spec.database.provision"
 OWNER = ServerRef("a", "team", "uid")
 NAME = provisioning.derived_name(OWNER)
@@ -89,10 +92,13 @@ async def test_tls_required_by_database(tls_instance: Instance) -> None:
         f"{FIELD}.tls.mode."
     )
     await assert_error(
-        inspect(plain, None, FIELD), ConfigurationError, Reason.DATABASE_AUTHENTICATION_FAILED, message_end
+        POSTGRES.inspect(plain, None, FIELD),
+        ConfigurationError,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        message_end,
     )
     await assert_error(
-        provision(plain, None, PLAN, LOGIN, FIELD),
+        POSTGRES_ADMIN.provision(plain, None, PLAN, LOGIN, FIELD),
         ConfigurationError,
         Reason.DATABASE_AUTHENTICATION_FAILED,
         message_end,
@@ -112,26 +118,26 @@ async def test_certificate_of_unknown_ca(tls_instance: Instance, tmp_path: Path)
         f"Store the certificate of its CA in the Secret referenced by {FIELD}.tls.caSecretRef."
     )
     for call in (
-        inspect(verified, str(other), FIELD),
-        provision(verified, str(other), PLAN, LOGIN, FIELD),
+        POSTGRES.inspect(verified, str(other), FIELD),
+        POSTGRES_ADMIN.provision(verified, str(other), PLAN, LOGIN, FIELD),
     ):
         await assert_error(call, ConfigurationError, Reason.DATABASE_UNREACHABLE, message_end)
     await assert_error(
-        inspect(replace(verified, host="127.0.0.1"), str(trusted), FIELD),
+        POSTGRES.inspect(replace(verified, host="127.0.0.1"), str(trusted), FIELD),
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         "presents a certificate for another host. Use the host name in the certificate, or mode VerifyCA in "
         f"{FIELD}.tls.",
     )
-    await provision(verified, str(trusted), PLAN, LOGIN, FIELD)
+    await POSTGRES_ADMIN.provision(verified, str(trusted), PLAN, LOGIN, FIELD)
     login = replace(verified, database=PLAN.database, username=LOGIN.name, password=LOGIN.password)
-    await inspect(login, str(trusted), FIELD)
+    await POSTGRES.inspect(login, str(trusted), FIELD)
 
 
 async def test_tls_not_supported_by_database(instance: Instance) -> None:
     """But required by the client."""
     await assert_error(
-        inspect(superuser_connection(instance).with_tls(DatabaseTLSMode.REQUIRE, None), None, FIELD),
+        POSTGRES.inspect(superuser_connection(instance).with_tls(DatabaseTLSMode.REQUIRE, None), None, FIELD),
         ConfigurationError,
         Reason.DATABASE_UNREACHABLE,
         f"does not support TLS, which {FIELD}.tls.mode requires. Enable TLS in the database, or use mode Prefer.",
@@ -145,13 +151,13 @@ async def test_standby(standby: Instance) -> None:
         f"Configure the primary in {FIELD}."
     )
     await assert_error(
-        provision(superuser_connection(standby), None, PLAN, LOGIN, FIELD),
+        POSTGRES_ADMIN.provision(superuser_connection(standby), None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_READ_ONLY,
         message_end,
     )
     await assert_error(
-        inspect(superuser_connection(standby), None, FIELD),
+        POSTGRES.inspect(superuser_connection(standby), None, FIELD),
         TransientError,
         Reason.DATABASE_READ_ONLY,
         message_end,
@@ -162,7 +168,7 @@ async def test_host_name_does_not_resolve() -> None:
     """The message names the field."""
     nowhere = Connection("postgres.nowhere.invalid", 5432, "postgres", "root", "root")
     await assert_error(
-        provision(nowhere, None, PLAN, LOGIN, FIELD),
+        POSTGRES_ADMIN.provision(nowhere, None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_UNREACHABLE,
         f"has a host name that does not resolve in this cluster. Check {FIELD}.",
@@ -179,16 +185,18 @@ async def test_too_many_connections(small_instance: Instance) -> None:
         for _ in range(3):
             sessions.enter_context(closing(small_instance.session(user="crowded", password="secret")))
         await assert_error(
-            provision(admin, None, PLAN, LOGIN, FIELD),
+            POSTGRES_ADMIN.provision(admin, None, PLAN, LOGIN, FIELD),
             TransientError,
             Reason.DATABASE_UNREACHABLE,
             message_end,
         )
         await assert_error(
-            inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end
+            POSTGRES.inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end
         )
     small_instance.query("ALTER DATABASE postgres CONNECTION LIMIT 0")
-    await assert_error(inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end)
+    await assert_error(
+        POSTGRES.inspect(admin, None, FIELD), TransientError, Reason.DATABASE_UNREACHABLE, message_end
+    )
     small_instance.query("ALTER DATABASE postgres CONNECTION LIMIT -1")
 
 
@@ -197,10 +205,10 @@ async def test_full_disk(small_instance: Instance) -> None:
     fill = "$PGDATA/fill"
     small_instance.run_script(f"cat /dev/zero > {fill} 2>/dev/null || true")
     await assert_error(
-        provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD),
+        POSTGRES_ADMIN.provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD),
         TransientError,
         Reason.DATABASE_FULL,
         "has no space left on its disk. Enlarge its volume or free space; the operator then retries automatically.",
     )
     small_instance.run_script(f"rm {fill}")
-    await provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD)
+    await POSTGRES_ADMIN.provision(superuser_connection(small_instance), None, PLAN, LOGIN, FIELD)

@@ -6,13 +6,15 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from mlflow_operator.clients.postgres.roles import delete_login, ensure_login
+from mlflow_operator.clients.postgres.roles import PostgresRoles
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import Login
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 from tests.contracts.postgres import Instance
 
+ROLES = PostgresRoles(Sessions())
 OWNER, FIELD = "own_er's", "spec.database.embedded"
 FIRST, SECOND = Login("own_er's_a", "first 'password"), Login("own_er's_b", "second")
 
@@ -47,7 +49,7 @@ async def test_both_logins_work_until_one_is_deleted(
     instance: Instance, owner_connection: Connection
 ) -> None:
     """The new login acts as the owner from its first statement on."""
-    await ensure_login(owner_connection, OWNER, FIRST, FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, FIRST, FIELD)
     login_parameters = {"user": FIRST.name, "password": FIRST.password}
     assert instance.query("SELECT current_user", database=owner_connection.database, **login_parameters) == [
         (OWNER,)
@@ -55,7 +57,7 @@ async def test_both_logins_work_until_one_is_deleted(
     instance.query("CREATE TABLE made (a int)", database=owner_connection.database, **login_parameters)
     assert can_log_in(instance, owner_connection, OWNER, "initial")
 
-    await delete_login(connection_as(owner_connection, FIRST), OWNER, OWNER, FIELD)
+    await ROLES.delete_login(connection_as(owner_connection, FIRST), OWNER, OWNER, FIELD)
     assert not can_log_in(instance, owner_connection, OWNER, "initial")
     table_owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'made'"
     assert instance.query(table_owner, database=owner_connection.database, **login_parameters) == [(OWNER,)]
@@ -63,14 +65,14 @@ async def test_both_logins_work_until_one_is_deleted(
 
 async def test_logins_can_alternate_repeatedly(instance: Instance, owner_connection: Connection) -> None:
     """Each login creates and deletes the other one. Objects that a login owns itself are transferred to the owner."""
-    await ensure_login(owner_connection, OWNER, FIRST, FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, FIRST, FIELD)
     create_own_table = f'SET ROLE "{FIRST.name}"; CREATE TABLE its_own (a int); SET ROLE NONE'
     instance.query(f'GRANT CREATE ON SCHEMA public TO "{FIRST.name}"', database=owner_connection.database)
     instance.query(create_own_table, database=owner_connection.database)
     current, other = FIRST, SECOND
     for _ in range(3):
-        await ensure_login(connection_as(owner_connection, current), OWNER, other, FIELD)
-        await delete_login(connection_as(owner_connection, other), OWNER, current.name, FIELD)
+        await ROLES.ensure_login(connection_as(owner_connection, current), OWNER, other, FIELD)
+        await ROLES.delete_login(connection_as(owner_connection, other), OWNER, current.name, FIELD)
         assert not can_log_in(instance, owner_connection, current.name, current.password)
         assert can_log_in(instance, owner_connection, other.name, other.password)
         current, other = other, current
@@ -80,22 +82,22 @@ async def test_logins_can_alternate_repeatedly(instance: Instance, owner_connect
 
 async def test_operations_are_idempotent(instance: Instance, owner_connection: Connection) -> None:
     """After an interruption they are repeated: a new password is applied, and a deleted login stays deleted."""
-    await ensure_login(owner_connection, OWNER, FIRST, FIELD)
-    await ensure_login(owner_connection, OWNER, Login(FIRST.name, "another"), FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, FIRST, FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, Login(FIRST.name, "another"), FIELD)
     assert can_log_in(instance, owner_connection, FIRST.name, "another")
     assert not can_log_in(instance, owner_connection, FIRST.name, FIRST.password)
     for _ in range(2):
-        await delete_login(owner_connection, OWNER, FIRST.name, FIELD)
+        await ROLES.delete_login(owner_connection, OWNER, FIRST.name, FIELD)
     assert not can_log_in(instance, owner_connection, FIRST.name, "another")
 
 
 async def test_sessions_of_deleted_login_end(instance: Instance, owner_connection: Connection) -> None:
     """Otherwise an open connection would stay usable after its password was replaced."""
-    await ensure_login(owner_connection, OWNER, FIRST, FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, FIRST, FIELD)
     login_parameters = {"user": FIRST.name, "password": FIRST.password}
     with closing(instance.session(owner_connection.database, **login_parameters)) as session:
         session.execute("SELECT 1")
-        await delete_login(owner_connection, OWNER, FIRST.name, FIELD)
+        await ROLES.delete_login(owner_connection, OWNER, FIRST.name, FIELD)
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
 
@@ -103,12 +105,12 @@ async def test_sessions_of_deleted_login_end(instance: Instance, owner_connectio
 async def test_wrong_password_is_reported(owner_connection: Connection) -> None:
     """With the same reason as for any database."""
     with pytest.raises(ConfigurationError) as error:
-        await ensure_login(owner_connection.with_credentials(OWNER, "wrong"), OWNER, FIRST, FIELD)
+        await ROLES.ensure_login(owner_connection.with_credentials(OWNER, "wrong"), OWNER, FIRST, FIELD)
     assert error.value.reason is Reason.DATABASE_AUTHENTICATION_FAILED
 
 
 async def test_passwords_are_not_in_postgres_log(instance: Instance, owner_connection: Connection) -> None:
     """Postgres may log statements; this one logs all of them."""
-    await ensure_login(owner_connection, OWNER, FIRST, FIELD)
+    await ROLES.ensure_login(owner_connection, OWNER, FIRST, FIELD)
     assert FIRST.name.replace("'", "''") in instance.log() or FIRST.name in instance.log()
     assert FIRST.password not in instance.log()

@@ -12,9 +12,9 @@ import pytest
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_contents, lifecycle
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
-from mlflow_operator.clients.s3.minio_admin import ensure_user
-from mlflow_operator.clients.s3.minio_api import AdminRequest, call
-from mlflow_operator.clients.s3.signed_request import AccessKey
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
+from mlflow_operator.clients.s3.signed_request import AccessKey, SignedRequests
 from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError
@@ -23,6 +23,7 @@ from tests.e2e.certificates import CertificateAuthority, create_authority
 
 OWNER = ServerRef("tracking", "team-a", "uid")
 RULE_ID = lifecycle.rule_id(OWNER)
+MINIO_ADMIN, MINIO_API = MinioAdmin(SignedRequests()), MinioAPI(SignedRequests())
 _numbers = itertools.count(1)
 
 
@@ -40,8 +41,10 @@ async def with_limited_key(store: Store, bucket: Bucket, *actions: str) -> Bucke
     statement = {"Effect": "Allow", "Action": [*actions], "Resource": ["arn:aws:s3:::*"]}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}).encode()
     name, key = f"limited-{number}", AccessKey(f"LIMITED{number}", "secret-of-limited")
-    assert (await call(store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": name}, policy))).ok
-    await ensure_user(store.admin(), key, name, {"Statement": [statement]})
+    assert (
+        await MINIO_API.call(store.admin(), AdminRequest("PUT", "add-canned-policy", {"name": name}, policy))
+    ).ok
+    await MINIO_ADMIN.ensure_user(store.admin(), key, name, {"Statement": [statement]})
     return replace(bucket, access_key=key.id, secret_key=key.secret)
 
 
@@ -125,7 +128,7 @@ async def test_key_limited_to_prefix_is_sufficient(
         ],
     }
     name = f"limited-{key.access_key.removeprefix('LIMITED')}"
-    await ensure_user(store.admin(), AccessKey(key.access_key, key.secret_key), name, policy)
+    await MINIO_ADMIN.ensure_user(store.admin(), AccessKey(key.access_key, key.secret_key), name, policy)
     assert not await stores.ensure_bucket(key, create=False)
     await stores.check_access(key)
 
@@ -202,7 +205,9 @@ async def _connect(stores: ObjectStores, bucket: Bucket, api: str) -> None:
         await stores.ensure_bucket(bucket, create=True)
         return
     admin = replace(Store(bucket.endpoint or "", "").admin(), ca_path=bucket.ca_path)
-    await ensure_user(admin, AccessKey("ANY", "secret-of-any"), "mlflow-operator.team.any", _POLICY)
+    await MINIO_ADMIN.ensure_user(
+        admin, AccessKey("ANY", "secret-of-any"), "mlflow-operator.team.any", _POLICY
+    )
 
 
 _POLICY: Any = {

@@ -9,10 +9,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mlflow_operator.api.artifacts import BucketCreation
-from mlflow_operator.clients.s3 import bucket_policy, lifecycle, seaweedfs_admin
+from mlflow_operator.clients.s3 import bucket_policy, lifecycle
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
-from mlflow_operator.clients.s3.minio_admin import ensure_user
-from mlflow_operator.clients.s3.signed_request import AccessKey
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
+from mlflow_operator.clients.s3.signed_request import AccessKey, SignedRequests
 from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -20,6 +21,7 @@ from tests.contracts.minio import ROOT_KEY, Store
 from tests.contracts.seaweedfs import OTHER_KEY, OWNER_KEY
 
 RULE_ID = lifecycle.rule_id(ServerRef("tracking", "team-a", "uid"))
+SEAWEEDFS_ADMIN = SeaweedFSAdmin(SignedRequests())
 _numbers = itertools.count(1)
 
 
@@ -96,7 +98,7 @@ async def test_user_of_server_can_access_only_its_bucket(
 ) -> None:
     """The key allows everything that MLflow does, but not to create or delete buckets or users."""
     user, key = f"mlflow-operator.team.{bucket.name}", AccessKey(f"KEY{next(_numbers)}", "secret-of-a-server")
-    await seaweedfs_admin.ensure_user(
+    await SEAWEEDFS_ADMIN.ensure_key(
         seaweedfs_store.admin(OWNER_KEY), key, user, bucket_policy.seaweedfs_policy(object_store(bucket))
     )
     assert await stores.ensure_bucket(with_key(bucket, key), create=False) is False
@@ -121,7 +123,7 @@ async def test_user_of_server_can_access_only_its_bucket(
         with pytest.raises(ClientError, match="AccessDenied"):
             request()
     with pytest.raises(ConfigurationError):
-        await seaweedfs_admin.ensure_user(
+        await SEAWEEDFS_ADMIN.ensure_key(
             seaweedfs_store.admin(key), key, user, bucket_policy.seaweedfs_policy(object_store(other))
         )
 
@@ -131,16 +133,16 @@ async def test_key_rotation(seaweedfs_store: Store, stores: ObjectStores, bucket
     admin, user = seaweedfs_store.admin(OWNER_KEY), f"mlflow-operator.team.{bucket.name}"
     policy = bucket_policy.seaweedfs_policy(object_store(bucket))
     old, new = (AccessKey(f"KEY{next(_numbers)}", f"secret-{next(_numbers)}-of-a-server") for _ in range(2))
-    assert not await seaweedfs_admin.has_user(admin, old.id, user)
-    await seaweedfs_admin.ensure_user(admin, AccessKey(old.id, "another-secret"), user, policy)
+    assert not await SEAWEEDFS_ADMIN.has_key(admin, old.id, user)
+    await SEAWEEDFS_ADMIN.ensure_key(admin, AccessKey(old.id, "another-secret"), user, policy)
     for key in (old, old, new, new):
-        await seaweedfs_admin.ensure_user(admin, key, user, policy)
+        await SEAWEEDFS_ADMIN.ensure_key(admin, key, user, policy)
     for key in (old, new):
-        assert await seaweedfs_admin.has_user(admin, key.id, user)
+        assert await SEAWEEDFS_ADMIN.has_key(admin, key.id, user)
         await stores.ensure_bucket(with_key(bucket, key), create=False)
     for _ in range(2):
-        await seaweedfs_admin.delete_user(admin, old.id, user)
-    assert not await seaweedfs_admin.has_user(admin, old.id, user)
+        await SEAWEEDFS_ADMIN.delete_key(admin, old.id, user)
+    assert not await SEAWEEDFS_ADMIN.has_key(admin, old.id, user)
     with pytest.raises(ConfigurationError):
         await stores.ensure_bucket(with_key(bucket, old), create=False)
     await stores.ensure_bucket(with_key(bucket, new), create=False)
@@ -153,7 +155,7 @@ async def test_rejected_root_key_is_reported(seaweedfs_store: Store, bucket: Buc
         OTHER_KEY,
     ):
         with pytest.raises(ConfigurationError) as error:
-            await seaweedfs_admin.has_user(seaweedfs_store.admin(wrong_key), "KEY", "user")
+            await SEAWEEDFS_ADMIN.has_key(seaweedfs_store.admin(wrong_key), "KEY", "user")
         assert error.value.reason is Reason.PROVISIONING_DENIED
         assert "rejects the root key in" in error.value.message
 
@@ -161,13 +163,13 @@ async def test_rejected_root_key_is_reported(seaweedfs_store: Store, bucket: Buc
 async def test_store_without_iam_api_is_reported(store: Store) -> None:
     """MinIO in place of SeaweedFS."""
     with pytest.raises(ConfigurationError) as error:
-        await seaweedfs_admin.has_user(store.admin(ROOT_KEY), "KEY", "user")
+        await SEAWEEDFS_ADMIN.has_key(store.admin(ROOT_KEY), "KEY", "user")
     assert error.value.reason is Reason.PROVISIONING_DENIED
 
 
 async def test_missing_admin_api_of_minio_is_reported(seaweedfs_store: Store) -> None:
     with pytest.raises(ConfigurationError) as error:
-        await ensure_user(
+        await MinioAdmin(SignedRequests()).ensure_user(
             seaweedfs_store.admin(OWNER_KEY),
             AccessKey("USER", "secret-of-user"),
             "mlflow-operator.team.a",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from mlflow_operator.clients.s3 import minio_admin
-from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, call
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, MinioAPI
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.model.secrets import text_values
 from tests.e2e.external_stores import secret
 from tests.e2e.fault_cases import FaultExpectations
@@ -18,6 +18,7 @@ from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import Server, small_spec
 from tests.e2e.shared_stores import STORE_ADMIN_SECRET, Platform
 
+MINIO_ADMIN, MINIO_API = MinioAdmin(SignedRequests()), MinioAPI(SignedRequests())
 BUCKET = "shared"
 UNREACHABLE_DATABASE: Object = {
     "external": {"host": "nowhere.invalid", "credentialsSecretRef": {"name": "unused"}}
@@ -80,10 +81,10 @@ def _check_isolation(platform: Platform, server: Server, other: Server) -> None:
 async def _check_reconcile_writes_nothing(platform: Platform, server: Server) -> None:
     name = f"mlflow-operator.{server.kube.namespace}.{server.name}"
     request = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
-    before = (await call(admin(platform), request)).content
+    before = (await MINIO_API.call(admin(platform), request)).content
     server.trigger_reconcile()
     server.wait_for("Ready")
-    assert (await call(admin(platform), request)).content["UpdateDate"] == before["UpdateDate"]
+    assert (await MINIO_API.call(admin(platform), request)).content["UpdateDate"] == before["UpdateDate"]
 
 
 def _check_switch_to_user_key(server: Server) -> None:
@@ -201,8 +202,8 @@ async def _allow_actions(platform: Platform, key: AccessKey, *actions: str) -> A
     statement = {"Effect": "Allow", "Action": [*actions], "Resource": ["arn:aws:s3:::*"]}
     policy = {"Version": "2012-10-17", "Statement": [statement]}
     request = AdminRequest("PUT", "add-canned-policy", {"name": key.id}, json.dumps(policy).encode())
-    response = await call(admin(platform), request)
-    await minio_admin.ensure_user(admin(platform), key, key.id, policy)
+    response = await MINIO_API.call(admin(platform), request)
+    await MINIO_ADMIN.ensure_user(admin(platform), key, key.id, policy)
     return response
 
 

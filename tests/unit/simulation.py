@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pytest
-
 from mlflow_operator import api
-from mlflow_operator.clients import dns
-from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.clients.s3 import minio_admin, seaweedfs_admin
+from mlflow_operator.clients.dns import Resolver
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.client import DatabaseState, Postgres
+from mlflow_operator.clients.postgres.errors import from_psycopg
+from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
@@ -27,6 +26,7 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets
 from mlflow_operator.model.postgres_uri import Connection
+from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
 from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.status.conditions import Reason
@@ -142,47 +142,186 @@ class FakeObjectStore:
         """Record the settings."""
         self.applied_settings.append((bucket, settings, rule))
 
-    def has_user(self, access_key_id: str) -> bool:
-        """Whether the store has this access key."""
-        return True
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+class FakeStoreAdmin:
+    """The admin clients of MinIO and SeaweedFS: the store accepts all requests and has every access key.
+
+    `ensure_key` and `delete_key` call `ensure_user` and `delete_user`, so that a subclass overrides only these two.
+    """
+
+    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
         """Create or update a user: succeed."""
 
-    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
         """Delete a user: succeed."""
+
+    async def delete_policy(self, admin: Admin, policy_name: str) -> None:
+        """Delete a policy: succeed."""
+
+    async def ensure_key(self, admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
+        """Create or update an access key of a user of SeaweedFS."""
+        await self.ensure_user(admin, key, user, policy)
+
+    async def has_key(self, admin: Admin, access_key_id: str, user: str) -> bool:
+        """Whether a user of SeaweedFS has this access key."""
+        return True
+
+    async def delete_key(self, admin: Admin, access_key_id: str, user: str) -> None:
+        """Delete an access key of a user of SeaweedFS."""
+        await self.delete_user(admin, access_key_id, user)
+
+
+@dataclass
+class FakePostgres(Postgres):
+    """The database that all connections lead to. It accepts every login unless `error` is set."""
+
+    error: ReconcileError | None = None
+    revision: str | None = None
+    """Schema revision; None without tables."""
+    table_comment: str | None = None
+    obstacle: ConfigurationError | None = None
+    major: int = 0
+    connections: list[Connection] = field(default_factory=list)
+    """The inspected connections."""
+
+    async def inspect(
+        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+    ) -> DatabaseState:
+        """Record the connection and return the state of the database."""
+        self.connections.append(connection)
+        if self.error:
+            raise self.error
+        return DatabaseState(
+            "UTF8",
+            self.revision,
+            f"{connection.host}#1",
+            self.obstacle,
+            table_comment=self.table_comment if self.revision else None,
+            major=self.major,
+        )
+
+    async def create_database(self, connection: Connection, field: str) -> None:
+        """Succeed."""
+
+
+@dataclass
+class FakePostgresAdmin(PostgresAdmin):
+    """A shared Postgres with logins and one provisioned database. `attempts` counts the calls of `provision`."""
+
+    password: str = "admin-password"
+    logins: dict[str, str] = field(default_factory=dict)
+    database: DatabasePlan | None = None
+    error: ReconcileError | None = None
+    attempts: int = 0
+
+    async def provision(
+        self,
+        admin: Connection,
+        ca_path: str | None,
+        plan: DatabasePlan,
+        login: Login,
+        field: str,
+        *,
+        create: bool = True,
+    ) -> None:
+        """Behave like the client."""
+        self.attempts += 1
+        if admin.password != self.password:
+            raise from_psycopg(
+                Exception("password authentication failed"), "shared:5432", f"{field}.adminSecretRef"
+            )
+        if self.error:
+            raise self.error
+        if self.database is None and not create:
+            raise ConfigurationError(Reason.DATABASE_LOST, f'The database "{plan.database}" is gone.')
+        self.database = plan
+        self.logins[login.name] = login.password
+
+    async def ensure_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
+    ) -> None:
+        """Behave like the client."""
+        assert admin.password == self.password
+        self.logins[login.name] = login.password
+
+    async def delete_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
+    ) -> None:
+        """Behave like the client."""
+        assert admin.password == self.password
+        self.logins.pop(login_name, None)
+
+    async def deprovision(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str
+    ) -> None:
+        """Behave like the client."""
+        if self.error:
+            raise self.error
+        assert self.database is None or plan.role == self.database.role
+        self.database = None
+        self.logins.clear()
+
+
+@dataclass
+class FakePostgresRoles(PostgresRoles):
+    """The logins of an embedded Postgres and their passwords."""
+
+    logins: dict[str, str] = field(default_factory=dict)
+    error: TransientError | None = None
+
+    async def ensure_login(self, connection: Connection, owner: str, login: Login, field: str) -> None:
+        """Add a login."""
+        self.check_login(connection)
+        self.logins[login.name] = login.password
+
+    async def delete_login(self, connection: Connection, owner: str, name: str, field: str) -> None:
+        """Delete a login."""
+        self.check_login(connection)
+        assert name != connection.username, "the operator deletes the login that it uses"
+        self.logins.pop(name, None)
+
+    def check_login(self, connection: Connection) -> None:
+        """Raise AssertionError if the login or its password is invalid."""
+        if self.error:
+            raise self.error
+        assert self.logins.get(connection.username) == connection.password, f"{connection} has no access"
+
+
+class FakeResolver(Resolver):
+    """Resolves the Services in `service_addresses`, which are in the server's namespace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.service_addresses: dict[str, str] = {}
+
+    async def resolve(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
+        """Return the FQDN and the address of a Service. `resolve_url` uses this method, too."""
+        assert (namespace, domain) == (NAMESPACE, "cluster.local")
+        address = self.service_addresses.get(host)
+        return (f"{host}.fully-qualified", address) if address else None
 
 
 class SimulatedCluster:
     """MLflowServer `team/a` and its environment. The time changes only if a test sets `now`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> None:
-        self.api, self.events, self.store = FakeAPIServer(), FakeEvents(), FakeObjectStore()
+    def __init__(self, spec: Object | None = None) -> None:
+        self.api, self.events = FakeAPIServer(), FakeEvents()
         self.applier = Applier(self.api)  # type: ignore[arg-type]
-        self.revision: str | None = None
+        self.postgres = FakePostgres()
+        self.postgres_admin, self.postgres_roles = FakePostgresAdmin(), FakePostgresRoles()
+        self.store, self.store_admin = FakeObjectStore(), FakeStoreAdmin()
+        self.resolver = FakeResolver()
         self.backup_revision = SCHEMA_HEADS[DEFAULT_VERSION]
         """Schema revision of the tables in a backup."""
-        self.table_comment: str | None = None
-        self.postgres_major = 0
-        self.database_error: ReconcileError | None = None
-        self.obstacle: ConfigurationError | None = None
-        self.connections: list[Connection] = []
         self.now = "2026-01-01T00:00:00Z"
         self._password_numbers, self._uids = itertools.count(1), itertools.count(1)
-        self.service_addresses: dict[str, str] = {}
-        monkeypatch.setattr(database, "inspect", self.inspect)
-        for provider in (minio_admin, seaweedfs_admin):
-            monkeypatch.setattr(provider, "ensure_user", self._ensure_user)
-            monkeypatch.setattr(provider, "delete_user", self._delete_user)
-        monkeypatch.setattr(seaweedfs_admin, "has_user", self._has_user)
-        monkeypatch.setattr(dns, "resolve_in_namespace", self._resolve_in_namespace)
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.create_server(spec)
 
     @classmethod
-    async def with_external_stores(cls, monkeypatch: pytest.MonkeyPatch) -> "SimulatedCluster":
+    async def with_external_stores(cls) -> "SimulatedCluster":
         """A Ready and stable server with an external database and an external bucket."""
-        simulation = cls(monkeypatch, EXTERNAL)
+        simulation = cls(EXTERNAL)
         simulation.put_secret("db", uri=URI.format(host="one"))
         simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
         await simulation.reconcile_until_stable()
@@ -225,7 +364,13 @@ class SimulatedCluster:
         return Dependencies(
             cluster=self.api,  # type: ignore[arg-type]
             applier=self.applier,
+            postgres=self.postgres,
+            postgres_admin=self.postgres_admin,
+            postgres_roles=self.postgres_roles,
             stores=self.store,  # type: ignore[arg-type]
+            minio_admin=self.store_admin,  # type: ignore[arg-type]
+            seaweedfs_admin=self.store_admin,  # type: ignore[arg-type]
+            resolver=self.resolver,
             events=self.events,  # type: ignore[arg-type]
             metrics=Metrics(),
             images=Images(),
@@ -257,13 +402,13 @@ class SimulatedCluster:
         self.api.edit("Job", name, lambda obj: obj.update(status=status))
         image = _first_container(job)["image"]
         if job_condition == "Complete" and component == labels.MIGRATION_POD:
-            self.revision = schema_head_of_image(image)
+            self.postgres.revision = schema_head_of_image(image)
         if job_condition == "Complete" and component == labels.PREFLIGHT_POD:
-            termination_message = termination_message or preflight_result(image, self.revision)
+            termination_message = termination_message or preflight_result(image, self.postgres.revision)
         if job_condition == "Complete" and component == labels.RESTORE_POD:
             env = {e["name"]: e.get("value", "") for e in _first_container(job)["env"]}
-            self.revision = self.backup_revision
-            self.table_comment = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
+            self.postgres.revision = self.backup_revision
+            self.postgres.table_comment = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
         succeeded = job_condition == "Complete"
         self.terminate_container(
             job,
@@ -329,38 +474,6 @@ class SimulatedCluster:
             (c["status"], c["reason"], c["message"])
             for c in server["status"]["conditions"]
             if c["type"] == condition_type
-        )
-
-    async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
-        """Replaces `inspect` of the Postgres client."""
-        self.connections.append(connection)
-        if self.database_error:
-            raise self.database_error
-        table_comment = self.table_comment if self.revision else None
-        return DatabaseState(
-            "UTF8",
-            self.revision,
-            f"{connection.host}#1",
-            self.obstacle,
-            table_comment=table_comment,
-            major=self.postgres_major,
-        )
-
-    async def _has_user(self, admin: Admin, access_key_id: str, name: str) -> bool:
-        return self.store.has_user(access_key_id)
-
-    async def _ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
-        await self.store.ensure_user(admin, user, name, policy)
-
-    async def _delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
-        await self.store.delete_user(admin, access_key_id, name)
-
-    async def _resolve_in_namespace(self, host: str, namespace: str, domain: str) -> tuple[str, str] | None:
-        assert (namespace, domain) == (NAMESPACE, "cluster.local")
-        return (
-            (f"{host}.fully-qualified", self.service_addresses[host])
-            if host in self.service_addresses
-            else None
         )
 
     def _run_pods(self, deployment: Object) -> None:

@@ -2,21 +2,28 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
-from tests.unit.simulation import DATABASE_UNREACHABLE, EXTERNAL, URI, ProcessKilled, SimulatedCluster
+from tests.unit.simulation import (
+    DATABASE_UNREACHABLE,
+    EXTERNAL,
+    URI,
+    FakePostgres,
+    ProcessKilled,
+    SimulatedCluster,
+)
 
 
 @pytest.fixture
-def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+def simulation() -> SimulatedCluster:
     """A new server with an empty spec and without any objects."""
-    return SimulatedCluster(monkeypatch)
+    return SimulatedCluster()
 
 
 @pytest.fixture
@@ -28,9 +35,9 @@ async def ready_server(simulation: SimulatedCluster) -> SimulatedCluster:
 
 
 @pytest.fixture
-async def external_stores(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def external_stores() -> SimulatedCluster:
     """A Ready and stable server with an external database and an external bucket."""
-    return await SimulatedCluster.with_external_stores(monkeypatch)
+    return await SimulatedCluster.with_external_stores()
 
 
 def inputs_digest(simulation: SimulatedCluster) -> str:
@@ -61,16 +68,17 @@ async def test_stable_server_causes_no_writes(ready_server: SimulatedCluster) ->
 
 
 async def test_unresponsive_database_does_not_delay_drift_repair(
-    ready_server: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+    ready_server: SimulatedCluster,
 ) -> None:
     """The connection timeout is 15 s, but a deleted Service must be recreated at once."""
     timed_out = asyncio.Event()
 
-    async def inspect(*_: object) -> DatabaseState:
-        await timed_out.wait()
-        raise DATABASE_UNREACHABLE
+    class UnresponsivePostgres(FakePostgres):
+        async def inspect(self, *_: Any, **__: Any) -> DatabaseState:
+            await timed_out.wait()
+            raise DATABASE_UNREACHABLE
 
-    monkeypatch.setattr(database, "inspect", inspect)
+    ready_server.postgres = UnresponsivePostgres()
     del ready_server.api.objects["Service", "a"]
     ready_server.api.edit("Deployment", "a", lambda obj: obj["spec"].update(replicas=7))
     reconcile_task = asyncio.create_task(ready_server.reconcile())
@@ -83,16 +91,14 @@ async def test_unresponsive_database_does_not_delay_drift_repair(
     assert ready_server.condition("DatabaseReady")[1] == "DatabaseUnreachable"
 
 
-async def test_creation_resumes_after_operator_crash_with_the_same_passwords(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_creation_resumes_after_operator_crash_with_the_same_passwords() -> None:
     """For each N: the process is killed after its Nth write, and a new process continues from the observed state."""
-    uninterrupted = SimulatedCluster(monkeypatch)
+    uninterrupted = SimulatedCluster()
     await uninterrupted.reconcile_until_stable()
     count = len(uninterrupted.api.writes)
     assert count > 15
     for n in range(1, count):
-        simulation = SimulatedCluster(monkeypatch)
+        simulation = SimulatedCluster()
         simulation.api.crash_after_writes = n
         with pytest.raises((ProcessKilled, BaseExceptionGroup)):  # a group if two components run concurrently
             await simulation.reconcile_until_stable()
@@ -138,13 +144,13 @@ async def test_recreated_server_reuses_its_data_and_password(ready_server: Simul
     await ready_server.reconcile_until_stable()
     assert ready_server.condition("Ready")[0] == "True"
     assert ready_server.secret("a-database") == before
-    assert ready_server.connections[-1].password == before["password"]
+    assert ready_server.postgres.connections[-1].password == before["password"]
 
 
-async def test_recreated_server_keeps_its_previous_version(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recreated_server_keeps_its_previous_version() -> None:
     """Its status is lost. An operator with a newer default version must not migrate the data without a request."""
-    simulation = SimulatedCluster(monkeypatch)
-    simulation.revision = SCHEMA_HEADS["3.14.0"]
+    simulation = SimulatedCluster()
+    simulation.postgres.revision = SCHEMA_HEADS["3.14.0"]
     await simulation.reconcile_until_stable()
     deployment = simulation.get("Deployment", "a")
     assert deployment
@@ -155,19 +161,19 @@ async def test_recreated_server_keeps_its_previous_version(monkeypatch: pytest.M
 async def test_unavailable_database_is_reported_and_changes_no_pods(ready_server: SimulatedCluster) -> None:
     """Other operators still report "Available". The Deployment must not be scaled down or rolled because of it."""
     pods = ready_server.get("Deployment", "a")
-    ready_server.database_error = DATABASE_UNREACHABLE
+    ready_server.postgres.error = DATABASE_UNREACHABLE
     await ready_server.reconcile()
     assert ready_server.condition("DatabaseReady")[:2] == ("False", "DatabaseUnreachable")
     assert ready_server.condition("Ready")[2] == "The database does not answer."
     assert ready_server.get("Deployment", "a") == pods
-    ready_server.database_error = None
+    ready_server.postgres.error = None
     await ready_server.reconcile()
     assert ready_server.condition("Ready")[0] == "True"
 
 
 async def test_drift_is_repaired_while_the_database_is_unavailable(ready_server: SimulatedCluster) -> None:
     """A waiting component does not block independent ones."""
-    ready_server.database_error = DATABASE_UNREACHABLE
+    ready_server.postgres.error = DATABASE_UNREACHABLE
     ready_server.api.edit("Deployment", "a", lambda obj: obj["spec"].update(replicas=5))
     await ready_server.reconcile()
     deployment = ready_server.get("Deployment", "a")
@@ -192,10 +198,10 @@ async def test_new_image_is_deployed_after_its_schema_migration(ready_server: Si
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "own/mlflow:9"
 
 
-async def test_up_to_date_schema_needs_no_migration_job(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_up_to_date_schema_needs_no_migration_job() -> None:
     """If the database is already at the head revision, the server starts at once."""
-    simulation = SimulatedCluster(monkeypatch)
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation = SimulatedCluster()
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
     assert not any(kind == "Job" for kind, _ in simulation.api.objects)
@@ -290,10 +296,10 @@ async def test_short_host_name_is_a_service_in_the_namespace_of_the_server(
 ) -> None:
     """The pods resolve it like this, too. Their URI keeps the name that the user wrote, because addresses change."""
     before = external_stores.secret("a-server")
-    external_stores.service_addresses |= {"one": "10.96.0.7", "s3": "10.96.0.8"}
+    external_stores.resolver.service_addresses |= {"one": "10.96.0.7", "s3": "10.96.0.8"}
     await external_stores.reconcile()
-    assert external_stores.connections[-1].host == "one"
-    assert ("hostaddr", "10.96.0.7") in external_stores.connections[-1].options
+    assert external_stores.postgres.connections[-1].host == "one"
+    assert ("hostaddr", "10.96.0.7") in external_stores.postgres.connections[-1].options
     assert external_stores.store.checked_buckets[-1].endpoint == "http://s3.fully-qualified:9000"
     assert external_stores.secret("a-server") == before
 
@@ -314,12 +320,12 @@ async def test_switch_to_an_external_database_prunes_the_embedded_one_and_keeps_
     assert ready_server.get("Service", "a")
 
 
-async def test_pods_are_created_after_the_node_port_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pods_are_created_after_the_node_port_is_known() -> None:
     """The node port is part of the allowed hosts: pods created without it would be rolled right after their start."""
-    simulation = SimulatedCluster(monkeypatch, {**EXTERNAL, "service": {"type": "NodePort"}})
+    simulation = SimulatedCluster({**EXTERNAL, "service": {"type": "NodePort"}})
     simulation.put_secret("db", uri=URI.format(host="one"))
     simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await simulation.reconcile()
     assert simulation.get("Service", "a")
     assert simulation.get("Deployment", "a") is None
@@ -341,9 +347,9 @@ async def test_disruption_budget_is_deleted_for_a_single_replica(ready_server: S
     assert ready_server.get("PodDisruptionBudget", "a") is None
 
 
-async def test_missing_secret_is_reported_and_used_once_created(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_secret_is_reported_and_used_once_created() -> None:
     """The message names the Secret and the field. The server becomes Ready without a change of the resource."""
-    simulation = SimulatedCluster(monkeypatch, EXTERNAL)
+    simulation = SimulatedCluster(EXTERNAL)
     simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
     await simulation.reconcile()
     status, reason, message = simulation.condition("Ready")
@@ -387,7 +393,7 @@ async def test_invalid_stored_resource_changes_nothing(ready_server: SimulatedCl
 
 async def test_event_is_published_once_per_change(ready_server: SimulatedCluster) -> None:
     """It is not repeated at every resync."""
-    ready_server.database_error = DATABASE_UNREACHABLE
+    ready_server.postgres.error = DATABASE_UNREACHABLE
     ready_server.events.published.clear()
     for _ in range(3):
         await ready_server.reconcile()
@@ -418,7 +424,7 @@ async def test_lost_volume_is_reported_and_not_replaced_by_an_empty_one(
         assert (status, reason) == ("False", "VolumeLost")
         assert f'"{claim}" is missing' in message
         del ready_server.api.objects["Secret", secret]  # the user requests an empty volume
-        ready_server.revision = None
+        ready_server.postgres.revision = None
         await ready_server.reconcile_until_stable()
         assert ready_server.get("PersistentVolumeClaim", claim)
         assert ready_server.condition("Ready")[0] == "True"
@@ -493,13 +499,13 @@ async def test_resumed_server_waits_for_the_schema_check(
     """The database may have been restored or emptied meanwhile, and pods that migrate concurrently would break it."""
     external_stores.update_spec(suspend=True)
     await external_stores.reconcile_until_stable()
-    external_stores.revision = None
+    external_stores.postgres.revision = None
     external_stores.update_spec(suspend=False)
     await external_stores.reconcile()
     assert replicas(external_stores) == {"Deployment/a": 0}
     await external_stores.reconcile_until_stable()
     assert replicas(external_stores) == {"Deployment/a": 1}
-    assert external_stores.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert external_stores.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
 
 
 async def test_new_database_is_migrated_before_any_pod_uses_it(
@@ -509,7 +515,7 @@ async def test_new_database_is_migrated_before_any_pod_uses_it(
     before = inputs_digest(external_stores)
     external_stores.put_secret("db", uri=URI.format(host="two"))
     external_stores.update_spec(storageChangePolicy="Allow")
-    external_stores.revision = None
+    external_stores.postgres.revision = None
     for _ in range(3):
         await external_stores.reconcile()
         external_stores.run_controllers(complete_jobs=False)
@@ -569,15 +575,15 @@ async def test_database_uri_that_is_not_text_is_reported(external_stores: Simula
 async def test_database_restored_from_an_older_backup_is_migrated_again(simulation: SimulatedCluster) -> None:
     """The completed Job of the first migration still exists, but must not count."""
     for _ in range(2):
-        simulation.revision = "older"
+        simulation.postgres.revision = "older"
         await simulation.reconcile_until_stable()
-        assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+        assert simulation.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
         assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_passwords_in_container_output_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_passwords_in_container_output_are_redacted() -> None:
     """The last lines of a container's output are copied into the status, Events and logs."""
-    simulation = SimulatedCluster(monkeypatch, EXTERNAL)
+    simulation = SimulatedCluster(EXTERNAL)
     simulation.put_secret("db", uri="postgresql://u:p%40ssword@one/mlflow")
     simulation.put_secret("keys", accessKeyID="k", secretAccessKey="hunter2")
     await simulation.reconcile()

@@ -13,15 +13,15 @@ QUOTA_ERROR = 'pods "a-0" is forbidden: exceeded quota: q, requested: pods=1, us
 
 
 @pytest.fixture
-def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+def simulation() -> SimulatedCluster:
     """A new server with an empty spec and without any objects."""
-    return SimulatedCluster(monkeypatch)
+    return SimulatedCluster()
 
 
 @pytest.fixture
-async def external_stores(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def external_stores() -> SimulatedCluster:
     """A Ready and stable server with an external database and an external bucket."""
-    return await SimulatedCluster.with_external_stores(monkeypatch)
+    return await SimulatedCluster.with_external_stores()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_failed_migration_that_changed_the_schema_is_not_retried(
         await simulation.reconcile()
         simulation.run_controllers(complete_jobs=False)
     simulation.finish_job(migration_job(simulation), "Failed", "boom")
-    simulation.revision, simulation.now = "halfway", "2026-01-01T01:00:00Z"
+    simulation.postgres.revision, simulation.now = "halfway", "2026-01-01T01:00:00Z"
     first = migration_job(simulation)
     await simulation.reconcile()
     assert migration_job(simulation) == first
@@ -109,13 +109,13 @@ async def test_failed_migration_that_changed_the_schema_is_not_retried(
 
 async def test_migration_without_required_privileges_is_not_started(simulation: SimulatedCluster) -> None:
     """The message names the missing privilege. No pod is needed to detect it."""
-    simulation.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    simulation.postgres.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
     for _ in range(3):
         simulation.run_controllers()
         await simulation.reconcile()
     assert simulation.condition("SchemaReady") == ("False", "DatabasePrivilegeMissing", "The user may not.")
     assert not any(kind == "Job" for kind, _ in simulation.api.objects)
-    simulation.obstacle = None
+    simulation.postgres.obstacle = None
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
 
@@ -125,7 +125,7 @@ async def test_server_with_up_to_date_schema_does_not_need_migration_privileges(
 ) -> None:
     """To revoke CREATE after the migration is good practice."""
     await simulation.reconcile_until_stable()
-    simulation.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    simulation.postgres.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
     await simulation.reconcile()
     assert simulation.condition("Ready")[0] == "True"
 
@@ -223,15 +223,13 @@ async def test_line_break_at_the_end_of_an_access_key_is_reported(external_store
     assert "hunter2" not in message
 
 
-async def test_line_break_at_the_end_of_a_rejected_password_is_reported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_line_break_at_the_end_of_a_rejected_password_is_reported() -> None:
     """The line break may be part of the password, but if the database rejects it, it is the most likely cause."""
     external = {"host": "one", "credentialsSecretRef": {"name": "db"}}
-    simulation = SimulatedCluster(monkeypatch, {**EXTERNAL, "database": {"external": external}})
+    simulation = SimulatedCluster({**EXTERNAL, "database": {"external": external}})
     simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
     simulation.put_secret("db", username="u", password="hunter2\n")
-    simulation.database_error = ConfigurationError(Reason.DATABASE_AUTHENTICATION_FAILED, "It is refused.")
+    simulation.postgres.error = ConfigurationError(Reason.DATABASE_AUTHENTICATION_FAILED, "It is refused.")
     await simulation.reconcile()
     message = simulation.condition("DatabaseReady")[2]
     assert message.startswith("It is refused. The password ends with a space or a line break")
@@ -256,9 +254,9 @@ async def test_status_without_a_port_causes_no_rejection(
     assert external_stores.condition("Ready")[0] == "True"
 
 
-async def test_user_errors_are_checked_before_the_resync(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_user_errors_are_checked_before_the_resync() -> None:
     """A user who has just created a Secret waits for the result."""
-    simulation = SimulatedCluster(monkeypatch, EXTERNAL)
+    simulation = SimulatedCluster(EXTERNAL)
     requeue_after = (await simulation.reconcile()).requeue_after
     assert requeue_after is not None
     assert requeue_after <= 15

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mlflow_operator.clients.dns import Resolver
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.client import ObjectStores
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.events import Events
@@ -21,7 +27,13 @@ class Dependencies:
 
     cluster: KubernetesClient
     applier: Applier
+    postgres: Postgres
+    postgres_admin: PostgresAdmin
+    postgres_roles: PostgresRoles
     stores: ObjectStores
+    minio_admin: MinioAdmin
+    seaweedfs_admin: SeaweedFSAdmin
+    resolver: Resolver
     events: Events
     metrics: Metrics
     images: Images

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlflow_operator.framework import stuck_pods
-from mlflow_operator.framework.step import (
+from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     RETRY_USER_ERROR_SECONDS,
     ReconcileContext,

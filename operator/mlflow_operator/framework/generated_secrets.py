@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import json_patch, kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets

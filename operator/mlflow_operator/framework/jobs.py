@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlflow_operator.framework import stuck_pods
-from mlflow_operator.framework.step import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
+from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition

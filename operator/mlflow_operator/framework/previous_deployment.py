@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from mlflow_operator.framework.step import ReconcileContext, Result
+from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.kube import json_patch, kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability

@@ -5,7 +5,7 @@ and does not watch Events. After each failure, Kubernetes' controllers double th
 who has raised a quota would wait that long for a server. Any change of the object makes its controller retry at once.
 """
 
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import admission_errors, event_history, json_patch, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object

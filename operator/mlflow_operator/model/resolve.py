@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mlflow_operator import api
 from mlflow_operator.api import artifacts as api_artifacts
@@ -13,6 +14,7 @@ from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.api.duration import parse_duration
 from mlflow_operator.api.garbage_collection import GarbageCollection as GarbageCollectionSpec
 from mlflow_operator.api.garbage_collection import GarbageCollectionMode
+from mlflow_operator.api.mlflowserver import StorageChangePolicy
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.api.restore import RestoreFrom
@@ -93,6 +95,7 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         image=spec.image or default_image,
         is_default_image=is_default_image,
         version_is_explicit=bool(spec.version) or is_default_image,
+        version_is_default=not (spec.version or spec.image or resource.status.version),
         fast_path=fast_path,
         pull_policy=spec.image_pull_policy.value,
         replicas=0 if spec.suspend else spec.replicas,
@@ -117,7 +120,13 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         and spec.upgrade.backup_before_migration is not BackupBeforeMigration.SKIP,
         restore=_restore(owner, spec.restore_from, database, artifacts, defaults.images),
         garbage_collection=_garbage_collection(spec.garbage_collection),
+        storage_change_allowed=spec.storage_change_policy is StorageChangePolicy.ALLOW,
+        rotation_requested_at=_utc(spec.rotate_credentials_at),
     )
+
+
+def _utc(time: datetime | None) -> str | None:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else None
 
 
 def _garbage_collection(spec: GarbageCollectionSpec | None) -> GarbageCollection | None:

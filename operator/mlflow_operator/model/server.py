@@ -292,8 +292,11 @@ class Server:
     `version_is_explicit`: the image must contain exactly `version`, because the spec sets it or the image is the
     default.
     `fast_path`: the pod calls MLflow's tracking API handlers directly, and imports MLflow once for all workers.
+    `version_is_default`: neither the spec nor the status names a version or an image.
     `recreate_on_migration`: the server is scaled to 0 before a schema migration.
     `backup_before_migration`: a backup is made before a schema migration.
+    `storage_change_allowed`: the server may switch to another database or artifact store.
+    `rotation_requested_at`: `spec.rotateCredentialsAt` in the format of the status (RFC 3339, UTC).
     """
 
     owner: ServerRef
@@ -301,6 +304,7 @@ class Server:
     image: str
     is_default_image: bool
     version_is_explicit: bool
+    version_is_default: bool
     fast_path: bool
     pull_policy: str
     replicas: int
@@ -321,6 +325,8 @@ class Server:
     backup_before_migration: bool = False
     garbage_collection: GarbageCollection | None = None
     restore: Restore | None = None
+    storage_change_allowed: bool = False
+    rotation_requested_at: str | None = None
 
     @property
     def names(self) -> Names:

@@ -10,7 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from mlflow_operator.clients.dns import Resolver
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.roles import PostgresRoles
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.clients.s3.client import ObjectStores
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
+from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
+from mlflow_operator.clients.s3.signed_request import SignedRequests
 from mlflow_operator.components.deletion import retained_event
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, lease_guard
@@ -93,7 +101,7 @@ async def run(settings: Settings) -> None:
         name=settings.lease_name,
         identity=identity,
     )
-    stores = ObjectStores()
+    stores, sessions, requests = ObjectStores(), Sessions(), SignedRequests()
     main_task = asyncio.current_task()
     if main_task is not None:
         # For a standby replica. kopf installs its own signal handlers when the leader starts to watch.
@@ -108,7 +116,13 @@ async def run(settings: Settings) -> None:
             deps = Dependencies(
                 cluster=cluster,
                 applier=Applier(cluster),
+                postgres=Postgres(sessions),
+                postgres_admin=PostgresAdmin(sessions),
+                postgres_roles=PostgresRoles(sessions),
                 stores=stores,
+                minio_admin=MinioAdmin(requests),
+                seaweedfs_admin=SeaweedFSAdmin(requests),
+                resolver=Resolver(),
                 events=Events(cluster, identity),
                 metrics=metrics,
                 images=settings.images,

@@ -5,8 +5,9 @@ import socket
 
 import pytest
 
-from mlflow_operator.clients.dns import resolve_in_namespace, resolve_url_in_namespace
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.dns import Resolver
+from mlflow_operator.clients.postgres.client import Postgres
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.errors import TransientError
 
@@ -34,7 +35,7 @@ async def _dns(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_service_in_namespace_resolves(host: str) -> None:
     """By the names that pods there use: of a Service, or of a pod of a StatefulSet."""
     fqdn = f"{host}.team.svc.cluster.local"
-    assert await resolve_in_namespace(host, *NAMESPACE_AND_DOMAIN) == (fqdn, SERVICES[f"{fqdn}."])
+    assert await Resolver().resolve(host, *NAMESPACE_AND_DOMAIN) == (fqdn, SERVICES[f"{fqdn}."])
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ async def test_service_in_namespace_resolves(host: str) -> None:
 )
 async def test_host_that_does_not_depend_on_namespace_is_unchanged(host: str) -> None:
     """Addresses, names with a trailing dot, and names that do not exist in the namespace."""
-    assert await resolve_in_namespace(host, *NAMESPACE_AND_DOMAIN) is None
+    assert await Resolver().resolve(host, *NAMESPACE_AND_DOMAIN) is None
 
 
 @pytest.mark.parametrize(
@@ -56,19 +57,18 @@ async def test_host_that_does_not_depend_on_namespace_is_unchanged(host: str) ->
 )
 async def test_only_host_of_url_changes(url: str, expected: str) -> None:
     """The scheme and an explicit port stay."""
-    assert await resolve_url_in_namespace(url, *NAMESPACE_AND_DOMAIN) == expected
+    assert await Resolver().resolve_url(url, *NAMESPACE_AND_DOMAIN) == expected
 
 
 async def test_unresponsive_dns_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host name is then used unchanged."""
-    monkeypatch.setattr("mlflow_operator.clients.dns._LOOKUP_TIMEOUT_SECONDS", 0.01)
 
     async def getaddrinfo(*_: object, **__: object) -> list[object]:
         await asyncio.Event().wait()
         return []
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
-    assert await resolve_in_namespace("postgres", *NAMESPACE_AND_DOMAIN) is None
+    assert await Resolver(timeout_seconds=0.01).resolve("postgres", *NAMESPACE_AND_DOMAIN) is None
 
 
 async def test_postgres_client_connects_to_resolved_address() -> None:
@@ -83,6 +83,6 @@ async def test_postgres_client_connects_to_resolved_address() -> None:
         port = listener.sockets[0].getsockname()[1]
         connection = Connection("postgres", port, "mlflow", "u", "p").with_hostaddr("127.0.0.1")
         with pytest.raises(TransientError) as error:
-            await inspect(connection, None, "spec.database.external")
+            await Postgres(Sessions()).inspect(connection, None, "spec.database.external")
     assert requests, "no connection to the resolved address"
     assert f"postgres:{port}" in error.value.message

@@ -9,16 +9,16 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from mlflow_operator import clients
 from mlflow_operator.clients.limits import ThreadPool
-from mlflow_operator.clients.postgres import session as postgres_session
+from mlflow_operator.clients.postgres.session import Sessions, fetch_value
 from mlflow_operator.clients.s3 import client as s3
-from mlflow_operator.clients.s3 import minio_api, signed_request
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
-from mlflow_operator.clients.s3.minio_api import AdminRequest
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
@@ -34,6 +34,10 @@ from tests.unit.clients.silent_servers import (
 pytestmark = pytest.mark.timeout(60)
 
 TIMEOUT_SECONDS = 0.3
+SESSIONS = Sessions(connect_timeout_seconds=1)
+MINIO_API = MinioAPI(
+    SignedRequests(aiohttp.ClientTimeout(total=2 * TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS))
+)
 CONNECTION_CALLS = re.compile(
     r"Connection\.connect\(|psycopg\.connect\(|ClientSession\(|\.client\(|_connection\(|urlopen\("
 )
@@ -53,26 +57,20 @@ def bucket(port: int, name: str = "models") -> Bucket:
 
 
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timeouts of tenths of a second."""
-    monkeypatch.setattr(postgres_session, "_CONNECT_TIMEOUT_SECONDS", 1)
+def short_s3_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 timeouts of tenths of a second."""
     monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
     monkeypatch.setattr(s3, "_CALL_TIMEOUT_SECONDS", 2 * TIMEOUT_SECONDS)
-    monkeypatch.setattr(
-        signed_request,
-        "_TIMEOUT",
-        signed_request._TIMEOUT.__class__(total=2 * TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS),
-    )
 
 
 async def database_error(port: int) -> TransientError:
     """The error of a database session."""
     with pytest.raises(TransientError) as error:
-        async with postgres_session.session(
+        async with SESSIONS.open(
             database(port), None, "spec.database.external", 2 * TIMEOUT_SECONDS
         ) as session:
-            await postgres_session.fetch_value(session, "SELECT 1")
+            await fetch_value(session, "SELECT 1")
     return error.value
 
 
@@ -91,7 +89,7 @@ async def admin_api_error(port: int) -> TransientError:
     """The error of a request to MinIO's admin API."""
     admin = Admin(f"http://127.0.0.1:{port}", AccessKey("root", "hunter2"), None, "spec.artifacts.s3")
     with pytest.raises(TransientError) as error:
-        await minio_api.call(admin, AdminRequest("GET", "info-canned-policy", {}))
+        await MINIO_API.call(admin, AdminRequest("GET", "info-canned-policy", {}))
     return error.value
 
 
@@ -105,7 +103,6 @@ def test_all_modules_that_connect_are_covered() -> None:
     assert connecting == {"postgres/session.py", "s3/client.py", "s3/signed_request.py"}
 
 
-@pytest.mark.usefixtures("short_timeouts")
 @pytest.mark.parametrize(
     "handler", [silent, postgres_silent_after_login], ids=lambda handler: handler.__name__
 )
@@ -120,7 +117,7 @@ async def test_silent_database_times_out(handler: Handler) -> None:
     )
 
 
-@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.usefixtures("short_s3_timeouts")
 @pytest.mark.parametrize("call", [store_error, admin_api_error], ids=lambda call: call.__name__)
 @pytest.mark.parametrize("handler", [silent, endless_header], ids=lambda handler: handler.__name__)
 async def test_silent_store_times_out(
@@ -136,7 +133,6 @@ async def test_silent_store_times_out(
     )
 
 
-@pytest.mark.usefixtures("short_timeouts")
 async def test_session_with_silent_database_closes_its_connection() -> None:
     """The server sees the connection end immediately, and no second connection asks it to cancel the statement."""
     ended = asyncio.Event()
@@ -154,7 +150,7 @@ async def test_session_with_silent_database_closes_its_connection() -> None:
     assert connections == 1
 
 
-@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.usefixtures("short_s3_timeouts")
 @pytest.mark.parametrize(
     "call", [database_error, store_error, admin_api_error], ids=lambda call: call.__name__
 )
@@ -187,7 +183,7 @@ async def test_network_fault_raises_transient_error_without_blocking_event_loop(
     assert fails_immediately or iterations > 100
 
 
-@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.usefixtures("short_s3_timeouts")
 async def test_silent_store_leaves_threads_for_other_stores() -> None:
     """All servers of one store wait at the same time; a request to another store is answered meanwhile."""
 

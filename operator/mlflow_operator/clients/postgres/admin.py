@@ -18,7 +18,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from mlflow_operator.clients.postgres import statements
-from mlflow_operator.clients.postgres.session import Session, session
+from mlflow_operator.clients.postgres.session import Session, Sessions
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
@@ -32,71 +32,101 @@ _EXPLICIT_GRANT_VERSION = 160000
 """First `server_version_num` that separates the right to create a role from the right to act as it."""
 
 
-async def provision(  # noqa: PLR0913
-    admin: Connection,
-    ca_path: str | None,
-    plan: DatabasePlan,
-    login: Login,
-    field: str,
-    *,
-    create: bool = True,
-) -> None:
-    """Create or update the database, its owner and `login` according to the plan.
+class PostgresAdmin:
+    """Provisions databases on a shared Postgres with the administrator's credentials."""
 
-    `admin.database` is the database that the administrator connects to first, such as `postgres`. `ca_path` is a local
-    file, `field` the spec field that messages refer to. With `create` False a missing database counts as lost and is
-    not created: an empty database in its place would hide the loss.
-    Raises ConfigurationError (ProvisioningDenied, NameConflict, DatabaseLost and the errors of any session) or
-    TransientError.
-    """
-    async with _admin_session(admin, ca_path, field) as server:
-        await server.check_privileges(plan, create=create)
-        await server.ensure_owner(plan)
-        await server.ensure_database(plan)
-        await server.ensure_login(plan, login)
-    async with _admin_session(replace(admin, database=plan.database), ca_path, field) as database:
-        await database.revoke_schema_from_public(plan)
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
 
+    async def provision(  # noqa: PLR0913
+        self,
+        admin: Connection,
+        ca_path: str | None,
+        plan: DatabasePlan,
+        login: Login,
+        field: str,
+        *,
+        create: bool = True,
+    ) -> None:
+        """Create or update the database, its owner and `login` according to the plan.
 
-async def ensure_login(
-    admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
-) -> None:
-    """Create `login` or set its password. The owner and the database must exist. Arguments as in `provision`."""
-    async with _admin_session(admin, ca_path, field) as server:
-        await server.require_database(plan)
-        await server.ensure_login(plan, login)
+        `admin.database` is the database that the administrator connects to first, such as `postgres`. `ca_path` is a
+        local file, `field` the spec field that messages refer to. With `create` False a missing database counts as
+        lost and is not created: an empty database in its place would hide the loss.
+        Raises ConfigurationError (ProvisioningDenied, NameConflict, DatabaseLost and the errors of any session) or
+        TransientError.
+        """
+        async with self._open(admin, ca_path, field) as server:
+            await server.check_privileges(plan, create=create)
+            await server.ensure_owner(plan)
+            await server.ensure_database(plan)
+            await server.ensure_login(plan, login)
+        async with self._open(replace(admin, database=plan.database), ca_path, field) as database:
+            await database.revoke_schema_from_public(plan)
 
+    async def ensure_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
+    ) -> None:
+        """Create `login` or set its password. The owner and the database must exist. Arguments as in `provision`."""
+        async with self._open(admin, ca_path, field) as server:
+            await server.require_database(plan)
+            await server.ensure_login(plan, login)
 
-async def delete_login(
-    admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
-) -> None:
-    """Terminate the sessions of a login, transfer what it owns to the owner, and drop it. Do nothing if it is missing.
+    async def delete_login(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
+    ) -> None:
+        """Terminate the sessions of a login, transfer what it owns to the owner, and drop it.
 
-    Arguments as in `provision`. The pods that use the login must be gone, because their sessions end.
-    """
-    async with _admin_session(admin, ca_path, field) as server:
-        if not await server.disable_login(plan, login_name):
-            return
-        database_exists = await server.find_database(plan) is not None
-    if database_exists:
-        async with _admin_session(replace(admin, database=plan.database), ca_path, field) as database:
-            await database.reassign_owned(plan, login_name)
-    async with _admin_session(admin, ca_path, field) as server:
-        await server.drop_role(login_name)
+        Does nothing if the login is missing. Arguments as in `provision`. The pods that use the login must be gone,
+        because their sessions end.
+        """
+        async with self._open(admin, ca_path, field) as server:
+            if not await server.disable_login(plan, login_name):
+                return
+            database_exists = await server.find_database(plan) is not None
+        if database_exists:
+            async with self._open(replace(admin, database=plan.database), ca_path, field) as database:
+                await database.reassign_owned(plan, login_name)
+        async with self._open(admin, ca_path, field) as server:
+            await server.drop_role(login_name)
 
+    async def deprovision(
+        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str
+    ) -> None:
+        """Drop the database with all its contents, the logins and the owner. Any of them may be missing.
 
-async def deprovision(admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str) -> None:
-    """Drop the database with all its contents, the logins and the owner. Any of them may be missing.
+        Arguments as in `provision`.
+        """
+        async with self._open(admin, ca_path, field) as server:
+            for name in plan.logins:
+                await server.disable_login(plan, name)
+            await server.drop_database(plan)
+            for name in (*plan.logins, plan.role):
+                if await server.role_exists(plan, name):
+                    await server.drop_role(name)
 
-    Arguments as in `provision`.
-    """
-    async with _admin_session(admin, ca_path, field) as server:
-        for name in plan.logins:
-            await server.disable_login(plan, name)
-        await server.drop_database(plan)
-        for name in (*plan.logins, plan.role):
-            if await server.role_exists(plan, name):
-                await server.drop_role(name)
+    @asynccontextmanager
+    async def _open(
+        self, admin: Connection, ca_path: str | None, field: str
+    ) -> AsyncIterator["_AdminSession"]:
+        address = f"{admin.host}:{admin.port}"
+        credentials_field = f"{field}.adminSecretRef"
+        async with self._sessions.open(admin, ca_path, credentials_field, _SESSION_TIMEOUT_SECONDS) as conn:
+            for statement in statements.SESSION_SETUP:
+                await conn.execute(statement)
+            row = await (await conn.execute(statements.FIND_ROLE_ATTRIBUTES)).fetchone()
+            superuser, roles, databases = (bool(attribute) for attribute in row or (False, False, False))
+            try:
+                yield _AdminSession(
+                    conn, address, field, superuser, superuser or roles, superuser or databases
+                )
+            except psycopg.errors.InsufficientPrivilege:
+                raise ConfigurationError(
+                    Reason.PROVISIONING_DENIED,
+                    f"The administrator in {field}.adminSecretRef lacks a privilege at {address}. It needs the "
+                    "attributes CREATEROLE and CREATEDB, and the roles that were created for this server WITH ADMIN "
+                    "OPTION.",
+                ) from None
 
 
 @dataclass(frozen=True)
@@ -303,21 +333,3 @@ def _adoption_hint(object_type: str, name: str, plan: DatabasePlan) -> str:
     """Return how to assign an object to this server that was created for another server, or manually for this one."""
     statement = statements.comment_statement(object_type, name, plan.marker)
     return f"or, to assign it to this server, execute there: {statement}"
-
-
-@asynccontextmanager
-async def _admin_session(admin: Connection, ca_path: str | None, field: str) -> AsyncIterator[_AdminSession]:
-    address = f"{admin.host}:{admin.port}"
-    async with session(admin, ca_path, f"{field}.adminSecretRef", _SESSION_TIMEOUT_SECONDS) as conn:
-        for statement in statements.SESSION_SETUP:
-            await conn.execute(statement)
-        row = await (await conn.execute(statements.FIND_ROLE_ATTRIBUTES)).fetchone()
-        superuser, roles, databases = (bool(attribute) for attribute in row or (False, False, False))
-        try:
-            yield _AdminSession(conn, address, field, superuser, superuser or roles, superuser or databases)
-        except psycopg.errors.InsufficientPrivilege:
-            raise ConfigurationError(
-                Reason.PROVISIONING_DENIED,
-                f"The administrator in {field}.adminSecretRef lacks a privilege at {address}. It needs the attributes "
-                "CREATEROLE and CREATEDB, and the roles that were created for this server WITH ADMIN OPTION.",
-            ) from None

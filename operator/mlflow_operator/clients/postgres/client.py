@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from mlflow_operator.clients.postgres.session import Session, fetch_value, session
+from mlflow_operator.clients.postgres.session import Session, Sessions, fetch_value
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
@@ -42,63 +42,70 @@ class DatabaseState:
     major: int = 0
 
 
-async def inspect(
-    connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
-) -> DatabaseState:
-    """Connect as MLflow would, and return the state of the database.
+class Postgres:
+    """Inspects databases with the credentials that MLflow uses."""
 
-    `ca_path` is a local file, `field` the spec field that messages refer to. If the schema is at `expected_revision`,
-    no migration is needed and the migration's privileges are not checked.
-    Raises ConfigurationError or TransientError.
-    """
-    async with session(connection, ca_path, field) as conn:
-        row = await (await conn.execute(_INSPECT_DATABASE)).fetchone()
-        encoding, oid, owner, limit, comment, read_only, table, table_comment, major = row or _NO_ROW
-        revision = await fetch_value(conn, "SELECT max(version_num) FROM alembic_version") if table else None
-        needs_migration = expected_revision is None or revision != expected_revision
-        obstacle = await _migration_obstacle(conn, table is not None) if needs_migration else None
-    if read_only == "on":
-        raise TransientError(
-            Reason.DATABASE_READ_ONLY,
-            f"The database at {connection.host}:{connection.port} is read-only: it is a standby, or "
-            f"default_transaction_read_only is on. Configure the primary in {field}.",
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def inspect(
+        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+    ) -> DatabaseState:
+        """Connect as MLflow would, and return the state of the database.
+
+        `ca_path` is a local file, `field` the spec field that messages refer to. If the schema is at
+        `expected_revision`, no migration is needed and the migration's privileges are not checked.
+        Raises ConfigurationError or TransientError.
+        """
+        async with self._sessions.open(connection, ca_path, field) as conn:
+            row = await (await conn.execute(_INSPECT_DATABASE)).fetchone()
+            encoding, oid, owner, limit, comment, read_only, table, table_comment, major = row or _NO_ROW
+            revision = (
+                await fetch_value(conn, "SELECT max(version_num) FROM alembic_version") if table else None
+            )
+            needs_migration = expected_revision is None or revision != expected_revision
+            obstacle = await _migration_obstacle(conn, table is not None) if needs_migration else None
+        if read_only == "on":
+            raise TransientError(
+                Reason.DATABASE_READ_ONLY,
+                f"The database at {connection.host}:{connection.port} is read-only: it is a standby, or "
+                f"default_transaction_read_only is on. Configure the primary in {field}.",
+            )
+        if str(encoding).upper() != "UTF8":
+            raise ConfigurationError(
+                Reason.DATABASE_ENCODING_UNSUPPORTED,
+                f'The database "{connection.database}" at {connection.host}:{connection.port} has the encoding '
+                f"{encoding}, which MLflow does not support. Create a database with ENCODING 'UTF8' TEMPLATE "
+                f"template0, and configure it in {field}.",
+            )
+        location = f"{connection.host}:{connection.port}/{connection.database}"
+        return DatabaseState(
+            str(encoding),
+            revision,
+            f"{location}#{oid}",
+            obstacle,
+            str(owner),
+            int(str(limit)),
+            None if comment is None else str(comment),
+            None if table_comment is None else str(table_comment),
+            int(str(major)),
         )
-    if str(encoding).upper() != "UTF8":
-        raise ConfigurationError(
-            Reason.DATABASE_ENCODING_UNSUPPORTED,
-            f'The database "{connection.database}" at {connection.host}:{connection.port} has the encoding '
-            f"{encoding}, which MLflow does not support. Create a database with ENCODING 'UTF8' TEMPLATE template0, "
-            f"and configure it in {field}.",
-        )
-    location = f"{connection.host}:{connection.port}/{connection.database}"
-    return DatabaseState(
-        str(encoding),
-        revision,
-        f"{location}#{oid}",
-        obstacle,
-        str(owner),
-        int(str(limit)),
-        None if comment is None else str(comment),
-        None if table_comment is None else str(table_comment),
-        int(str(major)),
-    )
 
+    async def create_database(self, connection: Connection, field: str) -> None:
+        """Create the database in `connection` as its user, who must have CREATEDB. Do nothing if it exists.
 
-async def create_database(connection: Connection, field: str) -> None:
-    """Create the database in `connection` as its user, who must have CREATEDB. Do nothing if it exists.
-
-    Only for the embedded Postgres: its first start can be interrupted after it created the user and before it created
-    the database.
-    """
-    admin = replace(connection, database="postgres")
-    async with session(admin, None, field) as conn:
-        statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(
-            sql.Identifier(connection.database)
-        )
-        try:
-            await conn.execute(statement)
-        except psycopg.errors.DuplicateDatabase:
-            return
+        Only for the embedded Postgres: its first start can be interrupted after it created the user and before it
+        created the database.
+        """
+        admin = replace(connection, database="postgres")
+        async with self._sessions.open(admin, None, field) as conn:
+            statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(
+                sql.Identifier(connection.database)
+            )
+            try:
+                await conn.execute(statement)
+            except psycopg.errors.DuplicateDatabase:
+                return
 
 
 async def _migration_obstacle(conn: Session, has_tables: bool) -> ConfigurationError | None:

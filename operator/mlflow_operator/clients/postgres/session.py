@@ -21,67 +21,75 @@ Session = psycopg.AsyncConnection[tuple[object, ...]]
 SESSION_TIMEOUT_SECONDS = 15
 """Timeout of a whole session, including the connection attempt."""
 
-_CONNECT_TIMEOUT_SECONDS = 5
-
-_LIMITER = PerHostLimiter(8)
+_MAX_SESSIONS_PER_HOST = 8
 """Concurrent sessions per Postgres: all of its servers connect to it, and a slow one has few connections to spare."""
 
 
-@asynccontextmanager
-async def session(
-    connection: Connection, ca_path: str | None, field: str, timeout_seconds: float = SESSION_TIMEOUT_SECONDS
-) -> AsyncIterator[Session]:
-    """Open a session in autocommit mode and close it after `timeout_seconds` at the latest.
+class Sessions:
+    """Opens sessions, a limited number per Postgres at a time. The operator has one instance."""
 
-    `ca_path` is a local file, `field` the spec field that messages refer to.
-    Raises ConfigurationError or TransientError for psycopg's errors.
-    """
-    address = f"{connection.host}:{connection.port}"
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_seconds
-    semaphore = _LIMITER.semaphore(address)
-    try:
-        async with asyncio.timeout_at(deadline):
-            await semaphore.acquire()
+    def __init__(self, connect_timeout_seconds: int = 5) -> None:
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._limiter = PerHostLimiter(_MAX_SESSIONS_PER_HOST)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        connection: Connection,
+        ca_path: str | None,
+        field: str,
+        timeout_seconds: float = SESSION_TIMEOUT_SECONDS,
+    ) -> AsyncIterator[Session]:
+        """Open a session in autocommit mode and close it after `timeout_seconds` at the latest.
+
+        `ca_path` is a local file, `field` the spec field that messages refer to.
+        Raises ConfigurationError or TransientError for psycopg's errors.
+        """
+        address = f"{connection.host}:{connection.port}"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        semaphore = self._limiter.semaphore(address)
         try:
             async with asyncio.timeout_at(deadline):
-                conn = await _connect(connection, ca_path)
-            timer = loop.call_at(deadline, _shut_down_socket, conn)
+                await semaphore.acquire()
             try:
-                async with conn:
-                    yield conn
+                async with asyncio.timeout_at(deadline):
+                    conn = await self._connect(connection, ca_path)
+                timer = loop.call_at(deadline, _shut_down_socket, conn)
+                try:
+                    async with conn:
+                        yield conn
+                finally:
+                    timer.cancel()
             finally:
-                timer.cancel()
-        finally:
-            semaphore.release()
-    except psycopg.Error as error:
-        if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
+                semaphore.release()
+        except psycopg.Error as error:
+            if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
+                raise _timeout_error(address) from None
+            raise from_psycopg(error, address, field) from None
+        except TimeoutError:
             raise _timeout_error(address) from None
-        raise from_psycopg(error, address, field) from None
-    except TimeoutError:
-        raise _timeout_error(address) from None
 
-
-async def _connect(connection: Connection, ca_path: str | None) -> Session:
-    options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
-    # psycopg returns bytes instead of text if the database has no encoding (SQL_ASCII).
-    options.setdefault("client_encoding", "UTF8")
-    options.pop("connect_timeout", None)
-    if ca_path:
-        options["sslrootcert"] = ca_path
-    return await psycopg.AsyncConnection.connect(
-        psycopg.conninfo.make_conninfo(
-            host=connection.host,
-            port=connection.port,
-            dbname=connection.database,
-            user=connection.username,
-            password=connection.password,
-            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            **options,
-        ),
-        autocommit=True,
-        prepare_threshold=None,  # PgBouncer does not support prepared statements in all pool modes.
-    )
+    async def _connect(self, connection: Connection, ca_path: str | None) -> Session:
+        options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
+        # psycopg returns bytes instead of text if the database has no encoding (SQL_ASCII).
+        options.setdefault("client_encoding", "UTF8")
+        options.pop("connect_timeout", None)
+        if ca_path:
+            options["sslrootcert"] = ca_path
+        return await psycopg.AsyncConnection.connect(
+            psycopg.conninfo.make_conninfo(
+                host=connection.host,
+                port=connection.port,
+                dbname=connection.database,
+                user=connection.username,
+                password=connection.password,
+                connect_timeout=self._connect_timeout_seconds,
+                **options,
+            ),
+            autocommit=True,
+            prepare_threshold=None,  # PgBouncer does not support prepared statements in all pool modes.
+        )
 
 
 def _shut_down_socket(conn: Session) -> None:

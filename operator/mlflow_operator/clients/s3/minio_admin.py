@@ -8,8 +8,8 @@ users and policies unless it knows that they belong to this server.
 import json
 
 from mlflow_operator.clients.s3 import bucket_policy, minio_errors
-from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, call, encrypt_body
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
+from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, MinioAPI, encrypt_body
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.kube.objects import Object
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
@@ -19,86 +19,98 @@ _NOT_A_USER_CODES = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
 """Error codes for the root key and for the keys of service accounts."""
 
 
-async def ensure_user(admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
-    """Create or update `user` with its secret and `policy` as its only policy.
+class MinioAdmin:
+    """Manages users and policies of a MinIO with the administrator's access key."""
 
-    `policy_name` is `bucket_policy.name`. During a rotation both the old and the new user have the policy.
-    Raises ConfigurationError (the key is not an administrator's, the user or the policy belongs to someone else, or the
-    policy overlaps with another server's) or TransientError.
-    """
-    user_info, secret_valid = await _inspect_user(admin, user)
-    has_own_policy = policy_name in _policy_names(user_info)
-    if user_info and not has_own_policy and (_policy_names(user_info) or user_info.get("memberOf")):
-        raise minio_errors.not_owned(admin, f'user "{user.id}"')
-    await _ensure_policy(admin, user, policy_name, policy, owned=has_own_policy)
-    if user_info is None or not secret_valid:
-        body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
-        response = await call(admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body))
-        _checked_content(admin, response, user.id)
-    if _policy_names(user_info) != {policy_name}:
-        assignment = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
-        await _call_checked(admin, AdminRequest("PUT", "set-user-or-group-policy", assignment))
+    def __init__(self, requests: SignedRequests) -> None:
+        self._api = MinioAPI(requests)
 
+    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+        """Create or update `user` with its secret and `policy` as its only policy.
 
-async def delete_user(admin: Admin, access_key_id: str, policy_name: str) -> None:
-    """Delete a user and also revoke its key. Do nothing if the user does not exist.
+        `policy_name` is `bucket_policy.name`. During a rotation both the old and the new user have the policy.
+        Raises ConfigurationError (the key is not an administrator's, the user or the policy belongs to someone else, or
+        the policy overlaps with another server's) or TransientError.
+        """
+        user_info, secret_valid = await self._inspect_user(admin, user)
+        has_own_policy = policy_name in _policy_names(user_info)
+        if user_info and not has_own_policy and (_policy_names(user_info) or user_info.get("memberOf")):
+            raise minio_errors.not_owned(admin, f'user "{user.id}"')
+        await self._ensure_policy(admin, user, policy_name, policy, owned=has_own_policy)
+        if user_info is None or not secret_valid:
+            body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
+            response = await self._api.call(
+                admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body)
+            )
+            _checked_content(admin, response, user.id)
+        if _policy_names(user_info) != {policy_name}:
+            assignment = {"policyName": policy_name, "userOrGroup": user.id, "isGroup": "false"}
+            await self._call_checked(admin, AdminRequest("PUT", "set-user-or-group-policy", assignment))
 
-    `policy_name` is the server's policy. A user with another policy belongs to someone else and is not deleted.
-    """
-    response = await call(admin, _user_info_request(access_key_id))
-    if response.code == _NO_USER:
-        return
-    user_info = _checked_content(admin, response, access_key_id)
-    policy_names = _policy_names(user_info)
-    if (policy_names or user_info.get("memberOf")) and policy_name not in policy_names:
-        raise minio_errors.not_owned(admin, f'user "{access_key_id}"')
-    await _call_checked(
-        admin, AdminRequest("DELETE", "remove-user", {"accessKey": access_key_id}), ignored_code=_NO_USER
-    )
+    async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
+        """Delete a user and also revoke its key. Do nothing if the user does not exist.
 
+        `policy_name` is the server's policy. A user with another policy belongs to someone else and is not deleted.
+        """
+        response = await self._api.call(admin, _user_info_request(access_key_id))
+        if response.code == _NO_USER:
+            return
+        user_info = _checked_content(admin, response, access_key_id)
+        policy_names = _policy_names(user_info)
+        if (policy_names or user_info.get("memberOf")) and policy_name not in policy_names:
+            raise minio_errors.not_owned(admin, f'user "{access_key_id}"')
+        await self._call_checked(
+            admin, AdminRequest("DELETE", "remove-user", {"accessKey": access_key_id}), ignored_code=_NO_USER
+        )
 
-async def delete_policy(admin: Admin, policy_name: str) -> None:
-    """Delete the policy. Do nothing if it does not exist, or if a user still has it: that user is another cluster's."""
-    response = await call(admin, AdminRequest("DELETE", "remove-canned-policy", {"name": policy_name}))
-    if response.code not in {_NO_POLICY, _IN_USE}:
-        _checked_content(admin, response)
+    async def delete_policy(self, admin: Admin, policy_name: str) -> None:
+        """Delete the policy. Do nothing if it does not exist.
 
+        Do nothing either if a user still has it: that user is another cluster's.
+        """
+        response = await self._api.call(
+            admin, AdminRequest("DELETE", "remove-canned-policy", {"name": policy_name})
+        )
+        if response.code not in {_NO_POLICY, _IN_USE}:
+            _checked_content(admin, response)
 
-async def _inspect_user(admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
-    """Return the store's information on the user, None if it does not exist, and whether the secret is valid.
+    async def _inspect_user(self, admin: Admin, user: AccessKey) -> tuple[Object | None, bool]:
+        """Return the store's information on the user, None if it does not exist, and whether the secret is valid.
 
-    Every user may request its own information; signing that request with the user's key verifies the secret.
-    """
-    response = await call(admin, _user_info_request(user.id), signed_by=user)
-    if response.code == _NO_USER:  # A valid key without a user is the root key.
-        raise minio_errors.not_owned(admin, f'user "{user.id}"')
-    if response.code not in _WRONG_KEY_CODES:
-        return _checked_content(admin, response, user.id), True
-    response = await call(admin, _user_info_request(user.id))
-    return (None if response.code == _NO_USER else _checked_content(admin, response, user.id)), False
+        Every user may request its own information; signing that request with the user's key verifies the secret.
+        """
+        response = await self._api.call(admin, _user_info_request(user.id), signed_by=user)
+        if response.code == _NO_USER:  # A valid key without a user is the root key.
+            raise minio_errors.not_owned(admin, f'user "{user.id}"')
+        if response.code not in _WRONG_KEY_CODES:
+            return _checked_content(admin, response, user.id), True
+        response = await self._api.call(admin, _user_info_request(user.id))
+        return (None if response.code == _NO_USER else _checked_content(admin, response, user.id)), False
 
+    async def _ensure_policy(
+        self, admin: Admin, user: AccessKey, name: str, policy: Object, *, owned: bool
+    ) -> None:
+        response = await self._api.call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
+        observed = None if response.code == _NO_POLICY else _checked_content(admin, response)
+        if bucket_policy.is_equivalent(observed, policy):
+            return
+        policy_id = f"{_POLICY_ID_PREFIX}{user.id}"
+        if observed is not None and not owned and observed.get("ID") != policy_id:
+            raise minio_errors.not_owned(admin, f'policy "{name}"')
+        policies = _checked_content(
+            admin, await self._api.call(admin, AdminRequest("GET", "list-canned-policies", {}))
+        )
+        overlapping = bucket_policy.overlapping_policy(policies, name, policy)
+        if overlapping:
+            raise minio_errors.policy_overlap(admin, overlapping)
+        body = json.dumps({"ID": policy_id, **policy}).encode()
+        await self._call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
 
-async def _ensure_policy(admin: Admin, user: AccessKey, name: str, policy: Object, *, owned: bool) -> None:
-    response = await call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
-    observed = None if response.code == _NO_POLICY else _checked_content(admin, response)
-    if bucket_policy.is_equivalent(observed, policy):
-        return
-    policy_id = f"{_POLICY_ID_PREFIX}{user.id}"
-    if observed is not None and not owned and observed.get("ID") != policy_id:
-        raise minio_errors.not_owned(admin, f'policy "{name}"')
-    policies = _checked_content(admin, await call(admin, AdminRequest("GET", "list-canned-policies", {})))
-    overlapping = bucket_policy.overlapping_policy(policies, name, policy)
-    if overlapping:
-        raise minio_errors.policy_overlap(admin, overlapping)
-    body = json.dumps({"ID": policy_id, **policy}).encode()
-    await _call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
-
-
-async def _call_checked(admin: Admin, request: AdminRequest, ignored_code: str = "") -> None:
-    """Send a request and raise if the store rejects it with another code than `ignored_code`."""
-    response = await call(admin, request)
-    if not ignored_code or response.code != ignored_code:
-        _checked_content(admin, response)
+    async def _call_checked(self, admin: Admin, request: AdminRequest, ignored_code: str = "") -> None:
+        """Send a request and raise if the store rejects it with another code than `ignored_code`."""
+        response = await self._api.call(admin, request)
+        if not ignored_code or response.code != ignored_code:
+            _checked_content(admin, response)
 
 
 def _user_info_request(access_key_id: str) -> AdminRequest:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, send
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, SignedRequests
 
 _PBKDF2_ITERATIONS = 8192
 _PBKDF2_AES_GCM = b"\x02"
@@ -43,13 +43,22 @@ class AdminResponse:
         return self.status < 300
 
 
-async def call(admin: Admin, request: AdminRequest, signed_by: AccessKey | None = None) -> AdminResponse:
-    """Send a request, signed by the administrator unless `signed_by` is another user.
+class MinioAPI:
+    """Calls MinIO's admin API."""
 
-    Raises ConfigurationError or TransientError if the store cannot be reached.
-    """
-    path = f"/minio/admin/v3/{request.command}?{urlencode(request.query, quote_via=quote)}"
-    return _parse_response(*await send(admin, Request(request.method, path, "s3", request.body), signed_by))
+    def __init__(self, requests: SignedRequests) -> None:
+        self._requests = requests
+
+    async def call(
+        self, admin: Admin, request: AdminRequest, signed_by: AccessKey | None = None
+    ) -> AdminResponse:
+        """Send a request, signed by the administrator unless `signed_by` is another user.
+
+        Raises ConfigurationError or TransientError if the store cannot be reached.
+        """
+        path = f"/minio/admin/v3/{request.command}?{urlencode(request.query, quote_via=quote)}"
+        http_request = Request(request.method, path, "s3", request.body)
+        return _parse_response(*await self._requests.send(admin, http_request, signed_by))
 
 
 def encrypt_body(content: dict[str, Any], secret: str) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from mlflow_operator.clients.s3 import errors as s3_errors
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, send
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, SignedRequests
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
@@ -20,41 +20,6 @@ _USER_EXISTS_CODE = "EntityAlreadyExists"
 _UNSUPPORTED_API_CODES = {"MissingParameter", "NotImplemented"}
 """Error codes of stores that take the request for one of another API, such as MinIO for its STS."""
 _CONTENT_TYPE = "application/x-www-form-urlencoded"
-
-
-async def ensure_user(admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
-    """Create or update `user` with `key` as one of its access keys and `policy` as its only policy.
-
-    `policy` is `bucket_policy.seaweedfs_policy`. A key with the same ID and another secret is replaced.
-    Raises ConfigurationError (the root key is rejected, or the store has no such API) or TransientError.
-    """
-    await _call_checked(admin, "CreateUser", {"UserName": user}, ignored_code=_USER_EXISTS_CODE)
-    document = json.dumps(policy)
-    await _call_checked(
-        admin, "PutUserPolicy", {"UserName": user, "PolicyName": user, "PolicyDocument": document}
-    )
-    key_parameters = {"UserName": user, "AccessKeyId": key.id}
-    await _call_checked(admin, "DeleteAccessKey", key_parameters)
-    response_text = await _call_checked(
-        admin, "CreateAccessKey", {**key_parameters, "SecretAccessKey": key.secret}
-    )
-    if f"<AccessKeyId>{key.id}</AccessKeyId>" not in response_text:
-        raise ConfigurationError(
-            Reason.PROVISIONING_DENIED,
-            f"The SeaweedFS at {admin.endpoint} does not accept a given access key, so it is older than version 4. "
-            "Configure a newer version in spec.artifacts.embedded.image.",
-        )
-
-
-async def has_user(admin: Admin, access_key_id: str, user: str) -> bool:
-    """Return whether `user` has this access key, with any secret. Errors as in `ensure_user`."""
-    response_text = await _call_checked(admin, "ListAccessKeys", {"UserName": user})
-    return f"<AccessKeyId>{access_key_id}</AccessKeyId>" in response_text
-
-
-async def delete_user(admin: Admin, access_key_id: str, user: str) -> None:
-    """Delete an access key of `user`, if it exists. Errors as in `ensure_user`."""
-    await _call_checked(admin, "DeleteAccessKey", {"UserName": user, "AccessKeyId": access_key_id})
 
 
 @dataclass(frozen=True)
@@ -68,14 +33,57 @@ class _Response:
         return match[1] if match and self.status >= 300 else ""
 
 
-async def _call_checked(admin: Admin, action: str, parameters: dict[str, str], ignored_code: str = "") -> str:
-    """Send a request and return the response's text. Raise if it is rejected with another code than `ignored_code`."""
-    body = urlencode({"Action": action, "Version": _IAM_API_VERSION, **parameters}).encode()
-    status, content = await send(admin, Request("POST", "/", "iam", body, _CONTENT_TYPE))
-    response = _Response(status, content.decode(errors="replace"))
-    if response.status >= 300 and (not ignored_code or response.code != ignored_code):
-        raise _error_from_response(admin, response)
-    return response.text
+class SeaweedFSAdmin:
+    """Manages access keys of a SeaweedFS with its root key."""
+
+    def __init__(self, requests: SignedRequests) -> None:
+        self._requests = requests
+
+    async def ensure_key(self, admin: Admin, key: AccessKey, user: str, policy: Object) -> None:
+        """Create or update `user` with `key` as one of its access keys and `policy` as its only policy.
+
+        `policy` is `bucket_policy.seaweedfs_policy`. A key with the same ID and another secret is replaced.
+        Raises ConfigurationError (the root key is rejected, or the store has no such API) or TransientError.
+        """
+        await self._call_checked(admin, "CreateUser", {"UserName": user}, ignored_code=_USER_EXISTS_CODE)
+        document = json.dumps(policy)
+        await self._call_checked(
+            admin, "PutUserPolicy", {"UserName": user, "PolicyName": user, "PolicyDocument": document}
+        )
+        key_parameters = {"UserName": user, "AccessKeyId": key.id}
+        await self._call_checked(admin, "DeleteAccessKey", key_parameters)
+        response_text = await self._call_checked(
+            admin, "CreateAccessKey", {**key_parameters, "SecretAccessKey": key.secret}
+        )
+        if f"<AccessKeyId>{key.id}</AccessKeyId>" not in response_text:
+            raise ConfigurationError(
+                Reason.PROVISIONING_DENIED,
+                f"The SeaweedFS at {admin.endpoint} does not accept a given access key, so it is older than version 4. "
+                "Configure a newer version in spec.artifacts.embedded.image.",
+            )
+
+    async def has_key(self, admin: Admin, access_key_id: str, user: str) -> bool:
+        """Return whether `user` has this access key, with any secret. Errors as in `ensure_key`."""
+        response_text = await self._call_checked(admin, "ListAccessKeys", {"UserName": user})
+        return f"<AccessKeyId>{access_key_id}</AccessKeyId>" in response_text
+
+    async def delete_key(self, admin: Admin, access_key_id: str, user: str) -> None:
+        """Delete an access key of `user`, if it exists. Errors as in `ensure_key`."""
+        await self._call_checked(admin, "DeleteAccessKey", {"UserName": user, "AccessKeyId": access_key_id})
+
+    async def _call_checked(
+        self, admin: Admin, action: str, parameters: dict[str, str], ignored_code: str = ""
+    ) -> str:
+        """Send a request and return the text of the response.
+
+        Raises if the request is rejected with another code than `ignored_code`.
+        """
+        body = urlencode({"Action": action, "Version": _IAM_API_VERSION, **parameters}).encode()
+        status, content = await self._requests.send(admin, Request("POST", "/", "iam", body, _CONTENT_TYPE))
+        response = _Response(status, content.decode(errors="replace"))
+        if response.status >= 300 and (not ignored_code or response.code != ignored_code):
+            raise _error_from_response(admin, response)
+        return response.text
 
 
 def _error_from_response(admin: Admin, response: _Response) -> ReconcileError:

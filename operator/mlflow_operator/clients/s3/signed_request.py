@@ -15,6 +15,7 @@ from yarl import URL
 from mlflow_operator.clients.s3 import errors as s3_errors
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
+_MAX_SSL_CONTEXTS = 8
 _MAX_RESPONSE_BYTES = 2**23
 """A response with a thousand policies is smaller than 1 MiB."""
 
@@ -51,33 +52,43 @@ class Request:
     content_type: str | None = None
 
 
-async def send(admin: Admin, request: Request, signed_by: AccessKey | None = None) -> tuple[int, bytes]:
-    """Send a request, signed by the administrator unless `signed_by` is another user. Return status and body.
+class SignedRequests:
+    """Sends signed requests. The operator has one instance, which caches the TLS settings of the last stores."""
 
-    Raises ConfigurationError or TransientError if the store cannot be reached.
-    """
-    url = f"{admin.endpoint}{request.path}"
-    headers = _signed_headers(request, url, signed_by or admin.key)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True) as session,
-            session.request(
-                request.method,
-                URL(url, encoded=True),
-                data=request.body or None,
-                headers=headers,
-                ssl=_ssl_context(admin.ca_path) if admin.endpoint.startswith("https") else True,
-                allow_redirects=False,
-            ) as response,
-        ):
-            text = bytearray()
-            async for part in response.content.iter_any():
-                text += part
-                if len(text) > _MAX_RESPONSE_BYTES:
-                    break
-            return response.status, bytes(text)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise s3_errors.unreachable(error, admin.endpoint) from None
+    def __init__(self, timeout: aiohttp.ClientTimeout = _TIMEOUT) -> None:
+        self._timeout = timeout
+        # Loading CA certificates takes some milliseconds, and most servers use the same ones.
+        self._ssl_context = functools.lru_cache(_MAX_SSL_CONTEXTS)(_create_ssl_context)
+
+    async def send(
+        self, admin: Admin, request: Request, signed_by: AccessKey | None = None
+    ) -> tuple[int, bytes]:
+        """Send a request, signed by the administrator unless `signed_by` is another user. Return status and body.
+
+        Raises ConfigurationError or TransientError if the store cannot be reached.
+        """
+        url = f"{admin.endpoint}{request.path}"
+        headers = _signed_headers(request, url, signed_by or admin.key)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=self._timeout, trust_env=True) as session,
+                session.request(
+                    request.method,
+                    URL(url, encoded=True),
+                    data=request.body or None,
+                    headers=headers,
+                    ssl=self._ssl_context(admin.ca_path) if admin.endpoint.startswith("https") else True,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                text = bytearray()
+                async for part in response.content.iter_any():
+                    text += part
+                    if len(text) > _MAX_RESPONSE_BYTES:
+                        break
+                return response.status, bytes(text)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise s3_errors.unreachable(error, admin.endpoint) from None
 
 
 def _signed_headers(request: Request, url: str, key: AccessKey) -> dict[str, str]:
@@ -89,7 +100,5 @@ def _signed_headers(request: Request, url: str, key: AccessKey) -> dict[str, str
     return dict(aws_request.headers.items())
 
 
-@functools.lru_cache(8)
-def _ssl_context(ca_path: str | None) -> ssl.SSLContext:
-    """Return a cached context: loading CA certificates takes some milliseconds, and most servers use the same ones."""
+def _create_ssl_context(ca_path: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_path or get_cert_path(True))

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from mlflow_operator.api.artifacts import BucketCreation
-from mlflow_operator.clients.s3 import bucket_policy, lifecycle, minio_admin
+from mlflow_operator.clients.s3 import bucket_policy, lifecycle
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as store_clients
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning, storage_location
@@ -55,7 +55,7 @@ async def _provision(
     created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
     await _apply_settings(context, store, admin_bucket)
     user = AccessKey(bucket.access_key, bucket.secret_key)
-    await minio_admin.ensure_user(
+    await context.deps.minio_admin.ensure_user(
         admin_api, user, bucket_policy.name(context.server.owner), policy(context, store)
     )
     if not key_works and (created or store.prefix):

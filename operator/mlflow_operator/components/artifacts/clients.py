@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from mlflow_operator.clients import ca_files, dns
+from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.credentials.s3 import read_access_key
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.model.server import AdminCredentials, ObjectStore
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
     endpoint = store.endpoint
     is_embedded = context.server.artifacts.embedded and store == context.server.artifacts.s3
     if endpoint and not is_embedded:
-        endpoint = await dns.resolve_url_in_namespace(
+        endpoint = await context.deps.resolver.resolve_url(
             endpoint, context.server.owner.namespace, context.deps.cluster_domain
         )
     return Bucket(

@@ -7,10 +7,10 @@ replaced while the store runs.
 from dataclasses import replace
 
 from mlflow_operator.api.artifacts import Engine
-from mlflow_operator.clients.s3 import bucket_policy, minio_admin, seaweedfs_admin
+from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import clients as store_clients
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.model.server import EmbeddedArtifactStore, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -58,7 +58,7 @@ async def _is_unknown_key(
         return False
     policy_name = bucket_policy.name(context.server.owner)
     try:
-        return not await seaweedfs_admin.has_user(
+        return not await context.deps.seaweedfs_admin.has_key(
             _admin(context, store, root_key), service_key.id, policy_name
         )
     except ConfigurationError:
@@ -75,9 +75,11 @@ async def ensure_key(
     """Give `key` access, in addition to the existing keys. Raises ReconcileError."""
     policy_name, admin = bucket_policy.name(context.server.owner), _admin(context, store, root_key)
     if embedded.engine is Engine.SEAWEEDFS:
-        await seaweedfs_admin.ensure_user(admin, key, policy_name, bucket_policy.seaweedfs_policy(store))
+        await context.deps.seaweedfs_admin.ensure_key(
+            admin, key, policy_name, bucket_policy.seaweedfs_policy(store)
+        )
     else:
-        await minio_admin.ensure_user(admin, key, policy_name, bucket_policy.policy(store))
+        await context.deps.minio_admin.ensure_user(admin, key, policy_name, bucket_policy.policy(store))
 
 
 async def delete_key(
@@ -95,9 +97,9 @@ async def delete_key(
     if key_id == root_key.id:
         return
     if embedded.engine is Engine.SEAWEEDFS:
-        await seaweedfs_admin.delete_user(admin, key_id, policy_name)
+        await context.deps.seaweedfs_admin.delete_key(admin, key_id, policy_name)
     else:
-        await minio_admin.delete_user(admin, key_id, policy_name)
+        await context.deps.minio_admin.delete_user(admin, key_id, policy_name)
 
 
 def _admin(context: ReconcileContext, store: ObjectStore, root_key: AccessKey) -> Admin:

@@ -11,7 +11,7 @@ from mlflow_operator.components.artifacts import bucket
 from mlflow_operator.components.artifacts import embedded as embedded_bucket
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.framework import embedded_store
-from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended, waiting
+from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
 from mlflow_operator.kube import labels
 from mlflow_operator.model import artifact_store
 from mlflow_operator.status.conditions import ConditionType, true_condition
@@ -27,7 +27,7 @@ _NOT_S3_MESSAGE = (
 )
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[None]:
     """Start the embedded store if the spec asks for one, then ensure the bucket."""
     # The store must not start before its keys are stored in the Secret.

@@ -19,7 +19,7 @@ from mlflow_operator.components.backup.result import BackupResult
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.framework import jobs, previous_deployment
-from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended, waiting
+from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
 from mlflow_operator.kube import kinds, labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
@@ -33,11 +33,24 @@ _BUCKET_CHECK_TIMEOUT_SECONDS = 5.0
 """Timeout for the check of a separate bucket: an unresponsive store must not delay the rest of the reconcile."""
 
 
-@step(_TYPE)
-async def reconcile(
-    context: ReconcileContext, credentials: Credentials | None, backup: Backup, status: Object
+async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[None] | None:
+    """Apply the CronJob of `spec.backup`; delete it and return None if `spec.backup` is not set.
+
+    Existing backups stay.
+    """
+    if context.server.backup is None:
+        cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
+        if cronjob and not cronjob["metadata"].get("deletionTimestamp"):
+            await context.deps.cluster.delete(cronjob)
+        return None
+    return await _reconcile(context, credentials, context.server.backup)
+
+
+@component(_TYPE)
+async def _reconcile(
+    context: ReconcileContext, credentials: Credentials | None, backup: Backup
 ) -> Result[None]:
-    """Apply the CronJob of `spec.backup`. `status` is the new `status.backup`, as `build_status` returns it."""
+    status = build_status(context)
     cron.check(backup.schedule, backup.time_zone, "spec.backup")
     cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
     if cronjob is None and (credentials is None or not context.observed.status.get("schemaRevision")):
@@ -57,13 +70,6 @@ async def reconcile(
     created_at = cronjob["metadata"].get("creationTimestamp")
     stale = backup_status.is_stale(status, created_at, longest_gap, now)
     return Result(backup_status.condition(context.server, backup, status, stale))
-
-
-async def remove(context: ReconcileContext) -> None:
-    """Delete the CronJob if `spec.backup` is not set. Existing backups stay."""
-    cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
-    if cronjob and not cronjob["metadata"].get("deletionTimestamp"):
-        await context.deps.cluster.delete(cronjob)
 
 
 def running_server(context: ReconcileContext) -> Server:

@@ -1,7 +1,7 @@
 """Resolve the connection to the database: with a generated login, or with credentials from the user's Secrets."""
 
 from mlflow_operator.components.credentials import generated_login
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import cloudnativepg, postgres_uri, storage_location
@@ -22,7 +22,7 @@ STORAGE_CHANGE_MESSAGE = (
 )
 
 
-async def resolve_connection(context: ReconcileContext, allow_storage_change: bool) -> Connection:
+async def resolve_connection(context: ReconcileContext) -> Connection:
     """Return the connection to the server's database for use by the operator.
 
     It contains no CA file path; the path in the server's pods is different. Raises ConfigurationError or
@@ -31,7 +31,7 @@ async def resolve_connection(context: ReconcileContext, allow_storage_change: bo
     database = context.server.database
 
     def check_storage_change(resolved: Connection) -> None:
-        _check_same_database(context, resolved, allow_storage_change)
+        _check_same_database(context, resolved)
 
     match database:
         case EmbeddedDatabase():
@@ -96,9 +96,7 @@ async def _cloudnativepg(context: ReconcileContext, database: ClusterDatabase) -
     return resolved.with_tls(database.tls, None)
 
 
-def _check_same_database(
-    context: ReconcileContext, connection: Connection, allow_storage_change: bool
-) -> None:
+def _check_same_database(context: ReconcileContext, connection: Connection) -> None:
     """Raise ConfigurationError if the database differs from the one in the status and a change is not allowed.
 
     The validation rules of the CRD cannot detect this change if it is made inside a Secret.
@@ -111,7 +109,7 @@ def _check_same_database(
     if (
         recorded.get("host")
         and not storage_location.is_recorded_database(recorded, connection)
-        and not allow_storage_change
+        and not context.server.storage_change_allowed
     ):
         external = context.server.database
         field = (

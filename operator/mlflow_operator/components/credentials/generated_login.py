@@ -7,8 +7,8 @@ access to the data in the volume that remains.
 
 from collections.abc import Callable
 
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.generated_secrets import ensure_secret, replace_values
-from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import provisioning, secrets
 from mlflow_operator.model.postgres_uri import Connection

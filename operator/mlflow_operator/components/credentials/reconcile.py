@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from mlflow_operator.components.credentials import database as database_credentials
 from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
-from mlflow_operator.framework.step import ReconcileContext, Result, step
+from mlflow_operator.framework.component import ReconcileContext, Result, component
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, pod_template, secrets, storage_location
@@ -40,6 +40,11 @@ class Credentials:
     rollout_key: bytes
     pending_secret: Object | None = None
 
+    @property
+    def switches_database(self) -> bool:
+        """Whether the pods still use another database."""
+        return self.pending_secret is not None
+
     def redact(self, message: str) -> str:
         """Replace every password and key in `message`: a crashing container may print its credentials."""
         keys = [key.secret for key in (self.store.service_key, self.store.root_key) if key]
@@ -54,10 +59,10 @@ class Credentials:
         return f"Credentials({self.connection})"
 
 
-@step(ConditionType.CREDENTIALS)
-async def reconcile(context: ReconcileContext, allow_storage_change: bool) -> Result[Credentials]:
+@component(ConditionType.CREDENTIALS)
+async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     """Ensure that every credential exists and that the Secret of the server's pods contains it."""
-    connection = await database_credentials.resolve_connection(context, allow_storage_change)
+    connection = await database_credentials.resolve_connection(context)
     store_credentials = await store_keys(context)
     database_ca = await context.reader.optional_value(context.server.database_ca)
     store = context.server.artifacts.s3

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mlflow_operator.clients.s3.signed_request import AccessKey
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.generated_secrets import ensure_secret, replace_values
-from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import secrets
 from mlflow_operator.model.server import ObjectStore, SecretKey

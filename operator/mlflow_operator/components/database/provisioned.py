@@ -6,9 +6,8 @@ deleted or changed later, is read only if something must be created or changed.
 
 from collections.abc import Awaitable, Callable
 
-from mlflow_operator.clients.postgres import admin as postgres_admin
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import provisioning, storage_location
@@ -107,7 +106,9 @@ async def _provision(
     login = Login(connection.username, connection.password)
     expects_data = _expects_data(context, connection)
     try:
-        await postgres_admin.provision(admin, ca_path, desired, login, FIELD, create=not expects_data)
+        await context.deps.postgres_admin.provision(
+            admin, ca_path, desired, login, FIELD, create=not expects_data
+        )
     except ReconcileError as error:
         raise _with_hints(context, error, admin) from None
 

@@ -10,17 +10,17 @@ Provides: `DatabaseState` (encoding, schema revision, table comment) for restore
 from dataclasses import replace
 from functools import partial
 
-from mlflow_operator.clients import ca_files, dns
-from mlflow_operator.clients.postgres.client import DatabaseState, create_database, inspect
+from mlflow_operator.clients import ca_files
+from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.migration import reconcile as schema
 from mlflow_operator.framework import embedded_store
-from mlflow_operator.framework.step import (
+from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     ReconcileContext,
     Result,
-    step,
+    component,
     suspended,
     waiting,
 )
@@ -40,7 +40,7 @@ from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 _TYPE = ConditionType.DATABASE
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[DatabaseState]:
     """Start the embedded database if the spec asks for one, then inspect the database."""
     # The database must not start before its password is stored in the Secret.
@@ -65,7 +65,9 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
     field = _FIELDS[type(database)]
     ca_path = await ca_files.path_of(credentials.database_ca)
     connection = await resolve_for_pods(context, credentials.connection)
-    inspect_database = partial(inspect, connection, ca_path, field, schema.expected_revision(context))
+    inspect_database = partial(
+        context.deps.postgres.inspect, connection, ca_path, field, schema.expected_revision(context)
+    )
     try:
         if isinstance(database, ProvisionedDatabase):
             state, note = await provisioned.inspect_or_provision(
@@ -78,7 +80,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
             raise _with_password_hint(error, credentials.connection.password) from None
         if error.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
             # Its first start was interrupted after it created the user and before it created the database.
-            await create_database(credentials.connection, field)
+            await context.deps.postgres.create_database(credentials.connection, field)
             return Result(embedded_store.starting(_TYPE), requeue_after=RETRY_TRANSIENT_SECONDS)
         return embedded_store.service_settling(_TYPE, error, context.was_ready)
     ready = true_condition(_TYPE, f"The database is reachable and its encoding is UTF8.{note}")
@@ -120,7 +122,7 @@ async def resolve_for_pods(context: ReconcileContext, connection: Connection) ->
     """Return `connection` with the address to which a short host name resolves in the server's namespace."""
     if isinstance(context.server.database, EmbeddedDatabase):
         return connection
-    resolved = await dns.resolve_in_namespace(
+    resolved = await context.deps.resolver.resolve(
         connection.host, context.server.owner.namespace, context.deps.cluster_domain
     )
     return connection.with_hostaddr(resolved[1]) if resolved else connection

@@ -9,9 +9,9 @@ import logging
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import remote
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader, observe
-from mlflow_operator.framework.step import ReconcileContext
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.apply import belongs_to
 from mlflow_operator.kube.client import NotFound

@@ -15,8 +15,8 @@ from mlflow_operator import api
 from mlflow_operator.components.deletion import phases
 from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
 from mlflow_operator.framework import status_writer
+from mlflow_operator.framework.component import RETRY_TRANSIENT_SECONDS
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS
 from mlflow_operator.kube import finalizer, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object

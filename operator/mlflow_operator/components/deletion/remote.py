@@ -7,14 +7,13 @@ Only what has the server's marker is deleted; everything else is reported as ret
 import asyncio
 
 from mlflow_operator.clients import ca_files
-from mlflow_operator.clients.postgres import admin as postgres_admin
-from mlflow_operator.clients.s3 import bucket_policy, minio_admin
+from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database.reconcile import resolve_for_pods
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import provisioning, secrets
 from mlflow_operator.model.postgres_uri import Connection
@@ -43,7 +42,7 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
     plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
     ca_path = await ca_files.path_of(await context.reader.optional_value(database.ca))
     try:
-        await postgres_admin.deprovision(admin, ca_path, plan, provisioned.FIELD)
+        await context.deps.postgres_admin.deprovision(admin, ca_path, plan, provisioned.FIELD)
     except ReconcileError as error:
         if error.reason is not Reason.NAME_CONFLICT:
             raise
@@ -95,5 +94,5 @@ async def _delete_user(context: ReconcileContext, admin_api: Admin) -> None:
     values = secrets.text_values(secret) if secret else {}
     for key in _KEY_ID_FIELDS:
         if values.get(key):
-            await minio_admin.delete_user(admin_api, values[key], policy_name)
-    await minio_admin.delete_policy(admin_api, policy_name)
+            await context.deps.minio_admin.delete_user(admin_api, values[key], policy_name)
+    await context.deps.minio_admin.delete_policy(admin_api, policy_name)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from mlflow_operator.components.garbage_collection import manifests
 from mlflow_operator.framework import jobs
+from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended
 from mlflow_operator.framework.previous_deployment import RunningServer
-from mlflow_operator.framework.step import ReconcileContext, Result, step, suspended
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
@@ -64,7 +64,7 @@ async def publish_event(context: ReconcileContext, result: Result[CollectionStat
         )
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def _reconcile(
     context: ReconcileContext, settings: GarbageCollection, running: RunningServer | None
 ) -> Result[CollectionStatus]:

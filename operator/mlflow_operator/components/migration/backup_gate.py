@@ -5,7 +5,7 @@ from mlflow_operator.components.backup import manifests as backup_manifests
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.migration.plan import RunningVersion, UpgradePlan
 from mlflow_operator.framework import jobs
-from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result
+from mlflow_operator.framework.component import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry

@@ -5,8 +5,6 @@ Needs: the database state, the artifact store.
 Provides: the upgrade plan for the migration and the server, and the version of a custom image.
 """
 
-from dataclasses import replace
-
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.migration import backup_gate, preflight_result
 from mlflow_operator.components.migration import plan as upgrade
@@ -14,15 +12,15 @@ from mlflow_operator.components.migration.plan import RunningVersion, UpgradePla
 from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
 from mlflow_operator.components.migration.reconcile import expected_revision, running_image
 from mlflow_operator.framework import jobs
-from mlflow_operator.framework.previous_deployment import RunningServer
-from mlflow_operator.framework.step import (
+from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     ReconcileContext,
     Result,
-    step,
+    component,
     suspended,
     waiting,
 )
+from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, plugins
@@ -39,19 +37,21 @@ def running_version(context: ReconcileContext) -> RunningVersion:
     return upgrade.running_version(context.observed.status, running_image(context))
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(
     context: ReconcileContext,
     database: DatabaseState | None,
+    restored: Result[bool],
     store_ready: bool,
     switching_database: bool = False,
 ) -> Result[UpgradePlan]:
     """The upgrade plan; no value while the upgrade is not allowed.
 
-    `switching_database`: the server does not use `database` yet.
+    `restored` is the result of the restore, which must be done first. `switching_database`: the server does not use
+    `database` yet.
     """
-    if context.server.suspended:
-        return Result(suspended(_TYPE))
+    if not restored.value or context.server.suspended:
+        return Result(suspended(_TYPE) if restored.value else waiting(_TYPE, "the restore"))
     running = running_version(context)
     if database is None:
         same_image = running.image == context.server.image
@@ -151,13 +151,6 @@ def _allowed(context: ReconcileContext, plan: UpgradePlan, database: DatabaseSta
         message = f"Version {version} is deployed after the schema is migrated to revision {plan.head}."
         condition = false_condition(_TYPE, Reason.PROGRESSING, message)
     return Result(condition, plan)
-
-
-def with_image_version(context: ReconcileContext, plan: UpgradePlan | None) -> ReconcileContext:
-    """Use the version that the preflight found in a custom image, if the spec sets no version."""
-    if context.server.version_is_explicit or not plan or not plan.preflight or not plan.preflight.version:
-        return context
-    return replace(context, server=replace(context.server, version=plan.preflight.version))
 
 
 def upgrade_status(

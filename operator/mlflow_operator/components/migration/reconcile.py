@@ -9,6 +9,14 @@ from dataclasses import dataclass
 
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.migration.plan import UpgradePlan
+from mlflow_operator.framework.component import (
+    RETRY_TRANSIENT_SECONDS,
+    ReconcileContext,
+    Result,
+    component,
+    suspended,
+    waiting,
+)
 from mlflow_operator.framework.jobs import (
     blocking_reason,
     container_results,
@@ -17,14 +25,6 @@ from mlflow_operator.framework.jobs import (
     is_finished,
     migration_in_progress,
     pods_of,
-)
-from mlflow_operator.framework.step import (
-    RETRY_TRANSIENT_SECONDS,
-    ReconcileContext,
-    Result,
-    step,
-    suspended,
-    waiting,
 )
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
@@ -44,21 +44,23 @@ from mlflow_operator.status.errors import ConfigurationError
 _TYPE = ConditionType.SCHEMA
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(
     context: ReconcileContext,
     database: DatabaseState | None,
+    restored: Result[bool],
     plan: UpgradePlan | None,
     switching_database: bool = False,
 ) -> Result[str]:
     """Run one migration Job at a time until the schema has the revision that the image needs: the value.
 
-    `plan` None: the image may not be deployed (yet). `switching_database`: the server does not use `database` yet.
+    `restored` is the result of the restore, which must be done first. `plan` None: the image may not be deployed (yet).
+    `switching_database`: the server does not use `database` yet.
     """
-    if context.server.suspended:
-        return Result(suspended(_TYPE))
-    if database is None:
-        return Result(waiting(_TYPE, "the database"))
+    if not restored.value:
+        return Result(restored.condition, requeue_after=restored.requeue_after)
+    if context.server.suspended or database is None:
+        return Result(suspended(_TYPE) if context.server.suspended else waiting(_TYPE, "the database"))
     if plan is None:
         return Result(waiting(_TYPE, "the preflight; see the condition UpgradeReady"))
     other_migration = migration_in_progress(context, except_image=context.server.image)

@@ -11,7 +11,13 @@ from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.components.restore import manifests
 from mlflow_operator.components.restore import result as restore_result
 from mlflow_operator.framework import jobs
-from mlflow_operator.framework.step import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result, step, waiting
+from mlflow_operator.framework.component import (
+    RETRY_TRANSIENT_SECONDS,
+    ReconcileContext,
+    Result,
+    component,
+    waiting,
+)
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Restore
@@ -27,7 +33,7 @@ from mlflow_operator.status.errors import ConfigurationError
 _TYPE = ConditionType.SCHEMA
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(
     context: ReconcileContext,
     database: DatabaseState | None,

@@ -17,8 +17,8 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.rotation import state, targets
 from mlflow_operator.components.rotation.state import Stage, Values
 from mlflow_operator.components.rotation.targets import RotatedCredential
+from mlflow_operator.framework.component import ReconcileContext, Result, component
 from mlflow_operator.framework.previous_deployment import RunningServer
-from mlflow_operator.framework.step import ReconcileContext, Result, step
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.model import rollout
 from mlflow_operator.status.conditions import (
@@ -45,23 +45,22 @@ _NOT_MANAGED_MESSAGE = (
 )
 
 
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(
     context: ReconcileContext,
-    requested_at: str | None,
     credentials: Result[Credentials],
     dependencies_ready: bool,
     server: RunningServer | None,
 ) -> Result[str]:
     """Advance the rotation by one stage.
 
-    `requested_at` is `spec.rotateCredentialsAt` (RFC 3339, UTC). `credentials` is the result of that component; its
-    condition is kept if no rotation is in progress. `dependencies_ready`: database, artifact store and schema are
-    ready, and the server is not suspended. The value of the result is the `rotateCredentialsAt` that is completed,
-    None if there is none.
+    `credentials` is the result of that component; its condition is kept if no rotation is in progress.
+    `dependencies_ready`: database, artifact store and schema are ready, and the server is not suspended. The value of
+    the result is the `rotateCredentialsAt` that is completed, None if there is none.
     """
     if credentials.value is None:
         return Result(credentials.condition)
+    requested_at = context.server.rotation_requested_at
     rotated = targets.rotated_credentials(context, credentials.value)
     now = context.deps.now()
     stages = [credential.stage(requested_at, now) for credential in rotated]

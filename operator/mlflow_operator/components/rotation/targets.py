@@ -4,9 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mlflow_operator.clients import ca_files
-from mlflow_operator.clients.postgres import admin as postgres_admin
-from mlflow_operator.clients.postgres import roles as postgres_logins
-from mlflow_operator.clients.s3 import bucket_policy, minio_admin
+from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import bucket
 from mlflow_operator.components.artifacts import clients as store_clients
@@ -16,7 +14,7 @@ from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database.reconcile import resolve_for_pods
 from mlflow_operator.components.rotation import state
 from mlflow_operator.components.rotation.state import CredentialKeys, Stage, Values
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import postgres_uri, provisioning, secrets
@@ -85,10 +83,12 @@ def _embedded_database(
 
     async def grant(values: Values) -> None:
         login = Login(values[keys.next_username_key], values[keys.next_password_key])
-        await postgres_logins.ensure_login(connection, owner, login, field)
+        await context.deps.postgres_roles.ensure_login(connection, owner, login, field)
 
     async def revoke(values: Values) -> None:
-        await postgres_logins.delete_login(connection, owner, values[keys.previous_username_key], field)
+        await context.deps.postgres_roles.delete_login(
+            connection, owner, values[keys.previous_username_key], field
+        )
 
     return RotatedCredential(secret, keys, _alternate_login_generator(context, owner), grant, revoke)
 
@@ -109,10 +109,12 @@ def _provisioned_database(
 
     async def grant(values: Values) -> None:
         login = Login(values[keys.next_username_key], values[keys.next_password_key])
-        await postgres_admin.ensure_login(*await admin_access(), login, field)
+        await context.deps.postgres_admin.ensure_login(*await admin_access(), login, field)
 
     async def revoke(values: Values) -> None:
-        await postgres_admin.delete_login(*await admin_access(), values[keys.previous_username_key], field)
+        await context.deps.postgres_admin.delete_login(
+            *await admin_access(), values[keys.previous_username_key], field
+        )
 
     return RotatedCredential(secret, keys, _alternate_login_generator(context, database.role), grant, revoke)
 
@@ -133,10 +135,12 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
 
     async def grant(values: Values) -> None:
         user = AccessKey(values[keys.next_username_key], values[keys.next_password_key])
-        await minio_admin.ensure_user(await admin_api(), user, policy_name, policy)
+        await context.deps.minio_admin.ensure_user(await admin_api(), user, policy_name, policy)
 
     async def revoke(values: Values) -> None:
-        await minio_admin.delete_user(await admin_api(), values[keys.previous_username_key], policy_name)
+        await context.deps.minio_admin.delete_user(
+            await admin_api(), values[keys.previous_username_key], policy_name
+        )
 
     return RotatedCredential(secret, keys, _access_key_generator(context), grant, revoke)
 

@@ -8,21 +8,21 @@ Provides: `RunningServer` (Deployment and version) for rotation, garbage collect
 
 import asyncio
 from dataclasses import replace
-from enum import Enum
 
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
 from mlflow_operator.components.migration.reconcile import running_image
 from mlflow_operator.components.server import env_from
+from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
 from mlflow_operator.framework import previous_deployment, stuck_pods
-from mlflow_operator.framework.previous_deployment import RunningServer
-from mlflow_operator.framework.step import (
+from mlflow_operator.framework.component import (
     RETRY_USER_ERROR_SECONDS,
     ReconcileContext,
     Result,
-    step,
+    component,
     suspended,
     waiting,
 )
+from mlflow_operator.framework.previous_deployment import RunningServer
 from mlflow_operator.kube import kinds, labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
@@ -39,16 +39,7 @@ from mlflow_operator.status.errors import ConfigurationError
 _TYPE = ConditionType.SERVER
 
 
-class PodPolicy(Enum):
-    """Which pods the Deployment must run."""
-
-    DESIRED = "pods of the desired version: the schema is compatible with it"
-    PREVIOUS = "pods of the previous version: the schema is compatible with it"
-    UNCHANGED = "the existing pods: it is not known with which version the schema is compatible"
-    STOPPED = "no pods: the schema is being migrated"
-
-
-@step(_TYPE)
+@component(_TYPE)
 async def reconcile(
     context: ReconcileContext,
     credentials: Credentials | None,
@@ -143,12 +134,6 @@ def can_serve_now(context: ReconcileContext, credentials: Credentials | None) ->
         recorded, credentials.connection
     ) and not artifact_location_changes(context)
     return same_storage and running_image(context) == context.server.image
-
-
-def artifact_location_changes(context: ReconcileContext) -> bool:
-    """Whether the pods still use another artifact location. They switch once the new location has been checked."""
-    observed = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    return not storage_location.same_artifact_location(observed, deployment.deployment(context.server, ""))
 
 
 async def _scale_to_zero(context: ReconcileContext, observed: Object | None) -> Result[RunningServer]:

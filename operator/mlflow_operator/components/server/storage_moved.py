@@ -1,7 +1,7 @@
 """The Event about a server that has switched to another database or artifact location: it names the retained data."""
 
-from mlflow_operator.components.server.reconcile import artifact_location_changes
-from mlflow_operator.framework.step import ReconcileContext
+from mlflow_operator.components.server.pod_policy import artifact_location_changes
+from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -11,11 +11,11 @@ EVENT_REASON = "StorageChanged"
 """Reason of the Event. No condition has this reason, because the change is not an error."""
 
 
-async def publish_event(context: ReconcileContext, status_patch: Object, allow_storage_change: bool) -> None:
+async def publish_event(context: ReconcileContext, status_patch: Object) -> None:
     """Publish one Event if the storage location differs from the one in the status.
 
-    `status_patch` is the new status. `allow_storage_change`: the spec allows another store. Otherwise a different
-    artifact location in the Deployment was an external edit, which the operator has reverted.
+    `status_patch` is the new status. If the spec does not allow another store, a different artifact location in the
+    Deployment was an external edit, which the operator has reverted.
     """
     previous_status, new_locations, retained = context.observed.status, [], []
     old, new = previous_status.get("database") or {}, status_patch.get("database") or {}
@@ -26,7 +26,10 @@ async def publish_event(context: ReconcileContext, status_patch: Object, allow_s
     if (
         new
         and old.get("uri")
-        and (old["uri"] != new["uri"] or (allow_storage_change and artifact_location_changes(context)))
+        and (
+            old["uri"] != new["uri"]
+            or (context.server.storage_change_allowed and artifact_location_changes(context))
+        )
     ):
         new_locations.append(f"artifacts at {new['uri']}")
         retained.append(_artifacts(context, old))

@@ -3,8 +3,9 @@
 import psycopg
 import pytest
 
-from mlflow_operator.clients.postgres.client import inspect
+from mlflow_operator.clients.postgres.client import Postgres
 from mlflow_operator.clients.postgres.errors import from_psycopg
+from mlflow_operator.clients.postgres.session import Sessions
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
@@ -59,7 +60,7 @@ async def test_unknown_connection_option_is_configuration_error() -> None:
     """libpq detects the option before it connects, so the cause is not the network."""
     connection = Connection("127.0.0.1", 1, "d", "u", "hunter2", (("sslmood", "hunter2"),))
     with pytest.raises(ConfigurationError) as error:
-        await inspect(connection, None, FIELD)
+        await Postgres(Sessions()).inspect(connection, None, FIELD)
     assert error.value.reason is Reason.DATABASE_UNREACHABLE
     assert "an option that Postgres does not know" in error.value.message
     assert "hunter2" not in error.value.message

@@ -9,9 +9,9 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mlflow_operator.clients.s3.minio_admin import ensure_user
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.minio_api import encrypt_body
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
+from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
 
@@ -47,6 +47,11 @@ def admin(endpoint: str) -> Admin:
     return Admin(endpoint, AccessKey("root", "hunter2-hunter2"), None, "spec.artifacts.s3.adminSecretRef")
 
 
+async def ensure_user(admin: Admin) -> None:
+    """Create or update `USER` with an empty policy."""
+    await MinioAdmin(SignedRequests()).ensure_user(admin, USER, "name", {})
+
+
 def decrypt(data: bytes, secret: str) -> bytes:
     """Decrypt as MinIO does: salt, algorithm, nonce, then one chunk that is marked as the last."""
     salt, algorithm, nonce, chunk = data[:32], data[32], data[33:41], data[41:]
@@ -78,13 +83,13 @@ async def test_clock_skew_is_reported(store: Store) -> None:
     """With a fake store, because a real one would share this machine's clock."""
     fake_store = await store(403, b'{"Code": "RequestTimeTooSkewed", "Message": "too large"}')
     with pytest.raises(ConfigurationError) as error:
-        await ensure_user(fake_store, USER, "name", {})
+        await ensure_user(fake_store)
     assert "clocks" in error.value.message
 
 
 async def test_server_error_is_transient(store: Store) -> None:
     with pytest.raises(TransientError) as error:
-        await ensure_user(await store(503, b'{"Code": "XMinioServerNotInitialized"}'), USER, "name", {})
+        await ensure_user(await store(503, b'{"Code": "XMinioServerNotInitialized"}'))
     assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
 
 
@@ -92,11 +97,11 @@ async def test_server_error_is_transient(store: Store) -> None:
 async def test_store_without_admin_api_is_reported(store: Store, body: bytes) -> None:
     """SeaweedFS, Ceph and AWS take the requests for objects in a bucket named minio."""
     with pytest.raises(ConfigurationError) as error:
-        await ensure_user(await store(404, body), USER, "name", {})
+        await ensure_user(await store(404, body))
     assert "credentialsSecretRef" in error.value.message
 
 
 async def test_unreachable_store_is_transient_error() -> None:
     with pytest.raises(TransientError) as error:
-        await ensure_user(admin("http://127.0.0.1:1"), USER, "name", {})
+        await ensure_user(admin("http://127.0.0.1:1"))
     assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE

@@ -17,9 +17,9 @@ def status(simulation: SimulatedCluster) -> Object:
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server on an external database and bucket."""
-    return await SimulatedCluster.with_external_stores(monkeypatch)
+    return await SimulatedCluster.with_external_stores()
 
 
 async def test_client_secret_has_the_server_key_with_direct_access_only(simulation: SimulatedCluster) -> None:

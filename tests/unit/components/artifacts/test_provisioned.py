@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.clients.s3 import minio_admin
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.deletion import remote
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
-from tests.unit.simulation import EXTERNAL, URI, FakeObjectStore, SimulatedCluster
+from tests.unit.simulation import EXTERNAL, URI, FakeObjectStore, FakeStoreAdmin, SimulatedCluster
 
 S3 = {
     "bucket": "models",
@@ -24,7 +23,7 @@ SPEC: Object = {**EXTERNAL, "artifacts": {"s3": S3}}
 DENIED = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
 
 
-class FakeSharedStore(FakeObjectStore):
+class FakeSharedStore(FakeObjectStore, FakeStoreAdmin):
     """A store with users and an admin API."""
 
     def __init__(self) -> None:
@@ -66,30 +65,29 @@ class FakeSharedStore(FakeObjectStore):
         self.emptied_prefixes.append(f"{bucket.name}/{bucket.key_prefix}")
         self.marker = None
 
-    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
         """Behave like the client of the admin API."""
         self.users.pop(access_key_id, None)
 
-    async def delete_policy(self, admin: Admin, name: str) -> None:
+    async def delete_policy(self, admin: Admin, policy_name: str) -> None:
         """Behave like the client of the admin API."""
-        self.deleted_policies.append(name)
+        self.deleted_policies.append(policy_name)
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
         """Behave like the client of the admin API."""
         if self.admin_error:
             raise self.admin_error
         if self.users.get(admin.key.id) != admin.key.secret:
             raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store rejects the administrator's key.")
         self.users[user.id] = user.secret
-        self.granted_policies.append((name, policy))
+        self.granted_policies.append((policy_name, policy))
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server with its own key."""
-    simulation = SimulatedCluster(monkeypatch, SPEC)
-    simulation.store = FakeSharedStore()
-    monkeypatch.setattr(minio_admin, "delete_policy", simulation.store.delete_policy)
+    simulation = SimulatedCluster(SPEC)
+    simulation.store = simulation.store_admin = FakeSharedStore()
     simulation.put_secret("db", uri=URI.format(host="one"))
     simulation.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
     await simulation.reconcile_until_stable()
@@ -198,11 +196,9 @@ async def test_no_user_is_created_while_the_store_is_unreachable(simulation: Sim
     assert len(store_of(simulation).granted_policies) == before
 
 
-async def test_new_server_reports_invalid_administrator_key(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    simulation = SimulatedCluster(monkeypatch, SPEC)
-    simulation.store = FakeSharedStore()
+async def test_new_server_reports_invalid_administrator_key() -> None:
+    simulation = SimulatedCluster(SPEC)
+    simulation.store = simulation.store_admin = FakeSharedStore()
     simulation.put_secret("db", uri=URI.format(host="one"))
     simulation.put_secret("admin", accessKeyID="root", secretAccessKey="wrong")
     await simulation.reconcile_until_stable()
@@ -212,12 +208,10 @@ async def test_new_server_reports_invalid_administrator_key(
     assert simulation.condition("ArtifactStoreReady")[:2] == ("False", "SecretValueInvalid")
 
 
-async def test_no_user_is_created_if_the_administrator_has_no_access_to_the_bucket(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_no_user_is_created_if_the_administrator_has_no_access_to_the_bucket() -> None:
     """The permissions of the administrator limit the buckets that tenants can request."""
-    simulation = SimulatedCluster(monkeypatch, {**SPEC, "artifacts": {"s3": {**S3, "bucket": "payroll"}}})
-    simulation.store = store = FakeSharedStore()
+    simulation = SimulatedCluster({**SPEC, "artifacts": {"s3": {**S3, "bucket": "payroll"}}})
+    simulation.store = simulation.store_admin = store = FakeSharedStore()
     store.forbidden_buckets = {"payroll"}
     simulation.put_secret("db", uri=URI.format(host="one"))
     simulation.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
@@ -247,10 +241,8 @@ async def test_rejected_bucket_settings_are_an_error_even_if_the_key_works(
     assert simulation.condition("ArtifactStoreReady")[:2] == ("False", "BucketSettingsRefused")
 
 
-async def test_store_that_is_not_s3_is_configured_but_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulation = SimulatedCluster(
-        monkeypatch, {**EXTERNAL, "artifacts": {"external": {"uri": "gs://models/team"}}}
-    )
+async def test_store_that_is_not_s3_is_configured_but_not_checked() -> None:
+    simulation = SimulatedCluster({**EXTERNAL, "artifacts": {"external": {"uri": "gs://models/team"}}})
     simulation.put_secret("db", uri=URI.format(host="one"))
     await simulation.reconcile_until_stable()
     status, _, message = simulation.condition("ArtifactStoreReady")

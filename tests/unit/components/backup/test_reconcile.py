@@ -12,7 +12,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
-from tests.unit.simulation import NAMESPACE, SimulatedCluster
+from tests.unit.simulation import NAMESPACE, FakeObjectStore, SimulatedCluster
 
 OLD_VERSION = "3.14.0"
 HOUR = "2026-01-01T{:02}:00:00Z"
@@ -20,14 +20,14 @@ SEPARATE_BUCKET: Object = {"bucket": "vault", "credentialsSecretRef": {"name": "
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server with an hourly backup, after its last reconcile."""
-    return await with_hourly_backup(monkeypatch)
+    return await with_hourly_backup()
 
 
-async def with_hourly_backup(monkeypatch: pytest.MonkeyPatch, **backup: Any) -> SimulatedCluster:
+async def with_hourly_backup(**backup: Any) -> SimulatedCluster:
     """The same, with more fields in `spec.backup`."""
-    simulation = SimulatedCluster(monkeypatch, {"backup": {"schedule": "0 * * * *", **backup}})
+    simulation = SimulatedCluster({"backup": {"schedule": "0 * * * *", **backup}})
     simulation.now = HOUR.format(1)
     simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
     await simulation.reconcile_until_stable()
@@ -94,11 +94,9 @@ def failure(code: str, message: str) -> Object:
     return {"backup": None, "errors": [{"code": code, "message": message}]}
 
 
-async def test_cronjob_is_created_after_migration_and_deleted_with_the_spec(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_cronjob_is_created_after_migration_and_deleted_with_the_spec() -> None:
     """A backup without tables would fail. `status.backup` stays after the deletion."""
-    simulation = SimulatedCluster(monkeypatch, {"backup": {}})
+    simulation = SimulatedCluster({"backup": {}})
     await simulation.reconcile()
     assert simulation.get("CronJob", "a-backup") is None
     assert simulation.condition("BackupReady")[1] == "WaitingForDependency"
@@ -206,9 +204,9 @@ async def test_cronjob_is_suspended_with_the_server(simulation: SimulatedCluster
     assert not cronjob["spec"]["suspend"]
 
 
-async def test_separate_bucket_is_checked_before_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_separate_bucket_is_checked_before_the_first_backup() -> None:
     """A missing access key and an error of the store are reported at once, not only when the backup runs."""
-    simulation = await with_hourly_backup(monkeypatch, s3=SEPARATE_BUCKET)
+    simulation = await with_hourly_backup(s3=SEPARATE_BUCKET)
     bucket = next(bucket for bucket in simulation.store.checked_buckets if bucket.name == "vault")
     assert (bucket.access_key, bucket.field) == ("k", "spec.backup.s3.credentialsSecretRef")
     del simulation.api.objects["Secret", "vault"]
@@ -216,17 +214,14 @@ async def test_separate_bucket_is_checked_before_the_first_backup(monkeypatch: p
     assert simulation.condition("BackupReady")[1] == "SecretNotFound"
     assert "spec.backup.s3.credentialsSecretRef" in simulation.condition("BackupReady")[2]
     simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    error, ensure_bucket = (
-        ConfigurationError(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket."),
-        simulation.store.ensure_bucket,
-    )
 
-    async def fail_for_separate_bucket(bucket: Any, create: bool) -> bool:
-        if bucket.name == "vault":
-            raise error
-        return await ensure_bucket(bucket, create)
+    class StoreWithoutSeparateBucket(FakeObjectStore):
+        async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
+            if bucket.name == "vault":
+                raise ConfigurationError(Reason.BUCKET_NOT_FOUND, "See spec.artifacts.s3.bucket.")
+            return await super().ensure_bucket(bucket, create)
 
-    monkeypatch.setattr(simulation.store, "ensure_bucket", fail_for_separate_bucket)
+    simulation.store = StoreWithoutSeparateBucket()
     await simulation.reconcile()
     assert simulation.condition("BackupReady")[1:] == ("BucketNotFound", "See spec.backup.s3.bucket.")
     assert simulation.condition("Ready")[0] == "True"
@@ -234,13 +229,14 @@ async def test_separate_bucket_is_checked_before_the_first_backup(monkeypatch: p
 
 async def test_unresponsive_separate_bucket_does_not_block_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout is reported, and the other conditions do not wait for the store."""
-    simulation = await with_hourly_backup(monkeypatch, s3=SEPARATE_BUCKET)
+    simulation = await with_hourly_backup(s3=SEPARATE_BUCKET)
 
-    async def hang_for_separate_bucket(bucket: Any, create: bool) -> bool:
-        await asyncio.sleep(0 if bucket.name != "vault" else 3600)
-        return False
+    class StoreWithUnresponsiveBucket(FakeObjectStore):
+        async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
+            await asyncio.sleep(0 if bucket.name != "vault" else 3600)
+            return False
 
-    monkeypatch.setattr(simulation.store, "ensure_bucket", hang_for_separate_bucket)
+    simulation.store = StoreWithUnresponsiveBucket()
     monkeypatch.setattr(backup, "_BUCKET_CHECK_TIMEOUT_SECONDS", 0.01)
     await simulation.reconcile()
     assert simulation.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
@@ -248,9 +244,9 @@ async def test_unresponsive_separate_bucket_does_not_block_reconcile(monkeypatch
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_invalid_schedule_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invalid_schedule_is_reported() -> None:
     """The schema of the CRD cannot check time zones and all schedules."""
-    simulation = SimulatedCluster(monkeypatch, {"backup": {"timeZone": "Mars/Olympus"}})
+    simulation = SimulatedCluster({"backup": {"timeZone": "Mars/Olympus"}})
     await simulation.reconcile_until_stable()
     assert simulation.condition("BackupReady")[1] == "InvalidResource"
     assert "spec.backup.timeZone" in simulation.condition("BackupReady")[2]
@@ -260,9 +256,9 @@ async def test_invalid_schedule_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
     assert "spec.backup.schedule" in simulation.condition("BackupReady")[2]
 
 
-async def with_old_version(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> SimulatedCluster:
+async def with_old_version(**spec: Any) -> SimulatedCluster:
     """A Ready server with backups, whose upgrade to the default version needs a schema migration."""
-    simulation = SimulatedCluster(monkeypatch, {"version": OLD_VERSION, "backup": {}, **spec})
+    simulation = SimulatedCluster({"version": OLD_VERSION, "backup": {}, **spec})
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
     return simulation
@@ -296,13 +292,13 @@ OLD_SERVER = (f"ghcr.io/mlflow/mlflow:v{OLD_VERSION}-full", 1)
 NEW_SERVER = (f"ghcr.io/mlflow/mlflow:v{DEFAULT_VERSION}-full", 1)
 
 
-async def test_migration_waits_for_complete_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_migration_waits_for_complete_backup() -> None:
     """The old version runs meanwhile. The backup uses its image and environment."""
-    simulation = await with_old_version(monkeypatch)
+    simulation = await with_old_version()
     job = await start_upgrade(simulation)
     for _ in range(3):
         await simulation.reconcile()
-    assert simulation.revision == SCHEMA_HEADS[OLD_VERSION]
+    assert simulation.postgres.revision == SCHEMA_HEADS[OLD_VERSION]
     assert image_and_replicas(simulation) == OLD_SERVER
     assert len(jobs(simulation, "migrate")) == 1, "only the Job of the first start"
     assert simulation.condition("UpgradeReady")[:2] == ("False", "Progressing")
@@ -311,13 +307,13 @@ async def test_migration_waits_for_complete_backup(monkeypatch: pytest.MonkeyPat
     simulation.finish_job(job, "Complete")
     await simulation.reconcile_until_stable()
     assert image_and_replicas(simulation) == NEW_SERVER
-    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert simulation.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
     assert not jobs(simulation, "backup"), "a later upgrade needs its own backup"
 
 
-async def test_failed_backup_blocks_migration_and_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_backup_blocks_migration_and_is_retried() -> None:
     """The condition does not change with each retry. After a successful backup the upgrade continues."""
-    simulation = await with_old_version(monkeypatch)
+    simulation = await with_old_version()
     job = await start_upgrade(simulation)
     simulation.finish_job(job, "Failed")
     await simulation.reconcile()
@@ -325,7 +321,10 @@ async def test_failed_backup_blocks_migration_and_is_retried(monkeypatch: pytest
     assert (state, reason) == ("False", "BackupRequired")
     assert f"version {OLD_VERSION} keeps running" in message
     assert "spec.upgrade.backupBeforeMigration to Skip" in message
-    assert (image_and_replicas(simulation), simulation.revision) == (OLD_SERVER, SCHEMA_HEADS[OLD_VERSION])
+    assert (image_and_replicas(simulation), simulation.postgres.revision) == (
+        OLD_SERVER,
+        SCHEMA_HEADS[OLD_VERSION],
+    )
     simulation.events.published.clear()
     simulation.now = "2026-01-01T00:00:15Z"
     await simulation.reconcile()
@@ -343,22 +342,18 @@ async def test_failed_backup_blocks_migration_and_is_retried(monkeypatch: pytest
     [{"upgrade": {"backupBeforeMigration": "Skip"}}, {"backup": None}],
     ids=["skipped", "not-configured"],
 )
-async def test_no_backup_before_migration_if_skipped_or_not_configured(
-    monkeypatch: pytest.MonkeyPatch, spec: Object
-) -> None:
+async def test_no_backup_before_migration_if_skipped_or_not_configured(spec: Object) -> None:
     """The upgrade does not wait for one."""
-    simulation = await with_old_version(monkeypatch, **spec)
+    simulation = await with_old_version(**spec)
     simulation.update_spec(version=DEFAULT_VERSION)
     await simulation.reconcile_until_stable()
     assert image_and_replicas(simulation) == NEW_SERVER
     assert not [name for _, name in simulation.api.writes if name.startswith("Job/a-backup-")]
 
 
-async def test_cancelled_upgrade_deletes_its_backup_job(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_cancelled_upgrade_deletes_its_backup_job() -> None:
     """A later upgrade must not use its result."""
-    simulation = await with_old_version(monkeypatch)
+    simulation = await with_old_version()
     await start_upgrade(simulation)
     simulation.update_spec(version=OLD_VERSION)
     await simulation.reconcile_until_stable()
@@ -366,20 +361,18 @@ async def test_cancelled_upgrade_deletes_its_backup_job(
     assert not jobs(simulation, "backup")
 
 
-async def test_no_backup_without_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_backup_without_migration() -> None:
     """An upgrade that needs no migration cannot lose data."""
-    simulation = await with_old_version(monkeypatch, version="3.17.0")
+    simulation = await with_old_version(version="3.17.0")
     simulation.update_spec(version=DEFAULT_VERSION)
     await simulation.reconcile_until_stable()
     assert image_and_replicas(simulation) == NEW_SERVER
     assert not [name for _, name in simulation.api.writes if name.startswith("Job/a-backup-")]
 
 
-async def test_backup_job_deleted_during_migration_starts_no_server(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_backup_job_deleted_during_migration_starts_no_server() -> None:
     """For example by a cleanup of finished Jobs: it is too late to create another backup."""
-    simulation = await with_old_version(monkeypatch)
+    simulation = await with_old_version()
     simulation.finish_job(await start_upgrade(simulation), "Complete")
     for _ in range(4):
         await simulation.reconcile()

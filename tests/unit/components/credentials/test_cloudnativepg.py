@@ -14,9 +14,9 @@ SPEC: Object = {"database": {"cloudNativePG": {"clusterName": "pg"}}}
 
 
 @pytest.fixture
-def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+def simulation() -> SimulatedCluster:
     """A server that references a Cluster that does not exist."""
-    return SimulatedCluster(monkeypatch, SPEC)
+    return SimulatedCluster(SPEC)
 
 
 def put_cluster(simulation: SimulatedCluster, **status: Any) -> None:

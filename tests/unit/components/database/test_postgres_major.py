@@ -23,11 +23,9 @@ def test_major_version_is_read_from_the_tag(image: str, expected: int | None) ->
     assert major_version(image) == expected
 
 
-async def test_major_version_change_is_refused_and_the_database_keeps_running(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_major_version_change_is_refused_and_the_database_keeps_running() -> None:
     """Nothing is written, the server keeps running, and restoring the old image resolves the error."""
-    simulation = SimulatedCluster(monkeypatch)
+    simulation = SimulatedCluster()
     await simulation.reconcile_until_stable()
     before = simulation.get("StatefulSet", "a-postgres")
     simulation.update_spec(database={"embedded": {"image": "docker.io/library/postgres:18-trixie"}})

@@ -1,116 +1,66 @@
 """A database on a shared Postgres, in states that are hard to reach with a real server."""
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from mlflow_operator.clients.postgres import admin as postgres_admin
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.components.database import provisioned
-from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError, ReconcileError
-from tests.unit.simulation import DATABASE_UNREACHABLE, NAME, NAMESPACE, SimulatedCluster
+from mlflow_operator.status.errors import ConfigurationError
+from tests.unit.simulation import (
+    DATABASE_UNREACHABLE,
+    NAME,
+    NAMESPACE,
+    FakePostgres,
+    FakePostgresAdmin,
+    SimulatedCluster,
+)
 
 ADMIN: Object = {"name": "admin"}
 SPEC: Object = {"database": {"provision": {"host": "shared", "adminSecretRef": ADMIN}}}
 DERIVED_NAME = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
 
 
-@dataclass
-class FakePostgres:
-    """A Postgres server with logins and one provisioned database. `attempts` counts the calls of `provision`."""
+class SharedPostgres(FakePostgres):
+    """The provisioned database of a shared Postgres, which only the provisioned logins can connect to."""
 
-    password: str = "admin-password"
-    logins: dict[str, str] = field(default_factory=dict)
-    database: DatabasePlan | None = None
-    error: ReconcileError | None = None
-    attempts: int = 0
+    def __init__(self, admin: FakePostgresAdmin) -> None:
+        super().__init__()
+        self.admin = admin
 
-    async def provision(
-        self,
-        admin: Connection,
-        ca_path: str | None,
-        plan: DatabasePlan,
-        login: Login,
-        field: str,
-        *,
-        create: bool,
-    ) -> None:
-        """Behave like the client."""
-        self.attempts += 1
-        if admin.password != self.password:
-            raise from_psycopg(
-                Exception("password authentication failed"), "shared:5432", f"{field}.adminSecretRef"
-            )
-        if self.error:
-            raise self.error
-        if self.database is None and not create:
-            raise ConfigurationError(Reason.DATABASE_LOST, f'The database "{plan.database}" is gone.')
-        self.database = plan
-        self.logins[login.name] = login.password
-
-    async def ensure_login(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login: Login, field: str
-    ) -> None:
-        """Behave like the client."""
-        assert admin.password == self.password
-        self.logins[login.name] = login.password
-
-    async def delete_login(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, login_name: str, field: str
-    ) -> None:
-        """Behave like the client."""
-        assert admin.password == self.password
-        self.logins.pop(login_name, None)
-
-    async def deprovision(
-        self, admin: Connection, ca_path: str | None, plan: DatabasePlan, field: str
-    ) -> None:
+    async def inspect(
+        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+    ) -> DatabaseState:
         """Behave like the client."""
         if self.error:
             raise self.error
-        assert self.database is None or plan.role == self.database.role
-        self.database = None
-        self.logins.clear()
-
-    async def inspect(self, connection: Connection, *_: object) -> DatabaseState:
-        """Behave like the client."""
-        if self.logins.get(connection.username) != connection.password or self.database is None:
+        plan = self.admin.database
+        if self.admin.logins.get(connection.username) != connection.password or plan is None:
             raise from_psycopg(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
-        plan = self.database
         limit = plan.connection_limit
-        return DatabaseState("UTF8", None, "shared#1", None, plan.role, limit, plan.marker)
+        return DatabaseState("UTF8", self.revision, "shared#1", None, plan.role, limit, plan.marker)
 
 
 @pytest.fixture
-def postgres(monkeypatch: pytest.MonkeyPatch) -> FakePostgres:
+def postgres() -> FakePostgresAdmin:
     """A Postgres server without databases."""
-    server = FakePostgres()
-    for name in ("provision", "ensure_login", "delete_login", "deprovision"):
-        monkeypatch.setattr(postgres_admin, name, getattr(server, name))
-    return server
+    return FakePostgresAdmin()
 
 
 @pytest.fixture
-def simulation(monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres) -> SimulatedCluster:
+def simulation(postgres: FakePostgresAdmin) -> SimulatedCluster:
     """A server with `database.provision` on that Postgres, and the administrator's Secret."""
-    simulation = SimulatedCluster(monkeypatch, SPEC)
-
-    async def inspect(*args: Any) -> DatabaseState:
-        return replace(await postgres.inspect(*args), revision=simulation.revision)
-
-    monkeypatch.setattr(database, "inspect", inspect)
+    simulation = SimulatedCluster(SPEC)
+    simulation.postgres, simulation.postgres_admin = SharedPostgres(postgres), postgres
     simulation.put_secret("admin", username="admin", password=postgres.password)
     return simulation
 
@@ -122,7 +72,7 @@ async def reconcile_until_ready(simulation: SimulatedCluster) -> None:
 
 
 async def test_database_role_and_secret_are_created(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The server gets the login and no credentials of the administrator. An unchanged server needs no administrator."""
     await reconcile_until_ready(simulation)
@@ -160,7 +110,7 @@ async def test_administrator_secret_can_be_deleted_after_provisioning(simulation
 
 
 async def test_connection_limit_follows_replicas(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The connection limit of the database grows with spec.replicas."""
     await reconcile_until_ready(simulation)
@@ -171,7 +121,7 @@ async def test_connection_limit_follows_replicas(
     assert postgres.database.connection_limit == 2 * (before - 5) + 5
 
 
-async def test_lost_secret_is_recreated(simulation: SimulatedCluster, postgres: FakePostgres) -> None:
+async def test_lost_secret_is_recreated(simulation: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
     """A new password is set for the same database."""
     await reconcile_until_ready(simulation)
     before = simulation.secret("a-database")
@@ -193,7 +143,7 @@ async def test_missing_secret_key_is_reported_and_not_generated(simulation: Simu
 
 
 async def test_password_changed_in_postgres_is_reset(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The Secret is authoritative."""
     await reconcile_until_ready(simulation)
@@ -205,7 +155,7 @@ async def test_password_changed_in_postgres_is_reset(
 
 
 async def test_lost_database_is_recreated_only_after_its_secret_is_deleted(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """Deleting the Secret means that the user wants to start with an empty database."""
     await reconcile_until_ready(simulation)
@@ -221,22 +171,18 @@ async def test_lost_database_is_recreated_only_after_its_secret_is_deleted(
 
 
 async def test_unreachable_database_is_not_provisioned_again(
-    simulation: SimulatedCluster, postgres: FakePostgres, monkeypatch: pytest.MonkeyPatch
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """Nothing is created, and the administrator's login is not used."""
     await reconcile_until_ready(simulation)
-
-    async def unreachable(*_: object) -> DatabaseState:
-        raise DATABASE_UNREACHABLE
-
-    monkeypatch.setattr(database, "inspect", unreachable)
+    simulation.postgres.error = DATABASE_UNREACHABLE
     await simulation.reconcile()
     assert simulation.condition("DatabaseReady")[1] == "DatabaseUnreachable"
     assert postgres.attempts == 1
 
 
 async def test_new_administrator_password_is_used(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """A user changed it first in Postgres and then in the Secret."""
     postgres.password = "another"
@@ -252,7 +198,7 @@ async def test_new_administrator_password_is_used(
 
 
 async def test_administrator_secret_of_another_namespace_needs_an_annotation(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The error is the same as for a Secret that does not exist."""
     spec = {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
@@ -293,7 +239,7 @@ async def test_administrator_secret_without_read_permission_is_reported(
 
 @pytest.mark.parametrize("readable", [True, False])
 async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
-    simulation: SimulatedCluster, postgres: FakePostgres, monkeypatch: pytest.MonkeyPatch, readable: bool
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin, monkeypatch: pytest.MonkeyPatch, readable: bool
 ) -> None:
     """Two clusters that share a Postgres server may have MLflowServers with the same name."""
     get = simulation.api.get
@@ -312,20 +258,21 @@ async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
 
 
 async def test_password_of_the_embedded_database_is_never_lost(
-    monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres
+    postgres: FakePostgresAdmin,
 ) -> None:
     """The server switches to a shared Postgres and back.
 
     The volume of its embedded database remains, and only this password gives access to the data in it.
     """
-    simulation = SimulatedCluster(monkeypatch)
-    inspect_embedded = simulation.inspect
 
-    async def inspect(connection: Connection, *args: Any) -> DatabaseState:
-        inspect_database = postgres.inspect if connection.host == "shared" else inspect_embedded
-        return replace(await inspect_database(connection, *args), revision=simulation.revision)
+    class EmbeddedAndSharedPostgres(SharedPostgres):
+        async def inspect(self, connection: Connection, *args: Any, **kwargs: Any) -> DatabaseState:
+            if connection.host == "shared":
+                return await super().inspect(connection, *args, **kwargs)
+            return await FakePostgres.inspect(self, connection, *args, **kwargs)
 
-    monkeypatch.setattr(database, "inspect", inspect)
+    simulation = SimulatedCluster()
+    simulation.postgres, simulation.postgres_admin = EmbeddedAndSharedPostgres(postgres), postgres
     await reconcile_until_ready(simulation)
     before = simulation.secret("a-database")
     simulation.put_secret("admin", username="admin", password=postgres.password)
@@ -341,11 +288,9 @@ async def test_password_of_the_embedded_database_is_never_lost(
     assert {key: after[key] for key in before} == before
 
 
-async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed(
-    monkeypatch: pytest.MonkeyPatch, postgres: FakePostgres
-) -> None:
+async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed() -> None:
     """The CRD rejects this change, but a resource may be older than the rule."""
-    simulation = SimulatedCluster(monkeypatch)
+    simulation = SimulatedCluster()
     await reconcile_until_ready(simulation)
     before = simulation.secret("a-database")
     simulation.update_spec(**SPEC)
@@ -354,7 +299,7 @@ async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed(
     assert simulation.secret("a-database") == before
 
 
-async def test_secret_follows_the_spec(simulation: SimulatedCluster, postgres: FakePostgres) -> None:
+async def test_secret_follows_the_spec(simulation: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
     """On another Postgres server the same password is used; unknown keys in the Secret are kept."""
     await reconcile_until_ready(simulation)
     password = simulation.secret("a-database")["password"]
@@ -369,7 +314,7 @@ async def test_secret_follows_the_spec(simulation: SimulatedCluster, postgres: F
 
 
 async def test_rotation_switches_to_the_other_login(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The previous login is revoked once no pod uses it. Afterwards the administrator's login is not used any more."""
     await reconcile_until_ready(simulation)
@@ -402,7 +347,7 @@ async def delete_and_check_gone(simulation: SimulatedCluster) -> bool:
 
 
 async def test_deletion_removes_database_and_roles_and_then_the_secret(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     await reconcile_until_ready(simulation)
     assert await delete_and_check_gone(simulation)
@@ -413,7 +358,7 @@ async def test_deletion_removes_database_and_roles_and_then_the_secret(
 
 
 async def test_unreachable_postgres_blocks_the_deletion(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The password is kept as long as the data, and a user can end the deletion."""
     await reconcile_until_ready(simulation)
@@ -433,7 +378,7 @@ async def test_unreachable_postgres_blocks_the_deletion(
 
 
 async def test_database_of_another_owner_is_kept_and_does_not_block_the_deletion(
-    simulation: SimulatedCluster, postgres: FakePostgres
+    simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """It lost the operator's comment, or the name was reused after the database was dropped manually."""
     await reconcile_until_ready(simulation)

@@ -20,18 +20,18 @@ DATA = {
 }
 
 
-async def ready_server(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> SimulatedCluster:
+async def ready_server(spec: Object | None = None) -> SimulatedCluster:
     """A Ready server."""
-    simulation = SimulatedCluster(monkeypatch, spec)
+    simulation = SimulatedCluster(spec)
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
     return simulation
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server with `deletionPolicy: Delete`."""
-    return await ready_server(monkeypatch, DELETE)
+    return await ready_server(DELETE)
 
 
 def resource(simulation: SimulatedCluster) -> Object | None:
@@ -64,23 +64,23 @@ def events(simulation: SimulatedCluster) -> list[tuple[str, str]]:
     return [(reason, message) for _, reason, message in simulation.events.published]
 
 
-async def test_retain_policy_adds_no_finalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retain_policy_adds_no_finalizer() -> None:
     """The deletion must be immediate, even if no operator runs any more."""
-    simulation = await ready_server(monkeypatch)
+    simulation = await ready_server()
     assert "finalizers" not in (resource(simulation) or {})["metadata"]
 
 
-async def test_finalizer_is_added_before_any_object_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_finalizer_is_added_before_any_object_is_created() -> None:
     """Otherwise a deletion in the first second would leave new objects behind."""
-    simulation = SimulatedCluster(monkeypatch, DELETE)
+    simulation = SimulatedCluster(DELETE)
     await simulation.reconcile()
     assert simulation.api.writes[0] == ("patch", f"MLflowServer/{NAME}")
     assert (resource(simulation) or {})["metadata"]["finalizers"] == [labels.FINALIZER]
 
 
-async def test_other_finalizers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_finalizers_are_kept() -> None:
     """They belong to other controllers."""
-    simulation = SimulatedCluster(monkeypatch, DELETE)
+    simulation = SimulatedCluster(DELETE)
     simulation.api.edit(
         api.KIND, NAME, lambda live: live["metadata"].update(finalizers=["example.com/theirs"])
     )
@@ -146,14 +146,14 @@ async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedClus
     assert events(simulation)[-1] == ("DataDeleted", "Deleted the server, its data and its passwords.")
 
 
-async def test_deletion_resumes_after_operator_crash_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deletion_resumes_after_operator_crash_at_any_write() -> None:
     """For each N: the process dies after its Nth write, and a new process deletes the rest."""
-    uninterrupted = await ready_server(monkeypatch, DELETE)
+    uninterrupted = await ready_server(DELETE)
     writes_before = len(uninterrupted.api.writes)
     uninterrupted.delete_server()
     await reconcile_until_gone(uninterrupted)
     for n in range(len(uninterrupted.api.writes) - writes_before):
-        simulation = await ready_server(monkeypatch, DELETE)
+        simulation = await ready_server(DELETE)
         simulation.delete_server()
         simulation.api.crash_after_writes = len(simulation.api.writes) + n
         with pytest.raises(ProcessKilled):
@@ -244,9 +244,9 @@ async def test_deletion_gives_up_after_a_minute_if_namespace_or_crd_is_deleted(
     assert resource(simulation) is None
 
 
-async def test_external_stores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_external_stores_are_kept() -> None:
     """The stores and their Secrets were not created for this server."""
-    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation = await SimulatedCluster.with_external_stores()
     simulation.update_spec(deletionPolicy="Delete")
     await simulation.reconcile()
     simulation.delete_server()
@@ -271,9 +271,9 @@ async def test_objects_without_the_operator_labels_are_kept(simulation: Simulate
     }
 
 
-async def test_retained_data_is_reported_after_the_server_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retained_data_is_reported_after_the_server_is_deleted() -> None:
     """The resource has no finalizer, so its last state comes from the watch."""
-    simulation = await ready_server(monkeypatch)
+    simulation = await ready_server()
     deleted = resource(simulation)
     assert deleted
     simulation.delete_server()
@@ -296,11 +296,9 @@ async def test_no_second_event_for_a_resource_with_finalizer(simulation: Simulat
     assert events(simulation) == before
 
 
-async def test_no_event_about_retained_data_in_a_terminating_namespace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_no_event_about_retained_data_in_a_terminating_namespace() -> None:
     """The data is about to be deleted with the namespace."""
-    simulation = await ready_server(monkeypatch)
+    simulation = await ready_server()
     deleted = resource(simulation)
     assert deleted
     simulation.api.edit(
@@ -311,9 +309,9 @@ async def test_no_event_about_retained_data_in_a_terminating_namespace(
     assert events(simulation) == before
 
 
-async def test_retained_event_names_external_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retained_event_names_external_stores() -> None:
     """A user who deletes a server should know where its data is."""
-    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation = await SimulatedCluster.with_external_stores()
     deleted = resource(simulation)
     assert deleted
     simulation.delete_server()
@@ -324,7 +322,7 @@ async def test_retained_event_names_external_stores(monkeypatch: pytest.MonkeyPa
 
 async def test_missing_permission_to_add_the_finalizer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data is created, because it could remain after the deletion."""
-    simulation = SimulatedCluster(monkeypatch, DELETE)
+    simulation = SimulatedCluster(DELETE)
 
     async def forbidden(*_: object) -> Object:
         raise Forbidden("patch MLflowServer team/a: 403 Forbidden")

@@ -17,9 +17,9 @@ OPERATOR = OperatorDeployment("operators", "mlflow-operator", shutdown_timeout_s
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A server with the operator's finalizer, and the operator's own Deployment with one pod."""
-    simulation = SimulatedCluster(monkeypatch, {"deletionPolicy": "Delete"})
+    simulation = SimulatedCluster({"deletionPolicy": "Delete"})
     await simulation.reconcile_until_stable()
     pod_labels = {"app": "operator"}
     simulation.api.put(
@@ -56,9 +56,7 @@ async def test_finalizers_are_removed_and_retained_data_is_reported(simulation: 
     assert event["reason"] == "DataKept"
 
 
-async def test_operator_is_stopped_first(
-    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_operator_is_stopped_first(simulation: SimulatedCluster) -> None:
     """It would add its finalizer again. Finalizers are removed once its pods are gone or the timeout has passed."""
     output: list[str] = []
     await remove_all_finalizers(simulation.api, (), OPERATOR, output.append)  # type: ignore[arg-type]
@@ -133,9 +131,9 @@ async def test_permanent_conflict_is_an_error(
         await remove_all_finalizers(simulation.api, (), None, lambda line: None)  # type: ignore[arg-type]
 
 
-async def test_reports_if_no_server_has_the_finalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reports_if_no_server_has_the_finalizer() -> None:
     """Retain is the default, so usually there is nothing to do."""
-    simulation = SimulatedCluster(monkeypatch)
+    simulation = SimulatedCluster()
     await simulation.reconcile_until_stable()
     before, output = [*simulation.api.writes], [""]
     await remove_all_finalizers(simulation.api, ("team",), None, output.append)  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ ERROR = {"code": "runs", "message": "run 7 of experiment 1: RuntimeError: a.txt 
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server with garbage collection."""
-    simulation = SimulatedCluster(monkeypatch, {"garbageCollection": {}})
+    simulation = SimulatedCluster({"garbageCollection": {}})
     await simulation.reconcile_until_stable()
     return simulation
 
@@ -82,9 +82,9 @@ async def test_cronjob_and_status_are_deleted_with_the_spec(simulation: Simulate
     assert not status(simulation)
 
 
-async def test_no_cronjob_before_the_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_cronjob_before_the_server_runs() -> None:
     """There is nothing to delete yet, and no server to send requests to."""
-    simulation = SimulatedCluster(monkeypatch, {"garbageCollection": {}})
+    simulation = SimulatedCluster({"garbageCollection": {}})
     await simulation.reconcile()
     assert cronjob(simulation) is None
 

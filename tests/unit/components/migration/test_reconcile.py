@@ -16,24 +16,24 @@ OLD_VERSION = "3.14.0"
 IMAGE = "ghcr.io/mlflow/mlflow:v{}-full"
 
 
-async def running_server(monkeypatch: pytest.MonkeyPatch, version: str, **spec: Any) -> SimulatedCluster:
+async def running_server(version: str, **spec: Any) -> SimulatedCluster:
     """A Ready server of this version, after its last reconcile."""
-    simulation = SimulatedCluster(monkeypatch, {"version": version, **spec})
+    simulation = SimulatedCluster({"version": version, **spec})
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
     return simulation
 
 
 @pytest.fixture
-async def old(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def old() -> SimulatedCluster:
     """A server whose upgrade to the default version needs a schema migration."""
-    return await running_server(monkeypatch, OLD_VERSION)
+    return await running_server(OLD_VERSION)
 
 
 @pytest.fixture
-async def new(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def new() -> SimulatedCluster:
     """A server of the default version."""
-    return await running_server(monkeypatch, DEFAULT_VERSION)
+    return await running_server(DEFAULT_VERSION)
 
 
 def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
@@ -142,11 +142,9 @@ async def test_migration_waits_for_terminating_pods(old: SimulatedCluster) -> No
     assert "Scaling the server to 0" in old.condition("SchemaReady")[2]
 
 
-async def test_server_keeps_running_during_migration_with_rolling_update(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_server_keeps_running_during_migration_with_rolling_update() -> None:
     """`spec.upgrade.strategy` RollingUpdate: there is no downtime."""
-    old = await running_server(monkeypatch, OLD_VERSION, upgrade={"strategy": "RollingUpdate"})
+    old = await running_server(OLD_VERSION, upgrade={"strategy": "RollingUpdate"})
     await start_migration(old)
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
     await old.reconcile_until_stable()
@@ -155,9 +153,9 @@ async def test_server_keeps_running_during_migration_with_rolling_update(
     assert status(old)["upgrade"]["downtimeSeconds"] == 0
 
 
-async def test_upgrade_without_migration_is_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upgrade_without_migration_is_a_rollout() -> None:
     """A patch release: the Deployment is not scaled down, and there is no migration Job."""
-    simulation = await running_server(monkeypatch, "3.17.0")
+    simulation = await running_server("3.17.0")
     simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
     await simulation.reconcile()
     replicas = deployment(simulation)["spec"]["replicas"]
@@ -209,24 +207,22 @@ async def test_downgrade_is_possible_after_restore_of_older_backup(new: Simulate
     """The result of the first preflight is outdated then, and the preflight is repeated."""
     new.update_spec(version=OLD_VERSION)
     await new.reconcile_until_stable()
-    new.revision = SCHEMA_HEADS[OLD_VERSION]
+    new.postgres.revision = SCHEMA_HEADS[OLD_VERSION]
     await new.reconcile_until_stable()
     assert new.condition("Ready")[0] == "True"
     assert image(new) == IMAGE.format(OLD_VERSION)
 
 
-async def test_newer_schema_is_refused_at_first_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_newer_schema_is_refused_at_first_start() -> None:
     """A server that is recreated with an older version on the data of a newer one."""
-    simulation = SimulatedCluster(monkeypatch, {"version": OLD_VERSION})
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation = SimulatedCluster({"version": OLD_VERSION})
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await simulation.reconcile_until_stable()
     state, reason, message = simulation.condition("Ready")
     assert (state, reason) == ("False", "SchemaNewerThanImage")
     assert f"revert to version {DEFAULT_VERSION}" in message
     assert simulation.get("Deployment", "a") is None
-    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert simulation.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
 
 
 def failed_result(code: str, message: str) -> str:
@@ -319,14 +315,14 @@ async def test_image_with_another_version_is_refused(old: SimulatedCluster) -> N
     assert image(old) == IMAGE.format(OLD_VERSION)
 
 
-async def test_custom_image_creates_schema_without_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_custom_image_creates_schema_without_preflight() -> None:
     """There is no data to harm. A reconcile during the migration observes intermediate revisions."""
-    simulation = SimulatedCluster(monkeypatch, {"image": "own/mlflow:9"})
+    simulation = SimulatedCluster({"image": "own/mlflow:9"})
     while not jobs(simulation, "migrate"):
         simulation.run_controllers(complete_jobs=False)
         await simulation.reconcile()
     for revision in ("half-way", SCHEMA_HEADS[DEFAULT_VERSION]):
-        simulation.revision = revision
+        simulation.postgres.revision = revision
         await simulation.reconcile()
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
@@ -344,7 +340,7 @@ async def test_version_of_custom_image_comes_from_preflight(old: SimulatedCluste
 
 async def test_server_is_not_stopped_for_migration_that_would_fail(old: SimulatedCluster) -> None:
     """The operator detects missing privileges in the database itself."""
-    old.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
+    old.postgres.obstacle = ConfigurationError(Reason.DATABASE_PRIVILEGE_MISSING, "The user may not.")
     old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
     await old.reconcile()
     assert old.condition("UpgradeReady") == ("False", "DatabasePrivilegeMissing", "The user may not.")
@@ -396,7 +392,7 @@ async def test_reverted_version_recovers_from_failed_migration(old: SimulatedClu
 async def test_migration_that_failed_after_its_commit_counts(old: SimulatedCluster) -> None:
     """The transaction was committed, and the pod failed afterwards."""
     job = await start_migration(old)
-    old.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    old.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     old.finish_job(job, "Failed", "")
     await old.reconcile_until_stable()
     assert old.condition("Ready")[0] == "True"
@@ -454,11 +450,9 @@ async def test_version_reverted_after_migration_is_refused(old: SimulatedCluster
     assert old.condition("Ready")[0] == "True"
 
 
-async def test_server_is_reconciled_while_upgrade_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_server_is_reconciled_while_upgrade_is_refused() -> None:
     """This may take days: replaced credentials reach the pods, and deleted objects are recreated."""
-    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation = await SimulatedCluster.with_external_stores()
     simulation.update_spec(version=OLD_VERSION)
     await simulation.reconcile_until_stable()
     assert simulation.condition("UpgradeReady")[1] == "SchemaNewerThanImage"
@@ -496,9 +490,12 @@ async def test_same_upgrade_after_restored_backup_migrates_again(old: SimulatedC
     for _ in range(2):
         old.update_spec(version=DEFAULT_VERSION)
         await old.reconcile_until_stable()
-        assert (old.revision, image(old)) == (SCHEMA_HEADS[DEFAULT_VERSION], IMAGE.format(DEFAULT_VERSION))
+        assert (old.postgres.revision, image(old)) == (
+            SCHEMA_HEADS[DEFAULT_VERSION],
+            IMAGE.format(DEFAULT_VERSION),
+        )
         old.update_spec(version=OLD_VERSION)
-        old.revision = SCHEMA_HEADS[OLD_VERSION]
+        old.postgres.revision = SCHEMA_HEADS[OLD_VERSION]
         await old.reconcile_until_stable()
         assert (old.condition("Ready")[0], image(old)) == ("True", IMAGE.format(OLD_VERSION))
 
@@ -526,23 +523,21 @@ class Invariants:
         if obj["kind"] == "Deployment" and verb == "apply":
             (container,) = obj["spec"]["template"]["spec"]["containers"]
             head = SCHEMA_HEADS[version_of_image(container["image"])]
-            assert self.simulation.revision == head, "pods on the schema of another version"
+            assert self.simulation.postgres.revision == head, "pods on the schema of another version"
         self.record_write(verb, obj)
 
 
 @pytest.mark.parametrize("spec", [{}, {"backup": {}}], ids=["without-backup", "with-backup"])
-async def test_upgrade_completes_after_operator_crash_at_any_write(
-    monkeypatch: pytest.MonkeyPatch, spec: Object
-) -> None:
+async def test_upgrade_completes_after_operator_crash_at_any_write(spec: Object) -> None:
     """For each n: the operator crashes after the n-th write of an upgrade, and is restarted."""
-    uninterrupted = await running_server(monkeypatch, OLD_VERSION, **spec)
+    uninterrupted = await running_server(OLD_VERSION, **spec)
     first = len(uninterrupted.api.writes)
     uninterrupted.update_spec(version=DEFAULT_VERSION)
     await uninterrupted.reconcile_until_stable()
     count = len(uninterrupted.api.writes) - first
     assert count > 8, uninterrupted.api.writes[first:]
     for n in range(count):
-        simulation = await running_server(monkeypatch, OLD_VERSION, **spec)
+        simulation = await running_server(OLD_VERSION, **spec)
         Invariants(simulation, requires_backup=bool(spec))
         simulation.api.crash_after_writes = len(simulation.api.writes) + n
         simulation.update_spec(version=DEFAULT_VERSION)
@@ -562,9 +557,7 @@ async def test_upgrade_completes_after_operator_crash_at_any_write(
         assert upgrade["completionTime"], case
 
 
-async def test_failing_upgrade_restarts_old_version_after_operator_crash_at_any_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_failing_upgrade_restarts_old_version_after_operator_crash_at_any_write() -> None:
     """The same with a migration that fails."""
 
     async def reconcile_with_failing_migration(simulation: SimulatedCluster) -> None:
@@ -578,12 +571,12 @@ async def test_failing_upgrade_restarts_old_version_after_operator_crash_at_any_
                     simulation.finish_job(job, "Failed", "boom")
             await simulation.reconcile()
 
-    uninterrupted = await running_server(monkeypatch, OLD_VERSION)
+    uninterrupted = await running_server(OLD_VERSION)
     first = len(uninterrupted.api.writes)
     uninterrupted.update_spec(version=DEFAULT_VERSION)
     await reconcile_with_failing_migration(uninterrupted)
     for n in range(len(uninterrupted.api.writes) - first):
-        simulation = await running_server(monkeypatch, OLD_VERSION)
+        simulation = await running_server(OLD_VERSION)
         Invariants(simulation)
         simulation.api.crash_after_writes = len(simulation.api.writes) + n
         simulation.update_spec(version=DEFAULT_VERSION)

@@ -14,9 +14,9 @@ RESTORE_FROM: Object = {"serverName": "old"}
 OLD_VERSION = "3.14.0"
 
 
-def with_restore(monkeypatch: pytest.MonkeyPatch, **spec: Any) -> SimulatedCluster:
+def with_restore(**spec: Any) -> SimulatedCluster:
     """A new server with `spec.restoreFrom`."""
-    return SimulatedCluster(monkeypatch, {"restoreFrom": RESTORE_FROM, **spec})
+    return SimulatedCluster({"restoreFrom": RESTORE_FROM, **spec})
 
 
 def jobs(simulation: SimulatedCluster, kind: str) -> list[Object]:
@@ -83,9 +83,9 @@ def restored_backup(simulation: SimulatedCluster) -> str | None:
     return backup
 
 
-async def test_restore_runs_before_migration_and_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restore_runs_before_migration_and_server() -> None:
     """No migration creates tables that conflict with the restore, and no server starts on an empty database."""
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     await start_restore(simulation)
     assert not jobs(simulation, "migrate")
     assert simulation.get("Deployment", "a") is None
@@ -97,29 +97,27 @@ async def test_restore_runs_before_migration_and_server(monkeypatch: pytest.Monk
     assert not jobs(simulation, "migrate")
 
 
-async def test_older_schema_is_migrated_after_restore_only_for_explicit_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_older_schema_is_migrated_after_restore_only_for_explicit_version() -> None:
     """Without `spec.version`, the server runs the version of the backup."""
-    simulation = with_restore(monkeypatch, version=DEFAULT_VERSION)
+    simulation = with_restore(version=DEFAULT_VERSION)
     simulation.backup_revision = SCHEMA_HEADS[OLD_VERSION]
     await simulation.reconcile_until_stable(20)
-    assert simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+    assert simulation.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
     assert simulation.condition("Ready")[0] == "True"
 
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     simulation.backup_revision = SCHEMA_HEADS[OLD_VERSION]
     await simulation.reconcile_until_stable(20)
-    assert simulation.revision == SCHEMA_HEADS[OLD_VERSION]
+    assert simulation.postgres.revision == SCHEMA_HEADS[OLD_VERSION]
     resource = simulation.get("MLflowServer", "a")
     assert resource
     assert resource["status"]["version"] == OLD_VERSION
 
 
-async def test_restore_into_existing_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restore_into_existing_data_is_refused() -> None:
     """Without a Job. After `spec.restoreFrom` is removed, the server uses the existing data."""
-    simulation = with_restore(monkeypatch)
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation = with_restore()
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     for _ in range(4):
         await simulation.reconcile()
         simulation.run_controllers()
@@ -133,9 +131,9 @@ async def test_restore_into_existing_data_is_refused(monkeypatch: pytest.MonkeyP
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_restore_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restore_is_not_repeated() -> None:
     """Neither for a recreated server with the same data, nor after the tables were replaced by other means."""
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     await simulation.reconcile_until_stable()
     simulation.delete_server()
     simulation.create_server({"restoreFrom": RESTORE_FROM})
@@ -143,15 +141,15 @@ async def test_restore_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert simulation.condition("Ready")[0] == "True"
     assert not jobs(simulation, "restore")
     assert restored_backup(simulation) == "20260101T000000Z-00000001"
-    simulation.table_comment = None
+    simulation.postgres.table_comment = None
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
     assert restored_backup(simulation) is None
 
 
-async def test_failed_restore_is_reported_and_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_restore_is_reported_and_not_retried() -> None:
     """The message does not change until the Job is deleted; then a new Job runs."""
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     job = await start_restore(simulation)
     fail_job(simulation, job, "pg_restore", "psql ended with exit code 3")
     await simulation.reconcile()
@@ -174,9 +172,9 @@ async def test_failed_restore_is_reported_and_not_retried(monkeypatch: pytest.Mo
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_newer_backup_is_restored_after_version_change(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_newer_backup_is_restored_after_version_change() -> None:
     """Another image gets another Job."""
-    simulation = with_restore(monkeypatch, version=OLD_VERSION)
+    simulation = with_restore(version=OLD_VERSION)
     job = await start_restore(simulation)
     fail_job(simulation, job, "newer_schema", f"{DEFAULT_VERSION} {SCHEMA_HEADS[DEFAULT_VERSION]}")
     await simulation.reconcile()
@@ -186,11 +184,9 @@ async def test_newer_backup_is_restored_after_version_change(monkeypatch: pytest
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_failed_container_is_reported_before_the_other_one_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_failed_container_is_reported_before_the_other_one_ends() -> None:
     """The other container may wait for 15 minutes."""
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     job = await start_restore(simulation)
     killed: Object = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "Killed"}}
     put_pod(simulation, job, **{"restore": killed, "pg-restore": {"running": {}}})
@@ -198,11 +194,9 @@ async def test_failed_container_is_reported_before_the_other_one_ends(
     assert simulation.condition("SchemaReady")[1] == "RestoreFailed"
 
 
-async def test_cancelled_restore_ends_before_migration(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_cancelled_restore_ends_before_migration() -> None:
     """The pod may still write to the database after `spec.restoreFrom` is removed."""
-    simulation = with_restore(monkeypatch)
+    simulation = with_restore()
     job = await start_restore(simulation)
     put_pod(simulation, job, **{"restore": {"running": {}}, "pg-restore": {"running": {}}})
     simulation.update_spec(restoreFrom=None)
@@ -217,10 +211,10 @@ async def test_cancelled_restore_ends_before_migration(
     assert jobs(simulation, "migrate")
 
 
-async def test_secret_of_separate_bucket_is_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secret_of_separate_bucket_is_checked_first() -> None:
     """A pod could not start without it, and its error would be less useful."""
     store = {"bucket": "vault", "credentialsSecretRef": {"name": "vault"}}
-    simulation = with_restore(monkeypatch, restoreFrom={**RESTORE_FROM, "s3": store})
+    simulation = with_restore(restoreFrom={**RESTORE_FROM, "s3": store})
     for _ in range(4):
         await simulation.reconcile()
         simulation.run_controllers()
@@ -233,12 +227,12 @@ async def test_secret_of_separate_bucket_is_checked_first(monkeypatch: pytest.Mo
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_restore_completes_after_operator_crash_at_any_write(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restore_completes_after_operator_crash_at_any_write() -> None:
     """With one restore Job and no migration."""
-    uninterrupted = with_restore(monkeypatch)
+    uninterrupted = with_restore()
     await uninterrupted.reconcile_until_stable()
     for write_count in range(len(uninterrupted.api.writes)):
-        simulation = with_restore(monkeypatch)
+        simulation = with_restore()
         simulation.api.crash_after_writes = write_count
         with pytest.raises((ProcessKilled, BaseExceptionGroup)):  # a group, where two steps run concurrently
             await simulation.reconcile_until_stable()

@@ -1,53 +1,33 @@
 """Rotation of the credentials of a running server: the credentials in use have access at every moment."""
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from mlflow_operator.clients.postgres import roles as postgres_logins
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import postgres_uri
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.provisioning import Login
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
-from tests.unit.simulation import NAME, NAMESPACE, FakeObjectStore, ProcessKilled, SimulatedCluster
+from tests.unit.simulation import (
+    NAME,
+    NAMESPACE,
+    FakeObjectStore,
+    FakeStoreAdmin,
+    ProcessKilled,
+    SimulatedCluster,
+)
 
 REQUESTED_AT = "2026-01-01T00:00:00Z"
 ROOT_KEY_FIELDS = "accessKeyID", "secretAccessKey"
 """Keys of the Secret with the root key of the embedded store."""
 
 
-@dataclass
-class FakeDatabase:
-    """A Postgres server with logins and their passwords."""
-
-    logins: dict[str, str] = field(default_factory=dict)
-    error: TransientError | None = None
-
-    async def ensure_login(self, connection: Connection, owner: str, login: Login, field: str) -> None:
-        """Add a login."""
-        self.check_login(connection)
-        self.logins[login.name] = login.password
-
-    async def delete_login(self, connection: Connection, owner: str, name: str, field: str) -> None:
-        """Delete a login."""
-        self.check_login(connection)
-        assert name != connection.username, "the operator deletes the login that it uses"
-        self.logins.pop(name, None)
-
-    def check_login(self, connection: Connection) -> None:
-        """Raise AssertionError if the login or its password is invalid."""
-        if self.error:
-            raise self.error
-        assert self.logins.get(connection.username) == connection.password, f"{connection} has no access"
-
-
-class FakeEmbeddedStore(FakeObjectStore):
+class FakeEmbeddedStore(FakeObjectStore, FakeStoreAdmin):
     """The embedded store. It reads the root key from the Secret at its start, and then has its own users."""
 
     def __init__(self, simulation: SimulatedCluster) -> None:
@@ -73,18 +53,18 @@ class FakeEmbeddedStore(FakeObjectStore):
             raise ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
         return False
 
-    def has_user(self, access_key_id: str) -> bool:
+    async def has_key(self, admin: Admin, access_key_id: str, user: str) -> bool:
         """Whether a user has the key."""
         self.load_root_key()
         return access_key_id in self.users
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, name: str, policy: Object) -> None:
+    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
         """Add a user with the root key."""
         assert self.users[admin.key.id] == admin.key.secret
         assert "arn:aws:s3:::mlflow/*" in str(policy)
         self.users[user.id] = user.secret
 
-    async def delete_user(self, admin: Admin, access_key_id: str, name: str) -> None:
+    async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
         """Delete a user with the root key."""
         assert self.users[admin.key.id] == admin.key.secret
         assert access_key_id != admin.key.id, "the root key must not be deleted"
@@ -108,8 +88,8 @@ class PodCredentials:
 class RotationSimulation:
     """A simulated cluster whose pods keep the credentials of their start and whose stores check credentials."""
 
-    def __init__(self, simulation: SimulatedCluster, database: FakeDatabase) -> None:
-        self.simulation, self.database = simulation, database
+    def __init__(self, simulation: SimulatedCluster) -> None:
+        self.simulation, self.database = simulation, simulation.postgres_roles
         self.pods: dict[str, PodCredentials] = {}
 
     def run_controllers(self) -> None:
@@ -163,24 +143,22 @@ class RotationSimulation:
         raise AssertionError(f"not stable: {self.simulation.api.writes[-8:]}")
 
 
-async def start_server(monkeypatch: pytest.MonkeyPatch, spec: Object | None = None) -> RotationSimulation:
+async def start_server(spec: Object | None = None) -> RotationSimulation:
     """A Ready server that no longer changes."""
-    simulation, database = SimulatedCluster(monkeypatch, spec), FakeDatabase()
-    simulation.store = FakeEmbeddedStore(simulation)
-    monkeypatch.setattr(postgres_logins, "ensure_login", database.ensure_login)
-    monkeypatch.setattr(postgres_logins, "delete_login", database.delete_login)
+    simulation = SimulatedCluster(spec)
+    simulation.store = simulation.store_admin = FakeEmbeddedStore(simulation)
     await simulation.reconcile_until_stable()
     assert simulation.condition("Ready")[0] == "True"
-    database.logins["mlflow"] = simulation.secret("a-database")["password"]
-    rotation = RotationSimulation(simulation, database)
+    simulation.postgres_roles.logins["mlflow"] = simulation.secret("a-database")["password"]
+    rotation = RotationSimulation(simulation)
     rotation.run_controllers()
     return rotation
 
 
 @pytest.fixture
-async def rotation(monkeypatch: pytest.MonkeyPatch) -> RotationSimulation:
+async def rotation() -> RotationSimulation:
     """A Ready server with embedded stores."""
-    return await start_server(monkeypatch)
+    return await start_server()
 
 
 async def test_rotation_replaces_and_revokes_the_database_password(rotation: RotationSimulation) -> None:
@@ -225,12 +203,10 @@ async def test_database_and_store_key_rotate_with_one_rollout(rotation: Rotation
     assert len(rolled) == 2
 
 
-async def test_seaweedfs_gets_no_requests_with_unknown_keys(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_seaweedfs_gets_no_requests_with_unknown_keys() -> None:
     """SeaweedFS logs the id of an unknown key, which is half of the credential."""
     for engine, unknown_key_attempts in (("SeaweedFS", 0), ("MinIO", 1)):
-        rotation = await start_server(monkeypatch, {"artifacts": {"embedded": {"engine": engine}}})
+        rotation = await start_server({"artifacts": {"embedded": {"engine": engine}}})
         assert rotation.store.unknown_key_attempts == unknown_key_attempts
         assert rotation.store.users_without_root
 
@@ -313,18 +289,16 @@ async def test_rotation_runs_once_per_requested_time(rotation: RotationSimulatio
     assert [*rotation.database.logins] == ["mlflow_b"]
 
 
-async def test_rotation_resumes_after_operator_crash_at_any_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_rotation_resumes_after_operator_crash_at_any_write() -> None:
     """For each N: the process dies after its Nth write. All pods keep access, and the rotation completes."""
-    uninterrupted = await start_server(monkeypatch)
+    uninterrupted = await start_server()
     writes_before = len(uninterrupted.simulation.api.writes)
     uninterrupted.simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
     await uninterrupted.reconcile_until_stable()
     count = len(uninterrupted.simulation.api.writes) - writes_before
     assert count >= 6
     for n in range(count):
-        rotation = await start_server(monkeypatch)
+        rotation = await start_server()
         rotation.simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
         rotation.simulation.api.crash_after_writes = len(rotation.simulation.api.writes) + n
         with pytest.raises((ProcessKilled, BaseExceptionGroup)):
@@ -365,9 +339,7 @@ async def test_old_login_is_kept_while_any_pod_uses_it(rotation: RotationSimulat
     assert simulation.condition("CredentialsReady")[:2] == ("True", "Ready")
 
 
-async def test_old_login_is_kept_until_the_deployment_is_rolled(
-    rotation: RotationSimulation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_login_is_kept_until_the_deployment_is_rolled(rotation: RotationSimulation) -> None:
     """For example, a migration delays the rollout, and the pods still use the old login."""
     simulation = rotation.simulation
     simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
@@ -421,9 +393,9 @@ async def test_rotation_waits_while_suspended(rotation: RotationSimulation) -> N
     assert [*rotation.database.logins] == ["mlflow_a"]
 
 
-async def test_credentials_in_user_secrets_are_not_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_in_user_secrets_are_not_rotated() -> None:
     """The condition message reports it."""
-    simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+    simulation = await SimulatedCluster.with_external_stores()
     simulation.update_spec(rotateCredentialsAt=REQUESTED_AT)
     await simulation.reconcile_until_stable()
     status, reason, message = simulation.condition("CredentialsReady")

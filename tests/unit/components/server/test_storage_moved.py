@@ -15,9 +15,9 @@ OTHER_BUCKET: Object = {
 
 
 @pytest.fixture
-async def simulation(monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+async def simulation() -> SimulatedCluster:
     """A Ready server on an external database and bucket."""
-    return await SimulatedCluster.with_external_stores(monkeypatch)
+    return await SimulatedCluster.with_external_stores()
 
 
 def pod_template(simulation: SimulatedCluster) -> Object:
@@ -48,7 +48,7 @@ def switch_database(simulation: SimulatedCluster) -> None:
     """Point the spec at the empty database on host `two`."""
     simulation.put_secret("db", uri=URI.format(host="two"))
     simulation.update_spec(storageChangePolicy=ALLOW)
-    simulation.revision = None
+    simulation.postgres.revision = None
 
 
 async def test_containers_started_during_schema_creation_use_the_old_database(
@@ -82,14 +82,14 @@ async def test_unusable_new_database_leaves_the_server_on_the_old_one(
     """The error is reported and nothing is changed. Pointing the spec back resolves it."""
     before = database_uri(simulation), pod_template(simulation)
     switch_database(simulation)
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    simulation.database_error = error
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation.postgres.error = error
     for _ in range(3):
         await simulation.reconcile()
         simulation.run_controllers()
     assert (database_uri(simulation), pod_template(simulation)) == before
     assert simulation.condition("DatabaseReady")[:2] == ("False", error.reason.value)
-    simulation.database_error = None
+    simulation.postgres.error = None
     simulation.put_secret("db", uri=URI.format(host="one"))
     await simulation.reconcile_until_stable()
     assert (database_uri(simulation), pod_template(simulation)) == before
@@ -100,11 +100,11 @@ async def test_unusable_new_database_leaves_the_server_on_the_old_one(
 async def test_database_with_a_newer_schema_is_refused(simulation: SimulatedCluster) -> None:
     """No Job runs on it."""
     simulation.update_spec(version="3.14.0")
-    simulation.revision = SCHEMA_HEADS["3.14.0"]
+    simulation.postgres.revision = SCHEMA_HEADS["3.14.0"]
     await simulation.reconcile_until_stable()
     before = pod_template(simulation), sum(kind == "Job" for kind, _ in simulation.api.objects)
     switch_database(simulation)
-    simulation.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     await simulation.reconcile()
     status, reason, message = simulation.condition("SchemaReady")
     assert (status, reason) == ("False", "StorageChangeRefused")
@@ -165,9 +165,9 @@ async def test_another_endpoint_is_another_location(simulation: SimulatedCluster
     assert message.endswith("deleted: the artifacts at s3://models in http://s3:9000.")
 
 
-async def test_retained_volumes_and_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retained_volumes_and_secrets_are_reported() -> None:
     """The server switches from embedded to external stores."""
-    simulation = SimulatedCluster(monkeypatch)
+    simulation = SimulatedCluster()
     await simulation.reconcile_until_stable()
     simulation.put_secret("db", uri=URI.format(host="two"))
     simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
@@ -178,23 +178,22 @@ async def test_retained_volumes_and_secrets_are_reported(monkeypatch: pytest.Mon
         assert f'"{name}"' in message
 
 
-async def test_storage_change_resumes_after_operator_crash_at_any_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_storage_change_resumes_after_operator_crash_at_any_write() -> None:
     """A container that starts in between never gets a database without a schema."""
-    uninterrupted = await SimulatedCluster.with_external_stores(monkeypatch)
+    uninterrupted = await SimulatedCluster.with_external_stores()
     writes_before = len(uninterrupted.api.writes)
     switch_database(uninterrupted)
     await uninterrupted.reconcile_until_stable()
     for n in range(len(uninterrupted.api.writes) - writes_before):
-        simulation = await SimulatedCluster.with_external_stores(monkeypatch)
+        simulation = await SimulatedCluster.with_external_stores()
         switch_database(simulation)
         simulation.api.crash_after_writes = len(simulation.api.writes) + n
         with pytest.raises((ProcessKilled, BaseExceptionGroup)):
             await simulation.reconcile_until_stable()
-        assert "@one" in database_uri(simulation) or simulation.revision == SCHEMA_HEADS[DEFAULT_VERSION], (
-            f"crash after write {n}"
-        )
+        assert (
+            "@one" in database_uri(simulation)
+            or simulation.postgres.revision == SCHEMA_HEADS[DEFAULT_VERSION]
+        ), f"crash after write {n}"
         simulation.api.crash_after_writes = None
         await simulation.reconcile_until_stable()
         assert "@two" in database_uri(simulation)

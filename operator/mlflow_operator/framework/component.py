@@ -1,4 +1,4 @@
-"""Input and result of the reconcile function of a component (a step)."""
+"""What components have in common: the input and the result of `reconcile`, and how errors become conditions."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from mlflow_operator.status.conditions import (
 from mlflow_operator.status.errors import ReconcileError, TransientError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
 
 RETRY_TRANSIENT_SECONDS = 5.0
@@ -61,24 +62,27 @@ class ReconcileContext:
 
 
 @dataclass(frozen=True)
-class Result(Generic[T]):
-    """Result of a step. `value` is the input of later steps, None if they cannot continue.
+class Result(Generic[T_co]):
+    """Result of a component. `value` is the input of later components, None if they cannot continue.
 
     `requeue_after` is in seconds; None if a watch event or the next resync is early enough.
     """
 
     condition: Condition
-    value: T | None = None
+    value: T_co | None = None
     requeue_after: float | None = None
 
 
-Step = Callable[Concatenate[ReconcileContext, P], Coroutine[Any, Any, Result[T]]]
+Reconcile = Callable[Concatenate[ReconcileContext, P], Coroutine[Any, Any, Result[T]]]
 
 
-def step(condition_type: ConditionType) -> Callable[[Step[P, T]], Step[P, T]]:
-    """Decorate a step so that the errors it raises become its condition. Unexpected exceptions propagate."""
+def component(condition_type: ConditionType) -> Callable[[Reconcile[P, T]], Reconcile[P, T]]:
+    """Decorate `reconcile` of a component: the errors that it raises become its condition.
 
-    def wrap(run: Step[P, T]) -> Step[P, T]:
+    Unexpected exceptions propagate.
+    """
+
+    def wrap(run: Reconcile[P, T]) -> Reconcile[P, T]:
         @wraps(run)
         async def wrapped(context: ReconcileContext, /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
             try:
