@@ -16,7 +16,7 @@ async def run(context: ReconcileContext, upgrading: bool) -> None:
     For example: an embedded store that the spec has replaced, the plugin of an artifact access mode that is no longer
     used, the PodDisruptionBudget of a server with one replica, and the Jobs of finished or cancelled upgrades.
     """
-    desired = render.objects(context.server)
+    desired = render.supporting_objects(context.server)
     observed = [obj for kind in _PRUNED_KINDS for obj in context.observed.list(kind)]
     await context.prune(desired, observed)
     if not upgrading:

@@ -78,7 +78,7 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
     observed = await observe(resource, deps.cluster)
     defaults = cluster_defaults(deps.images, deps.cluster_domain, observed.get(kinds.SERVICE, name))
-    context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, namespace), deps)
+    context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
     return await _report(*await _run_components(context))
 
 

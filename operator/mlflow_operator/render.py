@@ -74,6 +74,22 @@ def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
 
 def objects(server: Server) -> list[Object]:
     """All objects except Secrets, in an order in which they can be applied."""
+    manifests = [
+        *supporting_objects(server),
+        jobs.migration(server, "rendered", None),
+        deployment.deployment(server, "rendered"),
+    ]
+    if server.garbage_collection:
+        manifests.append(
+            garbage_collection.cronjob(server, server.garbage_collection, paused=server.suspended)
+        )
+    if server.backup:
+        manifests.append(backup.cronjob(server, server.backup))
+    return manifests
+
+
+def supporting_objects(server: Server) -> list[Object]:
+    """The objects that a server needs beside its Deployment, Jobs, CronJobs and Secrets."""
     owner, database, embedded = server.owner, server.database, server.artifacts.embedded
     manifests = [client_config.config_map(server)]
     if plugins.is_needed(server.artifacts):
@@ -84,18 +100,6 @@ def objects(server: Server) -> list[Object]:
     if embedded:
         manifests.append(artifact_store.volume_claim(owner, embedded))
         manifests += artifact_store.objects(owner, embedded, server.pods, running=not server.suspended)
-    manifests += [
-        jobs.migration(server, "rendered", None),
-        deployment.service(server),
-        deployment.deployment(server, "rendered"),
-    ]
-    if server.garbage_collection:
-        manifests.append(
-            garbage_collection.cronjob(server, server.garbage_collection, paused=server.suspended)
-        )
+    manifests.append(deployment.service(server))
     budget = deployment.disruption_budget(server)
-    if budget:
-        manifests.append(budget)
-    if server.backup:
-        manifests.append(backup.cronjob(server, server.backup))
-    return manifests
+    return [*manifests, budget] if budget else manifests

@@ -1,6 +1,6 @@
 """What components have in common: the input and the result of `reconcile`, and how errors become conditions."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -50,7 +50,17 @@ class ReconcileContext:
         """Create or update one object. Returns the object after the write."""
         observed = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
         written = await self.deps.applier.ensure(desired, observed, self.observed.resource, data=data)
-        return written or observed or desired
+        return self.reader.store(written or observed or desired)
+
+    async def patch(self, obj: Object, operations: Sequence[Object]) -> Object:
+        """Apply a JSON patch to one object. Returns the object after the patch; writes nothing without operations."""
+        if not operations:
+            return obj
+        meta = obj["metadata"]
+        patched = await self.deps.cluster.json_patch(
+            kinds.of(obj), meta["namespace"], meta["name"], operations
+        )
+        return self.reader.store(patched)
 
     async def ensure_job(self, desired: Object, observed: Object | None = None) -> None:
         """Create a Job if it does not exist. An existing Job is never changed."""

@@ -57,10 +57,7 @@ async def replace_values(context: ReconcileContext, observed: Object, values: di
     changed = {key: text for key, text in values.items() if previous.get(key) != text}
     if not changed:
         return observed
-    meta = observed["metadata"]
     operations = [
         json_patch.put(json_patch.pointer("data", key), secrets.encode(text)) for key, text in changed.items()
     ]
-    return await context.deps.cluster.json_patch(
-        kinds.SECRET, meta["namespace"], meta["name"], [json_patch.unchanged(observed), *operations]
-    )
+    return await context.patch(observed, [json_patch.unchanged(observed), *operations])

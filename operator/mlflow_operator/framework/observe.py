@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Forbidden, KubernetesClient
@@ -75,16 +75,23 @@ async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
     )
 
 
-@dataclass
 class Reader:
-    """Reads Secrets and ConfigMaps that a server in `namespace` references, each at most once per reconcile."""
+    """Reads Secrets and ConfigMaps that a server references, each at most once per reconcile.
 
-    cluster: KubernetesClient
-    namespace: str
-    _read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = field(default_factory=dict)
+    The observed objects and those that the reconcile writes are known without a request.
+    """
+
+    def __init__(self, cluster: KubernetesClient, observed: ObservedState) -> None:
+        self.cluster = cluster
+        self.namespace = str(observed.resource["metadata"]["namespace"])
+        self.known = dict(observed.owned)
+        self._read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = {}
 
     async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
         """All values of a Secret or ConfigMap; None if it does not exist or does not grant access to this server."""
+        known = self.known.get((kind.kind, name)) if namespace in {None, self.namespace} else None
+        if known is not None:
+            return _values_of(known)
         key = (kind.kind, namespace or self.namespace, name)
         if key not in self._read:
             self._read[key] = asyncio.create_task(
@@ -143,6 +150,16 @@ class Reader:
             ) from None
         if obj is None or not secret_access.allows(obj, self.namespace):
             return None
-        if kind == kinds.SECRET:
-            return all_values(obj)
-        return {**(obj.get("data") or {}), **(obj.get("binaryData") or {})}
+        return _values_of(obj)
+
+    def store(self, obj: Object) -> Object:
+        """Remember an object as it was read or written, and return it."""
+        if obj["kind"] in {kinds.SECRET.kind, kinds.CONFIGMAP.kind}:
+            self.known[obj["kind"], obj["metadata"]["name"]] = obj
+        return obj
+
+
+def _values_of(obj: Object) -> dict[str, str]:
+    if obj["kind"] == kinds.SECRET.kind:
+        return all_values(obj)
+    return {**(obj.get("data") or {}), **(obj.get("binaryData") or {})}

@@ -38,7 +38,7 @@ async def preserve(context: ReconcileContext, observed: Object, inputs_digest: s
     if annotations.get(labels.INPUTS_DIGEST) != inputs_digest:
         path = json_patch.pointer("spec", "template", "metadata", "annotations", labels.INPUTS_DIGEST)
         operations.append(json_patch.put(path, inputs_digest))
-    observed = await _patch(context, observed, operations)
+    observed = await context.patch(observed, operations)
     return Result(
         availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD)),
         RunningServer(observed, None),
@@ -54,15 +54,15 @@ async def stop(context: ReconcileContext, observed: Object | None) -> Result[Run
         stopped_at = json_patch.put(
             json_patch.pointer("metadata", "annotations", labels.STOPPED_AT), context.deps.now()
         )
-        observed = await _patch(context, observed, [json_patch.put(_REPLICAS_PATH, 0), stopped_at])
+        observed = await context.patch(observed, [json_patch.put(_REPLICAS_PATH, 0), stopped_at])
     message = "The server is scaled to 0 during the schema migration."
     return Result(false_condition(_TYPE, Reason.PROGRESSING, message), RunningServer(observed, None))
 
 
 async def scale_to_zero(context: ReconcileContext, observed: Object) -> Object:
     """Scale a suspended server to 0 and keep its pod template."""
-    return await _patch(
-        context, observed, [json_patch.put(_REPLICAS_PATH, 0)] if observed["spec"].get("replicas") else []
+    return await context.patch(
+        observed, [json_patch.put(_REPLICAS_PATH, 0)] if observed["spec"].get("replicas") else []
     )
 
 
@@ -72,12 +72,3 @@ def server_at_running_version(context: ReconcileContext) -> Server:
     image = str(context.observed.status["image"])
     is_default_image = image == context.deps.images.server(version)
     return replace(context.server, version=version, image=image, is_default_image=is_default_image)
-
-
-async def _patch(context: ReconcileContext, observed: Object, operations: list[Object]) -> Object:
-    if not operations:
-        return observed
-    meta = observed["metadata"]
-    return await context.deps.cluster.json_patch(
-        kinds.DEPLOYMENT, meta["namespace"], meta["name"], operations
-    )

@@ -66,9 +66,8 @@ async def request_retry(context: ReconcileContext, controller: Object, failed_si
         elapsed = timestamps.seconds_between(last_attempt, now)
         if 0 <= elapsed < _RETRY_REQUEST_SECONDS:
             return
-    meta = controller["metadata"]
     annotate = json_patch.put(json_patch.pointer("metadata", "annotations", labels.RETRY_REQUESTED_AT), now)
-    await context.deps.cluster.json_patch(kinds.of(controller), meta["namespace"], meta["name"], [annotate])
+    await context.patch(controller, [annotate])
 
 
 async def _events(context: ReconcileContext, involved_object: Object) -> list[Object]:

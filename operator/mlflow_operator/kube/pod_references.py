@@ -1,10 +1,6 @@
-"""Find the Secrets and ConfigMaps that a pod reads in its manifest.
+"""The Secrets and ConfigMaps that a pod reads: in an observed manifest, or in the settings of a user."""
 
-Because the manifest is read and not the MLflowServer spec, no reference can be missed: the manifest contains everything
-that the pod mounts or takes as environment, whatever its source.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mlflow_operator.kube.kinds import CONFIGMAP, SECRET, Kind
@@ -34,16 +30,31 @@ def of_pod(spec: Object) -> frozenset[Reference]:
     return frozenset(_references(spec))
 
 
+def of_settings(
+    env: Iterable[Object], env_from: Iterable[Object], volumes: Iterable[Object]
+) -> frozenset[Reference]:
+    """Return a reference for each Secret and ConfigMap key that variables and volumes of a user read."""
+    return frozenset({*_of_variables(env, env_from), *_of_volumes(volumes)})
+
+
 def _references(spec: Object) -> Iterator[Reference]:
     for container in (*spec.get("initContainers", ()), *spec["containers"]):
-        for variable in container.get("env", ()):
-            source = variable.get("valueFrom") or {}
-            yield from _source_references("Secret", source.get("secretKeyRef"), "name")
-            yield from _source_references("ConfigMap", source.get("configMapKeyRef"), "name")
-        for source in container.get("envFrom", ()):
-            yield from _source_references("Secret", source.get("secretRef"), "name")
-            yield from _source_references("ConfigMap", source.get("configMapRef"), "name")
-    for volume in spec.get("volumes", ()):
+        yield from _of_variables(container.get("env", ()), container.get("envFrom", ()))
+    yield from _of_volumes(spec.get("volumes", ()))
+
+
+def _of_variables(env: Iterable[Object], env_from: Iterable[Object]) -> Iterator[Reference]:
+    for variable in env:
+        source = variable.get("valueFrom") or {}
+        yield from _source_references("Secret", source.get("secretKeyRef"), "name")
+        yield from _source_references("ConfigMap", source.get("configMapKeyRef"), "name")
+    for source in env_from:
+        yield from _source_references("Secret", source.get("secretRef"), "name")
+        yield from _source_references("ConfigMap", source.get("configMapRef"), "name")
+
+
+def _of_volumes(volumes: Iterable[Object]) -> Iterator[Reference]:
+    for volume in volumes:
         for source in (volume, *(volume.get("projected") or {}).get("sources", ())):
             secret = source.get("secret")
             yield from _source_references(

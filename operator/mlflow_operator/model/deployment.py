@@ -1,10 +1,11 @@
 """The server's Deployment and Service, and a PodDisruptionBudget if it has two or more replicas."""
 
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import labels, pod_references
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.pod_references import Reference
 from mlflow_operator.model import mlflow_env, plugins, pod_template
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import Server
+from mlflow_operator.model.server import SecretKey, Server
 
 _DRAIN_SECONDS = 5
 """Delay between the deletion of a pod and SIGTERM. The pod still serves: every kube-proxy must remove it first, and
@@ -76,6 +77,42 @@ def deployment(server: Server, inputs_digest: str) -> Object:
     }
 
 
+def references(server: Server) -> frozenset[Reference]:
+    """The Secrets and ConfigMaps that the server's pods read."""
+    store = server.artifacts.s3
+    keys = (
+        SecretKey(server.names.server_secret, mlflow_env.BACKEND_STORE_KEY, ""),
+        *((store.access_key, store.secret_key, store.ca) if store else ()),
+        server.database_ca,
+    )
+    plugin_files = plugins.keys(server.artifacts)
+    reserved = {variable["name"] for variable in _operator_env(server)}
+    user_env = [variable for variable in server.env if variable["name"] not in reserved]
+    return frozenset(
+        {
+            *(Reference("Secret", key.name, key.key, optional=False) for key in keys if key),
+            *(
+                Reference("ConfigMap", server.names.plugin_config_map, key, optional=False)
+                for key in plugin_files
+            ),
+            *pod_references.of_settings(user_env, server.env_from, server.pods.volumes),
+        }
+    )
+
+
+def variable_names(server: Server) -> set[str]:
+    """Names of the environment variables of the server's container."""
+    return {variable["name"] for variable in (*_operator_env(server), *server.env)}
+
+
+def _operator_env(server: Server) -> list[Object]:
+    return [
+        *mlflow_env.database_env(server),
+        *mlflow_env.artifact_env(server),
+        *mlflow_env.server_env(server),
+    ]
+
+
 def _pod(server: Server, selector: dict[str, str]) -> Object:
     settings = server.pods
     # A topology spread constraint without a labelSelector matches no pods.
@@ -112,18 +149,13 @@ def _pre_stop_command(server: Server) -> list[str]:
 
 
 def _container(server: Server) -> Object:
-    operator_env = [
-        *mlflow_env.database_env(server),
-        *mlflow_env.artifact_env(server),
-        *mlflow_env.server_env(server),
-    ]
     return {
         "name": "mlflow",
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": _command(server),
         "ports": [{"name": "http", "containerPort": mlflow_env.PORT}],
-        "env": pod_template.merged_env(operator_env, server.env),
+        "env": pod_template.merged_env(_operator_env(server), server.env),
         "envFrom": list(server.env_from),
         "resources": server.resources,
         "securityContext": pod_template.CONTAINER_SECURITY,

@@ -92,6 +92,11 @@ def config_map(server: Server) -> Object:
     }
 
 
+def keys(artifacts: Artifacts) -> tuple[str, ...]:
+    """Keys of the ConfigMap that the pods read."""
+    return tuple(_files(artifacts))
+
+
 def volume(server: Server) -> Object:
     """Volume with the files at the paths where Python expects them."""
     items = [{"key": key, "path": path} for key, (path, _) in _files(server.artifacts).items()]

@@ -4,6 +4,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import (
+    Artifacts,
     ClusterDatabase,
     EmbeddedDatabase,
     ExternalDatabase,
@@ -58,11 +59,10 @@ def database_changed(status: Object, connection: Connection) -> bool:
     return bool(recorded.get("host")) and not is_recorded_database(recorded, connection)
 
 
-def same_artifact_location(deployment: Object | None, desired: Object) -> bool:
-    """Whether the existing and the desired pods use the same artifact location; True if there is no Deployment."""
-    return deployment is None or artifact_location(_pod_spec(deployment)) == artifact_location(
-        _pod_spec(desired)
-    )
+def same_artifact_location(deployment: Object | None, artifacts: Artifacts) -> bool:
+    """Whether the existing pods use the desired artifact location; True if there is no Deployment."""
+    endpoint = (artifacts.s3.endpoint if artifacts.s3 else None) or ""
+    return deployment is None or artifact_location(_pod_spec(deployment)) == (artifacts.store.uri, endpoint)
 
 
 def artifact_location(pod: Object) -> tuple[str, str]:

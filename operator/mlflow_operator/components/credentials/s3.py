@@ -106,12 +106,9 @@ async def _provisioned(context: ReconcileContext, store: ObjectStore) -> StoreKe
 
 
 async def _sync_location(context: ReconcileContext, store: ObjectStore, values: dict[str, str]) -> None:
-    patch = secrets.location_patch(values, store)
-    if patch:
-        owner = context.server.owner
-        await context.deps.cluster.json_patch(
-            kinds.SECRET, owner.namespace, owner.names.artifacts_secret, patch
-        )
+    secret = context.reader.known.get((kinds.SECRET.kind, context.server.names.artifacts_secret))
+    if secret:
+        await context.patch(secret, secrets.location_patch(values, store))
 
 
 def _generate_key(context: ReconcileContext, key_names: tuple[str, str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     """
     server = _resolve_server(resource, deps)
     observed = await observe(resource, deps.cluster)
-    context = ReconcileContext(observed, server, Reader(deps.cluster, server.owner.namespace), deps)
+    context = ReconcileContext(observed, server, Reader(deps.cluster, observed), deps)
     progress = RemovalProgress()
     for phase in (
         _stop_servers,

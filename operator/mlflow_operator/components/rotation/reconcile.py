@@ -147,13 +147,9 @@ async def _write_secret(
     context: ReconcileContext, credential: RotatedCredential, values: Values
 ) -> RotatedCredential:
     """Replace all values of the Secret. Raises Conflict if the Secret has changed since it was read."""
-    metadata = credential.secret["metadata"]
     data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
     patch = [json_patch.unchanged(credential.secret), json_patch.replace("/data", data)]
-    secret = await context.deps.cluster.json_patch(
-        kinds.SECRET, metadata["namespace"], metadata["name"], patch
-    )
-    return replace(credential, secret=secret)
+    return replace(credential, secret=await context.patch(credential.secret, patch))
 
 
 def _in_progress() -> Condition:

@@ -7,7 +7,7 @@ from mlflow_operator.components.migration.plan import UpgradePlan
 from mlflow_operator.components.migration.preflight_step import running_version
 from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.kube import kinds
-from mlflow_operator.model import deployment, storage_location
+from mlflow_operator.model import storage_location
 from mlflow_operator.status.conditions import Reason
 
 
@@ -58,4 +58,4 @@ def choose(
 def artifact_location_changes(context: ReconcileContext) -> bool:
     """Whether the pods still use another artifact location. They switch once the new location has been checked."""
     observed = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    return not storage_location.same_artifact_location(observed, deployment.deployment(context.server, ""))
+    return not storage_location.same_artifact_location(observed, context.server.artifacts)

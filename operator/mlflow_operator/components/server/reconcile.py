@@ -6,12 +6,11 @@ Needs: credentials; the PodPolicy that follows from the results of artifacts, re
 Provides: `RunningServer` (Deployment and version) for rotation, garbage collection and the status.
 """
 
-import asyncio
 from dataclasses import replace
 
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
 from mlflow_operator.components.migration.reconcile import running_image
-from mlflow_operator.components.server import env_from
+from mlflow_operator.components.server import pod_inputs
 from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
 from mlflow_operator.framework import previous_deployment, stuck_pods
 from mlflow_operator.framework.component import (
@@ -23,10 +22,9 @@ from mlflow_operator.framework.component import (
     waiting,
 )
 from mlflow_operator.framework.previous_deployment import RunningServer
-from mlflow_operator.kube import kinds, labels, pod_references
+from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.kube.pod_references import Reference
-from mlflow_operator.model import availability, client_config, deployment, plugins, rollout, storage_location
+from mlflow_operator.model import availability, client_config, deployment, plugins, storage_location
 from mlflow_operator.status.conditions import (
     Condition,
     ConditionStatus,
@@ -34,7 +32,6 @@ from mlflow_operator.status.conditions import (
     Reason,
     false_condition,
 )
-from mlflow_operator.status.errors import ConfigurationError
 
 _TYPE = ConditionType.SERVER
 
@@ -82,9 +79,8 @@ async def _run_pods(
     if pod_policy is PodPolicy.STOPPED:
         return await previous_deployment.stop(context, observed)
     if pod_policy is PodPolicy.PREVIOUS and observed:
-        return await previous_deployment.preserve(
-            context, observed, await _inputs_fingerprint(context, credentials.rollout_key, observed)
-        )
+        inputs = await pod_inputs.fingerprint_of_deployment(context, credentials.rollout_key, observed)
+        return await previous_deployment.preserve(context, observed, inputs)
     if pod_policy is PodPolicy.PREVIOUS:
         # The Deployment was deleted, and its manifest with it: recreate it from the spec.
         return await _ensure_deployment(
@@ -106,9 +102,7 @@ async def _ensure_deployment(
         )
     if plugins.is_needed(context.server.artifacts):
         await context.ensure(plugins.config_map(context.server))
-    inputs = await _inputs_fingerprint(
-        context, credentials.rollout_key, deployment.deployment(context.server, "")
-    )
+    inputs = await pod_inputs.fingerprint(context, credentials.rollout_key)
     observed = await context.ensure(deployment.deployment(context.server, inputs))
     condition = availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD))
     failure = availability.replica_failure(observed)
@@ -159,44 +153,3 @@ def _waiting(observed: Object | None, dependency: str) -> Condition:
         Reason.WAITING_FOR_DEPENDENCY,
         f"The Deployment is not changed. Waiting for {dependency}.",
     )
-
-
-async def _inputs_fingerprint(context: ReconcileContext, rollout_key: bytes, workload: Object) -> str:
-    """Return the fingerprint of all values of Secrets and ConfigMaps that the pods of a Deployment use."""
-    pod_spec = workload["spec"]["template"]["spec"]
-    await _check_env_from(context, pod_spec["containers"][0])
-    references = sorted(pod_references.of_pod(pod_spec), key=lambda r: (r.kind, r.name, r.key or ""))
-    values = await asyncio.gather(*(_referenced_values(context, reference) for reference in references))
-    inputs = {
-        "/".join(filter(None, (r.kind, r.name, r.key))): v for r, v in zip(references, values, strict=True)
-    }
-    return rollout.fingerprint(inputs, rollout_key)
-
-
-async def _check_env_from(context: ReconcileContext, container: Object) -> None:
-    sources = [
-        (source, await context.reader.values(reference.resource, reference.name))
-        for source in container.get("envFrom") or ()
-        for reference in pod_references.of_pod({"containers": [{"envFrom": [source]}]})
-    ]
-    env_from.check(sources, {variable["name"] for variable in container["env"]})
-
-
-async def _referenced_values(context: ReconcileContext, reference: Reference) -> dict[str, str] | None:
-    """Return the values that the pods use of the object: all, or one key. None if they are missing and optional."""
-    values = await context.reader.values(reference.resource, reference.name)
-    if reference.optional and (values is None or reference.key not in {None, *values}):
-        return None
-    if values is None:
-        raise ConfigurationError(
-            Reason.SECRET_NOT_FOUND,
-            f'There is no {reference.kind} "{reference.name}" in namespace {context.server.owner.namespace}, and the '
-            "server's pods cannot start without it. Create it, or remove it from the spec.",
-        )
-    if reference.key is not None and reference.key not in values:
-        raise ConfigurationError(
-            Reason.SECRET_KEY_MISSING,
-            f'{reference.kind} "{reference.name}" has no key "{reference.key}", and the server\'s pods cannot '
-            "start without it. Add the key, or reference another key in the spec.",
-        )
-    return values if reference.key is None else {reference.key: values[reference.key]}
