@@ -10,8 +10,8 @@ from mlflow_operator import api
 from mlflow_operator.api.crd import openapi_schema
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
+from mlflow_operator.model.container_parts import CONTAINER_SECURITY
 from mlflow_operator.model.names import Names
-from mlflow_operator.model.pod_template import CONTAINER_SECURITY
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import DEFAULT_VERSION, Images
 from tests import server_values

@@ -4,7 +4,8 @@ from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import minio, seaweedfs, stateful_store
-from mlflow_operator.model.server import EmbeddedArtifactStore, PodSettings, ServerRef
+from mlflow_operator.model.pod_template import PodSettings
+from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef
 from mlflow_operator.model.stateful_store import Store
 from mlflow_operator.model.volumes import persistent_volume_claim
 

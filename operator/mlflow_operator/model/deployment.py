@@ -3,7 +3,7 @@
 from mlflow_operator.kube import labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
-from mlflow_operator.model import mlflow_env, plugins, pod_template
+from mlflow_operator.model import container_parts, mlflow_env, plugins, pod_template
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import SecretKey, Server
 
@@ -155,14 +155,14 @@ def _container(server: Server) -> Object:
         "imagePullPolicy": server.pull_policy,
         "command": _command(server),
         "ports": [{"name": "http", "containerPort": mlflow_env.PORT}],
-        "env": pod_template.merged_env(_operator_env(server), server.env),
+        "env": container_parts.merged_env(_operator_env(server), server.env),
         "envFrom": list(server.env_from),
         "resources": server.resources,
-        "securityContext": pod_template.CONTAINER_SECURITY,
+        "securityContext": container_parts.CONTAINER_SECURITY,
         # /health responds only after MLflow is imported, which takes many seconds on a busy node.
-        "startupProbe": pod_template.http_probe("/health", "http", 1, 300),
-        "readinessProbe": pod_template.http_probe("/health", "http", 5, 3),
-        "livenessProbe": pod_template.http_probe("/health", "http", 15, 8, 10),
+        "startupProbe": container_parts.http_probe("/health", "http", 1, 300),
+        "readinessProbe": container_parts.http_probe("/health", "http", 5, 3),
+        "livenessProbe": container_parts.http_probe("/health", "http", 15, 8, 10),
         "lifecycle": {"preStop": {"exec": {"command": _pre_stop_command(server)}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [*mlflow_env.database_mounts(server), *mlflow_env.artifact_mounts(server)],

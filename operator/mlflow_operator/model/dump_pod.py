@@ -6,7 +6,7 @@ directory in memory.
 """
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import jobs, mlflow_env, pod_template
+from mlflow_operator.model import container_parts, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.server import ObjectStore, Server
 
@@ -18,7 +18,7 @@ def pod(server: Server, component: str, store: ObjectStore, containers: list[Obj
     """The pod template. `containers` are results of `s3_container` and `postgres_container`."""
     volumes = [
         *mlflow_env.database_volumes(server),
-        *([pod_template.ca_volume(mlflow_env.ARTIFACTS_CA_VOLUME, store.ca)] if store.ca else []),
+        *([container_parts.ca_volume(mlflow_env.ARTIFACTS_CA_VOLUME, store.ca)] if store.ca else []),
         # It contains passwords: it is kept in memory, and only while the pod exists.
         {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
     ]
@@ -30,12 +30,12 @@ def s3_container(server: Server, store: ObjectStore, script: str, env: list[Obje
 
     The caller sets its name and resources.
     """
-    ca_mounts = [pod_template.ca_mount(mlflow_env.ARTIFACTS_CA_VOLUME)] if store.ca else []
+    ca_mounts = [container_parts.ca_mount(mlflow_env.ARTIFACTS_CA_VOLUME)] if store.ca else []
     return _container(server) | {
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": ["python3", "-u", "-c", script],
-        "env": pod_template.merged_env(env, server.env),
+        "env": container_parts.merged_env(env, server.env),
         "volumeMounts": [*mlflow_env.database_mounts(server), *ca_mounts, _MOUNT],
     }
 
@@ -50,8 +50,8 @@ def postgres_container(server: Server, image: str, script: str, dir_variable: st
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", script],
-        "env": pod_template.merged_env(
-            [*pod_template.home_env(), pod_template.env_value(dir_variable, EXCHANGE_DIR)], server.env
+        "env": container_parts.merged_env(
+            [*container_parts.home_env(), container_parts.env_value(dir_variable, EXCHANGE_DIR)], server.env
         ),
         "resources": sizing.backup(),
         "volumeMounts": [*mlflow_env.database_mounts(server), _MOUNT],
@@ -61,6 +61,6 @@ def postgres_container(server: Server, image: str, script: str, dir_variable: st
 def _container(server: Server) -> Object:
     return {
         "envFrom": list(server.env_from),
-        "securityContext": pod_template.CONTAINER_SECURITY,
+        "securityContext": container_parts.CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

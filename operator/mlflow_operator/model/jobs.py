@@ -10,7 +10,7 @@ import json
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import deployment, mlflow_env, pod_template
+from mlflow_operator.model import container_parts, deployment, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
@@ -109,10 +109,10 @@ def _migration_pod(server: Server, key: str) -> Object:
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": ["python3", "-u", "-c", pod_scripts.MIGRATE],
-        "env": pod_template.merged_env(mlflow_env.database_env(server, key), server.env),
+        "env": container_parts.merged_env(mlflow_env.database_env(server, key), server.env),
         "envFrom": list(server.env_from),
         "resources": sizing.migration(),
-        "securityContext": pod_template.CONTAINER_SECURITY,
+        "securityContext": container_parts.CONTAINER_SECURITY,
         # The last log lines become the condition's message; the operator needs no permission to read logs.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mlflow_env.database_mounts(server),
@@ -163,7 +163,7 @@ def from_server_pod(server: Server, component: str, overrides: Object, env: list
     }
     new_container = container | {
         **overrides,
-        "env": pod_template.merged_env(env, container["env"]),
+        "env": container_parts.merged_env(env, container["env"]),
         "resources": sizing.migration(),
     }
     return {

@@ -1,7 +1,7 @@
 """MinIO as the embedded artifact store."""
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import pod_template
+from mlflow_operator.model import container_parts
 from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef
 
 RUN_AS_USER = 10001
@@ -15,16 +15,16 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
         "image": store.image,
         "args": ["server", "/data"],
         "env": [
-            pod_template.env_from_secret("MINIO_ROOT_USER", store.root_credentials.access_key),
-            pod_template.env_from_secret("MINIO_ROOT_PASSWORD", store.root_credentials.secret_key),
+            container_parts.env_from_secret("MINIO_ROOT_USER", store.root_credentials.access_key),
+            container_parts.env_from_secret("MINIO_ROOT_PASSWORD", store.root_credentials.secret_key),
             # Only the server and the operator use the store: no web console, no update check.
-            pod_template.env_value("MINIO_BROWSER", "off"),
-            pod_template.env_value("MINIO_UPDATE", "off"),
+            container_parts.env_value("MINIO_BROWSER", "off"),
+            container_parts.env_value("MINIO_UPDATE", "off"),
         ],
         "resources": store.resources,
-        "startupProbe": pod_template.http_probe("/minio/health/ready", "s3", 1, 120),
-        "readinessProbe": pod_template.http_probe("/minio/health/ready", "s3", 5, 3),
-        "livenessProbe": pod_template.http_probe("/minio/health/live", "s3", 20, 6, 10),
+        "startupProbe": container_parts.http_probe("/minio/health/ready", "s3", 1, 120),
+        "readinessProbe": container_parts.http_probe("/minio/health/ready", "s3", 5, 3),
+        "livenessProbe": container_parts.http_probe("/minio/health/live", "s3", 20, 6, 10),
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
 

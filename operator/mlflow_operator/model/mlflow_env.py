@@ -2,7 +2,7 @@
 
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import plugins, pod_template
+from mlflow_operator.model import container_parts, plugins
 from mlflow_operator.model.allowed_hosts import origins
 from mlflow_operator.model.server import ObjectStore, SecretKey, Server
 
@@ -26,80 +26,82 @@ GRACE_SECONDS = 30
 def database_env(server: Server, key: str = BACKEND_STORE_KEY) -> list[Object]:
     """Environment of every process that connects to the database. `key` selects the current or the next database."""
     return [
-        pod_template.env_from_secret(
+        container_parts.env_from_secret(
             "MLFLOW_BACKEND_STORE_URI", SecretKey(server.names.server_secret, key, "")
         ),
-        *pod_template.home_env(),
+        *container_parts.home_env(),
     ]
 
 
 def artifact_env(server: Server) -> list[Object]:
     """Environment of the process that serves artifacts."""
     env = [
-        pod_template.env_value("MLFLOW_SERVE_ARTIFACTS", "true"),
-        pod_template.env_value(ARTIFACTS_DESTINATION_ENV, server.artifacts.store.uri),
+        container_parts.env_value("MLFLOW_SERVE_ARTIFACTS", "true"),
+        container_parts.env_value(ARTIFACTS_DESTINATION_ENV, server.artifacts.store.uri),
     ]
     if server.artifacts.s3:
         env += s3_env(server.artifacts.s3)
     if server.artifacts.access is ArtifactAccess.DIRECT:
         # The server still serves artifacts, for older experiments and for the web UI.
-        env.append(pod_template.env_value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
+        env.append(container_parts.env_value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
     if plugins.is_needed(server.artifacts):
-        env.append(pod_template.env_value("PYTHONPATH", plugins.PLUGIN_DIR))
+        env.append(container_parts.env_value("PYTHONPATH", plugins.PLUGIN_DIR))
         # Keep malloc's threshold fixed: malloc raises it after some large buffers, and artifact chunks would then no
         # longer be returned to the system at once.
-        env.append(pod_template.env_value("MALLOC_MMAP_THRESHOLD_", "131072"))
+        env.append(container_parts.env_value("MALLOC_MMAP_THRESHOLD_", "131072"))
     public_endpoint = plugins.public_endpoint(server.artifacts)
     if public_endpoint:
-        env.append(pod_template.env_value(plugins.PUBLIC_ENDPOINT_ENV, public_endpoint))
+        env.append(container_parts.env_value(plugins.PUBLIC_ENDPOINT_ENV, public_endpoint))
     return env
 
 
 def s3_env(store: ObjectStore) -> list[Object]:
     """Environment of an S3 client: endpoint, region and credentials."""
     env = [
-        pod_template.env_value("AWS_DEFAULT_REGION", store.region),
-        pod_template.env_value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),
+        container_parts.env_value("AWS_DEFAULT_REGION", store.region),
+        container_parts.env_value("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing_style),
     ]
     if store.endpoint:
-        env.append(pod_template.env_value(S3_ENDPOINT_ENV, store.endpoint))
+        env.append(container_parts.env_value(S3_ENDPOINT_ENV, store.endpoint))
     if store.access_key and store.secret_key:
-        env.append(pod_template.env_from_secret("AWS_ACCESS_KEY_ID", store.access_key))
-        env.append(pod_template.env_from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))
+        env.append(container_parts.env_from_secret("AWS_ACCESS_KEY_ID", store.access_key))
+        env.append(container_parts.env_from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))
     if store.ca:
-        env.append(pod_template.env_value("AWS_CA_BUNDLE", pod_template.ca_path(ARTIFACTS_CA_VOLUME)))
+        env.append(container_parts.env_value("AWS_CA_BUNDLE", container_parts.ca_path(ARTIFACTS_CA_VOLUME)))
     return env
 
 
 def server_env(server: Server) -> list[Object]:
     """Environment of the server process in addition to `database_env` and `artifact_env`."""
     return [
-        pod_template.env_value("MLFLOW_HOST", "0.0.0.0"),  # noqa: S104 - the network of the pod
+        container_parts.env_value("MLFLOW_HOST", "0.0.0.0"),  # noqa: S104 - the network of the pod
         # For a Service named "mlflow", Kubernetes would set MLFLOW_PORT to tcp://...
-        pod_template.env_value("MLFLOW_PORT", str(PORT)),
-        pod_template.env_value("MLFLOW_WORKERS", str(server.workers)),
-        pod_template.env_value(
+        container_parts.env_value("MLFLOW_PORT", str(PORT)),
+        container_parts.env_value("MLFLOW_WORKERS", str(server.workers)),
+        container_parts.env_value(
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true" if server.job_execution else "false"
         ),
-        pod_template.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
-        pod_template.env_value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.allowed_hosts))),
-        pod_template.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
+        container_parts.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
+        container_parts.env_value(
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.allowed_hosts))
+        ),
+        container_parts.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
     ]
 
 
 def database_volumes(server: Server) -> list[Object]:
     """All volumes of a pod that runs MLflow with the database only."""
-    volumes = [pod_template.HOME_VOLUME]
+    volumes = [container_parts.HOME_VOLUME]
     if server.database_ca:
-        volumes.append(pod_template.ca_volume(DATABASE_CA_VOLUME, server.database_ca))
+        volumes.append(container_parts.ca_volume(DATABASE_CA_VOLUME, server.database_ca))
     return [*volumes, *server.pods.volumes]
 
 
 def database_mounts(server: Server) -> list[Object]:
     """Volume mounts for `database_volumes`."""
-    mounts = [pod_template.HOME_MOUNT]
+    mounts = [container_parts.HOME_MOUNT]
     if server.database_ca:
-        mounts.append(pod_template.ca_mount(DATABASE_CA_VOLUME))
+        mounts.append(container_parts.ca_mount(DATABASE_CA_VOLUME))
     return [*mounts, *server.volume_mounts]
 
 
@@ -108,7 +110,7 @@ def artifact_volumes(server: Server) -> list[Object]:
     volumes = []
     store = server.artifacts.s3
     if store and store.ca:
-        volumes.append(pod_template.ca_volume(ARTIFACTS_CA_VOLUME, store.ca))
+        volumes.append(container_parts.ca_volume(ARTIFACTS_CA_VOLUME, store.ca))
     if plugins.is_needed(server.artifacts):
         volumes.append(plugins.volume(server))
     return volumes
@@ -119,7 +121,7 @@ def artifact_mounts(server: Server) -> list[Object]:
     mounts = []
     store = server.artifacts.s3
     if store and store.ca:
-        mounts.append(pod_template.ca_mount(ARTIFACTS_CA_VOLUME))
+        mounts.append(container_parts.ca_mount(ARTIFACTS_CA_VOLUME))
     if plugins.is_needed(server.artifacts):
         mounts.append(plugins.MOUNT)
     return mounts

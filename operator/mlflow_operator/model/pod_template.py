@@ -1,22 +1,60 @@
-"""Common parts of all pods: the restricted Pod Security Standard, and a home directory on an emptyDir."""
+"""`spec.podTemplate`: its settings, and the parts of pod specs that follow from them.
 
-from collections.abc import Sequence
+Every pod meets the restricted Pod Security Standard. A new field of the pod template needs changes here and in
+`api.pods` only.
+"""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlflow_operator.api.model import Model
+from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import PodSettings, SecretKey
 
-HOME = "/home/mlflow-operator"
-"""HOME and TMPDIR of every container. The root file system is read-only, and the import of MLflow fails without a
-writable HOME."""
 
-CA_DIR = "/etc/mlflow-operator/trust"
-"""Directory for the mounted CA certificates."""
+@dataclass(frozen=True)
+class PodSettings:
+    """`spec.podTemplate`: the pod settings of the user.
 
-CONTAINER_SECURITY: Object = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
+    `service_account`, `affinity`, `topology_spread_constraints`, `volumes`, `labels` and `annotations` apply to pods
+    that run MLflow. The other settings apply to every pod of the server, so that a cluster with taints or an image
+    mirror needs them in one place only.
+    """
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    node_selector: dict[str, str]
+    tolerations: tuple[Object, ...]
+    affinity: Object
+    topology_spread_constraints: tuple[Object, ...]
+    priority_class: str | None
+    service_account: str | None
+    image_pull_secrets: tuple[Object, ...]
+    security_context: Object
+    volumes: tuple[Object, ...]
+
+
+def resolve(template: PodTemplate) -> PodSettings:
+    """Return the settings of `spec.podTemplate`."""
+    spec = template.spec
+    return PodSettings(
+        labels=dict(template.metadata.labels),
+        annotations=dict(template.metadata.annotations),
+        node_selector=dict(spec.node_selector),
+        tolerations=manifests(spec.tolerations),
+        affinity=spec.affinity or {},
+        topology_spread_constraints=manifests(spec.topology_spread_constraints),
+        priority_class=spec.priority_class_name,
+        service_account=spec.service_account_name,
+        image_pull_secrets=manifests(spec.image_pull_secrets),
+        security_context=spec.security_context or {},
+        volumes=manifests(spec.volumes),
+    )
+
+
+def manifests(parts: Iterable[Model] | None) -> tuple[Object, ...]:
+    """Return models in their JSON form."""
+    return tuple(part.manifest() for part in parts or ())
 
 
 def pod_security_context(user: int, settings: PodSettings) -> Object:
@@ -55,64 +93,3 @@ def common_spec(user: int, settings: PodSettings) -> Object:
         "securityContext": pod_security_context(user, settings),
         **placement(settings),
     }
-
-
-def home_env() -> list[Object]:
-    """HOME and TMPDIR."""
-    return [{"name": "HOME", "value": HOME}, {"name": "TMPDIR", "value": HOME}]
-
-
-HOME_VOLUME: Object = {"name": "home", "emptyDir": {}}
-HOME_MOUNT: Object = {"name": "home", "mountPath": HOME}
-
-
-def ca_volume(name: str, ca: SecretKey) -> Object:
-    """A volume with the CA certificate from a Secret."""
-    return {
-        "name": name,
-        "secret": {"secretName": ca.name, "items": [{"key": ca.key, "path": "ca.crt"}]},
-    }
-
-
-def ca_mount(name: str) -> Object:
-    """Mount of `ca_volume(name)`: the certificate is `<CA_DIR>/<name>/ca.crt`."""
-    return {"name": name, "mountPath": f"{CA_DIR}/{name}", "readOnly": True}
-
-
-def ca_path(name: str) -> str:
-    """Path of the certificate of `ca_volume(name)`."""
-    return f"{CA_DIR}/{name}/ca.crt"
-
-
-def env_from_secret(variable: str, key: SecretKey) -> Object:
-    """An environment variable with a value from a Secret."""
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
-
-
-def env_value(variable: str, text: str) -> Object:
-    """An environment variable with a literal value."""
-    return {"name": variable, "value": text}
-
-
-def http_probe(path: str, port: str, period_seconds: int, failures: int, timeout_seconds: int = 5) -> Object:
-    """A probe with an HTTP GET request."""
-    return probe({"httpGet": {"path": path, "port": port}}, period_seconds, failures, timeout_seconds)
-
-
-def probe(handler: Object, period_seconds: int, failures: int, timeout_seconds: int = 5) -> Object:
-    """A probe. `handler` is its action, for example `httpGet`."""
-    return {
-        **handler,
-        "periodSeconds": period_seconds,
-        "failureThreshold": failures,
-        "timeoutSeconds": timeout_seconds,
-    }
-
-
-def merged_env(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
-    """The user's variables, then the operator's. A user variable named like an operator variable is dropped.
-
-    The operator's variables refer to no variable of the user and take precedence over one of the same name.
-    """
-    reserved = {e["name"] for e in operator_env}
-    return [*(e for e in user_env if e["name"] not in reserved), *operator_env]

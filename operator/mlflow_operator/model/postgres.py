@@ -2,8 +2,9 @@
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import pod_template, stateful_store
-from mlflow_operator.model.server import EmbeddedDatabase, PodSettings, SecretKey, ServerRef
+from mlflow_operator.model import container_parts, stateful_store
+from mlflow_operator.model.pod_template import PodSettings
+from mlflow_operator.model.server import EmbeddedDatabase, SecretKey, ServerRef
 from mlflow_operator.model.stateful_store import Store
 from mlflow_operator.model.volumes import persistent_volume_claim
 
@@ -51,19 +52,19 @@ def _container(owner: ServerRef, database: EmbeddedDatabase) -> Object:
         "name": "postgres",
         "image": database.image,
         "env": [
-            pod_template.env_value("PGDATA", f"{_DATA_DIR}/pgdata"),
-            pod_template.env_value("POSTGRES_USER", database.username),
-            pod_template.env_value("POSTGRES_DB", database.database),
+            container_parts.env_value("PGDATA", f"{_DATA_DIR}/pgdata"),
+            container_parts.env_value("POSTGRES_USER", database.username),
+            container_parts.env_value("POSTGRES_DB", database.database),
             # MLflow needs UTF8; with only the C locale, initdb would choose SQL_ASCII.
-            pod_template.env_value("POSTGRES_INITDB_ARGS", "--encoding=UTF8 --locale=C.UTF-8"),
-            pod_template.env_from_secret("POSTGRES_PASSWORD", password),
+            container_parts.env_value("POSTGRES_INITDB_ARGS", "--encoding=UTF8 --locale=C.UTF-8"),
+            container_parts.env_from_secret("POSTGRES_PASSWORD", password),
         ],
         "resources": database.resources,
         # Crash recovery after the loss of a node can take long, and killing the container would restart it.
-        "startupProbe": pod_template.probe({"exec": {"command": pg_isready}}, 1, 600),
+        "startupProbe": container_parts.probe({"exec": {"command": pg_isready}}, 1, 600),
         # After the startup probe, an open port means that Postgres accepts connections. An exec probe would cost a
         # hundred times as much as a TCP connection, for the lifetime of the database.
-        "readinessProbe": pod_template.probe({"tcpSocket": {"port": "postgres"}}, 5, 3),
+        "readinessProbe": container_parts.probe({"tcpSocket": {"port": "postgres"}}, 5, 3),
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA_DIR},
             {"name": "run", "mountPath": "/var/run/postgresql"},

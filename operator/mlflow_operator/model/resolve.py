@@ -1,6 +1,5 @@
 """Set every default of a spec, in one place. The resulting Server has no open values."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,11 +15,10 @@ from mlflow_operator.api.garbage_collection import GarbageCollection as GarbageC
 from mlflow_operator.api.garbage_collection import GarbageCollectionMode
 from mlflow_operator.api.mlflowserver import StorageChangePolicy
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.pods import PodTemplate
 from mlflow_operator.api.restore import RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import allowed_hosts, artifact_store, cloudnativepg, provisioning
+from mlflow_operator.model import allowed_hosts, artifact_store, cloudnativepg, pod_template, provisioning
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model import secrets as credentials
 from mlflow_operator.model.server import (
@@ -35,7 +33,6 @@ from mlflow_operator.model.server import (
     ExternalDatabase,
     GarbageCollection,
     ObjectStore,
-    PodSettings,
     ProvisionedDatabase,
     Restore,
     SecretKey,
@@ -107,10 +104,10 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         ),
         resources=_manifest(spec.resources)
         or sizing.server(spec.workers, job_execution, fast_path=fast_path),
-        env=_manifests(spec.env),
-        env_from=_manifests(spec.env_from),
-        volume_mounts=_manifests(spec.volume_mounts),
-        pods=_pods(spec.pod_template),
+        env=pod_template.manifests(spec.env),
+        env_from=pod_template.manifests(spec.env_from),
+        volume_mounts=pod_template.manifests(spec.volume_mounts),
+        pods=pod_template.resolve(spec.pod_template),
         service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
         database=database,
         artifacts=artifacts,
@@ -362,26 +359,5 @@ def _bucket_settings(spec: api_artifacts.S3) -> BucketSettings:
     )
 
 
-def _pods(template: PodTemplate) -> PodSettings:
-    spec = template.spec
-    return PodSettings(
-        labels=dict(template.metadata.labels),
-        annotations=dict(template.metadata.annotations),
-        node_selector=dict(spec.node_selector),
-        tolerations=_manifests(spec.tolerations),
-        affinity=spec.affinity or {},
-        topology_spread_constraints=_manifests(spec.topology_spread_constraints),
-        priority_class=spec.priority_class_name,
-        service_account=spec.service_account_name,
-        image_pull_secrets=_manifests(spec.image_pull_secrets),
-        security_context=spec.security_context or {},
-        volumes=_manifests(spec.volumes),
-    )
-
-
 def _manifest(part: Model | None) -> Object:
     return {key: value for key, value in part.manifest().items() if value != {}} if part else {}
-
-
-def _manifests(parts: Iterable[Model] | None) -> tuple[Object, ...]:
-    return tuple(part.manifest() for part in parts or ())

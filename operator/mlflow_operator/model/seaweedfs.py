@@ -7,7 +7,7 @@ import json
 
 from mlflow_operator.kube import quantity
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import pod_template
+from mlflow_operator.model import container_parts
 from mlflow_operator.model.server import EmbeddedArtifactStore, ServerRef, Volume
 
 RUN_AS_USER = 1000
@@ -63,9 +63,9 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
         ],
         "env": _memory_env(store.resources),
         "resources": store.resources,
-        "startupProbe": pod_template.http_probe("/healthz", "s3", 1, 120),
-        "readinessProbe": pod_template.http_probe("/healthz", "s3", 5, 3),
-        "livenessProbe": pod_template.http_probe("/healthz", "s3", 20, 6, 10),
+        "startupProbe": container_parts.http_probe("/healthz", "s3", 1, 120),
+        "readinessProbe": container_parts.http_probe("/healthz", "s3", 5, 3),
+        "livenessProbe": container_parts.http_probe("/healthz", "s3", 20, 6, 10),
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
             {"name": "config", "mountPath": _CONFIG_DIR, "readOnly": True},
@@ -84,7 +84,7 @@ def volumes(owner: ServerRef) -> tuple[Object, ...]:
 def _memory_env(resources: Object) -> list[Object]:
     """Set Go's memory limit: by default the heap may double between collections, which can exceed the pod's limit."""
     limit = (resources.get("limits") or {}).get("memory")
-    return [pod_template.env_value("GOMEMLIMIT", str(int(quantity.parse(limit) * 3 / 4)))] if limit else []
+    return [container_parts.env_value("GOMEMLIMIT", str(int(quantity.parse(limit) * 3 / 4)))] if limit else []
 
 
 def _file_size_mib(volume: Volume) -> int:

@@ -6,6 +6,7 @@ from mlflow_operator.api.artifacts import ArtifactAccess, BucketCreation, Engine
 from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.names import Names
+from mlflow_operator.model.pod_template import PodSettings
 
 
 @dataclass(frozen=True)
@@ -34,28 +35,6 @@ class ServerRef:
     def names(self) -> Names:
         """Names of the objects that the server owns."""
         return Names(self.name)
-
-
-@dataclass(frozen=True)
-class PodSettings:
-    """`spec.podTemplate`: the pod settings of the user.
-
-    `service_account`, `affinity`, `topology_spread_constraints`, `volumes`, `labels` and `annotations` apply to pods
-    that run MLflow. The other settings apply to every pod of the server, so that a cluster with taints or an image
-    mirror needs them in one place only.
-    """
-
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    node_selector: dict[str, str]
-    tolerations: tuple[Object, ...]
-    affinity: Object
-    topology_spread_constraints: tuple[Object, ...]
-    priority_class: str | None
-    service_account: str | None
-    image_pull_secrets: tuple[Object, ...]
-    security_context: Object
-    volumes: tuple[Object, ...]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import pod_template
+from mlflow_operator.model import container_parts, pod_template
 from mlflow_operator.model.metadata import object_metadata
-from mlflow_operator.model.server import PodSettings, ServerRef
+from mlflow_operator.model.pod_template import PodSettings
+from mlflow_operator.model.server import ServerRef
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _stateful_set(owner: ServerRef, store: Store, settings: PodSettings, replica
                     "volumes": [
                         {"name": "data", "persistentVolumeClaim": {"claimName": store.claim_name}},
                         *store.volumes,
-                        pod_template.HOME_VOLUME,
+                        container_parts.HOME_VOLUME,
                     ],
                 },
             },
@@ -86,9 +87,9 @@ def _container(store: Store) -> Object:
     return {
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"name": store.port_name, "containerPort": store.port}],
-        "securityContext": pod_template.CONTAINER_SECURITY,
+        "securityContext": container_parts.CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **store.container,
-        "env": [*store.container["env"], *pod_template.home_env()],
-        "volumeMounts": [*store.container["volumeMounts"], pod_template.HOME_MOUNT],
+        "env": [*store.container["env"], *container_parts.home_env()],
+        "volumeMounts": [*store.container["volumeMounts"], container_parts.HOME_MOUNT],
     }

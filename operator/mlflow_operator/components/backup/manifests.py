@@ -6,7 +6,7 @@ import json
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import cronjobs, dump_pod, jobs, mlflow_env, pod_template
+from mlflow_operator.model import container_parts, cronjobs, dump_pod, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.cronjobs import CronSchedule
 from mlflow_operator.model.metadata import object_metadata
@@ -56,16 +56,16 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
     env = [
         *mlflow_env.database_env(server, key),
         *mlflow_env.s3_env(backup.store),
-        pod_template.env_value("BACKUP_FOLDER", dump_pod.EXCHANGE_DIR),
-        pod_template.env_value("BACKUP_DESTINATION", backup.store.uri),
-        pod_template.env_value("BACKUP_NAMESPACE", server.owner.namespace),
-        pod_template.env_value("BACKUP_SERVER", server.owner.name),
-        pod_template.env_value("BACKUP_MAX_COUNT", str(backup.max_count)),
-        pod_template.env_value("BACKUP_MAX_AGE_SECONDS", str(backup.max_age_seconds)),
+        container_parts.env_value("BACKUP_FOLDER", dump_pod.EXCHANGE_DIR),
+        container_parts.env_value("BACKUP_DESTINATION", backup.store.uri),
+        container_parts.env_value("BACKUP_NAMESPACE", server.owner.namespace),
+        container_parts.env_value("BACKUP_SERVER", server.owner.name),
+        container_parts.env_value("BACKUP_MAX_COUNT", str(backup.max_count)),
+        container_parts.env_value("BACKUP_MAX_AGE_SECONDS", str(backup.max_age_seconds)),
     ]
     if backup.separate_bucket:
         # The user's upload arguments apply to the artifact store: its encryption keys, for example.
-        env.append(pod_template.env_value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
+        env.append(container_parts.env_value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
     container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
     return container | {"name": S3_CONTAINER, "resources": sizing.backup()}
 

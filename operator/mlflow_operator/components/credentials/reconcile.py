@@ -14,7 +14,7 @@ from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
 from mlflow_operator.framework.component import ReconcileContext, Result, component
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import mlflow_env, pod_template, secrets, storage_location
+from mlflow_operator.model import container_parts, mlflow_env, secrets, storage_location
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import EmbeddedDatabase
 from mlflow_operator.status.conditions import ConditionType, true_condition
@@ -102,7 +102,7 @@ async def _ensure_server_secret(
     database_changes = storage_location.database_changed(context.observed.status, connection)
     database = context.server.database
     if not isinstance(database, EmbeddedDatabase) and database.ca:
-        connection = connection.with_tls(database.tls, pod_template.ca_path(mlflow_env.DATABASE_CA_VOLUME))
+        connection = connection.with_tls(database.tls, container_parts.ca_path(mlflow_env.DATABASE_CA_VOLUME))
     uri, owner = secrets.pod_database_uri(connection), context.server.owner
     desired = secrets.server_secret(owner, uri, rollout_key, **store_config)
     current_uri = values.get(mlflow_env.BACKEND_STORE_KEY)

@@ -8,7 +8,7 @@ from pydantic import Field
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import cronjobs, jobs, pod_template
+from mlflow_operator.model import container_parts, cronjobs, jobs
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import GarbageCollection, Server
 from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
@@ -33,8 +33,8 @@ def cronjob(server: Server, settings: GarbageCollection, *, paused: bool) -> Obj
     }
     # Artifacts that clients reach only through the server are deleted through the server, too.
     env = [
-        pod_template.env_value("MLFLOW_TRACKING_URI", server.url),
-        pod_template.env_value(SETTINGS_VARIABLE, json.dumps(job_settings, sort_keys=True)),
+        container_parts.env_value("MLFLOW_TRACKING_URI", server.url),
+        container_parts.env_value(SETTINGS_VARIABLE, json.dumps(job_settings, sort_keys=True)),
     ]
     overrides = {
         "name": "garbage-collection",

@@ -7,7 +7,7 @@ import re
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import dump_pod, jobs, mlflow_env, pod_template
+from mlflow_operator.model import container_parts, dump_pod, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Restore, Server
@@ -64,12 +64,12 @@ def _s3_container(server: Server, restore: Restore) -> Object:
     env = [
         *mlflow_env.database_env(server),
         *mlflow_env.s3_env(restore.store),
-        pod_template.env_value("RESTORE_FOLDER", dump_pod.EXCHANGE_DIR),
-        pod_template.env_value("RESTORE_SOURCE", restore.store.uri),
-        pod_template.env_value("RESTORE_NAMESPACE", restore.namespace),
-        pod_template.env_value("RESTORE_SERVER", restore.server),
-        pod_template.env_value("RESTORE_BACKUP", restore.backup),
-        pod_template.env_value("RESTORE_MARKER", marker(restore)),
+        container_parts.env_value("RESTORE_FOLDER", dump_pod.EXCHANGE_DIR),
+        container_parts.env_value("RESTORE_SOURCE", restore.store.uri),
+        container_parts.env_value("RESTORE_NAMESPACE", restore.namespace),
+        container_parts.env_value("RESTORE_SERVER", restore.server),
+        container_parts.env_value("RESTORE_BACKUP", restore.backup),
+        container_parts.env_value("RESTORE_MARKER", marker(restore)),
     ]
     container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, env)
     return container | {"name": S3_CONTAINER, "resources": sizing.migration()}
