@@ -12,7 +12,7 @@ from mlflow_operator.components.migration import preflight_step
 from mlflow_operator.components.migration.plan import UpgradePlan
 from mlflow_operator.components.restore import manifests as restore_manifests
 from mlflow_operator.framework.component import ReconcileContext, Result
-from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
 from mlflow_operator.status import conditions

@@ -18,8 +18,9 @@ from mlflow_operator.components.backup import status as backup_status
 from mlflow_operator.components.backup.result import BackupResult
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.credentials.s3 import read_access_key
-from mlflow_operator.framework import jobs, previous_deployment
+from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
+from mlflow_operator.framework.running_server import server_at_running_version
 from mlflow_operator.kube import kinds, labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
@@ -77,7 +78,7 @@ def running_server(context: ReconcileContext) -> Server:
     image = context.observed.status.get("image")
     if image in {None, context.server.image}:
         return context.server
-    return previous_deployment.server_at_running_version(context)
+    return server_at_running_version(context)
 
 
 def build_status(context: ReconcileContext) -> Object:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mlflow_operator.components.garbage_collection import manifests
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended
-from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron

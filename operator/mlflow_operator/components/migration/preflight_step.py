@@ -20,7 +20,7 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
-from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, plugins

@@ -18,7 +18,7 @@ from mlflow_operator.components.rotation import state, targets
 from mlflow_operator.components.rotation.state import Stage, Values
 from mlflow_operator.components.rotation.targets import RotatedCredential
 from mlflow_operator.framework.component import ReconcileContext, Result, component
-from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.model import rollout
 from mlflow_operator.status.conditions import (

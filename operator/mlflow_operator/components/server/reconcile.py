@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
 from mlflow_operator.components.migration.reconcile import running_image
-from mlflow_operator.components.server import pod_inputs
+from mlflow_operator.components.server import deployment_writer, pod_inputs
 from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
-from mlflow_operator.framework import previous_deployment, stuck_pods
+from mlflow_operator.framework import stuck_pods
 from mlflow_operator.framework.component import (
     RETRY_USER_ERROR_SECONDS,
     ReconcileContext,
@@ -21,7 +21,7 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
-from mlflow_operator.framework.previous_deployment import RunningServer
+from mlflow_operator.framework.running_server import RunningServer, server_at_running_version
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability, client_config, deployment, plugins, storage_location
@@ -77,14 +77,17 @@ async def _run_pods(
     if pod_policy is PodPolicy.UNCHANGED:
         return Result(_waiting(observed, unmet_dependency or "the schema"), RunningServer(observed, None))
     if pod_policy is PodPolicy.STOPPED:
-        return await previous_deployment.stop(context, observed)
+        stopped = await deployment_writer.stop(context, observed) if observed else None
+        message = "The server is scaled to 0 during the schema migration."
+        return Result(false_condition(_TYPE, Reason.PROGRESSING, message), RunningServer(stopped, None))
     if pod_policy is PodPolicy.PREVIOUS and observed:
         inputs = await pod_inputs.fingerprint_of_deployment(context, credentials.rollout_key, observed)
-        return await previous_deployment.preserve(context, observed, inputs)
+        kept = await deployment_writer.keep_template(context, observed, context.server.replicas, inputs)
+        return Result(_availability(context, kept), RunningServer(kept, None))
     if pod_policy is PodPolicy.PREVIOUS:
         # The Deployment was deleted, and its manifest with it: recreate it from the spec.
         return await _ensure_deployment(
-            replace(context, server=previous_deployment.server_at_running_version(context)), credentials, None
+            replace(context, server=server_at_running_version(context)), credentials, None
         )
     await switch_database(context, credentials)
     return await _ensure_deployment(context, credentials, context.server.version)
@@ -103,8 +106,8 @@ async def _ensure_deployment(
     if plugins.is_needed(context.server.artifacts):
         await context.ensure(plugins.config_map(context.server))
     inputs = await pod_inputs.fingerprint(context, credentials.rollout_key)
-    observed = await context.ensure(deployment.deployment(context.server, inputs))
-    condition = availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD))
+    observed = await deployment_writer.apply(context, inputs)
+    condition = _availability(context, observed)
     failure = availability.replica_failure(observed)
     if failure:
         await stuck_pods.request_retry(context, observed, failure.get("lastTransitionTime"))
@@ -136,12 +139,14 @@ async def _scale_to_zero(context: ReconcileContext, observed: Object | None) -> 
     A new image and new values of Secrets are checked and applied when the server is resumed.
     """
     if observed and running_image(context) != context.server.image:
-        observed = await previous_deployment.scale_to_zero(context, observed)
+        observed = await deployment_writer.keep_template(context, observed, replicas=0)
     elif observed:
-        template = observed["spec"]["template"]
-        inputs = (template["metadata"].get("annotations") or {}).get(labels.INPUTS_DIGEST, "")
-        observed = await context.ensure(deployment.deployment(context.server, inputs))
+        observed = await deployment_writer.apply(context, deployment_writer.inputs_digest_of(observed))
     return Result(suspended(_TYPE), RunningServer(observed, None))
+
+
+def _availability(context: ReconcileContext, observed: Object) -> Condition:
+    return availability.condition(observed, context.observed.list(kinds.POD, labels.SERVER_POD))
 
 
 def _waiting(observed: Object | None, dependency: str) -> Condition:

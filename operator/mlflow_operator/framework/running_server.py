@@ -1,0 +1,26 @@
+"""What runs now: the Deployment after this reconcile, and the server at the version that is deployed."""
+
+from dataclasses import dataclass, replace
+
+from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.server import Server
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """The Deployment after this reconcile.
+
+    `version` is the MLflow version of its pod template; None if this reconcile did not apply the template.
+    """
+
+    deployment: Object | None
+    version: str | None
+
+
+def server_at_running_version(context: ReconcileContext) -> Server:
+    """The desired server, but with the version and image that are currently running."""
+    version = str(context.observed.status.get("version") or context.server.version)
+    image = str(context.observed.status["image"])
+    is_default_image = image == context.deps.images.server(version)
+    return replace(context.server, version=version, image=image, is_default_image=is_default_image)
