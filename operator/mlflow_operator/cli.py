@@ -226,7 +226,7 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
         if with_secrets:
             objects += manifests.secrets(server, _generate_values())
         objects += manifests.objects(server)
-    click.echo(yaml.dump_all(objects, Dumper=_DumperWithoutAliases, sort_keys=False, width=110), nl=False)
+    click.echo(manifests.as_yaml(objects), nl=False)
     if not with_secrets:
         click.echo(
             "Secrets are omitted. Use --with-secrets to print them with newly generated values.", err=True
@@ -326,13 +326,6 @@ def _deployment(argument: str | None) -> "DeploymentRef | None":
 def _own_namespace() -> str:
     path = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     return path.read_text().strip() if path.exists() else "default"
-
-
-class _DumperWithoutAliases(yaml.SafeDumper):
-    """YAML without anchors and aliases, as manifests are usually written."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
 
 
 def _read_servers(file: TextIO) -> list[Object]:

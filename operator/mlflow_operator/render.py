@@ -3,7 +3,10 @@
 The reconciler calls the same builders, but creates each object only when its dependencies are ready.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import yaml
 
 from mlflow_operator.components.backup import manifests as backup
 from mlflow_operator.components.garbage_collection import manifests as garbage_collection
@@ -103,3 +106,22 @@ def supporting_objects(server: Server) -> list[Object]:
     manifests.append(deployment.service(server))
     budget = deployment.disruption_budget(server)
     return [*manifests, budget] if budget else manifests
+
+
+def as_yaml(manifests: Iterable[Object]) -> str:
+    """Return objects as YAML documents. Texts of several lines, such as embedded programs, are block scalars."""
+    return yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no anchors and aliases, as manifests are usually written."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)

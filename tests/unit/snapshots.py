@@ -25,8 +25,8 @@ def objects(example: Path) -> list[Object]:
 
 
 def manifest(example: Path) -> str:
-    """The manifest of an example, with sorted keys."""
-    return yaml.safe_dump_all(objects(example), sort_keys=True, width=110)
+    """The manifest of an example, as `mlflow-operator render` prints it."""
+    return desired.as_yaml(objects(example))
 
 
 if __name__ == "__main__":
