@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from mlflow_operator.clients.postgres.client import DatabaseState
+from mlflow_operator.framework.observe import Reader
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Forbidden
+from mlflow_operator.kube.kinds import Kind
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import deployment
+from mlflow_operator.model.server import Server
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import (
     DATABASE_UNREACHABLE,
@@ -621,3 +626,35 @@ async def test_removed_labels_are_restored_without_a_rollout(ready_server: Simul
     assert secret
     assert labels.SERVER in secret["metadata"]["labels"]
     assert inputs_digest(ready_server) == before
+
+
+async def test_reconcile_builds_the_deployment_once(
+    monkeypatch: pytest.MonkeyPatch, simulation: SimulatedCluster
+) -> None:
+    """Of a server that is Ready."""
+    await simulation.reconcile_until_stable()
+    built = []
+    build = deployment.deployment
+
+    def count(server: Server, inputs_digest: str) -> Object:
+        built.append(server)
+        return build(server, inputs_digest)
+
+    monkeypatch.setattr(deployment, "deployment", count)
+    await simulation.reconcile()
+    assert len(built) == 1
+
+
+async def test_known_secrets_are_not_read_again(
+    monkeypatch: pytest.MonkeyPatch, simulation: SimulatedCluster
+) -> None:
+    """The list of the observed state and the answers to writes contain them."""
+    fetched = []
+
+    async def fetch(self: Reader, kind: Kind, namespace: str, name: str) -> None:
+        fetched.append((kind.kind, name))
+
+    await simulation.reconcile_until_stable()
+    monkeypatch.setattr(Reader, "_fetch", fetch)
+    await simulation.reconcile()
+    assert fetched == []

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from mlflow_operator import api
 from mlflow_operator import render as desired
+from mlflow_operator.kube import pod_references
 from mlflow_operator.kube.apply import diff, schema_fields
 from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import deployment
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.specs import specs
@@ -58,6 +60,10 @@ def test_a_random_spec_is_rejected_with_a_message_or_gives_valid_objects(spec: O
         validate_object(obj, "1.34")
         assert len(obj["metadata"]["name"]) <= 63
     assert built == build_objects(resource(before, name))
+    pod_spec = next(obj for obj in built if obj["kind"] == "Deployment")["spec"]["template"]["spec"]
+    assert deployment.references(resolve(server, ClusterDefaults(Images()))) == pod_references.of_pod(
+        pod_spec
+    )
 
 
 @settings(SLOW, max_examples=40)

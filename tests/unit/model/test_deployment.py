@@ -1,0 +1,25 @@
+"""The Deployment of the server: what its pods read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlflow_operator import api
+from mlflow_operator.kube import pod_references
+from mlflow_operator.model import deployment
+from mlflow_operator.model.resolve import ClusterDefaults, resolve
+from mlflow_operator.model.versions import Images
+from tests.unit.snapshots import EXAMPLES
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_references_are_those_of_the_pods(example: Path) -> None:
+    """A missing reference would not restart the pods when its value changes."""
+    for document in yaml.safe_load_all(example.read_text()):
+        if document and document["kind"] == api.KIND:
+            server = resolve(api.parse(document), ClusterDefaults(Images()))
+            pod_spec = deployment.deployment(server, "digest")["spec"]["template"]["spec"]
+            assert deployment.references(server) == pod_references.of_pod(pod_spec)
+            names = {variable["name"] for variable in pod_spec["containers"][0]["env"]}
+            assert deployment.variable_names(server) == names
