@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import secrets
 import select
 import signal
@@ -19,50 +18,38 @@ import sys
 import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from urllib.parse import urlsplit
 
-import boto3
 import psycopg2
 from botocore import xform_name
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from psycopg2.extensions import parse_dsn
-
-TERMINATION_LOG = "/dev/termination-log"
-MAX_RESULT_BYTES = 3000
-"""Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
-
-FORMAT_VERSION = 1
-"""Version of the manifest format."""
+from dump_common import (
+    CHUNK_BYTES,
+    FORMAT_VERSION,
+    ID,
+    START_TIMEOUT_SECONDS,
+    BackupFolder,
+    JobError,
+    add_error,
+    libpq_uri,
+    on_sigterm,
+    write_connection_files,
+    write_private,
+    write_result,
+)
 
 PART_BYTES, PARTS_PER_SIZE = 8 * 1024 * 1024, 1000
 """S3 allows 10000 parts per upload. After every 1000 parts the part size grows by PART_BYTES: enough for 430 GiB. One
 part of the dump is in memory at a time."""
 
-CHUNK_BYTES = 256 * 1024
-"""Maximum number of bytes per read; a pipe holds less."""
-
-START_TIMEOUT_SECONDS, EXIT_TIMEOUT_SECONDS = 900, 60
-"""Until pg_dump writes its first byte (its image may have to be pulled), and until it reports its exit code."""
+EXIT_TIMEOUT_SECONDS = 60
+"""Until pg_dump reports its exit code."""
 
 ABANDONED_AFTER = timedelta(hours=24)
 """Deadline of the Job: an unfinished backup that is older belongs to no running pod."""
 
-MAX_LINE_BYTES = 1000
-"""libpq rejects longer lines in a service file."""
-
-ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 TABLE_QUERY = "SELECT to_regclass('alembic_version')::text"
 REVISION_QUERY = "SELECT version_num FROM alembic_version"
-
-
-class JobError(Exception):
-    """Why no backup can be made: an error code and a message."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code = code
 
 
 def now():
@@ -74,8 +61,7 @@ class Database:
     """The database to back up."""
 
     def __init__(self, uri):
-        # SQLAlchemy names a driver in the scheme, which libpq does not support
-        self.uri = "postgresql://" + uri.partition("://")[2]
+        self.uri = libpq_uri(uri)
 
     def inspect(self):
         """Return the schema revision and the version of the database server."""
@@ -89,27 +75,6 @@ class Database:
             number = session.server_version
         version = f"{number // 10000}.{number % 10000}"
         return revision[0] if revision else "", version
-
-    def write_connection_files(self, folder):
-        """Write the connection settings to `folder`, so that neither arguments nor environment show the password."""
-        options = parse_dsn(self.uri)
-        password = options.pop("password", "")
-        lines = ["[backup]", *(f"{name}={value}" for name, value in options.items() if value)]
-        for line in lines:
-            if line != line.strip() or "\n" in line or len(line.encode()) > MAX_LINE_BYTES:
-                name = line.partition("=")[0]
-                raise JobError("database", f"a libpq service file cannot hold the connection's {name}")
-        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        write_private(os.path.join(folder, "pgpass"), f"*:*:*:*:{escaped}\n")
-        write_private(os.path.join(folder, "pg_service.conf"), "\n".join(lines) + "\n")
-
-
-def write_private(path, text):
-    """Write a file atomically, readable for this user only."""
-    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    os.rename(path + ".new", path)
 
 
 class Dump:
@@ -159,46 +124,18 @@ class Dump:
             raise JobError(code, stderr[-1000:] or f"exit code {exit_code}")
 
 
-class Store:
-    """The folder of one server's backups in a bucket."""
+class Store(BackupFolder):
+    """The folder of one server's backups in a bucket, with the settings for uploads."""
 
     def __init__(self, destination, namespace, server):
-        url = urlsplit(destination)
-        self.bucket = url.netloc
-        parts = (url.path.strip("/"), "mlflow-operator-backups", namespace, server)
-        self.folder = "/".join(filter(None, parts)) + "/"
-        # S3-compatible stores may not support the checksums that recent boto3 sends; TLS and SHA-256 protect the data
-        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
-            config=Config(
-                signature_version="s3v4",
-                connect_timeout=10,
-                read_timeout=60,
-                retries={"max_attempts": 5, "mode": "standard"},
-                s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"},
-            ),
-        )
+        super().__init__(destination, namespace, server)
         self.extra_args = json.loads(os.environ.get("MLFLOW_S3_UPLOAD_EXTRA_ARGS") or "{}")
-
-    def uri(self, name):
-        """URI of a backup."""
-        return f"s3://{self.bucket}/{self.folder}{name}"
 
     def call(self, operation, **arguments):
         """Call an S3 operation, with those of the user's extra arguments that it supports."""
         supported = self.client.meta.service_model.operation_model(operation).input_shape.members
         extra_args = {name: value for name, value in self.extra_args.items() if name in supported}
         return getattr(self.client, xform_name(operation))(Bucket=self.bucket, **extra_args, **arguments)
-
-    def keys(self):
-        """Keys of all objects in the folder, relative to it."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.folder)
-        return [
-            entry["Key"].removeprefix(self.folder) for page in pages for entry in page.get("Contents", ())
-        ]
 
     def upload(self, key, dump):
         """Upload a dump; return its size and SHA-256. The object exists only once the dump is complete."""
@@ -251,11 +188,7 @@ class Store:
 
     def prune(self, max_count, max_age):
         """Delete all backups except the newest `max_count` that are at most `max_age` old. The newest always stays."""
-        names = [key.partition("/") for key in self.keys()]
-        complete = sorted(
-            (name for name, _, file in names if file == "manifest.json" and ID.fullmatch(name)), reverse=True
-        )
-        for index, name in enumerate(complete):
+        for index, name in enumerate(self.complete()):
             if index and (index >= max_count or age(name) > max_age):
                 print(f"deleting {self.uri(name)}", flush=True)
                 # in this order: without a manifest it is not a backup, even if the deletion is interrupted
@@ -269,11 +202,6 @@ def age(name):
     return now() - started
 
 
-def on_sigterm(number, frame):
-    """Raise JobError on SIGTERM, so that an upload is aborted before the process exits."""
-    raise JobError("interrupted", "it was terminated before it was complete")
-
-
 def back_up(environ, store, folder):
     """Make one backup; return its manifest."""
     started = now()
@@ -281,7 +209,7 @@ def back_up(environ, store, folder):
     database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
     revision, version = database.inspect()
     dump = Dump(folder)
-    database.write_connection_files(folder)
+    write_connection_files(database.uri, folder, "backup")
     print(f"uploading {store.uri(name)}", flush=True)
     size, digest = store.upload(f"{name}/database.dump", dump)
     revision_after, _ = database.inspect()
@@ -307,25 +235,12 @@ def back_up(environ, store, folder):
     return manifest
 
 
-def add_error(errors, code, error):
-    """Log an error and add it to `errors`."""
-    message = " ".join(str(error).split())[:600]
-    print(f"{code}: {message}", file=sys.stderr, flush=True)
-    errors.append({"code": code, "message": message})
-
-
 def attempt(errors, task, *arguments):
     """Return the result of `task`; None if it failed, and the error is added to `errors`."""
     try:
         return task(*arguments)
-    except JobError as error:
-        add_error(errors, error.code, error)
-    except psycopg2.Error as error:
-        add_error(errors, "database", error)
-    except (ClientError, BotoCoreError) as error:
-        add_error(errors, "store", error)
     except Exception as error:
-        add_error(errors, "other", f"{type(error).__name__}: {error}")
+        add_error(errors, error)
     return None
 
 
@@ -347,13 +262,7 @@ def main():
     if manifest:
         fields = ("id", "sizeBytes", "schemaRevision", "startTime", "completionTime")
         backup = {name: manifest[name] for name in fields} | {"uri": store.uri(manifest["id"])}
-    text = json.dumps({"backup": backup, "errors": errors})
-    while len(text) > MAX_RESULT_BYTES:
-        errors.pop()
-        text = json.dumps({"backup": backup, "errors": errors})
-    with open(TERMINATION_LOG, "w") as file:
-        file.write(text)
-    print(text, flush=True)
+    write_result(backup, errors)
     sys.exit(0 if manifest else 1)
 
 

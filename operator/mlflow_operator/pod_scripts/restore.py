@@ -19,38 +19,31 @@ import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import boto3
 import psycopg2
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from psycopg2.extensions import parse_dsn
+from dump_common import (
+    CHUNK_BYTES,
+    FORMAT_VERSION,
+    ID,
+    START_TIMEOUT_SECONDS,
+    BackupFolder,
+    JobError,
+    add_error,
+    libpq_uri,
+    on_sigterm,
+    write_connection_files,
+    write_private,
+    write_result,
+)
 from urllib3.exceptions import HTTPError
-
-TERMINATION_LOG = "/dev/termination-log"
-MAX_RESULT_BYTES = 3000
-"""Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
-
-FORMAT_VERSION = 1
-"""Version of the manifest format; the only one so far."""
 
 MIGRATION_LOCK = 0x6D6C666C6F77
 """Advisory lock for changes of the schema; a migration takes it, too."""
 
-CHUNK_BYTES = 256 * 1024
-"""Number of bytes per read. The last chunk is held back until the checksum is verified."""
-
-START_TIMEOUT_SECONDS = 900
-"""Until the other container reads; its image may have to be pulled."""
-
 MAX_RETRIES = 5
 """Number of times an interrupted download is resumed without receiving a byte."""
 
-MAX_LINE_BYTES = 1000
-"""libpq rejects longer lines in a service file."""
-
-ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 REVISION = re.compile(r"[0-9A-Za-z_]{1,32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -97,59 +90,15 @@ COMMIT;
 """
 
 
-class JobError(Exception):
-    """Why the backup cannot be restored: an error code and a message."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code = code
-
-
-def write_private(path, text):
-    """Write a file atomically, readable for this user only."""
-    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    os.rename(path + ".new", path)
-
-
-class Store:
-    """The folder of one server's backups in a bucket."""
-
-    def __init__(self, source, namespace, server):
-        url = urlsplit(source)
-        self.bucket = url.netloc
-        parts = (url.path.strip("/"), "mlflow-operator-backups", namespace, server)
-        self.folder = "/".join(filter(None, parts)) + "/"
-        # a range of an object, or an object uploaded in parts, has no checksum of its own; the manifest has one
-        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
-            config=Config(
-                signature_version="s3v4",
-                connect_timeout=10,
-                read_timeout=60,
-                retries={"max_attempts": 5, "mode": "standard"},
-                s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"},
-            ),
-        )
-
-    def uri(self, name=""):
-        """URI of a backup, or of the folder with all backups."""
-        return f"s3://{self.bucket}/{self.folder}{name}"
+class Store(BackupFolder):
+    """The folder of one server's backups in a bucket, for reading."""
 
     def latest(self):
         """ID of the newest backup."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.folder)
-        keys = [
-            entry["Key"].removeprefix(self.folder) for page in pages for entry in page.get("Contents", ())
-        ]
-        names = [key.partition("/") for key in keys]
-        complete = [name for name, _, file in names if file == "manifest.json" and ID.fullmatch(name)]
+        complete = self.complete()
         if not complete:
             raise JobError("not_found", f"there is no backup at {self.uri()}")
-        return max(complete)
+        return complete[0]
 
     def manifest(self, name):
         """Download and validate the manifest of a backup."""
@@ -206,8 +155,7 @@ class Database:
     """The database to restore into."""
 
     def __init__(self, uri):
-        # SQLAlchemy names a driver in the scheme, which libpq does not support
-        self.uri = "postgresql://" + uri.partition("://")[2]
+        self.uri = libpq_uri(uri)
 
     def check_empty(self):
         """Raise JobError if the database holds tables. The transaction of the restore checks again, under the lock."""
@@ -217,19 +165,6 @@ class Database:
             tables = cursor.fetchone()[0]
         if tables:
             raise JobError("not_empty", f"the database already holds tables ({tables})")
-
-    def write_connection_files(self, folder):
-        """Write the connection settings to `folder`, so that neither arguments nor environment show the password."""
-        options = parse_dsn(self.uri)
-        password = options.pop("password", "")
-        lines = ["[restore]", *(f"{name}={value}" for name, value in options.items() if value)]
-        for line in lines:
-            if line != line.strip() or "\n" in line or len(line.encode()) > MAX_LINE_BYTES:
-                name = line.partition("=")[0]
-                raise JobError("database", f"a libpq service file cannot hold the connection's {name}")
-        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        write_private(os.path.join(folder, "pgpass"), f"*:*:*:*:{escaped}\n")
-        write_private(os.path.join(folder, "pg_service.conf"), "\n".join(lines) + "\n")
 
 
 class PostgresContainer:
@@ -335,7 +270,7 @@ def restore(environ, store, folder):
     revision = manifest["schemaRevision"]
     if not supports_revision(revision):
         raise JobError("newer_schema", f"{manifest.get('mlflowVersion', 'unknown')} {revision}")
-    database.write_connection_files(folder)
+    write_connection_files(database.uri, folder, "restore")
     print(f"restoring {store.uri(manifest['id'])}", flush=True)
     marker = environ["RESTORE_MARKER"].format(id=manifest["id"])
     try:
@@ -353,20 +288,6 @@ def restore(environ, store, folder):
     return manifest
 
 
-def describe(error):
-    """Error code and message of an exception."""
-    codes = ((JobError, None), (psycopg2.Error, "database"), ((ClientError, BotoCoreError), "store"))
-    for exception_type, code in codes:
-        if isinstance(error, exception_type):
-            return code or error.code, str(error)
-    return "other", f"{type(error).__name__}: {error}"
-
-
-def on_sigterm(number, frame):
-    """Raise JobError on SIGTERM, so that the dump ends and the other container rolls back."""
-    raise JobError("interrupted", "it was terminated before it was complete")
-
-
 def main():
     """Restore a backup and report the result."""
     signal.signal(signal.SIGTERM, on_sigterm)
@@ -375,21 +296,12 @@ def main():
         store = Store(environ["RESTORE_SOURCE"], environ["RESTORE_NAMESPACE"], environ["RESTORE_SERVER"])
         manifest = restore(environ, store, folder)
     except Exception as error:
-        code, message = describe(error)
-        message = " ".join(message.split())[:600]
-        print(f"{code}: {message}", file=sys.stderr, flush=True)
-        errors.append({"code": code, "message": message})
+        add_error(errors, error)
     # the other container stops waiting once this file exists
     write_private(os.path.join(folder, "finished"), "")
     fields = ("id", "schemaRevision")
     backup = manifest and {name: manifest[name] for name in fields}
-    text = json.dumps({"backup": backup, "errors": errors})
-    while len(text) > MAX_RESULT_BYTES:
-        errors[0]["message"] = errors[0]["message"][: len(errors[0]["message"]) // 2]
-        text = json.dumps({"backup": backup, "errors": errors})
-    with open(TERMINATION_LOG, "w") as file:
-        file.write(text)
-    print(text, flush=True)
+    write_result(backup, errors)
     sys.exit(1 if errors else 0)
 
 
