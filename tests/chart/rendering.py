@@ -21,7 +21,7 @@ ALL_VALUES: Values = {
     "fullnameOverride": "an-operator",
     "image": {"repository": "registry.example.com:5000/operator", "tag": "2.0.0", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "login"}],
-    "replicas": 3,
+    "replicaCount": 3,
     "adminSecrets": {"platform": ["postgres-admin", "minio-admin"]},
     "images": {
         "mlflow": "registry.example.com:5000/mlflow",
@@ -44,8 +44,8 @@ ALL_VALUES: Values = {
     "deletion": {"allowed": False},
     "crds": {"install": True, "keep": False},
     "metrics": {
-        "service": {"create": True, "annotations": {"prometheus.io/scrape": "true"}},
-        "serviceMonitor": {"create": True, "labels": {"release": "prometheus"}, "interval": "30s"},
+        "service": {"enabled": True, "annotations": {"prometheus.io/scrape": "true"}},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "30s"},
     },
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}],
 }
@@ -54,7 +54,7 @@ ALL_VALUES: Values = {
 VALUES_CASES: Mapping[str, Values] = {
     "defaults": {},
     "all values": ALL_VALUES,
-    "two replicas": {"replicas": 2},
+    "two replicas": {"replicaCount": 2},
     "watched namespaces": {"watchNamespaces": ["team-a", "team-b"]},
     "watched namespaces with the operator's namespace": {"watchNamespaces": ["team-a", NAMESPACE]},
     "watched namespaces with administrator Secrets": {
@@ -62,11 +62,11 @@ VALUES_CASES: Mapping[str, Values] = {
         "adminSecrets": {"platform": ["postgres-admin", "minio-admin"], "other": ["admin"]},
     },
     "all optional objects disabled": {
-        "replicas": 0,
+        "replicaCount": 0,
         "crds": {"install": False},
         "serviceAccount": {"create": False},
         "userRoles": {"create": False},
-        "metrics": {"service": {"create": False}},
+        "metrics": {"service": {"enabled": False}},
         "resources": {},
     },
 }

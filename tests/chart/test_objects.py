@@ -176,16 +176,16 @@ def test_one_replica_has_no_pod_disruption_budget() -> None:
     """With one replica it would block node drains. With two replicas it keeps one pod running."""
     assert "PodDisruptionBudget" not in {obj["kind"] for obj in render()}
     pdb, deployment = (
-        get_object(render({"replicas": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
+        get_object(render({"replicaCount": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
     )
     assert pdb["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
-    assert _pod(render({"replicas": 2}))["topologySpreadConstraints"]
+    assert _pod(render({"replicaCount": 2}))["topologySpreadConstraints"]
 
 
 def test_service_monitor_selects_the_service() -> None:
     """By its labels, its port name and the namespace of the release. It is not created by default."""
     assert "ServiceMonitor" not in {obj["kind"] for obj in render()}
-    objects = render({"metrics": {"serviceMonitor": {"create": True, "labels": {"release": "prometheus"}}}})
+    objects = render({"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}})
     monitor, service = get_object(objects, "ServiceMonitor"), get_object(objects, "Service")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": [service["metadata"]["namespace"]]}
@@ -198,9 +198,9 @@ def test_service_monitor_selects_the_service() -> None:
 
 def test_service_monitor_without_service_or_crd_is_rejected() -> None:
     """Without the Service it would select nothing; without the Prometheus operator its CRD does not exist."""
-    service_monitor = {"serviceMonitor": {"create": True}}
-    assert "metrics.service.create" in render_error(
-        {"metrics": {"service": {"create": False}, **service_monitor}}
+    service_monitor = {"serviceMonitor": {"enabled": True}}
+    assert "metrics.service.enabled" in render_error(
+        {"metrics": {"service": {"enabled": False}, **service_monitor}}
     )
     api_versions: tuple[str, ...] = ("apiregistration.k8s.io/v1",)
     assert "Install the Prometheus operator" in render_error(
