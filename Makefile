@@ -96,11 +96,16 @@ docs: venv ## build the documentation site in out/site, and check every link and
 generate: venv ## generate the CRD, manifests, the charts' values and READMEs, and docs/reference
 	@$(CLUSTER) test-tools
 	@.venv/bin/python -m tests.generate
+package: ## package both charts into out/charts
+	@$(CLUSTER) test-tools
+	helm package charts/mlflow-operator charts/mlflow-server --destination out/charts
+release-notes: venv ## check that all files name VERSION, and write its notes from CHANGELOG.md to out/release-notes.md
+	@$(PYTHON) -m tests.release $(VERSION)
 
 clean: ## remove the cluster and everything that was created for it, but keep the cache
 	@$(CLUSTER) down
 clean-cache: ## remove the cache; the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate package release-notes clean clean-cache
 .DEFAULT_GOAL := help

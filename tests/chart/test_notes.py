@@ -69,7 +69,10 @@ def test_notes_fit_on_a_screen(chart_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "warning"),
-    [({"crds": {"keep": False}}, "deletes every MLflowServer"), ({"replicaCount": 0}, "no operator is running")],
+    [
+        ({"crds": {"keep": False}}, "deletes every MLflowServer"),
+        ({"replicaCount": 0}, "no operator is running"),
+    ],
 )
 def test_notes_warn_about_dangerous_values(chart: Path, values: Values, warning: str) -> None:
     """There is no warning with the default values."""

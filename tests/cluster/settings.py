@@ -47,11 +47,13 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings of this checkout.
 
     `MLFLOW_OPERATOR_CACHE` sets the cache's folder (default `$XDG_CACHE_HOME/mlflow-operator`), `IMAGES` sets the
-    source of images. Raises ValueError for an invalid IMAGES.
+    source of images. A variable with the name of a pin, such as `IMAGE_NODE`, replaces it. Raises ValueError for an
+    invalid IMAGES.
     """
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     images = environ.get("IMAGES") or "auto"
     if images not in MODES:
         raise ValueError(f"IMAGES={images} is not supported. Set it to one of: {', '.join(MODES)}.")
     cache = Path(environ.get("MLFLOW_OPERATOR_CACHE") or home / "mlflow-operator").absolute()
-    return Settings(ROOT, cache, read_pins(ROOT / "versions.env"), images)
+    pins = {name: environ.get(name) or pinned for name, pinned in read_pins(ROOT / "versions.env").items()}
+    return Settings(ROOT, cache, pins, images)

@@ -95,3 +95,10 @@ def test_control_plane_images_match_kubeadm() -> None:
         "ETCD",
     )
     assert set(listed.stdout.split()) == {PINS[f"IMAGE_{name}"] for name in names}
+
+
+def test_environment_replaces_a_pin() -> None:
+    """CI runs the same tests with other Kubernetes versions."""
+    node = "docker.io/kindest/node:v1.30.13"
+    assert settings.load({"IMAGE_NODE": node}).pins["IMAGE_NODE"] == node
+    assert settings.load({}).pins["IMAGE_NODE"] == PINS["IMAGE_NODE"]
