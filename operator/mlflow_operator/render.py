@@ -1,6 +1,7 @@
-"""All desired objects of one server: the output of `mlflow-operator render`, and input for tests and for pruning.
+"""The desired objects of one server: the output of `mlflow-operator render`, and input for tests and for pruning.
 
-The reconciler calls the same builders, but creates each object only when its dependencies are ready.
+The reconciler calls the same builders, but creates each object only when its dependencies are ready. The Jobs of
+preflight, restore and the backup before a migration are not included: they exist only for a time.
 """
 
 from collections.abc import Iterable

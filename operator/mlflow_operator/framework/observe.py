@@ -1,4 +1,7 @@
-"""Reads the observed state once per reconcile, all kinds concurrently and directly from the API server (no cache)."""
+"""Read the observed state once per reconcile, all kinds concurrently and directly from the API server (no cache).
+
+`Reader` reads the Secrets and ConfigMaps that the server references.
+"""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The bucket in an external store and, if the spec names an administrator's Secret, the server's user and policy."""
+"""Ensure the bucket in an external store and, with an administrator's Secret, the server's user and policy."""
 
 from dataclasses import replace
 

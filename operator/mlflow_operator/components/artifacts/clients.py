@@ -1,4 +1,4 @@
-"""Access to the artifact store with the server's key or with the administrator's key."""
+"""Access to the artifact store with the server's key or with the administrator's key. Writes nothing."""
 
 from dataclasses import replace
 

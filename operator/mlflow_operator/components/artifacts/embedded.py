@@ -1,7 +1,7 @@
-"""The bucket in the embedded store, and the user with which the server's pods access it.
+"""Ensure the bucket in the embedded store, and the user with which the server's pods access it.
 
-Only the store and the operator have the root key. The key of the pods gives access to this bucket only, and can be
-replaced while the store runs.
+Only the store and the operator have the root key; the user's key gives access to this bucket only, and can be replaced
+while the store runs.
 """
 
 from dataclasses import replace

@@ -1,10 +1,11 @@
 """Run the embedded artifact store, and ensure that the bucket exists and that the server's key has access to it.
 
-Owns: condition ArtifactStoreReady; StatefulSet, Service and PersistentVolumeClaim of the embedded store; the bucket
-with its settings, and the server's user and policy, if the operator provisions them.
+Owns: condition ArtifactStoreReady; StatefulSet and Service `<name>-artifacts` and PersistentVolumeClaim
+`<name>-artifacts-data` of the embedded store; in the store, the bucket with its settings and, if the operator generates
+the server's key, the server's user, its policy, and the marker object of a shared store.
 Needs: credentials (keys and CA certificate of the store).
-Provides: no value; later components wait for its condition. `bucket`, `clients` and `embedded` for rotation, backup
-and deletion.
+Provides: no value; restore, preflight, server and rotation use its condition. `clients` for rotation, backup and
+deletion; `bucket` and `embedded` for rotation.
 """
 
 from mlflow_operator.components.artifacts import bucket

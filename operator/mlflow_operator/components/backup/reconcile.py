@@ -1,9 +1,11 @@
 """Reconcile the scheduled backups of the database, and report their results.
 
-Owns: the backup CronJob, the condition BackupReady, `status.backup`. It deletes no backup: the Jobs do that by
-`spec.backup.retention`.
-Needs: the credentials (for the first CronJob), and the schema revision in the status (a backup without tables fails).
-Provides: `running_server`, `build_status` and `failure_message` for the backup before a schema migration.
+Owns: CronJob `<name>-backup`; condition BackupReady; `status.backup`; the bucket of `spec.backup.s3` if the spec
+requests its creation. It deletes no backup: the Jobs do that by `spec.backup.retention`.
+Needs: credentials (for the first CronJob); the schema revision in the status (a backup without tables fails); `clients`
+of artifacts.
+Provides: `running_server`, `build_status`, `failure_message` and the manifests, for the backup before a schema
+migration.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Resolve the connection to the database: with a generated login, or with credentials from the user's Secrets."""
+"""Resolve the connection to the server's database: with a generated login, or with credentials from the user's Secrets.
+
+It writes nothing: `generated_login` writes the Secret `<name>-database`.
+"""
 
 from mlflow_operator.components.credentials import generated_login
 from mlflow_operator.framework.component import ReconcileContext

@@ -1,8 +1,6 @@
-"""Generated logins in the Secret `<name>-database`, for the embedded database and for a provisioned database.
+"""Generated logins of the embedded database and of a provisioned database: writes the Secret `<name>-database`.
 
-The operator writes the Secret before it creates the login, so that no password is ever lost. If a server changes from
-the embedded to a provisioned database, the Secret keeps the embedded login under separate keys: nothing else gives
-access to the data in the volume that remains.
+The Secret is written before the login is created, so that no password is ever lost.
 """
 
 from collections.abc import Callable
@@ -63,7 +61,9 @@ async def provisioned(
 ) -> Connection:
     """Return the connection with the login from the Secret, or with a new login if the Secret does not exist.
 
-    A lost Secret does no harm: the operator sets a new password with the administrator's credentials.
+    A lost Secret does no harm: the operator sets a new password with the administrator's credentials. If the server
+    used the embedded database before, the Secret keeps the embedded login under separate keys: nothing else gives
+    access to the data in the volume that remains.
     """
     owner, logins = context.server.owner, provisioning.logins(database.role)
     secret = context.observed.get(kinds.SECRET, owner.names.database_secret)

@@ -1,9 +1,10 @@
 """Generate or read the credentials of the database and the artifact store, and write the Secret of the server's pods.
 
-Owns: condition CredentialsReady (shared with rotation); Secret `<name>-server`; the Secrets `<name>-database` and
-`<name>-artifacts` if their contents are generated. Generated credentials are created once and then kept.
+Owns: condition CredentialsReady, which rotation reports; Secret `<name>-server`; the Secrets `<name>-database` and
+`<name>-artifacts` if their contents are generated. A credential is generated only if there is none.
 Needs: nothing from other components.
-Provides: `Credentials`, which all later components use; `switch_database` for the server component.
+Provides: `Credentials` for database, artifacts, server, rotation and backup; `Credentials.switches_database` for
+restore, preflight and migration; `switch_database` for server; `s3.read_access_key` for artifacts, backup and restore.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Access keys of the artifact store: generated, from the user's Secret, or none (workload identity)."""
+"""Access keys of the artifact store: generated, from the user's Secret, or none (workload identity).
+
+Generated keys are in the Secret `<name>-artifacts`, which this module writes.
+"""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,6 @@
-"""A database on a shared Postgres, which the operator creates if it is missing and updates if it differs from its plan.
+"""Compare the database on a shared Postgres with its plan, and create or update the database, its role and its login.
 
-The comparison needs no privileges beyond those of the server's own login. The administrator's Secret, which may be
-deleted or changed later, is read only if something must be created or changed.
+The administrator's Secret, which may be deleted or changed later, is read only if something must be written.
 """
 
 from collections.abc import Awaitable, Callable

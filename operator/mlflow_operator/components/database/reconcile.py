@@ -1,10 +1,10 @@
 """Run the embedded database or provision one on a shared Postgres, and inspect the database that the server uses.
 
-Owns: condition DatabaseReady; StatefulSet, Service and PersistentVolumeClaim of the embedded database; the database,
-its owner role and its logins on a shared Postgres.
-Needs: credentials (connection, CA certificate).
-Provides: `DatabaseState` (encoding, schema revision, table comment) for restore, preflight, migration and the status;
-`resolve_for_pods` for rotation and deletion.
+Owns: condition DatabaseReady; StatefulSet and Service `<name>-postgres` and PersistentVolumeClaim
+`<name>-postgres-data` of the embedded database; the database, its owner role and its logins on a shared Postgres.
+Needs: credentials (connection, CA certificate); `expected_revision` of migration.
+Provides: `DatabaseState` (schema revision, table comment, obstacles to a migration) for restore, preflight, migration,
+server and the version to run; `resolve_for_pods` and `provisioned` for rotation and deletion.
 """
 
 from dataclasses import replace

@@ -1,8 +1,6 @@
-"""Delete the data of a server in phases. The deletion can be interrupted at any point and resumes with the next call.
+"""Stop the pods of a server and delete its data in phases, up to the first phase that is not complete.
 
-The pods are stopped first, so that they no longer write. Then the operator deletes the provisioned database and its
-role, the artifacts, the Secrets, and the volumes of the embedded stores. It never deletes what was not created for this
-server, such as an external database or a bucket of another owner.
+The deletion can be interrupted at any point; the next call resumes it.
 """
 
 import logging
@@ -26,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     """Run the phases up to the first one that is not complete.
+
+    The pods are stopped first, so that they no longer write. Then the operator deletes the provisioned database and its
+    role, the artifacts, the Secrets, and the volumes of the embedded stores. It never deletes what was not created for
+    this server, such as an external database or a bucket of another owner.
 
     Raises InvalidResource if the resource cannot be parsed, ReconcileError if an external system cannot be used.
     """

@@ -4,8 +4,10 @@ A deletion never blocks forever. If something cannot be deleted, a condition rep
 gives up if a user sets an annotation, or after one minute if the namespace or the CRD is deleted, too. If
 `deletionPolicy` is Retain by then, nothing more is deleted.
 
-Owns: the operator's finalizer; condition Ready of a resource that is being deleted; Events DataDeleted and DataKept.
-Needs: nothing from other components; it reads the Secrets and the administrators' credentials itself.
+Owns: the operator's finalizer; condition Ready of a resource that is being deleted; Events DataDeleted and DataKept. It
+deletes objects and data of other components.
+Needs: `resolve_for_pods` and `provisioned` of database; `clients` of artifacts. The other components do not run: it
+reads the Secrets itself.
 Provides: nothing to other components.
 """
 

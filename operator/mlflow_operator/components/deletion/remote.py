@@ -1,7 +1,6 @@
-"""Deletion of what the operator created for a server in external systems.
+"""Delete the database and roles on a shared Postgres, and the artifacts, user and policy in a shared store.
 
-That is the database and its roles on a shared Postgres, and the artifacts, the user and the policy in a shared store.
-Only what has the server's marker is deleted; everything else is reported as retained.
+A database or a prefix without the server's marker is not deleted, but reported as retained.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """The Event about a deleted server: which of its data is kept, and how a new server adopts it.
 
-With `deletionPolicy: Retain` the resource has no finalizer, so the operator knows its last state only from the watch.
+Owns: Event DataKept of a server without the operator's finalizer (`deletionPolicy: Retain`).
+Needs: the last state of the resource from the watch, because the resource no longer exists.
+Provides: `retained_objects` for the other modules of deletion.
 """
 
 from mlflow_operator.framework.dependencies import Dependencies

@@ -2,6 +2,10 @@
 
 The operator is stopped first, because it would add its finalizers again. Without the finalizer `deletionPolicy: Delete`
 has the effect of Retain; an Event on each server and the output of the command report that.
+
+Owns: the removal of the finalizer of every server, with an Event DataKept; the replicas of the operator's Deployment.
+Needs: nothing from other components.
+Provides: `remove_all_finalizers` for the command `mlflow-operator remove-finalizers`.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """Reconcile the garbage collection CronJob, and report the result of its last Job.
 
-Owns: the garbage collection CronJob, the condition GarbageCollectionReady, `status.garbageCollection`, the Event
-GarbageCollected.
-Needs: the running server; the CronJob is suspended unless the server runs the desired version.
-Provides: nothing. The server does not wait for it.
+Owns: CronJob `<name>-gc`; condition GarbageCollectionReady; `status.garbageCollection`; Event GarbageCollected.
+Needs: server (`RunningServer`): the CronJob is suspended unless the server runs the desired version.
+Provides: nothing to other components. The server does not wait for it.
 """
 
 from dataclasses import dataclass

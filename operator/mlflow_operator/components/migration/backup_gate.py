@@ -1,4 +1,7 @@
-"""Require a complete backup before a schema migration, because a migration cannot be undone without one."""
+"""Require a complete backup before a schema migration, because a migration cannot be undone without one.
+
+Writes the Job `<name>-backup-<hash>`.
+"""
 
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.backup import manifests as backup_manifests

@@ -1,8 +1,10 @@
 """Reconcile the preflight: a Job checks the desired image before the operator changes anything.
 
-Owns: the preflight Job, the backup Job before a schema migration, the condition UpgradeReady, `status.upgrade`.
-Needs: the database state, the artifact store.
-Provides: the upgrade plan for the migration and the server, and the version of a custom image.
+Owns: the Jobs `<name>-preflight-<hash>`, and `<name>-backup-<hash>` before a schema migration; condition UpgradeReady;
+`status.upgrade`. It also writes the plugin ConfigMap of the server, which the preflight Job mounts.
+Needs: database (state); restore (finished); artifacts (condition); backup (manifest and result of its Job); credentials
+(whether the server switches to another database); `expected_revision` and `running_image` of migration.
+Provides: the upgrade plan for migration, server and the version of a custom image; `running_version` for server.
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState

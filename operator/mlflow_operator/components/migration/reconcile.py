@@ -1,8 +1,10 @@
-"""Migrate the database schema to the revision that the server's image needs, before any server pod starts.
+"""Migrate the database schema to the revision that the server's image needs, before any pod of that image starts.
 
-Owns: the migration Job, the condition SchemaReady.
-Needs: the database state, the upgrade plan (from `preflight_step`), a finished restore.
-Provides: the schema revision; `running_image` and `expected_revision` for the preflight.
+Owns: the Jobs `<name>-migrate-<hash>`; condition SchemaReady; `status.schemaRevision`.
+Needs: database (state); restore (finished); preflight (upgrade plan); credentials (whether the server switches to
+another database).
+Provides: the schema revision for the status; its condition for server and rotation; `expected_revision` for database
+and preflight; `running_image` for preflight and server.
 """
 
 from dataclasses import dataclass

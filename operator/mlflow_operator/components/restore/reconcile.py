@@ -1,9 +1,9 @@
 """Restore a backup into an empty database before the schema is migrated.
 
-Owns: the restore Job, and the condition SchemaReady until the restore is done.
-Needs: the database state, the artifact store (it holds the backup, unless `spec.restoreFrom.s3` is set), and the Secret
-that `spec.restoreFrom.s3` names.
-Provides: whether the preflight and the migration may start (the value of the result).
+Owns: the Jobs `<name>-restore-<hash>`; condition SchemaReady until the restore is done; `status.restoredBackup`.
+Needs: database (state); artifacts (condition: the store holds the backup, unless `spec.restoreFrom.s3` is set);
+credentials (whether the server switches to another database); the Secrets that `spec.restoreFrom.s3` references.
+Provides: whether preflight and migration may start (the value of the result).
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState

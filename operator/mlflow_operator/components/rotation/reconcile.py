@@ -1,12 +1,14 @@
 """Replace the credentials that the operator generated, while the server's pods have access at every moment.
 
-Rotation runs last in a reconcile: the next reconcile uses what it writes, like any change of a Secret. Credentials in
+Rotation runs after the server: the next reconcile uses what it writes, like any change of a Secret. Credentials in
 Secrets that the spec references are not replaced; the user changes them.
 
-Owns: condition CredentialsReady while it rotates; the keys `next*`, `previous*` and `rotatedAt` of the generated
-Secrets; Event CredentialsRotated.
-Needs: credentials; the conditions of database, artifacts and migration; the running server.
-Provides: the value of `spec.rotateCredentialsAt` that is completed, for the status.
+Owns: condition CredentialsReady (that of credentials, unless a rotation is due); the rotated values and the keys
+`next*`, `previous*` and `rotatedAt` of the Secrets `<name>-database` and `<name>-artifacts`; the rotated logins and
+access keys in the stores; Event CredentialsRotated; `status.credentialsRotatedAt`.
+Needs: credentials; the conditions of database, artifacts and migration; server (`RunningServer`); `resolve_for_pods`
+and `provisioned` of database; `bucket`, `clients` and `embedded` of artifacts.
+Provides: nothing to other components.
 """
 
 import base64

@@ -1,4 +1,7 @@
-"""The credentials that the operator generated and can rotate: their Secrets, and how access is granted and revoked."""
+"""The credentials that the operator can rotate: their Secrets, and how a store grants and revokes access.
+
+It creates and deletes the logins and access keys in the stores; `reconcile` writes the Secrets.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Writes the Deployment of the server. No other module sets its replicas or its pod template."""
+"""Write the Deployment of the server. Apart from this module, only `deletion.phases` changes its replicas."""
 
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import json_patch, labels

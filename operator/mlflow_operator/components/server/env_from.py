@@ -1,4 +1,4 @@
-"""Check of the variables that `spec.envFrom` adds. The API server cannot validate them: it does not see their names."""
+"""Check the variables that `spec.envFrom` adds. The API server cannot validate them: it does not see their names."""
 
 from collections.abc import Collection, Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""The values of Secrets and ConfigMaps that the server's pods read. A change of one restarts the pods."""
+"""Fingerprint of the values that the server's pods read from Secrets and ConfigMaps. A change restarts the pods."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Which pods the Deployment must run, while stores, schema and image change."""
+"""Decide which pods the Deployment must run while stores, schema and image change. Writes nothing."""
 
 from enum import Enum
 

@@ -1,8 +1,10 @@
 """Ensure the Deployment and the Service of the MLflow server, and the objects that its clients use.
 
 Owns: condition ServerAvailable; Deployment, PodDisruptionBudget and Service `<name>`; ConfigMap `<name>-server` with
-plugins; ConfigMap and Secret `<name>-client`.
-Needs: credentials; the PodPolicy that follows from the results of artifacts, restore, preflight and migration.
+the plugins; ConfigMap and Secret `<name>-client`; Event StorageChanged; `version`, `image`, `replicas`,
+`readyReplicas`, `database` and `artifacts` in the status.
+Needs: credentials; the PodPolicy and the unmet dependency, which `pod_policy` derives from the results of database,
+artifacts, preflight and migration; `running_image` and `running_version` of migration.
 Provides: `RunningServer` (Deployment and version) for rotation, garbage collection and the status.
 """
 

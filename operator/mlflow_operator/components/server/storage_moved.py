@@ -1,4 +1,7 @@
-"""The Event about a server that has switched to another database or artifact location: it names the retained data."""
+"""Publish the Event StorageChanged about a server that uses another database or artifact location than before.
+
+It names the data that remains in the previous one.
+"""
 
 from mlflow_operator.components.server.pod_policy import artifact_location_changes
 from mlflow_operator.framework.component import ReconcileContext
