@@ -17,10 +17,9 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.components.deletion.reconcile import finalize, sync_finalizer
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
-from mlflow_operator.components.migration import preflight_step as preflight
+from mlflow_operator.components.migration import preflight, version
 from mlflow_operator.components.migration import reconcile as migration
-from mlflow_operator.components.migration import version
-from mlflow_operator.components.migration.plan import in_progress
+from mlflow_operator.components.migration.upgrade_status import in_progress
 from mlflow_operator.components.restore import reconcile as restore
 from mlflow_operator.components.rotation import reconcile as rotation
 from mlflow_operator.components.server import pod_policy, storage_moved

@@ -8,6 +8,7 @@ import yaml
 
 from mlflow_operator import api
 from mlflow_operator.api.crd import openapi_schema
+from mlflow_operator.api.pods import PodSpec
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
 from mlflow_operator.model.container_parts import CONTAINER_SECURITY
@@ -220,6 +221,34 @@ def test_helm_test_pod_has_the_settings_of_the_server_pods(case: str) -> None:
     assert spec.get("priorityClassName") == resolved.pods.priority_class
     assert container.get("imagePullPolicy") == values.get("imagePullPolicy")
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+POD_SPEC_FIELDS: Object = {
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"operator": "Exists"}],
+    "priorityClassName": "high",
+    "serviceAccountName": "tracking",
+    "imagePullSecrets": [{"name": "login"}],
+}
+SERVER_POD_SPEC_FIELDS: Object = {
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    ],
+    "volumes": [{"name": "extra", "emptyDir": {}}],
+}
+"""Fields of `podTemplate.spec` that only the server pods have."""
+
+
+def test_helm_test_pod_has_each_pod_field_that_is_not_only_for_server_pods() -> None:
+    """A new field of `podTemplate.spec` must be added to one of the two sets. `securityContext` is merged."""
+    spec = {**POD_SPEC_FIELDS, **SERVER_POD_SPEC_FIELDS}
+    fields = {field.alias for field in PodSpec.model_fields.values()}
+    assert fields == {*spec, "securityContext"}
+    pod_spec = rendered_test_pod({"podTemplate": {"spec": spec}})["spec"]
+    assert {key: pod_spec.get(key) for key in POD_SPEC_FIELDS} == POD_SPEC_FIELDS
+    assert not pod_spec.keys() & {"affinity", "topologySpreadConstraints"}
+    assert "extra" not in {volume["name"] for volume in pod_spec["volumes"]}
 
 
 def test_helm_test_pod_has_no_labels_of_the_server() -> None:

@@ -1,6 +1,7 @@
 """Secrets that the operator generates once and never regenerates while a store still uses the old values."""
 
 from collections.abc import Callable
+from secrets import token_urlsafe
 
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import json_patch, kinds
@@ -8,6 +9,13 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
+
+_PASSWORD_BYTES = 24
+
+
+def generate_password() -> str:
+    """Return a new random password of 32 characters that need no quoting in a URI, a shell or SQL."""
+    return token_urlsafe(_PASSWORD_BYTES)
 
 
 async def ensure_secret(

@@ -1,7 +1,7 @@
 """`spec.podTemplate`: its settings, and the parts of pod specs that follow from them.
 
-Every pod meets the restricted Pod Security Standard. A new field of the pod template needs changes here and in
-`api.pods` only.
+Every pod meets the restricted Pod Security Standard. A new field for all pods needs changes here and
+in `api.pods` only; `model.deployment` and `model.jobs` use the fields for pods that run MLflow.
 """
 
 from collections.abc import Iterable

@@ -21,6 +21,7 @@ from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
 from mlflow_operator.clients.s3.signed_request import SignedRequests
 from mlflow_operator.components.deletion import retained_event
 from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.generated_secrets import generate_password
 from mlflow_operator.kube import kinds, lease_guard
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
@@ -37,7 +38,6 @@ from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_PASSWORD_BYTES = 24
 _DNS_THREADS = 64
 """Threads for DNS lookups. If an external DNS server does not answer, each lookup of its names occupies a thread for
 most of a minute. Python's default on two cores is six threads; lookups of cluster names would wait for them."""
@@ -128,7 +128,7 @@ async def run(settings: Settings) -> None:
                 images=settings.images,
                 cluster_domain=settings.cluster_domain,
                 now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                generate_password=lambda: secrets.token_urlsafe(_PASSWORD_BYTES),
+                generate_password=generate_password,
             )
             with lease_guard.guard_lease(election.expires_at):
                 await election.run(lambda: _lead(deps, settings))

@@ -10,7 +10,7 @@ and preflight; `running_image` for preflight and server.
 from dataclasses import dataclass
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration.plan import UpgradePlan
+from mlflow_operator.components.migration.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     ReconcileContext,

@@ -8,9 +8,13 @@ Provides: the upgrade plan for migration, server and the version of a custom ima
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration import backup_gate, preflight_result
-from mlflow_operator.components.migration import plan as upgrade
-from mlflow_operator.components.migration.plan import RunningVersion, UpgradePlan
+from mlflow_operator.components.migration import (
+    backup_gate,
+    preflight_decision,
+    preflight_result,
+    upgrade_status,
+)
+from mlflow_operator.components.migration.preflight_decision import RunningVersion, UpgradePlan
 from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
 from mlflow_operator.components.migration.reconcile import expected_revision, running_image
 from mlflow_operator.framework import jobs
@@ -36,7 +40,7 @@ _UP_TO_DATE = "No upgrade is pending."
 
 def running_version(context: ReconcileContext) -> RunningVersion:
     """The version that the server runs until the upgrade."""
-    return upgrade.running_version(context.observed.status, running_image(context))
+    return preflight_decision.running_version(context.observed.status, running_image(context))
 
 
 @component(_TYPE)
@@ -61,7 +65,9 @@ async def reconcile(
     image_unchanged = running.image in {None, context.server.image}
     if (
         image_unchanged and (switching_database or _migration_failed(context) or _is_first_start(context))
-    ) or not upgrade.needs_preflight(running, context.server, database.revision, expected_revision(context)):
+    ) or not preflight_decision.needs_preflight(
+        running, context.server, database.revision, expected_revision(context)
+    ):
         return Result(true_condition(_TYPE, _UP_TO_DATE), UpgradePlan())
     other_migration = jobs.migration_in_progress(context, except_image=context.server.image)
     if other_migration:
@@ -109,20 +115,20 @@ async def _run_preflight(
     if result is None:
         messages = [terminated.get("message") for terminated in jobs.container_results(context, observed)]
         text = next((str(message) for message in messages if message), None)
-        error = upgrade.missing_result(running, context.server, name, text)
+        error = preflight_decision.missing_result(running, context.server, name, text)
         return await _retry(context, observed, desired, error)
     migrated = result.change is SchemaChange.FORWARD and database.revision == result.head
     if database.revision != result.revision and not migrated and not result.errors:
         # The schema changed after the preflight, for example because a backup was restored. The result is outdated.
         await context.deps.cluster.delete(observed)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
-    refusal = upgrade.refusal(running, context.server, result)
+    refusal = preflight_decision.refusal(running, context.server, result)
     if refusal and result.errors:
         return await _retry(context, observed, desired, refusal)
     if refusal:
         raise refusal
     started_at = observed["metadata"].get("creationTimestamp")
-    plan = upgrade.plan(running, context.server, result, started_at, switching_database)
+    plan = preflight_decision.plan(running, context.server, result, started_at, switching_database)
     return await _require_backup(context, running, database, plan, switching_database)
 
 
@@ -155,7 +161,7 @@ def _allowed(context: ReconcileContext, plan: UpgradePlan, database: DatabaseSta
     return Result(condition, plan)
 
 
-def upgrade_status(
+def build_status(
     context: ReconcileContext, plan: UpgradePlan | None, server: Result[RunningServer]
 ) -> Object:
     """The new `status.upgrade`; empty if there was no upgrade. `server` is the result of the server component."""
@@ -163,8 +169,8 @@ def upgrade_status(
     running = running_version(context)
     if plan and plan.image_changed and plan.preflight:
         started_at = plan.started_at or context.deps.now()
-        status = upgrade.start_upgrade(running, context.server, plan.preflight, started_at, status)
-    elif upgrade.in_progress(status) and _is_cancelled(context, running, status):
+        status = upgrade_status.start(running, context.server, plan.preflight, started_at, status)
+    elif upgrade_status.in_progress(status) and _is_cancelled(context, running, status):
         return {}
     deployed = server.value
     is_target = status.get("toVersion") == context.server.version and deployed and deployed.version
@@ -172,11 +178,11 @@ def upgrade_status(
         is_target
         and deployed
         and deployed.deployment
-        and upgrade.in_progress(status)
+        and upgrade_status.in_progress(status)
         and server.condition.is_true
     ):
         pods = context.observed.list(kinds.POD, labels.SERVER_POD)
-        return upgrade.complete_upgrade(status, deployed.deployment, pods, context.deps.now())
+        return upgrade_status.complete(status, deployed.deployment, pods, context.deps.now())
     return status
 
 

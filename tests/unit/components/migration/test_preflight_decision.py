@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.components.migration import plan as upgrade
-from mlflow_operator.components.migration.plan import RunningVersion
+from mlflow_operator.components.migration import preflight_decision, upgrade_status
+from mlflow_operator.components.migration.preflight_decision import RunningVersion
 from mlflow_operator.components.migration.preflight_result import SchemaChange, parse
 from mlflow_operator.model import jobs
 from mlflow_operator.model.server import Server
@@ -69,7 +69,7 @@ def test_preflight_is_needed_if_data_could_be_harmed(
     case: str, running: RunningVersion, revision: str | None, head: str | None, needed: bool
 ) -> None:
     """A first start on an empty database needs none."""
-    assert upgrade.needs_preflight(running, server(), revision, head) is needed, case
+    assert preflight_decision.needs_preflight(running, server(), revision, head) is needed, case
 
 
 def test_result_is_parsed() -> None:
@@ -123,7 +123,7 @@ def refusal(server: Server, text: str, running: RunningVersion = OLD_VERSION) ->
     """Reason and message of the refusal."""
     result = parse(text)
     assert result
-    error = upgrade.refusal(running, server, result)
+    error = preflight_decision.refusal(running, server, result)
     assert error
     return error.reason, error.message
 
@@ -160,9 +160,9 @@ def test_local_version_of_custom_build_is_ignored() -> None:
     assert custom_build
     assert other_version
     custom_image = server(image="own/mlflow:9")
-    assert upgrade.refusal(OLD_VERSION, custom_image, custom_build) is None
-    assert upgrade.refusal(OLD_VERSION, resolved({"image": "own/mlflow:9"}), other_version) is None
-    error = upgrade.refusal(OLD_VERSION, custom_image, other_version)
+    assert preflight_decision.refusal(OLD_VERSION, custom_image, custom_build) is None
+    assert preflight_decision.refusal(OLD_VERSION, resolved({"image": "own/mlflow:9"}), other_version) is None
+    error = preflight_decision.refusal(OLD_VERSION, custom_image, other_version)
     assert error
     assert "contains MLflow 3.15.0 instead of 3.17.2" in error.message
     assert "revert to the image" in error.message
@@ -226,7 +226,7 @@ def test_servers_stop_only_for_a_migration_by_another_version(
     unchanged: dict[str, Any] = {} if change == "forward" else {"revision": HEAD, "steps": 0}
     result = parse(result_text(change=change, **unchanged))
     assert result
-    plan = upgrade.plan(running, server(**spec), result, None, switching_database=False)
+    plan = preflight_decision.plan(running, server(**spec), result, None, switching_database=False)
     assert plan.stop_servers is stop_servers, case
 
 
@@ -250,7 +250,7 @@ def pod(since: str, status: str = "True") -> dict[str, Any]:
 def test_downtime_is_measured(case: str, deployment: Any, status: Any, seconds: int) -> None:
     """From the stop until a pod of the new version is ready, independent of the time of the reconcile."""
     pods = [pod("2026-01-01T00:00:50Z"), pod("2026-01-01T00:00:35Z"), pod("2026-01-01T00:00:11Z", "False")]
-    completed = upgrade.complete_upgrade(status, deployment, pods, "2026-01-01T01:00:00Z")
+    completed = upgrade_status.complete(status, deployment, pods, "2026-01-01T01:00:00Z")
     assert completed["downtimeSeconds"] == seconds, case
 
 
