@@ -63,7 +63,7 @@ prose: venv ## check the prose of code, messages, charts and docs, and the GitHu
 	$(if $(wildcard .github/workflows),actionlint)
 # ALL=--all adds the long-running tests to unit, chart, apiserver, integration, contracts and e2e.
 unit: venv ## run the tests that need no cluster
-	$(PYTEST) -n 2 tests/unit $(ALL)
+	$(PYTEST) -n 2 -p tests.report.coverage tests/unit $(ALL)
 chart: venv ## test both charts and the manifests
 	@$(CLUSTER) test-tools
 	$(PYTEST) -n 2 tests/chart $(ALL)

@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.report import budgets, records, summary, usage
 
 INTERRUPTED_EXIT_CODE = 130
+COVERAGE_TIER = "unit"
+"""The tier whose coverage is measured."""
 
 
 def tier(folder: Path, name: str, command: Sequence[str]) -> int:
@@ -35,7 +37,8 @@ def show(folder: Path) -> None:
     """Print the report."""
     tiers = records.tiers(folder)
     tests = {tier.name: records.tests(folder, tier.name) for tier in tiers}
-    for line in summary.lines(tiers, tests, budgets.of_suite(records.suite(folder))):
+    coverage_percent = records.coverage(folder, COVERAGE_TIER)
+    for line in summary.lines(tiers, tests, budgets.of_suite(records.suite(folder)), coverage_percent):
         print(line)
 
 

@@ -13,7 +13,7 @@ TIER_FOLDER_VARIABLE = "MLFLOW_OPERATOR_TEST_RECORDS"
 """Environment variable with the folder for the records of the running tier."""
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-_SUITE_FILE, _TIER_FILE = "suite", "tier.json"
+_SUITE_FILE, _TIER_FILE, _COVERAGE_FILE = "suite", "tier.json", "coverage"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,20 @@ def tiers(folder: Path) -> list[RecordedTier]:
     """Return the tiers that ran, in the order of their start."""
     records = [RecordedTier(**json.loads(file.read_text())) for file in folder.glob(f"*/{_TIER_FILE}")]
     return sorted(records, key=lambda tier: tier.start)
+
+
+def write_coverage(tier_folder: Path, percent: float) -> None:
+    """Write the coverage of the operator's code by a tier."""
+    tier_folder.mkdir(parents=True, exist_ok=True)
+    (tier_folder / _COVERAGE_FILE).write_text(str(percent))
+
+
+def coverage(folder: Path, tier: str) -> float | None:
+    """Return the coverage by a tier in percent; None if it was not measured."""
+    try:
+        return float((folder / tier / _COVERAGE_FILE).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def tests(folder: Path, tier: str) -> list[RecordedTest]:

@@ -1,5 +1,6 @@
 """The report as text."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,7 +11,10 @@ EXPENSIVE_COUNT = 20
 
 
 def lines(
-    tiers: Sequence[RecordedTier], tests: Mapping[str, Sequence[RecordedTest]], budgets: Mapping[str, float]
+    tiers: Sequence[RecordedTier],
+    tests: Mapping[str, Sequence[RecordedTest]],
+    budgets: Mapping[str, float],
+    coverage_percent: float | None = None,
 ) -> Iterator[str]:
     """Yield all lines. `tests` has the tests by tier. The last line is for programs that parse the result."""
     all_tests = [test for tier in tiers for test in tests.get(tier.name, ())]
@@ -18,9 +22,16 @@ def lines(
     if all_tests:
         yield from ("", *_expensive(all_tests))
     yield from ("", f"MLflowServers created: {sum(test.servers for test in all_tests)}")
+    if coverage_percent is not None:
+        yield coverage_line(coverage_percent)
     yield from _skipped(all_tests)
     yield from _failures(tiers, tests)
     yield from ("", totals(tiers, tests))
+
+
+def coverage_line(percent: float) -> str:
+    """Return the line about the coverage. It is rounded down, so that 100 % means all lines."""
+    return f"coverage: {math.floor(percent)} % of operator/mlflow_operator (unit tests)"
 
 
 def totals(tiers: Sequence[RecordedTier], tests: Mapping[str, Sequence[RecordedTest]]) -> str:

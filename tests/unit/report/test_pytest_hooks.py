@@ -51,6 +51,35 @@ def test_long():
 """
 
 
+MEASURED = """
+def first():
+    return 1
+
+def second():
+    return 2
+
+def unused():
+    return 3
+"""
+MEASURING_PLUGIN = """
+from pathlib import Path
+from tests.report.coverage import Coverage
+
+def pytest_load_initial_conftests(early_config):
+    folder = Path(__file__).parent
+    early_config.pluginmanager.register(Coverage(folder / "measured", folder / "missing.txt"))
+"""
+MEASURED_SUITE = """
+from measured import functions
+
+def test_first():
+    functions.first()
+
+def test_second():
+    functions.second()
+"""
+
+
 def run(folder: Path, source: str, *arguments: str, recorded: bool = True) -> tuple[int, str]:
     """Run pytest with the root conftest on one file; returns exit code and output."""
     (folder / "test_it.py").write_text(source)
@@ -60,6 +89,7 @@ def run(folder: Path, source: str, *arguments: str, recorded: bool = True) -> tu
     if recorded:
         env[records.TIER_FOLDER_VARIABLE] = str(folder / "records" / "unit")
     options = ("-p", "tests.conftest", "-p", "no:cacheprovider", "--strict-markers")
+    env["PYTHONPATH"] = str(folder)
     xdist = ("-p", "xdist") if "-n" in arguments else ()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *xdist, f"--rootdir={folder}", str(folder), *arguments],
@@ -93,6 +123,28 @@ def test_every_test_is_recorded_once(tmp_path: Path, arguments: tuple[str, ...])
     workers = {test.worker for test in recorded_tests.values()}
     assert workers == ({"gw0", "gw1"} if arguments else {"main"})
     assert len(list((tmp_path / "records" / "unit").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recorded"),
+    [((), True), (("-n", "2"), True), (("-n", "2"), False)],
+    ids=["one process", "two workers", "outside of a tier"],
+)
+def test_coverage_of_all_processes_is_combined(
+    tmp_path: Path, arguments: tuple[str, ...], recorded: bool
+) -> None:
+    """Five of six lines. The total is printed, and recorded in a tier. A file names the missing line."""
+    pytest.importorskip("slipcover", reason="SlipCover has no wheel for this platform")
+    (tmp_path / "measured").mkdir()
+    (tmp_path / "measured" / "functions.py").write_text(MEASURED)
+    (tmp_path / "measuring.py").write_text(MEASURING_PLUGIN)
+    code, output = run(tmp_path, MEASURED_SUITE, "-p", "measuring", *arguments, recorded=recorded)
+    assert code == 0, output
+    assert output.count("coverage: 83 % of ") == 1
+    percent = records.coverage(tmp_path / "records", "unit")
+    assert percent == (pytest.approx(100 * 5 / 6) if recorded else None)
+    (row,) = [line for line in (tmp_path / "missing.txt").read_text().splitlines() if "functions.py" in line]
+    assert row.split()[-1] == str(MEASURED.splitlines().index("    return 3") + 1)
 
 
 def test_import_error_is_recorded_as_failed(tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ def tier(name: str, start: float = 0.0, wall: float = 10.0, exit_code: int = 0) 
     return RecordedTier(name, start, wall, 2 * wall, exit_code)
 
 
-def report(*tiers: RecordedTier, **tests: list[RecordedTest]) -> list[str]:
+def report(
+    *tiers: RecordedTier, coverage_percent: float | None = None, **tests: list[RecordedTest]
+) -> list[str]:
     """Return the lines of the report."""
-    return list(summary.lines(tiers, tests, BUDGETS))
+    return list(summary.lines(tiers, tests, BUDGETS, coverage_percent))
 
 
 def test_last_line_has_totals_of_all_tiers() -> None:
@@ -71,6 +73,27 @@ def test_expensive_tests_are_ranked_by_cpu_time() -> None:
 def test_created_servers_are_summed() -> None:
     lines = report(tier("unit"), tier("e2e"), e2e=[record("a", servers=2), record("b", servers=1)])
     assert "MLflowServers created: 3" in lines
+
+
+@pytest.mark.parametrize(("percent", "rounded"), [(93.04, 93), (99.96, 99), (100.0, 100)])
+def test_coverage_is_rounded_down(percent: float, rounded: int) -> None:
+    """100 % must mean that no line is missing."""
+    lines = report(tier("unit"), coverage_percent=percent)
+    assert lines.count(f"coverage: {rounded} % of operator/mlflow_operator (unit tests)") == 1
+
+
+def test_coverage_that_was_not_measured_is_not_shown() -> None:
+    """For example if lint fails."""
+    assert not any("coverage" in line for line in report(tier("lint")))
+
+
+def test_report_shows_the_recorded_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records.write_tier(tmp_path, tier("unit"))
+    records.write_coverage(tmp_path / "unit", 93.5)
+    command.show(tmp_path)
+    assert "\ncoverage: 93 % of operator/mlflow_operator (unit tests)\n" in capsys.readouterr().out
+    records.begin(tmp_path, "test")
+    assert records.coverage(tmp_path, "unit") is None
 
 
 def test_skipped_tests_are_listed_with_their_reasons() -> None:
