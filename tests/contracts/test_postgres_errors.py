@@ -21,6 +21,7 @@ from tests.contracts import postgres
 from tests.contracts.conftest import PINS
 from tests.contracts.postgres import Instance
 from tests.e2e.certificates import create_authority
+from tests.polling import eventually
 
 IMAGE = PINS["IMAGE_POSTGRES"]
 SESSIONS = Sessions()
@@ -30,6 +31,7 @@ OWNER = ServerRef("a", "team", "uid")
 NAME = provisioning.derived_name(OWNER)
 PLAN = DatabasePlan(NAME, NAME, 20, provisioning.marker(OWNER, None))
 LOGIN = Login(PLAN.logins[0], "password")
+CLIENT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 TRUSTED_CA, OTHER_CA = create_authority("Trusted CA"), create_authority("Other CA")
 
 
@@ -178,6 +180,8 @@ async def test_host_name_does_not_resolve() -> None:
 async def test_too_many_connections(small_instance: Instance) -> None:
     """In total, and of one database; when inspecting and when provisioning."""
     admin = small_instance.create_admin("crowded", "secret")
+    # The session that created it may still be closing. With it, the third session below would be the fourth.
+    eventually("the other sessions are closed", lambda: small_instance.query(CLIENT_SESSIONS) == [(1,)])
     message_end = (
         "has no free connections. Raise its max_connections, or the limit of the database or of the user."
     )

@@ -17,7 +17,8 @@ from tests.chart.rendering import Values, render
 from tests.integration.cluster import Cluster
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually, external_spec
+from tests.integration.server import Server, external_spec
+from tests.polling import eventually
 
 REQUIRED_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
 

@@ -52,8 +52,12 @@ class Operator:
             return False
 
     def log_records(self) -> list[dict[str, object]]:
-        """Return the log records, one per line. A line that is not JSON becomes the message of an ERROR record."""
-        return [parse_record(line) for line in self.process.lines()]
+        """Return the log records, one per line. A line that is not JSON becomes the message of an ERROR record.
+
+        The line that the process is just writing is ignored.
+        """
+        complete, newline, _ = self.process.log.read_text(errors="replace").rpartition("\n")
+        return [parse_record(line) for line in (complete + newline).splitlines()]
 
     def messages(self) -> list[str]:
         """Return the messages of the log."""

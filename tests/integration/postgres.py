@@ -59,11 +59,15 @@ class Postgres:
     def migrate(self, database: str) -> None:
         """Set the schema revision of an empty database to that of the default MLflow version.
 
-        The operator cannot distinguish this from the result of a migration Job.
+        The operator cannot distinguish this from the result of a migration Job. Statements without parameters in one
+        query are one transaction, so the operator never reads a table without a revision.
         """
-        self._query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)", database)
-        self._query("INSERT INTO alembic_version VALUES (%s)", database, SCHEMA_HEADS[DEFAULT_VERSION])
-        self._query(f"ALTER TABLE alembic_version OWNER TO {USER}", database)
+        statements = (
+            "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+            f"INSERT INTO alembic_version VALUES ('{SCHEMA_HEADS[DEFAULT_VERSION]}')",  # noqa: S608 - a constant
+            f"ALTER TABLE alembic_version OWNER TO {USER}",
+        )
+        self._query("; ".join(statements), database)
 
     def drop_schema(self, database: str) -> None:
         """Drop the table that `migrate` created."""
@@ -93,11 +97,11 @@ class Postgres:
             return False
         return True
 
-    def _query(self, sql: str, database: str = "postgres", *values: str) -> list[tuple[object, ...]]:
+    def _query(self, sql: str, database: str = "postgres") -> list[tuple[object, ...]]:
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True
         ) as session:
-            cursor = session.execute(sql.encode(), values or None)
+            cursor = session.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
 

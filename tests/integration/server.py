@@ -1,9 +1,8 @@
 """An MLflowServer under test, with functions that wait for its conditions."""
 
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from mlflow_operator import api
 from mlflow_operator.kube import kinds
@@ -12,24 +11,9 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.names import Names
 from tests.apiserver.client import Client
 from tests.integration.postgres import PASSWORD, USER, Postgres
+from tests.polling import POLL_INTERVAL_SECONDS, TIMEOUT_SECONDS, eventually
 
-T = TypeVar("T")
-
-TIMEOUT_SECONDS = 60.0
-"""Default timeout of each wait. The operator reacts within a second on an idle machine."""
-
-POLL_INTERVAL_SECONDS = 0.1
 DATABASE_SECRET = "postgres"
-
-
-def eventually(what: str, check: Callable[[], T | None], seconds: float = TIMEOUT_SECONDS) -> T:
-    """Poll `check` and return its first true result. Raises AssertionError with `what` after the timeout."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if result := check():
-            return result
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 class Server:

@@ -5,7 +5,8 @@ from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually
+from tests.integration.server import Server
+from tests.polling import eventually
 
 OWNED_KINDS = (
     kinds.DEPLOYMENT,
@@ -50,6 +51,15 @@ def is_gone(server: Server) -> bool:
     return server.get(kinds.MLFLOWSERVER, server.name) is None
 
 
+def event_messages(server: Server, reason: str) -> set[str]:
+    """Return the different messages of the Events with this reason.
+
+    The operator publishes these Events before the write that completes the deletion. If that write fails, the next
+    reconcile publishes the same Event again.
+    """
+    return {event["message"] for event in server.events(reason)}
+
+
 def finalizers(server: Server) -> list[str]:
     """Return the finalizers of the MLflowServer."""
     found: list[str] = server.resource()["metadata"].get("finalizers") or []
@@ -68,8 +78,8 @@ def test_retained_data_is_adopted_by_a_new_server(operator: Operator, admin: Cli
     expected |= {f"PersistentVolumeClaim/{server.names.artifact_store_data}"}
     eventually("only the data is left", lambda: remaining_objects(server) == expected)
     eventually("an Event names the retained data", lambda: server.events("DataKept"))
-    (event,) = server.events("DataKept")
-    assert all(f'"{name}"' in event["message"] for name in before)
+    (message,) = event_messages(server, "DataKept")
+    assert all(f'"{name}"' in message for name in before)
 
     server.apply().wait_stores_running()
     assert data_uids(server) == before
@@ -86,8 +96,8 @@ def test_delete_policy_deletes_data_with_the_server(
     eventually("the server is gone", lambda: is_gone(server))
     assert data_uids(server) == {}
     eventually("everything is gone", lambda: remaining_objects(server) == set())
-    (event,) = server.events("DataDeleted")
-    assert "its data and its passwords" in event["message"]
+    (message,) = event_messages(server, "DataDeleted")
+    assert "its data and its passwords" in message
 
 
 def test_deletion_policy_can_be_changed_until_deletion(
@@ -116,9 +126,9 @@ def test_external_database_is_never_deleted(
     server.delete()
     eventually("the server is gone", lambda: is_gone(server))
     assert spec["database"]["external"]["databaseName"] in postgres.databases()
-    (event,) = server.events("DataDeleted")
-    assert "the database in spec.database" in event["message"]
-    assert "s3://models" in event["message"]
+    (message,) = event_messages(server, "DataDeleted")
+    assert "the database in spec.database" in message
+    assert "s3://models" in message
 
 
 def test_deletion_waits_until_provisioned_database_can_be_deleted(

@@ -9,7 +9,11 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
-from tests.integration.server import Server, eventually
+from tests.integration.server import Server
+from tests.polling import eventually
+
+CONFLICT_SECONDS = 180.0
+"""Limit for the ten repairs after which a conflict is reported. Each is a write, an Event and a reconcile."""
 
 
 def container(deployment: Object) -> Object:
@@ -214,7 +218,7 @@ def test_repeated_apply_conflict_is_reported_and_backed_off(
         found = server.conditions().get("ServerAvailable", {})
         return found if found.get("reason") == "ApplyConflict" else None
 
-    condition = eventually("the conflict is reported", conflict)
+    condition = eventually("the conflict is reported", conflict, CONFLICT_SECONDS)
     assert "autoscaler" in condition["message"]
     assert "spec.replicas" in condition["message"]
     deployment = server.require(kinds.DEPLOYMENT, name)

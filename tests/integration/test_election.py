@@ -8,9 +8,11 @@ from tests.apiserver.client import Client
 from tests.chart.rendering import NAMESPACE, RELEASE
 from tests.integration.conftest import Operators
 from tests.integration.operator import Operator
-from tests.integration.server import Server, eventually
+from tests.integration.server import Server
+from tests.polling import eventually
 
 EXIT_SECONDS = 30.0
+RELEASE_MESSAGES = {"released the lease", "cannot release the lease: no response in time"}
 
 
 def check_operator_works(server: Server, operator: Operator) -> None:
@@ -37,7 +39,10 @@ def holder_identity(admin: Client) -> str:
 def test_standby_takes_over_after_sigterm_and_after_sigkill(
     operators: Operators, admin: Client, namespace: str, spec: Object
 ) -> None:
-    """After SIGTERM the leader releases its Lease and exits with 0; after SIGKILL the Lease expires."""
+    """After SIGTERM the leader releases its Lease and exits with 0; after SIGKILL the Lease expires.
+
+    The release is a single attempt. If the API server is too busy to answer it in time, the Lease expires as well.
+    """
     first = operators.start()
     eventually("the first operator leads", first.is_leader)
     second = operators.start()
@@ -47,10 +52,12 @@ def test_standby_takes_over_after_sigterm_and_after_sigkill(
     assert not second.is_leader()
     assert not any("created" in line for line in second.messages())
 
+    first_identity = holder_identity(admin)
     first.process.send(signal.SIGTERM)
     assert first.process.wait(EXIT_SECONDS) == 0
-    assert "released the lease" in first.messages()
+    assert RELEASE_MESSAGES & set(first.messages()), first.process.tail()
     eventually("the second operator leads", second.is_leader)
+    assert holder_identity(admin) != first_identity
     check_operator_works(server, second)
     third = operators.start()
 

@@ -5,13 +5,15 @@ from functools import partial
 
 import pytest
 
+from mlflow_operator import api
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Operators
 from tests.integration.operator import Operator
-from tests.integration.server import Server, eventually
+from tests.integration.server import Server
+from tests.polling import eventually
 
 RECONCILE_COUNT = 4
 
@@ -56,7 +58,9 @@ def reconcile_again(server: Server, operator: Operator, times: int = RECONCILE_C
 
 
 def resource_versions(server: Server) -> dict[tuple[str, str], str]:
-    """Return the resourceVersions of all objects in the namespace except the MLflowServer, which the test changes."""
+    """Return the resourceVersions of the objects that the operator writes, without the MLflowServer, which the test
+    changes, and without the Events of Kubernetes' controllers.
+    """
     owned = (
         *(kinds.DEPLOYMENT, kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.SECRET),
         *(kinds.PVC, kinds.JOB, kinds.CRONJOB, kinds.PDB, kinds.EVENT),
@@ -65,7 +69,14 @@ def resource_versions(server: Server) -> dict[tuple[str, str], str]:
         (kind.kind, obj["metadata"]["name"]): obj["metadata"]["resourceVersion"]
         for kind in owned
         for obj in server.objects(kind)
+        if kind != kinds.EVENT or obj["involvedObject"]["kind"] == api.KIND
     }
+
+
+def _allows_disruption(server: Server) -> bool:
+    """Whether the disruption controller has counted both pods."""
+    budget = server.get(kinds.PDB, server.names.deployment) or {}
+    return bool((budget.get("status") or {}).get("disruptionsAllowed") == 1)
 
 
 def test_ready_server_causes_no_writes(
@@ -77,6 +88,7 @@ def test_ready_server_causes_no_writes(
     server.wait_for("ServerAvailable")
     # There is no backup and none can succeed in this cluster; the condition must only be written once.
     eventually("the server has the condition BackupReady", lambda: server.conditions().get("BackupReady"))
+    eventually("the PodDisruptionBudget counts both pods", lambda: _allows_disruption(server))
     reconcile_again(server, namespaced_operator, 1)
     before, writes_before, counted = (
         resource_versions(server),

@@ -6,7 +6,8 @@ from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.integration.conftest import Operators
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually, external_spec
+from tests.integration.server import Server, external_spec
+from tests.polling import eventually
 
 
 def test_namespaced_operator_works_with_namespaced_permissions(

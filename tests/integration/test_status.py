@@ -6,7 +6,8 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
-from tests.integration.server import DATABASE_SECRET, Server, database_secret, eventually
+from tests.integration.server import DATABASE_SECRET, Server, database_secret
+from tests.polling import eventually
 
 
 def test_status_of_a_ready_server(server: Server, spec: Object) -> None:

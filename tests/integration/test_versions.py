@@ -9,7 +9,8 @@ from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server, eventually
+from tests.integration.server import Server
+from tests.polling import eventually
 
 MIRROR = "mirror.test:5000/team"
 
@@ -84,8 +85,9 @@ def test_unavailable_first_image_can_be_corrected(
         return len(found) == 1 and "typo" not in found[0]
 
     eventually("one Job is left, with another image", is_replaced)
-    # The pod of the Job is simulated, so the test sets the schema revision.
+    # The pod of the Job is simulated, so the test sets the schema revision, of which the operator gets no event.
     postgres.migrate(database)
+    server.trigger_reconcile()
     server.wait_ready()
 
 
