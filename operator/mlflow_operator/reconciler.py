@@ -91,9 +91,9 @@ async def _run_components(context: ReconcileContext) -> tuple[ReconcileContext, 
         )
     else:
         context, stores = await _run_prerequisites(context, keys.value)
-        running = await server.reconcile(
-            context, keys.value, _pod_policy(context, keys.value, stores), _unmet_dependency(context, stores)
-        )
+        unmet = pod_policy.unmet_dependency(context, stores.artifacts, stores.schema)
+        policy = PodPolicy.DESIRED if unmet is None else _restricted_policy(context, keys.value, stores)
+        running = await server.reconcile(context, keys.value, policy, unmet)
     rotated = await rotation.reconcile(context, keys, stores.are_ready, running.value)
     backed_up = await backup.reconcile(context, keys.value)
     collected = await garbage_collection.reconcile(context, running.value)
@@ -117,13 +117,9 @@ async def _run_prerequisites(
     return context, Prerequisites(databases, files, plan, schema)
 
 
-def _unmet_dependency(context: ReconcileContext, stores: Prerequisites) -> str | None:
-    return pod_policy.unmet_dependency(context, stores.artifacts, stores.schema)
-
-
-def _pod_policy(context: ReconcileContext, keys: Credentials | None, stores: Prerequisites) -> PodPolicy:
-    if _unmet_dependency(context, stores) is None:
-        return PodPolicy.DESIRED
+def _restricted_policy(
+    context: ReconcileContext, keys: Credentials | None, stores: Prerequisites
+) -> PodPolicy:
     return pod_policy.choose(
         context,
         stores.database.value,

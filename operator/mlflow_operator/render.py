@@ -121,8 +121,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_UNICODE_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+"""YAML reads them as line breaks or as the byte order mark, unless they are escaped."""
+
+
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None
+    if _UNICODE_BREAKS.intersection(text):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)

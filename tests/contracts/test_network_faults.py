@@ -11,8 +11,7 @@ import pytest
 
 from mlflow_operator.clients.postgres.client import Postgres
 from mlflow_operator.clients.postgres.session import Sessions, fetch_value
-from mlflow_operator.clients.s3 import client as s3
-from mlflow_operator.clients.s3.client import ObjectStores
+from mlflow_operator.clients.s3.client import ObjectStores, Timeouts
 from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
 from mlflow_operator.clients.s3.signed_request import Admin, SignedRequests
 from mlflow_operator.model.postgres_uri import Connection
@@ -30,7 +29,11 @@ pytestmark = pytest.mark.long_running(
 
 FIELD = "spec.database.external.host"
 TIMEOUT_MESSAGE, UNREACHABLE_MESSAGE = "does not answer in time", "cannot be reached"
-LATENCY_MILLISECONDS, TIMEOUT_SECONDS = 4000, 2
+TIMEOUT_SECONDS = 4
+"""Long enough for the round trips of a connection through Toxiproxy with moderate latency on a busy machine."""
+
+LATENCY_MILLISECONDS = 9000
+S3_TIMEOUTS = Timeouts(TIMEOUT_SECONDS, TIMEOUT_SECONDS)
 SESSIONS = Sessions(connect_timeout_seconds=TIMEOUT_SECONDS)
 POSTGRES = Postgres(SESSIONS)
 MINIO_API = MinioAPI(SignedRequests(aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)))
@@ -67,12 +70,8 @@ def toxiproxy_stores(instance: Instance, store: Store, test_images: None) -> Ite
 
 
 @pytest.fixture
-def proxied_stores(
-    toxiproxy_stores: ProxiedStores, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ProxiedStores]:
-    """Both stores without faults, and with short S3 timeouts. Removes all faults afterwards."""
-    monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+def proxied_stores(toxiproxy_stores: ProxiedStores) -> Iterator[ProxiedStores]:
+    """Both stores without faults. Removes all faults afterwards."""
     yield toxiproxy_stores
     toxiproxy_stores.database_proxy.remove_toxics()
     toxiproxy_stores.store_proxy.remove_toxics()
@@ -115,7 +114,7 @@ async def test_store_fault_is_reported_and_recovered(proxied_stores: ProxiedStor
         proxied_stores.store.bucket(f"line-{fault}"),
         Admin(proxied_stores.store.endpoint, ROOT_KEY, None, FIELD),
     )
-    s3_client, request = ObjectStores(), AdminRequest("GET", "list-canned-policies", {})
+    s3_client, request = ObjectStores(S3_TIMEOUTS), AdminRequest("GET", "list-canned-policies", {})
     try:
         inject_fault(proxied_stores.store_proxy)
         with pytest.raises(TransientError) as error:
@@ -136,7 +135,7 @@ async def test_moderate_latency_is_no_fault(proxied_stores: ProxiedStores) -> No
     """A round trip to another continent takes some tenths of a second."""
     proxied_stores.database_proxy.add_latency(150)
     proxied_stores.store_proxy.add_latency(300)
-    s3_client = ObjectStores()
+    s3_client = ObjectStores(S3_TIMEOUTS)
     try:
         assert (await POSTGRES.inspect(proxied_stores.database, None, FIELD)).encoding == "UTF8"
         assert await s3_client.ensure_bucket(proxied_stores.store.bucket("line-far"), create=True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -348,13 +349,11 @@ async def test_deletion_covers_all_versions_of_prefix_only(
         assert all_keys(store, bucket) == ["team-a/d", "team-a/mlflow2/c"]
 
 
-async def test_deletion_of_several_pages(
-    store: Store, stores: ObjectStores, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlflow_operator.clients.s3.bucket_contents._PAGE_SIZE", 3)
+async def test_deletion_of_several_pages(store: Store, bucket: Bucket) -> None:
     for number in range(10):
         store.client().put_object(Bucket=bucket.name, Key=f"team-a/mlflow/{number}", Body=b"x")
-    await stores.delete_objects(bucket)
+    with closing(ObjectStores(page_size=3)) as stores:
+        await stores.delete_objects(bucket)
     assert all_keys(store, bucket) == []
 
 
@@ -386,16 +385,13 @@ async def test_marker_is_written_only_to_empty_prefix(
     assert await stores.has_objects(other)
 
 
-async def test_marker_is_deleted_last(
-    store: Store, stores: ObjectStores, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_marker_is_deleted_last(store: Store, stores: ObjectStores, bucket: Bucket) -> None:
     """After an interruption the remaining objects are still marked as the server's."""
-    monkeypatch.setattr(bucket_contents, "_PAGE_SIZE", 2)
     await stores.write_marker(bucket, "ours")
     for key in ("1/a/artifacts/x", "models/y", "traces/z"):
         store.client().put_object(Bucket=bucket.name, Key=f"{bucket.key_prefix}{key}", Body=b"1")
     client = store.client()
-    bucket_contents.delete_page(client, bucket.name, bucket.key_prefix, "")
+    bucket_contents.delete_page(client, bucket.name, bucket.key_prefix, "", page_size=2)
     assert await stores.read_marker(bucket) == "ours"
     assert await stores.has_objects(bucket)
     await stores.delete_objects(bucket)

@@ -19,7 +19,7 @@ from mlflow_operator.clients.postgres.client import DatabaseState, Postgres
 from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.kinds import Kind
@@ -32,7 +32,7 @@ from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from mlflow_operator.status.metrics import Metrics
-from tests.unit.conftest import FakeKubernetesClient
+from tests.unit.fake_kubernetes import FakeKubernetesClient
 
 NAMESPACE, NAME = "team", "a"
 URI = "postgresql://u:hunter2@{host}/mlflow"
@@ -307,6 +307,7 @@ class SimulatedCluster:
     def __init__(self, spec: Object | None = None) -> None:
         self.api, self.events = FakeAPIServer(), FakeEvents()
         self.applier = Applier(self.api)  # type: ignore[arg-type]
+        self.timeouts = Timeouts()
         self.postgres = FakePostgres()
         self.postgres_admin, self.postgres_roles = FakePostgresAdmin(), FakePostgresRoles()
         self.store, self.store_admin = FakeObjectStore(), FakeStoreAdmin()
@@ -319,13 +320,19 @@ class SimulatedCluster:
         self.create_server(spec)
 
     @classmethod
+    async def ready(cls, spec: Object | None = None) -> "SimulatedCluster":
+        """A Ready and stable server."""
+        simulation = cls(spec)
+        await simulation.reconcile_until_ready()
+        return simulation
+
+    @classmethod
     async def with_external_stores(cls) -> "SimulatedCluster":
         """A Ready and stable server with an external database and an external bucket."""
         simulation = cls(EXTERNAL)
         simulation.put_secret("db", uri=URI.format(host="one"))
         simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-        await simulation.reconcile_until_stable()
-        assert simulation.condition("Ready")[0] == "True"
+        await simulation.reconcile_until_ready()
         return simulation
 
     def create_server(self, spec: Object | None = None) -> None:
@@ -377,6 +384,7 @@ class SimulatedCluster:
             cluster_domain="cluster.local",
             now=lambda: self.now,
             generate_password=lambda: f"password-number-{next(self._password_numbers)}-long-enough",
+            timeouts=self.timeouts,
         )
 
     def run_controllers(self, *, complete_jobs: bool = True) -> None:
@@ -449,6 +457,11 @@ class SimulatedCluster:
             if len(self.api.writes) == writes_before:
                 return
         raise AssertionError(f"still writes after {max_reconciles} reconciles: {self.api.writes[-10:]}")
+
+    async def reconcile_until_ready(self) -> None:
+        """Reconcile until stable, and check that the server is Ready."""
+        await self.reconcile_until_stable()
+        assert self.condition("Ready")[0] == "True", self.condition("Ready")
 
     def get(self, kind: str, name: str) -> Object | None:
         """The stored object; None if there is none."""

@@ -25,26 +25,6 @@ from tests.unit.simulation import (
 )
 
 
-@pytest.fixture
-def simulation() -> SimulatedCluster:
-    """A new server with an empty spec and without any objects."""
-    return SimulatedCluster()
-
-
-@pytest.fixture
-async def ready_server(simulation: SimulatedCluster) -> SimulatedCluster:
-    """A Ready and stable server."""
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
-    return simulation
-
-
-@pytest.fixture
-async def external_stores() -> SimulatedCluster:
-    """A Ready and stable server with an external database and an external bucket."""
-    return await SimulatedCluster.with_external_stores()
-
-
 def inputs_digest(simulation: SimulatedCluster) -> str:
     """The annotation of the pod template whose change triggers a rollout."""
     deployment = simulation.get("Deployment", "a")
@@ -146,8 +126,7 @@ async def test_recreated_server_reuses_its_data_and_password(ready_server: Simul
     assert ready_server.get("Deployment", "a") is None
     assert ready_server.get("PersistentVolumeClaim", "a-postgres-data")
     ready_server.create_server()
-    await ready_server.reconcile_until_stable()
-    assert ready_server.condition("Ready")[0] == "True"
+    await ready_server.reconcile_until_ready()
     assert ready_server.secret("a-database") == before
     assert ready_server.postgres.connections[-1].password == before["password"]
 
@@ -207,8 +186,7 @@ async def test_up_to_date_schema_needs_no_migration_job() -> None:
     """If the database is already at the head revision, the server starts at once."""
     simulation = SimulatedCluster()
     simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert not any(kind == "Job" for kind, _ in simulation.api.objects)
 
 
@@ -219,8 +197,7 @@ async def test_migration_job_that_never_started_is_replaced(simulation: Simulate
         await simulation.reconcile()
         simulation.run_controllers(complete_jobs=False)
     simulation.update_spec(image="right:1")
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_reverted_image_leaves_no_job(ready_server: SimulatedCluster) -> None:
@@ -315,8 +292,7 @@ async def test_switch_to_an_external_database_prunes_the_embedded_one_and_keeps_
     """The StatefulSet and the Service are deleted once the new database is used. Volume and password are kept."""
     ready_server.put_secret("db", uri=URI.format(host="two"))
     ready_server.update_spec(storageChangePolicy="Allow", database=EXTERNAL["database"])
-    await ready_server.reconcile_until_stable()
-    assert ready_server.condition("Ready")[0] == "True"
+    await ready_server.reconcile_until_ready()
     assert ready_server.get("StatefulSet", "a-postgres") is None
     assert ready_server.get("Service", "a-postgres") is None
     assert ready_server.get("PersistentVolumeClaim", "a-postgres-data")
@@ -362,8 +338,7 @@ async def test_missing_secret_is_reported_and_used_once_created() -> None:
     assert '"db"' in message
     assert "spec.database.external.uriSecretRef" in message
     simulation.put_secret("db", uri=URI.format(host="one"))
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_suspend_stops_the_server_before_its_stores(ready_server: SimulatedCluster) -> None:
@@ -563,8 +538,7 @@ async def test_changed_binary_secret_rolls_the_pods(external_stores: SimulatedCl
         external_stores.api.put(
             {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"trust.jks": data}}
         )
-        await external_stores.reconcile_until_stable()
-        assert external_stores.condition("Ready")[0] == "True"
+        await external_stores.reconcile_until_ready()
         digests.add(inputs_digest(external_stores))
     assert len(digests) == 2
 
@@ -612,8 +586,7 @@ async def test_env_from_cannot_set_reserved_variables(external_stores: Simulated
     assert "Remove MLFLOW_DEFAULT_ARTIFACT_ROOT there and use spec.artifacts" in message
     assert inputs_digest(external_stores) == before
     external_stores.put_secret("more", PORT="wins-anyway", OTHER="x")
-    await external_stores.reconcile_until_stable()
-    assert external_stores.condition("Ready")[0] == "True"
+    await external_stores.reconcile_until_ready()
 
 
 async def test_removed_labels_are_restored_without_a_rollout(ready_server: SimulatedCluster) -> None:
@@ -628,10 +601,11 @@ async def test_removed_labels_are_restored_without_a_rollout(ready_server: Simul
     assert inputs_digest(ready_server) == before
 
 
-async def test_reconcile_builds_the_deployment_once(
-    monkeypatch: pytest.MonkeyPatch, simulation: SimulatedCluster
-) -> None:
+@pytest.mark.parametrize("spec", [{}, {"garbageCollection": {}}], ids=["empty", "garbage collection"])
+async def test_reconcile_builds_the_deployment_once(monkeypatch: pytest.MonkeyPatch, spec: Object) -> None:
     """Of a server that is Ready."""
+    simulation = SimulatedCluster(spec)
+    await simulation.reconcile_until_ready()
     await simulation.reconcile_until_stable()
     built = []
     build = deployment.deployment

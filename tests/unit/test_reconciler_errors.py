@@ -13,18 +13,6 @@ QUOTA_ERROR = 'pods "a-0" is forbidden: exceeded quota: q, requested: pods=1, us
 
 
 @pytest.fixture
-def simulation() -> SimulatedCluster:
-    """A new server with an empty spec and without any objects."""
-    return SimulatedCluster()
-
-
-@pytest.fixture
-async def external_stores() -> SimulatedCluster:
-    """A Ready and stable server with an external database and an external bucket."""
-    return await SimulatedCluster.with_external_stores()
-
-
-@pytest.fixture
 async def failed_migration(simulation: SimulatedCluster) -> SimulatedCluster:
     """A server whose first migration has just failed."""
     for _ in range(3):
@@ -62,8 +50,7 @@ async def test_failed_migration_is_reported_and_retried_within_a_minute(
     await failed_migration.reconcile()
     assert migration_job(failed_migration)["metadata"]["uid"] != first["metadata"]["uid"]
     assert migration_job(failed_migration)["metadata"]["name"] == first["metadata"]["name"]
-    await failed_migration.reconcile_until_stable()
-    assert failed_migration.condition("Ready")[0] == "True"
+    await failed_migration.reconcile_until_ready()
 
 
 async def test_repeated_migration_failure_is_reported_once(failed_migration: SimulatedCluster) -> None:
@@ -103,8 +90,7 @@ async def test_failed_migration_that_changed_the_schema_is_not_retried(
     assert "not retried automatically" in message
     assert f"kubectl delete job -n team {first['metadata']['name']}" in message
     del simulation.api.objects["Job", first["metadata"]["name"]]
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_migration_without_required_privileges_is_not_started(simulation: SimulatedCluster) -> None:
@@ -116,8 +102,7 @@ async def test_migration_without_required_privileges_is_not_started(simulation: 
     assert simulation.condition("SchemaReady") == ("False", "DatabasePrivilegeMissing", "The user may not.")
     assert not any(kind == "Job" for kind, _ in simulation.api.objects)
     simulation.postgres.obstacle = None
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_server_with_up_to_date_schema_does_not_need_migration_privileges(
@@ -155,8 +140,7 @@ async def test_pod_creation_failure_of_a_store_is_reported_and_retried_each_minu
     assert (status, reason) == ("False", "QuotaExceeded")
     assert "requested: pods=1, limited: pods=0" in message
     assert len(retries) == 3
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_pod_creation_failure_of_the_migration_is_reported(simulation: SimulatedCluster) -> None:
@@ -190,8 +174,7 @@ async def test_operator_works_without_permission_to_read_events(simulation: Simu
     await simulation.reconcile()
     await simulation.reconcile()
     assert simulation.condition("DatabaseReady")[1] == "Progressing"
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_name_conflict_with_another_server_does_not_advise_deletion(
@@ -250,8 +233,7 @@ async def test_status_without_a_port_causes_no_rejection(
     """Older operators did not store the port. An upgrade must not stop a server on a port other than 5432."""
     external_stores.api.edit("MLflowServer", "a", lambda obj: obj["status"]["database"].pop("port"))
     external_stores.put_secret("db", uri="postgresql://u:hunter2@one:5433/mlflow")
-    await external_stores.reconcile_until_stable()
-    assert external_stores.condition("Ready")[0] == "True"
+    await external_stores.reconcile_until_ready()
 
 
 async def test_user_errors_are_checked_before_the_resync() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlflow_operator import render as desired
 from mlflow_operator.kube import labels, pod_references
@@ -95,6 +97,17 @@ def test_pod_settings_apply_to_all_pods() -> None:
         assert pod["tolerations"] == asked["tolerations"]
         assert pod["securityContext"]["runAsUser"] == 1000650000
         assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+@given(st.text(st.sampled_from("a \n\t\r:#|-\x85\u2028\u2029\ufeffé\x07")))
+def test_yaml_contains_the_texts_of_the_manifests_unchanged(text: str) -> None:
+    """Also texts with characters that YAML reads as line breaks."""
+    assert list(yaml.safe_load_all(desired.as_yaml([{"text": text}]))) == [{"text": text}]
+
+
+def test_embedded_programs_are_block_scalars() -> None:
+    """So that the output can be read and compared."""
+    assert "text: |" in desired.as_yaml([{"text": "first\nsecond\n"}])
 
 
 def test_manifests_contain_no_secret_values() -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.rules import Rule, at_most_one, cel_string, exactly_one, matches
+from mlflow_operator.api.quantities import is_quantity
+from mlflow_operator.api.rules import Rule, at_most_one, cel_string, exactly_one, matches, string_rule
 from mlflow_operator.api.string_types import DataKey, ObjectName
 
 RESERVED_ENV = {
@@ -80,7 +81,16 @@ class ResourceFieldSelector(Model):
     """Resource to select, such as `limits.memory`."""
     container_name: Annotated[str, Field(max_length=63), Field(examples=["mlflow"])] | None = None
     """Name of the container. Defaults to the container of the server."""
-    divisor: Annotated[str, Field(max_length=32), Field(examples=["1Mi"])] | None = None
+    divisor: (
+        Annotated[
+            str,
+            Field(max_length=32, examples=["1Mi"]),
+            string_rule(
+                "isQuantity(self)", "is not a valid quantity: use one such as 1, 1m or 1Mi", is_quantity
+            ),
+        ]
+        | None
+    ) = None
     """Unit of the value, such as `1Mi`. Defaults to 1."""
 
 

@@ -1,7 +1,7 @@
 """Kubernetes quantities: amounts of storage, CPU and memory."""
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
@@ -25,17 +25,21 @@ _UNITS = {
 def parse_quantity(quantity: str | int) -> Decimal:
     """Return a quantity in its base unit (bytes or cores). Raises ValueError if it is not a valid quantity."""
     match = _PATTERN.fullmatch(str(quantity))
-    if match is None:
-        raise ValueError(f"{quantity!r} is not a valid quantity; write it like 500m, 2 or 10Gi")
-    number, unit = match.group(1), match.group(2) or ""
-    if unit in _UNITS:
-        return Decimal(number) * _UNITS[unit]
-    return Decimal(f"{number}{unit}")
+    number, unit = (match.group(1), match.group(2) or "") if match else ("", "")
+    try:
+        return Decimal(number) * _UNITS[unit] if unit in _UNITS else Decimal(f"{number}{unit}")
+    except InvalidOperation:
+        # No number, or an exponent that no computer can hold.
+        raise ValueError(f"{quantity!r} is not a valid quantity; write it like 500m, 2 or 10Gi") from None
 
 
 def is_quantity(text: str | int) -> bool:
-    """Return whether the API server accepts `text` as a quantity."""
-    return _PATTERN.fullmatch(str(text)) is not None
+    """Return whether `text` is a quantity that can be computed."""
+    try:
+        parse_quantity(text)
+    except ValueError:
+        return False
+    return True
 
 
 INVALID_SIZE = "is not a valid volume size: use a quantity of at least 1Mi, such as 10Gi"

@@ -27,12 +27,14 @@ SERVER_TIMEOUT_SECONDS = REQUEST_TIMEOUT_SECONDS + artifact_roots.TIMEOUT_SECOND
 _MAX_CONCURRENT_PROBES = 8
 
 
-async def probe_urls(urls: Iterable[str]) -> dict[str, ProbeResult]:
-    """Probe the URLs. For every eight of them it takes at most SERVER_TIMEOUT_SECONDS."""
+async def probe_urls(
+    urls: Iterable[str], timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
+) -> dict[str, ProbeResult]:
+    """Probe the URLs. By default, it takes at most SERVER_TIMEOUT_SECONDS for every eight of them."""
     unique_urls = tuple(dict.fromkeys(urls))
     semaphore = asyncio.Semaphore(_MAX_CONCURRENT_PROBES)
     # A new session ignores proxies in the environment: in the cluster, clients do not use one either.
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_seconds)) as session:
 
         async def probe_with_limit(url: str) -> ProbeResult:
             async with semaphore:
@@ -51,7 +53,7 @@ async def _probe(session: aiohttp.ClientSession, url: str) -> ProbeResult:
         async with session.get(url + PROBE_PATH, allow_redirects=False) as response:
             return to_probe_result(response.status, await response.content.read(1024))
     except TimeoutError:
-        return ProbeResult(None, f"timeout after {REQUEST_TIMEOUT_SECONDS:g} s")
+        return ProbeResult(None, f"timeout after {session.timeout.total:g} s")
     except aiohttp.ClientConnectorDNSError:
         return ProbeResult(None, "the host name cannot be resolved")
     except aiohttp.ClientConnectorError:

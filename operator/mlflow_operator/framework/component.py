@@ -47,10 +47,10 @@ class ReconcileContext:
         return bool(self.observed.status.get("readyReplicas"))
 
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
-        """Create or update one object. Returns the object after the write."""
+        """Create or update one object. Returns the stored object."""
         observed = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
-        written = await self.deps.applier.ensure(desired, observed, self.observed.resource, data=data)
-        return self.reader.store(written or observed or desired)
+        stored = await self.deps.applier.ensure(desired, observed, self.observed.resource, data=data)
+        return self.reader.store(stored)
 
     async def patch(self, obj: Object, operations: Sequence[Object]) -> Object:
         """Apply a JSON patch to one object. Returns the object after the patch; writes nothing without operations."""

@@ -18,6 +18,18 @@ from mlflow_operator.status.metrics import Metrics
 
 
 @dataclass(frozen=True)
+class Timeouts:
+    """Seconds that one reconcile spends on calls that may take long. The next reconcile continues.
+
+    `bucket_check`: the check of a bucket that only backups use; the other conditions must not wait for it.
+    `delete_objects`: the deletion of artifacts; other servers use the same threads.
+    """
+
+    bucket_check: float = 5.0
+    delete_objects: float = 30.0
+
+
+@dataclass(frozen=True)
 class Dependencies:
     """Clients and settings of the operator process.
 
@@ -40,3 +52,4 @@ class Dependencies:
     cluster_domain: str
     now: Callable[[], str]
     generate_password: Callable[[], str]
+    timeouts: Timeouts = Timeouts()

@@ -155,6 +155,10 @@ class Reader:
             return None
         return _values_of(obj)
 
+    def latest(self, kind: Kind, name: str) -> Object | None:
+        """The Secret or ConfigMap as the reconcile observed it or wrote it last; None if it is not known."""
+        return self.known.get((kind.kind, name))
+
     def store(self, obj: Object) -> Object:
         """Remember an object as it was read or written, and return it."""
         if obj["kind"] in {kinds.SECRET.kind, kinds.CONFIGMAP.kind}:

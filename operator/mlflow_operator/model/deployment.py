@@ -71,7 +71,7 @@ def deployment(server: Server, inputs_digest: str) -> Object:
                     "labels": server.pods.labels | labels.for_component(server.owner.name, labels.SERVER_POD),
                     "annotations": server.pods.annotations | {labels.INPUTS_DIGEST: inputs_digest},
                 },
-                "spec": _pod(server, selector),
+                "spec": pod_spec(server),
             },
         },
     }
@@ -113,9 +113,11 @@ def _operator_env(server: Server) -> list[Object]:
     ]
 
 
-def _pod(server: Server, selector: dict[str, str]) -> Object:
+def pod_spec(server: Server) -> Object:
+    """Spec of the server's pods."""
     settings = server.pods
     # A topology spread constraint without a labelSelector matches no pods.
+    selector = labels.pod_selector(server.owner.name, labels.SERVER_POD)
     default_selector = {"labelSelector": {"matchLabels": selector}}
     spread = [
         default_selector | constraint

@@ -152,8 +152,7 @@ def from_server_pod(server: Server, component: str, overrides: Object, env: list
 
     `overrides` replaces fields of the container; `env` is added to its environment.
     """
-    template = deployment.deployment(server, "")["spec"]["template"]
-    server_spec = template["spec"]
+    server_spec = deployment.pod_spec(server)
     server_only = ("command", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
     container = {key: value for key, value in server_spec["containers"][0].items() if key not in server_only}
     spec = {

@@ -123,7 +123,14 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
 
 
 def _utc(time: datetime | None) -> str | None:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else None
+    if time is None:
+        return None
+    try:
+        time = time.astimezone(UTC)
+    except OverflowError:
+        # In the year 1 or 9999, where a day more or less is irrelevant.
+        time = time.replace(tzinfo=UTC)
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _garbage_collection(spec: GarbageCollectionSpec | None) -> GarbageCollection | None:

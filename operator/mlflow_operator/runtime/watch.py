@@ -87,7 +87,9 @@ def server_name_of(meta: Mapping[str, Any]) -> str | None:
     return name or next(owners, None)
 
 
-def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
+def settings(
+    namespaces: Collection[str] = (), inactivity_timeout_seconds: float = INACTIVITY_TIMEOUT_SECONDS
+) -> kopf.OperatorSettings:
     """kopf settings: no writes by kopf, and watches with label selectors. `namespaces` empty: all namespaces."""
     kopf_settings = kopf.OperatorSettings()
     # A Role cannot grant access to namespaces and CRDs, which are cluster-scoped. kopf would retry the forbidden
@@ -97,7 +99,7 @@ def settings(namespaces: Collection[str] = ()) -> kopf.OperatorSettings:
     kopf_settings.networking.connect_timeout = 5
     kopf_settings.networking.request_timeout = 30
     kopf_settings.networking.error_backoffs = _RetryDelays()
-    kopf_settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_SECONDS
+    kopf_settings.watching.inactivity_timeout = inactivity_timeout_seconds
     for kind in OWNED:
         kopf_settings.watching.label_selectors[_selector(kind)] = labels.managed_selector()
     return kopf_settings
@@ -108,6 +110,7 @@ async def run(
     on_seen: Callable[[NamespacedName], None],
     on_deleted: Callable[[NamespacedName, Object], None],
     namespaces: Collection[str],
+    inactivity_timeout_seconds: float = INACTIVITY_TIMEOUT_SECONDS,
 ) -> None:
     """Watch until the process receives a stop signal. `namespaces` empty: all. The callbacks are those of `registry`.
 
@@ -117,7 +120,7 @@ async def run(
     try:
         await kopf.operator(
             registry=registry(enqueue, on_seen, on_deleted),
-            settings=settings(namespaces),
+            settings=settings(namespaces, inactivity_timeout_seconds),
             # By default, kopf looks up the name of the user, which does not exist for an arbitrary user id.
             identity="mlflow-operator",  # type: ignore[arg-type]
             standalone=True,

@@ -35,6 +35,11 @@ class Accepted:
     name: str = "server"
 
 
+def resource_field(divisor: str) -> Spec:
+    """Source of a variable: the CPU limit of the container."""
+    return {"resourceFieldRef": {"resource": "limits.cpu", "divisor": divisor}}
+
+
 def embedded_database(size: str | None = None, **fields: Any) -> Spec:
     """Embedded database with a volume."""
     return {"database": {"embedded": {"storage": {**({"size": size} if size else {}), **fields}}}}
@@ -379,6 +384,21 @@ REJECTED_ON_CREATE = [
             "such as 10Gi",
         )
         for size in INVALID_SIZES
+    ),
+    Rejected(
+        "memory with an exponent that cannot be computed",
+        {"resources": {"limits": {"memory": "1e99999999999999999999"}}},
+        "spec.resources.limits",
+        "memory as 512Mi or 2Gi",
+    ),
+    *(
+        Rejected(
+            f"variable with the divisor {divisor}",
+            {"env": [{"name": "CPU", "valueFrom": resource_field(divisor)}]},
+            "spec.env[0].valueFrom.resourceFieldRef.divisor",
+            "use one such as 1, 1m or 1Mi",
+        )
+        for divisor in ("one", "1e99999999999999999999")
     ),
     Rejected(
         "memory in GB",
@@ -799,6 +819,7 @@ ACCEPTED = [
     Accepted(
         "CPU as a number", {"resources": {"requests": {"cpu": 1}, "limits": {"cpu": "2", "memory": "2Gi"}}}
     ),
+    Accepted("variable with a divisor", {"env": [{"name": "CPU", "valueFrom": resource_field("1m")}]}),
     Accepted("AWS role variable", {"env": [{"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/a"}]}),
     Accepted(
         "mount of a volume",

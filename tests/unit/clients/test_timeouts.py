@@ -6,7 +6,9 @@ The sockets are real ones on loopback. Only the lengths of the timeouts differ f
 import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 
 import aiohttp
@@ -15,8 +17,7 @@ import pytest
 from mlflow_operator import clients
 from mlflow_operator.clients.limits import ThreadPool
 from mlflow_operator.clients.postgres.session import Sessions, fetch_value
-from mlflow_operator.clients.s3 import client as s3
-from mlflow_operator.clients.s3.client import Bucket, ObjectStores
+from mlflow_operator.clients.s3.client import Bucket, ObjectStores, Timeouts
 from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.model.postgres_uri import Connection
@@ -38,6 +39,7 @@ SESSIONS = Sessions(connect_timeout_seconds=1)
 MINIO_API = MinioAPI(
     SignedRequests(aiohttp.ClientTimeout(total=2 * TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS))
 )
+S3_TIMEOUTS = Timeouts(TIMEOUT_SECONDS, TIMEOUT_SECONDS, 2 * TIMEOUT_SECONDS)
 CONNECTION_CALLS = re.compile(
     r"Connection\.connect\(|psycopg\.connect\(|ClientSession\(|\.client\(|_connection\(|urlopen\("
 )
@@ -56,12 +58,14 @@ def bucket(port: int, name: str = "models") -> Bucket:
     )
 
 
+function_name = attrgetter("__name__")
+
+
 @pytest.fixture
-def short_s3_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 timeouts of tenths of a second."""
-    monkeypatch.setattr(s3, "_CONNECT_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(s3, "_READ_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(s3, "_CALL_TIMEOUT_SECONDS", 2 * TIMEOUT_SECONDS)
+async def port(handler: Handler) -> AsyncIterator[int]:
+    """The port of a server that handles each connection with the test's parameter `handler`."""
+    async with serve(handler) as port:
+        yield port
 
 
 async def database_error(port: int) -> TransientError:
@@ -76,12 +80,8 @@ async def database_error(port: int) -> TransientError:
 
 async def store_error(port: int) -> TransientError:
     """The error of an S3 request."""
-    stores = ObjectStores()
-    try:
-        with pytest.raises(TransientError) as error:
-            await stores.ensure_bucket(bucket(port), create=True)
-    finally:
-        stores.close()
+    with closing(ObjectStores(S3_TIMEOUTS)) as stores, pytest.raises(TransientError) as error:
+        await stores.ensure_bucket(bucket(port), create=True)
     return error.value
 
 
@@ -103,13 +103,10 @@ def test_all_modules_that_connect_are_covered() -> None:
     assert connecting == {"postgres/session.py", "s3/client.py", "s3/signed_request.py"}
 
 
-@pytest.mark.parametrize(
-    "handler", [silent, postgres_silent_after_login], ids=lambda handler: handler.__name__
-)
-async def test_silent_database_times_out(handler: Handler) -> None:
+@pytest.mark.parametrize("handler", [silent, postgres_silent_after_login], ids=function_name)
+async def test_silent_database_times_out(port: int) -> None:
     """The message is the same before and after the login, otherwise the condition would change with each reconcile."""
-    async with serve(handler) as port:
-        error = await database_error(port)
+    error = await database_error(port)
     assert error.reason is Reason.DATABASE_UNREACHABLE
     assert error.message == (
         f"The database at 127.0.0.1:{port} does not answer in time. Check that it runs, that it is not overloaded, and "
@@ -117,15 +114,11 @@ async def test_silent_database_times_out(handler: Handler) -> None:
     )
 
 
-@pytest.mark.usefixtures("short_s3_timeouts")
-@pytest.mark.parametrize("call", [store_error, admin_api_error], ids=lambda call: call.__name__)
-@pytest.mark.parametrize("handler", [silent, endless_header], ids=lambda handler: handler.__name__)
-async def test_silent_store_times_out(
-    handler: Handler, call: Callable[[int], Awaitable[TransientError]]
-) -> None:
+@pytest.mark.parametrize("call", [store_error, admin_api_error], ids=function_name)
+@pytest.mark.parametrize("handler", [silent, endless_header], ids=function_name)
+async def test_silent_store_times_out(port: int, call: Callable[[int], Awaitable[TransientError]]) -> None:
     """The message is the same for all timeouts."""
-    async with serve(handler) as port:
-        error = await call(port)
+    error = await call(port)
     assert error.reason is Reason.ARTIFACT_STORE_UNREACHABLE
     assert error.message == (
         f"The artifact store at http://127.0.0.1:{port} does not answer in time. Check that it runs, that it is not "
@@ -150,15 +143,10 @@ async def test_session_with_silent_database_closes_its_connection() -> None:
     assert connections == 1
 
 
-@pytest.mark.usefixtures("short_s3_timeouts")
-@pytest.mark.parametrize(
-    "call", [database_error, store_error, admin_api_error], ids=lambda call: call.__name__
-)
-@pytest.mark.parametrize(
-    "handler", [silent, connection_reset, endless_header], ids=lambda handler: handler.__name__
-)
+@pytest.mark.parametrize("call", [database_error, store_error, admin_api_error], ids=function_name)
+@pytest.mark.parametrize("handler", [silent, connection_reset, endless_header], ids=function_name)
 async def test_network_fault_raises_transient_error_without_blocking_event_loop(
-    handler: Handler, call: Callable[[int], Awaitable[TransientError]]
+    port: int, handler: Handler, call: Callable[[int], Awaitable[TransientError]]
 ) -> None:
     """Other tasks of the event loop continue meanwhile, and no thread or task outlives the call for long."""
     iterations = 0
@@ -170,8 +158,7 @@ async def test_network_fault_raises_transient_error_without_blocking_event_loop(
             await asyncio.sleep(0)
 
     counter = asyncio.create_task(count_iterations())
-    async with serve(handler) as port:
-        error = await call(port)
+    error = await call(port)
     counter.cancel()
     assert error.reason in {Reason.DATABASE_UNREACHABLE, Reason.ARTIFACT_STORE_UNREACHABLE}
     assert f"127.0.0.1:{port}" in error.message
@@ -183,7 +170,6 @@ async def test_network_fault_raises_transient_error_without_blocking_event_loop(
     assert fails_immediately or iterations > 100
 
 
-@pytest.mark.usefixtures("short_s3_timeouts")
 async def test_silent_store_leaves_threads_for_other_stores() -> None:
     """All servers of one store wait at the same time; a request to another store is answered meanwhile."""
 
@@ -192,8 +178,7 @@ async def test_silent_store_leaves_threads_for_other_stores() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
 
-    stores = ObjectStores()
-    try:
+    with closing(ObjectStores(S3_TIMEOUTS)) as stores:
         async with serve(silent) as silent_port, serve(ok) as healthy_port:
             # boto3 loads its data with the first client, which must not count as the store's response time.
             stores._client(bucket(healthy_port))
@@ -206,8 +191,6 @@ async def test_silent_store_leaves_threads_for_other_stores() -> None:
             assert not any(task.done() for task in calls)
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 assert isinstance(result, TransientError)
-    finally:
-        stores.close()
 
 
 async def test_thread_counts_against_limit_until_it_ends() -> None:

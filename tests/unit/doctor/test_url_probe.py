@@ -16,6 +16,7 @@ from mlflow_operator.doctor.observed import (
     ProbeResult,
     UnreadableArtifacts,
 )
+from tests.unit.web_server import serve
 
 
 @pytest.fixture
@@ -31,11 +32,8 @@ async def url() -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/api/2.0/mlflow/experiments/search", search_experiments)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serve(app) as url:
+        yield url
 
 
 async def test_responses_and_errors_are_distinguished(url: str) -> None:
@@ -57,14 +55,13 @@ async def test_responses_and_errors_are_distinguished(url: str) -> None:
     assert all(results[url].error for url in failed)
 
 
-async def test_a_server_without_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_response_times_out() -> None:
     """It accepts the connection, but does not respond."""
-    monkeypatch.setattr(url_probe, "REQUEST_TIMEOUT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert await url_probe.probe_urls([url]) == {url: ProbeResult(None, "timeout after 0.2 s")}
+        assert await url_probe.probe_urls([url], 0.2) == {url: ProbeResult(None, "timeout after 0.2 s")}
 
 
 def test_output_of_probe_urls_can_be_parsed() -> None:
@@ -113,11 +110,8 @@ async def tracking() -> AsyncIterator[str]:
     app.router.add_get(f"{api}/experiments/search", experiments)
     app.router.add_post(f"{api}/runs/search", search_runs)
     app.router.add_get(f"{api}/artifacts/list", list_artifacts)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serve(app) as url:
+        yield url
 
 
 async def test_unreadable_artifacts_are_found(tracking: str) -> None:

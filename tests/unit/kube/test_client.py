@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -20,8 +21,7 @@ from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
 from tests.unit.kubeconfig import write_kubeconfig
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from tests.unit.web_server import Handler, serve_all
 
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ns", "uid": "u"}}
 
@@ -55,16 +55,9 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    # A request that the client has given up must not delay the end of a test.
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.port = runner.addresses[0][1]
-    yield server
-    await runner.cleanup()
+    async with serve_all(server.handle) as url:
+        server.port = urlsplit(url).port or 0
+        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import copy
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TypeVar
 
@@ -17,8 +17,7 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.leader_election import LeaderElector, LeaseLost, LeaseSettings
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
-
-RunInVirtualTime = Callable[[Awaitable[None]], None]
+from tests.unit.virtual_time import in_virtual_time
 
 SUCCEEDS, FORBIDDEN, REQUEST_LOST, RESPONSE_LOST, SLOW, EXECUTED_LATE, NO_RESPONSE = (
     "succeeds",
@@ -160,211 +159,171 @@ class Candidate:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-def test_second_candidate_waits_for_leader(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(300)
-        assert (first.is_leader, second.is_leader, lease_api.holder) == (True, False, "first")
-        assert first.elector.is_leader()
-        assert not second.elector.is_leader()
-
-    run_in_virtual_time(scenario())
+@pytest.fixture
+def lease_api() -> FakeLeaseAPI:
+    """An API server without a Lease."""
+    return FakeLeaseAPI()
 
 
-def test_standby_takes_over_within_seconds_after_release(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(60)
-        await first.stop()
-        assert lease_api.stored is not None
-        assert "holderIdentity" not in lease_api.stored["spec"]
-        assert lease_api.stored["spec"]["leaseDurationSeconds"] == 1
-        await asyncio.sleep(3)
-        assert second.is_leader
-        assert lease_api.stored["spec"]["leaseTransitions"] >= 1
-
-    run_in_virtual_time(scenario())
+async def leader_and_standby(lease_api: FakeLeaseAPI) -> tuple[Candidate, Candidate]:
+    """Start a candidate that becomes the leader and, a second later, one that stands by."""
+    leader = Candidate(lease_api, "first")
+    await asyncio.sleep(1)
+    return leader, Candidate(lease_api, "second")
 
 
-def test_standby_takes_over_after_lease_of_killed_leader_expires(
-    run_in_virtual_time: RunInVirtualTime,
+@in_virtual_time
+async def test_second_candidate_waits_for_leader(lease_api: FakeLeaseAPI) -> None:
+    first, second = await leader_and_standby(lease_api)
+    await asyncio.sleep(300)
+    assert (first.is_leader, second.is_leader, lease_api.holder) == (True, False, "first")
+    assert first.elector.is_leader()
+    assert not second.elector.is_leader()
+
+
+@in_virtual_time
+async def test_standby_takes_over_within_seconds_after_release(lease_api: FakeLeaseAPI) -> None:
+    first, second = await leader_and_standby(lease_api)
+    await asyncio.sleep(60)
+    await first.stop()
+    assert lease_api.stored is not None
+    assert "holderIdentity" not in lease_api.stored["spec"]
+    assert lease_api.stored["spec"]["leaseDurationSeconds"] == 1
+    await asyncio.sleep(3)
+    assert second.is_leader
+    assert lease_api.stored["spec"]["leaseTransitions"] >= 1
+
+
+@in_virtual_time
+async def test_standby_takes_over_after_lease_of_killed_leader_expires(lease_api: FakeLeaseAPI) -> None:
+    first, second = await leader_and_standby(lease_api)
+    await asyncio.sleep(60)
+    first.connection.disconnected = True
+    await asyncio.sleep(14)
+    assert not second.is_leader
+    await asyncio.sleep(6)
+    assert second.is_leader
+
+
+@in_virtual_time
+async def test_disconnected_leader_stops_before_next_leader_starts(
+    lease_api: FakeLeaseAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(60)
-        first.connection.disconnected = True
-        await asyncio.sleep(14)
-        assert not second.is_leader
-        await asyncio.sleep(6)
-        assert second.is_leader
-
-    run_in_virtual_time(scenario())
-
-
-def test_disconnected_leader_stops_before_next_leader_starts(
-    run_in_virtual_time: RunInVirtualTime, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(60)
-        first.connection.disconnected = True
-        await asyncio.sleep(30)
-        assert isinstance(first.task.exception(), LeaseLost)
-        assert not first.is_leader
-        await second.stop()
-        assert first.leader_periods[0][1] < second.leader_periods[0][0]
-        # Log records of asyncio may belong to a task of an earlier test, because it logs at garbage collection.
-        own_records = (record for record in caplog.records if record.name.startswith("mlflow_operator"))
-        warnings = [record.getMessage() for record in own_records if record.levelno > logging.INFO]
-        assert warnings == [
-            "cannot read or write the lease: no response in time",
-            "leader election lost: the lease ns/operator was not renewed within 10 s",
-        ]
-
-    run_in_virtual_time(scenario())
+    first, second = await leader_and_standby(lease_api)
+    await asyncio.sleep(60)
+    first.connection.disconnected = True
+    await asyncio.sleep(30)
+    assert isinstance(first.task.exception(), LeaseLost)
+    assert not first.is_leader
+    await second.stop()
+    assert first.leader_periods[0][1] < second.leader_periods[0][0]
+    # Log records of asyncio may belong to a task of an earlier test, because it logs at garbage collection.
+    own_records = (record for record in caplog.records if record.name.startswith("mlflow_operator"))
+    warnings = [record.getMessage() for record in own_records if record.levelno > logging.INFO]
+    assert warnings == [
+        "cannot read or write the lease: no response in time",
+        "leader election lost: the lease ns/operator was not renewed within 10 s",
+    ]
 
 
-def test_leader_keeps_lease_during_short_outage(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(30)
-        first.connection.disconnected = True
-        await asyncio.sleep(5)
-        first.connection.disconnected = False
-        await asyncio.sleep(30)
-        assert first.is_leader
-        await first.stop()
-        assert len(first.leader_periods) == 1
-
-    run_in_virtual_time(scenario())
+@in_virtual_time
+async def test_leader_keeps_lease_during_short_outage(lease_api: FakeLeaseAPI) -> None:
+    first = Candidate(lease_api, "first")
+    await asyncio.sleep(30)
+    first.connection.disconnected = True
+    await asyncio.sleep(5)
+    first.connection.disconnected = False
+    await asyncio.sleep(30)
+    assert first.is_leader
+    await first.stop()
+    assert len(first.leader_periods) == 1
 
 
-def test_lease_is_renewed_until_work_has_stopped(run_in_virtual_time: RunInVirtualTime) -> None:
+@in_virtual_time
+async def test_lease_is_renewed_until_work_has_stopped(lease_api: FakeLeaseAPI) -> None:
     """If the lease were released earlier, two operators would work at the same time."""
-
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        first.stop_delay_seconds = 40.0
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(10)
-        await first.stop()
-        await asyncio.sleep(5)
-        await second.stop()
-        assert first.leader_periods[0][1] < second.leader_periods[0][0] < first.leader_periods[0][1] + 4
-
-    run_in_virtual_time(scenario())
+    first, second = await leader_and_standby(lease_api)
+    first.stop_delay_seconds = 40.0
+    await asyncio.sleep(10)
+    await first.stop()
+    await asyncio.sleep(5)
+    await second.stop()
+    assert first.leader_periods[0][1] < second.leader_periods[0][0] < first.leader_periods[0][1] + 4
 
 
-def test_lease_lost_does_not_wait_for_blocked_work(run_in_virtual_time: RunInVirtualTime) -> None:
+@in_virtual_time
+async def test_lease_lost_does_not_wait_for_blocked_work(lease_api: FakeLeaseAPI) -> None:
     """The process must exit before another process leads; the caller that catches LeaseLost exits."""
-
-    async def scenario() -> None:
-        first = Candidate(FakeLeaseAPI(), "first")
-        first.stop_delay_seconds = 1000.0
-        await asyncio.sleep(30)
-        first.connection.disconnected = True
-        await asyncio.wait([first.task], timeout=16)
-        assert isinstance(first.task.exception(), LeaseLost)
-
-    run_in_virtual_time(scenario())
+    first = Candidate(lease_api, "first")
+    first.stop_delay_seconds = 1000.0
+    await asyncio.sleep(30)
+    first.connection.disconnected = True
+    await asyncio.wait([first.task], timeout=16)
+    assert isinstance(first.task.exception(), LeaseLost)
 
 
-def test_lease_is_released_and_error_raised_when_work_ends(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
+@in_virtual_time
+async def test_lease_is_released_and_error_raised_when_work_ends(lease_api: FakeLeaseAPI) -> None:
+    async def work() -> None:
+        await asyncio.sleep(5)
+        raise ZeroDivisionError
 
-        async def work() -> None:
-            await asyncio.sleep(5)
-            raise ZeroDivisionError
-
-        elector = LeaderElector(FakeConnection(lease_api), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
-        with pytest.raises(ZeroDivisionError):
-            await elector.run(work)
-        assert lease_api.holder is None
-
-    run_in_virtual_time(scenario())
+    elector = LeaderElector(FakeConnection(lease_api), Metrics(), namespace="ns", name="x", identity="a")  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        await elector.run(work)
+    assert lease_api.holder is None
 
 
-def test_cancelled_candidate_does_not_keep_the_lease(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(1)
-        second = Candidate(lease_api, "second")
-        await asyncio.sleep(10)
-        await second.stop()
-        assert first.is_leader
-        assert lease_api.holder == "first"
-        # The first write is executed, but its response is still pending.
-        third = Candidate(other_api := FakeLeaseAPI(), "third", outcomes=iter([SUCCEEDS, SLOW]))
-        await asyncio.sleep(2)
-        assert other_api.holder == "third"
-        await third.stop()
-        assert other_api.holder is None
-
-    run_in_virtual_time(scenario())
+@in_virtual_time
+async def test_cancelled_candidate_does_not_keep_the_lease(lease_api: FakeLeaseAPI) -> None:
+    first, second = await leader_and_standby(lease_api)
+    await asyncio.sleep(10)
+    await second.stop()
+    assert first.is_leader
+    assert lease_api.holder == "first"
+    # The first write is executed, but its response is still pending.
+    third = Candidate(other_api := FakeLeaseAPI(), "third", outcomes=iter([SUCCEEDS, SLOW]))
+    await asyncio.sleep(2)
+    assert other_api.holder == "third"
+    await third.stop()
+    assert other_api.holder is None
 
 
-def test_deleted_lease_is_recreated(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(10)
-        lease_api.stored = None
-        await asyncio.sleep(10)
-        assert first.is_leader
-        assert lease_api.holder == "first"
-
-    run_in_virtual_time(scenario())
+@in_virtual_time
+async def test_deleted_lease_is_recreated(lease_api: FakeLeaseAPI) -> None:
+    first = Candidate(lease_api, "first")
+    await asyncio.sleep(10)
+    lease_api.stored = None
+    await asyncio.sleep(10)
+    assert first.is_leader
+    assert lease_api.holder == "first"
 
 
-def test_leader_stops_when_another_process_holds_the_lease(run_in_virtual_time: RunInVirtualTime) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        first = Candidate(lease_api, "first")
-        await asyncio.sleep(10)
-        assert lease_api.stored is not None
-        lease_api.stored["spec"]["holderIdentity"] = "another"
-        await asyncio.sleep(3)
-        assert isinstance(first.task.exception(), LeaseLost)
-        assert "another" in str(first.task.exception())
-        assert lease_api.holder == "another"
-
-    run_in_virtual_time(scenario())
+@in_virtual_time
+async def test_leader_stops_when_another_process_holds_the_lease(lease_api: FakeLeaseAPI) -> None:
+    first = Candidate(lease_api, "first")
+    await asyncio.sleep(10)
+    assert lease_api.stored is not None
+    lease_api.stored["spec"]["holderIdentity"] = "another"
+    await asyncio.sleep(3)
+    assert isinstance(first.task.exception(), LeaseLost)
+    assert "another" in str(first.task.exception())
+    assert lease_api.holder == "another"
 
 
-def test_changed_resource_version_is_not_a_renewal(run_in_virtual_time: RunInVirtualTime) -> None:
+@in_virtual_time
+async def test_changed_resource_version_is_not_a_renewal(lease_api: FakeLeaseAPI) -> None:
     """A new resourceVersion alone must not extend the lease of a dead leader."""
-
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        disconnected_leader = Candidate(lease_api, "first")
+    disconnected_leader = Candidate(lease_api, "first")
+    await asyncio.sleep(1)
+    disconnected_leader.connection.disconnected = True
+    second = Candidate(lease_api, "second")
+    for _ in range(20):
         await asyncio.sleep(1)
-        disconnected_leader.connection.disconnected = True
-        second = Candidate(lease_api, "second")
-        for _ in range(20):
-            await asyncio.sleep(1)
-            lease_api.version += 1
-            assert lease_api.stored is not None
-            lease_api.stored["metadata"]["resourceVersion"] = str(lease_api.version)
-        assert second.is_leader
-
-    run_in_virtual_time(scenario())
+        lease_api.version += 1
+        assert lease_api.stored is not None
+        lease_api.stored["metadata"]["resourceVersion"] = str(lease_api.version)
+    assert second.is_leader
 
 
 def test_settings_that_allow_two_leaders_raise() -> None:
@@ -400,33 +359,31 @@ OUTCOMES = st.lists(
     outcomes=st.lists(OUTCOMES, min_size=2, max_size=3),
     offsets=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3),
 )
-def test_at_most_one_leader_and_eventually_one(
-    run_in_virtual_time: RunInVirtualTime, outcomes: list[list[tuple[str, int]]], offsets: list[float]
+@in_virtual_time
+async def test_at_most_one_leader_and_eventually_one(
+    outcomes: list[list[tuple[str, int]]], offsets: list[float]
 ) -> None:
-    async def scenario() -> None:
-        lease_api = FakeLeaseAPI()
-        candidates: list[Candidate] = []
+    lease_api = FakeLeaseAPI()
+    candidates: list[Candidate] = []
 
-        async def restarted_candidate(number: int) -> None:
-            """Run a candidate and restart it when it exits, like a Deployment does."""
-            remaining_outcomes = iter([outcome for outcome, times in outcomes[number] for _ in range(times)])
-            for restart in range(100):
-                candidate = Candidate(
-                    lease_api, f"{number}-{restart}", outcomes=remaining_outcomes, offset=offsets[number]
-                )
-                candidates.append(candidate)
-                await asyncio.wait([candidate.task])
-                assert isinstance(candidate.task.exception(), LeaseLost)
+    async def restarted_candidate(number: int) -> None:
+        """Run a candidate and restart it when it exits, like a Deployment does."""
+        remaining_outcomes = iter([outcome for outcome, times in outcomes[number] for _ in range(times)])
+        for restart in range(100):
+            candidate = Candidate(
+                lease_api, f"{number}-{restart}", outcomes=remaining_outcomes, offset=offsets[number]
+            )
+            candidates.append(candidate)
+            await asyncio.wait([candidate.task])
+            assert isinstance(candidate.task.exception(), LeaseLost)
 
-        restart_loops = [asyncio.create_task(restarted_candidate(number)) for number in range(len(outcomes))]
-        # After this time all outcomes are used up and every request succeeds, so one candidate must lead.
-        await asyncio.sleep(450)
-        assert sum(candidate.is_leader for candidate in candidates) == 1
-        for restart_loop in restart_loops:
-            restart_loop.cancel()
-        for candidate in candidates:
-            await candidate.stop()
-        periods = sorted(period for candidate in candidates for period in candidate.leader_periods)
-        assert all(earlier[1] <= later[0] for earlier, later in pairwise(periods)), periods
-
-    run_in_virtual_time(scenario())
+    restart_loops = [asyncio.create_task(restarted_candidate(number)) for number in range(len(outcomes))]
+    # After this time all outcomes are used up and every request succeeds, so one candidate must lead.
+    await asyncio.sleep(450)
+    assert sum(candidate.is_leader for candidate in candidates) == 1
+    for restart_loop in restart_loops:
+        restart_loop.cancel()
+    for candidate in candidates:
+        await candidate.stop()
+    periods = sorted(period for candidate in candidates for period in candidate.leader_periods)
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(periods)), periods

@@ -141,3 +141,16 @@ def test_the_admin_secret_may_be_in_another_namespace_but_not_the_servers_own() 
     assert (store.admin.access_key.namespace, store.admin.access_key.key) == ("platform", "id")
     assert store.access_key
     assert (store.access_key.name, store.access_key.namespace) == ("a-artifacts", None)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2026-01-01T02:00:00+02:00", "2026-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_every_time_of_a_rotation_can_be_resolved(time: str, expected: str) -> None:
+    """An error here would also stop the deletion of the server."""
+    assert server({"rotateCredentialsAt": time}).rotation_requested_at == expected

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from mlflow_operator import pod_scripts
-from tests.unit.pod_scripts.minimal_s3 import Bucket, minimal_s3
+from tests.unit.pod_scripts.minimal_s3 import Bucket
 
 DAY_SECONDS = 86400
 Collect = Callable[..., dict[str, Any]]
@@ -243,16 +243,6 @@ def test_old_traces_are_deleted_and_recent_ones_kept(
     assert collect(mode="DryRun", tracesOlderThanSeconds=0, **only)["traces"] == 3
     assert collect(tracesOlderThanSeconds=0, **only)["traces"] == 3
     assert trace_ids() == set()
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A store that clients access directly."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "key")
-    with minimal_s3() as bucket:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.url)
-        yield bucket
 
 
 def test_rejected_deletion_keeps_the_run(

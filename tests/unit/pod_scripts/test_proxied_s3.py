@@ -3,7 +3,7 @@
 import inspect
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from mlflow_operator.pod_scripts.proxied_s3 import (
     ProxiedS3ArtifactRepository,
     signing_methods,
 )
-from tests.unit.pod_scripts.minimal_s3 import Bucket, minimal_s3
+from tests.unit.pod_scripts.minimal_s3 import Bucket
 
 
 @pytest.fixture
@@ -85,17 +85,11 @@ def test_missing_file_becomes_404(
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket that new repositories use, and parts of a few KiB."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
     monkeypatch.setattr(proxied_s3, "PART_BYTES", 4096)
-    with minimal_s3() as bucket:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.url)
-        yield bucket
+    return bucket
 
 
 async def chunks(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:

@@ -1,6 +1,5 @@
 """The plugin that presigns URLs for the public endpoint, with the pinned MLflow version."""
 
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -9,20 +8,14 @@ import requests
 from mlflow_operator.model import plugins
 from mlflow_operator.pod_scripts import public_s3
 from mlflow_operator.pod_scripts.public_s3 import PublicS3ArtifactRepository
-from tests.unit.pod_scripts.minimal_s3 import Bucket, minimal_s3
+from tests.unit.pod_scripts.minimal_s3 import Bucket
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A store at the server's endpoint; the endpoint for clients is `https://s3.example.com`."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "path")
     monkeypatch.setenv(plugins.PUBLIC_ENDPOINT_ENV, "https://s3.example.com")
-    with minimal_s3() as bucket:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.url)
-        yield bucket
+    return bucket
 
 
 def test_plugin_and_operator_use_same_variable() -> None:

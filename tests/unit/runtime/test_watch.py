@@ -140,12 +140,11 @@ async def test_new_server_is_found_after_a_silent_watch_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No resync would find a new server."""
-    monkeypatch.setattr(watch, "INACTIVITY_TIMEOUT_SECONDS", 0.2)
     found: asyncio.Future[NamespacedName] = asyncio.get_running_loop().create_future()
     async with api_server(tmp_path, APIServerWithSilentFirstWatch().answer) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
         watch_task = asyncio.create_task(
-            watch.run(found.set_result, lambda key: None, lambda key, last_state: None, ["team"])
+            watch.run(found.set_result, lambda key: None, lambda key, last_state: None, ["team"], 0.2)
         )
         async with asyncio.timeout(20):
             assert await found == ("team", "new")

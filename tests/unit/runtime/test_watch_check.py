@@ -1,7 +1,6 @@
 """A server without any watch event is detected."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -9,56 +8,47 @@ from mlflow_operator.kube.errors import ClusterError, Unavailable
 from mlflow_operator.kube.objects import NamespacedName
 from mlflow_operator.runtime.watch import WatchLost
 from mlflow_operator.runtime.watch_check import CHECK_INTERVAL_SECONDS, verify
-
-Run = Callable[[Awaitable[None]], None]
+from tests.unit.virtual_time import in_virtual_time
 
 OLD, NEW = ("team", "old"), ("team", "new")
 
 
-def run_checks(
-    run_in_virtual_time: Run, *answers: set[NamespacedName] | ClusterError, seen: set[NamespacedName]
-) -> None:
+@in_virtual_time
+async def run_checks(*answers: set[NamespacedName] | ClusterError, seen: set[NamespacedName]) -> None:
     """Run one check per answer of the API server, then stop. Raises what `verify` raises."""
+    remaining = list(answers)
 
-    async def scenario() -> None:
-        remaining = list(answers)
+    async def list_servers() -> set[NamespacedName]:
+        answer = remaining.pop(0)
+        if isinstance(answer, ClusterError):
+            raise answer
+        return answer
 
-        async def list_servers() -> set[NamespacedName]:
-            answer = remaining.pop(0)
-            if isinstance(answer, ClusterError):
-                raise answer
-            return answer
-
+    with pytest.raises(TimeoutError):
         async with asyncio.timeout(CHECK_INTERVAL_SECONDS * (len(answers) + 0.5)):
             await verify(list_servers, seen)
 
-    with pytest.raises((TimeoutError, WatchLost)) as raised:
-        run_in_virtual_time(scenario())
-    if isinstance(raised.value, WatchLost):
-        raise raised.value
 
-
-def test_server_without_event_at_two_checks_raises_watch_lost(run_in_virtual_time: Run) -> None:
+def test_server_without_event_at_two_checks_raises_watch_lost() -> None:
     """The message names the server."""
     with pytest.raises(WatchLost, match="MLflowServer team/new"):
-        run_checks(run_in_virtual_time, {OLD, NEW}, {OLD, NEW}, seen={OLD})
+        run_checks({OLD, NEW}, {OLD, NEW}, seen={OLD})
 
 
-def test_server_without_event_at_one_check_is_tolerated(run_in_virtual_time: Run) -> None:
-    run_checks(run_in_virtual_time, {OLD, NEW}, {OLD}, {OLD, NEW}, {OLD}, seen={OLD})
+def test_server_without_event_at_one_check_is_tolerated() -> None:
+    run_checks({OLD, NEW}, {OLD}, {OLD, NEW}, {OLD}, seen={OLD})
 
 
-def test_servers_with_events_pass_the_checks(run_in_virtual_time: Run) -> None:
-    run_checks(run_in_virtual_time, {OLD, NEW}, {OLD, NEW}, {OLD, NEW}, seen={OLD, NEW})
+def test_servers_with_events_pass_the_checks() -> None:
+    run_checks({OLD, NEW}, {OLD, NEW}, {OLD, NEW}, seen={OLD, NEW})
 
 
-def test_server_deleted_meanwhile_passes_the_checks(run_in_virtual_time: Run) -> None:
-    run_checks(run_in_virtual_time, set(), set(), set(), seen={OLD})
+def test_server_deleted_meanwhile_passes_the_checks() -> None:
+    run_checks(set(), set(), set(), seen={OLD})
 
 
-def test_unavailable_api_server_restarts_the_checks(run_in_virtual_time: Run) -> None:
+def test_unavailable_api_server_restarts_the_checks() -> None:
     run_checks(
-        run_in_virtual_time,
         {NEW},
         Unavailable("list mlflowservers: no response within 10 s"),
         {NEW},

@@ -1,12 +1,10 @@
 """The work queue with random events, in virtual time: every added key is processed, one call at a time per key."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_operator.runtime.workqueue import SLOW_RECONCILE_SECONDS, WorkQueue
@@ -17,8 +15,7 @@ from mlflow_operator.runtime.workqueue_schedule import (
     RESYNC_SECONDS,
 )
 from mlflow_operator.status.metrics import Metrics
-
-Run = Callable[[Awaitable[None]], None]
+from tests.unit.virtual_time import in_virtual_time
 
 KEYS = "abc"
 DURATION_SECONDS = 400.0
@@ -100,37 +97,28 @@ async def record(
     return recording
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=150)
 @given(
     EVENTS,
     st.fixed_dictionaries({key: st.lists(PLANNED_CALLS, max_size=8) for key in KEYS}),
     st.integers(1, 4),
 )
-def test_random_events_and_calls(
-    run_in_virtual_time: Run,
-    events: list[tuple[float, str]],
-    planned_calls: dict[str, list[PlannedCall]],
-    workers: int,
+@in_virtual_time
+async def test_random_events_and_calls(
+    events: list[tuple[float, str]], planned_calls: dict[str, list[PlannedCall]], workers: int
 ) -> None:
     """No added key is lost, no key is processed twice at once or in a hot loop, and failures back off exponentially."""
-
-    async def scenario() -> None:
-        recording = await record(events, planned_calls, workers)
-        assert recording.max_slots <= workers
-        # A key that waits for a worker waits at most for all planned calls.
-        max_wait = (
-            0.0
-            if workers >= len(KEYS)
-            else sum(call.seconds for key in KEYS for call in planned_calls[key]) + 1
-        )
-        for at, key in recording.added:
-            _assert_processed_after(recording, key, at, max_wait)
-        for key in KEYS:
-            assert bool(recording.calls_of(key)) == any(added == key for _, added in recording.added)
-            _assert_delays(recording, key, max_wait)
-
-    coroutine: Coroutine[Any, Any, None] = scenario()
-    run_in_virtual_time(coroutine)
+    recording = await record(events, planned_calls, workers)
+    assert recording.max_slots <= workers
+    # A key that waits for a worker waits at most for all planned calls.
+    max_wait = (
+        0.0 if workers >= len(KEYS) else sum(call.seconds for key in KEYS for call in planned_calls[key]) + 1
+    )
+    for at, key in recording.added:
+        _assert_processed_after(recording, key, at, max_wait)
+    for key in KEYS:
+        assert bool(recording.calls_of(key)) == any(added == key for _, added in recording.added)
+        _assert_delays(recording, key, max_wait)
 
 
 def _assert_processed_after(recording: Recording, key: str, at: float, max_wait: float) -> None:

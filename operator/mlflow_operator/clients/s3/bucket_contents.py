@@ -16,7 +16,7 @@ _MARKER_KEY = "zzz-made-by-mlflow-operator"
 """Key of the object that identifies the owner of the prefix. Deletion follows the order of keys, and the marker, which
 permits the deletion, must be deleted last."""
 _MAX_MARKER_BYTES = 1024
-_PAGE_SIZE = 500
+PAGE_SIZE = 500
 """Number of versions per DeleteObjects request: half of S3's maximum, so that a slow store answers in time."""
 
 _VERSIONS_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "501", "405"}
@@ -73,13 +73,15 @@ def has_objects(client: "S3Client", bucket: str, key_prefix: str) -> bool:
     return bool(objects.get("Contents"))
 
 
-def delete_page(client: "S3Client", bucket: str, key_prefix: str, previous_first: str) -> str | None:
+def delete_page(
+    client: "S3Client", bucket: str, key_prefix: str, previous_first: str, page_size: int = PAGE_SIZE
+) -> str | None:
     """Delete the first page of objects under `key_prefix`, including their versions. Return None if there were none.
 
     Otherwise return the first key of the page. The caller passes it as `previous_first` to the next call, which thus
     detects a store that confirms deletions without deleting.
     """
-    page = _list_page(client, bucket, key_prefix)
+    page = _list_page(client, bucket, key_prefix, page_size)
     if not page:
         return None
     first = f"{page[0]['Key']} {page[0].get('VersionId', '')}"
@@ -96,13 +98,13 @@ def delete_page(client: "S3Client", bucket: str, key_prefix: str, previous_first
     return first
 
 
-def _list_page(client: "S3Client", bucket: str, key_prefix: str) -> list[Any]:
+def _list_page(client: "S3Client", bucket: str, key_prefix: str, page_size: int) -> list[Any]:
     try:
-        versions: Any = client.list_object_versions(Bucket=bucket, Prefix=key_prefix, MaxKeys=_PAGE_SIZE)
+        versions: Any = client.list_object_versions(Bucket=bucket, Prefix=key_prefix, MaxKeys=page_size)
     except ClientError as error:
         if str(error.response.get("Error", {}).get("Code")) not in _VERSIONS_UNSUPPORTED_CODES:
             raise
-        objects: Any = client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=_PAGE_SIZE)
+        objects: Any = client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=page_size)
         return [{"Key": entry["Key"]} for entry in objects.get("Contents") or ()]
     entries = [*(versions.get("Versions") or ()), *(versions.get("DeleteMarkers") or ())]
     return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]

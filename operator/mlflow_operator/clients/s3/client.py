@@ -30,15 +30,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS, _MAX_CLIENTS, _MAX_CHECKED_BUCKETS = 5, 10, 64, 1024
+_MAX_CLIENTS, _MAX_CHECKED_BUCKETS = 64, 1024
 _CLIENT_TTL_SECONDS = 300
 """Time after its last use when a client is discarded. Each holds 0.2 MiB; a client in use is used once a minute."""
 _MAX_THREADS, _MAX_THREADS_PER_STORE = 32, 4
 """The limit per store leaves threads for the other stores when one does not respond."""
 
-_CALL_TIMEOUT_SECONDS = 20
-"""Timeout of a whole call. A slow DNS lookup, or threads that all wait for unresponsive stores, must not delay a
-reconcile further."""
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Timeouts in seconds.
+
+    `connect` and `read` are those of a socket. `call` is that of a whole call: a slow DNS lookup, or threads that all
+    wait for unresponsive stores, must not delay a reconcile further.
+    """
+
+    connect: float = 5.0
+    read: float = 10.0
+    call: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,9 @@ class Bucket:
 class ObjectStores:
     """Client for all stores. It keeps boto3 clients between reconciles, because creating one takes about 10 ms."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts | None = None, page_size: int = bucket_contents.PAGE_SIZE) -> None:
+        """`page_size`: number of object versions that one request deletes."""
+        self._timeouts, self._page_size = timeouts or Timeouts(), page_size
         self._threads = ThreadPool(_MAX_THREADS, _MAX_THREADS_PER_STORE, "s3")
         self._clients: TTLCache[Bucket, S3Client] = TTLCache(_MAX_CLIENTS, _CLIENT_TTL_SECONDS)
         self._checked: OrderedDict[Bucket, None] = OrderedDict()
@@ -137,7 +148,7 @@ class ObjectStores:
 
     async def _run(self, task: Callable[..., T], bucket: Bucket, *args: Any) -> T:
         try:
-            async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeouts.call):
                 return await self._threads.run(bucket.location, partial(task, bucket, *args))
         except TimeoutError:
             raise s3_errors.timed_out(bucket.location) from None
@@ -157,8 +168,8 @@ class ObjectStores:
             aws_secret_access_key=bucket.secret_key,
             verify=bucket.ca_path,
             config=Config(
-                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-                read_timeout=_READ_TIMEOUT_SECONDS,
+                connect_timeout=self._timeouts.connect,
+                read_timeout=self._timeouts.read,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=1,
                 s3={"addressing_style": _boto_addressing_style(bucket.addressing_style)},
@@ -231,7 +242,7 @@ class ObjectStores:
     def _delete_page(self, bucket: Bucket, previous_first: str) -> str | None:
         with _TranslatedErrors(bucket, "s3:ListBucketVersions, s3:DeleteObject and s3:DeleteObjectVersion"):
             return bucket_contents.delete_page(
-                self._client(bucket), bucket.name, bucket.key_prefix, previous_first
+                self._client(bucket), bucket.name, bucket.key_prefix, previous_first, self._page_size
             )
 
 

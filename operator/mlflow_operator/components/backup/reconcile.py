@@ -32,9 +32,6 @@ from mlflow_operator.status.errors import ReconcileError
 
 _TYPE = ConditionType.BACKUP
 
-_BUCKET_CHECK_TIMEOUT_SECONDS = 5.0
-"""Timeout for the check of a separate bucket: an unresponsive store must not delay the rest of the reconcile."""
-
 
 async def reconcile(context: ReconcileContext, credentials: Credentials | None) -> Result[None] | None:
     """Apply the CronJob of `spec.backup`; delete it and return None if `spec.backup` is not set.
@@ -167,7 +164,7 @@ async def _check_bucket(context: ReconcileContext, backup: Backup) -> None:
     )
     bucket = await artifact_clients.bucket(context, store, key, ca)
     try:
-        async with asyncio.timeout(_BUCKET_CHECK_TIMEOUT_SECONDS):
+        async with asyncio.timeout(context.deps.timeouts.bucket_check):
             await context.deps.stores.ensure_bucket(
                 bucket, store.bucket_creation is BucketCreation.IF_MISSING
             )

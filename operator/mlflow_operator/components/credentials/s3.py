@@ -109,7 +109,7 @@ async def _provisioned(context: ReconcileContext, store: ObjectStore) -> StoreKe
 
 
 async def _sync_location(context: ReconcileContext, store: ObjectStore, values: dict[str, str]) -> None:
-    secret = context.reader.known.get((kinds.SECRET.kind, context.server.names.artifacts_secret))
+    secret = context.reader.latest(kinds.SECRET, context.server.names.artifacts_secret)
     if secret:
         await context.patch(secret, secrets.location_patch(values, store))
 

@@ -21,10 +21,6 @@ from mlflow_operator.model.server import AdminCredentials, EmbeddedDatabase, Obj
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 
-_DELETE_OBJECTS_TIMEOUT_SECONDS = 30.0
-"""Time for the deletion of S3 objects in one reconcile. Then the worker is free for other servers, and the condition
-reports that the deletion continues."""
-
 _KEY_ID_FIELDS = ("accessKeyID", "nextAccessKeyID", "previousAccessKeyID")
 
 
@@ -67,7 +63,7 @@ async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress)
         await context.deps.stores.read_marker(admin_bucket), provisioning.marker(context.server.owner, None)
     ):
         try:
-            async with asyncio.timeout(_DELETE_OBJECTS_TIMEOUT_SECONDS):
+            async with asyncio.timeout(context.deps.timeouts.delete_objects):
                 await context.deps.stores.delete_objects(admin_bucket)
         except TimeoutError:
             progress.in_progress = True

@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 _MAX_ATTEMPTS = 5
 """Attempts for one server if another client changes its finalizers at the same time."""
 
-_POLL_INTERVAL_SECONDS = 1.0
-
 
 @dataclass(frozen=True)
 class OperatorDeployment:
@@ -37,6 +35,7 @@ class OperatorDeployment:
     namespace: str
     name: str
     shutdown_timeout_seconds: float = 45.0
+    poll_interval_seconds: float = 1.0
 
 
 async def remove_all_finalizers(
@@ -89,7 +88,7 @@ async def _stop_operator(
                 f"The operator's pods did not terminate within {operator.shutdown_timeout_seconds:.0f} s. Continuing."
             )
             return
-        await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+        await asyncio.sleep(operator.poll_interval_seconds)
     report("The operator is stopped.")
 
 

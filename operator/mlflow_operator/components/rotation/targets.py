@@ -78,7 +78,7 @@ def has_user_managed(context: ReconcileContext) -> bool:
 def _embedded_database(
     context: ReconcileContext, database: EmbeddedDatabase, credentials: Credentials
 ) -> RotatedCredential | None:
-    secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
+    secret = context.reader.latest(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
     connection, owner, field = credentials.connection, database.username, "spec.database.embedded"
@@ -99,7 +99,7 @@ def _embedded_database(
 def _provisioned_database(
     context: ReconcileContext, database: ProvisionedDatabase, credentials: Credentials
 ) -> RotatedCredential | None:
-    secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
+    secret = context.reader.latest(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
     keys, field = CredentialKeys("username", "password", _derive_uri), provisioned.FIELD
@@ -125,7 +125,7 @@ def _provisioned_database(
 def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
     """The key of the server's user in a shared store."""
     store, owner = context.server.artifacts.s3, context.server.owner
-    secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
+    secret = context.reader.latest(kinds.SECRET, context.server.names.artifacts_secret)
     if store is None or store.admin is None or secret is None:
         return None
     admin, keys = store.admin, CredentialKeys(*secrets.ACCESS_KEY_FIELDS)
@@ -151,7 +151,7 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
 def _embedded_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
     """The key of the server's user in its embedded store."""
     store, embedded = context.server.artifacts.s3, context.server.artifacts.embedded
-    secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
+    secret = context.reader.latest(kinds.SECRET, context.server.names.artifacts_secret)
     root_key, keys = credentials.store.root_key, CredentialKeys(*secrets.SERVER_ACCESS_KEY_FIELDS)
     if store is None or embedded is None or root_key is None or secret is None:
         return None

@@ -23,11 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class ApplyConflictError(ConfigurationError):
-    """Another client reverts every update. `retry_after`: seconds until the next update."""
+    """Another client reverts every update. Until the backoff has passed, the operator does not write again."""
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(Reason.APPLY_CONFLICT, message)
-        self.retry_after = retry_after
 
 
 class Applier:
@@ -38,13 +37,13 @@ class Applier:
 
     async def ensure(
         self, desired: Object, observed: Object | None, owner: Object, *, data: bool = False
-    ) -> Object | None:
+    ) -> Object:
         """Create the object, or update `observed` to match `desired`.
 
-        Returns the stored object, or None if there was nothing to write. `owner` is the MLflowServer as read from the
-        cluster. A disposable object gets an ownerReference to it, a data object (`data`) does not. A data object is
-        created once and its values are never changed; only a PersistentVolumeClaim is resized if the desired size is
-        larger.
+        Returns the stored object; this is `observed` itself if there was nothing to write. `owner` is the MLflowServer
+        as read from the cluster. A disposable object gets an ownerReference to it, a data object (`data`) does not. A
+        data object is created once and its values are never changed; only a PersistentVolumeClaim is resized if the
+        desired size is larger.
 
         Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
         """
@@ -101,13 +100,13 @@ class Applier:
             deleted.append(obj)
         return deleted
 
-    async def _update(self, desired: Object, observed: Object) -> Object | None:
+    async def _update(self, desired: Object, observed: Object) -> Object:
         differences = diff.drift(desired, observed)
         unmanaged = removals(desired, observed)
         secret = desired["kind"] == "Secret"
         digest_matches = secret or _last_applied_digest(observed) == diff.digest(desired)
         if digest_matches and not differences and not unmanaged:
-            return None
+            return observed
         if digest_matches:
             paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
             self._check_backoff(observed, desired, paths)
@@ -157,20 +156,20 @@ class Applier:
                 observed = fresh
         raise AssertionError("the last attempt returns or raises")
 
-    async def _ensure_data(self, desired: Object, observed: Object | None) -> Object | None:
+    async def _ensure_data(self, desired: Object, observed: Object | None) -> Object:
         if observed is None:
             created = await self._cluster.create(desired)
             logger.info("created %s", _describe(desired))
             return created
         if desired["kind"] != "PersistentVolumeClaim":
-            return None
+            return observed
         size = desired["spec"]["resources"]["requests"]["storage"]
         if quantity.compare(size, observed["spec"]["resources"]["requests"]["storage"]) <= 0:
-            return None
+            return observed
         if (observed.get("status") or {}).get("phase") != "Bound":
             # The API server rejects a resize until the claim is bound. The watch reports the binding, which triggers
             # the next reconcile.
-            return None
+            return observed
         resize = {
             "apiVersion": desired["apiVersion"],
             "kind": desired["kind"],
@@ -193,8 +192,7 @@ class Applier:
         kind, name = observed["kind"], _name(observed)
         raise ApplyConflictError(
             f'{kind} "{name}": another client{manager_list} reverts {", ".join(paths)} each time the operator sets it. '
-            "Stop that client, or set the value in the MLflowServer.",
-            seconds,
+            "Stop that client, or set the value in the MLflowServer."
         )
 
 

@@ -1,32 +1,26 @@
 """A slow S3 store does not block the operator, and buckets share clients."""
 
-import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from mlflow_operator.clients.s3 import client as s3
-from mlflow_operator.clients.s3.client import Bucket, ObjectStores
+from mlflow_operator.clients.s3.client import Bucket, ObjectStores, Timeouts
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
+from tests.unit.clients.silent_servers import serve, silent
 
 BUCKET = Bucket(
     "http://127.0.0.1:1", "us-east-1", "models", "path", "key", "hunter2", None, "spec.artifacts.s3"
 )
 
 
-async def test_call_times_out_while_its_thread_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_call_times_out_while_its_thread_continues() -> None:
     """A DNS lookup that takes a minute cannot be cancelled; the reconcile must continue without it."""
-    release = threading.Event()
-    monkeypatch.setattr(s3, "_CALL_TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr(ObjectStores, "_ensure_bucket", lambda *_: release.wait(10))
-    stores = ObjectStores()
-    try:
-        with pytest.raises(TransientError) as error:
-            await stores.ensure_bucket(BUCKET, create=True)
-    finally:
-        release.set()
-        stores.close()
+    with closing(ObjectStores(Timeouts(read=2.0, call=0.01))) as stores:
+        async with serve(silent) as port:
+            with pytest.raises(TransientError) as error:
+                await stores.ensure_bucket(replace(BUCKET, endpoint=f"http://127.0.0.1:{port}"), create=True)
     assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
     assert "does not answer" in error.value.message
 

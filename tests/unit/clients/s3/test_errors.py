@@ -1,6 +1,6 @@
 """Error responses of S3 stores that the stores in tests/contracts do not send."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from aiohttp import web
@@ -8,6 +8,7 @@ from aiohttp import web
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
+from tests.unit.clients.s3.conftest import StartServer
 
 Responses = dict[str, tuple[int, str]]
 Store = Callable[[Responses], Awaitable[Bucket]]
@@ -22,9 +23,8 @@ def stores() -> Iterator[ObjectStores]:
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[Store]:
+def store(start_server: StartServer) -> Store:
     """A fake store with one response, HTTP status and S3 error code, per HTTP method."""
-    runners = []
 
     async def start(responses: Responses) -> Bucket:
         async def respond(request: web.Request) -> web.Response:
@@ -32,18 +32,10 @@ async def store() -> AsyncIterator[Store]:
             text = f"<Error><Code>{code}</Code><Message>no</Message></Error>" if code else ""
             return web.Response(status=status, text=text, content_type="application/xml")
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", respond)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        endpoint = await start_server(respond)
         return Bucket(endpoint, "us-east-1", "models", "path", "key", "hunter2", None, "spec.artifacts.s3")
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+    return start
 
 
 NOT_FOUND = (404, "NoSuchBucket")

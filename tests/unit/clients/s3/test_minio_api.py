@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -14,32 +14,23 @@ from mlflow_operator.clients.s3.minio_api import encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
+from tests.unit.clients.s3.conftest import StartServer
 
 USER = AccessKey("USERKEY", "secret-of-the-user")
 Store = Callable[[int, bytes], Awaitable[Admin]]
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[Store]:
+def store(start_server: StartServer) -> Store:
     """A fake store that sends the same response to all requests."""
-    runners = []
 
     async def start(status: int, body: bytes) -> Admin:
         async def respond(_: web.Request) -> web.Response:
             return web.Response(status=status, body=body)
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", respond)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        runners.append(runner)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return admin(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        return admin(await start_server(respond))
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+    return start
 
 
 def admin(endpoint: str) -> Admin:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.components.deletion import remote
+from mlflow_operator.framework.dependencies import Timeouts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
@@ -90,8 +90,7 @@ async def simulation() -> SimulatedCluster:
     simulation.store = simulation.store_admin = FakeSharedStore()
     simulation.put_secret("db", uri=URI.format(host="one"))
     simulation.put_secret("admin", accessKeyID="root", secretAccessKey="hunter2-hunter2")
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     return simulation
 
 
@@ -316,10 +315,10 @@ async def test_unreachable_store_blocks_the_deletion(simulation: SimulatedCluste
 
 
 async def test_deletion_of_many_artifacts_continues_in_later_reconciles(
-    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+    simulation: SimulatedCluster,
 ) -> None:
     """Each reconcile deletes for a limited time, so that it does not block other servers. This is not an error."""
-    monkeypatch.setattr(remote, "_DELETE_OBJECTS_TIMEOUT_SECONDS", 0.0)
+    simulation.timeouts = Timeouts(delete_objects=0.0)
     simulation.update_spec(deletionPolicy="Delete")
     await simulation.reconcile()
     simulation.delete_server()
@@ -332,7 +331,7 @@ async def test_deletion_of_many_artifacts_continues_in_later_reconciles(
     assert reason == "Progressing"
     assert "Waiting for the many artifacts at s3://models/team/a to be deleted" in message
     store_of(simulation).deletion_hangs = False
-    monkeypatch.setattr(remote, "_DELETE_OBJECTS_TIMEOUT_SECONDS", 30.0)
+    simulation.timeouts = Timeouts()
     await simulation.reconcile()
     assert simulation.get("MLflowServer", "a") is None
 
@@ -379,3 +378,15 @@ async def test_rotation_replaces_the_key(simulation: SimulatedCluster) -> None:
     live = simulation.get("MLflowServer", "a")
     assert live
     assert live["status"]["credentialsRotatedAt"] == "2026-01-01T00:00:00Z"
+
+
+async def test_key_is_rotated_in_the_reconcile_that_moves_the_store(simulation: SimulatedCluster) -> None:
+    """Both patch the Secret. With the Secret as observed before, the second patch would be a conflict."""
+    simulation.put_secret("db", uri=URI.format(host="one"))
+    before = simulation.secret("a-artifacts")
+    moved = {"s3": {**S3, "endpoint": "http://moved:9000"}}
+    simulation.update_spec(artifacts=moved, rotateCredentialsAt=simulation.now)
+    await simulation.reconcile()
+    after = simulation.secret("a-artifacts")
+    assert after != before
+    assert "http://moved:9000" in after.values()

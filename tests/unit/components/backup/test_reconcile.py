@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.components.backup import reconcile as backup
+from mlflow_operator.framework.dependencies import Timeouts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
@@ -30,8 +30,7 @@ async def with_hourly_backup(**backup: Any) -> SimulatedCluster:
     simulation = SimulatedCluster({"backup": {"schedule": "0 * * * *", **backup}})
     simulation.now = HOUR.format(1)
     simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     return simulation
 
 
@@ -227,7 +226,7 @@ async def test_separate_bucket_is_checked_before_the_first_backup() -> None:
     assert simulation.condition("Ready")[0] == "True"
 
 
-async def test_unresponsive_separate_bucket_does_not_block_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unresponsive_separate_bucket_does_not_block_reconcile() -> None:
     """The timeout is reported, and the other conditions do not wait for the store."""
     simulation = await with_hourly_backup(s3=SEPARATE_BUCKET)
 
@@ -237,7 +236,7 @@ async def test_unresponsive_separate_bucket_does_not_block_reconcile(monkeypatch
             return False
 
     simulation.store = StoreWithUnresponsiveBucket()
-    monkeypatch.setattr(backup, "_BUCKET_CHECK_TIMEOUT_SECONDS", 0.01)
+    simulation.timeouts = Timeouts(bucket_check=0.01)
     await simulation.reconcile()
     assert simulation.condition("BackupReady")[1] == "ArtifactStoreUnreachable"
     assert "backup store" in simulation.condition("BackupReady")[2]
@@ -259,8 +258,7 @@ async def test_invalid_schedule_is_reported() -> None:
 async def with_old_version(**spec: Any) -> SimulatedCluster:
     """A Ready server with backups, whose upgrade to the default version needs a schema migration."""
     simulation = SimulatedCluster({"version": OLD_VERSION, "backup": {}, **spec})
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     return simulation
 
 
@@ -356,8 +354,7 @@ async def test_cancelled_upgrade_deletes_its_backup_job() -> None:
     simulation = await with_old_version()
     await start_upgrade(simulation)
     simulation.update_spec(version=OLD_VERSION)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert not jobs(simulation, "backup")
 
 

@@ -53,8 +53,7 @@ async def test_each_missing_dependency_is_reported_in_turn(simulation: Simulated
     assert reason == "SecretNotFound"
     assert '"pg-app"' in message
     put_secrets(simulation)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     uri = simulation.secret("a-server")["backend-store-uri"]
     assert uri.startswith("postgresql+psycopg2://app:p%40ss@pg-rw:5432/app?")
     assert "sslmode=verify-ca&sslrootcert=" in uri
@@ -75,8 +74,7 @@ async def test_one_ready_instance_is_enough(simulation: SimulatedCluster, status
     """Whether the database is writable is checked on the connection."""
     put_cluster(simulation, **status)
     put_secrets(simulation)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_missing_permission_to_read_clusters_is_reported(

@@ -27,6 +27,11 @@ from tests.unit.simulation import (
 
 ADMIN: Object = {"name": "admin"}
 SPEC: Object = {"database": {"provision": {"host": "shared", "adminSecretRef": ADMIN}}}
+SPEC_WITH_OTHER_NAMESPACE: Object = {
+    "database": {
+        "provision": {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
+    }
+}
 DERIVED_NAME = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
 
 
@@ -65,26 +70,19 @@ def simulation(postgres: FakePostgresAdmin) -> SimulatedCluster:
     return simulation
 
 
-async def reconcile_until_ready(simulation: SimulatedCluster) -> None:
-    """Reconcile until the server is Ready."""
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True", simulation.condition("Ready")
-
-
 async def test_database_role_and_secret_are_created(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The server gets the login and no credentials of the administrator. An unchanged server needs no administrator."""
-    await reconcile_until_ready(simulation)
-    values = simulation.secret("a-database")
+    values = ready_server.secret("a-database")
     assert values["username"] == provisioning.logins(DERIVED_NAME)[0]
     assert (values["host"], values["port"], values["dbname"]) == ("shared", "5432", DERIVED_NAME)
     assert postgres.logins == {values["username"]: values["password"]}
-    uri = simulation.secret("a-server")["backend-store-uri"]
+    uri = ready_server.secret("a-server")["backend-store-uri"]
     assert uri.startswith(values["uri"].partition("?")[0])
     assert values["password"] in uri
     assert postgres.password not in uri
-    resource = simulation.get("MLflowServer", "a")
+    resource = ready_server.get("MLflowServer", "a")
     assert resource
     assert resource["status"]["database"] == {
         "type": "Provision",
@@ -92,92 +90,85 @@ async def test_database_role_and_secret_are_created(
         "port": 5432,
         "name": DERIVED_NAME,
     }
-    await simulation.reconcile()
+    await ready_server.reconcile()
     assert postgres.attempts == 1
 
 
-async def test_administrator_secret_can_be_deleted_after_provisioning(simulation: SimulatedCluster) -> None:
+async def test_administrator_secret_can_be_deleted_after_provisioning(ready_server: SimulatedCluster) -> None:
     """It is needed only for changes; if it is missing then, the server keeps running."""
-    await reconcile_until_ready(simulation)
-    del simulation.api.objects["Secret", "admin"]
-    await simulation.reconcile()
-    assert simulation.condition("Ready")[0] == "True"
-    simulation.update_spec(replicas=3)
-    await simulation.reconcile_until_stable()
-    status, _, message = simulation.condition("DatabaseReady")
+    del ready_server.api.objects["Secret", "admin"]
+    await ready_server.reconcile()
+    assert ready_server.condition("Ready")[0] == "True"
+    ready_server.update_spec(replicas=3)
+    await ready_server.reconcile_until_stable()
+    status, _, message = ready_server.condition("DatabaseReady")
     assert status == "True"
     assert 'differs from the spec: There is no Secret "admin"' in message
 
 
 async def test_connection_limit_follows_replicas(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The connection limit of the database grows with spec.replicas."""
-    await reconcile_until_ready(simulation)
     assert postgres.database
     before = postgres.database.connection_limit
-    simulation.update_spec(replicas=3)
-    await simulation.reconcile_until_stable()
+    ready_server.update_spec(replicas=3)
+    await ready_server.reconcile_until_stable()
     assert postgres.database.connection_limit == 2 * (before - 5) + 5
 
 
-async def test_lost_secret_is_recreated(simulation: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
+async def test_lost_secret_is_recreated(ready_server: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
     """A new password is set for the same database."""
-    await reconcile_until_ready(simulation)
-    before = simulation.secret("a-database")
-    del simulation.api.objects["Secret", "a-database"]
-    await reconcile_until_ready(simulation)
-    after = simulation.secret("a-database")
+    before = ready_server.secret("a-database")
+    del ready_server.api.objects["Secret", "a-database"]
+    await ready_server.reconcile_until_ready()
+    after = ready_server.secret("a-database")
     assert after["password"] != before["password"]
     assert postgres.logins[after["username"]] == after["password"]
 
 
-async def test_missing_secret_key_is_reported_and_not_generated(simulation: SimulatedCluster) -> None:
+async def test_missing_secret_key_is_reported_and_not_generated(ready_server: SimulatedCluster) -> None:
     """A user may have removed it on purpose."""
-    await reconcile_until_ready(simulation)
-    simulation.api.edit("Secret", "a-database", lambda live: live["data"].pop("password"))
-    await simulation.reconcile()
-    _, reason, message = simulation.condition("CredentialsReady")
+    ready_server.api.edit("Secret", "a-database", lambda live: live["data"].pop("password"))
+    await ready_server.reconcile()
+    _, reason, message = ready_server.condition("CredentialsReady")
     assert reason == "SecretKeyMissing"
     assert "delete the whole Secret" in message
 
 
 async def test_password_changed_in_postgres_is_reset(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The Secret is authoritative."""
-    await reconcile_until_ready(simulation)
-    login = simulation.secret("a-database")
+    login = ready_server.secret("a-database")
     postgres.logins[login["username"]] = "changed manually"
-    await simulation.reconcile()
+    await ready_server.reconcile()
     assert postgres.logins[login["username"]] == login["password"]
-    assert simulation.condition("Ready")[0] == "True"
+    assert ready_server.condition("Ready")[0] == "True"
 
 
 async def test_lost_database_is_recreated_only_after_its_secret_is_deleted(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """Deleting the Secret means that the user wants to start with an empty database."""
-    await reconcile_until_ready(simulation)
     postgres.database = None
-    await simulation.reconcile()
-    _, reason, message = simulation.condition("DatabaseReady")
+    await ready_server.reconcile()
+    _, reason, message = ready_server.condition("DatabaseReady")
     assert reason == "DatabaseLost"
     assert 'To start with an empty database, delete Secret "a-database"' in message
     assert postgres.database is None
-    del simulation.api.objects["Secret", "a-database"]
-    await simulation.reconcile()
+    del ready_server.api.objects["Secret", "a-database"]
+    await ready_server.reconcile()
     assert postgres.database is not None
 
 
 async def test_unreachable_database_is_not_provisioned_again(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """Nothing is created, and the administrator's login is not used."""
-    await reconcile_until_ready(simulation)
-    simulation.postgres.error = DATABASE_UNREACHABLE
-    await simulation.reconcile()
-    assert simulation.condition("DatabaseReady")[1] == "DatabaseUnreachable"
+    ready_server.postgres.error = DATABASE_UNREACHABLE
+    await ready_server.reconcile()
+    assert ready_server.condition("DatabaseReady")[1] == "DatabaseUnreachable"
     assert postgres.attempts == 1
 
 
@@ -194,15 +185,14 @@ async def test_new_administrator_password_is_used(
     await simulation.reconcile()
     assert "Write it with printf" in simulation.condition("DatabaseReady")[2]
     simulation.put_secret("admin", username="admin", password="another")
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
 
 
 async def test_administrator_secret_of_another_namespace_needs_an_annotation(
     simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The error is the same as for a Secret that does not exist."""
-    spec = {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
-    simulation.update_spec(database={"provision": spec})
+    simulation.update_spec(**SPEC_WITH_OTHER_NAMESPACE)
     simulation.api.edit("Secret", "admin", lambda live: live["metadata"].update(namespace="platform"))
     await simulation.reconcile()
     condition = simulation.condition("DatabaseReady")
@@ -213,7 +203,7 @@ async def test_administrator_secret_of_another_namespace_needs_an_annotation(
         "admin",
         lambda live: live["metadata"].update(annotations={"mlflow-operator.dev/allow-namespaces": "te*"}),
     )
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     assert postgres.attempts == 1
 
 
@@ -229,8 +219,7 @@ async def test_administrator_secret_without_read_permission_is_reported(
         return await get(kind, namespace, name)
 
     monkeypatch.setattr(simulation.api, "get", get_without_permission)
-    spec = {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
-    simulation.update_spec(database={"provision": spec})
+    simulation.update_spec(**SPEC_WITH_OTHER_NAMESPACE)
     await simulation.reconcile()
     _, reason, message = simulation.condition("DatabaseReady")
     assert reason == "ProvisioningDenied"
@@ -252,7 +241,7 @@ async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
         return await get(kind, namespace, name)
 
     monkeypatch.setattr(simulation.api, "get", get_namespace)
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     assert postgres.database
     assert postgres.database.marker.endswith("uid-of-kube-system" if readable else "team/a")
 
@@ -273,17 +262,17 @@ async def test_password_of_the_embedded_database_is_never_lost(
 
     simulation = SimulatedCluster()
     simulation.postgres, simulation.postgres_admin = EmbeddedAndSharedPostgres(postgres), postgres
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     before = simulation.secret("a-database")
     simulation.put_secret("admin", username="admin", password=postgres.password)
     simulation.update_spec(**SPEC, storageChangePolicy="Allow")
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     while_provisioned = simulation.secret("a-database")
     assert while_provisioned["host"] == "shared"
     assert postgres.logins == {while_provisioned["username"]: while_provisioned["password"]}
     assert while_provisioned["embeddedPassword"] == before["password"]
     simulation.update_spec(database={"embedded": {}})
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     after = simulation.secret("a-database")
     assert {key: after[key] for key in before} == before
 
@@ -291,7 +280,7 @@ async def test_password_of_the_embedded_database_is_never_lost(
 async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed() -> None:
     """The CRD rejects this change, but a resource may be older than the rule."""
     simulation = SimulatedCluster()
-    await reconcile_until_ready(simulation)
+    await simulation.reconcile_until_ready()
     before = simulation.secret("a-database")
     simulation.update_spec(**SPEC)
     await simulation.reconcile()
@@ -299,37 +288,35 @@ async def test_secret_is_unchanged_if_the_storage_change_is_not_allowed() -> Non
     assert simulation.secret("a-database") == before
 
 
-async def test_secret_follows_the_spec(simulation: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
+async def test_secret_follows_the_spec(ready_server: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
     """On another Postgres server the same password is used; unknown keys in the Secret are kept."""
-    await reconcile_until_ready(simulation)
-    password = simulation.secret("a-database")["password"]
-    simulation.api.edit("Secret", "a-database", lambda live: live["data"].update(more="bW9yZQ=="))
+    password = ready_server.secret("a-database")["password"]
+    ready_server.api.edit("Secret", "a-database", lambda live: live["data"].update(more="bW9yZQ=="))
     provision = {"host": "other", "adminSecretRef": ADMIN, "roleName": "mine"}
-    simulation.update_spec(database={"provision": provision}, storageChangePolicy="Allow")
-    await simulation.reconcile()
-    values = simulation.secret("a-database")
+    ready_server.update_spec(database={"provision": provision}, storageChangePolicy="Allow")
+    await ready_server.reconcile()
+    values = ready_server.secret("a-database")
     assert (values["host"], values["username"], values["password"]) == ("other", "mine_a", password)
     assert values["uri"].startswith("postgresql+psycopg2://mine_a:")
     assert values["more"] == "more"
 
 
 async def test_rotation_switches_to_the_other_login(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The previous login is revoked once no pod uses it. Afterwards the administrator's login is not used any more."""
-    await reconcile_until_ready(simulation)
-    old = simulation.secret("a-database")
-    simulation.update_spec(rotateCredentialsAt="2026-01-01T00:00:00Z")
-    await reconcile_until_ready(simulation)
-    new = simulation.secret("a-database")
+    old = ready_server.secret("a-database")
+    ready_server.update_spec(rotateCredentialsAt="2026-01-01T00:00:00Z")
+    await ready_server.reconcile_until_ready()
+    new = ready_server.secret("a-database")
     assert [old["username"], new["username"]] == [*provisioning.logins(DERIVED_NAME)]
     assert postgres.logins == {new["username"]: new["password"]}
     assert new["uri"] == old["uri"].replace(
         f"{old['username']}:{old['password']}@", f"{new['username']}:{new['password']}@"
     )
-    before = [*simulation.api.writes]
-    await simulation.reconcile()
-    assert simulation.api.writes == before
+    before = [*ready_server.api.writes]
+    await ready_server.reconcile()
+    assert ready_server.api.writes == before
     assert postgres.attempts == 1
 
 
@@ -347,44 +334,42 @@ async def delete_and_check_gone(simulation: SimulatedCluster) -> bool:
 
 
 async def test_deletion_removes_database_and_roles_and_then_the_secret(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
-    await reconcile_until_ready(simulation)
-    assert await delete_and_check_gone(simulation)
+    assert await delete_and_check_gone(ready_server)
     assert postgres.database is None
     assert postgres.logins == {}
-    assert simulation.get("Secret", "a-database") is None
-    assert simulation.get("Secret", "admin")
+    assert ready_server.get("Secret", "a-database") is None
+    assert ready_server.get("Secret", "admin")
 
 
 async def test_unreachable_postgres_blocks_the_deletion(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """The password is kept as long as the data, and a user can end the deletion."""
-    await reconcile_until_ready(simulation)
     postgres.error = DATABASE_UNREACHABLE
-    assert not await delete_and_check_gone(simulation)
-    _, reason, message = simulation.condition("Ready")
+    assert not await delete_and_check_gone(ready_server)
+    _, reason, message = ready_server.condition("Ready")
     assert reason == "DeletionBlocked"
     assert message.startswith("The database does not answer.")
-    assert simulation.get("Secret", "a-database")
+    assert ready_server.get("Secret", "a-database")
     annotations = {labels.SKIP_DATA_DELETION: "true"}
-    simulation.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
-    await simulation.reconcile()
-    assert simulation.get("MLflowServer", NAME) is None
-    message = simulation.events.published[-1][2]
+    ready_server.api.edit("MLflowServer", NAME, lambda live: live["metadata"].update(annotations=annotations))
+    await ready_server.reconcile()
+    assert ready_server.get("MLflowServer", NAME) is None
+    message = ready_server.events.published[-1][2]
     assert f"the database shared:5432/{DERIVED_NAME}" in message
     assert '"a-database"' in message
 
 
 async def test_database_of_another_owner_is_kept_and_does_not_block_the_deletion(
-    simulation: SimulatedCluster, postgres: FakePostgresAdmin
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
     """It lost the operator's comment, or the name was reused after the database was dropped manually."""
-    await reconcile_until_ready(simulation)
     postgres.error = ConfigurationError(Reason.NAME_CONFLICT, "It belongs to another owner.")
-    assert await delete_and_check_gone(simulation)
+    assert await delete_and_check_gone(ready_server)
     assert postgres.database
     assert (
-        f'does not belong to this server: the database "{DERIVED_NAME}"' in simulation.events.published[-1][2]
+        f'does not belong to this server: the database "{DERIVED_NAME}"'
+        in ready_server.events.published[-1][2]
     )

@@ -20,18 +20,10 @@ DATA = {
 }
 
 
-async def ready_server(spec: Object | None = None) -> SimulatedCluster:
-    """A Ready server."""
-    simulation = SimulatedCluster(spec)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
-    return simulation
-
-
 @pytest.fixture
 async def simulation() -> SimulatedCluster:
     """A Ready server with `deletionPolicy: Delete`."""
-    return await ready_server(DELETE)
+    return await SimulatedCluster.ready(DELETE)
 
 
 def resource(simulation: SimulatedCluster) -> Object | None:
@@ -66,7 +58,7 @@ def events(simulation: SimulatedCluster) -> list[tuple[str, str]]:
 
 async def test_retain_policy_adds_no_finalizer() -> None:
     """The deletion must be immediate, even if no operator runs any more."""
-    simulation = await ready_server()
+    simulation = await SimulatedCluster.ready()
     assert "finalizers" not in (resource(simulation) or {})["metadata"]
 
 
@@ -148,12 +140,12 @@ async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedClus
 
 async def test_deletion_resumes_after_operator_crash_at_any_write() -> None:
     """For each N: the process dies after its Nth write, and a new process deletes the rest."""
-    uninterrupted = await ready_server(DELETE)
+    uninterrupted = await SimulatedCluster.ready(DELETE)
     writes_before = len(uninterrupted.api.writes)
     uninterrupted.delete_server()
     await reconcile_until_gone(uninterrupted)
     for n in range(len(uninterrupted.api.writes) - writes_before):
-        simulation = await ready_server(DELETE)
+        simulation = await SimulatedCluster.ready(DELETE)
         simulation.delete_server()
         simulation.api.crash_after_writes = len(simulation.api.writes) + n
         with pytest.raises(ProcessKilled):
@@ -273,7 +265,7 @@ async def test_objects_without_the_operator_labels_are_kept(simulation: Simulate
 
 async def test_retained_data_is_reported_after_the_server_is_deleted() -> None:
     """The resource has no finalizer, so its last state comes from the watch."""
-    simulation = await ready_server()
+    simulation = await SimulatedCluster.ready()
     deleted = resource(simulation)
     assert deleted
     simulation.delete_server()
@@ -298,7 +290,7 @@ async def test_no_second_event_for_a_resource_with_finalizer(simulation: Simulat
 
 async def test_no_event_about_retained_data_in_a_terminating_namespace() -> None:
     """The data is about to be deleted with the namespace."""
-    simulation = await ready_server()
+    simulation = await SimulatedCluster.ready()
     deleted = resource(simulation)
     assert deleted
     simulation.api.edit(

@@ -5,7 +5,6 @@ from click.testing import CliRunner
 
 from mlflow_operator import api
 from mlflow_operator.cli import main
-from mlflow_operator.components.deletion import uninstall
 from mlflow_operator.components.deletion.uninstall import OperatorDeployment, remove_all_finalizers
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.errors import Conflict
@@ -88,9 +87,8 @@ async def test_waits_for_the_operator_pods_to_terminate(
         return await list_all(kind, namespace, labels, fields)
 
     monkeypatch.setattr(simulation.api, "list", list_twice_then_none)
-    monkeypatch.setattr(uninstall, "_POLL_INTERVAL_SECONDS", 0.0)
     output: list[str] = []
-    operator = OperatorDeployment("operators", "mlflow-operator")
+    operator = OperatorDeployment("operators", "mlflow-operator", poll_interval_seconds=0.0)
     await remove_all_finalizers(simulation.api, (), operator, output.append)  # type: ignore[arg-type]
     assert output[0] == "The operator is stopped."
     assert (calls, finalizers(simulation)) == (3, [])

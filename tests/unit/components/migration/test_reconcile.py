@@ -18,10 +18,7 @@ IMAGE = "ghcr.io/mlflow/mlflow:v{}-full"
 
 async def running_server(version: str, **spec: Any) -> SimulatedCluster:
     """A Ready server of this version, after its last reconcile."""
-    simulation = SimulatedCluster({"version": version, **spec})
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
-    return simulation
+    return await SimulatedCluster.ready({"version": version, **spec})
 
 
 @pytest.fixture
@@ -116,8 +113,7 @@ async def test_server_is_scaled_to_zero_during_migration(old: SimulatedCluster) 
     assert old.get("Pod", "a-pod") is None
     assert old.condition("Ready")[:2] == ("False", "Progressing")
     old.now = "2026-01-01T01:00:42Z"
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(DEFAULT_VERSION), 1)
     assert status(old)["version"] == DEFAULT_VERSION
     assert status(old)["upgrade"] == {
@@ -198,8 +194,7 @@ async def test_downgrade_is_refused_and_server_is_unchanged(new: SimulatedCluste
     assert (False, reason, message) in new.events.published
     assert "upgrade" not in status(new)
     new.update_spec(version=DEFAULT_VERSION)
-    await new.reconcile_until_stable()
-    assert new.condition("Ready")[0] == "True"
+    await new.reconcile_until_ready()
     assert not jobs(new, "preflight")
 
 
@@ -208,8 +203,7 @@ async def test_downgrade_is_possible_after_restore_of_older_backup(new: Simulate
     new.update_spec(version=OLD_VERSION)
     await new.reconcile_until_stable()
     new.postgres.revision = SCHEMA_HEADS[OLD_VERSION]
-    await new.reconcile_until_stable()
-    assert new.condition("Ready")[0] == "True"
+    await new.reconcile_until_ready()
     assert image(new) == IMAGE.format(OLD_VERSION)
 
 
@@ -254,8 +248,7 @@ async def test_failed_preflight_is_reported_and_retried(old: SimulatedCluster) -
     assert old.condition("UpgradeReady") == (state, reason, message), "unchanged until a preflight succeeds"
     assert not old.events.published
     assert deployment(old) == before
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
@@ -299,8 +292,7 @@ async def test_preflight_whose_pod_is_deleted_is_repeated(old: SimulatedCluster)
     await old.reconcile()
     assert "without a readable result" in old.condition("UpgradeReady")[2]
     old.now = "2026-01-01T00:00:15Z"
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
@@ -324,16 +316,14 @@ async def test_custom_image_creates_schema_without_preflight() -> None:
     for revision in ("half-way", SCHEMA_HEADS[DEFAULT_VERSION]):
         simulation.postgres.revision = revision
         await simulation.reconcile()
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert not [name for _, name in simulation.api.writes if "-preflight-" in name]
 
 
 async def test_version_of_custom_image_comes_from_preflight(old: SimulatedCluster) -> None:
     """If the spec sets no version."""
     old.update_spec(version=None, image="own/mlflow:9")
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert (status(old)["version"], status(old)["image"]) == (DEFAULT_VERSION, "own/mlflow:9")
     assert status(old)["upgrade"]["toVersion"] == DEFAULT_VERSION
 
@@ -368,8 +358,7 @@ async def test_deletion_of_failed_job_retries_migration(old: SimulatedCluster) -
     old.finish_job(job, "Failed", "boom")
     await old.reconcile_until_stable()
     del old.api.objects["Job", job["metadata"]["name"]]
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
     assert status(old)["upgrade"]["completionTime"]
 
@@ -379,13 +368,11 @@ async def test_reverted_version_recovers_from_failed_migration(old: SimulatedClu
     old.finish_job(await start_migration(old), "Failed", "boom")
     await old.reconcile_until_stable()
     old.update_spec(version=OLD_VERSION)
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert "upgrade" not in status(old)
     assert image(old) == IMAGE.format(OLD_VERSION)
     old.update_spec(version=DEFAULT_VERSION)
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
@@ -394,8 +381,7 @@ async def test_migration_that_failed_after_its_commit_counts(old: SimulatedClust
     job = await start_migration(old)
     old.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
     old.finish_job(job, "Failed", "")
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
@@ -411,8 +397,7 @@ async def test_version_reverted_during_migration_waits_for_its_end(old: Simulate
     await old.reconcile()
     assert deployment(old)["spec"]["replicas"] == 0
     del old.api.objects["Pod", f"{job['metadata']['name']}-pod"]
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
 
 
@@ -446,8 +431,7 @@ async def test_version_reverted_after_migration_is_refused(old: SimulatedCluster
     assert old.condition("Ready")[1] == "SchemaNewerThanImage"
     assert f"revert to version {DEFAULT_VERSION}" in old.condition("Ready")[2]
     old.update_spec(version=DEFAULT_VERSION)
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
 
 
 async def test_server_is_reconciled_while_upgrade_is_refused() -> None:
@@ -480,8 +464,7 @@ async def test_suspended_server_resumes_with_desired_version(old: SimulatedClust
     await old.reconcile_until_stable()
     assert deployment(old)["spec"]["template"] == template
     old.update_spec(suspend=False)
-    await old.reconcile_until_stable()
-    assert old.condition("Ready")[0] == "True"
+    await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 

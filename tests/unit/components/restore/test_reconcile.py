@@ -91,8 +91,7 @@ async def test_restore_runs_before_migration_and_server() -> None:
     assert simulation.get("Deployment", "a") is None
     assert simulation.condition("SchemaReady")[:2] == ("False", "Progressing")
     assert "newest backup of team/old" in simulation.condition("SchemaReady")[2]
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert len(jobs(simulation, "restore")) == 1
     assert not jobs(simulation, "migrate")
 
@@ -127,8 +126,7 @@ async def test_restore_into_existing_data_is_refused() -> None:
     assert "remove spec.restoreFrom" in message
     assert (False, reason, message) in simulation.events.published
     simulation.update_spec(restoreFrom=None)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_restore_is_not_repeated() -> None:
@@ -137,13 +135,11 @@ async def test_restore_is_not_repeated() -> None:
     await simulation.reconcile_until_stable()
     simulation.delete_server()
     simulation.create_server({"restoreFrom": RESTORE_FROM})
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert not jobs(simulation, "restore")
     assert restored_backup(simulation) == "20260101T000000Z-00000001"
     simulation.postgres.table_comment = None
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert restored_backup(simulation) is None
 
 
@@ -168,8 +164,7 @@ async def test_failed_restore_is_reported_and_not_retried() -> None:
     command = f"kubectl delete job -n team {job['metadata']['name']}"
     assert command in message
     del simulation.api.objects["Job", job["metadata"]["name"]]
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_newer_backup_is_restored_after_version_change() -> None:
@@ -206,8 +201,7 @@ async def test_cancelled_restore_ends_before_migration() -> None:
     assert not jobs(simulation, "migrate")
     assert "cancelled restore" in simulation.condition("SchemaReady")[2]
     del simulation.api.objects["Pod", f"{job['metadata']['name']}-pod"]
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     assert jobs(simulation, "migrate")
 
 
@@ -223,8 +217,7 @@ async def test_secret_of_separate_bucket_is_checked_first() -> None:
     assert "spec.restoreFrom.s3.credentialsSecretRef" in message
     assert not jobs(simulation, "restore")
     simulation.put_secret("vault", accessKeyID="k", secretAccessKey="s")
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
 
 
 async def test_restore_completes_after_operator_crash_at_any_write() -> None:
@@ -237,7 +230,6 @@ async def test_restore_completes_after_operator_crash_at_any_write() -> None:
         with pytest.raises((ProcessKilled, BaseExceptionGroup)):  # a group, where two steps run concurrently
             await simulation.reconcile_until_stable()
         simulation.api.crash_after_writes = None
-        await simulation.reconcile_until_stable()
-        assert simulation.condition("Ready")[0] == "True"
+        await simulation.reconcile_until_ready()
         assert len(jobs(simulation, "restore")) == 1
         assert not jobs(simulation, "migrate")

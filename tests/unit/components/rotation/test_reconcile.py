@@ -147,8 +147,7 @@ async def start_server(spec: Object | None = None) -> RotationSimulation:
     """A Ready server that no longer changes."""
     simulation = SimulatedCluster(spec)
     simulation.store = simulation.store_admin = FakeEmbeddedStore(simulation)
-    await simulation.reconcile_until_stable()
-    assert simulation.condition("Ready")[0] == "True"
+    await simulation.reconcile_until_ready()
     simulation.postgres_roles.logins["mlflow"] = simulation.secret("a-database")["password"]
     rotation = RotationSimulation(simulation)
     rotation.run_controllers()

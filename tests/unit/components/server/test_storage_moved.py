@@ -14,12 +14,6 @@ OTHER_BUCKET: Object = {
 }
 
 
-@pytest.fixture
-async def simulation() -> SimulatedCluster:
-    """A Ready server on an external database and bucket."""
-    return await SimulatedCluster.with_external_stores()
-
-
 def pod_template(simulation: SimulatedCluster) -> Object:
     """The pod template of the Deployment."""
     live = simulation.get("Deployment", "a")
@@ -52,24 +46,26 @@ def switch_database(simulation: SimulatedCluster) -> None:
 
 
 async def test_containers_started_during_schema_creation_use_the_old_database(
-    simulation: SimulatedCluster,
+    external_stores: SimulatedCluster,
 ) -> None:
     """The kubelet restarts containers of existing pods at any time, independently of the operator."""
-    before = pod_template(simulation)
-    switch_database(simulation)
+    before = pod_template(external_stores)
+    switch_database(external_stores)
     for _ in range(4):
-        await simulation.reconcile()
-        simulation.run_controllers(complete_jobs=False)
-        assert "@one/" in database_uri(simulation).replace(":5432", "")
-    assert pod_template(simulation) == before
-    job = next(o for (kind, _), o in simulation.api.objects.items() if kind == "Job" and not o.get("status"))
+        await external_stores.reconcile()
+        external_stores.run_controllers(complete_jobs=False)
+        assert "@one/" in database_uri(external_stores).replace(":5432", "")
+    assert pod_template(external_stores) == before
+    job = next(
+        o for (kind, _), o in external_stores.api.objects.items() if kind == "Job" and not o.get("status")
+    )
     env = job["spec"]["template"]["spec"]["containers"][0]["env"]
     assert env[0]["valueFrom"]["secretKeyRef"]["key"] == "next-store-uri"
-    assert "two" in simulation.secret("a-server")["next-store-uri"]
-    await simulation.reconcile_until_stable()
-    assert "@two" in database_uri(simulation)
-    assert "next-store-uri" not in simulation.secret("a-server")
-    assert simulation.condition("Ready")[0] == "True"
+    assert "two" in external_stores.secret("a-server")["next-store-uri"]
+    await external_stores.reconcile_until_stable()
+    assert "@two" in database_uri(external_stores)
+    assert "next-store-uri" not in external_stores.secret("a-server")
+    assert external_stores.condition("Ready")[0] == "True"
 
 
 @pytest.mark.parametrize(
@@ -77,78 +73,81 @@ async def test_containers_started_during_schema_creation_use_the_old_database(
     [DATABASE_UNREACHABLE, ConfigurationError(Reason.DATABASE_ENCODING_UNSUPPORTED, "It is SQL_ASCII.")],
 )
 async def test_unusable_new_database_leaves_the_server_on_the_old_one(
-    simulation: SimulatedCluster, error: ReconcileError
+    external_stores: SimulatedCluster, error: ReconcileError
 ) -> None:
     """The error is reported and nothing is changed. Pointing the spec back resolves it."""
-    before = database_uri(simulation), pod_template(simulation)
-    switch_database(simulation)
-    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    simulation.postgres.error = error
+    before = database_uri(external_stores), pod_template(external_stores)
+    switch_database(external_stores)
+    external_stores.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    external_stores.postgres.error = error
     for _ in range(3):
-        await simulation.reconcile()
-        simulation.run_controllers()
-    assert (database_uri(simulation), pod_template(simulation)) == before
-    assert simulation.condition("DatabaseReady")[:2] == ("False", error.reason.value)
-    simulation.postgres.error = None
-    simulation.put_secret("db", uri=URI.format(host="one"))
-    await simulation.reconcile_until_stable()
-    assert (database_uri(simulation), pod_template(simulation)) == before
-    assert not event_messages(simulation)
-    assert "next-store-uri" not in simulation.secret("a-server")
+        await external_stores.reconcile()
+        external_stores.run_controllers()
+    assert (database_uri(external_stores), pod_template(external_stores)) == before
+    assert external_stores.condition("DatabaseReady")[:2] == ("False", error.reason.value)
+    external_stores.postgres.error = None
+    external_stores.put_secret("db", uri=URI.format(host="one"))
+    await external_stores.reconcile_until_stable()
+    assert (database_uri(external_stores), pod_template(external_stores)) == before
+    assert not event_messages(external_stores)
+    assert "next-store-uri" not in external_stores.secret("a-server")
 
 
-async def test_database_with_a_newer_schema_is_refused(simulation: SimulatedCluster) -> None:
+async def test_database_with_a_newer_schema_is_refused(external_stores: SimulatedCluster) -> None:
     """No Job runs on it."""
-    simulation.update_spec(version="3.14.0")
-    simulation.postgres.revision = SCHEMA_HEADS["3.14.0"]
-    await simulation.reconcile_until_stable()
-    before = pod_template(simulation), sum(kind == "Job" for kind, _ in simulation.api.objects)
-    switch_database(simulation)
-    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
-    await simulation.reconcile()
-    status, reason, message = simulation.condition("SchemaReady")
+    external_stores.update_spec(version="3.14.0")
+    external_stores.postgres.revision = SCHEMA_HEADS["3.14.0"]
+    await external_stores.reconcile_until_stable()
+    before = pod_template(external_stores), sum(kind == "Job" for kind, _ in external_stores.api.objects)
+    switch_database(external_stores)
+    external_stores.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    await external_stores.reconcile()
+    status, reason, message = external_stores.condition("SchemaReady")
     assert (status, reason) == ("False", "StorageChangeRefused")
     assert f"holds the schema of MLflow {DEFAULT_VERSION}" in message
-    assert (pod_template(simulation), sum(kind == "Job" for kind, _ in simulation.api.objects)) == before
-    assert "@one" in database_uri(simulation)
+    assert (
+        pod_template(external_stores),
+        sum(kind == "Job" for kind, _ in external_stores.api.objects),
+    ) == before
+    assert "@one" in database_uri(external_stores)
 
 
 async def test_unusable_new_bucket_leaves_the_server_on_the_old_one(
-    simulation: SimulatedCluster,
+    external_stores: SimulatedCluster,
 ) -> None:
     """For example, the bucket does not exist or is not writable."""
-    simulation.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
-    simulation.update_spec(storageChangePolicy=ALLOW, artifacts=OTHER_BUCKET)
+    external_stores.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    external_stores.update_spec(storageChangePolicy=ALLOW, artifacts=OTHER_BUCKET)
     for _ in range(3):
-        await simulation.reconcile()
-        simulation.run_controllers()
-    assert artifacts_destination(simulation) == "s3://models"
-    assert simulation.condition("ArtifactStoreReady")[1] == "BucketAccessDenied"
-    assert "Waiting for the new artifact store" in simulation.condition("ServerAvailable")[2]
-    simulation.store.error = None
-    await simulation.reconcile_until_stable()
-    assert artifacts_destination(simulation) == "s3://others"
-    assert simulation.condition("Ready")[0] == "True"
+        await external_stores.reconcile()
+        external_stores.run_controllers()
+    assert artifacts_destination(external_stores) == "s3://models"
+    assert external_stores.condition("ArtifactStoreReady")[1] == "BucketAccessDenied"
+    assert "Waiting for the new artifact store" in external_stores.condition("ServerAvailable")[2]
+    external_stores.store.error = None
+    await external_stores.reconcile_until_stable()
+    assert artifacts_destination(external_stores) == "s3://others"
+    assert external_stores.condition("Ready")[0] == "True"
 
 
 async def test_unavailable_current_bucket_does_not_stop_reconciliation_of_the_deployment(
-    simulation: SimulatedCluster,
+    external_stores: SimulatedCluster,
 ) -> None:
     """Only a new location must be ready before the pods are changed."""
-    simulation.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
-    simulation.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
-    await simulation.reconcile()
-    live = simulation.get("Deployment", "a")
+    external_stores.store.error = ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The key may not write.")
+    external_stores.api.edit("Deployment", "a", lambda live: live["spec"].update(replicas=5))
+    await external_stores.reconcile()
+    live = external_stores.get("Deployment", "a")
     assert live
     assert live["spec"]["replicas"] == 1
 
 
-async def test_retained_storage_is_reported_once(simulation: SimulatedCluster) -> None:
+async def test_retained_storage_is_reported_once(external_stores: SimulatedCluster) -> None:
     """The Event names the old database and bucket with their addresses."""
-    switch_database(simulation)
-    simulation.update_spec(artifacts=OTHER_BUCKET)
-    await simulation.reconcile_until_stable()
-    (message,) = event_messages(simulation)
+    switch_database(external_stores)
+    external_stores.update_spec(artifacts=OTHER_BUCKET)
+    await external_stores.reconcile_until_stable()
+    (message,) = event_messages(external_stores)
     assert message == (
         "The server now stores runs in the database two:5432/mlflow and artifacts at s3://others. Data that was logged "
         "before is neither moved nor deleted: the database one:5432/mlflow; the artifacts at s3://models in "
@@ -156,12 +155,12 @@ async def test_retained_storage_is_reported_once(simulation: SimulatedCluster) -
     )
 
 
-async def test_another_endpoint_is_another_location(simulation: SimulatedCluster) -> None:
+async def test_another_endpoint_is_another_location(external_stores: SimulatedCluster) -> None:
     """A bucket with the same name in another store."""
     other_store = {**EXTERNAL["artifacts"]["s3"], "endpoint": "http://other:9000"}
-    simulation.update_spec(storageChangePolicy=ALLOW, artifacts={"s3": other_store})
-    await simulation.reconcile_until_stable()
-    (message,) = event_messages(simulation)
+    external_stores.update_spec(storageChangePolicy=ALLOW, artifacts={"s3": other_store})
+    await external_stores.reconcile_until_stable()
+    (message,) = event_messages(external_stores)
     assert message.endswith("deleted: the artifacts at s3://models in http://s3:9000.")
 
 
