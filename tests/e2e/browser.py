@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.cluster import locks
 from tests.e2e.kube import Kube
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -16,18 +17,20 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
 def browser_path(kube: Kube) -> str:
     """Return Chromium's path. Raises AssertionError with what to install if it is missing and cannot be installed."""
-    if found := _installed():
+    # One process at a time, because apt-get fails while another apt-get runs.
+    with locks.hold(kube.settings.cache / "browser-installation"):
+        if found := _installed():
+            return found
+        can_install = os.geteuid() == 0 and shutil.which("apt-get")
+        assert can_install, f"No browser found. Install one of: {', '.join(NAMES)}."
+        kube.run("apt-get", "update", "-q")
+        kube.run(
+            "env", "DEBIAN_FRONTEND=noninteractive",
+            "apt-get", "install", "-yq", "--no-install-recommends", "chromium", within=600,
+        )  # fmt: skip
+        found = _installed()
+        assert found, "apt-get installed chromium, but it is not on PATH."
         return found
-    can_install = os.geteuid() == 0 and shutil.which("apt-get")
-    assert can_install, f"No browser found. Install one of: {', '.join(NAMES)}."
-    kube.run("apt-get", "update", "-q")
-    kube.run(
-        "env", "DEBIAN_FRONTEND=noninteractive",
-        "apt-get", "install", "-yq", "--no-install-recommends", "chromium", within=600,
-    )  # fmt: skip
-    found = _installed()
-    assert found, "apt-get installed chromium, but it is not on PATH."
-    return found
 
 
 @contextmanager

@@ -18,10 +18,15 @@ def kill(kube: Kube, pod: Object) -> None:
     kube.node_command("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
 
 
+def leader_identity(kube: Kube) -> str:
+    """Return the holder of the Lease: the pod's name and a random part per process. Empty if there is no holder."""
+    lease = kube.in_namespace(operator_release.NAMESPACE).require("Lease", operator_release.RELEASE)
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
 def leader_pod(kube: Kube) -> Object | None:
     """Return the operator's pod that holds the Lease, or None."""
-    lease = kube.in_namespace(operator_release.NAMESPACE).require("Lease", operator_release.RELEASE)
-    holder = str(lease["spec"].get("holderIdentity") or "").partition("_")[0]
+    holder = leader_identity(kube).partition("_")[0]
     return next((pod for pod in operator_release.pods(kube) if pod["metadata"]["name"] == holder), None)
 
 

@@ -7,6 +7,8 @@ from tests.e2e.kube import Kube, Object
 
 NAMESPACE = RELEASE = "mlflow-operator"
 HELM_TIMEOUT = "120s"
+LEASE_REQUEST_FAILED = "cannot read or write the lease"
+LEASE_LOST = ("was not renewed within", "the lease has expired")
 
 
 def install(kube: Kube, *values: str, namespace: str = NAMESPACE, release: str = RELEASE) -> None:
@@ -47,6 +49,16 @@ def pods(kube: Kube) -> list[Object]:
 def error_lines(lines: list[str]) -> list[str]:
     """Return the log lines that report errors of the operator itself: tracebacks, and levels ERROR and CRITICAL."""
     return [line for line in lines if "Traceback" in line or _level(line) in {"ERROR", "CRITICAL"}]
+
+
+def lease_losses(lines: list[str]) -> list[str]:
+    """Return the log lines of operators that exited because they could not renew their Lease in time.
+
+    Empty if no request for the Lease has failed: then the cause was not the API server.
+    """
+    if not any(LEASE_REQUEST_FAILED in line for line in lines):
+        return []
+    return [line for line in lines if any(text in line for text in LEASE_LOST)]
 
 
 def _level(line: str) -> str:

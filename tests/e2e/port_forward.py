@@ -35,9 +35,9 @@ class PortForward:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             try:
-                requests.get(f"{self.url}/health", timeout=2)
+                requests.get(f"{self.url}/health", timeout=5)
                 return self
-            except (requests.ConnectionError, requests.Timeout):
+            except requests.RequestException:
                 self._stopped.wait(0.2)
         self._stop()
         raise TimeoutError(f"kubectl port-forward to {self._target[0]} does not answer on {self.url}")

@@ -85,7 +85,7 @@ class Record:
         self._stopped.set()
         if self._node_process and self._node_process.stdin:
             self._node_process.stdin.close()
-            self._node_process.wait(timeout=10)
+            self._node_process.wait(timeout=60)
         self.kube.node_command("rm", "-rf", NODE_FOLDER)
 
     def generated_values(self) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import requests
 
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.e2e import timeouts
-from tests.e2e.external_stores import PASSWORD, secret
+from tests.e2e.external_stores import PASSWORD, Postgres, secret
 from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
 from tests.e2e.mlflow_workload import Workload
@@ -40,7 +42,7 @@ def test_backup_succeeds_or_failure_is_reported(ns: Kube, platform: Platform) ->
 
     check_migration_requires_backup(faults, platform, database)
     check_backup_is_complete(server, platform)
-    check_backup_survives_eviction(server)
+    check_backup_survives_eviction(server, platform, database)
     check_clients_cannot_access_backups(server, platform)
 
 
@@ -80,8 +82,9 @@ def check_migration_requires_backup(faults: FaultExpectations, platform: Platfor
     before = server.pod()["metadata"]["uid"]
     platform.postgres.query(set_revision.format(SCHEMA_HEADS["3.14.0"]), database)
     server.trigger_reconcile()
+    # a preflight Job, and then a backup Job
     faults.expect(
-        "UpgradeReady", "BackupRequired", "no pg_dump", "backupBeforeMigration", within=JOB_TIMEOUT_SECONDS
+        "UpgradeReady", "BackupRequired", "no pg_dump", "backupBeforeMigration", within=timeouts.READY_SECONDS
     )
     server.wait_for("BackupReady", "False", "BackupFailed")
     assert server.pod()["metadata"]["uid"] == before
@@ -114,9 +117,15 @@ def check_backup_is_complete(server: Server, platform: Platform) -> None:
     )
 
 
-def check_backup_survives_eviction(server: Server) -> None:
+def check_backup_survives_eviction(server: Server, platform: Platform, database: str) -> None:
     """A backup Job continues with a new pod when its pod is evicted, for example when a node is drained."""
-    status = create_backup(server, "drained", lambda: evict_pod_of(server, "drained"))
+    with pg_dump_blocked(platform.postgres, database) as unblock:
+
+        def evict() -> None:
+            evict_pod_of(server, "drained")
+            unblock()
+
+        status = create_backup(server, "drained", evict)
 
     def completed_job() -> Object | None:
         job = server.kube.require("Job", "drained")
@@ -125,6 +134,25 @@ def check_backup_survives_eviction(server: Server) -> None:
     job = eventually("the Job is complete", completed_job, timeouts.STATUS_SECONDS)
     assert not job["status"].get("failed")
     assert "lastFailureTime" not in status or status["lastFailureTime"] < job["metadata"]["creationTimestamp"]
+
+
+@contextmanager
+def pg_dump_blocked(postgres: Postgres, database: str) -> Iterator[Callable[[], None]]:
+    """Block pg_dump by a lock on a table that the server and the operator do not read; yields a function that ends it.
+
+    Otherwise the dump of a small database is complete before the evicted pod terminates.
+    """
+    psql = ("psql", "-v", "ON_ERROR_STOP=1", "-U", postgres.user, "-d", database, "-Atq")
+    with subprocess.Popen(
+        ["kubectl", "-n", postgres.kube.namespace, "exec", "-i", "postgres", "--", *psql],
+        env=postgres.kube.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as session:  # fmt: skip
+        assert session.stdin
+        assert session.stdout
+        session.stdin.write("BEGIN; LOCK TABLE input_tags; SELECT 'locked';\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "locked\n"
+        yield session.stdin.close
 
 
 def evict_pod_of(server: Server, job: str) -> None:

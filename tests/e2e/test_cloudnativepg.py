@@ -13,7 +13,7 @@ from tests.e2e.kube import Kube, Object
 from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
-from tests.e2e.test_examples import EXAMPLES, LONG_RUNNING, check_idempotence
+from tests.e2e.test_examples import EXAMPLES, LONG_RUNNING, check_idempotence, install_crd
 
 GROUP = "cloudnativepg"
 
@@ -45,8 +45,7 @@ def test_server_waits_for_cloudnativepg_cluster(ns: Kube, platform: Platform, cr
         "CredentialsReady", "DatabaseUnreachable", f'no Cluster "{CLUSTER}"', "Install CloudNativePG"
     )
 
-    ns.apply(crd)
-    ns.kubectl("wait", "--for=condition=Established", "crd", crd["metadata"]["name"], "--timeout=60s")
+    install_crd(ns, crd)
     ns.apply(cloudnativepg.cluster(CLUSTER))
     ns.kubectl(*cloudnativepg.status_patch_arguments(CLUSTER, healthy=False))
     server.trigger_reconcile()

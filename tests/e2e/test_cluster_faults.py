@@ -1,155 +1,264 @@
-"""Cluster faults, one after the other at one server: unschedulable pods, pending volumes, image pulls, quotas.
-
-The resource is applied once and never changed.
-"""
+"""Cluster faults: unschedulable pods, pending volumes, image pulls, quotas. The resource is applied once."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pytest
 
 from mlflow_operator.kube.quantity import parse
 from tests.e2e import timeouts
-from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT
-from tests.e2e.fault_cases import FaultExpectations
+from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
+from tests.e2e.fault_cases import FaultCase, table
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import SMALL_RESOURCES, Server, eventually, small_spec
+from tests.e2e.shared_stores import DATABASE_PASSWORD, Platform
 
-MISSING_IMAGE = "mirror.test:5000/team/minio:later"
+QUOTA = "team"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The namespace of one case, what it adds to the cluster, and a server whose stores are on the platform.
+
+    `cleanup` removes what is not in a namespace.
+    """
+
+    ns: Kube
+    platform: Platform
+    create_ns: Callable[[], Kube]
+    cleanup: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def server(self) -> Server:
+        """The server that must report the fault."""
+        return Server(self.ns)
+
+    @cached_property
+    def stores(self) -> Object:
+        """The part of a spec with stores on the platform, for which no pod needs to start."""
+        return self.platform.stores_spec(self.ns)
+
+    @property
+    def storage_class(self) -> str:
+        """Name of a StorageClass that does not exist until the fix."""
+        return f"late-{self.ns.namespace}"
+
+    @property
+    def image(self) -> str:
+        """Image of MinIO that does not exist until the fix."""
+        return f"mirror.test:5000/team/minio:{self.ns.namespace}"
+
+    @property
+    def volume_claim(self) -> str:
+        """Name of the PersistentVolumeClaim of the embedded database."""
+        return self.server.names.postgres_data
+
+    @cached_property
+    def memory(self) -> str:
+        """A little more than half of the node's memory: one pod with this request fits on the node, two do not, and
+        there is room for the pods of other tests."""
+        memory = self.ns.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.allocatable.memory}")
+        return f"{int(parse(memory) * 51 / 100) // 2**20}Mi"
+
+    @cached_property
+    def other_ns(self) -> Kube:
+        """Another namespace."""
+        return self.create_ns()
+
+    def create_storage_class(self) -> None:
+        """Copy the cluster's default StorageClass to the missing name."""
+        default = json.loads(self.ns.kubectl("get", "storageclass", "standard", "-o", "json"))
+        self.cleanup.callback(self.ns.kubectl, "delete", "storageclass", self.storage_class)
+        self.ns.apply(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": self.storage_class},
+                **{key: default[key] for key in ("provisioner", "reclaimPolicy", "volumeBindingMode")},
+            }
+        )
+
+    def create_image(self) -> None:
+        """Tag MinIO's image on the node with the missing name."""
+        images = ("ctr", "-n", "k8s.io", "images")
+        self.ns.node_command(*images, "tag", self.ns.settings.pins["IMAGE_MINIO"], self.image)
+        self.cleanup.callback(self.ns.node_command, *images, "rm", self.image)
+
+    def limit_pods(self, pods: int) -> None:
+        """Create or change the ResourceQuota of the namespace, and wait until it is enforced."""
+        spec = {"hard": {"pods": str(pods)}}
+        self.ns.apply(
+            {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": QUOTA}, "spec": spec}
+        )
+
+        def is_enforced() -> bool:
+            hard = (self.ns.require("ResourceQuota", QUOTA).get("status") or {}).get("hard") or {}
+            return bool(hard.get("pods") == str(pods))
+
+        # Admission uses the quota's status, and the ReplicaSet keeps the first error message.
+        eventually("the quota is enforced", is_enforced, timeouts.STATUS_SECONDS)
+
+    def reserve_memory(self) -> None:
+        """Run an idle pod that requests `memory`."""
+        name, resources = "memory-reservation", {"memory": self.memory}
+        self.other_ns.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [
+                        {
+                            "name": name,
+                            "image": self.ns.settings.pins["IMAGE_BUSYBOX"],
+                            "command": ["sleep", "infinity"],
+                            "resources": {"requests": resources, "limits": resources},
+                            "securityContext": {**RESTRICTED_SECURITY_CONTEXT, "runAsUser": 1000},
+                        }
+                    ],
+                },
+            }
+        )
+        eventually(
+            "the memory is reserved",
+            lambda: self.other_ns.require("Pod", name)["spec"].get("nodeName"),
+            timeouts.STATUS_SECONDS,
+        )
+
+    def release_memory(self) -> None:
+        """Delete the idle pod."""
+        self.other_ns.delete("Pod", "memory-reservation", grace_seconds=0)
+
+
+def embedded_database(cluster: Cluster) -> Object:
+    """Return a spec with an embedded database on the missing StorageClass."""
+    storage = {"storageClassName": cluster.storage_class}
+    database = {"embedded": {"storage": storage, "resources": SMALL_RESOURCES}}
+    return small_spec(
+        replicas=0, database=database, artifacts=cluster.platform.bucket_spec(cluster.ns.namespace)
+    )
+
+
+def embedded_artifact_store(cluster: Cluster, **embedded: str) -> Object:
+    """Return a spec with an embedded artifact store."""
+    artifacts = {"embedded": {"resources": SMALL_RESOURCES, **embedded}}
+    return small_spec(replicas=0, **cluster.stores | {"artifacts": artifacts})
+
+
+def empty_database(cluster: Cluster) -> Object:
+    """Return a spec with an empty database, which the operator must migrate."""
+    name = cluster.ns.namespace.replace("-", "_")
+    cluster.platform.create_database(name, DATABASE_PASSWORD)
+    cluster.ns.apply(secret("database", username=name, password=DATABASE_PASSWORD))
+    external = {
+        "host": cluster.platform.postgres.host,
+        "databaseName": name,
+        "credentialsSecretRef": {"name": "database"},
+    }
+    return small_spec(
+        replicas=0,
+        database={"external": external},
+        artifacts=cluster.platform.bucket_spec(cluster.ns.namespace),
+    )
+
+
+def half_of_node_memory(cluster: Cluster) -> Object:
+    """Return a spec whose server needs as much memory as `reserve_memory` takes."""
+    resources = {"requests": {"cpu": "25m", "memory": cluster.memory}, "limits": {"memory": cluster.memory}}
+    return small_spec(**cluster.stores | {"resources": resources})
+
+
+def lower_quota_and_delete_pod(cluster: Cluster) -> None:
+    """Delete the pod of the server after the namespace's quota no longer has room for it."""
+    cluster.limit_pods(0)
+    cluster.ns.delete("Pod", cluster.server.pod()["metadata"]["name"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFault(FaultCase[Cluster]):
+    """A fault of the cluster, which retries with a backoff of its own before the operator can see the recovery."""
+
+    spec: Callable[[Cluster], Object]
+    """Returns the spec: it starts only the pod that the fault affects."""
+
+    within: float = timeouts.READY_SECONDS
+
+
+CASES = (
+    ClusterFault(
+        name="missing-storage-class",
+        spec=embedded_database,
+        condition_type="DatabaseReady",
+        reason="VolumePending",
+        texts=('"{env.volume_claim}"', '"{env.storage_class}" not found'),
+        fix=Cluster.create_storage_class,
+    ),
+    ClusterFault(
+        name="missing-image",
+        spec=lambda cluster: embedded_artifact_store(cluster, image=cluster.image),
+        condition_type="ArtifactStoreReady",
+        reason="ImagePullFailed",
+        texts=("{env.image}", "imagePullSecrets"),
+        fix=Cluster.create_image,
+    ),
+    ClusterFault(
+        name="quota-for-artifact-store",
+        spec=embedded_artifact_store,
+        inject=lambda cluster: cluster.limit_pods(0),
+        condition_type="ArtifactStoreReady",
+        reason="QuotaExceeded",
+        texts=(
+            "the artifact store",
+            "requested: pods=1, limited: pods=0",
+            "spec.artifacts.embedded.resources",
+        ),
+        fix=lambda cluster: cluster.limit_pods(1),
+    ),
+    ClusterFault(
+        name="quota-for-migration",
+        spec=empty_database,
+        inject=lambda cluster: cluster.limit_pods(0),
+        condition_type="SchemaReady",
+        reason="QuotaExceeded",
+        texts=("the migration", "limited: pods=0"),
+        fix=lambda cluster: cluster.limit_pods(1),
+    ),
+    ClusterFault(
+        name="insufficient-memory",
+        spec=half_of_node_memory,
+        inject=Cluster.reserve_memory,
+        condition_type="ServerAvailable",
+        reason="Unschedulable",
+        texts=("Insufficient memory (requested: {env.memory})", "spec.resources"),
+        fix=Cluster.release_memory,
+    ),
+    ClusterFault(
+        name="quota-while-serving",
+        spec=lambda cluster: small_spec(**cluster.stores),
+        inject=lower_quota_and_delete_pod,
+        condition_type="ServerAvailable",
+        reason="QuotaExceeded",
+        texts=("the server", "limited: pods=0", "spec.resources"),
+        fix=lambda cluster: cluster.limit_pods(2),
+        while_serving=True,
+        replaces_pod=True,
+    ),
+)
 
 
 @pytest.fixture
-def missing_storage_class(ns: Kube) -> Iterator[str]:
-    """Name of a StorageClass that does not exist yet. It and the image `MISSING_IMAGE` are deleted after the test."""
-    name = f"late-{ns.namespace}"
-    yield name
-    ns.kubectl("delete", "storageclass", name, "--ignore-not-found")
-    ns.node_command("ctr", "-n", "k8s.io", "images", "rm", MISSING_IMAGE)
+def cluster(ns: Kube, platform: Platform, create_ns: Callable[[], Kube]) -> Iterator[Cluster]:
+    """Environment of one case."""
+    created = Cluster(ns, platform, create_ns)
+    with created.cleanup:
+        yield created
 
 
-def quota(pods: int) -> Object:
-    """Return a ResourceQuota for this number of pods."""
-    spec = {"hard": {"pods": str(pods)}}
-    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": spec}
-
-
-def storage_class(kube: Kube, name: str) -> Object:
-    """Return a copy of the cluster's default StorageClass with another name."""
-    default = json.loads(kube.kubectl("get", "storageclass", "standard", "-o", "json"))
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": name},
-        **{key: default[key] for key in ("provisioner", "reclaimPolicy", "volumeBindingMode")},
-    }
-
-
-def half_of_node_memory(kube: Kube) -> str:
-    """Return a little more than half of the node's memory: one pod with this request fits on the node, two do not, and
-    there is room for the pods of other tests."""
-    memory = kube.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.allocatable.memory}")
-    return f"{int(parse(memory) * 51 / 100) // 2**20}Mi"
-
-
-def memory_reservation_pod(kube: Kube, memory: str) -> Object:
-    """Return an idle pod that requests this much memory."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "memory-reservation"},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": "memory-reservation",
-                    "image": kube.settings.pins["IMAGE_BUSYBOX"],
-                    "command": ["sleep", "infinity"],
-                    "resources": {"requests": {"memory": memory}, "limits": {"memory": memory}},
-                    "securityContext": {**RESTRICTED_SECURITY_CONTEXT, "runAsUser": 1000},
-                }
-            ],
-        },
-    }
-
-
-@pytest.mark.start_early
-@pytest.mark.timeout(900)
-def test_cluster_faults_are_reported_once_and_recovered_from(
-    ns: Kube, other_ns: Kube, missing_storage_class: str
-) -> None:
-    """Scheduling, volume, image and quota faults at the first start, and a quota fault while the server serves."""
-    memory = half_of_node_memory(ns)
-    other_ns.apply(memory_reservation_pod(other_ns, memory))
-    ns.apply(quota(0))
-    resources = {"requests": {"cpu": "25m", "memory": memory}, "limits": {"memory": memory}}
-    server = Server(ns).apply(
-        small_spec(
-            resources=resources,
-            database={
-                "embedded": {
-                    "storage": {"storageClassName": missing_storage_class},
-                    "resources": SMALL_RESOURCES,
-                }
-            },
-            artifacts={"embedded": {"image": MISSING_IMAGE, "resources": SMALL_RESOURCES}},
-        )
-    )
-    faults = FaultExpectations(server)
-    _check_volume_and_quota(faults, missing_storage_class)
-    _check_image_pull_failure(faults)
-    _check_unschedulable(faults, other_ns, memory)
-    _check_quota_while_serving(faults)
-    assert server.resource()["metadata"]["generation"] == 1, "the resource was changed"
-
-
-def _check_volume_and_quota(faults: FaultExpectations, missing_storage_class: str) -> None:
-    ns, names = faults.server.kube, faults.server.names
-    faults.expect(
-        "DatabaseReady", "VolumePending", f'"{names.postgres_data}"', f'"{missing_storage_class}" not found'
-    )
-    faults.expect(
-        "ArtifactStoreReady",
-        "QuotaExceeded",
-        "the artifact store",
-        "requested: pods=1, limited: pods=0",
-        "spec.artifacts.embedded.resources",
-    )
-    ns.apply(storage_class(ns, missing_storage_class), quota(2))
-
-
-def _check_image_pull_failure(faults: FaultExpectations) -> None:
-    ns = faults.server.kube
-    faults.expect("ArtifactStoreReady", "ImagePullFailed", MISSING_IMAGE, "imagePullSecrets")
-    ns.node_command("ctr", "-n", "k8s.io", "images", "tag", ns.settings.pins["IMAGE_MINIO"], MISSING_IMAGE)
-    faults.expect_recovery("DatabaseReady")
-    faults.expect_recovery("ArtifactStoreReady")
-
-
-def _check_unschedulable(faults: FaultExpectations, other_ns: Kube, memory: str) -> None:
-    ns = faults.server.kube
-    faults.expect("SchemaReady", "QuotaExceeded", "the migration", "limited: pods=2")
-    ns.apply(quota(3))
-    faults.expect_recovery("SchemaReady")
-    faults.expect(
-        "ServerAvailable", "Unschedulable", f"Insufficient memory (requested: {memory})", "spec.resources"
-    )
-    other_ns.delete("Pod", "memory-reservation", grace_seconds=0)
-    faults.server.wait_ready()
-
-
-def _check_quota_while_serving(faults: FaultExpectations) -> None:
-    """A deleted pod is not recreated after the quota was lowered."""
-    server, ns = faults.server, faults.server.kube
-    ns.apply(quota(2))
-
-    def is_enforced() -> bool:
-        hard = (ns.require("ResourceQuota", "team").get("status") or {}).get("hard") or {}
-        return bool(hard.get("pods") == "2")
-
-    # Admission uses the quota's status, and the ReplicaSet keeps the first error message.
-    eventually("the lower quota is enforced", is_enforced, timeouts.STATUS_SECONDS)
-    ns.delete("Pod", server.pod()["metadata"]["name"])
-    faults.expect("ServerAvailable", "QuotaExceeded", "the server", "limited: pods=2", "spec.resources")
-    ns.apply(quota(3))
-    server.wait_ready()
-    eventually("the server has one pod", lambda: len(server.pods("server")) == 1, timeouts.STATUS_SECONDS)
+@table(*CASES)
+def test_fault_is_reported_once_and_recovered_from(case: ClusterFault, cluster: Cluster) -> None:
+    """One condition and one Event report the fault; fixing its cause is enough."""
+    case.run(cluster, case.spec(cluster))

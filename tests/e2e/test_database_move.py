@@ -1,7 +1,5 @@
 """A server switches to another database, and is deleted with its namespace or with the CRD."""
 
-import time
-
 import pytest
 
 from tests.e2e import operator_release, timeouts
@@ -11,7 +9,7 @@ from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import API_VERSION, Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 
-DELETION_TIMEOUT_SECONDS = 90.0
+DELETION_TIMEOUT_SECONDS = 180.0
 """Limit for the deletion of a namespace or of the CRD, with all their objects."""
 
 CRD_NAME = "mlflowservers.mlflow-operator.dev"
@@ -87,10 +85,11 @@ def test_server_switches_only_to_a_usable_database(ns: Kube, platform: Platform)
         timeouts.ROLLOUT_SECONDS,
     )
 
-    def events() -> list[str]:
-        return [event["message"] for event in ns.list("Event") if event["reason"] == "StorageChanged"]
+    # The operator publishes the Event again if the status cannot be written.
+    def messages() -> set[str]:
+        return {event["message"] for event in ns.list("Event") if event["reason"] == "StorageChanged"}
 
-    (message,) = eventually("an Event reports the change", events, timeouts.RESYNC_SECONDS)
+    (message,) = eventually("an Event reports the change", messages, timeouts.RESYNC_SECONDS)
     host = platform.postgres.host
     assert f"{host}:5432/{second_database}" in message
     assert message.endswith(f"neither moved nor deleted: the database {host}:5432/{first_database}.")
@@ -114,15 +113,10 @@ def test_crd_deletion_honors_deletion_policy(kube: Kube, ns: Kube) -> None:
     deleted = Server(ns, "deleted").apply(small_spec(replicas=0, deletionPolicy="Delete"))
     for server in (retained, deleted):
         server.wait_for("SchemaReady")
-    since = time.monotonic()
     try:
         kube.kubectl("delete", "crd", CRD_NAME, "--wait=false")
         eventually("the CRD is gone", lambda: not crd_exists(kube), DELETION_TIMEOUT_SECONDS)
-        eventually(
-            "the pods are gone",
-            lambda: not ns.list("Pod"),
-            DELETION_TIMEOUT_SECONDS - (time.monotonic() - since),
-        )
+        eventually("the pods are gone", lambda: not ns.list("Pod"), DELETION_TIMEOUT_SECONDS)
         names = retained.names
         expected = {
             f"Secret/{names.database_secret}",

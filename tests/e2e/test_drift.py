@@ -19,7 +19,7 @@ def test_data_survives_deletion_of_store_statefulsets(shared_server: Server) -> 
     """Volumes and credentials outlive their StatefulSets."""
     workload = Workload(shared_server.url)
     data = workload.log_data("drift")
-    stores = ("database", "artifact-store")
+    old_pods = {component: shared_server.pod(component) for component in ("database", "artifact-store")}
     for name in (shared_server.names.postgres, shared_server.names.artifact_store):
         shared_server.kube.delete("StatefulSet", name)
         eventually(
@@ -27,8 +27,8 @@ def test_data_survives_deletion_of_store_statefulsets(shared_server: Server) -> 
             partial(is_recreated, shared_server, name),
             timeouts.REPAIR_SECONDS,
         )
-    eventually(
-        "both stores have pods again", lambda: all(map(shared_server.pods, stores)), timeouts.ROLLOUT_SECONDS
-    )
+    # The garbage collector deletes the old pods later than their StatefulSets.
+    for component, old in old_pods.items():
+        shared_server.wait_replaced(component, old)
     shared_server.wait_ready()
     workload.check_data(data)

@@ -94,10 +94,14 @@ def test_deleted_runs_and_old_traces_are_deleted_with_artifacts(ns: Kube, platfo
     assert not any(run in key for key in object_keys(minio, bucket))
     assert not trace_ids(workload, experiment)
     workload.check_data(data)
-    events = ns.kubectl(
-        "get", "events", "--field-selector=reason=GarbageCollected", "-o", "jsonpath={..message}"
+    # The operator publishes the Event after it has written the status.
+    get_messages = ("get", "events", "--field-selector=reason=GarbageCollected", "-o", "jsonpath={..message}")
+    message = "Permanently deleted: 1 run, 0 models, 0 experiments and 1 trace."
+    eventually(
+        f"an Event reports: {message}",
+        lambda: message in ns.kubectl(*get_messages),
+        timeouts.STATUS_SECONDS,
     )
-    assert "Permanently deleted: 1 run, 0 models, 0 experiments and 1 trace." in events
 
 
 @pytest.mark.long_running(

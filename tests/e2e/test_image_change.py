@@ -8,6 +8,7 @@ import pytest
 from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.cluster import operator_image, registry
 from tests.e2e import timeouts
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.load import SteadyLoad
 from tests.e2e.server import Server, eventually
 from tests.e2e.test_upgrade import deployment_image, jobs
@@ -38,11 +39,13 @@ def test_image_without_mlflow_does_not_affect_the_server(shared_server: Server) 
         shared_server.patch_spec(
             image=operator_image.reference(shared_server.kube.settings, shared_server.kube.shell)
         )
-        condition = shared_server.wait_for(
-            "UpgradeReady", "False", "PreflightFailed", within=timeouts.READY_SECONDS
+        FaultExpectations(shared_server).expect(
+            "UpgradeReady",
+            "PreflightFailed",
+            "lacks a Python package: ",
+            f"version {DEFAULT_VERSION} keeps running",
+            within=timeouts.READY_SECONDS,
         )
-        assert "lacks a Python package: " in condition["message"]
-        assert f"version {DEFAULT_VERSION} keeps running" in condition["message"]
 
 
 def test_image_that_cannot_be_pulled_does_not_affect_the_server(shared_server: Server) -> None:

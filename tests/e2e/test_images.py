@@ -18,11 +18,11 @@ def test_unavailable_images_are_reported_and_can_be_corrected(ns: Kube, platform
             artifacts=platform.bucket_spec(f"images-{ns.namespace}"),
         )
     )
-    condition = server.wait_for("DatabaseReady", "False", "ImagePullFailed", within=timeouts.RESYNC_SECONDS)
+    condition = server.wait_for("DatabaseReady", "False", "ImagePullFailed", within=timeouts.READY_SECONDS)
     assert database in condition["message"]
     assert "imagePullSecrets" in condition["message"]
     server.patch_spec(database={"embedded": {"image": None}})
-    condition = server.wait_for("SchemaReady", "False", "ImagePullFailed", within=timeouts.RESYNC_SECONDS)
+    condition = server.wait_for("SchemaReady", "False", "ImagePullFailed", within=timeouts.READY_SECONDS)
     assert "mlflow:typo" in condition["message"]
     server.patch_spec(image=None)
     server.wait_ready()

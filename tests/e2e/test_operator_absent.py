@@ -48,14 +48,17 @@ def wait_for_repair(server: Server) -> None:
 
 
 def event_message(server: Server, reason: str) -> str:
-    """Wait for the Event about a server with this reason, which must be the only one; returns its message."""
+    """Wait for an Event about a server with this reason; returns its message, which must be the only one.
 
-    def found() -> list[str]:
-        return [
+    The operator publishes the Event again if the write that follows it fails.
+    """
+
+    def found() -> set[str]:
+        return {
             event["message"]
             for event in server.kube.list("Event")
             if event["involvedObject"]["name"] == server.name and event["reason"] == reason
-        ]
+        }
 
     (message,) = eventually(f"an Event {reason}", found, timeouts.RESYNC_SECONDS)
     return str(message)

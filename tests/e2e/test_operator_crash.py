@@ -1,6 +1,6 @@
 """The operator crashes at random times and between the steps of an upgrade; the next operator completes the work.
 
-tests/integration/test_operator_crash.py tests a crash after every write of a first reconcile.
+tests/integration/test_crash_during_creation.py tests a crash after every write of a first reconcile.
 """
 
 import os
@@ -36,7 +36,8 @@ UPGRADE_WRITES = ("create Job", "patch Deployment", "create Job", "apply Deploym
 """Writes of an upgrade: create the preflight, scale the servers to 0, migrate the schema, start the new version."""
 
 CRASH_TABLE = pytest.mark.long_running(
-    reason="crashes operators for minutes; tests/unit/test_reconciler.py crashes at each write of a simulated cluster"
+    reason="crashes operators for minutes; tests/unit/test_reconciler.py and tests/unit/components/migration crash at "
+    "each write of a simulated cluster"
 )
 
 

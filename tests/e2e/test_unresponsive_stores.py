@@ -18,6 +18,7 @@ SERVER_COUNT = 12
 """More servers than the operator reconciles in parallel."""
 
 
+@pytest.mark.alone  # other tests' load delays the operator, too
 @pytest.mark.second_images
 @pytest.mark.timeout(600)
 @pytest.mark.long_running(

@@ -9,6 +9,7 @@ import requests
 from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.e2e import timeouts
 from tests.e2e.earlier_data import check_data, log_data
+from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
 from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import COMPONENT, SERVER_LABEL, Server, small_spec
@@ -53,16 +54,20 @@ def check_failed_migration(platform: Platform, server: Server, version: str) -> 
     database = server.status["database"]["name"]
     block_schema_changes(platform, database)
     server.patch_spec(version=DEFAULT_VERSION, image=None)
-    condition = server.wait_for("SchemaReady", "False", "MigrationFailed", within=UPGRADE_TIMEOUT_SECONDS)
-    assert TRIGGER_ERROR in condition["message"]
-    assert "The database and the running version are unchanged" in condition["message"]
+    message = FaultExpectations(server).expect(
+        "SchemaReady",
+        "MigrationFailed",
+        TRIGGER_ERROR,
+        "The database and the running version are unchanged",
+        within=UPGRADE_TIMEOUT_SECONDS,
+    )
     server.wait_for("ServerAvailable", within=UPGRADE_TIMEOUT_SECONDS)
     assert server.status["version"] == version
     server.wait_reachable()
     platform.postgres.query("DROP EVENT TRIGGER frozen", database)
     (failed,) = (job for job in jobs(server, "migration") if (job.get("status") or {}).get("failed"))
     command = f"kubectl delete job -n {server.kube.namespace} {failed['metadata']['name']}"
-    assert command in condition["message"]
+    assert command in message
     server.kube.run(*command.split())
 
 

@@ -18,9 +18,7 @@ ERROR = {"code": "runs", "message": "run 7 of experiment 1: RuntimeError: a.txt 
 @pytest.fixture
 async def simulation() -> SimulatedCluster:
     """A Ready server with garbage collection."""
-    simulation = SimulatedCluster({"garbageCollection": {}})
-    await simulation.reconcile_until_stable()
-    return simulation
+    return await SimulatedCluster.ready({"garbageCollection": {}})
 
 
 def cronjob(simulation: SimulatedCluster) -> Object | None:
