@@ -1,7 +1,7 @@
 """Deletes objects that a Ready server no longer needs. Data is retained: volumes and generated Secrets."""
 
 from mlflow_operator import render
-from mlflow_operator.components.migration import preflight
+from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds, labels
@@ -20,7 +20,7 @@ async def run(context: ReconcileContext, upgrading: bool) -> None:
     observed = [obj for kind in _PRUNED_KINDS for obj in context.observed.list(kind)]
     await context.prune(desired, observed)
     if not upgrading:
-        await preflight.prune_jobs(context)
+        await upgrade.prune_jobs(context)
     for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):
         # If this image is requested again later, its migration must not find the failed Job.
         if jobs.has_condition(job, "Failed") and jobs.image_of(job) != context.server.image:

@@ -17,14 +17,15 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.components.deletion.reconcile import finalize, sync_finalizer
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
-from mlflow_operator.components.migration import preflight, version
 from mlflow_operator.components.migration import reconcile as migration
-from mlflow_operator.components.migration.upgrade_status import in_progress
 from mlflow_operator.components.restore import reconcile as restore
 from mlflow_operator.components.rotation import reconcile as rotation
 from mlflow_operator.components.server import pod_policy, storage_moved
 from mlflow_operator.components.server import reconcile as server
 from mlflow_operator.components.server.pod_policy import PodPolicy
+from mlflow_operator.components.upgrade import reconcile as upgrade
+from mlflow_operator.components.upgrade import version
+from mlflow_operator.components.upgrade.status import in_progress
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
@@ -111,7 +112,7 @@ async def _run_prerequisites(
     context = version.with_schema_version(context, databases.value)
     switching, files_ready = bool(keys and keys.switches_database), files.condition.is_true
     restored = await restore.reconcile(context, databases.value, files_ready, switching)
-    plan = await preflight.reconcile(context, databases.value, restored, files_ready, switching)
+    plan = await upgrade.reconcile(context, databases.value, restored, files_ready, switching)
     context = version.with_image_version(context, plan.value)
     schema = await migration.reconcile(context, databases.value, restored, plan.value, switching)
     return context, Prerequisites(databases, files, plan, schema)

@@ -8,9 +8,9 @@ from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
 from mlflow_operator.components.garbage_collection.reconcile import CollectionStatus
-from mlflow_operator.components.migration import preflight
-from mlflow_operator.components.migration.preflight_decision import UpgradePlan
 from mlflow_operator.components.restore import manifests as restore_manifests
+from mlflow_operator.components.upgrade import reconcile as upgrade
+from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube.objects import Object
@@ -71,7 +71,7 @@ class Results:
         database, schema = self.prerequisites.database.value, self.prerequisites.schema.value
         running, keys = self.server.value, self.credentials.value
         patch: Object = {
-            "upgrade": preflight.build_status(context, self.prerequisites.upgrade_plan.value, self.server),
+            "upgrade": upgrade.build_status(context, self.prerequisites.upgrade_plan.value, self.server),
             "backup": backup.build_status(context),
             **garbage_collection.status_patch(self.garbage_collection),
         }

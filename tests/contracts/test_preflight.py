@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange, parse
+from mlflow_operator.components.upgrade.preflight_result import PreflightResult, SchemaChange, parse
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.cluster import settings
 from tests.contracts.minio import ROOT_KEY, Store

@@ -57,7 +57,7 @@ def test_image_that_cannot_be_pulled_does_not_affect_the_server(shared_server: S
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs an earlier version's image; tests/unit/components/migration/test_reconcile.py simulates it"
+    reason="needs an earlier version's image; tests/unit/components/upgrade/test_reconcile.py simulates it"
 )
 def test_image_older_than_schema_does_not_affect_the_server(
     shared_server: Server, earlier_images: dict[str, str]

@@ -36,7 +36,7 @@ UPGRADE_WRITES = ("create Job", "patch Deployment", "create Job", "apply Deploym
 """Writes of an upgrade: create the preflight, scale the servers to 0, migrate the schema, start the new version."""
 
 CRASH_TABLE = pytest.mark.long_running(
-    reason="crashes operators for minutes; tests/unit/test_reconciler.py and tests/unit/components/migration crash at "
+    reason="crashes operators for minutes; tests/unit/test_reconciler.py and tests/unit/components/upgrade crash at "
     "each write of a simulated cluster"
 )
 

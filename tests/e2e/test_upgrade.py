@@ -74,7 +74,7 @@ def check_failed_migration(platform: Platform, server: Server, version: str) -> 
 @pytest.mark.start_early
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs images of earlier versions; tests/unit/components/migration/test_reconcile.py simulates the steps"
+    reason="needs images of earlier versions; tests/unit/components/upgrade/test_reconcile.py simulates the steps"
 )
 def test_data_of_earlier_versions_is_readable_after_the_upgrade(
     platform: Platform, ns: Kube, earlier_images: dict[str, str]
@@ -113,7 +113,7 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
-    reason="needs an earlier version's image; tests/unit/components/migration/test_reconcile.py simulates the steps"
+    reason="needs an earlier version's image; tests/unit/components/upgrade/test_reconcile.py simulates the steps"
 )
 def test_rolling_update_keeps_previous_servers_during_migration(
     platform: Platform, ns: Kube, earlier_images: dict[str, str]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
 
@@ -24,3 +25,9 @@ def server_at_running_version(context: ReconcileContext) -> Server:
     image = str(context.observed.status["image"])
     is_default_image = image == context.deps.images.server(version)
     return replace(context.server, version=version, image=image, is_default_image=is_default_image)
+
+
+def running_image(context: ReconcileContext) -> str | None:
+    """The image in the server's Deployment; None if there is no Deployment."""
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    return deployment["spec"]["template"]["spec"]["containers"][0]["image"] if deployment else None

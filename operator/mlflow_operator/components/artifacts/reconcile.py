@@ -4,7 +4,7 @@ Owns: condition ArtifactStoreReady; StatefulSet and Service `<name>-artifacts` a
 `<name>-artifacts-data` of the embedded store; in the store, the bucket with its settings and, if the operator generates
 the server's key, the server's user, its policy, and the marker object of a shared store.
 Needs: credentials (keys and CA certificate of the store).
-Provides: no value; restore, preflight, server and rotation use its condition. `clients` for rotation, backup and
+Provides: no value; restore, upgrade, server and rotation use its condition. `clients` for rotation, backup and
 deletion; `bucket` and `embedded` for rotation.
 """
 

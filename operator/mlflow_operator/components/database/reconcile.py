@@ -2,8 +2,8 @@
 
 Owns: condition DatabaseReady; StatefulSet and Service `<name>-postgres` and PersistentVolumeClaim
 `<name>-postgres-data` of the embedded database; the database, its owner role and its logins on a shared Postgres.
-Needs: credentials (connection, CA certificate); `expected_revision` of migration.
-Provides: `DatabaseState` (schema revision, table comment, obstacles to a migration) for restore, preflight, migration,
+Needs: credentials (connection, CA certificate).
+Provides: `DatabaseState` (schema revision, table comment, obstacles to a migration) for restore, upgrade, migration,
 server and the version to run; `resolve_for_pods` and `provisioned` for rotation and deletion.
 """
 
@@ -14,7 +14,6 @@ from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
-from mlflow_operator.components.migration import reconcile as schema
 from mlflow_operator.framework import embedded_store
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
@@ -24,6 +23,7 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
+from mlflow_operator.framework.schema_revision import expected_revision
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.model import postgres, postgres_major
 from mlflow_operator.model.postgres_uri import Connection
@@ -66,7 +66,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
     ca_path = await ca_files.path_of(credentials.database_ca)
     connection = await resolve_for_pods(context, credentials.connection)
     inspect_database = partial(
-        context.deps.postgres.inspect, connection, ca_path, field, schema.expected_revision(context)
+        context.deps.postgres.inspect, connection, ca_path, field, expected_revision(context)
     )
     try:
         if isinstance(database, ProvisionedDatabase):

@@ -12,6 +12,7 @@ Provides: nothing to other components.
 """
 
 import logging
+from contextlib import suppress
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import phases
@@ -19,7 +20,7 @@ from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retain
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.component import RETRY_TRANSIENT_SECONDS
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.kube import finalizer_patch, kinds, labels, timestamps
+from mlflow_operator.kube import finalizer, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import status as statuses
@@ -49,11 +50,10 @@ async def sync_finalizer(resource: Object, desired: bool, deps: Dependencies) ->
     It must be added before any object is created that is to be deleted with the server. Returns the resource after the
     patch. Raises the errors of the API server.
     """
-    if desired == finalizer_patch.is_present(resource):
+    if desired == finalizer.is_present(resource):
         return resource
-    meta = resource["metadata"]
-    patch = finalizer_patch.add(resource) if desired else finalizer_patch.remove(resource)
-    return await deps.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
+    change = finalizer.add if desired else finalizer.remove
+    return await change(resource, deps.cluster)
 
 
 async def finalize(resource: Object, deps: Dependencies) -> float | None:
@@ -61,7 +61,7 @@ async def finalize(resource: Object, deps: Dependencies) -> float | None:
 
     Returns the seconds until the next check; None if the deletion is complete or the finalizer is not present.
     """
-    if not finalizer_patch.is_present(resource):
+    if not finalizer.is_present(resource):
         return None
     if labels.SKIP_DATA_DELETION in (resource["metadata"].get("annotations") or {}):
         await _abandon_deletion(resource, deps, f"annotation {labels.SKIP_DATA_DELETION} requests it")
@@ -156,14 +156,10 @@ async def _abandon_deletion(resource: Object, deps: Dependencies, cause: str) ->
 async def _remove_finalizer(
     resource: Object, deps: Dependencies, reason: str, message: str, *, normal: bool
 ) -> None:
-    meta = resource["metadata"]
     logger.info("%s", message)
     await deps.events.publish(resource, normal, reason, message)
-    patch = finalizer_patch.remove(resource)
-    try:
-        await deps.cluster.json_patch(kinds.MLFLOWSERVER, meta["namespace"], meta["name"], patch)
-    except NotFound:
-        return
+    with suppress(NotFound):
+        await finalizer.remove(resource, deps.cluster)
 
 
 async def _write_condition(resource: Object, deps: Dependencies, reason: Reason, message: str) -> None:

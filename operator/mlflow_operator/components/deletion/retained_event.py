@@ -6,7 +6,7 @@ Provides: `retained_objects` for the other modules of deletion.
 """
 
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.kube import finalizer_patch, kinds
+from mlflow_operator.kube import finalizer, kinds
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -22,7 +22,7 @@ async def emit_retained_event(resource: Object, deps: Dependencies) -> None:
 
     Publishes none if the resource had the operator's finalizer: `finalize` published an Event before it removed it.
     """
-    if finalizer_patch.is_present(resource):
+    if finalizer.is_present(resource):
         return
     namespace = await deps.cluster.get(kinds.NAMESPACE, None, resource["metadata"]["namespace"])
     if namespace is None or namespace["metadata"].get("deletionTimestamp"):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
-from mlflow_operator.kube import finalizer_patch, json_patch, kinds
+from mlflow_operator.kube import finalizer, json_patch, kinds
 from mlflow_operator.kube.client import Conflict, KubernetesClient, NotFound
 from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.objects import Object
@@ -52,7 +52,7 @@ async def remove_all_finalizers(
         await _stop_operator(cluster, operator, report)
     events = Events(cluster)
     with_finalizer = [
-        server for server in await _servers(cluster, namespaces) if finalizer_patch.is_present(server)
+        server for server in await _servers(cluster, namespaces) if finalizer.is_present(server)
     ]
     for server in with_finalizer:
         await _remove_finalizer(cluster, events, server, report)
@@ -98,12 +98,12 @@ async def _remove_finalizer(
     namespace, name = server["metadata"]["namespace"], server["metadata"]["name"]
     for _ in range(_MAX_ATTEMPTS):
         try:
-            await cluster.json_patch(kinds.MLFLOWSERVER, namespace, name, finalizer_patch.remove(server))
+            await finalizer.remove(server, cluster)
         except NotFound:
             return
         except Conflict:
             observed = await cluster.get(kinds.MLFLOWSERVER, namespace, name)
-            if observed is None or not finalizer_patch.is_present(observed):
+            if observed is None or not finalizer.is_present(observed):
                 return
             server = observed
             continue

@@ -1,16 +1,15 @@
 """Migrate the database schema to the revision that the server's image needs, before any pod of that image starts.
 
 Owns: the Jobs `<name>-migrate-<hash>`; condition SchemaReady; `status.schemaRevision`.
-Needs: database (state); restore (finished); preflight (upgrade plan); credentials (whether the server switches to
-another database).
-Provides: the schema revision for the status; its condition for server and rotation; `expected_revision` for database
-and preflight; `running_image` for preflight and server.
+Needs: database (state); restore (finished); upgrade (its plan); credentials (whether the server switches to another
+database).
+Provides: the schema revision for the status; its condition for server and rotation.
 """
 
 from dataclasses import dataclass
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration.preflight_decision import UpgradePlan
+from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     ReconcileContext,
@@ -28,10 +27,10 @@ from mlflow_operator.framework.jobs import (
     migration_in_progress,
     pods_of,
 )
+from mlflow_operator.framework.schema_revision import expected_revision, known_head
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, jobs, versions
-from mlflow_operator.model.versions import SCHEMA_HEADS
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import (
     Condition,
@@ -68,7 +67,7 @@ async def reconcile(
     other_migration = migration_in_progress(context, except_image=context.server.image)
     if other_migration:
         return Result(waiting(_TYPE, f'the migration "{other_migration}", which is still running'))
-    head = _known_head(context) or plan.head
+    head = known_head(context) or plan.head
     if switching_database:
         _check_not_newer(context, database)
     if database.revision is not None and database.revision == (head or expected_revision(context)):
@@ -196,33 +195,8 @@ async def _handle_failure(context: ReconcileContext, failed: Object, migration: 
     return Result(condition, requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
 
 
-def running_image(context: ReconcileContext) -> str | None:
-    """The image in the server's Deployment; None if there is no Deployment."""
-    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    return deployment["spec"]["template"]["spec"]["containers"][0]["image"] if deployment else None
-
-
 def _unfinished_jobs(context: ReconcileContext) -> list[Object]:
     return [job for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD) if not is_finished(job)]
-
-
-def expected_revision(context: ReconcileContext) -> str | None:
-    """The revision at which no migration is needed; None if it is not known in advance."""
-    return _known_head(context) or _served_revision(context)
-
-
-def _known_head(context: ReconcileContext) -> str | None:
-    """Head revision of the image's migrations; None for a custom image, which may not contain its stated version."""
-    return SCHEMA_HEADS.get(context.server.version) if context.server.is_default_image else None
-
-
-def _served_revision(context: ReconcileContext) -> str | None:
-    """For an image with an unknown head: the revision at which it already served."""
-    return (
-        context.observed.status.get("schemaRevision")
-        if running_image(context) == context.server.image
-        else None
-    )
 
 
 def _servers_running(context: ReconcileContext) -> bool:

@@ -3,7 +3,7 @@
 Owns: the Jobs `<name>-restore-<hash>`; condition SchemaReady until the restore is done; `status.restoredBackup`.
 Needs: database (state); artifacts (condition: the store holds the backup, unless `spec.restoreFrom.s3` is set);
 credentials (whether the server switches to another database); the Secrets that `spec.restoreFrom.s3` references.
-Provides: whether preflight and migration may start (the value of the result).
+Provides: whether upgrade and migration may start (the value of the result).
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState

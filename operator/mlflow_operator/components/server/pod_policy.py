@@ -3,8 +3,8 @@
 from enum import Enum
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration.preflight import running_version
-from mlflow_operator.components.migration.preflight_decision import UpgradePlan
+from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
+from mlflow_operator.components.upgrade.reconcile import running_version
 from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import storage_location

@@ -4,14 +4,13 @@ Owns: condition ServerAvailable; Deployment, PodDisruptionBudget and Service `<n
 the plugins; ConfigMap and Secret `<name>-client`; Event StorageChanged; `version`, `image`, `replicas`,
 `readyReplicas`, `database` and `artifacts` in the status.
 Needs: credentials; the PodPolicy and the unmet dependency, which `pod_policy` derives from the results of database,
-artifacts, preflight and migration; `running_image` and `running_version` of migration.
+artifacts, upgrade and migration; `running_version` of upgrade.
 Provides: `RunningServer` (Deployment and version) for rotation, garbage collection and the status.
 """
 
 from dataclasses import replace
 
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
-from mlflow_operator.components.migration.reconcile import running_image
 from mlflow_operator.components.server import deployment_writer, pod_inputs
 from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
 from mlflow_operator.framework import stuck_pods
@@ -23,7 +22,7 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
-from mlflow_operator.framework.running_server import RunningServer, server_at_running_version
+from mlflow_operator.framework.running_server import RunningServer, running_image, server_at_running_version
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability, client_config, deployment, plugins, storage_location

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from math import ceil
 
-from mlflow_operator.components.migration.preflight_decision import RunningVersion
-from mlflow_operator.components.migration.preflight_result import PreflightResult
+from mlflow_operator.components.upgrade.preflight_decision import RunningVersion
+from mlflow_operator.components.upgrade.preflight_result import PreflightResult
 from mlflow_operator.kube import labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server

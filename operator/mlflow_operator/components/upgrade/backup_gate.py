@@ -6,7 +6,7 @@ Writes the Job `<name>-backup-<hash>`.
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.backup import manifests as backup_manifests
 from mlflow_operator.components.backup import reconcile as backup
-from mlflow_operator.components.migration.preflight_decision import RunningVersion, UpgradePlan
+from mlflow_operator.components.upgrade.preflight_decision import RunningVersion, UpgradePlan
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels

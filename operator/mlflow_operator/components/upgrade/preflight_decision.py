@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
+from mlflow_operator.components.upgrade.preflight_result import PreflightResult, SchemaChange
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.termination_message import JobError

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.components.migration import preflight_decision, upgrade_status
-from mlflow_operator.components.migration.preflight_decision import RunningVersion
-from mlflow_operator.components.migration.preflight_result import SchemaChange, parse
+from mlflow_operator.components.upgrade import preflight_decision
+from mlflow_operator.components.upgrade import status as upgrade_status
+from mlflow_operator.components.upgrade.preflight_decision import RunningVersion
+from mlflow_operator.components.upgrade.preflight_result import SchemaChange, parse
 from mlflow_operator.model import jobs
 from mlflow_operator.model.server import Server
 from mlflow_operator.status.conditions import Reason

@@ -1,22 +1,23 @@
-"""Reconcile the preflight: a Job checks the desired image before the operator changes anything.
+"""Decide whether and how an upgrade may proceed: a preflight Job checks the desired image before anything changes.
+
+Nothing records how far an upgrade is. Each reconcile decides again from the preflight, the backup and the schema.
 
 Owns: the Jobs `<name>-preflight-<hash>`, and `<name>-backup-<hash>` before a schema migration; condition UpgradeReady;
 `status.upgrade`. It also writes the plugin ConfigMap of the server, which the preflight Job mounts.
 Needs: database (state); restore (finished); artifacts (condition); backup (manifest and result of its Job); credentials
-(whether the server switches to another database); `expected_revision` and `running_image` of migration.
+(whether the server switches to another database).
 Provides: the upgrade plan for migration, server and the version of a custom image; `running_version` for server.
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration import (
+from mlflow_operator.components.upgrade import (
     backup_gate,
     preflight_decision,
     preflight_result,
-    upgrade_status,
 )
-from mlflow_operator.components.migration.preflight_decision import RunningVersion, UpgradePlan
-from mlflow_operator.components.migration.preflight_result import PreflightResult, SchemaChange
-from mlflow_operator.components.migration.reconcile import expected_revision, running_image
+from mlflow_operator.components.upgrade import status as upgrade_status
+from mlflow_operator.components.upgrade.preflight_decision import RunningVersion, UpgradePlan
+from mlflow_operator.components.upgrade.preflight_result import PreflightResult, SchemaChange
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
@@ -26,7 +27,8 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
-from mlflow_operator.framework.running_server import RunningServer
+from mlflow_operator.framework.running_server import RunningServer, running_image
+from mlflow_operator.framework.schema_revision import expected_revision
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, plugins

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.migration.preflight_decision import UpgradePlan
+from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.model.versions import version_for_revision
 
