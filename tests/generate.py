@@ -124,7 +124,7 @@ def _operator() -> str:
         f"--namespace={NAMESPACE}",
         # The default of a helm binary that is not an official build is too old for the chart.
         f"--kube-version={load().pins['KUBERNETES']}",
-        "--set=crds.install=false",
+        "--set=crds.enabled=false",
         # kubectl does not support hooks and would run them immediately.
         "--no-hooks",
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlflow_operator import api, prune
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.components.artifacts import reconcile as artifacts
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials import reconcile as credentials
@@ -36,7 +37,7 @@ from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model import status as status_model
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.results import Prerequisites, Results
-from mlflow_operator.status.conditions import ConditionStatus, ConditionType, Reason, false_condition
+from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -95,10 +96,10 @@ async def _run_components(context: ReconcileContext) -> tuple[ReconcileContext, 
         unmet = pod_policy.unmet_dependency(context, stores.artifacts, stores.schema)
         policy = PodPolicy.DESIRED if unmet is None else _restricted_policy(context, keys.value, stores)
         running = await server.reconcile(context, keys.value, policy, unmet)
-    rotated = await rotation.reconcile(context, keys, stores.are_ready, running.value)
-    backed_up = await backup.reconcile(context, keys.value)
-    collected = await garbage_collection.reconcile(context, running.value)
-    return context, Results(keys, stores, running, rotated, backed_up, collected)
+    rotation_result = await rotation.reconcile(context, keys, stores.are_ready, running.value)
+    backup_result = await backup.reconcile(context, keys.value)
+    collection_result = await garbage_collection.reconcile(context, running.value)
+    return context, Results(keys, stores, running, rotation_result, backup_result, collection_result)
 
 
 async def _run_prerequisites(
@@ -106,16 +107,16 @@ async def _run_prerequisites(
 ) -> tuple[ReconcileContext, Prerequisites]:
     """Run the components that the server pods depend on. The context that is returned has the version to run."""
     # Concurrently, so that neither store waits for the pod or the connection timeout of the other.
-    databases, files = await _concurrently(
+    database_result, artifacts_result = await _concurrently(
         database.reconcile(context, keys), artifacts.reconcile(context, keys)
     )
-    context = version.with_schema_version(context, databases.value)
-    switching, files_ready = bool(keys and keys.switches_database), files.condition.is_true
-    restored = await restore.reconcile(context, databases.value, files_ready, switching)
-    plan = await upgrade.reconcile(context, databases.value, restored, files_ready, switching)
+    context = version.with_schema_version(context, database_result.value)
+    switching, artifacts_ready = bool(keys and keys.switches_database), artifacts_result.condition.is_true
+    restore_result = await restore.reconcile(context, database_result.value, artifacts_ready, switching)
+    plan = await upgrade.reconcile(context, database_result.value, restore_result, artifacts_ready, switching)
     context = version.with_image_version(context, plan.value)
-    schema = await migration.reconcile(context, databases.value, restored, plan.value, switching)
-    return context, Prerequisites(databases, files, plan, schema)
+    schema = await migration.reconcile(context, database_result.value, restore_result, plan.value, switching)
+    return context, Prerequisites(database_result, artifacts_result, plan, schema)
 
 
 def _restricted_policy(

@@ -57,7 +57,9 @@ class Results:
         components = [result.condition for result in self._all() if result is not self.credentials]
         keys = self.credentials.value
         if keys:
-            components = [replace(each, message=keys.redact(each.message)) for each in components]
+            components = [
+                replace(condition, message=keys.redact(condition.message)) for condition in components
+            ]
         return [conditions.ready_condition(components), *components]
 
     @property

@@ -138,7 +138,7 @@ async def test_second_apply_writes_nothing(
     stored = await applied(cluster, obj, owner)
     assert diff.drift(obj, stored) == []
     assert removals(obj, stored) == []
-    assert await Applier(cluster).ensure(obj, stored, owner) is None
+    assert await Applier(cluster).ensure(obj, stored, owner) is stored
     assert await observe(cluster, obj) == stored
 
 
@@ -155,7 +155,7 @@ async def test_changed_field_is_reverted(
     await Applier(cluster).ensure(obj, changed, owner)
     repaired = await observe(cluster, obj)
     assert value(repaired) == value(stored)
-    assert await Applier(cluster).ensure(obj, repaired, owner) is None
+    assert await Applier(cluster).ensure(obj, repaired, owner) is repaired
 
 
 @pytest.mark.parametrize("kind", ADDITIONS, ids=lambda kind: kind.kind)
@@ -170,7 +170,7 @@ async def test_added_entry_is_removed(
     await Applier(cluster).ensure(obj, changed, owner)
     repaired = await observe(cluster, obj)
     assert _without_metadata(repaired) == _without_metadata(stored)
-    assert await Applier(cluster).ensure(obj, repaired, owner) is None
+    assert await Applier(cluster).ensure(obj, repaired, owner) is repaired
 
 
 @pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)

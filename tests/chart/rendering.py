@@ -42,7 +42,7 @@ ALL_VALUES: Values = {
     "userRoles": {"create": False},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "deletion": {"allowed": False},
-    "crds": {"install": True, "keep": False},
+    "crds": {"enabled": True, "keep": False},
     "metrics": {
         "service": {"enabled": True, "annotations": {"prometheus.io/scrape": "true"}},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "30s"},
@@ -63,7 +63,7 @@ VALUES_CASES: Mapping[str, Values] = {
     },
     "all optional objects disabled": {
         "replicaCount": 0,
-        "crds": {"install": False},
+        "crds": {"enabled": False},
         "serviceAccount": {"create": False},
         "userRoles": {"create": False},
         "metrics": {"service": {"enabled": False}},

@@ -28,9 +28,9 @@ def test_crds_keep_false_omits_the_annotation() -> None:
     assert crd == yaml.safe_load(as_yaml())
 
 
-def test_crds_install_false_omits_the_crd() -> None:
+def test_crds_enabled_false_omits_the_crd() -> None:
     """For users who apply manifests/crd.yaml themselves."""
-    kinds = {obj["kind"] for obj in render({"crds": {"install": False}})}
+    kinds = {obj["kind"] for obj in render({"crds": {"enabled": False}})}
     assert "CustomResourceDefinition" not in kinds
 
 

@@ -16,7 +16,7 @@ def install(kube: Kube, *values: str, namespace: str = NAMESPACE, release: str =
     repository, tag = operator_image.reference(kube.settings, kube.shell).rsplit(":", 1)
     values_to_set = (f"image.repository={repository}", f"image.tag={tag}", *values)
     flags = [part for value in values_to_set for part in ("--set", value)]
-    if "crds.install=false" not in values:
+    if "crds.enabled=false" not in values:
         _adopt_crd(kube, namespace, release)
     kube.run(
         "helm", "upgrade", "--install", release, "charts/mlflow-operator",

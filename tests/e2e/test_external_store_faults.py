@@ -83,21 +83,10 @@ class Stores:
 
     def create(self) -> None:
         """Create all that the spec refers to, without a fault."""
-        kube = self.platform.kube
-        service = {"type": "NodePort", "selector": {"app": "postgres"}, "ports": [{"port": 5432}]}
-        kube.apply(
-            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.service}, "spec": service}
-        )
+        self.set_database_reachable(reachable=True)
         self.platform.create_migrated_database(self.database, DATABASE_PASSWORD)
         self.create_bucket()
         self.apply_secrets()
-        node_port = kube.require("Service", self.service)["spec"]["ports"][0]["nodePort"]
-        # Until kube-proxy knows the new Service, the server would report that the database refuses connections.
-        eventually(
-            "the Service routes connections to Postgres",
-            lambda: accepts_connections(kube.node_address, node_port),
-            timeouts.ENDPOINT_SECONDS,
-        )
 
     def apply_secrets(self) -> None:
         """Create both Secrets, or correct their values."""
@@ -132,9 +121,17 @@ class Stores:
         self.platform.minio.client().delete_bucket(Bucket=self.bucket)
 
     def set_database_reachable(self, *, reachable: bool) -> None:
-        """Restore or remove the endpoint of the Service; without it, connections are refused."""
-        selector = {"app": "postgres" if reachable else "none"}
-        self.platform.kube.patch("Service", self.service, {"spec": {"selector": selector}})
+        """Create the Service with or without an endpoint; without it, connections are refused."""
+        kube, selector = self.platform.kube, {"app": "postgres" if reachable else "none"}
+        spec = {"type": "NodePort", "selector": selector, "ports": [{"port": 5432}]}
+        kube.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.service}, "spec": spec})
+        node_port = kube.require("Service", self.service)["spec"]["ports"][0]["nodePort"]
+        # kube-proxy applies the change a moment later. Until then, the server would report the previous state.
+        eventually(
+            f"connections to {self.service} are {'accepted' if reachable else 'refused'}",
+            lambda: accepts_connections(kube.node_address, node_port) is reachable,
+            timeouts.ENDPOINT_SECONDS,
+        )
 
     def alter_database(self, change: str) -> None:
         """Run ALTER DATABASE as the superuser."""

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader
 from mlflow_operator.kube import admission_errors, kinds
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
-from mlflow_operator.status.conditions import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Reason,
-    false_condition,
-)
+from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 from mlflow_operator.status.errors import ReconcileError, TransientError
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ handlers make kopf add annotations, finalizers and patches of its own to the obj
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -122,7 +122,7 @@ async def run(
             registry=registry(enqueue, on_seen, on_deleted),
             settings=settings(namespaces, inactivity_timeout_seconds),
             # By default, kopf looks up the name of the user, which does not exist for an arbitrary user id.
-            identity="mlflow-operator",  # type: ignore[arg-type]
+            identity=cast("Any", "mlflow-operator"),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=tuple(namespaces),

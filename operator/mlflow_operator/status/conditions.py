@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mlflow_operator.api.status import ConditionStatus
+
 
 class ConditionType(StrEnum):
     """Types of conditions, in the order in which a server starts."""
@@ -120,14 +122,6 @@ class Reason(StrEnum):
     """The stored resource does not conform to the CRD, or `spec.envFrom` sets a variable that the operator reserves."""
     OPERATION_REFUSED = "OperationRefused"
     """The API server rejected an object, and the message contains its response."""
-
-
-class ConditionStatus(StrEnum):
-    """Values of a condition's status."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Changed conditions are reported once, and Ready summarizes all conditions."""
 
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.status.conditions import (
     Condition,
-    ConditionStatus,
     ConditionType,
     Reason,
     changed_conditions,

@@ -94,7 +94,8 @@ def delete_page(
     response: Any = client.delete_objects(Bucket=bucket, Delete={"Objects": page, "Quiet": True})
     errors = response.get("Errors")
     if errors:
-        raise ClientError({"Error": errors[0], "ResponseMetadata": {"HTTPStatusCode": 403}}, "DeleteObjects")  # type: ignore[typeddict-item]
+        error_response: Any = {"Error": errors[0], "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(error_response, "DeleteObjects")
     return first
 
 

@@ -1,7 +1,7 @@
 """Versioning, encryption and lifecycle of a bucket. The settings are read first and written only if they differ."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
@@ -89,7 +89,7 @@ def ensure_lifecycle_rule(client: "S3Client", bucket: str, rule_id: str, desired
     if rules:
         client.put_bucket_lifecycle_configuration(
             Bucket=bucket,
-            LifecycleConfiguration={"Rules": rules},  # type: ignore[typeddict-item]
+            LifecycleConfiguration={"Rules": cast("Any", rules)},
         )
     else:
         client.delete_bucket_lifecycle(Bucket=bucket)

@@ -1,11 +1,12 @@
 """Manifest of the garbage collection CronJob, and the termination message of its pods."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from mlflow_operator import pod_scripts
+from mlflow_operator.api.garbage_collection import GarbageCollectionMode
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, cronjobs, jobs
@@ -54,7 +55,7 @@ class CollectionResult(StrictModel):
     `unsupported`: object types that this MLflow version cannot delete.
     """
 
-    mode: Literal["Delete", "DryRun"]
+    mode: GarbageCollectionMode
     version: ShortText | None
     runs: Count
     models: Count
@@ -68,9 +69,9 @@ class CollectionResult(StrictModel):
     @property
     def status(self) -> Object:
         """The fields of `status.garbageCollection`, without the times."""
-        deleted = self.mode == "Delete"
+        deleted = self.mode is GarbageCollectionMode.DELETE
         return {
-            "mode": self.mode,
+            "mode": self.mode.value,
             "deletedRuns": self.runs if deleted else 0,
             "deletedModels": self.models if deleted else 0,
             "deletedExperiments": self.experiments if deleted else 0,
@@ -87,7 +88,11 @@ class CollectionResult(StrictModel):
         )
         objects = f"{', '.join(counts[:-1])} and {counts[-1]}"
         log = f"kubectl logs -n {namespace} job/{job}"
-        message = f"Permanently deleted: {objects}." if self.mode == "Delete" else f"Would delete: {objects}."
+        message = (
+            f"Permanently deleted: {objects}."
+            if self.mode is GarbageCollectionMode.DELETE
+            else f"Would delete: {objects}."
+        )
         if self.kept:
             message += f" Kept because they are still in use: {self.kept}."
         if self.unsupported:

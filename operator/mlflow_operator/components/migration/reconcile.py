@@ -8,6 +8,7 @@ Provides: the schema revision for the status; its condition for server and rotat
 
 from dataclasses import dataclass
 
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import (
@@ -34,7 +35,6 @@ from mlflow_operator.model import job_retry, jobs, versions
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import (
     Condition,
-    ConditionStatus,
     ConditionType,
     Reason,
     false_condition,

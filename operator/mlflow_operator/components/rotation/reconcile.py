@@ -15,6 +15,7 @@ import base64
 import logging
 from dataclasses import replace
 
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.rotation import state, targets
 from mlflow_operator.components.rotation.state import Stage, Values
@@ -23,13 +24,7 @@ from mlflow_operator.framework.component import ReconcileContext, Result, compon
 from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.model import rollout
-from mlflow_operator.status.conditions import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Reason,
-    true_condition,
-)
+from mlflow_operator.status.conditions import Condition, ConditionType, Reason, true_condition
 from mlflow_operator.status.errors import ReconcileError
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ Provides: `RunningServer` (Deployment and version) for rotation, garbage collect
 
 from dataclasses import replace
 
+from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
 from mlflow_operator.components.server import deployment_writer, pod_inputs
 from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
@@ -26,13 +27,7 @@ from mlflow_operator.framework.running_server import RunningServer, running_imag
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability, client_config, deployment, plugins, storage_location
-from mlflow_operator.status.conditions import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Reason,
-    false_condition,
-)
+from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 
 _TYPE = ConditionType.SERVER
 
