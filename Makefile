@@ -92,13 +92,20 @@ picture: cluster venv ## update the screenshot in docs/
 	$(PYTEST) --all tests/e2e/test_workflows.py -k compared
 	cp out/compare.png docs/images/compare.png
 docs: venv ## build the documentation site in out/site, and check every link and anchor
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 generate: venv ## generate the CRD, manifests, the charts' values and READMEs, and docs/reference
 	@$(CLUSTER) test-tools
 	@.venv/bin/python -m tests.generate
 package: ## package both charts into out/charts
 	@$(CLUSTER) test-tools
+	@rm -rf out/charts
 	helm package charts/mlflow-operator charts/mlflow-server --destination out/charts
+# HELM_PUSH_FLAGS=--plain-http allows a registry without TLS. The signatures are for the digests.
+push-charts: package ## push both charts to CHARTS=oci://..., and write their digests to out/charts/digests.txt
+	@set -e; for chart in out/charts/*.tgz; do \
+	  pushed=$$(helm push "$$chart" "$(CHARTS)" $(HELM_PUSH_FLAGS) 2>&1) || { echo "$$pushed"; exit 1; }; echo "$$pushed"; \
+	  echo "$$(helm show chart "$$chart" | sed -n 's/^name: //p')@$$(echo "$$pushed" | sed -n 's/^Digest: //p')" >>out/charts/digests.txt; \
+	done
 release-notes: venv ## check that all files name VERSION, and write its notes from CHANGELOG.md to out/release-notes.md
 	@$(PYTHON) -m tests.release $(VERSION)
 
@@ -107,5 +114,5 @@ clean: ## remove the cluster and everything that was created for it, but keep th
 clean-cache: ## remove the cache; the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate package release-notes clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate package push-charts release-notes clean clean-cache
 .DEFAULT_GOAL := help
