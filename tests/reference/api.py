@@ -28,6 +28,7 @@ _LIMITS = {
     "maxItems": "at most {} items",
     "maxProperties": "at most {} entries",
 }
+_DEFAULT = re.compile(r"(?:^| )Defaults to (.+?)\.(?= [A-Z]|$)")
 _INTRODUCTION = f"""\
 # API reference
 
@@ -99,14 +100,14 @@ def _fields_table(top: str, entries: list[FieldEntry], examples: Mapping[str, An
             (
                 code(entry.path) + (" (required)" if entry.required else ""),
                 _type(entry.schema),
-                code(json.dumps(entry.schema["default"])) if "default" in entry.schema else "",
+                _default(entry.schema),
                 _description(entry.schema, with_limits=top == "spec"),
                 code(_example(path, entry.schema, examples)),
             )
         )
     columns = ("Field", "Type", "Default", "Description", "Example")
-    if top == "status":
-        return table(columns[:2] + columns[3:4], [(row[0], row[1], row[3]) for row in rows])
+    if top == "status":  # The operator sets these fields: they have no defaults.
+        return table(columns[:2] + columns[3:], [row[:2] + row[3:] for row in rows])
     return table(columns, rows)
 
 
@@ -122,11 +123,30 @@ def _type(schema: Schema) -> str:
     return str(schema.get("format") or schema["type"])
 
 
+def _default(schema: Schema) -> str:
+    """The default in the schema, and what the description says about it.
+
+    The schema contains no default that depends on other fields or that belongs to a member of a union.
+    """
+    match = _DEFAULT.search(str(schema.get("description", "")))
+    text = match[1] if match else ""
+    if "default" not in schema:
+        return code(_as_json(text, schema)) if re.fullmatch(r"[\w.]+", text) else text
+    value = code(json.dumps(schema["default"]))
+    return (
+        value if not text or _as_json(text, schema) == json.dumps(schema["default"]) else f"{value}: {text}"
+    )
+
+
+def _as_json(text: str, schema: Schema) -> str:
+    return json.dumps(text) if schema.get("type") == "string" else text
+
+
 def _description(schema: Schema, *, with_limits: bool) -> str:
     limits = [text.format(schema[keyword]) for keyword, text in _LIMITS.items() if keyword in schema]
-    description = str(schema.get("description", ""))
-    if "default" in schema:
-        description = re.sub(r" *Defaults to [^.]+\.$", "", description)  # The table has a column for it.
+    description = _DEFAULT.sub(
+        "", str(schema.get("description", ""))
+    ).strip()  # The table has a column for defaults.
     sentences = [description, *_messages(schema)]
     if limits and with_limits:
         sentences.append(f"Limits: {', '.join(limits)}.")
@@ -187,8 +207,10 @@ def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _example(path: str, schema: Schema, examples: Mapping[str, Any]) -> str:
-    """An example in JSON: from the model, from manifests/examples, or the default; empty if it is too long."""
-    choices = [*schema.get("examples", ()), *([examples[path]] if path in examples else ())]
+    """An example in JSON: from the model, from manifests/examples unless it is too long, or the default."""
+    if "examples" in schema:
+        return json.dumps(schema["examples"][0], default=str)
+    choices = [examples[path]] if path in examples else []
     choices += [schema[keyword] for keyword in ("default",) if keyword in schema]
     choices += schema.get("enum", [])[-1:]
     texts = [json.dumps(choice, default=str) for choice in choices]

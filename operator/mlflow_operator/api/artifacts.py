@@ -75,7 +75,7 @@ class S3(Model):
     """Bucket in an S3 store that the operator does not run, such as AWS, MinIO, Ceph or SeaweedFS."""
 
     endpoint: Endpoint | None = None
-    """URL of the store, such as `https://minio.example.com:9000`. Defaults to AWS."""
+    """URL of the store, such as `https://minio.example.com:9000`. Defaults to Amazon S3."""
     public_endpoint: Endpoint | None = None
     """URL of the store for clients that cannot use `endpoint`. The server signs presigned URLs for this URL, and the
     client ConfigMap passes it to clients with access Direct. Defaults to `endpoint`.

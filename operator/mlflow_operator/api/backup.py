@@ -27,7 +27,7 @@ class BackupStore(Model):
     """Bucket in an S3 store. Use a store whose failure does not also affect the database and the artifacts."""
 
     endpoint: Endpoint | None = None
-    """URL of the store, such as `https://minio.example.com:9000`. Defaults to AWS."""
+    """URL of the store, such as `https://minio.example.com:9000`. Defaults to Amazon S3."""
     region: Region = "us-east-1"
     """Region that requests are signed for. Most stores other than AWS accept any region. Defaults to us-east-1."""
     bucket: BucketName
@@ -65,7 +65,7 @@ class Backup(Model):
     """Time zone of the schedule. Defaults to Etc/UTC."""
     image: Annotated[ImageReference | None, Field(examples=["registry.example.com/postgres:17"])] = None
     """Image with `pg_dump` of at least the major version of the database. Defaults to the image of the embedded
-    database, or to the PostgreSQL image that the operator is tested with.
+    database, or the PostgreSQL image that the operator is tested with.
     """
     retention: Retention = Retention()
     """Retention of backups."""

@@ -82,9 +82,8 @@ class Spec(Model):
         ]
         | None
     ) = None
-    """MLflow version, such as `3.17.2`. Defaults to the version that the server runs (`status.version`), and for a new
-    server to the version that the operator is tested with. An upgrade of the operator therefore never migrates a
-    database.
+    """MLflow version, such as `3.17.2`. Defaults to the version that the server runs (`status.version`), or, for a
+    new server, the version that the operator is tested with. An upgrade of the operator never migrates a database.
     """
     image: ImageReference | None = None
     """Image of the server. Defaults to the official `-full` image of the version."""

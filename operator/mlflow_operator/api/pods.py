@@ -101,7 +101,9 @@ class TopologySpreadConstraint(Model):
     """What the scheduler does with a pod that violates the constraint. DoNotSchedule: the pod stays pending.
     ScheduleAnyway: the pod is scheduled, preferably to a node that reduces the skew.
     """
-    label_selector: Opaque | None = None
+    label_selector: Annotated[
+        Opaque | None, Field(examples=[{"matchLabels": {"mlflow-operator.dev/server": "tracking"}}])
+    ] = None
     """Selector of the pods that are counted. Defaults to the pods of this server."""
     min_domains: Annotated[Int32, Field(ge=1), Field(examples=[2])] | None = None
     """Minimum number of topology domains. Requires `whenUnsatisfiable` DoNotSchedule."""
@@ -195,6 +197,17 @@ class PodMetadata(Model):
     """Annotations of the server pods."""
 
 
+_AFFINITY = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "dedicated", "operator": "In", "values": ["mlflow"]}]}
+            ]
+        }
+    }
+}
+
+
 class PodSpec(Model):
     """Scheduling, identity and volumes of the pods."""
 
@@ -202,7 +215,7 @@ class PodSpec(Model):
     """Labels that a node must have to run pods of this server."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32), ListAtomic()] = ()
     """Tolerations for all pods of this server."""
-    affinity: Opaque = Field(default_factory=dict)
+    affinity: Opaque = Field(default_factory=dict, examples=[_AFFINITY])
     """Node affinity, pod affinity and pod anti-affinity of the server pods."""
     topology_spread_constraints: Annotated[
         tuple[TopologySpreadConstraint, ...],

@@ -61,8 +61,8 @@ class DatabaseAdminRef(Model):
     name: ObjectName
     """Name of the Secret."""
     namespace: NamespaceName | None = None
-    """Namespace of the Secret. Defaults to the namespace of the server. In another namespace, the Secret must list the
-    namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
+    """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
+    the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
     username_key: DataKey = "username"
     """Key of the user name. Defaults to username."""
@@ -76,8 +76,8 @@ class S3AdminRef(Model):
     name: ObjectName
     """Name of the Secret."""
     namespace: NamespaceName | None = None
-    """Namespace of the Secret. Defaults to the namespace of the server. In another namespace, the Secret must list the
-    namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
+    """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
+    the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
     access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
     """Key of the access key ID. Defaults to accessKeyID."""

@@ -40,7 +40,7 @@ class RestoreFrom(Model):
     """Namespace of that MLflowServer when it created the backup. Defaults to the namespace of this server."""
     image: Annotated[ImageReference | None, Field(examples=["registry.example.com/postgres:17"])] = None
     """Image with `pg_restore` and `psql` of at least the major version of the `pg_dump` that created the backup.
-    Defaults to the image of the embedded database, or to the PostgreSQL image that the operator is tested with.
+    Defaults to the image of the embedded database, or the PostgreSQL image that the operator is tested with.
     """
     s3: BackupStore | None = None
     """Bucket that contains the backup. Defaults to the artifact store of this server."""

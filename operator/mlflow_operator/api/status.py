@@ -24,74 +24,74 @@ class ConditionStatus(StrEnum):
 class Condition(Model):
     """Condition of the server, in the format of Kubernetes conditions."""
 
-    type: Annotated[str, Field(max_length=316)]
+    type: Annotated[str, Field(max_length=316, examples=["SchemaReady"])]
     """Type of the condition: Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady,
     ServerAvailable, BackupReady or GarbageCollectionReady.
     """
-    status: ConditionStatus
+    status: Annotated[ConditionStatus, Field(examples=["False"])]
     """Status of the condition: True, False or Unknown."""
-    reason: Annotated[str, Field(max_length=1024)]
+    reason: Annotated[str, Field(max_length=1024, examples=["Progressing"])]
     """Machine-readable reason. The documentation lists all reasons."""
-    message: Annotated[str, Field(max_length=32768)]
+    message: Annotated[str, Field(max_length=32768, examples=["Waiting for the migration Job to finish."])]
     """Human-readable message with the cause and the next step."""
-    last_transition_time: datetime
+    last_transition_time: Annotated[datetime, Field(examples=["2026-12-24T18:00:30Z"])]
     """Time at which `status` last changed."""
-    observed_generation: Int64 | None = None
+    observed_generation: Annotated[Int64 | None, Field(examples=[3])] = None
     """Generation of the resource from which the operator derived this condition."""
 
 
 class DatabaseStatus(Model):
     """Database that the server uses."""
 
-    type: Text | None = None
+    type: Annotated[Text | None, Field(examples=["Embedded"])] = None
     """Type of the database: Embedded, External, Provision or CloudNativePG."""
-    host: Text | None = None
+    host: Annotated[Text | None, Field(examples=["tracking-postgres.team-a.svc"])] = None
     """Host name or IP address of the database."""
-    port: Int32 | None = None
+    port: Annotated[Int32 | None, Field(examples=[5432])] = None
     """Port of the database."""
-    name: Text | None = None
+    name: Annotated[Text | None, Field(examples=["mlflow"])] = None
     """Name of the database."""
 
 
 class ArtifactsStatus(Model):
     """Artifact store that the server uses."""
 
-    type: Text | None = None
+    type: Annotated[Text | None, Field(examples=["Embedded"])] = None
     """Type of the artifact store: Embedded, S3 or External."""
-    uri: Text | None = None
+    uri: Annotated[Text | None, Field(examples=["s3://mlflow"])] = None
     """URI of the bucket with its prefix, or of the external store."""
 
 
 class ClientConfigMapRef(Model):
     """Reference to the ConfigMap for clients."""
 
-    name: Text
+    name: Annotated[Text, Field(examples=["tracking-client"])]
     """Name of the ConfigMap, in the namespace of the server."""
 
 
 class ClientSecretRef(Model):
     """Reference to the Secret for clients."""
 
-    name: Text
+    name: Annotated[Text, Field(examples=["tracking-client"])]
     """Name of the Secret, in the namespace of the server."""
 
 
 class UpgradeStatus(Model):
     """Upgrade from one version to another, with its times and downtime."""
 
-    from_version: Text | None = None
+    from_version: Annotated[Text | None, Field(examples=["3.16.1"])] = None
     """MLflow version before the upgrade."""
-    to_version: Text | None = None
+    to_version: Annotated[Text | None, Field(examples=["3.17.2"])] = None
     """MLflow version that the upgrade installs."""
-    from_revision: Text | None = None
+    from_revision: Annotated[Text | None, Field(examples=["b7e2c1a4d9f3"])] = None
     """Schema revision of the database before the upgrade."""
-    to_revision: Text | None = None
+    to_revision: Annotated[Text | None, Field(examples=["dc11669786a5"])] = None
     """Schema revision that the new version requires. Equal to `fromRevision` if no migration is necessary."""
-    start_time: datetime | None = None
+    start_time: Annotated[datetime | None, Field(examples=["2026-12-24T18:00:00Z"])] = None
     """Time at which the preflight of the upgrade started."""
-    completion_time: datetime | None = None
+    completion_time: Annotated[datetime | None, Field(examples=["2026-12-24T18:01:10Z"])] = None
     """Time at which all pods of the new version were ready. Not set while the upgrade is in progress."""
-    downtime_seconds: Int32 | None = None
+    downtime_seconds: Annotated[Int32 | None, Field(examples=[16])] = None
     """Seconds from the last scale-down to zero until a pod was ready again; 0 if the server was never scaled to zero.
     """
 
@@ -99,61 +99,72 @@ class UpgradeStatus(Model):
 class BackupStatus(Model):
     """Results of backup Jobs."""
 
-    last_id: Annotated[Text | None, Field(alias="lastID")] = None
+    last_id: Annotated[Text | None, Field(alias="lastID", examples=["20261224T020000Z-0a1b2c3d"])] = None
     """ID of the last successful backup, for `spec.restoreFrom.backup`."""
-    last_uri: Annotated[Text | None, Field(alias="lastURI")] = None
+    last_uri: Annotated[
+        Text | None,
+        Field(
+            alias="lastURI",
+            examples=[
+                "s3://mlflow-backups/mlflow-operator-backups/team-a/tracking/20261224T020000Z-0a1b2c3d"
+            ],
+        ),
+    ] = None
     """URI of the last successful backup."""
-    last_success_time: datetime | None = None
+    last_success_time: Annotated[datetime | None, Field(examples=["2026-12-24T02:00:21Z"])] = None
     """Time at which the last successful backup finished."""
-    last_failure_time: datetime | None = None
+    last_failure_time: Annotated[datetime | None, Field(examples=["2026-12-20T02:00:35Z"])] = None
     """Time at which a backup last failed."""
-    last_size_bytes: Int64 | None = None
+    last_size_bytes: Annotated[Int64 | None, Field(examples=[1048576])] = None
     """Size of the last successful backup in bytes."""
 
 
 class GarbageCollectionStatus(Model):
     """Results of garbage collection."""
 
-    last_run_time: datetime | None = None
+    last_run_time: Annotated[datetime | None, Field(examples=["2026-12-20T03:00:40Z"])] = None
     """Time at which the last successful garbage collection finished."""
-    last_failure_time: datetime | None = None
+    last_failure_time: Annotated[datetime | None, Field(examples=["2026-12-13T03:00:25Z"])] = None
     """Time at which a garbage collection last failed."""
-    mode: Text | None = None
+    mode: Annotated[Text | None, Field(examples=["Delete"])] = None
     """Mode of the last garbage collection: Delete, or DryRun, which deletes nothing."""
-    deleted_runs: Int32 | None = None
+    deleted_runs: Annotated[Int32 | None, Field(examples=[12])] = None
     """Number of runs that the last garbage collection permanently deleted."""
-    deleted_models: Int32 | None = None
+    deleted_models: Annotated[Int32 | None, Field(examples=[3])] = None
     """Number of logged models that the last garbage collection permanently deleted."""
-    deleted_experiments: Int32 | None = None
+    deleted_experiments: Annotated[Int32 | None, Field(examples=[1])] = None
     """Number of experiments that the last garbage collection permanently deleted."""
-    deleted_traces: Int32 | None = None
+    deleted_traces: Annotated[Int32 | None, Field(examples=[40])] = None
     """Number of traces that the last garbage collection permanently deleted."""
 
 
 class Status(Model):
     """Most recently observed state of the server. Fields that are not set are not known yet."""
 
-    observed_generation: Int64 | None = None
+    observed_generation: Annotated[Int64 | None, Field(examples=[3])] = None
     """Generation of the resource that the operator last reconciled."""
-    url: Text | None = None
+    url: Annotated[Text | None, Field(examples=["http://tracking.team-a.svc:5000"])] = None
     """URL of the server for clients inside the cluster."""
-    version: Text | None = None
+    version: Annotated[Text | None, Field(examples=["3.17.2"])] = None
     """MLflow version that is running."""
-    image: Text | None = None
+    image: Annotated[Text | None, Field(examples=["ghcr.io/mlflow/mlflow:v3.17.2-full"])] = None
     """Image that is running."""
-    schema_revision: Text | None = None
+    schema_revision: Annotated[Text | None, Field(examples=["dc11669786a5"])] = None
     """Schema revision of the database."""
-    replicas: Int32 | None = None
+    replicas: Annotated[Int32 | None, Field(examples=[2])] = None
     """Number of server pods."""
-    ready_replicas: Int32 | None = None
+    ready_replicas: Annotated[Int32 | None, Field(examples=[2])] = None
     """Number of server pods that are ready."""
-    selector: Text | None = None
+    selector: Annotated[
+        Text | None,
+        Field(examples=["mlflow-operator.dev/server=tracking,app.kubernetes.io/component=server"]),
+    ] = None
     """Label selector of the server pods, for autoscalers."""
     database: DatabaseStatus | None = None
     """Database that the server uses."""
     artifacts: ArtifactsStatus | None = None
     """Artifact store that the server uses."""
-    credentials_rotated_at: datetime | None = None
+    credentials_rotated_at: Annotated[datetime | None, Field(examples=["2026-12-24T18:00:00Z"])] = None
     """Value of `spec.rotateCredentialsAt` for which credentials were last rotated."""
     client_config_map_ref: ClientConfigMapRef | None = None
     """ConfigMap with MLFLOW_TRACKING_URI and other settings, for `envFrom` of client pods."""
@@ -163,7 +174,7 @@ class Status(Model):
     """
     upgrade: UpgradeStatus | None = None
     """Upgrade in progress, or the last completed upgrade. Upgrades that were cancelled are not recorded."""
-    restored_backup: Text | None = None
+    restored_backup: Annotated[Text | None, Field(examples=["20261224T020000Z-0a1b2c3d"])] = None
     """ID of the backup that was restored into the database because of `spec.restoreFrom`."""
     backup: BackupStatus | None = None
     """Last successful backup and last failure."""
