@@ -83,10 +83,11 @@ class Stores:
 
     def create(self) -> None:
         """Create all that the spec refers to, without a fault."""
-        self.set_database_reachable(reachable=True)
+        self._apply_service(reachable=True)
         self.platform.create_migrated_database(self.database, DATABASE_PASSWORD)
         self.create_bucket()
         self.apply_secrets()
+        self._wait_until_applied(reachable=True)
 
     def apply_secrets(self) -> None:
         """Create both Secrets, or correct their values."""
@@ -121,15 +122,24 @@ class Stores:
         self.platform.minio.client().delete_bucket(Bucket=self.bucket)
 
     def set_database_reachable(self, *, reachable: bool) -> None:
-        """Create the Service with or without an endpoint; without it, connections are refused."""
-        kube, selector = self.platform.kube, {"app": "postgres" if reachable else "none"}
+        """Restore or remove the endpoint of the Service; without it, connections are refused."""
+        self._apply_service(reachable=reachable)
+        self._wait_until_applied(reachable=reachable)
+
+    def _apply_service(self, *, reachable: bool) -> None:
+        selector = {"app": "postgres" if reachable else "none"}
         spec = {"type": "NodePort", "selector": selector, "ports": [{"port": 5432}]}
-        kube.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.service}, "spec": spec})
-        node_port = kube.require("Service", self.service)["spec"]["ports"][0]["nodePort"]
-        # kube-proxy applies the change a moment later. Until then, the server would report the previous state.
+        self.platform.kube.apply(
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.service}, "spec": spec}
+        )
+
+    def _wait_until_applied(self, *, reachable: bool) -> None:
+        """Wait for kube-proxy. Until then, the server would report the previous state."""
+        kube = self.platform.kube
+        port = kube.require("Service", self.service)["spec"]["ports"][0]["nodePort"]
         eventually(
             f"connections to {self.service} are {'accepted' if reachable else 'refused'}",
-            lambda: accepts_connections(kube.node_address, node_port) is reachable,
+            lambda: accepts_connections(kube.node_address, port) is reachable,
             timeouts.ENDPOINT_SECONDS,
         )
 
