@@ -87,6 +87,7 @@ def test_pod_settings_apply_to_all_pods() -> None:
         "imagePullSecrets": [{"name": "mirror"}],
         "nodeSelector": {"pool": "ml"},
         "tolerations": [{"key": "ml", "operator": "Exists"}],
+        "priorityClassName": "ml",
         "securityContext": {"runAsUser": 1000650000, "fsGroup": 1000650000},
     }
     specs = list(pod_specs(all_objects({"podTemplate": {"spec": asked}})))
@@ -95,6 +96,7 @@ def test_pod_settings_apply_to_all_pods() -> None:
         assert pod["imagePullSecrets"] == asked["imagePullSecrets"]
         assert pod["nodeSelector"] == asked["nodeSelector"]
         assert pod["tolerations"] == asked["tolerations"]
+        assert pod["priorityClassName"] == "ml"
         assert pod["securityContext"]["runAsUser"] == 1000650000
         assert pod["securityContext"]["runAsNonRoot"] is True
 
