@@ -12,11 +12,16 @@ TIMEOUT_SECONDS = 60.0
 POLL_INTERVAL_SECONDS = 0.1
 
 
-def eventually(what: str, check: Callable[[], T | None], seconds: float = TIMEOUT_SECONDS) -> T:
+def eventually(
+    what: str,
+    check: Callable[[], T | None],
+    seconds: float = TIMEOUT_SECONDS,
+    interval_seconds: float = POLL_INTERVAL_SECONDS,
+) -> T:
     """Poll `check` and return its first true result. Raises AssertionError with `what` after the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         if result := check():
             return result
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(POLL_INTERVAL_SECONDS)
+        time.sleep(interval_seconds)

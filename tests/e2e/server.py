@@ -9,6 +9,7 @@ import requests
 
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.secrets import text_values
+from tests import polling
 from tests.e2e import timeouts
 from tests.e2e.kube import Kube, Object
 from tests.report import servers
@@ -33,12 +34,7 @@ def small_spec(**spec: Any) -> Object:
 
 def eventually(what: str, check: Callable[[], Any], within: float) -> Any:
     """Poll `check` and return its first true result. Raises AssertionError with `what` after `within` seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        if answer := check():
-            return answer
-        assert time.monotonic() < deadline, f"not within {within:.0f} s: {what}"
-        time.sleep(timeouts.POLL_INTERVAL_SECONDS)
+    return polling.eventually(what, check, within, timeouts.POLL_INTERVAL_SECONDS)
 
 
 class Server:

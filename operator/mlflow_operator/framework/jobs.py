@@ -6,6 +6,7 @@ from mlflow_operator.framework import stuck_pods
 from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import job_retry
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
 
@@ -29,6 +30,19 @@ def pods_of(context: ReconcileContext, job: Object) -> list[Object]:
         for pod in context.observed.list(kinds.POD, component)
         if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
     ]
+
+
+async def retry(context: ReconcileContext, finished: Object, desired: Object) -> float:
+    """Replace a finished Job by its next attempt once the backoff has passed. Returns the remaining backoff in seconds.
+
+    0 means that the next attempt exists. `desired` is the Job of a first attempt.
+    """
+    backoff = job_retry.backoff(finished, context.deps.now())
+    if not backoff:
+        await context.deps.cluster.delete(finished)
+        next_attempt = job_retry.attempt_number(finished) + 1
+        await context.ensure_job(job_retry.with_attempt_number(desired, next_attempt))
+    return backoff
 
 
 def has_started(context: ReconcileContext, job: Object) -> bool:

@@ -26,11 +26,10 @@ def migration(
     server: Server,
     database_state: str,
     revision: str | None,
-    attempt: int = 1,
     *,
     switching_database: bool = False,
 ) -> Object:
-    """Job for one attempt to migrate the schema to the revision of `server.image`.
+    """Job for the first attempt to migrate the schema to the revision of `server.image`.
 
     `revision` is the current one (None: no schema yet). `switching_database`: migrate the database that the server will
     be switched to, not its current one.
@@ -41,7 +40,7 @@ def migration(
     """
     template = _migration_pod(server, _store_key(switching_database))
     name = server.names.migration(_digest(server, template, database_state))
-    annotations = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: str(attempt)}
+    annotations = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: "1"}
     return job(
         object_metadata(server.owner, name, labels.MIGRATION_POD, annotations),
         _MIGRATION_DEADLINE_SECONDS,

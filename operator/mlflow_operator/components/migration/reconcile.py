@@ -27,6 +27,7 @@ from mlflow_operator.framework.jobs import (
     is_finished,
     migration_in_progress,
     pods_of,
+    retry,
 )
 from mlflow_operator.framework.schema_revision import expected_revision, known_head
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
@@ -113,12 +114,12 @@ def _check_not_newer(context: ReconcileContext, database: DatabaseState) -> None
         )
 
 
-def _desired_job(context: ReconcileContext, migration: _Migration, attempt: int = 1) -> Object:
+def _desired_job(context: ReconcileContext, migration: _Migration) -> Object:
     database, head = migration.database, migration.head
     # With an unknown head there is only one Job; otherwise there is one Job for each revision to start from.
     state = f"{database.identity}@{database.revision}" if head else database.identity
     return jobs.migration(
-        context.server, state, database.revision, attempt, switching_database=migration.switching_database
+        context.server, state, database.revision, switching_database=migration.switching_database
     )
 
 
@@ -131,7 +132,7 @@ async def _migrate(context: ReconcileContext, migration: _Migration, reverted: b
         await context.deps.cluster.delete(observed)
         return Result(_progressing())
     if observed and has_condition(observed, "Failed"):
-        return await _handle_failure(context, observed, migration)
+        return await _handle_failure(context, observed, desired, migration)
     other = next((job for job in _unfinished_jobs(context) if job is not observed), None)
     if other:
         return await _wait_for_other_job(context, other)
@@ -174,7 +175,9 @@ async def _check_running_job(context: ReconcileContext, job: Object) -> Result[s
     return Result(_progressing(), requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
 
 
-async def _handle_failure(context: ReconcileContext, failed: Object, migration: _Migration) -> Result[str]:
+async def _handle_failure(
+    context: ReconcileContext, failed: Object, desired: Object, migration: _Migration
+) -> Result[str]:
     """Retry after a backoff if the failed migration left the database unchanged; otherwise wait for a person.
 
     An upgrade is not retried either: servers of the previous version are running, and each attempt would stop them.
@@ -187,11 +190,7 @@ async def _handle_failure(context: ReconcileContext, failed: Object, migration: 
     if database.obstacle:
         raise database.obstacle
     condition = _failed_condition(context, failed, _RETRIED)
-    backoff = job_retry.backoff(failed, context.deps.now())
-    if not backoff:
-        await context.deps.cluster.delete(failed)
-        next_job = _desired_job(context, migration, job_retry.attempt_number(failed) + 1)
-        await context.ensure_job(next_job)
+    backoff = await retry(context, failed, desired)
     return Result(condition, requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
 
 

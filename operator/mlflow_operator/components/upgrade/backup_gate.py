@@ -11,7 +11,6 @@ from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import RETRY_TRANSIENT_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import job_retry
 from mlflow_operator.model.server import Backup
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
@@ -89,11 +88,7 @@ async def _retry(
     context: ReconcileContext, running: RunningVersion, settings: Backup, failed: Object, desired: Object
 ) -> Result[UpgradePlan]:
     """Create the next attempt once its backoff has passed. A backup changes nothing, so a retry is always safe."""
-    backoff = job_retry.backoff(failed, context.deps.now())
-    if not backoff:
-        await context.deps.cluster.delete(failed)
-        next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(failed) + 1)
-        await context.ensure_job(next_job)
+    backoff = await jobs.retry(context, failed, desired)
     serving = f"; version {running.version} keeps running" if running.version else ""
     message = (
         f"The schema migration is blocked: the required backup failed. Nothing was changed{serving}. "

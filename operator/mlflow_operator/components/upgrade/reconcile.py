@@ -248,11 +248,7 @@ async def _retry(
     context: ReconcileContext, finished: Object, desired: Object, error: ConfigurationError
 ) -> Result[UpgradePlan]:
     """Create the next attempt once its backoff has passed. A preflight changes nothing, so a retry is always safe."""
-    backoff = job_retry.backoff(finished, context.deps.now())
-    if not backoff:
-        await context.deps.cluster.delete(finished)
-        next_job = job_retry.with_attempt_number(desired, job_retry.attempt_number(finished) + 1)
-        await context.ensure_job(next_job)
+    backoff = await jobs.retry(context, finished, desired)
     return Result(
         false_condition(_TYPE, error.reason, error.message), requeue_after=backoff or RETRY_TRANSIENT_SECONDS
     )

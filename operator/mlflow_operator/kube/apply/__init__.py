@@ -10,7 +10,6 @@ from mlflow_operator.kube.apply.ownership import (
     BeingDeletedError,
     NameConflictError,
     belongs_to,
-    check_ownership,
 )
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "BeingDeletedError",
     "NameConflictError",
     "belongs_to",
-    "check_ownership",
 ]
