@@ -27,7 +27,7 @@ from mlflow_operator.components.server.pod_policy import PodPolicy
 from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade import version
 from mlflow_operator.components.upgrade.status import in_progress
-from mlflow_operator.framework import status_writer
+from mlflow_operator.framework import data_labels, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader, observe
@@ -77,7 +77,7 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         resource = await sync_finalizer(resource, deletes_data, deps)
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
-    observed = await observe(resource, deps.cluster)
+    observed = await data_labels.remove_instance_labels(await observe(resource, deps.cluster), deps)
     defaults = cluster_defaults(deps.images, deps.cluster_domain, observed.get(kinds.SERVICE, name))
     context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
     return await _report(*await _run_components(context))

@@ -1,5 +1,9 @@
 """Keys and values of the operator's labels, annotations and finalizer."""
 
+NAME = "app.kubernetes.io/name"
+INSTANCE = "app.kubernetes.io/instance"
+"""Label of disposable objects: name of the MLflowServer. It is also the tracking label of Argo CD. Data objects do not
+have it, because an Application with the name of the server would delete them."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OPERATOR = "mlflow-operator"
 SERVER = "mlflow-operator.dev/server"
@@ -38,15 +42,14 @@ JOB_PODS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLE
 """Components whose pods run to completion."""
 
 
+def for_data(server: str, component: str) -> dict[str, str]:
+    """Return the labels of an object that contains data of `server`. No GitOps tool may track it by any of them."""
+    return {NAME: "mlflow", COMPONENT: component, MANAGED_BY: OPERATOR, SERVER: server}
+
+
 def for_component(server: str, component: str) -> dict[str, str]:
-    """Return the labels of an object of one component of `server`."""
-    return {
-        "app.kubernetes.io/name": "mlflow",
-        "app.kubernetes.io/instance": server,
-        COMPONENT: component,
-        MANAGED_BY: OPERATOR,
-        SERVER: server,
-    }
+    """Return the labels of a disposable object of one component of `server`."""
+    return {NAME: "mlflow", INSTANCE: server} | for_data(server, component)
 
 
 def pod_selector(server: str, component: str) -> dict[str, str]:

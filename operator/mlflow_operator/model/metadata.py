@@ -8,7 +8,7 @@ from mlflow_operator.model.server import ServerRef
 def object_metadata(
     owner: ServerRef, name: str, component: str, annotations: dict[str, str] | None = None
 ) -> Object:
-    """Name, namespace and labels of an object of `owner`."""
+    """Name, namespace and labels of a disposable object of `owner`."""
     meta: Object = {
         "name": name,
         "namespace": owner.namespace,
@@ -17,3 +17,8 @@ def object_metadata(
     if annotations:
         meta["annotations"] = dict(annotations)
     return meta
+
+
+def data_metadata(owner: ServerRef, name: str, component: str) -> Object:
+    """Name, namespace and labels of an object that contains data of `owner` and outlives it."""
+    return {"name": name, "namespace": owner.namespace, "labels": labels.for_data(owner.name, component)}

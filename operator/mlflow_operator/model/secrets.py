@@ -8,7 +8,7 @@ from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.kube import json_patch, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env, seaweedfs
-from mlflow_operator.model.metadata import object_metadata
+from mlflow_operator.model.metadata import data_metadata, object_metadata
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import Artifacts, ObjectStore, ServerRef
 
@@ -24,7 +24,8 @@ SERVER_ACCESS_KEY_FIELDS = "serverAccessKeyID", "serverSecretAccessKey"
 
 def database_secret(owner: ServerRef, connection: Connection) -> Object:
     """Secret with the credentials of a database that was created for the server, complete for a manual connection."""
-    return _secret(owner, owner.names.database_secret, labels.DATABASE_POD, database_values(connection))
+    metadata = data_metadata(owner, owner.names.database_secret, labels.DATABASE_POD)
+    return _secret(metadata, database_values(connection))
 
 
 def database_values(connection: Connection) -> dict[str, str]:
@@ -45,12 +46,8 @@ def artifacts_secret(owner: ServerRef, store: ObjectStore, keys: dict[str, str])
     It also contains endpoint and bucket for a manual connection. `keys` contains the keys ACCESS_KEY_FIELDS, and
     SERVER_ACCESS_KEY_FIELDS if the store is embedded.
     """
-    return _secret(
-        owner,
-        owner.names.artifacts_secret,
-        labels.ARTIFACT_STORE_POD,
-        {**keys, **_location(store)},
-    )
+    metadata = data_metadata(owner, owner.names.artifacts_secret, labels.ARTIFACT_STORE_POD)
+    return _secret(metadata, {**keys, **_location(store)})
 
 
 def access_key_pair(first_token: str, second_token: str) -> tuple[str, str]:
@@ -82,9 +79,7 @@ def pod_database_uri(connection: Connection) -> str:
 def server_secret(owner: ServerRef, uri: str, rollout_key: str, **extra: str) -> Object:
     """Secret with values for the pods that only the operator can compute. `uri` is a result of `pod_database_uri`."""
     return _secret(
-        owner,
-        owner.names.server_secret,
-        labels.SERVER_POD,
+        object_metadata(owner, owner.names.server_secret, labels.SERVER_POD),
         {mlflow_env.BACKEND_STORE_KEY: uri, ROLLOUT_KEY: rollout_key, **extra},
     )
 
@@ -129,11 +124,11 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _secret(owner: ServerRef, name: str, component: str, values: dict[str, str]) -> Object:
+def _secret(metadata: Object, values: dict[str, str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": object_metadata(owner, name, component),
+        "metadata": metadata,
         "type": "Opaque",
         "data": {key: encode(text) for key, text in values.items()},
     }

@@ -1,7 +1,7 @@
 """PersistentVolumeClaims of the embedded stores. They contain data, so they outlive the MLflowServer."""
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.metadata import object_metadata
+from mlflow_operator.model.metadata import data_metadata
 from mlflow_operator.model.server import ServerRef, Volume
 
 
@@ -16,6 +16,6 @@ def persistent_volume_claim(owner: ServerRef, name: str, component: str, volume:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": object_metadata(owner, name, component),
+        "metadata": data_metadata(owner, name, component),
         "spec": spec,
     }

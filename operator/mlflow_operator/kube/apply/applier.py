@@ -79,6 +79,30 @@ class Applier:
             check_ownership(observed, owner, data=False)
         return None
 
+    async def remove_instance_label(self, observed: Object, owner: Object) -> Object:
+        """Remove the label `labels.INSTANCE` from a data object of `owner` if its value is the server's name.
+
+        Earlier versions of the operator set it. Returns the stored object; this is `observed` itself if there was
+        nothing to write, or if another client sets the label again and again. Raises Conflict if the object has changed
+        since it was read.
+        """
+        if (observed["metadata"].get("labels") or {}).get(labels.INSTANCE) != _name(owner):
+            return observed
+        paths = [schema_fields.child_path("metadata.labels", labels.INSTANCE)]
+        if self._backoff.request_update(observed["metadata"]["uid"], hash(labels.INSTANCE), paths):
+            return observed
+        patched = await self._cluster.json_patch(
+            kinds.of(observed),
+            _namespace(observed),
+            _name(observed),
+            [
+                json_patch.unchanged(observed),
+                json_patch.remove(json_patch.pointer("metadata", "labels", labels.INSTANCE)),
+            ],
+        )
+        logger.info("removed the label %s from %s", labels.INSTANCE, _describe(observed))
+        return patched
+
     async def prune(
         self, desired: Iterable[Object], observed: Iterable[Object], owner: Object
     ) -> list[Object]:
