@@ -78,7 +78,12 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
     observed = await data_labels.remove_instance_labels(await observe(resource, deps.cluster), deps)
-    defaults = cluster_defaults(deps.images, deps.cluster_domain, observed.get(kinds.SERVICE, name))
+    defaults = cluster_defaults(
+        deps.images,
+        deps.cluster_domain,
+        observed.get(kinds.SERVICE, name),
+        observed.get(kinds.DEPLOYMENT, name),
+    )
     context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
     return await _report(*await _run_components(context))
 

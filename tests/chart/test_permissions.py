@@ -29,9 +29,9 @@ NAMESPACE_PERMISSIONS = {
     ("", "namespaces"): ("get",),  # whether the namespace of a server is terminating
     ("", "pods"): READ,
     ("", "events"): ("list", "create"),
-    ("apps", "deployments"): WRITE,
+    ("apps", "deployments"): (*WRITE, "delete"),  # to adopt a restored one on OpenShift
     ("apps", "statefulsets"): (*WRITE, "delete"),
-    ("batch", "jobs"): (*READ, "create", "delete"),
+    ("batch", "jobs"): (*WRITE, "delete"),
     ("batch", "cronjobs"): (*WRITE, "delete"),
     ("policy", "poddisruptionbudgets"): (*WRITE, "delete"),
     ("postgresql.cnpg.io", "clusters"): ("get",),

@@ -162,6 +162,26 @@ def test_data_survives_pod_kill(server: Server, logged_data: LoggedData, compone
     workload.check_data(workload.log_data(f"after-{component}"))
 
 
+def test_server_recreated_from_a_cluster_backup_keeps_its_data_and_pods(
+    server: Server, logged_data: LoggedData
+) -> None:
+    """A restore loses ownerReferences, status and uid. The objects are adopted, and no pod is restarted."""
+    ns, resource = server.kube, server.resource()
+    pods = {pod["metadata"]["uid"] for pod in server.running_pods()}
+    ns.kubectl("delete", "mlflowserver", server.name, "--cascade=orphan")
+    for kind in ("Deployment", "StatefulSet", "Service"):
+        assert all("ownerReferences" not in obj["metadata"] for obj in ns.list(kind))
+    kept = ("name", "labels", "annotations")
+    meta = {key: resource["metadata"][key] for key in kept if key in resource["metadata"]}
+    ns.apply({**{key: resource[key] for key in ("apiVersion", "kind", "spec")}, "metadata": meta})
+    server.wait_ready()
+    assert {pod["metadata"]["uid"] for pod in server.running_pods()} == pods
+    Workload(server.url).check_data(logged_data)
+    uid = server.resource()["metadata"]["uid"]
+    for kind in ("Deployment", "StatefulSet", "Service"):
+        assert {obj["metadata"]["ownerReferences"][0]["uid"] for obj in ns.list(kind)} == {uid}
+
+
 def test_missing_database_secret_is_reported_and_never_regenerated(
     server: Server, logged_data: LoggedData
 ) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 GROUP = "mlflow-operator.dev"
 
 _READ = ("get", "list", "watch")
-_APPLY = (*_READ, "create", "patch")
-_OWN = (*_APPLY, "delete")
+_OWN = (*_READ, "create", "patch", "delete")
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ NAMESPACE_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "namespaces"): ("get",),
     ("", "pods"): _READ,
     ("", "events"): ("list", "create"),
-    ("apps", "deployments"): _APPLY,
+    ("apps", "deployments"): _OWN,
     ("apps", "statefulsets"): _OWN,
-    ("batch", "jobs"): (*_READ, "create", "delete"),
+    ("batch", "jobs"): _OWN,
     ("batch", "cronjobs"): _OWN,
     ("policy", "poddisruptionbudgets"): _OWN,
     ("postgresql.cnpg.io", "clusters"): ("get",),

@@ -6,9 +6,11 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from mlflow_operator.api.status import ConditionStatus
+from mlflow_operator.framework import name_conflicts
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader
 from mlflow_operator.kube import admission_errors, kinds
+from mlflow_operator.kube.apply import NameConflictError
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
@@ -61,6 +63,10 @@ class ReconcileContext:
         """Create a Job if it does not exist. An existing Job is never changed."""
         await self.deps.applier.ensure_job(desired, observed, self.observed.resource)
 
+    async def adopt_job(self, desired: Object, observed: Object) -> Object:
+        """Check that an existing Job belongs to the server before its result is used. Adopts one without an owner."""
+        return await self.deps.applier.adopt_job(desired, observed, self.observed.resource)
+
     async def prune(self, desired: Iterable[Object], observed: Iterable[Object]) -> None:
         """Delete the server's objects in `observed` that are not in `desired`, except data."""
         await self.deps.applier.prune(desired, observed, self.observed.resource)
@@ -92,6 +98,14 @@ def component(condition_type: ConditionType) -> Callable[[Reconcile[P, T]], Reco
         async def wrapped(context: ReconcileContext, /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
             try:
                 return await run(context, *args, **kwargs)
+            except NameConflictError as error:
+                message = await name_conflicts.message(
+                    context.server, context.observed, context.deps.cluster, error.conflict
+                )
+                return Result(
+                    false_condition(condition_type, error.reason, message),
+                    requeue_after=RETRY_USER_ERROR_SECONDS,
+                )
             except ReconcileError as error:
                 is_transient = isinstance(error, TransientError)
                 return Result(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlflow_operator.framework import stuck_pods
+from mlflow_operator.framework import generated_secrets, retained_store, stuck_pods
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     RETRY_USER_ERROR_SECONDS,
@@ -13,6 +13,7 @@ from mlflow_operator.framework.component import (
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.names import StoreNames
 from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
@@ -29,16 +30,16 @@ def should_run(context: ReconcileContext) -> bool:
 
 
 async def ensure_store(
-    context: ReconcileContext, status_field: str, claim: Object, secret_name: str, objects: list[Object]
+    context: ReconcileContext, status_field: str, claim: Object, store: StoreNames, objects: list[Object]
 ) -> tuple[bool, str]:
     """Create or update the PersistentVolumeClaim and the other objects of an embedded store.
 
-    `status_field` is the field of the status that describes the store, `secret_name` the Secret with its credentials.
+    `status_field` is the field of the status that describes the store.
     Returns whether the pod is ready, and a sentence about the volume to append to the condition message, or "".
     """
     status = context.observed.status
     has_data = status.get("schemaRevision") and (status.get(status_field) or {}).get("type") == "Embedded"
-    volume_message = await _ensure_volume(context, claim, secret_name, bool(has_data))
+    volume_message = await _ensure_volume(context, claim, store, bool(has_data))
     is_ready = False
     for desired in objects:
         observed = await context.ensure(desired)
@@ -47,21 +48,16 @@ async def ensure_store(
     return is_ready, volume_message
 
 
-async def _ensure_volume(context: ReconcileContext, claim: Object, secret_name: str, has_data: bool) -> str:
+async def _ensure_volume(context: ReconcileContext, claim: Object, store: StoreNames, has_data: bool) -> str:
     """Create or update the PersistentVolumeClaim. Returns a sentence if it cannot be expanded, else "".
 
     `has_data`: the server has already run with this volume. A missing claim is then a data loss, which an empty
-    replacement would hide. To start with an empty volume, users also delete the credentials, `secret_name`.
+    replacement would hide. To start with an empty volume, users also delete the credentials of the store.
     """
     name = claim["metadata"]["name"]
     observed = context.observed.get(kinds.PVC, name)
-    if observed is None and has_data and context.observed.get(kinds.SECRET, secret_name):
-        raise ConfigurationError(
-            Reason.VOLUME_LOST,
-            f'PersistentVolumeClaim "{name}" is missing. The operator does not replace it with an empty volume. '
-            "Restore it from a backup under the same name and with the same labels. To start with an empty volume, "
-            f'delete Secret "{secret_name}", too.',
-        )
+    if observed is None:
+        await _check_not_lost(context, store, has_data)
     if observed and observed["metadata"].get("deletionTimestamp"):
         raise ConfigurationError(
             Reason.VOLUME_LOST,
@@ -78,6 +74,21 @@ async def _ensure_volume(context: ReconcileContext, claim: Object, secret_name: 
         # The store keeps running, and Kubernetes does not allow users to reduce the requested size again.
         return f" The volume cannot be expanded: {str(error).rstrip('.')}."
     return ""
+
+
+async def _check_not_lost(context: ReconcileContext, store: StoreNames, has_data: bool) -> None:
+    """Raise ConfigurationError if a missing PersistentVolumeClaim had data. See `_ensure_volume`."""
+    lost = has_data and context.observed.get(kinds.SECRET, store.secret)
+    workloads = retained_store.restored_workloads(context, store)
+    if not (lost or workloads) or await retained_store.exists(context, kinds.PVC, store.volume):
+        return  # If it exists without its labels, the conflict that follows says how to add them.
+    explanation = ", which is normal while a backup of the cluster is restored" if workloads else ""
+    raise ConfigurationError(
+        Reason.VOLUME_LOST,
+        f'PersistentVolumeClaim "{store.volume}" is missing{explanation}. The operator does not replace it with an '
+        "empty volume. Restore it from a backup under the same name and with the same labels. "
+        f"{generated_secrets.EMPTY_START_HINT}",
+    )
 
 
 def _is_ready(stateful_set: Object) -> bool:

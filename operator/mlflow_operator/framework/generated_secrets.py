@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from secrets import token_urlsafe
 
+from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import json_patch, kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secrets
+from mlflow_operator.model.names import StoreNames
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
 _PASSWORD_BYTES = 24
+
+EMPTY_START_HINT = "To start with empty data, create an MLflowServer with another name."
+"""Advice that deletes nothing: the missing object may be found again, and then the other one is needed."""
 
 
 def generate_password() -> str:
@@ -20,40 +25,59 @@ def generate_password() -> str:
 
 async def ensure_secret(
     context: ReconcileContext,
-    name: str,
-    volume_name: str | None,
+    store: StoreNames,
     keys: tuple[str, ...],
     build: Callable[[], Object],
+    *,
+    replaceable: bool = False,
 ) -> dict[str, str]:
-    """Return the values of Secret `name`; create it from `build()` if it does not exist. All `keys` are present.
+    """Return the values of the Secret of `store`, and create it from `build()` if it does not exist.
 
-    Raises ConfigurationError if the Secret is lost while PersistentVolumeClaim `volume_name` exists: the store on that
-    volume still uses the old password, so a new one would lock out the server. If no volume depends on the Secret
-    (`volume_name` is None, or the claim does not exist), a new Secret is created.
+    All `keys` are present. `replaceable`: the values are for a shared store, where the operator can set new ones at any
+    time.
+
+    Raises ConfigurationError if the Secret is lost while the volume of the store exists, with or without its labels:
+    the store on that volume still uses the old password, so a new one would lock out the server. Without a volume, a
+    new Secret is created.
     """
-    observed = context.observed.get(kinds.SECRET, name)
-    if observed is None and volume_name and context.observed.get(kinds.PVC, volume_name):
-        raise ConfigurationError(
-            Reason.SECRET_NOT_FOUND,
-            f'Secret "{name}" is missing, but the data in volume "{volume_name}" can be read only with its password. '
-            "Restore the Secret, with its labels, from a backup. To start with an empty volume, delete "
-            f'PersistentVolumeClaim "{volume_name}", too.',
-        )
+    observed = context.observed.get(kinds.SECRET, store.secret)
+    if observed is None and not replaceable:
+        await _check_not_lost(context, store)
     values = secrets.text_values(await context.ensure(observed or build(), data=True))
     for key in keys:
-        if not values.get(key) and volume_name is None:
+        if values.get(key):
+            continue
+        lost = f'Secret "{store.secret}" has lost its key "{key}". Restore the key from a backup'
+        if replaceable and not await retained_store.exists(context, kinds.PVC, store.volume):
             raise ConfigurationError(
                 Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore the key from a backup, or delete the Secret; the '
-                "operator then creates a new one.",
+                f"{lost}, or delete the Secret; the operator then creates a new one.",
             )
-        if not values.get(key):
-            raise ConfigurationError(
-                Reason.SECRET_KEY_MISSING,
-                f'Secret "{name}" has lost its key "{key}". Restore the key from a backup. The store still uses the '
-                "old value, so a new value would not give access.",
-            )
+        raise ConfigurationError(
+            Reason.SECRET_KEY_MISSING,
+            f"{lost}. The store still uses the old value, so a new value would not give access.",
+        )
     return values
+
+
+async def _check_not_lost(context: ReconcileContext, store: StoreNames) -> None:
+    """Raise ConfigurationError if data exists, or must exist, that can be read only with the missing Secret."""
+    if await retained_store.exists(context, kinds.SECRET, store.secret):
+        return  # It has lost its labels. The conflict that follows says how to add them.
+    if await retained_store.exists(context, kinds.PVC, store.volume):
+        raise ConfigurationError(
+            Reason.SECRET_NOT_FOUND,
+            f'Secret "{store.secret}" is missing, but the data in volume "{store.volume}" can be read only with its '
+            "password. The operator does not generate another password. Restore the Secret, with its labels, from a "
+            f"backup. {EMPTY_START_HINT}{retained_store.unlabelled_volume_hint(context, store)}",
+        )
+    workloads = retained_store.restored_workloads(context, store)
+    if workloads:
+        raise ConfigurationError(
+            Reason.SECRET_NOT_FOUND,
+            f"{retained_store.restore_message(store, workloads)} To start with empty data, delete "
+            f"{retained_store.as_text(workloads)}: the operator recreates what it needs.",
+        )
 
 
 async def replace_values(context: ReconcileContext, observed: Object, values: dict[str, str]) -> Object:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model.server import Server
 
 
@@ -19,10 +20,19 @@ class RunningServer:
     version: str | None
 
 
+def recorded_image(context: ReconcileContext) -> str | None:
+    """The image that was deployed last, from the status, or from the Deployment if the status is lost."""
+    return context.observed.status.get("image") or running_image(context)
+
+
 def server_at_running_version(context: ReconcileContext) -> Server:
     """The desired server, but with the version and image that are currently running."""
-    version = str(context.observed.status.get("version") or context.server.version)
-    image = str(context.observed.status["image"])
+    image = recorded_image(context) or context.server.image
+    version = str(
+        context.observed.status.get("version")
+        or context.deps.images.version_of(image)
+        or context.server.version
+    )
     is_default_image = image == context.deps.images.server(version)
     return replace(context.server, version=version, image=image, is_default_image=is_default_image)
 
@@ -30,4 +40,4 @@ def server_at_running_version(context: ReconcileContext) -> Server:
 def running_image(context: ReconcileContext) -> str | None:
     """The image in the server's Deployment; None if there is no Deployment."""
     deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    return deployment["spec"]["template"]["spec"]["containers"][0]["image"] if deployment else None
+    return deployments.image_of(deployment) if deployment else None

@@ -77,6 +77,11 @@ def deployment(server: Server, inputs_digest: str) -> Object:
     }
 
 
+def image_of(observed: Object) -> str:
+    """The image of the server's container in an existing Deployment."""
+    return str(observed["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
 def references(server: Server) -> frozenset[Reference]:
     """The Secrets and ConfigMaps that the server's pods read."""
     store = server.artifacts.s3

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class StoreNames:
+    """Names of the objects of one embedded store: its StatefulSet, and its data."""
+
+    stateful_set: str
+    volume: str
+    secret: str
+
+
+@dataclass(frozen=True)
 class Names:
     """Names of the objects of the MLflowServer `server`. It has at most 40 characters, so that no name exceeds 63."""
 
@@ -52,6 +61,16 @@ class Names:
     def artifacts_secret(self) -> str:
         """Secret with the generated credentials of the artifact store. It is data, like `database_secret`."""
         return f"{self.server}-artifacts"
+
+    @property
+    def embedded_database(self) -> StoreNames:
+        """The objects of the embedded database."""
+        return StoreNames(self.postgres, self.postgres_data, self.database_secret)
+
+    @property
+    def embedded_artifact_store(self) -> StoreNames:
+        """The objects of the embedded artifact store."""
+        return StoreNames(self.artifact_store, self.artifact_store_data, self.artifacts_secret)
 
     @property
     def server_secret(self) -> str:

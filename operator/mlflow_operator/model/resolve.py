@@ -19,6 +19,7 @@ from mlflow_operator.api.restore import RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import allowed_hosts, artifact_store, cloudnativepg, pod_template, provisioning
+from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model import secrets as credentials
 from mlflow_operator.model.server import (
@@ -50,19 +51,24 @@ _ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms
 
 @dataclass(frozen=True)
 class ClusterDefaults:
-    """Inputs of `resolve` in addition to the spec: settings of the operator, and the observed state of the Service.
+    """Inputs of `resolve` in addition to the spec: settings of the operator, and the observed Service and Deployment.
 
-    `load_balancer_addresses`: host names and IP addresses of the load balancer.
+    `load_balancer_addresses`: host names and IP addresses of the load balancer. `deployed_version`: the MLflow version
+    of an existing Deployment with a default image. It replaces a `status.version` that was lost, for example by the
+    restore of a cluster backup.
     """
 
     images: Images
     cluster_domain: str = "cluster.local"
     node_ports: tuple[int, ...] = ()
     load_balancer_addresses: tuple[str, ...] = ()
+    deployed_version: str | None = None
 
 
-def cluster_defaults(images: Images, cluster_domain: str, service: Object | None) -> ClusterDefaults:
-    """Read node ports and load balancer addresses from the observed Service; None if it does not exist yet."""
+def cluster_defaults(
+    images: Images, cluster_domain: str, service: Object | None, deployment: Object | None = None
+) -> ClusterDefaults:
+    """Read the defaults from the observed Service and Deployment; None if they do not exist yet."""
     spec, status = (service or {}).get("spec") or {}, (service or {}).get("status") or {}
     ingress = (status.get("loadBalancer") or {}).get("ingress") or ()
     return ClusterDefaults(
@@ -70,6 +76,7 @@ def cluster_defaults(images: Images, cluster_domain: str, service: Object | None
         cluster_domain,
         tuple(port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")),
         tuple(sorted(point[key] for point in ingress for key in ("hostname", "ip") if point.get(key))),
+        images.version_of(deployments.image_of(deployment)) if deployment else None,
     )
 
 
@@ -77,7 +84,7 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     """Return the Server that `resource` specifies."""
     spec, meta = resource.spec, resource.metadata
     owner = ServerRef(meta.name, meta.namespace, meta.uid)
-    version = spec.version or resource.status.version or DEFAULT_VERSION
+    version = spec.version or resource.status.version or defaults.deployed_version or DEFAULT_VERSION
     job_execution = spec.job_execution.value == "Enabled"
     default_image = defaults.images.server(version)
     is_default_image = not spec.image or spec.image == default_image

@@ -1,5 +1,6 @@
 """Known MLflow releases, and the images that are used if the spec sets none."""
 
+import re
 from dataclasses import dataclass
 
 DEFAULT_VERSION = "3.17.2"
@@ -17,6 +18,9 @@ that is missing here costs one migration Job per image, nothing more."""
 
 FAST_PATH_VERSIONS = ("3.17.0", "3.17.1", "3.17.2")
 """Versions for which the fast path (`Server.fast_path`) is verified: it depends on the internals of MLflow's server."""
+
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def version_for_revision(revision: str) -> str | None:
@@ -57,3 +61,9 @@ class Images:
     def server(self, version: str) -> str:
         """The `-full` image of an MLflow version. The plain image lacks the drivers for Postgres and S3."""
         return f"{self.mlflow}:v{version}-full"
+
+    def version_of(self, image: str | None) -> str | None:
+        """The MLflow version of an image if `server` returns that image for a version, else None."""
+        prefix, suffix = f"{self.mlflow}:v", "-full"
+        version = (image or "").removeprefix(prefix).removesuffix(suffix)
+        return version if _VERSION.fullmatch(version) and image == self.server(version) else None

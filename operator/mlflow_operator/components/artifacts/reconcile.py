@@ -36,12 +36,12 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
         return Result(waiting(_TYPE, "the credentials"))
     artifacts, is_up, note = context.server.artifacts, True, ""
     if artifacts.embedded:
-        owner, secret = context.server.owner, context.server.names.artifacts_secret
+        owner, names = context.server.owner, context.server.names.embedded_artifact_store
         claim = artifact_store.volume_claim(owner, artifacts.embedded)
         objects = artifact_store.objects(
             owner, artifacts.embedded, context.server.pods, running=embedded_store.should_run(context)
         )
-        is_up, note = await embedded_store.ensure_store(context, "artifacts", claim, secret, objects)
+        is_up, note = await embedded_store.ensure_store(context, "artifacts", claim, names, objects)
     if context.server.suspended or credentials is None:
         return Result(suspended(_TYPE))
     if not is_up:

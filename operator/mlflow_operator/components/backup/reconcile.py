@@ -22,7 +22,7 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
-from mlflow_operator.framework.running_server import server_at_running_version
+from mlflow_operator.framework.running_server import recorded_image, server_at_running_version
 from mlflow_operator.kube import kinds, labels, timestamps
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
@@ -74,8 +74,7 @@ async def _reconcile(
 
 def running_server(context: ReconcileContext) -> Server:
     """The server at its running version, until another version takes over. The backup records that version."""
-    image = context.observed.status.get("image")
-    if image in {None, context.server.image}:
+    if recorded_image(context) in {None, context.server.image}:
         return context.server
     return server_at_running_version(context)
 

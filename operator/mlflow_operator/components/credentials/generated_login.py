@@ -5,12 +5,13 @@ The Secret is written before the login is created, so that no password is ever l
 
 from collections.abc import Callable
 
+from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.generated_secrets import ensure_secret, replace_values
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import provisioning, secrets
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
+from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -35,17 +36,13 @@ async def embedded(
         return Connection(database.host, database.port, database.database, username, password)
 
     if secret and current.get("host") not in {None, database.host}:
-        connection = connection_for(
-            current.get(_EMBEDDED_USERNAME_KEY) or database.username,
-            current.get(_EMBEDDED_PASSWORD_KEY) or context.deps.generate_password(),
-        )
+        connection = connection_for(*await _embedded_login(context, database, current))
         check_storage_change(connection)
         await replace_values(context, secret, secrets.database_values(connection))
         return connection
     values = await ensure_secret(
         context,
-        names.database_secret,
-        names.postgres_data,
+        names.embedded_database,
         ("username", "password"),
         lambda: secrets.database_secret(
             context.server.owner, connection_for(database.username, context.deps.generate_password())
@@ -54,6 +51,44 @@ async def embedded(
     connection = connection_for(values["username"], values["password"])
     check_storage_change(connection)
     return connection
+
+
+async def _embedded_login(
+    context: ReconcileContext, database: EmbeddedDatabase, current: dict[str, str]
+) -> tuple[str, str]:
+    """Return the login of the embedded database from a Secret with another host.
+
+    It is generated only if the server has never had an embedded database. Raises ConfigurationError if the Secret has
+    lost it.
+    """
+    names = context.server.names
+    if _is_embedded_login(context.server.owner, current):
+        return current["username"], current["password"]
+    password = current.get(_EMBEDDED_PASSWORD_KEY)
+    if not password and await retained_store.exists(context, kinds.PVC, names.postgres_data):
+        raise ConfigurationError(
+            Reason.SECRET_KEY_MISSING,
+            f'Secret "{names.database_secret}" has no key "{_EMBEDDED_PASSWORD_KEY}", but the data in volume '
+            f'"{names.postgres_data}" can be read only with this password. The operator does not generate another '
+            "password. Restore the key from a backup of the Secret, or set spec.database back to the previous value.",
+        )
+    return (
+        current.get(_EMBEDDED_USERNAME_KEY) or database.username,
+        password or context.deps.generate_password(),
+    )
+
+
+def _is_embedded_login(owner: ServerRef, values: dict[str, str]) -> bool:
+    """Whether the values of the Secret are the login of the embedded database.
+
+    Its host is in another namespace if a backup of the cluster was restored into this namespace.
+    """
+    host, username = values.get("host") or "", values.get("username") or ""
+    if host == f"{owner.names.postgres}.{owner.namespace}.svc":
+        return True
+    usernames = {EmbeddedDatabase.username, *provisioning.logins(EmbeddedDatabase.username)}
+    same_name = host.startswith(f"{owner.names.postgres}.") and host.endswith(".svc") and host.count(".") == 2
+    return same_name and username in usernames and bool(values.get("password"))
 
 
 async def provisioned(
@@ -73,13 +108,13 @@ async def provisioned(
         else {"username": logins[0], "password": context.deps.generate_password()}
     )
     embedded_login = {}
-    if current.get("host") == f"{owner.names.postgres}.{owner.namespace}.svc":
+    if _is_embedded_login(owner, current):
         embedded_login = {
             _EMBEDDED_USERNAME_KEY: current.get("username", ""),
             _EMBEDDED_PASSWORD_KEY: current.get("password", ""),
         }
         current = {"username": logins[0], "password": context.deps.generate_password()}
-    _require_login_keys(owner.names.database_secret, current)
+    await _require_login_keys(context, current)
     # If the role name changed, the new role gets the same password. The previous role is not changed.
     username = current["username"] if current["username"] in logins else logins[0]
     connection = Connection(database.host, database.port, database.database, username, current["password"])
@@ -90,11 +125,19 @@ async def provisioned(
     return connection
 
 
-def _require_login_keys(secret_name: str, values: dict[str, str]) -> None:
-    for key in ("username", "password"):
-        if not values.get(key):
-            raise ConfigurationError(
-                Reason.SECRET_KEY_MISSING,
-                f'Secret "{secret_name}" has lost its key "{key}". Restore the key from a backup, or delete the '
-                "whole Secret; the operator then creates a new one with another password.",
-            )
+async def _require_login_keys(context: ReconcileContext, values: dict[str, str]) -> None:
+    names = context.server.names
+    missing = next((key for key in ("username", "password") if not values.get(key)), None)
+    if missing is None:
+        return
+    # The Secret may also contain the only copy of the password of an embedded database.
+    is_needed = await retained_store.exists(context, kinds.PVC, names.postgres_data)
+    deletion = (
+        ""
+        if is_needed
+        else ", or delete the whole Secret; the operator then creates a new one with another password"
+    )
+    raise ConfigurationError(
+        Reason.SECRET_KEY_MISSING,
+        f'Secret "{names.database_secret}" has lost its key "{missing}". Restore the key from a backup{deletion}.',
+    )

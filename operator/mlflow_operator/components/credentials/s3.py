@@ -67,8 +67,7 @@ async def _embedded(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
     names = context.server.names
     values = await ensure_secret(
         context,
-        names.artifacts_secret,
-        names.artifact_store_data,
+        names.embedded_artifact_store,
         secrets.ACCESS_KEY_FIELDS,
         lambda: secrets.artifacts_secret(
             context.server.owner,
@@ -96,13 +95,13 @@ async def _embedded(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
 
 async def _provisioned(context: ReconcileContext, store: ObjectStore) -> StoreKeys:
     """Return the key of the server's user in a shared store. To get a new key, a user can delete the Secret."""
-    owner, name = context.server.owner, context.server.names.artifacts_secret
+    owner = context.server.owner
     values = await ensure_secret(
         context,
-        name,
-        None,
+        owner.names.embedded_artifact_store,
         secrets.ACCESS_KEY_FIELDS,
         lambda: secrets.artifacts_secret(owner, store, _generate_key(context, secrets.ACCESS_KEY_FIELDS)),
+        replaceable=True,
     )
     await _sync_location(context, store, values)
     return StoreKeys(_access_key(values, secrets.ACCESS_KEY_FIELDS))

@@ -49,13 +49,13 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
     database, is_up, note, refusal = context.server.database, True, "", None
     is_embedded = isinstance(database, EmbeddedDatabase)
     if isinstance(database, EmbeddedDatabase):
-        owner, secret = context.server.owner, context.server.names.database_secret
+        owner, names = context.server.owner, context.server.names.embedded_database
         database, refusal = _with_running_major(context, database)
         claim = postgres.volume_claim(owner, database)
         objects = postgres.objects(
             owner, database, context.server.pods, running=embedded_store.should_run(context)
         )
-        is_up, note = await embedded_store.ensure_store(context, "database", claim, secret, objects)
+        is_up, note = await embedded_store.ensure_store(context, "database", claim, names, objects)
     if context.server.suspended or credentials is None:
         return Result(suspended(_TYPE))
     if not is_up:

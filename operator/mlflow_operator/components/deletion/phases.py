@@ -4,17 +4,18 @@ The deletion can be interrupted at any point; the next call resumes it.
 """
 
 import logging
+from dataclasses import replace
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import remote
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.framework.observe import Reader, observe
+from mlflow_operator.framework.observe import ObservedState, Reader, observe
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
-from mlflow_operator.kube.apply import belongs_to
+from mlflow_operator.kube.apply import belongs_to, is_adoptable
 from mlflow_operator.kube.client import NotFound
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import retained_data
+from mlflow_operator.model import owned_objects, retained_data
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.retained_data import RemovalProgress
 from mlflow_operator.model.server import Server
@@ -32,7 +33,7 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     Raises InvalidResource if the resource cannot be parsed, ReconcileError if an external system cannot be used.
     """
     server = _resolve_server(resource, deps)
-    observed = await observe(resource, deps.cluster)
+    observed = await _adopt(await observe(resource, deps.cluster), server, deps)
     context = ReconcileContext(observed, server, Reader(deps.cluster, observed), deps)
     progress = RemovalProgress()
     for phase in (
@@ -49,6 +50,19 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     return progress
 
 
+async def _adopt(observed: ObservedState, server: Server, deps: Dependencies) -> ObservedState:
+    """Adopt objects of a server that was restored from a backup of the cluster and deleted before its first reconcile.
+
+    Otherwise, its pods would keep running, and the objects would remain.
+    """
+    owned = dict(observed.owned)
+    for kind, name in owned_objects.all_disposable(server.names):
+        obj = observed.get(kind, name)
+        if obj and is_adoptable(obj, observed.resource) and not obj["metadata"].get("deletionTimestamp"):
+            owned[kind.kind, name] = await deps.applier.adopt(obj, observed.resource)
+    return replace(observed, owned=owned)
+
+
 def _resolve_server(resource: Object, deps: Dependencies) -> Server:
     return resolve(api.parse(resource), cluster_defaults(deps.images, deps.cluster_domain, None))
 
@@ -60,9 +74,10 @@ async def _stop_servers(context: ReconcileContext, _: RemovalProgress) -> str | 
         if belongs_to(cronjob, context.observed.resource, data=False):
             await _delete(context, cronjob)  # Kubernetes deletes its Jobs by their ownerReferences.
     for job in context.observed.list(kinds.JOB):
-        if belongs_to(job, context.observed.resource, data=False) and not job["metadata"].get(
-            "deletionTimestamp"
-        ):
+        is_own = belongs_to(job, context.observed.resource, data=False) or is_adoptable(
+            job, context.observed.resource
+        )
+        if is_own and not job["metadata"].get("deletionTimestamp"):
             await context.deps.cluster.delete(job)
     components = (labels.SERVER_POD, *labels.JOB_PODS)
     return next(filter(None, (_remaining_pod(context, component) for component in components)), None)

@@ -126,6 +126,7 @@ def _desired_job(context: ReconcileContext, migration: _Migration) -> Object:
 async def _migrate(context: ReconcileContext, migration: _Migration, reverted: bool) -> Result[str]:
     desired, database = _desired_job(context, migration), migration.database
     observed = context.observed.get(kinds.JOB, desired["metadata"]["name"])
+    adopted = await context.adopt_job(desired, observed) if observed else None
     if observed and has_condition(observed, "Complete"):
         if database.revision is not None and not reverted:
             return Result(true_condition(_TYPE, _UP_TO_DATE), database.revision)
@@ -138,7 +139,7 @@ async def _migrate(context: ReconcileContext, migration: _Migration, reverted: b
         return await _wait_for_other_job(context, other)
     if observed is None:
         return await _create_job(context, desired, migration)
-    await context.ensure_job(desired, observed)
+    await context.ensure_job(desired, adopted)
     return await _check_running_job(context, observed)
 
 

@@ -90,6 +90,7 @@ async def _restore(
             raise database.obstacle
         await context.ensure_job(desired)
         return Result(_progressing(restore), requeue_after=RETRY_TRANSIENT_SECONDS)
+    await context.adopt_job(desired, observed)
     if jobs.has_condition(observed, "Complete"):
         # The database is empty although the Job is complete: it was emptied after the restore.
         await context.deps.cluster.delete(observed)

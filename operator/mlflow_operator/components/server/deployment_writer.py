@@ -2,6 +2,7 @@
 
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import json_patch, labels
+from mlflow_operator.kube.apply import check_ownership
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment
 
@@ -23,6 +24,7 @@ async def keep_template(
     Other changes to the spec are applied together with the new version. A new `inputs_digest` still restarts the pods:
     pods that keep a replaced password would lose access.
     """
+    check_ownership(observed, context.observed.resource, data=False)
     operations = []
     if observed["spec"].get("replicas") != replicas:
         operations.append(json_patch.put(_REPLICAS, replicas))
@@ -36,6 +38,7 @@ async def stop(context: ReconcileContext, observed: Object) -> Object:
 
     Each pod ends after it has answered its current requests.
     """
+    check_ownership(observed, context.observed.resource, data=False)
     if not observed["spec"].get("replicas"):
         return observed
     stopped_at = json_patch.put(_STOPPED_AT, context.deps.now())

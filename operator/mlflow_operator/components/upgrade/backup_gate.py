@@ -48,6 +48,7 @@ async def require_backup(
     if observed is None:
         await context.ensure_job(desired)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
+    await context.adopt_job(desired, observed)
     if jobs.has_condition(observed, "Complete"):
         return None
     if jobs.has_condition(observed, "Failed"):

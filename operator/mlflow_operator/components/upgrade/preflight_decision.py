@@ -6,7 +6,7 @@ from mlflow_operator.components.upgrade.preflight_result import PreflightResult,
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.termination_message import JobError
-from mlflow_operator.model.versions import version_for_revision
+from mlflow_operator.model.versions import SCHEMA_HEADS, version_for_revision
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -29,11 +29,19 @@ class RunningVersion:
         return f", or revert to the image {self.image}"
 
 
-def running_version(status: Object, deployment_image: str | None) -> RunningVersion:
-    """Read the running version from the status. If the status was lost, the image of the Deployment is used."""
-    return RunningVersion(
-        status.get("version"), status.get("image") or deployment_image, status.get("schemaRevision")
-    )
+def running_version(
+    status: Object, deployment_image: str | None, deployment_version: str | None
+) -> RunningVersion:
+    """Read the running version from the status. If the status was lost, the image of the Deployment is used.
+
+    `deployment_version` is the version of that image; None if it is not known. A restore of a cluster backup loses the
+    status.
+    """
+    if status.get("image"):
+        return RunningVersion(status.get("version"), status["image"], status.get("schemaRevision"))
+    version = status.get("version") or deployment_version
+    revision = status.get("schemaRevision") or SCHEMA_HEADS.get(version or "")
+    return RunningVersion(version, deployment_image, revision)
 
 
 def needs_preflight(running: RunningVersion, server: Server, revision: str | None, head: str | None) -> bool:

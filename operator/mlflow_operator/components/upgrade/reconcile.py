@@ -42,7 +42,10 @@ _UP_TO_DATE = "No upgrade is pending."
 
 def running_version(context: ReconcileContext) -> RunningVersion:
     """The version that the server runs until the upgrade."""
-    return preflight_decision.running_version(context.observed.status, running_image(context))
+    image = running_image(context)
+    return preflight_decision.running_version(
+        context.observed.status, image, context.deps.images.version_of(image)
+    )
 
 
 @component(_TYPE)
@@ -111,6 +114,7 @@ async def _run_preflight(
             await context.ensure(plugins.config_map(context.server))
         await context.ensure_job(desired)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
+    await context.adopt_job(desired, observed)
     if not jobs.is_finished(observed):
         return await _check_running_job(context, observed)
     result = _job_result(context, observed)

@@ -8,14 +8,28 @@ fight with a client that reverts its changes (`backoff`).
 from mlflow_operator.kube.apply.applier import Applier, ApplyConflictError
 from mlflow_operator.kube.apply.ownership import (
     BeingDeletedError,
+    Cause,
+    NameConflict,
     NameConflictError,
     belongs_to,
+    check_ownership,
+    conflict_message,
+    find_conflict,
+    is_adoptable,
+    label_command,
 )
 
 __all__ = [
     "Applier",
     "ApplyConflictError",
     "BeingDeletedError",
+    "Cause",
+    "NameConflict",
     "NameConflictError",
     "belongs_to",
+    "check_ownership",
+    "conflict_message",
+    "find_conflict",
+    "is_adoptable",
+    "label_command",
 ]

@@ -10,9 +10,17 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mlflow_operator.kube import json_patch, kinds, labels, quantity
-from mlflow_operator.kube.apply import diff, schema_fields
+from mlflow_operator.kube.apply import diff, ownership, schema_fields
 from mlflow_operator.kube.apply.backoff import ApplyBackoff
-from mlflow_operator.kube.apply.ownership import belongs_to, check_ownership, has_labels
+from mlflow_operator.kube.apply.field_ownership import without_shared_fields
+from mlflow_operator.kube.apply.job_template import has_desired_pod_template
+from mlflow_operator.kube.apply.ownership import (
+    NameConflictError,
+    belongs_to,
+    check_ownership,
+    has_labels,
+    is_adoptable,
+)
 from mlflow_operator.kube.apply.unmanaged_fields import PatchOp, removals
 from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Conflict, KubernetesClient
 from mlflow_operator.kube.objects import Object
@@ -41,9 +49,9 @@ class Applier:
         """Create the object, or update `observed` to match `desired`.
 
         Returns the stored object; this is `observed` itself if there was nothing to write. `owner` is the MLflowServer
-        as read from the cluster. A disposable object gets an ownerReference to it, a data object (`data`) does not. A
-        data object is created once and its values are never changed; only a PersistentVolumeClaim is resized if the
-        desired size is larger.
+        as read from the cluster. A disposable object gets an ownerReference to it, even if it was restored from a
+        backup of the cluster without one; a data object (`data`) does not. A data object is created once and its values
+        are never changed; only a PersistentVolumeClaim is resized if the desired size is larger.
 
         Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
         """
@@ -60,10 +68,14 @@ class Applier:
             created = await self._cluster.apply(_with_digest(owned))
             logger.info("created %s", _describe(desired))
             return created
-        return await self._update(owned, observed)
+        updated = await self._update(owned, observed)
+        return await self._own_fields(updated) if is_adoptable(observed, owner) else updated
 
     async def ensure_job(self, desired: Object, observed: Object | None, owner: Object) -> Object | None:
         """Create a Job if it does not exist. An existing Job is never changed: its name identifies its inputs.
+
+        A Job without a controller, from a backup of the cluster, is adopted if its pods are exactly the desired ones.
+        Otherwise its success would be taken for a migration that never ran.
 
         Returns the created Job, or None if it existed. Raises the same errors as `ensure` except ApplyConflictError.
         """
@@ -77,7 +89,42 @@ class Applier:
                 return created
         if observed is not None:
             check_ownership(observed, owner, data=False)
+            await self.adopt_job(desired, observed, owner)
         return None
+
+    async def adopt_job(self, desired: Object, observed: Object, owner: Object) -> Object:
+        """Adopt an existing Job that has no controller, as `ensure_job` does. Does nothing if it belongs to `owner`.
+
+        The result of a Job must not be used before. Returns the stored Job. Raises NameConflictError and
+        BeingDeletedError.
+        """
+        if belongs_to(observed, owner, data=False):
+            return observed
+        check_ownership(observed, owner, data=False)
+        if not has_desired_pod_template(desired, observed):
+            conflict = ownership.NameConflict(
+                observed["kind"], _name(observed), ownership.Cause.OTHER_POD_TEMPLATE
+            )
+            raise NameConflictError(conflict, owner)
+        return await self.adopt(observed, owner)
+
+    async def adopt(self, observed: Object, owner: Object) -> Object:
+        """Make `owner` the controller of a disposable object without a controller. Returns the stored object.
+
+        Raises Conflict if the object has changed since it was read.
+        """
+        references = [*(observed["metadata"].get("ownerReferences") or ()), _owner_reference(owner)]
+        adopted = await self._cluster.json_patch(
+            kinds.of(observed),
+            _namespace(observed),
+            _name(observed),
+            [
+                json_patch.unchanged(observed),
+                json_patch.put(json_patch.pointer("metadata", "ownerReferences"), references),
+            ],
+        )
+        logger.info("adopted %s", _describe(observed))
+        return adopted
 
     async def remove_instance_label(self, observed: Object, owner: Object) -> Object:
         """Remove the label `labels.INSTANCE` from a data object of `owner` if its value is the server's name.
@@ -150,6 +197,21 @@ class Applier:
             ", ".join(dict.fromkeys(paths)) or "the desired state changed",
         )
         return result
+
+    async def _own_fields(self, adopted: Object) -> Object:
+        """Become the only owner of the applied fields of an object that another client has created."""
+        managed_fields = without_shared_fields(adopted, FIELD_MANAGER)
+        if managed_fields is None:
+            return adopted
+        return await self._cluster.json_patch(
+            kinds.of(adopted),
+            _namespace(adopted),
+            _name(adopted),
+            [
+                json_patch.unchanged(adopted),
+                json_patch.replace(json_patch.pointer("metadata", "managedFields"), managed_fields),
+            ],
+        )
 
     async def _apply_patch(
         self,
@@ -224,8 +286,8 @@ def _replacements(desired: Object, observed: Object) -> list[PatchOp]:
     return [patch_op for patch_op in removals(desired, observed) if patch_op.value is not None]
 
 
-def _with_owner_reference(desired: Object, owner: Object) -> Object:
-    reference = {
+def _owner_reference(owner: Object) -> Object:
+    return {
         "apiVersion": kinds.MLFLOWSERVER.api_version,
         "kind": kinds.MLFLOWSERVER.kind,
         "name": _name(owner),
@@ -233,7 +295,10 @@ def _with_owner_reference(desired: Object, owner: Object) -> Object:
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    return {**desired, "metadata": {**desired["metadata"], "ownerReferences": [reference]}}
+
+
+def _with_owner_reference(desired: Object, owner: Object) -> Object:
+    return {**desired, "metadata": {**desired["metadata"], "ownerReferences": [_owner_reference(owner)]}}
 
 
 def _with_digest(desired: Object, uid: str | None = None) -> Object:

@@ -56,7 +56,10 @@ def job() -> Object:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta("a-migrate-1"),
-        "spec": {"backoffLimit": 0},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"spec": {"containers": [{"name": "migrate", "image": "mlflow:1"}]}},
+        },
     }
 
 
@@ -163,15 +166,34 @@ class TestOwnership:
             'Deployment "a" already exists and does not belong to this MLflowServer. '
             "Rename the MLflowServer, or delete the Deployment."
         )
-        assert (caught.value.kind, caught.value.name) == ("Deployment", "a")
+        assert (caught.value.conflict.kind, caught.value.conflict.name) == ("Deployment", "a")
         assert cluster.writes == []
 
-    async def test_labels_without_owner_reference_are_not_sufficient(self, cluster: Any) -> None:
-        """A user copied the YAML of the object, or the object belongs to another MLflowServer."""
-        for references in ([], [{"kind": "MLflowServer", "name": "b", "uid": "owner-2", "controller": True}]):
-            cluster.put({**deployment(), "metadata": meta("a", ownerReferences=references)})
-            with pytest.raises(NameConflictError):
-                await Applier(cluster).ensure(deployment(), None, OWNER)
+    @pytest.mark.parametrize("kind", ["MLflowServer", "HelmRelease"])
+    async def test_object_of_another_controller_is_not_adopted_by_its_labels(
+        self, cluster: Any, kind: str
+    ) -> None:
+        controller = {"kind": kind, "name": "b", "uid": "owner-2", "controller": True}
+        cluster.put({**deployment(), "metadata": meta("a", ownerReferences=[controller])})
+        with pytest.raises(NameConflictError):
+            await Applier(cluster).ensure(deployment(), None, OWNER)
+        assert cluster.writes == []
+
+    @pytest.mark.parametrize("references", [[], [{"kind": "Team", "name": "x", "uid": "team-1"}]])
+    async def test_object_without_controller_is_adopted_and_repaired(
+        self, cluster: Any, references: list[Object]
+    ) -> None:
+        """A restore of a cluster backup removes ownerReferences, and gives the objects new uids."""
+        await Applier(cluster).ensure(deployment(), None, OWNER)
+        del cluster.objects["Deployment", "a"]
+        restored = cluster.put(
+            {**deployment(image="old:1"), "metadata": meta("a", ownerReferences=references)}
+        )
+        adopted = await Applier(cluster).ensure(deployment(), restored, OWNER)
+        assert container(adopted)["image"] == "mlflow:1"
+        assert adopted["metadata"]["ownerReferences"][-1]["uid"] == "owner-1"
+        assert adopted["metadata"]["ownerReferences"][:-1] == references
+        assert await Applier(cluster).ensure(deployment(), adopted, OWNER) is adopted
 
     async def test_object_of_deleted_server_with_same_name_is_waited_for(self, cluster: Any) -> None:
         """The MLflowServer was recreated, and the garbage collection of its old objects is not complete."""
@@ -227,6 +249,64 @@ class TestDataObjects:
         recreated_owner = {**OWNER, "metadata": {**OWNER["metadata"], "uid": "owner-2"}}
         assert await Applier(cluster).ensure(claim("1Gi"), None, recreated_owner, data=True) == created
 
+    async def test_object_that_lost_its_labels_is_not_adopted(self, cluster: Any) -> None:
+        """Anybody can create a Secret of this name. The user must confirm that it contains the data."""
+        cluster.put({**secret(password="b2xk"), "metadata": {"name": "a-database", "namespace": "ns"}})
+        with pytest.raises(NameConflictError) as caught:
+            await Applier(cluster).ensure(secret(password="bmV3"), None, OWNER, data=True)
+        assert caught.value.message == (
+            'Secret "a-database" does not have the labels of this MLflowServer, so the operator does not use it. To '
+            "use the data of this server, for example after a restore, run: kubectl label -n ns secret/a-database "
+            "app.kubernetes.io/managed-by=mlflow-operator mlflow-operator.dev/server=a. Otherwise, rename the "
+            "MLflowServer."
+        )
+        assert cluster.writes == []
+
+    async def test_instance_label_of_earlier_versions_is_removed_once(self, cluster: Any) -> None:
+        """Argo CD tracks objects by it: an Application with the name of the server would delete the volume."""
+        cluster.put({**claim("1Gi"), "metadata": meta("a-data")})
+        observed = cluster.edit(
+            "PersistentVolumeClaim",
+            "a-data",
+            lambda v: v["metadata"]["labels"].update({labels.INSTANCE: "a"}),
+        )
+        now = await Applier(cluster).remove_instance_label(observed, OWNER)
+        assert now["metadata"]["labels"] == LABELS
+        assert await Applier(cluster).remove_instance_label(now, OWNER) is now
+        assert cluster.writes == [("patch", "PersistentVolumeClaim/a-data")]
+
+    async def test_instance_label_with_another_value_is_kept(self, cluster: Any) -> None:
+        """A user manages the Secret with an Application of another name."""
+        observed = {**secret(), "metadata": meta("a-database", uid="u")}
+        observed["metadata"]["labels"][labels.INSTANCE] = "platform"
+        assert await Applier(cluster).remove_instance_label(observed, OWNER) is observed
+        assert cluster.writes == []
+
+    async def test_instance_label_is_not_removed_from_an_object_that_changed(self, cluster: Any) -> None:
+        cluster.put({**claim("1Gi"), "metadata": meta("a-data")})
+        stale = cluster.edit(
+            "PersistentVolumeClaim",
+            "a-data",
+            lambda v: v["metadata"]["labels"].update({labels.INSTANCE: "a"}),
+        )
+        cluster.edit("PersistentVolumeClaim", "a-data", lambda v: v.update(status={"phase": "Bound"}))
+        with pytest.raises(Conflict):
+            await Applier(cluster).remove_instance_label(stale, OWNER)
+
+    async def test_client_that_sets_the_instance_label_again_stops_the_removal_without_an_error(
+        self, cluster: Any, apply_backoff: ApplyBackoff
+    ) -> None:
+        """It manages the object itself. The server must not fail because of a label."""
+        applier = Applier(cluster, apply_backoff)
+        cluster.put({**secret(), "metadata": meta("a-database")})
+        for _ in range(MAX_IMMEDIATE_UPDATES + 1):
+            observed = cluster.edit(
+                "Secret", "a-database", lambda v: v["metadata"]["labels"].update({labels.INSTANCE: "a"})
+            )
+            stored = await applier.remove_instance_label(observed, OWNER)
+        assert stored is observed
+        assert len(cluster.writes) == MAX_IMMEDIATE_UPDATES
+
     async def test_object_of_another_server_is_not_adopted(self, cluster: Any) -> None:
         await Applier(cluster).ensure(claim("1Gi"), None, OWNER, data=True)
         other = {**OWNER, "metadata": {**OWNER["metadata"], "name": "b"}}
@@ -261,13 +341,49 @@ class TestJobs:
         changed = {**job(), "spec": {"backoffLimit": 9}}
         assert await Applier(cluster).ensure_job(changed, created, OWNER) is None
         assert await Applier(cluster).ensure_job(changed, None, OWNER) is None
-        assert cluster.objects["Job", "a-migrate-1"]["spec"] == {"backoffLimit": 0}
+        assert cluster.objects["Job", "a-migrate-1"]["spec"] == job()["spec"]
 
     async def test_foreign_job_is_not_adopted(self, cluster: Any) -> None:
         """Its success would be taken for a migration that never ran."""
         cluster.put({**job(), "metadata": {"name": "a-migrate-1", "namespace": "ns"}})
         with pytest.raises(NameConflictError):
             await Applier(cluster).ensure_job(job(), None, OWNER)
+
+    async def test_restored_job_with_the_same_pods_is_adopted(self, cluster: Any) -> None:
+        """The pod template contains the labels and the defaults that the API server added."""
+        restored = copy.deepcopy(job())
+        template = restored["spec"]["template"]
+        template["metadata"] = {"labels": {"batch.kubernetes.io/job-name": "a-migrate-1"}}
+        template["spec"] |= {"dnsPolicy": "ClusterFirst", "securityContext": {}}
+        observed = cluster.put(restored)
+        await Applier(cluster).adopt_job(job(), observed, OWNER)
+        assert cluster.objects["Job", "a-migrate-1"]["metadata"]["ownerReferences"][0]["uid"] == "owner-1"
+        adopted = cluster.objects["Job", "a-migrate-1"]
+        await Applier(cluster).adopt_job(job(), adopted, OWNER)
+        assert cluster.writes == [("patch", "Job/a-migrate-1")]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda pod: pod["containers"][0].update(command=["true"]),
+            lambda pod: pod["containers"][0].update(args=["--help"]),
+            lambda pod: pod["containers"][0].update(lifecycle={"preStop": {"exec": {"command": ["sh"]}}}),
+            lambda pod: pod["containers"].append({"name": "other", "image": "other:1"}),
+            lambda pod: pod.update(initContainers=[{"name": "other", "image": "other:1"}]),
+            lambda pod: pod.update(hostNetwork=True),
+            lambda pod: pod.update(serviceAccountName="admin"),
+        ],
+    )
+    async def test_job_with_other_pods_is_not_adopted_although_it_has_the_labels(
+        self, cluster: Any, change: Callable[[Object], object]
+    ) -> None:
+        forged = copy.deepcopy(job())
+        change(forged["spec"]["template"]["spec"])
+        observed = cluster.put(forged)
+        with pytest.raises(NameConflictError) as caught:
+            await Applier(cluster).adopt_job(job(), observed, OWNER)
+        assert "Delete the Job" in caught.value.message
+        assert cluster.writes == []
 
 
 class TestConflicts:
