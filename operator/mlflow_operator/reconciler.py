@@ -30,11 +30,14 @@ from mlflow_operator.components.upgrade.status import in_progress
 from mlflow_operator.framework import data_labels, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.framework.observe import Reader, observe
+from mlflow_operator.framework.observe import ObservedState, Reader, observe
 from mlflow_operator.kube import kinds
+from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
 from mlflow_operator.kube.objects import NamespacedName, Object
+from mlflow_operator.model import owned_objects
 from mlflow_operator.model import status as status_model
+from mlflow_operator.model.names import Names
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.results import Prerequisites, Results
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
@@ -77,7 +80,10 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         resource = await sync_finalizer(resource, deletes_data, deps)
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
-    observed = await data_labels.remove_instance_labels(await observe(resource, deps.cluster), deps)
+    observed = await observe(resource, deps.cluster)
+    if await _deleted_with_orphans(observed, deps):
+        return await reconcile(key, deps)
+    observed = await data_labels.remove_instance_labels(observed, deps)
     defaults = cluster_defaults(
         deps.images,
         deps.cluster_domain,
@@ -86,6 +92,26 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     )
     context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
     return await _report(*await _run_components(context))
+
+
+async def _deleted_with_orphans(observed: ObservedState, deps: Dependencies) -> bool:
+    """Whether the MLflowServer was deleted after it was read, and its objects must be kept.
+
+    `kubectl delete --cascade=orphan` removes the owner references of the objects. If the operator took these objects
+    for objects from a backup of the cluster and adopted them, Kubernetes would delete them.
+    """
+    resource = observed.resource
+    names = Names(resource["metadata"]["name"])
+    owned = (observed.get(kind, name) for kind, name in owned_objects.all_disposable(names))
+    if not any(obj and is_adoptable(obj, resource) for obj in owned):
+        return False
+    metadata = resource["metadata"]
+    current = await deps.cluster.get(kinds.MLFLOWSERVER, metadata["namespace"], metadata["name"])
+    return (
+        current is None
+        or current["metadata"]["uid"] != metadata["uid"]
+        or bool(current["metadata"].get("deletionTimestamp"))
+    )
 
 
 async def _run_components(context: ReconcileContext) -> tuple[ReconcileContext, Results]:

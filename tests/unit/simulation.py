@@ -7,7 +7,7 @@ rest.
 import base64
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -60,11 +60,16 @@ class FakeAPIServer(FakeKubernetesClient):
         """Errors raised by writes of objects of a kind; for `Event`, by lists."""
         self.events: dict[str, list[Object]] = {}
         """Events of Kubernetes' controllers by the uid of their object."""
+        self.before_next_list: Callable[[], None] | None = None
+        """Another client's changes after the operator has read the server, and before it lists its objects."""
 
     async def list(
         self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> list[Object]:
         """Return the objects of a kind that have the labels, or the Events of an object."""
+        if self.before_next_list:
+            change, self.before_next_list = self.before_next_list, None
+            change()
         if kind == kinds.EVENT:
             if "Event" in self.errors_by_kind:
                 raise self.errors_by_kind["Event"]
@@ -100,6 +105,13 @@ class FakeAPIServer(FakeKubernetesClient):
         for key, obj in list(self.objects.items()):
             if any(r["uid"] == uid for r in obj["metadata"].get("ownerReferences", ())):
                 del self.objects[key]
+
+    def orphan(self, name: str) -> None:
+        """Delete a server, and keep the objects that it owns, without their owner."""
+        uid = self.objects.pop((api.KIND, name))["metadata"]["uid"]
+        for obj in self.objects.values():
+            references = obj["metadata"].get("ownerReferences", ())
+            obj["metadata"]["ownerReferences"] = [r for r in references if r["uid"] != uid]
 
     def _record_write(self, verb: str, obj: Object) -> None:
         if self.crash_after_writes is not None and len(self.writes) >= self.crash_after_writes:

@@ -7,6 +7,7 @@ MLflowServer. It skips completed Jobs and pods.
 import copy
 import itertools
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -331,6 +332,17 @@ async def test_restored_server_gets_its_finalizer_again() -> None:
     restore(simulation, objects, objects)
     await simulation.reconcile_until_ready()
     assert simulation.api.objects[SERVER]["metadata"]["finalizers"] == [labels.FINALIZER]
+
+
+async def test_objects_are_not_adopted_for_a_server_that_is_deleted_with_orphans(
+    ready_server: SimulatedCluster,
+) -> None:
+    """The user deletes the server during a reconcile. Kubernetes would delete objects with this owner."""
+    ready_server.api.writes.clear()
+    ready_server.api.before_next_list = partial(ready_server.api.orphan, NAME)
+    await ready_server.reconcile()
+    assert set(owners(ready_server).values()) == {""}
+    assert ready_server.api.writes == []
 
 
 async def test_deployment_of_another_controller_is_not_scaled(ready_server: SimulatedCluster) -> None:
