@@ -345,6 +345,17 @@ async def test_objects_are_not_adopted_for_a_server_that_is_deleted_with_orphans
     assert ready_server.api.writes == []
 
 
+async def test_finished_job_of_a_server_that_was_deleted_with_orphans_is_deleted(
+    ready_server: SimulatedCluster,
+) -> None:
+    """It has no owner any more, so it would remain after the deletion of the recreated server."""
+    assert any(kind == "Job" for kind, _ in ready_server.api.objects)
+    ready_server.api.orphan(NAME)
+    ready_server.create_server()
+    await ready_server.reconcile_until_ready()
+    assert not any(kind == "Job" for kind, _ in ready_server.api.objects)
+
+
 async def test_deployment_of_another_controller_is_not_scaled(ready_server: SimulatedCluster) -> None:
     """It has the labels of the server. Suspending the server must not change it, as nothing else does."""
     controller = {"kind": "Tool", "name": "x", "uid": "x", "controller": True}
