@@ -240,7 +240,7 @@ def test_postgres_major_version_change_is_rejected(server: Server) -> None:
 def test_retained_data_is_adopted_by_the_next_release(server: Server, logged_data: LoggedData) -> None:
     """Only volume claims and generated credentials are retained, an Event names them, and a new release adopts them."""
     ns, names, before = server.kube, server.names, server.generated_values()
-    claims = claim_uids(ns)
+    claims, uid = claim_uids(ns), server.resource()["metadata"]["uid"]
     assert claims.keys() == {names.postgres_data, names.artifact_store_data}
     helm(ns, "uninstall", SERVER_NAME, "--wait")
     assert not ns.list("MLflowServer")
@@ -255,7 +255,11 @@ def test_retained_data_is_adopted_by_the_next_release(server: Server, logged_dat
     assert claim_uids(ns) == claims
     (event,) = eventually(
         "an Event names the retained data",
-        lambda: [event for event in ns.list("Event") if event["reason"] == "DataKept"],
+        lambda: [
+            event
+            for event in ns.list("Event")
+            if event["reason"] == "DataKept" and event["involvedObject"]["uid"] == uid
+        ],
         timeouts.RESYNC_SECONDS,
     )
     assert [f'"{name}"' in event["message"] for name in (*retained_secrets, *claims)] == 4 * [True]
