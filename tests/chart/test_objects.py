@@ -178,7 +178,11 @@ def test_one_replica_has_no_pod_disruption_budget() -> None:
     pdb, deployment = (
         get_object(render({"replicaCount": 2}), kind) for kind in ("PodDisruptionBudget", "Deployment")
     )
-    assert pdb["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+    assert pdb["spec"] == {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": deployment["spec"]["selector"],
+    }
     assert _pod(render({"replicaCount": 2}))["topologySpreadConstraints"]
 
 

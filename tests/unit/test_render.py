@@ -303,6 +303,13 @@ def test_a_single_replica_has_no_disruption_budget() -> None:
     assert deployment.disruption_budget(server({"replicas": 2}))
 
 
+def test_disruption_budget_allows_the_eviction_of_crashing_pods() -> None:
+    """The default policy counts pods that are not ready as lost: no pod could be evicted, and no node drained."""
+    budget = deployment.disruption_budget(server({"replicas": 2}))
+    assert budget
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_manifests_of_the_examples_match_the_recorded_ones(example: Path) -> None:
     """Changes for users become visible in a review. `python -m tests.unit.snapshots` updates the recorded manifests."""

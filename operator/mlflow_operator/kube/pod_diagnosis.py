@@ -41,11 +41,60 @@ def diagnose(pods: Iterable[Object]) -> Diagnosis | None:
 
 def _diagnose_pod(pod: Object) -> Iterator[Diagnosis]:
     status = pod.get("status", {})
+    node = lost_node(pod)
+    if node:
+        yield from _diagnose_lost_node(pod, node)
+        return
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             yield _diagnose_unschedulable(pod, str(condition.get("message") or ""))
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         yield from _diagnose_container(pod, container)
+
+
+def lost_node(pod: Object) -> str | None:
+    """Name of the pod's node if its kubelet no longer reports, else None.
+
+    The node controller then sets the condition Ready to False and changes nothing else. A kubelet only does that while
+    a container or a readiness gate is not ready.
+    """
+    spec = pod.get("spec") or {}
+    status = {c.get("type"): c.get("status") for c in (pod.get("status") or {}).get("conditions") or ()}
+    if status.get("Ready") != "False" or status.get("ContainersReady") != "True":
+        return None
+    gates = [gate.get("conditionType") for gate in spec.get("readinessGates") or ()]
+    return str(spec.get("nodeName") or "") if all(status.get(gate) == "True" for gate in gates) else None
+
+
+def lost_node_advice(node: str) -> str:
+    """How to make Kubernetes give up the pods of a lost node."""
+    return (
+        "If the node is shut down and does not return, run: "
+        f"kubectl taint node {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    )
+
+
+def _diagnose_lost_node(pod: Object, node: str) -> Iterator[Diagnosis]:
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    fact = f'Node "{node}" does not respond, and pod {name} is on it. Repair the node'
+    if _has_owner(pod, "ReplicaSet"):
+        if pod["metadata"].get("deletionTimestamp") is None:
+            yield Diagnosis(
+                Reason.NODE_UNREACHABLE,
+                f"{fact}, or wait: Kubernetes starts another pod after about 5 minutes. To start it now, run: "
+                f"kubectl delete pod -n {namespace} {name} --wait=false",
+            )
+        return
+    # Two pods must never write to one volume or migrate one database: Kubernetes waits until the pod has ended.
+    yield Diagnosis(
+        Reason.NODE_UNREACHABLE,
+        f"{fact}. Kubernetes does not start another pod before it knows that this one has ended. "
+        f"{lost_node_advice(node)}. A volume that exists only on this node is not available elsewhere.",
+    )
+
+
+def _has_owner(pod: Object, kind: str) -> bool:
+    return any(owner.get("kind") == kind for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 def _diagnose_unschedulable(pod: Object, message: str) -> Diagnosis:

@@ -46,6 +46,9 @@ def disruption_budget(server: Server) -> Object | None:
         "metadata": object_metadata(server.owner, server.names.deployment, labels.SERVER_POD),
         "spec": {
             "maxUnavailable": 1,
+            # By default a pod that is not ready can only be evicted while enough other pods are: a crash-looping server
+            # would block the drain of its nodes for ever.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": labels.pod_selector(server.owner.name, labels.SERVER_POD)},
         },
     }

@@ -100,6 +100,8 @@ class Reason(StrEnum):
     """A container terminates repeatedly."""
     UNSCHEDULABLE = "Unschedulable"
     """The scheduler finds no node for a pod."""
+    NODE_UNREACHABLE = "NodeUnreachable"
+    """A node does not report its state, and a pod on it is not available."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """A ResourceQuota of the namespace does not allow an object or a pod."""
     VOLUME_PENDING = "VolumePending"

@@ -26,7 +26,39 @@ def pod(
     }
 
 
+def pod_on_lost_node(owner: str, *, deleted: bool = False, **spec: object) -> Object:
+    """Return a pod as it stays after its node is lost: the node controller only changes the condition Ready."""
+    lost = pod(
+        {"running": {}},
+        conditions=[
+            {"type": "Initialized", "status": "True"},
+            {"type": "ContainersReady", "status": "True"},
+            {"type": "Ready", "status": "False"},
+        ],
+    )
+    lost["metadata"]["ownerReferences"] = [{"kind": owner, "name": "a"}]
+    if deleted:
+        lost["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    lost["status"]["containerStatuses"][0]["ready"] = True
+    return lost | {"spec": {"nodeName": "node-1", **spec}}
+
+
 CASES = {
+    "lost node, server": (
+        pod_on_lost_node("ReplicaSet"),
+        Reason.NODE_UNREACHABLE,
+        "kubectl delete pod -n team a-1",
+    ),
+    "lost node, store": (
+        pod_on_lost_node("StatefulSet", deleted=True),
+        Reason.NODE_UNREACHABLE,
+        "kubectl taint node node-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+    ),
+    "lost node, job": (
+        pod_on_lost_node("Job", deleted=True),
+        Reason.NODE_UNREACHABLE,
+        'Node "node-1" does not respond',
+    ),
     "image pull": (
         pod({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
         Reason.IMAGE_PULL_FAILED,
@@ -99,6 +131,17 @@ def test_failure_has_reason_and_remedy(case: str) -> None:
     assert diagnosis
     assert diagnosis.reason is reason
     assert expected_text in diagnosis.message
+
+
+def test_replaced_pod_on_a_lost_node_is_ignored() -> None:
+    """A ReplicaSet does not wait for it: only the replacement is relevant."""
+    assert diagnose([pod_on_lost_node("ReplicaSet", deleted=True)]) is None
+
+
+def test_readiness_gate_is_not_a_lost_node() -> None:
+    """A load balancer controller sets the pod's condition, for example, after the containers are ready."""
+    gated = pod_on_lost_node("ReplicaSet", readinessGates=[{"conditionType": "target-health"}])
+    assert diagnose([gated]) is None
 
 
 def test_starting_pod_is_not_a_failure() -> None:

@@ -133,7 +133,12 @@ async def _scale_to_zero(context: ReconcileContext, workload: Object) -> None:
 def _remaining_pod(context: ReconcileContext, component: str) -> str | None:
     """Describe the first pod that still runs. Terminating pods count, because they may still write."""
     pods = [*filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, component))]
-    return f'pod "{pods[0]["metadata"]["name"]}" to terminate' if pods else None
+    if not pods:
+        return None
+    dependency, node = f'pod "{pods[0]["metadata"]["name"]}" to terminate', pod_diagnosis.lost_node(pods[0])
+    if node is None:
+        return dependency
+    return f'{dependency} on node "{node}", which does not respond. {pod_diagnosis.lost_node_advice(node)}'
 
 
 async def _delete(context: ReconcileContext, obj: Object | None) -> None:

@@ -172,6 +172,18 @@ async def test_pod_that_does_not_terminate_blocks_the_deletion(simulation: Simul
     assert remaining_data(simulation) == DATA
 
 
+async def test_deletion_names_the_lost_node_of_a_pod(simulation: SimulatedCluster) -> None:
+    """Its pods never end by themselves."""
+    conditions = [{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]
+    lost = {"spec": {"nodeName": "node-1"}, "status": {"phase": "Running", "conditions": conditions}}
+    simulation.api.edit("Pod", "a-pod", lambda pod: pod.update(lost))
+    simulation.delete_server()
+    await simulation.reconcile()
+    message = simulation.condition("Ready")[2]
+    assert 'on node "node-1", which does not respond' in message
+    assert "kubectl taint node node-1" in message
+
+
 async def test_skip_annotation_ends_the_deletion_and_keeps_the_data(simulation: SimulatedCluster) -> None:
     """It works independently of what blocks the deletion. The Event names the remaining data."""
     simulation.delete_server()
