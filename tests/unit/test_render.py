@@ -101,6 +101,66 @@ def test_pod_settings_apply_to_all_pods() -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
 
 
+COMPONENT_NAMES = {
+    labels.SERVER_POD: "Server",
+    labels.DATABASE_POD: "Database",
+    labels.ARTIFACT_STORE_POD: "ArtifactStore",
+    labels.MIGRATION_POD: "Migration",
+    labels.BACKUP_POD: "Backup",
+    labels.GARBAGE_COLLECTION_POD: "GarbageCollection",
+}
+
+
+def _pod_metadata(spec: Object) -> dict[str, Object]:
+    """Metadata of the pods of all components, by component."""
+    found = {}
+    for obj in all_objects(SERVER_WITH_JOBS | spec):
+        template = obj.get("spec", {}).get("jobTemplate", obj).get("spec", {}).get("template")
+        if template:
+            found[template["metadata"]["labels"][labels.COMPONENT]] = template["metadata"]
+    assert found.keys() == COMPONENT_NAMES.keys()
+    return found
+
+
+SERVER_WITH_JOBS: Object = {
+    "backup": {"s3": {"bucket": "backups"}},
+    "garbageCollection": {},
+}
+
+
+@pytest.mark.parametrize("component", COMPONENT_NAMES)
+def test_labels_and_annotations_can_be_set_for_the_pods_of_each_component(component: str) -> None:
+    """For example to exclude them from a service mesh. The labels of selectors take precedence."""
+    name = COMPONENT_NAMES[component]
+    metadata = {"labels": {"mesh": name, labels.SERVER: "other"}, "annotations": {"inject": name}}
+    pods = _pod_metadata({"podTemplate": {"components": [{"name": name, "metadata": metadata}]}})
+    assert pods[component]["labels"]["mesh"] == name
+    assert pods[component]["labels"][labels.SERVER] == "a"
+    assert pods[component]["annotations"]["inject"] == name
+    others = [pod for other, pod in pods.items() if other != component]
+    assert not any("mesh" in pod["labels"] or "inject" in pod.get("annotations", {}) for pod in others)
+
+
+def test_labels_of_a_component_take_precedence_over_those_of_all_pods() -> None:
+    """Metadata of all pods that run MLflow does not apply to the pods of embedded stores."""
+    template = {
+        "metadata": {"labels": {"inject": "true"}},
+        "components": [{"name": "Backup", "metadata": {"labels": {"inject": "false"}}}],
+    }
+    injected = {
+        component: pod["labels"].get("inject")
+        for component, pod in _pod_metadata({"podTemplate": template}).items()
+    }
+    assert injected == {
+        labels.SERVER_POD: "true",
+        labels.MIGRATION_POD: "true",
+        labels.GARBAGE_COLLECTION_POD: "true",
+        labels.BACKUP_POD: "false",
+        labels.DATABASE_POD: None,
+        labels.ARTIFACT_STORE_POD: None,
+    }
+
+
 @given(st.text(st.sampled_from("a \n\t\r:#|-\x85\u2028\u2029\ufeffé\x07")))
 def test_yaml_contains_the_texts_of_the_manifests_unchanged(text: str) -> None:
     """Also texts with characters that YAML reads as line breaks."""

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
+from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import LocalObjectReference
 from mlflow_operator.api.rules import Rule, cel_string, matches, string_rule
 from mlflow_operator.api.string_types import Annotations, LabelKey, Labels, LabelValue, ObjectName
@@ -189,12 +190,12 @@ class VolumeMount(Model):
 
 
 class PodMetadata(Model):
-    """Metadata of the server pods."""
+    """Labels and annotations of pods."""
 
     labels: Labels = Field(default_factory=dict)
-    """Labels of the server pods. Labels that the operator sets take precedence."""
+    """Labels of the pods. Labels that the operator sets take precedence."""
     annotations: Annotations = Field(default_factory=dict)
-    """Annotations of the server pods."""
+    """Annotations of the pods."""
 
 
 _AFFINITY = {
@@ -239,10 +240,51 @@ class PodSpec(Model):
     """Volumes to which `spec.volumeMounts` can refer."""
 
 
+class PodComponent(StrEnum):
+    """Component of a server that has pods of its own."""
+
+    SERVER = "Server"
+    DATABASE = "Database"
+    ARTIFACT_STORE = "ArtifactStore"
+    PREFLIGHT = "Preflight"
+    MIGRATION = "Migration"
+    BACKUP = "Backup"
+    RESTORE = "Restore"
+    GARBAGE_COLLECTION = "GarbageCollection"
+
+
+_OWN_RESOURCES = (PodComponent.SERVER, PodComponent.DATABASE, PodComponent.ARTIFACT_STORE)
+
+
+class ComponentPods(Model):
+    """Settings of the pods of one component."""
+
+    name: PodComponent
+    """Component. Server: the server. Database, ArtifactStore: the embedded stores. The others are Jobs."""
+    metadata: PodMetadata = PodMetadata()
+    """Labels and annotations of the pods of this component. They take precedence over `podTemplate.metadata`."""
+    resources: Resources | None = None
+    """Compute resources of each container of a Job. Defaults to values that are derived from `spec.resources`, so that
+    the Jobs fit into the same ResourceQuota and LimitRange as the server.
+    """
+
+    rules = (
+        Rule(
+            "!has(self.resources) || !(self.name in ['Server', 'Database', 'ArtifactStore'])",
+            "resources of Server, Database and ArtifactStore have their own fields: set spec.resources, "
+            "spec.database.embedded.resources or spec.artifacts.embedded.resources",
+            field=".resources",
+            holds=lambda component: component.resources is None or component.name not in _OWN_RESOURCES,
+        ),
+    )
+
+
 class PodTemplate(Model):
     """Template for the pods of the server."""
 
     metadata: PodMetadata = PodMetadata()
-    """Labels and annotations of the server pods."""
+    """Labels and annotations of all pods that run MLflow: those of the server and of its Jobs."""
     spec: PodSpec = PodSpec()
     """Scheduling, identity and volumes of the pods."""
+    components: Annotated[tuple[ComponentPods, ...], Field(max_length=8), ListMap("name")] = ()
+    """Labels, annotations and resources for the pods of single components, such as backups."""

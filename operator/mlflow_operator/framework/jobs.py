@@ -1,5 +1,6 @@
 """State of an MLflowServer's Jobs and their pods, for all kinds of Jobs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from mlflow_operator.framework import stuck_pods
@@ -7,6 +8,7 @@ from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, Reconc
 from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
+from mlflow_operator.model.jobs import template_digest
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
 
@@ -14,6 +16,11 @@ def has_condition(job: Object, condition_type: str) -> bool:
     """Whether a Job condition, such as `Complete` or `Failed`, is True."""
     conditions = (job.get("status") or {}).get("conditions") or ()
     return any(c["type"] == condition_type and c["status"] == "True" for c in conditions)
+
+
+def component_of(job: Object) -> str:
+    """The component that a Job belongs to."""
+    return str(job["metadata"]["labels"][labels.COMPONENT])
 
 
 def is_finished(job: Object) -> bool:
@@ -63,6 +70,13 @@ def container_results(context: ReconcileContext, job: Object) -> list[Object]:
     return [state["terminated"] for state in states if state.get("terminated")]
 
 
+def memory_advice(context: ReconcileContext, job: Object) -> str:
+    """A sentence, with a leading space, if a container of the Job was OOMKilled; else empty."""
+    if all(terminated.get("reason") != "OOMKilled" for terminated in container_results(context, job)):
+        return ""
+    return f" It was OOMKilled. Raise {pod_diagnosis.RESOURCE_FIELDS[component_of(job)]}.limits.memory."
+
+
 async def blocking_reason(
     context: ReconcileContext, condition_type: ConditionType, job: Object, pods: list[Object], subject: str
 ) -> Result[Any] | None:
@@ -74,12 +88,46 @@ async def blocking_reason(
     # A terminated container is the end of an attempt, not a crash: the Job's own condition follows a moment later.
     if diagnosis and diagnosis.reason is not Reason.SERVER_CRASHING:
         return Result(false_condition(condition_type, diagnosis.reason, diagnosis.message))
-    error = None if pods else await stuck_pods.pod_creation_failure(context, job, subject)
+    fields = pod_diagnosis.RESOURCE_FIELDS[component_of(job)]
+    error = None if pods else await stuck_pods.pod_creation_failure(context, job, subject, fields)
     if not error:
         return None
     return Result(
         false_condition(condition_type, error.reason, error.message), requeue_after=RETRY_USER_ERROR_SECONDS
     )
+
+
+async def blocked_run(
+    context: ReconcileContext,
+    condition_type: ConditionType,
+    scheduled: Iterable[Object],
+    cronjob: Object,
+    subject: str,
+) -> Result[Any] | None:
+    """Why an unfinished Job of a CronJob makes no progress; None if none is blocked.
+
+    Deletes a blocked Job of an outdated pod template, because no other run starts before it ends. `cronjob` is the
+    desired one; `scheduled` are its Jobs. `subject` names the task in messages.
+    """
+    template = cronjob["spec"]["jobTemplate"]["spec"]["template"]
+    for job in scheduled:
+        if is_finished(job):
+            continue
+        blocked = await blocking_reason(context, condition_type, job, pods_of(context, job), subject)
+        if blocked and is_obsolete(context, job, template):
+            await context.deps.cluster.delete(job)
+        elif blocked:
+            return blocked
+    return None
+
+
+def is_obsolete(context: ReconcileContext, job: Object, template: Object) -> bool:
+    """Whether a Job was created from another pod template than `template`, and its pod has not started.
+
+    Kubernetes would try to create the pod of the previous template until the deadline.
+    """
+    digest = (job["metadata"].get("annotations") or {}).get(labels.TEMPLATE_DIGEST)
+    return digest != template_digest(template) and not has_started(context, job)
 
 
 def migration_in_progress(context: ReconcileContext, except_image: str) -> str | None:

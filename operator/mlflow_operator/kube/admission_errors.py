@@ -7,6 +7,12 @@ from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
+_MISSING_AMOUNT = "failed quota"
+"""A ResourceQuota rejects pods without an amount that it limits."""
+
+_LIMIT_RANGE = re.compile(r"(maximum|minimum) \S+ usage per |max limit to request ratio per ")
+"""A LimitRange rejects the resources of a container or pod."""
+
 _USED_AMOUNT = re.compile(r", used: \S+(?=, |$)")
 
 
@@ -38,6 +44,14 @@ def pod_error(subject: str, namespace: str, message: str, resource_fields: str) 
     """
     if exceeds_quota(message):
         return quota_error(f"the pod of {subject}", namespace, message, resource_fields)
+    missing = _MISSING_AMOUNT in message
+    if resource_fields and (missing or _LIMIT_RANGE.search(message)):
+        return ConfigurationError(
+            Reason.QUOTA_EXCEEDED if missing else Reason.OPERATION_REFUSED,
+            f"The ResourceQuota or LimitRange of the namespace rejects the pod of {subject}: "
+            f"{_without_pod_name(message)} Set {resource_fields} accordingly. To see the limits, run: "
+            f"kubectl describe quota,limitrange -n {namespace}",
+        )
     return ConfigurationError(
         Reason.OPERATION_REFUSED,
         f"The API server rejects the pod of {subject}: {_without_pod_name(message)} Fix the reported cause.",

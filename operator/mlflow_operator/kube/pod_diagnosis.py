@@ -24,8 +24,13 @@ RESOURCE_FIELDS = {
     labels.SERVER_POD: "spec.resources",
     labels.DATABASE_POD: "spec.database.embedded.resources",
     labels.ARTIFACT_STORE_POD: "spec.artifacts.embedded.resources",
+    labels.PREFLIGHT_POD: "spec.podTemplate.components[Preflight].resources",
+    labels.MIGRATION_POD: "spec.podTemplate.components[Migration].resources",
+    labels.BACKUP_POD: "spec.podTemplate.components[Backup].resources",
+    labels.RESTORE_POD: "spec.podTemplate.components[Restore].resources",
+    labels.GARBAGE_COLLECTION_POD: "spec.podTemplate.components[GarbageCollection].resources",
 }
-"""Field with the container resources of each component. The resources of the migration are not configurable."""
+"""Field with the container resources of each component."""
 
 
 def is_active(pod: Object) -> bool:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.jobs import single_attempt
+from mlflow_operator.model.jobs import single_attempt, template_digest
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ def cronjob(meta: Object, schedule: CronSchedule, deadline_seconds: int, templat
             "successfulJobsHistoryLimit": 2,
             "failedJobsHistoryLimit": 2,
             "jobTemplate": {
-                "metadata": {"labels": meta["labels"]},
+                "metadata": {
+                    "labels": meta["labels"],
+                    "annotations": {labels.TEMPLATE_DIGEST: template_digest(template)},
+                },
                 "spec": single_attempt(deadline_seconds, template),
             },
         },

@@ -70,10 +70,9 @@ def deployment(server: Server, inputs_digest: str) -> Object:
             "selector": {"matchLabels": selector},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
-                "metadata": {
-                    "labels": server.pods.labels | labels.for_component(server.owner.name, labels.SERVER_POD),
-                    "annotations": server.pods.annotations | {labels.INPUTS_DIGEST: inputs_digest},
-                },
+                "metadata": pod_template.pod_metadata(
+                    server.pods, server.owner.name, labels.SERVER_POD, {labels.INPUTS_DIGEST: inputs_digest}
+                ),
                 "spec": pod_spec(server),
             },
         },

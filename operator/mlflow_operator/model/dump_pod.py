@@ -40,8 +40,8 @@ def s3_container(server: Server, store: ObjectStore, script: str, env: list[Obje
     }
 
 
-def postgres_container(server: Server, image: str, script: str, dir_variable: str) -> Object:
-    """A container that runs the POSIX sh code `script`. The caller sets its name.
+def postgres_container(server: Server, component: str, image: str, script: str, dir_variable: str) -> Object:
+    """A container that runs the POSIX sh code `script`, in a pod of `component`. The caller sets its name.
 
     The variable `dir_variable` contains the exchange directory. The user's variables and volumes are included because
     libpq may need them, for example a client certificate.
@@ -53,7 +53,7 @@ def postgres_container(server: Server, image: str, script: str, dir_variable: st
         "env": container_parts.merged_env(
             [*container_parts.home_env(), container_parts.env_value(dir_variable, EXCHANGE_DIR)], server.env
         ),
-        "resources": sizing.backup(),
+        "resources": jobs.resources(server, component, sizing.backup()),
         "volumeMounts": [*mlflow_env.database_mounts(server), _MOUNT],
     }
 

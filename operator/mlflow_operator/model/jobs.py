@@ -69,8 +69,16 @@ def _store_key(switching_database: bool) -> str:
 
 
 def _digest(server: Server, template: Object, database_state: str) -> str:
-    inputs = json.dumps([template, server.artifacts.store.name, database_state], sort_keys=True)
-    return hashlib.sha256(inputs.encode()).hexdigest()[:8]
+    return _sha256([template, server.artifacts.store.name, database_state])[:8]
+
+
+def template_digest(template: Object) -> str:
+    """Digest of a pod template, for the annotation of a Job."""
+    return _sha256(template)[:16]
+
+
+def _sha256(inputs: object) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def job(meta: Object, deadline_seconds: int, template: Object) -> Object:
@@ -102,6 +110,11 @@ def single_attempt(deadline_seconds: int, template: Object) -> Object:
     }
 
 
+def resources(server: Server, component: str, default: Object) -> Object:
+    """Resources of one container of a Job's pod: those of the spec, else `default` adapted to those of the server."""
+    return server.pods.component(component).resources or sizing.derived(default, server.explicit_resources)
+
+
 def _migration_pod(server: Server, key: str) -> Object:
     container: Object = {
         "name": "migrate",
@@ -110,7 +123,7 @@ def _migration_pod(server: Server, key: str) -> Object:
         "command": ["python3", "-u", "-c", pod_scripts.MIGRATE],
         "env": container_parts.merged_env(mlflow_env.database_env(server, key), server.env),
         "envFrom": list(server.env_from),
-        "resources": sizing.migration(),
+        "resources": resources(server, labels.MIGRATION_POD, sizing.migration()),
         "securityContext": container_parts.CONTAINER_SECURITY,
         # The last log lines become the condition's message; the operator needs no permission to read logs.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -133,10 +146,7 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
     return {
-        "metadata": {
-            "labels": settings.labels | labels.for_component(server.owner.name, component),
-            "annotations": settings.annotations,
-        },
+        "metadata": pod_template.pod_metadata(settings, server.owner.name, component),
         "spec": spec,
     }
 
@@ -162,12 +172,9 @@ def from_server_pod(server: Server, component: str, overrides: Object, env: list
     new_container = container | {
         **overrides,
         "env": container_parts.merged_env(env, container["env"]),
-        "resources": sizing.migration(),
+        "resources": resources(server, component, sizing.migration()),
     }
     return {
-        "metadata": {
-            "labels": server.pods.labels | labels.for_component(server.owner.name, component),
-            "annotations": server.pods.annotations,
-        },
+        "metadata": pod_template.pod_metadata(server.pods, server.owner.name, component),
         "spec": spec | {"restartPolicy": "Never", "containers": [new_container]},
     }

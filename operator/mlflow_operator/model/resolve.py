@@ -109,6 +109,7 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         allowed_hosts=allowed_hosts.allowed_hosts(
             names, [*(spec.allowed_hosts or ()), *defaults.load_balancer_addresses], defaults.node_ports
         ),
+        explicit_resources=_manifest(spec.resources),
         resources=_manifest(spec.resources)
         or sizing.server(spec.workers, job_execution, fast_path=fast_path),
         env=pod_template.manifests(spec.env),

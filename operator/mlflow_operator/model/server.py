@@ -272,6 +272,7 @@ class Server:
     default.
     `fast_path`: the pod calls MLflow's tracking API handlers directly, and imports MLflow once for all workers.
     `version_is_default`: neither the spec nor the status names a version or an image.
+    `explicit_resources`: `spec.resources`, empty if they are not set.
     `recreate_on_migration`: the server is scaled to 0 before a schema migration.
     `backup_before_migration`: a backup is made before a schema migration.
     `storage_change_allowed`: the server may switch to another database or artifact store.
@@ -292,6 +293,7 @@ class Server:
     job_execution: bool
     allowed_hosts: tuple[str, ...]
     resources: Object
+    explicit_resources: Object
     env: tuple[Object, ...]
     env_from: tuple[Object, ...]
     volume_mounts: tuple[Object, ...]

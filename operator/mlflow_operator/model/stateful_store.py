@@ -67,7 +67,7 @@ def _stateful_set(owner: ServerRef, store: Store, settings: PodSettings, replica
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": labels.pod_selector(owner.name, store.component)},
             "template": {
-                "metadata": {"labels": labels.for_component(owner.name, store.component)},
+                "metadata": _pod_metadata(owner, store, settings),
                 "spec": {
                     **pod_template.common_spec(store.run_as_user, settings),
                     "terminationGracePeriodSeconds": store.grace_seconds,
@@ -81,6 +81,12 @@ def _stateful_set(owner: ServerRef, store: Store, settings: PodSettings, replica
             },
         },
     }
+
+
+def _pod_metadata(owner: ServerRef, store: Store, settings: PodSettings) -> Object:
+    metadata = pod_template.pod_metadata(settings, owner.name, store.component)
+    # Without annotations the template is the same as before they could be set, so that no store is restarted.
+    return {key: value for key, value in metadata.items() if value}
 
 
 def _container(store: Store) -> Object:

@@ -293,6 +293,33 @@ REJECTED_ON_CREATE = [
         "set access to Proxied, or configure spec.artifacts.s3",
     ),
     Rejected("unknown access mode", s3(access="Mounted"), "spec.artifacts.access", "Presigned"),
+    *(
+        Rejected(
+            f"resources of the pods of component {name}",
+            {"podTemplate": {"components": [{"name": name, "resources": {"limits": {"cpu": "1"}}}]}},
+            "spec.podTemplate.components[0]",
+            "resources of Server, Database and ArtifactStore have their own fields",
+        )
+        for name in ("Server", "Database", "ArtifactStore")
+    ),
+    Rejected(
+        "unknown component",
+        {"podTemplate": {"components": [{"name": "Rotation"}]}},
+        "spec.podTemplate.components[0].name",
+        "GarbageCollection",
+    ),
+    Rejected(
+        "request of a Job above its limit",
+        {
+            "podTemplate": {
+                "components": [
+                    {"name": "Backup", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}
+                ]
+            }
+        },
+        "spec.podTemplate.components[0].resources",
+        "requests.cpu must not exceed limits.cpu",
+    ),
     Rejected(
         "database host with a port",
         external_database(host="db:5433"),
@@ -826,6 +853,18 @@ ACCEPTED = [
         {
             "volumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
             "podTemplate": {"spec": {"volumes": [{"name": "ca", "configMap": {"name": "ca"}}]}},
+        },
+    ),
+    Accepted(
+        "settings of the pods of each component",
+        {
+            "podTemplate": {
+                "components": [
+                    {"name": "Migration", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}},
+                    {"name": "Server", "metadata": {"annotations": {"inject": "false"}}},
+                    {"name": "Database", "metadata": {"labels": {"inject": "false"}}},
+                ]
+            }
         },
     ),
     Accepted("toleration of all taints", tolerations({"operator": "Exists"})),

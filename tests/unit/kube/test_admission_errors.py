@@ -1,5 +1,7 @@
 """Errors for rejected pods and objects contain the cause and the remedy, and nothing that changes by itself."""
 
+import pytest
+
 from mlflow_operator.kube.admission_errors import pod_error, quota_error
 from mlflow_operator.status.conditions import Reason
 
@@ -36,3 +38,24 @@ def test_rejection_is_quoted_without_pod_name() -> None:
     assert errors[0].message == errors[1].message
     assert errors[0].reason is Reason.OPERATION_REFUSED
     assert 'violates PodSecurity "restricted".' in errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        ("failed quota: compute: must specify limits.cpu for: migrate", Reason.QUOTA_EXCEEDED),
+        ("maximum memory usage per Container is 512Mi, but limit is 1Gi", Reason.OPERATION_REFUSED),
+        ("minimum cpu usage per Container is 100m, but request is 50m", Reason.OPERATION_REFUSED),
+        (
+            "memory max limit to request ratio per Container is 2, but provided ratio is 4",
+            Reason.OPERATION_REFUSED,
+        ),
+    ],
+)
+def test_error_of_quota_or_limit_range_names_the_resources(cause: str, reason: Reason) -> None:
+    """The namespace's limits usually cannot be changed by the owner of the server, but the resources can."""
+    field = "spec.podTemplate.components[Migration].resources"
+    error = pod_error("the migration", "team", f'pods "a-migrate-x" is forbidden: {cause}', field)
+    assert error.reason is reason
+    assert f"{cause}." in error.message
+    assert f"Set {field}" in error.message

@@ -41,8 +41,10 @@ def pre_migration_job(
     """
     inputs = json.dumps([target_image, database_state, backup.store.uri])
     name = server.names.pre_migration_backup(hashlib.sha256(inputs.encode()).hexdigest()[:8])
-    meta = object_metadata(server.owner, name, labels.BACKUP_POD, {labels.ATTEMPT: "1"})
-    return jobs.job(meta, TIMEOUT_SECONDS, template(server, backup, switching_database=switching_database))
+    pod = template(server, backup, switching_database=switching_database)
+    annotations = {labels.ATTEMPT: "1", labels.TEMPLATE_DIGEST: jobs.template_digest(pod)}
+    meta = object_metadata(server.owner, name, labels.BACKUP_POD, annotations)
+    return jobs.job(meta, TIMEOUT_SECONDS, pod)
 
 
 def template(server: Server, backup: Backup, *, switching_database: bool = False) -> Object:
@@ -67,10 +69,12 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
         # The user's upload arguments apply to the artifact store: its encryption keys, for example.
         env.append(container_parts.env_value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
     container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
-    return container | {"name": S3_CONTAINER, "resources": sizing.backup()}
+    resources = jobs.resources(server, labels.BACKUP_POD, sizing.backup())
+    return container | {"name": S3_CONTAINER, "resources": resources}
 
 
 def _postgres_container(server: Server, backup: Backup) -> Object:
-    return dump_pod.postgres_container(server, backup.image, pod_scripts.PG_DUMP, "BACKUP_FOLDER") | {
-        "name": POSTGRES_CONTAINER
-    }
+    container = dump_pod.postgres_container(
+        server, labels.BACKUP_POD, backup.image, pod_scripts.PG_DUMP, "BACKUP_FOLDER"
+    )
+    return container | {"name": POSTGRES_CONTAINER}

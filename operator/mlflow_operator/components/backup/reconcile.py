@@ -55,12 +55,13 @@ async def _reconcile(
     cronjob = context.observed.get(kinds.CRONJOB, context.server.names.backup)
     if cronjob is None and (credentials is None or not context.observed.status.get("schemaRevision")):
         return Result(waiting(_TYPE, "the schema"))
-    cronjob = await context.ensure(manifests.cronjob(running_server(context), backup))
+    desired = manifests.cronjob(running_server(context), backup)
+    cronjob = await context.ensure(desired)
     if context.server.suspended:
         return Result(suspended(_TYPE))
     if backup.separate_bucket:
         await _check_bucket(context, backup)
-    blocked = await _blocking_result(context)
+    blocked = await jobs.blocked_run(context, _TYPE, _scheduled_jobs(context), desired, "the backup")
     if blocked:
         return blocked
     if backup_status.last_failed(status):
@@ -123,7 +124,8 @@ def failure_message(context: ReconcileContext, backup: Backup, job: Object) -> s
         context, job, manifests.POSTGRES_CONTAINER
     )
     name = job["metadata"]["name"]
-    return backup_status.failure_message(context.server, backup, name, job_result(context, job), text)
+    message = backup_status.failure_message(context.server, backup, name, job_result(context, job), text)
+    return f"{message}{jobs.memory_advice(context, job)}"
 
 
 def _latest_failure_message(context: ReconcileContext, backup: Backup) -> str:
@@ -138,15 +140,9 @@ def _latest_failure_message(context: ReconcileContext, backup: Backup) -> str:
     return f"The last backup failed, and its Job no longer exists. {manual_run}"
 
 
-async def _blocking_result(context: ReconcileContext) -> Result[None] | None:
-    """The reason why an unfinished backup Job makes no progress; None if there is none."""
-    for job in _jobs(context):
-        if not jobs.is_finished(job):
-            pods = jobs.pods_of(context, job)
-            blocked = await jobs.blocking_reason(context, _TYPE, job, pods, "the backup")
-            if blocked:
-                return blocked
-    return None
+def _scheduled_jobs(context: ReconcileContext) -> list[Object]:
+    """The Jobs of the CronJob, without that of a backup before a migration."""
+    return [job for job in _jobs(context) if labels.ATTEMPT not in (job["metadata"].get("annotations") or {})]
 
 
 async def _check_bucket(context: ReconcileContext, backup: Backup) -> None:

@@ -71,28 +71,24 @@ async def _reconcile(
     # The effect of the desired image on the schema of the previous version is unknown.
     at_desired_version = running is not None and running.version is not None
     observed = context.observed.get(kinds.CRONJOB, context.server.names.garbage_collection)
+    desired = manifests.cronjob(context.server, settings, paused=not at_desired_version)
     if observed or at_desired_version:
-        await context.ensure(manifests.cronjob(context.server, settings, paused=not at_desired_version))
+        await context.ensure(desired)
     if context.server.suspended:
         for job in _jobs(context):
             if not jobs.is_finished(job):
                 await context.deps.cluster.delete(job)
         return Result(suspended(_TYPE))
-    return await _last_result(context, settings)
+    blocked = await jobs.blocked_run(context, _TYPE, _jobs(context), desired, "garbage collection")
+    return blocked or _last_result(context, settings)
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:
     return context.observed.list(kinds.JOB, labels.GARBAGE_COLLECTION_POD)
 
 
-async def _last_result(context: ReconcileContext, settings: GarbageCollection) -> Result[CollectionStatus]:
-    """The result of the last finished Job, or the reason why an unfinished Job makes no progress."""
-    for job in _jobs(context):
-        if not jobs.is_finished(job):
-            pods = jobs.pods_of(context, job)
-            blocked = await jobs.blocking_reason(context, _TYPE, job, pods, "garbage collection")
-            if blocked:
-                return blocked
+def _last_result(context: ReconcileContext, settings: GarbageCollection) -> Result[CollectionStatus]:
+    """The result of the last finished Job."""
     finished = [job for job in _jobs(context) if jobs.is_finished(job)]
     last = max(finished, key=_finished_at, default=None)
     ready = true_condition(
@@ -157,7 +153,7 @@ def _failed(context: ReconcileContext, job: Object, result: manifests.Collection
         Reason.GARBAGE_COLLECTION_FAILED,
         f'The garbage collection Job "{name}" could not delete everything that is due; nothing else is affected. Fix '
         f"the cause: the next run deletes the rest. To run it now: kubectl create job -n {namespace} "
-        f"--from=cronjob/{cronjob} {cronjob}-now. The Job reports: {cause}",
+        f"--from=cronjob/{cronjob} {cronjob}-now.{jobs.memory_advice(context, job)} The Job reports: {cause}",
     )
 
 

@@ -25,6 +25,7 @@ from mlflow_operator.framework.jobs import (
     has_condition,
     has_started,
     is_finished,
+    memory_advice,
     migration_in_progress,
     pods_of,
     retry,
@@ -237,9 +238,7 @@ def _failed_condition(context: ReconcileContext, job: Object, consequence: str) 
     lines = message_text.last_lines(
         next((state["message"] for state in terminated if state.get("message")), "")
     )
-    details = f" Its last lines: {lines}" if lines else ""
-    if any(state.get("reason") == "OOMKilled" for state in terminated):
-        details = f" It was OOMKilled.{details}"
+    details = memory_advice(context, job) + (f" Its last lines: {lines}" if lines else "")
     return false_condition(
         _TYPE,
         Reason.MIGRATION_FAILED,

@@ -72,10 +72,12 @@ def _s3_container(server: Server, restore: Restore) -> Object:
         container_parts.env_value("RESTORE_MARKER", marker(restore)),
     ]
     container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, env)
-    return container | {"name": S3_CONTAINER, "resources": sizing.migration()}
+    resources = jobs.resources(server, labels.RESTORE_POD, sizing.migration())
+    return container | {"name": S3_CONTAINER, "resources": resources}
 
 
 def _postgres_container(server: Server, restore: Restore) -> Object:
-    return dump_pod.postgres_container(server, restore.image, pod_scripts.PG_RESTORE, "RESTORE_FOLDER") | {
-        "name": POSTGRES_CONTAINER
-    }
+    container = dump_pod.postgres_container(
+        server, labels.RESTORE_POD, restore.image, pod_scripts.PG_RESTORE, "RESTORE_FOLDER"
+    )
+    return container | {"name": POSTGRES_CONTAINER}

@@ -154,7 +154,8 @@ def _failed(context: ReconcileContext, restore: Restore, job: Object) -> Result[
         # The pod is gone, and its termination message with it.
         return Result(false_condition(_TYPE, Reason(previous["reason"]), str(previous.get("message"))))
     error = _job_error(context, restore, job)
-    return Result(false_condition(_TYPE, error.reason, error.message))
+    message = f"{error.message}{jobs.memory_advice(context, job)}"
+    return Result(false_condition(_TYPE, error.reason, message))
 
 
 _FAILURE_REASONS = {Reason.RESTORE_FAILED.value, Reason.RESTORE_REFUSED.value}

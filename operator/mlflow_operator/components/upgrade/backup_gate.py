@@ -55,6 +55,9 @@ async def require_backup(
         return await _retry(context, running, settings, observed, desired)
     pods = jobs.pods_of(context, observed)
     blocked = await jobs.blocking_reason(context, _TYPE, observed, pods, "the backup")
+    if blocked and jobs.is_obsolete(context, observed, desired["spec"]["template"]):
+        await context.deps.cluster.delete(observed)
+        return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
     return blocked or _waiting(context, requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
 
 

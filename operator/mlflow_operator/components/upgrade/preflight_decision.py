@@ -117,16 +117,19 @@ def refusal(running: RunningVersion, server: Server, preflight: PreflightResult)
 
 
 def missing_result(
-    running: RunningVersion, server: Server, job: str, termination_message: str | None
+    running: RunningVersion, server: Server, job: str, memory_advice: str, termination_message: str | None
 ) -> ConfigurationError:
-    """The error for a preflight that ended without a readable result. The operator changes nothing then."""
+    """The error for a preflight that ended without a readable result. The operator changes nothing then.
+
+    `memory_advice` is a sentence with a leading space if the container was OOMKilled, else empty.
+    """
     lines = message_text.last_lines(termination_message)
     quote = f" Its last lines: {lines}" if lines else ""
     return ConfigurationError(
         Reason.PREFLIGHT_FAILED,
         f'The preflight Job "{job}" ended without a readable result. Nothing was changed. Check that the image '
         f"{server.image} starts{running.rollback_hint(server)}. The preflight is retried automatically, at first "
-        f"within a minute.{quote}",
+        f"within a minute.{memory_advice}{quote}",
     )
 
 

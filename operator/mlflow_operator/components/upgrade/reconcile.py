@@ -121,7 +121,8 @@ async def _run_preflight(
     if result is None:
         messages = [terminated.get("message") for terminated in jobs.container_results(context, observed)]
         text = next((str(message) for message in messages if message), None)
-        error = preflight_decision.missing_result(running, context.server, name, text)
+        memory_advice = jobs.memory_advice(context, observed)
+        error = preflight_decision.missing_result(running, context.server, name, memory_advice, text)
         return await _retry(context, observed, desired, error)
     migrated = result.change is SchemaChange.FORWARD and database.revision == result.head
     if database.revision != result.revision and not migrated and not result.errors:

@@ -380,3 +380,61 @@ async def test_backup_job_deleted_during_migration_starts_no_server() -> None:
     await simulation.reconcile()
     assert image_and_replicas(simulation)[1] == 0
     assert not jobs(simulation, "backup")
+
+
+REJECTED = 'pods "x" is forbidden: failed quota: compute: must specify limits.cpu for: backup,pg-dump'
+LIMITED: Object = {"limits": {"cpu": "1", "memory": "2Gi"}}
+
+
+def reject_pod(simulation: SimulatedCluster, job: Object) -> None:
+    """Report like the Job controller that the API server rejects the pod."""
+    event = {"reason": "FailedCreate", "message": REJECTED, "lastTimestamp": simulation.now}
+    simulation.api.events[job["metadata"]["uid"]] = [event]
+
+
+async def test_rejected_backup_job_is_replaced_when_the_resources_are_corrected() -> None:
+    """The Job before a migration: Kubernetes would retry with the previous template for 24 hours."""
+    simulation = await with_old_version()
+    job = await start_upgrade(simulation)
+    reject_pod(simulation, job)
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("UpgradeReady")
+    assert reason == "QuotaExceeded"
+    assert (
+        "must specify limits.cpu for: backup,pg-dump. Set spec.podTemplate.components[Backup].resources"
+        in message
+    )
+    assert jobs(simulation, "backup") == [job]
+    simulation.update_spec(resources=LIMITED)
+    for _ in range(3):
+        await simulation.reconcile()
+        for preflight in jobs(simulation, "preflight"):
+            if not preflight.get("status"):
+                simulation.finish_job(preflight, "Complete")
+    (second,) = jobs(simulation, "backup")
+    assert second["metadata"]["uid"] != job["metadata"]["uid"]
+    assert all(c["resources"]["limits"]["cpu"] for c in second["spec"]["template"]["spec"]["containers"])
+    await simulation.reconcile_until_stable()
+    assert image_and_replicas(simulation) == NEW_SERVER
+
+
+async def test_rejected_scheduled_job_is_deleted_when_the_resources_are_corrected(
+    simulation: SimulatedCluster,
+) -> None:
+    """The CronJob starts no other Job before this one ends."""
+    template = simulation.api.objects["CronJob", "a-backup"]["spec"]["jobTemplate"]
+    job = simulation.api.put(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "a-backup-1", "namespace": NAMESPACE, **template["metadata"]},
+            "spec": template["spec"],
+        }
+    )
+    reject_pod(simulation, job)
+    await simulation.reconcile()
+    assert simulation.condition("BackupReady")[1] == "QuotaExceeded"
+    assert simulation.get("Job", "a-backup-1")
+    simulation.update_spec(resources=LIMITED)
+    await simulation.reconcile()
+    assert simulation.get("Job", "a-backup-1") is None
