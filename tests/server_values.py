@@ -19,6 +19,10 @@ SPEC_MARKER = "# The values below are the spec of the MLflowServer."
 """Line of values.yaml that separates the values of the chart from the generated values."""
 
 _STRING_MAP: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+_QUANTITIES: Schema = {
+    "type": ["object", "null"],
+    "additionalProperties": {"type": ["number", "string", "null"]},
+}
 
 CHART_VALUES: Schema = {
     "global": {
@@ -32,7 +36,14 @@ CHART_VALUES: Schema = {
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "image": {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9._/:@-]*[A-Za-z0-9])?$"}
+            "image": {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9._/:@-]*[A-Za-z0-9])?$"},
+            "podLabels": _STRING_MAP,
+            "podAnnotations": _STRING_MAP,
+            "resources": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"requests": _QUANTITIES, "limits": _QUANTITIES},
+            },
         },
     },
 }

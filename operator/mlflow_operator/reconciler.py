@@ -27,7 +27,7 @@ from mlflow_operator.components.server.pod_policy import PodPolicy
 from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade import version
 from mlflow_operator.components.upgrade.status import in_progress
-from mlflow_operator.framework import data_labels, status_writer
+from mlflow_operator.framework import data_labels, jobs, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader, observe
@@ -91,6 +91,7 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         observed.get(kinds.DEPLOYMENT, name),
     )
     context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
+    await jobs.record_outcomes(context)
     return await _report(*await _run_components(context))
 
 

@@ -1,6 +1,7 @@
 """Objects of the operator's chart: valid for Kubernetes, restricted, and with valid arguments."""
 
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -150,6 +151,25 @@ def test_values_are_set_in_the_pod() -> None:
     assert pod["serviceAccountName"] == "existing"
     assert template["annotations"] == ALL_VALUES["podAnnotations"]
     assert template["labels"].items() >= ALL_VALUES["podLabels"].items()
+
+
+def _uninstall_pod_metadata(values: Mapping[str, Any]) -> Object:
+    """Metadata of the pod of the pre-delete hook."""
+    job = get_object(render(values), "Job")
+    metadata: Object = job["spec"]["template"]["metadata"]
+    return metadata
+
+
+def test_uninstall_hook_is_excluded_from_service_meshes() -> None:
+    """A proxy that never exits would make `helm uninstall` fail. The labels and annotations can be changed."""
+    metadata = _uninstall_pod_metadata({})
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+    assert metadata["labels"]["kuma.io/sidecar-injection"] == "disabled"
+    assert metadata["annotations"] == {"linkerd.io/inject": "disabled"}
+    changed = _uninstall_pod_metadata(ALL_VALUES)
+    assert "sidecar.istio.io/inject" not in changed["labels"]
+    assert changed["labels"]["example.com/mesh"] == "none"
+    assert changed["annotations"]["example.com/mesh"] == "none"
 
 
 def test_probes_and_service_use_the_metrics_port() -> None:

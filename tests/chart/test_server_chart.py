@@ -259,6 +259,28 @@ def test_helm_test_pod_has_no_labels_of_the_server() -> None:
     assert "app.kubernetes.io/managed-by" not in labels
 
 
+def test_labels_annotations_and_resources_of_the_helm_test_pod_can_be_set() -> None:
+    """For a namespace with a service mesh or a ResourceQuota. The labels of the chart take precedence."""
+    values = SERVER_VALUES_CASES["many values"]["test"]
+    pod = rendered_test_pod({"test": values | {"podLabels": {"app.kubernetes.io/component": "x", "a": "b"}}})
+    assert pod["metadata"]["labels"]["a"] == "b"
+    assert pod["metadata"]["labels"]["app.kubernetes.io/component"] == "test"
+    assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "enabled"
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    resources = pod["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == values["resources"]["limits"]
+    assert resources["requests"], "the default, because Helm merges maps"
+
+
+def test_helm_test_ends_the_proxy_of_a_service_mesh() -> None:
+    """After a success and after a failure: a proxy that runs keeps Helm waiting until its timeout."""
+    (container,) = rendered_test_pod()["spec"]["containers"]
+    program = container["command"][-1]
+    assert program.rstrip().endswith("try:\n    main()\nfinally:\n    stop_proxies()")
+    assert "http://127.0.0.1:15020/quitquitquit" in program
+    assert "http://127.0.0.1:4191/shutdown" in program
+
+
 @pytest.mark.parametrize(
     ("values", "image"),
     [

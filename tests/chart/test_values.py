@@ -13,10 +13,14 @@ TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS = yaml.safe_load(TEXT)
 
 
+MAPS = {"resources", "podLabels", "podAnnotations"}
+"""Values that templates use as a whole, even if the default is not empty."""
+
+
 def value_paths(values: dict[str, Any], path: str = "") -> Iterator[str]:
     """Paths of all values. Maps that templates use as a whole count as one value."""
     for key, value in values.items():
-        if isinstance(value, dict) and value and key != "resources":
+        if isinstance(value, dict) and value and key not in MAPS:
             yield from value_paths(value, f"{path}.{key}")
         else:
             yield f"{path}.{key}"

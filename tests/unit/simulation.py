@@ -455,7 +455,10 @@ class SimulatedCluster:
                 },
                 "status": {
                     "phase": phase,
-                    "containerStatuses": [{"name": "migrate", "state": {"terminated": terminated}}],
+                    "containerStatuses": [
+                        {"name": container["name"], "state": {"terminated": terminated}}
+                        for container in job["spec"]["template"]["spec"]["containers"]
+                    ],
                 },
             }
         )

@@ -1,5 +1,7 @@
 """Program of the `helm test` pod: logs a run with an artifact to the server, and reads both back."""
 
+import contextlib
+import http.client
 import os
 import sys
 import tempfile
@@ -35,6 +37,14 @@ def version(uri):
                     f"FAILED  {uri} does not respond ({error}). To find the cause, run: kubectl describe mls"
                 )
         time.sleep(1)
+
+
+def stop_proxies():
+    """Ask the proxy of a service mesh to exit: otherwise it keeps the pod running, and Helm waits until its timeout."""
+    for url in ("http://127.0.0.1:15020/quitquitquit", "http://127.0.0.1:4191/shutdown"):  # Istio, Linkerd
+        # Without such a proxy, the connection is refused.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=2).close()
 
 
 def main():
@@ -79,4 +89,7 @@ def main():
     print(f"ok  run deleted in the experiment {EXPERIMENT}")
 
 
-main()
+try:
+    main()
+finally:
+    stop_proxies()

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from mlflow_operator.framework import stuck_pods
+from mlflow_operator.framework import observe, stuck_pods
 from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
+from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis
+from mlflow_operator.kube.client import Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
 from mlflow_operator.model.jobs import template_digest
@@ -18,25 +19,30 @@ def has_condition(job: Object, condition_type: str) -> bool:
     return any(c["type"] == condition_type and c["status"] == "True" for c in conditions)
 
 
-def component_of(job: Object) -> str:
-    """The component that a Job belongs to."""
-    return str(job["metadata"]["labels"][labels.COMPONENT])
-
-
 def is_finished(job: Object) -> bool:
     """Whether a Job has completed or failed."""
     return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
 def pods_of(context: ReconcileContext, job: Object) -> list[Object]:
-    """Pods of a Job. Matches by uid, because pods of an earlier Job of the same name may still exist."""
-    uid = job["metadata"]["uid"]
-    return [
-        pod
-        for component in labels.JOB_PODS
-        for pod in context.observed.list(kinds.POD, component)
-        if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or ())
-    ]
+    """Pods of a Job, sorted by name."""
+    return observe.pods_of(context.observed.list(kinds.POD), job)
+
+
+async def record_outcomes(context: ReconcileContext) -> None:
+    """Record outcomes that are only known from pods with injected containers, and end these pods."""
+    for job, outcome in context.observed.unrecorded_outcomes.values():
+        try:
+            await context.patch(job, job_outcome.patch(job, outcome))
+        except (Forbidden, NotFound):
+            # A custom role may not allow it. The outcome is known as long as the pod exists.
+            continue
+
+
+async def delete_suspended_runs(context: ReconcileContext, jobs: Iterable[Object]) -> None:
+    """Delete Jobs that would keep their CronJob from starting another one. Their results must be in the status."""
+    for job in filter(job_outcome.is_suspended_run, jobs):
+        await context.deps.cluster.delete(job)
 
 
 async def retry(context: ReconcileContext, finished: Object, desired: Object) -> float:
@@ -54,27 +60,35 @@ async def retry(context: ReconcileContext, finished: Object, desired: Object) ->
 
 def has_started(context: ReconcileContext, job: Object) -> bool:
     """Whether any container of the Job has run. The lock in the database covers one that starts right now."""
-    states = [state for pod in pods_of(context, job) for state in container_states(pod)]
-    return any("running" in state or "terminated" in state for state in states)
-
-
-def container_states(pod: Object) -> list[Object]:
-    """The `state` of each container of a pod."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return [status.get("state") or {} for status in statuses]
+    states = [state for pod in pods_of(context, job) for state in job_outcome.own_states(pod).values()]
+    return bool(job_outcome.recorded(job)) or any(
+        "running" in state or "terminated" in state for state in states
+    )
 
 
 def container_results(context: ReconcileContext, job: Object) -> list[Object]:
-    """The terminated states of the containers of a Job's pods, with exit codes and termination messages."""
-    states = [state for pod in pods_of(context, job) for state in container_states(pod)]
-    return [state["terminated"] for state in states if state.get("terminated")]
+    """The terminated states of the own containers of a Job's pods, with exit codes and termination messages."""
+    return [terminated for _, terminated in _named_results(context, job)]
+
+
+def termination_messages(context: ReconcileContext, job: Object) -> dict[str, str]:
+    """The termination message of each own container that has terminated; empty text if it left none."""
+    return {name: str(terminated.get("message") or "") for name, terminated in _named_results(context, job)}
+
+
+def _named_results(context: ReconcileContext, job: Object) -> list[tuple[str, Object]]:
+    recorded = job_outcome.recorded(job)
+    if recorded:
+        return [*recorded.containers.items()]
+    states = [item for pod in pods_of(context, job) for item in job_outcome.own_states(pod).items()]
+    return [(name, state["terminated"]) for name, state in states if state.get("terminated")]
 
 
 def memory_advice(context: ReconcileContext, job: Object) -> str:
     """A sentence, with a leading space, if a container of the Job was OOMKilled; else empty."""
     if all(terminated.get("reason") != "OOMKilled" for terminated in container_results(context, job)):
         return ""
-    return f" It was OOMKilled. Raise {pod_diagnosis.RESOURCE_FIELDS[component_of(job)]}.limits.memory."
+    return f" It was OOMKilled. Raise {pod_diagnosis.RESOURCE_FIELDS[job_outcome.component_of(job)]}.limits.memory."
 
 
 async def blocking_reason(
@@ -88,7 +102,7 @@ async def blocking_reason(
     # A terminated container is the end of an attempt, not a crash: the Job's own condition follows a moment later.
     if diagnosis and diagnosis.reason is not Reason.SERVER_CRASHING:
         return Result(false_condition(condition_type, diagnosis.reason, diagnosis.message))
-    fields = pod_diagnosis.RESOURCE_FIELDS[component_of(job)]
+    fields = pod_diagnosis.RESOURCE_FIELDS[job_outcome.component_of(job)]
     error = None if pods else await stuck_pods.pod_creation_failure(context, job, subject, fields)
     if not error:
         return None
@@ -138,17 +152,25 @@ def migration_in_progress(context: ReconcileContext, except_image: str) -> str |
     for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):
         if not is_finished(job) and has_started(context, job) and image_of(job) != except_image:
             return str(job["metadata"]["name"])
-    for pod in context.observed.list(kinds.POD, labels.MIGRATION_POD):
-        running = any("running" in state for state in container_states(pod))
-        if running and pod_diagnosis.is_active(pod) and _image(pod.get("spec") or {}) != except_image:
+    component = labels.MIGRATION_POD
+    for pod in context.observed.list(kinds.POD, component):
+        running = any("running" in state for state in job_outcome.own_states(pod).values())
+        if (
+            running
+            and pod_diagnosis.is_active(pod)
+            and _image(pod.get("spec") or {}, component) != except_image
+        ):
             return str(pod["metadata"]["name"])
     return None
 
 
 def image_of(job: Object) -> str | None:
-    """The image of a Job's first container."""
-    return _image(job["spec"]["template"]["spec"])
+    """The image of a Job's first own container."""
+    return _image(job["spec"]["template"]["spec"], job_outcome.component_of(job))
 
 
-def _image(spec: Object) -> str | None:
-    return next((str(container["image"]) for container in spec.get("containers") or ()), None)
+def _image(spec: Object, component: str) -> str | None:
+    # An injected container may be the first one.
+    names = labels.JOB_CONTAINERS[component]
+    images = (str(c["image"]) for c in spec.get("containers") or () if c["name"] == names[0])
+    return next(images, None)

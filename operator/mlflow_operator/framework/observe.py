@@ -4,11 +4,12 @@
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube import job_outcome, kinds, labels
 from mlflow_operator.kube.client import Forbidden, KubernetesClient
+from mlflow_operator.kube.job_outcome import Outcome
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import secret_access
@@ -38,6 +39,9 @@ class ObservedState:
 
     resource: Object
     owned: Mapping[tuple[str, str], Object]
+    """By kind and name. A Job with injected containers has the condition that its own containers lead to."""
+    unrecorded_outcomes: Mapping[str, tuple[Object, Outcome]]
+    """Outcomes of Jobs that are only known from their pods, with the Job as Kubernetes stores it, by its name."""
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """The object of this kind and name; None if there is none or if it does not have the labels."""
@@ -73,9 +77,40 @@ async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
     lists = await asyncio.gather(
         *(cluster.list(kind, namespace, labels.server_selector(name)) for kind in OWNED)
     )
-    return ObservedState(
-        resource, {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
-    )
+    owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
+    jobs = [
+        obj
+        for (kind, _), obj in owned.items()
+        if kind == kinds.JOB.kind and _is_owned(obj, resource["metadata"]["uid"])
+    ]
+    unrecorded = {}
+    for job in jobs:
+        job_name = str(job["metadata"]["name"])
+        outcome = job_outcome.recorded(job)
+        if outcome is None:
+            outcome = job_outcome.to_record(job, pods_of(owned.values(), job))
+            if outcome:
+                unrecorded[job_name] = job, outcome
+        if outcome:
+            owned[kinds.JOB.kind, job_name] = job_outcome.with_outcome(job, outcome)
+    return ObservedState(resource, owned, unrecorded)
+
+
+def _is_owned(job: Object, server_uid: str) -> bool:
+    """Whether a Job belongs to the server or to a CronJob. Anyone may give a Job of their own the server's labels."""
+    owners = job["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == server_uid or owner.get("kind") == "CronJob" for owner in owners)
+
+
+def pods_of(objects: Iterable[Object], job: Object) -> list[Object]:
+    """Pods of a Job. Matches by uid, because pods of an earlier Job of the same name may still exist."""
+    uid = job["metadata"]["uid"]
+    return [
+        obj
+        for obj in objects
+        if obj["kind"] == kinds.POD.kind
+        and any(ref.get("uid") == uid for ref in obj["metadata"].get("ownerReferences") or ())
+    ]
 
 
 class Reader:

@@ -1,5 +1,7 @@
 """Keys and values of the operator's labels, annotations and finalizer."""
 
+from collections.abc import Mapping
+
 NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 """Label of disposable objects: name of the MLflowServer. It is also the tracking label of Argo CD. Data objects do not
@@ -22,6 +24,9 @@ ATTEMPT = "mlflow-operator.dev/attempt"
 TEMPLATE_DIGEST = "mlflow-operator.dev/template"
 """Annotation of a backup or garbage collection Job: digest of its pod template. It detects a Job that cannot start and
 that was created from an outdated template."""
+OUTCOME = "mlflow-operator.dev/outcome"
+"""Annotation of a Job with injected containers: exit codes and termination messages of the operator's own containers,
+as JSON."""
 STOPPED_AT = "mlflow-operator.dev/stopped-at"
 """Annotation of a Deployment: time of the last scale to 0 for a schema migration (RFC 3339)."""
 RETRY_REQUESTED_AT = "mlflow-operator.dev/retry-requested-at"
@@ -41,7 +46,16 @@ PREFLIGHT_POD = "preflight"
 BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
-JOB_PODS = (MIGRATION_POD, PREFLIGHT_POD, BACKUP_POD, RESTORE_POD, GARBAGE_COLLECTION_POD)
+JOB_CONTAINERS: Mapping[str, tuple[str, ...]] = {
+    MIGRATION_POD: ("migrate",),
+    PREFLIGHT_POD: ("preflight",),
+    BACKUP_POD: ("backup", "pg-dump"),
+    RESTORE_POD: ("restore", "pg-restore"),
+    GARBAGE_COLLECTION_POD: ("garbage-collection",),
+}
+"""Containers of the components whose pods run to completion. Others in these pods are injected."""
+
+JOB_PODS = tuple(JOB_CONTAINERS)
 """Components whose pods run to completion."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_operator.kube import labels, scheduling
+from mlflow_operator.kube import job_outcome, labels, scheduling
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
@@ -34,8 +34,13 @@ RESOURCE_FIELDS = {
 
 
 def is_active(pod: Object) -> bool:
-    """Whether the pod runs or may still start. An evicted pod, for example, stays listed but never runs again."""
-    return (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
+    """Whether the pod runs or may still start. An evicted pod, for example, stays listed but never runs again.
+
+    The pod of a Job whose own containers have terminated is not active, even if injected containers still run.
+    """
+    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        return False
+    return not job_outcome.own_containers_ended(pod)
 
 
 def diagnose(pods: Iterable[Object]) -> Diagnosis | None:

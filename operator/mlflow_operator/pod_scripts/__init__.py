@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-_COMMON_IMPORT = re.compile(r"^from dump_common import \([^)]*\)\n", re.MULTILINE)
+_COMMON_IMPORT = re.compile(r"^from (\w+_common) import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE)
 
 
 def _read(name: str) -> str:
@@ -11,11 +11,12 @@ def _read(name: str) -> str:
 
 
 def _with_common(name: str) -> str:
-    """Return a script with dump_common.py in front of it, because a pod gets one program and no package."""
-    script, replaced = _COMMON_IMPORT.subn("", _read(name))
-    if replaced != 1:
-        raise ValueError(f"{name} must import from dump_common once, in parentheses")
-    return f"{_read('dump_common.py')}\n\n{script}"
+    """Return a script with the modules that it imports in front of it, because a pod gets one program, no package."""
+    script = _read(name)
+    modules = [_read(f"{module}.py") for module in _COMMON_IMPORT.findall(script)]
+    if not modules:
+        raise ValueError(f"{name} must import from a module whose name ends with _common")
+    return "\n\n".join((*modules, _COMMON_IMPORT.sub("", script)))
 
 
 PROXIED_S3 = _read("proxied_s3.py")
@@ -23,9 +24,9 @@ PUBLIC_S3 = _read("public_s3.py")
 JSON_WRITER = _read("json_writer.py")
 DIRECT = _read("direct.py")
 LAUNCHER = _read("launcher.py")
-GARBAGE_COLLECTION = _read("garbage_collection.py")
-MIGRATE = _read("migrate.py")
-PREFLIGHT = _read("preflight.py")
+GARBAGE_COLLECTION = _with_common("garbage_collection.py")
+MIGRATE = _with_common("migrate.py")
+PREFLIGHT = _with_common("preflight.py")
 BACKUP = _with_common("backup.py")
 PG_DUMP = _read("pg_dump.sh")
 RESTORE = _with_common("restore.py")

@@ -36,6 +36,7 @@ from dump_common import (
     write_private,
     write_result,
 )
+from network_common import when_network_ready
 
 PART_BYTES, PARTS_PER_SIZE = 8 * 1024 * 1024, 1000
 """S3 allows 10000 parts per upload. After every 1000 parts the part size grows by PART_BYTES: enough for 430 GiB. One
@@ -65,7 +66,7 @@ class Database:
 
     def inspect(self):
         """Return the schema revision and the version of the database server."""
-        with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
+        with closing(when_network_ready(lambda: psycopg2.connect(self.uri, connect_timeout=10))) as session:
             cursor = session.cursor()
             cursor.execute(TABLE_QUERY)
             if cursor.fetchone()[0] is None:

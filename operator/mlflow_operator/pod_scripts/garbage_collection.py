@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 
+from network_common import when_network_ready
+
 TERMINATION_LOG = "/dev/termination-log"
 SETTINGS_VARIABLE = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
 
@@ -65,7 +67,7 @@ def check_schema():
 
     result["version"] = str(mlflow.__version__)
     engine = create_engine(os.environ["MLFLOW_BACKEND_STORE_URI"])
-    with engine.connect() as session:
+    with when_network_ready(engine.connect) as session:
         revision = MigrationContext.configure(session).get_current_revision()
     engine.dispose()
     folder = os.path.join(os.path.dirname(mlflow.store.__file__), "db_migrations")

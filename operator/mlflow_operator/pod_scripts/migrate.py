@@ -14,6 +14,7 @@ from contextlib import closing
 import psycopg2
 from mlflow.db import commands
 from mlflow.store.tracking.dbmodels.initial_models import Base
+from network_common import when_network_ready
 from sqlalchemy import create_engine
 
 MIGRATION_LOCK = 0x6D6C666C6F77  # "mlflow"
@@ -65,7 +66,8 @@ def migrate_auth_tables():
 
 
 # SQLAlchemy names a driver in the scheme, which libpq does not support
-with closing(psycopg2.connect("postgresql://" + uri.partition("://")[2])) as session:
+libpq_uri = "postgresql://" + uri.partition("://")[2]
+with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri))) as session:
     # a stricter level, possibly the default of the role, would show the tables in the state before the migration
     session.set_session(isolation_level="READ COMMITTED")
     cursor = session.cursor()

@@ -12,6 +12,8 @@ import tempfile
 import threading
 from contextlib import closing
 
+from network_common import when_network_ready
+
 TERMINATION_LOG = "/dev/termination-log"
 MAX_RESULT_BYTES = 3000
 """Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
@@ -85,7 +87,8 @@ def check_database():
     import psycopg2
 
     # SQLAlchemy names a driver in the scheme, which libpq does not support
-    with closing(psycopg2.connect("postgresql://" + rest, connect_timeout=10)) as session:
+    uri = "postgresql://" + rest
+    with closing(when_network_ready(lambda: psycopg2.connect(uri, connect_timeout=10))) as session:
         cursor = session.cursor()
 
         def query_value(query, values=None):

@@ -36,6 +36,7 @@ from dump_common import (
     write_private,
     write_result,
 )
+from network_common import when_network_ready
 from urllib3.exceptions import HTTPError
 
 MIGRATION_LOCK = 0x6D6C666C6F77
@@ -159,7 +160,7 @@ class Database:
 
     def check_empty(self):
         """Raise JobError if the database holds tables. The transaction of the restore checks again, under the lock."""
-        with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
+        with closing(when_network_ready(lambda: psycopg2.connect(self.uri, connect_timeout=10))) as session:
             cursor = session.cursor()
             cursor.execute(TABLES_QUERY)
             tables = cursor.fetchone()[0]

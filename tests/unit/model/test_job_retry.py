@@ -41,8 +41,8 @@ def test_a_job_without_annotations_is_not_retried() -> None:
 
 def test_no_retry_while_a_pod_may_still_run() -> None:
     """A pod on a node without connection to the API server continues to run."""
-    assert not can_retry(job(), [{"status": {"phase": "Running"}}], None)
-    assert can_retry(job(), [{"status": {"phase": "Failed"}}], None)
+    assert not can_retry(job(), [{"metadata": {}, "status": {"phase": "Running"}}], None)
+    assert can_retry(job(), [{"metadata": {}, "status": {"phase": "Failed"}}], None)
 
 
 def test_backoff_is_short_at_first_and_long_later() -> None:

@@ -57,6 +57,8 @@ async def _reconcile(
         return Result(waiting(_TYPE, "the schema"))
     desired = manifests.cronjob(running_server(context), backup)
     cronjob = await context.ensure(desired)
+    if status == (context.observed.status.get("backup") or {}):
+        await jobs.delete_suspended_runs(context, _scheduled_jobs(context))
     if context.server.suspended:
         return Result(suspended(_TYPE))
     if backup.separate_bucket:
@@ -94,7 +96,7 @@ def build_status(context: ReconcileContext) -> Object:
 
 def job_result(context: ReconcileContext, job: Object) -> BackupResult | None:
     """Result of a finished Job; None if its pod is gone or left no readable result."""
-    return backup_result.parse(_termination_message(context, job))
+    return backup_result.parse(jobs.termination_messages(context, job).get(manifests.S3_CONTAINER))
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:
@@ -107,22 +109,10 @@ def _failed_at(job: Object) -> str:
     return str(failed.get("lastTransitionTime") or job["metadata"].get("creationTimestamp") or "")
 
 
-def _termination_message(
-    context: ReconcileContext, job: Object, container: str = manifests.S3_CONTAINER
-) -> str | None:
-    for pod in jobs.pods_of(context, job):
-        for status in (pod.get("status") or {}).get("containerStatuses") or ():
-            terminated = (status.get("state") or {}).get("terminated")
-            if status["name"] == container and terminated:
-                return str(terminated.get("message") or "") or None
-    return None
-
-
 def failure_message(context: ReconcileContext, backup: Backup, job: Object) -> str:
     """Why a failed Job made no backup."""
-    text = _termination_message(context, job) or _termination_message(
-        context, job, manifests.POSTGRES_CONTAINER
-    )
+    messages = jobs.termination_messages(context, job)
+    text = messages.get(manifests.S3_CONTAINER) or messages.get(manifests.POSTGRES_CONTAINER)
     name = job["metadata"]["name"]
     message = backup_status.failure_message(context.server, backup, name, job_result(context, job), text)
     return f"{message}{jobs.memory_advice(context, job)}"

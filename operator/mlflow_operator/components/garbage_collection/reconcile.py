@@ -74,6 +74,8 @@ async def _reconcile(
     desired = manifests.cronjob(context.server, settings, paused=not at_desired_version)
     if observed or at_desired_version:
         await context.ensure(desired)
+    reported = [job for job in _jobs(context) if jobs.is_finished(job) and _is_reported(context, job)]
+    await jobs.delete_suspended_runs(context, reported)
     if context.server.suspended:
         for job in _jobs(context):
             if not jobs.is_finished(job):
@@ -95,9 +97,15 @@ def _last_result(context: ReconcileContext, settings: GarbageCollection) -> Resu
         _TYPE,
         f'Garbage collection runs on the schedule "{settings.schedule}" ({settings.time_zone}).',
     )
+    previous = context.observed.status.get("garbageCollection") or {}
+    if _last_failed(previous) and (last is None or _finished_at(last) < previous["lastFailureTime"]):
+        # The Job no longer exists; the previous condition still holds its message.
+        condition = context.observed.condition(_TYPE)
+        if condition.get("reason") == Reason.GARBAGE_COLLECTION_FAILED.value:
+            message = str(condition.get("message"))
+            return Result(false_condition(_TYPE, Reason.GARBAGE_COLLECTION_FAILED, message))
     if last is None:
         return Result(ready)
-    previous = context.observed.status.get("garbageCollection") or {}
     results = [
         manifests.parse(str(terminated.get("message") or ""))
         for terminated in jobs.container_results(context, last)
@@ -116,6 +124,18 @@ def _finished_at(job: Object) -> str:
     return next(
         str(c["lastTransitionTime"]) for c in job["status"]["conditions"] if c["type"] in condition_types
     )
+
+
+def _last_failed(status: Object) -> bool:
+    """Whether the run that finished last failed, according to `status.garbageCollection`."""
+    return str(status.get("lastFailureTime") or "") > str(status.get("lastRunTime") or "")
+
+
+def _is_reported(context: ReconcileContext, job: Object) -> bool:
+    """Whether the stored status contains the result of a finished Job, or a later one."""
+    status = context.observed.status.get("garbageCollection") or {}
+    times = (str(status.get(field) or "") for field in ("lastRunTime", "lastFailureTime"))
+    return _finished_at(job) <= max(times)
 
 
 def _completed(

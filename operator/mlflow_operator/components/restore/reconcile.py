@@ -150,7 +150,7 @@ def _container_failed(context: ReconcileContext, job: Object) -> bool:
 
 def _failed(context: ReconcileContext, restore: Restore, job: Object) -> Result[bool]:
     previous = context.observed.condition(_TYPE)
-    if not jobs.pods_of(context, job) and previous.get("reason") in _FAILURE_REASONS:
+    if not jobs.container_results(context, job) and previous.get("reason") in _FAILURE_REASONS:
         # The pod is gone, and its termination message with it.
         return Result(false_condition(_TYPE, Reason(previous["reason"]), str(previous.get("message"))))
     error = _job_error(context, restore, job)
@@ -162,7 +162,7 @@ _FAILURE_REASONS = {Reason.RESTORE_FAILED.value, Reason.RESTORE_REFUSED.value}
 
 
 def _job_error(context: ReconcileContext, restore: Restore, job: Object) -> ConfigurationError:
-    messages = {name: text for pod in jobs.pods_of(context, job) for name, text in _termination_messages(pod)}
+    messages = jobs.termination_messages(context, job)
     result = restore_result.parse(messages.get(manifests.S3_CONTAINER))
     text = messages.get(manifests.POSTGRES_CONTAINER)
     if result is None:
@@ -170,9 +170,3 @@ def _job_error(context: ReconcileContext, restore: Restore, job: Object) -> Conf
     elif result.errors and result.errors[0].code != "pg_restore":
         text = None
     return restore_result.failure(context.server, restore, job["metadata"]["name"], result, text)
-
-
-def _termination_messages(pod: Object) -> list[tuple[str, str]]:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    states = ((status["name"], (status.get("state") or {}).get("terminated")) for status in statuses)
-    return [(name, str(terminated.get("message") or "")) for name, terminated in states if terminated]
