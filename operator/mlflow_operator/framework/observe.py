@@ -1,4 +1,4 @@
-"""Read the observed state once per reconcile, all kinds concurrently and directly from the API server (no cache).
+"""Read the observed state once per reconcile, directly from the API server (no cache).
 
 `Reader` reads the Secrets and ConfigMaps that the server references.
 """
@@ -72,11 +72,17 @@ class ObservedState:
 
 
 async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
-    """List all objects that have the labels of the MLflowServer `resource`."""
+    """List all objects that have the labels of the MLflowServer `resource`.
+
+    Pods come last, the other kinds concurrently before: the result of a finished Job is in its pod only, so the pods
+    must not be older than the Jobs.
+    """
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    selector = labels.server_selector(name)
     lists = await asyncio.gather(
-        *(cluster.list(kind, namespace, labels.server_selector(name)) for kind in OWNED)
+        *(cluster.list(kind, namespace, selector) for kind in OWNED if kind != kinds.POD)
     )
+    lists.append(await cluster.list(kinds.POD, namespace, selector))
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     jobs = [
         obj

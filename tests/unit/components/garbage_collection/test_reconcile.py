@@ -1,11 +1,13 @@
 """Reconciliation of garbage collection in a simulated cluster."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from mlflow_operator.kube import kinds
+from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import ConditionType, Reason
 from tests.unit.components.garbage_collection.test_manifests import RESULT
@@ -40,13 +42,10 @@ def status(simulation: SimulatedCluster) -> Object:
     return dict(resource["status"].get("garbageCollection") or {})
 
 
-async def finish_run(
-    simulation: SimulatedCluster, job_condition: str, finished_at: str, **result: Any
-) -> Object:
-    """Create and finish a Job of the CronJob, and reconcile."""
+def start_run(simulation: SimulatedCluster, name: str) -> Object:
+    """Create a Job of the CronJob."""
     observed = cronjob(simulation)
     assert observed
-    name = f"a-gc-{finished_at[-3:-1]}"
     template = observed["spec"]["jobTemplate"]
     meta = {"name": name, "namespace": NAMESPACE, "uid": name, "labels": template["metadata"]["labels"]}
     simulation.api.put(
@@ -54,6 +53,14 @@ async def finish_run(
     )
     job = simulation.get("Job", name)
     assert job
+    return job
+
+
+async def finish_run(
+    simulation: SimulatedCluster, job_condition: str, finished_at: str, **result: Any
+) -> Object:
+    """Create and finish a Job of the CronJob, and reconcile."""
+    job = start_run(simulation, f"a-gc-{finished_at[-3:-1]}")
     simulation.now = finished_at
     simulation.finish_job(job, job_condition, json.dumps(RESULT | result))
     await simulation.reconcile()
@@ -89,16 +96,7 @@ async def test_no_cronjob_before_the_server_runs() -> None:
 
 async def test_cronjob_is_suspended_and_job_deleted_with_the_server(simulation: SimulatedCluster) -> None:
     """The database is stopped, too."""
-    job = cronjob(simulation)
-    assert job
-    template = job["spec"]["jobTemplate"]
-    meta = {
-        "name": "a-gc-now",
-        "namespace": NAMESPACE,
-        "uid": "now",
-        "labels": template["metadata"]["labels"],
-    }
-    simulation.api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": template["spec"]})
+    start_run(simulation, "a-gc-now")
     simulation.update_spec(suspend=True)
     await simulation.reconcile()
     assert is_suspended(simulation)
@@ -136,6 +134,27 @@ async def test_result_is_reported_once(simulation: SimulatedCluster) -> None:
     await finish_run(simulation, "Complete", "2026-01-01T00:00:02Z", runs=0)
     assert status(simulation)["deletedRuns"] == 0
     assert len(event_messages(simulation)) == 2
+
+
+async def test_counts_of_a_run_that_ends_during_the_reconcile_are_reported(
+    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the pod only, so the operator must not see a finished Job and an older state of its pod."""
+    job, original = start_run(simulation, "a-gc-01"), simulation.api.list
+
+    async def list_while_run_ends(kind: Kind, *args: str) -> list[Object]:
+        if kind == kinds.JOB:
+            # Other requests are answered before this one.
+            await asyncio.sleep(0)
+            simulation.finish_job(job, "Complete", json.dumps(RESULT))
+        return await original(kind, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(simulation.api, "list", list_while_run_ends)
+        await simulation.reconcile()
+    await simulation.reconcile()
+    assert status(simulation)["deletedRuns"] == RESULT["runs"]
+    assert len(event_messages(simulation)) == 1
 
 
 async def test_counts_stay_after_the_pod_is_deleted(simulation: SimulatedCluster) -> None:
