@@ -3,7 +3,7 @@
 import pytest
 
 from mlflow_operator.kube import labels
-from mlflow_operator.kube.errors import Forbidden
+from mlflow_operator.kube.errors import Forbidden, QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -151,6 +151,18 @@ async def test_pod_creation_failure_of_the_migration_is_reported(simulation: Sim
     simulation.api.events[migration_job(simulation)["metadata"]["uid"]] = [event("FailedCreate", QUOTA_ERROR)]
     await simulation.reconcile()
     assert simulation.condition("SchemaReady")[1] == "QuotaExceeded"
+
+
+async def test_object_that_exceeds_a_quota_is_named(simulation: SimulatedCluster) -> None:
+    """By the client's error, whatever its text looks like."""
+    cause = (
+        'statefulsets.apps "a-postgres" is forbidden: exceeded quota: q, limited: count/statefulsets.apps=0'
+    )
+    simulation.api.errors_by_kind["StatefulSet"] = QuotaExceeded(cause, "StatefulSet team/a-postgres")
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("DatabaseReady")
+    assert reason == "QuotaExceeded"
+    assert "does not allow StatefulSet team/a-postgres: exceeded quota: q, limited: count" in message
 
 
 async def test_volume_provisioning_failure_is_reported(simulation: SimulatedCluster) -> None:

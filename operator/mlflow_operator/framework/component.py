@@ -115,9 +115,8 @@ def component(condition_type: ConditionType) -> Callable[[Reconcile[P, T]], Reco
             except NamespaceTerminating:
                 raise
             except QuotaExceeded as error:
-                subject = str(error).partition(": 403")[0].partition(" ")[2]
                 quota_error = admission_errors.quota_error(
-                    subject, context.server.owner.namespace, str(error)
+                    error.subject, context.server.owner.namespace, str(error)
                 )
                 return Result(false_condition(condition_type, quota_error.reason, quota_error.message))
             except (Invalid, Forbidden) as error:

@@ -37,7 +37,14 @@ class Forbidden(ClusterError):
 
 
 class QuotaExceeded(Forbidden):
-    """The request exceeds a ResourceQuota of the namespace, which the text names."""
+    """The request exceeds a ResourceQuota of the namespace, which the text names.
+
+    `subject`: kind and name of the object that the request would write.
+    """
+
+    def __init__(self, message: str, subject: str) -> None:
+        super().__init__(message)
+        self.subject = subject
 
 
 class NamespaceTerminating(Forbidden):
@@ -95,7 +102,7 @@ def from_response(
         case 409:
             return Conflict(text)
         case 403:
-            return _forbidden_error(status, causes, text)
+            return _forbidden_error(status, causes, text, action)
         case _:
             return Invalid(text, tuple(str(cause.get("field", "")) for cause in causes))
 
@@ -114,9 +121,12 @@ def _is_schema_mismatch(status: dict[str, Any]) -> bool:
     return str(status.get("message")).startswith("failed to create typed patch object")
 
 
-def _forbidden_error(status: dict[str, Any], causes: list[dict[str, Any]], text: str) -> Forbidden:
+def _forbidden_error(
+    status: dict[str, Any], causes: list[dict[str, Any]], text: str, action: str
+) -> Forbidden:
     if "exceeded quota" in str(status.get("message")):
-        return QuotaExceeded(text)
+        _, _, subject = action.partition(" ")
+        return QuotaExceeded(text, subject)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return NamespaceTerminating(text)
     return Forbidden(text)

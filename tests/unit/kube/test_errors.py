@@ -61,8 +61,11 @@ def test_already_exists_is_a_conflict() -> None:
     assert issubclass(errors.AlreadyExists, errors.Conflict)
 
 
-def test_quota_message_is_kept() -> None:
-    assert QUOTA in str(error(403, status_body(403, "Forbidden", QUOTA)))
+def test_quota_error_names_object_and_quota() -> None:
+    quota_error = error(403, status_body(403, "Forbidden", QUOTA))
+    assert isinstance(quota_error, errors.QuotaExceeded)
+    assert quota_error.subject == "Deployment ns/a"
+    assert QUOTA in str(quota_error)
 
 
 def invalid_body(*messages: str) -> bytes:
