@@ -1,5 +1,6 @@
 """Diagnose from the status of pods why they do not become ready."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,10 @@ from mlflow_operator.kube import job_outcome, labels, scheduling
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
+
+_MISSING_OBJECT = re.compile(r'\b(secret|configmap)s? "[^"]*" not found')
+_MISSING_KEY = re.compile(r"couldn't find key .* in (Secret|ConfigMap) ")
+"""Messages of the kubelet about references of a container's environment."""
 
 _IMAGE_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 
@@ -135,14 +140,23 @@ def _diagnose_container(pod: Object, container: Object) -> Iterator[Diagnosis]:
             "Check the image name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
         )
     elif reason == "CreateContainerConfigError":
-        yield Diagnosis(
-            Reason.SECRET_NOT_FOUND,
-            f"Container {name} cannot be created: {message_text.as_sentence(waiting.get('message'))} "
-            "Create the missing object, or remove the reference from the spec.",
-        )
+        yield _diagnose_rejected_container(name, str(waiting.get("message") or ""))
     terminated = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
     if terminated and not container.get("ready") and pod["metadata"].get("deletionTimestamp") is None:
         yield _diagnose_termination(pod, name, terminated)
+
+
+def _diagnose_rejected_container(name: str, message: str) -> Diagnosis:
+    """Why the kubelet rejects a container: a missing object or key, or for example an image that runs as root."""
+    # The rest of the message names the pod, so it would differ with each attempt.
+    fact = f"Container {name} cannot be created: {message_text.as_sentence(message.partition(' (pod: ')[0])}"
+    if _MISSING_OBJECT.search(message):
+        advice = "Create the missing object, or remove the reference from the spec."
+        return Diagnosis(Reason.SECRET_NOT_FOUND, f"{fact} {advice}")
+    if _MISSING_KEY.search(message):
+        advice = "Add the key, or correct the reference in the spec."
+        return Diagnosis(Reason.SECRET_KEY_MISSING, f"{fact} {advice}")
+    return Diagnosis(Reason.OPERATION_REFUSED, f"{fact} Fix the reported cause.")
 
 
 def _diagnose_termination(pod: Object, name: str, terminated: Object) -> Diagnosis:

@@ -123,7 +123,7 @@ class Reason(StrEnum):
     INVALID_RESOURCE = "InvalidResource"
     """The stored resource does not conform to the CRD, or `spec.envFrom` sets a variable that the operator reserves."""
     OPERATION_REFUSED = "OperationRefused"
-    """The API server rejected an object, and the message contains its response."""
+    """The API server rejected an object, or a node rejected a container, and the message contains the response."""
 
 
 @dataclass(frozen=True)

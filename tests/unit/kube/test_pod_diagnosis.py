@@ -69,6 +69,38 @@ CASES = {
         Reason.SECRET_NOT_FOUND,
         'secret "s" not found',
     ),
+    "missing config map": (
+        pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "c" not found'}}),
+        Reason.SECRET_NOT_FOUND,
+        'configmap "c" not found. Create the missing object',
+    ),
+    "missing key": (
+        pod(
+            {
+                "waiting": {
+                    "reason": "CreateContainerConfigError",
+                    "message": "couldn't find key k in Secret team/s",
+                }
+            }
+        ),
+        Reason.SECRET_KEY_MISSING,
+        "couldn't find key k in Secret team/s. Add the key",
+    ),
+    "image runs as root": (
+        pod(
+            {
+                "waiting": {
+                    "reason": "CreateContainerConfigError",
+                    "message": (
+                        "container has runAsNonRoot and image will run as root "
+                        '(pod: "a-1_team(5d6c)", container: mlflow)'
+                    ),
+                }
+            }
+        ),
+        Reason.OPERATION_REFUSED,
+        "cannot be created: container has runAsNonRoot and image will run as root. Fix",
+    ),
     "out of memory, server": (
         pod({"waiting": {}}, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
         Reason.SERVER_CRASHING,
