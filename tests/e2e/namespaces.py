@@ -7,12 +7,16 @@ the facts about it from a file in `out/`.
 import fcntl
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from tests import polling
 from tests.cluster import settings
+from tests.e2e import timeouts
 from tests.e2e.kube import TEST_LABEL, Kube, Object
 
 FOLDER = settings.ROOT / "out" / "shared"
+QUOTA = "team"
+"""Name of the ResourceQuota of a namespace."""
 
 
 def create_namespace(kube: Kube, prefix: str) -> Kube:
@@ -27,6 +31,24 @@ def delete_namespaces(kube: Kube, *names: str) -> None:
     """Delete namespaces without waiting, in one call: one call per namespace takes longer than some tests."""
     if names:
         kube.kubectl("delete", "namespaces", *names, "--wait=false", "--ignore-not-found")
+
+
+def set_quota(kube: Kube, hard: Mapping[str, str]) -> None:
+    """Create or change the ResourceQuota of the namespace, and wait until it is enforced."""
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": QUOTA},
+            "spec": {"hard": dict(hard)},
+        }
+    )
+
+    def is_enforced() -> bool:
+        return bool((kube.require("ResourceQuota", QUOTA).get("status") or {}).get("hard") == hard)
+
+    # Admission uses the quota's status, and controllers keep the first error message.
+    polling.eventually("the quota is enforced", is_enforced, timeouts.STATUS_SECONDS)
 
 
 def shared_namespace(kube: Kube, name: str, create: Callable[[Kube], Object]) -> tuple[Kube, Object]:

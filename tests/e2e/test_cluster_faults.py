@@ -9,14 +9,12 @@ from functools import cached_property
 import pytest
 
 from mlflow_operator.kube.quantity import parse
-from tests.e2e import timeouts
+from tests.e2e import namespaces, timeouts
 from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.fault_cases import FaultCase, table
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import SMALL_RESOURCES, Server, eventually, small_spec
 from tests.e2e.shared_stores import DATABASE_PASSWORD, Platform
-
-QUOTA = "team"
 
 
 @dataclass(frozen=True)
@@ -89,17 +87,7 @@ class Cluster:
 
     def limit_pods(self, pods: int) -> None:
         """Create or change the ResourceQuota of the namespace, and wait until it is enforced."""
-        spec = {"hard": {"pods": str(pods)}}
-        self.ns.apply(
-            {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": QUOTA}, "spec": spec}
-        )
-
-        def is_enforced() -> bool:
-            hard = (self.ns.require("ResourceQuota", QUOTA).get("status") or {}).get("hard") or {}
-            return bool(hard.get("pods") == str(pods))
-
-        # Admission uses the quota's status, and the ReplicaSet keeps the first error message.
-        eventually("the quota is enforced", is_enforced, timeouts.STATUS_SECONDS)
+        namespaces.set_quota(self.ns, {"pods": str(pods)})
 
     def reserve_memory(self) -> None:
         """Run an idle pod that requests `memory`."""
