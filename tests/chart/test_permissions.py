@@ -31,7 +31,10 @@ NAMESPACE_PERMISSIONS = {
     ("", "events"): ("list", "create"),
     ("apps", "deployments"): (*WRITE, "delete"),  # to adopt a restored one on OpenShift
     ("apps", "statefulsets"): (*WRITE, "delete"),
-    ("batch", "jobs"): (*WRITE, "delete"),  # patch: owner of a restored Job, outcome of one with injected containers
+    ("batch", "jobs"): (
+        *WRITE,
+        "delete",
+    ),  # patch: owner of a restored Job, outcome of one with injected containers
     ("batch", "cronjobs"): (*WRITE, "delete"),
     ("policy", "poddisruptionbudgets"): (*WRITE, "delete"),
     ("postgresql.cnpg.io", "clusters"): ("get",),
