@@ -96,6 +96,8 @@ docs: venv ## build the documentation site in out/site, and check every link and
 generate: venv ## generate the CRD, manifests, the charts' values and READMEs, and docs/reference
 	@$(CLUSTER) test-tools
 	@.venv/bin/python -m tests.generate
+catalogue: venv ## add the MLflow release VERSION to the version catalogue; a later version than the default becomes it
+	@$(PYTHON) -m tests.catalogue $(VERSION)
 package: ## package both charts into out/charts
 	@$(CLUSTER) test-tools
 	@rm -rf out/charts
@@ -114,5 +116,5 @@ clean: ## remove the cluster and everything that was created for it, but keep th
 clean-cache: ## remove the cache; the next run builds everything again
 	@$(CLUSTER) clean-cache
 
-.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate package push-charts release-notes clean clean-cache
+.PHONY: help cluster images demo test test-all venv lint prose unit chart apiserver integration contracts e2e picture bench bench-docs docs generate catalogue package push-charts release-notes clean clean-cache
 .DEFAULT_GOAL := help

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.settings import ROOT
-from tests.reference import api, cli, conditions, metrics
+from tests.reference import api, cli, conditions, metrics, mlflow_versions
 
 FOLDER = ROOT / "docs" / "reference"
 
@@ -16,4 +16,5 @@ def pages() -> Mapping[Path, str]:
         FOLDER / "cli.md": cli.page(),
         FOLDER / "conditions.md": conditions.page(),
         FOLDER / "metrics.md": metrics.page(),
+        FOLDER / "mlflow-versions.md": mlflow_versions.page(),
     }

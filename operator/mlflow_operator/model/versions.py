@@ -3,21 +3,18 @@
 import re
 from dataclasses import dataclass
 
+from mlflow_operator.model.release import Release, version_key
+from mlflow_operator.model.version_catalogue import RELEASES
+
 DEFAULT_VERSION = "3.17.2"
 """The version of a new server. An existing server keeps `status.version` until its spec sets another one."""
 
-SCHEMA_HEADS = {
-    "3.14.0": "b7e4c1a90f23",
-    "3.16.1": "b7e2c1a4d9f3",
-    "3.17.0": "dc11669786a5",
-    "3.17.1": "dc11669786a5",
-    "3.17.2": "dc11669786a5",
-}
-"""Alembic head revision of each MLflow version, read with `ScriptDirectory.get_heads()` from the packages. A version
-that is missing here costs one migration Job per image, nothing more."""
+SCHEMA_HEADS = {release.version: release.schema_head for release in RELEASES}
+"""Alembic head revision of each known version. A version that is missing here costs one migration Job per image,
+nothing more."""
 
-FAST_PATH_VERSIONS = ("3.17.0", "3.17.1", "3.17.2")
-"""Versions for which the fast path (`Server.fast_path`) is verified: it depends on the internals of MLflow's server."""
+FAST_PATH_VERSIONS = frozenset(release.version for release in RELEASES if release.fast_path)
+"""Versions whose internals the fast path (`Server.fast_path`) supports. Other versions run `mlflow server`."""
 
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -31,7 +28,7 @@ def version_for_revision(revision: str) -> str | None:
     matching = [version for version, head in SCHEMA_HEADS.items() if head == revision]
     if DEFAULT_VERSION in matching:
         return DEFAULT_VERSION
-    return max(matching, key=_version_tuple, default=None)
+    return max(matching, key=version_key, default=None)
 
 
 def newer_version_for_revision(revision: str, version: str) -> str | None:
@@ -39,11 +36,28 @@ def newer_version_for_revision(revision: str, version: str) -> str | None:
     matching = version_for_revision(revision)
     if matching is None or SCHEMA_HEADS.get(version) in {None, revision}:
         return None
-    return matching if _version_tuple(matching) > _version_tuple(version) else None
+    return matching if version_key(matching) > version_key(version) else None
 
 
-def _version_tuple(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
+def release_that_stops_writers(
+    from_version: str | None, from_revision: str | None, to_version: str
+) -> Release | None:
+    """Return the newest release on the way to `to_version` whose migration requires that all writers are stopped.
+
+    The revision of the database determines where the migration starts. `from_version`, the version of the running
+    server, is used only if no known release has this revision. If neither is known, every such release counts.
+    """
+    reached = version_for_revision(from_revision) if from_revision else None
+    start = version_key(reached or from_version or "")
+    return max(
+        (
+            release
+            for release in RELEASES
+            if release.stops_writers and start < version_key(release.version) <= version_key(to_version)
+        ),
+        key=lambda release: version_key(release.version),
+        default=None,
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.deployment import deployment
 from mlflow_operator.model.resolve import ClusterDefaults, cluster_defaults
 from mlflow_operator.model.server import EmbeddedDatabase, ExternalDatabase
-from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
+from mlflow_operator.model.versions import DEFAULT_VERSION, Images
 from tests.unit.servers import env, server
 
 
@@ -103,11 +103,6 @@ def test_node_ports_and_load_balancer_addresses_are_read_from_the_service() -> N
     assert cluster.node_ports == (30500,)
     hosts = server(defaults=cluster).allowed_hosts
     assert {"lb.example.com", "lb.example.com:*", "203.0.113.9"} <= set(hosts)
-
-
-def test_the_schema_of_the_default_version_is_known() -> None:
-    """Otherwise every new server would need an additional Job."""
-    assert DEFAULT_VERSION in SCHEMA_HEADS
 
 
 def test_without_an_endpoint_the_environment_allows_workload_identity() -> None:
