@@ -71,6 +71,21 @@ def check_failed_migration(platform: Platform, server: Server, version: str) -> 
     server.kube.run(*command.split())
 
 
+def check_refused_rolling_update(server: Server, version: str) -> None:
+    """The way from this version to the default one requires that all writers are stopped."""
+    server.patch_spec(version=DEFAULT_VERSION, image=None, upgrade={"strategy": "RollingUpdate"})
+    FaultExpectations(server).expect(
+        "UpgradeReady",
+        "UpgradeStrategyRefused",
+        "requires that no server writes to the database",
+        f"version {version} keeps running",
+        within=UPGRADE_TIMEOUT_SECONDS,
+    )
+    assert server.status["version"] == version
+    server.wait_reachable()
+    server.patch_spec(upgrade={"strategy": "Recreate"})
+
+
 @pytest.mark.start_early
 @pytest.mark.second_images
 @pytest.mark.long_running(
@@ -90,6 +105,7 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
         data = log_data(server)
         assert data["client"] == version
         if version.startswith("3.16"):
+            check_refused_rolling_update(server, version)
             check_failed_migration(platform, server, version)
         else:
             server.patch_spec(version=DEFAULT_VERSION, image=None)

@@ -27,8 +27,8 @@ class Upgrade(Model):
     """How pods are replaced when the upgrade requires a schema migration. Recreate: the operator scales the server to
     zero, migrates the schema and starts the new version; `status.upgrade.downtimeSeconds` reports the downtime.
     RollingUpdate: pods of the old version keep running during the migration, and may return errors until pods of the
-    new version replace them. Without a schema migration, the operator always uses a rolling update. Defaults to
-    Recreate.
+    new version replace them; refused for upgrades that require that the server is stopped, such as from 3.16 to 3.17.
+    Without a schema migration, the operator always uses a rolling update. Defaults to Recreate.
     """
     backup_before_migration: BackupBeforeMigration = BackupBeforeMigration.IF_CONFIGURED
     """Whether the operator creates a backup before a schema migration, while the old version is still running. If the

@@ -144,7 +144,13 @@ def is_obsolete(context: ReconcileContext, job: Object, template: Object) -> boo
     return digest != template_digest(template) and not has_started(context, job)
 
 
-def migration_in_progress(context: ReconcileContext, except_image: str) -> str | None:
+def has_unfinished_migration(context: ReconcileContext) -> bool:
+    """Whether an unfinished migration Job of the desired image exists. It can start at any time."""
+    observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
+    return any(not is_finished(job) and image_of(job) == context.server.image for job in observed)
+
+
+def migration_in_progress(context: ReconcileContext, except_image: str | None = None) -> str | None:
     """The name of a started and unfinished migration of an image other than `except_image`; None if there is none.
 
     This includes the pod of a deleted Job, because the pod may still commit its transaction.

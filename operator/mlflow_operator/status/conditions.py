@@ -84,6 +84,8 @@ class Reason(StrEnum):
     """The preflight found that the desired image is not compatible, or it had no result, and nothing was changed."""
     SCHEMA_NEWER_THAN_IMAGE = "SchemaNewerThanImage"
     """The schema revision of the database is unknown to the desired image, and nothing was changed."""
+    UPGRADE_STRATEGY_REFUSED = "UpgradeStrategyRefused"
+    """The strategy is RollingUpdate, but the schema migration requires stopped servers, and nothing was changed."""
     BACKUP_REQUIRED = "BackupRequired"
     """The schema migration is blocked until the required backup exists, and nothing was changed."""
     BACKUP_FAILED = "BackupFailed"

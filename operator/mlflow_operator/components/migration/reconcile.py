@@ -22,6 +22,7 @@ from mlflow_operator.framework.component import (
 from mlflow_operator.framework.jobs import (
     blocking_reason,
     container_results,
+    container_states,
     has_condition,
     has_started,
     is_finished,
@@ -156,8 +157,9 @@ async def _wait_for_other_job(context: ReconcileContext, other: Object) -> Resul
 async def _create_job(context: ReconcileContext, desired: Object, migration: _Migration) -> Result[str]:
     if migration.database.obstacle:
         raise migration.database.obstacle
-    if migration.plan.stop_servers and _servers_running(context):
-        return Result(Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, _SCALING_DOWN))
+    writers = _running_writers(context) if migration.plan.stop_servers else None
+    if writers:
+        return Result(Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, writers))
     await context.ensure_job(desired)
     return Result(_progressing(), requeue_after=RETRY_TRANSIENT_SECONDS)
 
@@ -200,11 +202,18 @@ def _unfinished_jobs(context: ReconcileContext) -> list[Object]:
     return [job for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD) if not is_finished(job)]
 
 
-def _servers_running(context: ReconcileContext) -> bool:
-    """Whether server pods run. Terminating pods count, because they may still write."""
+def _running_writers(context: ReconcileContext) -> str | None:
+    """What the migration waits for because it may write to the database, as a message; None if nothing does.
+
+    Terminating server pods count, because they may still write.
+    """
     deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    active_pods = filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, labels.SERVER_POD))
-    return bool(deployment and deployment["spec"].get("replicas")) or any(active_pods)
+    server_pods = context.observed.list(kinds.POD, labels.SERVER_POD)
+    if (deployment and deployment["spec"].get("replicas")) or any(map(pod_diagnosis.is_active, server_pods)):
+        return _SCALING_DOWN
+    collecting = context.observed.list(kinds.POD, labels.GARBAGE_COLLECTION_POD)
+    running = (pod for pod in collecting if any("running" in state for state in container_states(pod)))
+    return _COLLECTING_GARBAGE if any(map(pod_diagnosis.is_active, running)) else None
 
 
 def _progressing() -> Condition:
@@ -215,6 +224,8 @@ def _progressing() -> Condition:
 _UP_TO_DATE = "The schema matches the server's version."
 
 _SCALING_DOWN = "Scaling the server to 0 before schema migration."
+
+_COLLECTING_GARBAGE = "Waiting for the end of the running garbage collection before schema migration."
 
 _RETRIED = (
     "The database is unchanged, so the migration is retried automatically, at first within a minute. Fix the cause; "

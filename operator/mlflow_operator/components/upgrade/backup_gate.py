@@ -33,7 +33,8 @@ async def require_backup(
         settings is None
         or not context.server.backup_before_migration
         or database.revision is None
-        or _migration_started(context)
+        # It is too late for a backup then: server pods would start during the migration while the operator waits.
+        or jobs.has_unfinished_migration(context)
     ):
         return None
     database_state = f"{database.identity}@{database.revision}"
@@ -59,15 +60,6 @@ async def require_backup(
         await context.deps.cluster.delete(observed)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
     return blocked or _waiting(context, requeue_after=None if pods else RETRY_TRANSIENT_SECONDS)
-
-
-def _migration_started(context: ReconcileContext) -> bool:
-    """Whether an unfinished migration Job of this image exists.
-
-    It is too late for a backup then: server pods would start during the migration while the operator waits.
-    """
-    observed = context.observed.list(kinds.JOB, labels.MIGRATION_POD)
-    return any(not jobs.is_finished(job) and jobs.image_of(job) == context.server.image for job in observed)
 
 
 def _waiting(context: ReconcileContext, requeue_after: float | None) -> Result[UpgradePlan]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from mlflow_operator.components.upgrade.preflight_result import PreflightResult, SchemaChange
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.release import Release
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.termination_message import JobError
-from mlflow_operator.model.versions import SCHEMA_HEADS, version_for_revision
+from mlflow_operator.model.versions import SCHEMA_HEADS, release_that_stops_writers, version_for_revision
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -85,8 +86,33 @@ def plan(
     """The plan for a preflight result without errors. `switching_database`: no running server uses the database."""
     image_changed = running.image is not None and running.image != server.image
     migrates = preflight.change is SchemaChange.FORWARD and not switching_database
-    stop_servers = image_changed and migrates and server.recreate_on_migration
-    return UpgradePlan(preflight, started_at, image_changed, stop_servers)
+    must_stop = server.recreate_on_migration or _writers_must_stop(running, preflight) is not None
+    return UpgradePlan(preflight, started_at, image_changed, image_changed and migrates and must_stop)
+
+
+def strategy_refusal(
+    running: RunningVersion, server: Server, upgrade: UpgradePlan
+) -> ConfigurationError | None:
+    """Why `spec.upgrade.strategy` must not be used for this upgrade; None if it may be.
+
+    MLflow requires for some releases that no server writes to the database while its schema is migrated.
+    """
+    if server.recreate_on_migration or not upgrade.stop_servers or not upgrade.preflight:
+        return None
+    release = _writers_must_stop(running, upgrade.preflight)
+    if release is None:
+        return None
+    return ConfigurationError(
+        Reason.UPGRADE_STRATEGY_REFUSED,
+        f"spec.upgrade.strategy is RollingUpdate, but the schema migration of MLflow {release.version} requires that "
+        f"no server writes to the database. Nothing was changed; version {running.version} keeps running. To upgrade "
+        f"with a downtime, set spec.upgrade.strategy to Recreate{running.rollback_hint(server)}.",
+    )
+
+
+def _writers_must_stop(running: RunningVersion, preflight: PreflightResult) -> Release | None:
+    """The release on the way to the version in the image whose migration requires that all writers are stopped."""
+    return release_that_stops_writers(running.version, preflight.revision, preflight.version or "")
 
 
 def refusal(running: RunningVersion, server: Server, preflight: PreflightResult) -> ConfigurationError | None:

@@ -136,6 +136,11 @@ async def _run_preflight(
         raise refusal
     started_at = observed["metadata"].get("creationTimestamp")
     plan = preflight_decision.plan(running, context.server, result, started_at, switching_database)
+    refusal = preflight_decision.strategy_refusal(running, context.server, plan)
+    # Without a plan, the previous pods would start again and write while the schema is being migrated.
+    is_migrating = jobs.has_unfinished_migration(context) or jobs.migration_in_progress(context)
+    if refusal and not migrated and not is_migrating:
+        raise refusal
     return await _require_backup(context, running, database, plan, switching_database)
 
 

@@ -11,6 +11,7 @@ from mlflow_operator.components.upgrade.preflight_decision import RunningVersion
 from mlflow_operator.components.upgrade.preflight_result import SchemaChange, parse
 from mlflow_operator.model import jobs
 from mlflow_operator.model.server import Server
+from mlflow_operator.model.versions import SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from tests.unit.servers import env
 from tests.unit.servers import server as resolved
@@ -203,11 +204,11 @@ def test_newer_schema_message_names_the_version_to_revert_to(
     [
         ("migration", {}, OLD_VERSION, "forward", True),
         (
-            "migration with rolling update",
+            "migration that requires stopped writers, with rolling update",
             {"upgrade": {"strategy": "RollingUpdate"}},
             OLD_VERSION,
             "forward",
-            False,
+            True,
         ),
         ("no migration", {}, OLD_VERSION, "none", False),
         (
@@ -229,6 +230,18 @@ def test_servers_stop_only_for_a_migration_by_another_version(
     assert result
     plan = preflight_decision.plan(running, server(**spec), result, None, switching_database=False)
     assert plan.stop_servers is stop_servers, case
+
+
+def test_servers_keep_running_with_rolling_update() -> None:
+    """If no release on the way requires that all writers are stopped."""
+    text = result_text(version="3.16.1", revision=SCHEMA_HEADS["3.15.2"], head=SCHEMA_HEADS["3.16.1"])
+    result = parse(text)
+    assert result
+    running = RunningVersion("3.15.2", "mirror/mlflow:1", SCHEMA_HEADS["3.15.2"])
+    desired = server(upgrade={"strategy": "RollingUpdate"}, version="3.16.1")
+    plan = preflight_decision.plan(running, desired, result, None, switching_database=False)
+    assert not plan.stop_servers
+    assert preflight_decision.strategy_refusal(running, desired, plan) is None
 
 
 STOPPED = {"metadata": {"annotations": {"mlflow-operator.dev/stopped-at": "2026-01-01T00:00:10Z"}}}

@@ -65,10 +65,10 @@ async def start_preflight(simulation: SimulatedCluster, **spec: Any) -> Object:
     return job
 
 
-async def start_migration(simulation: SimulatedCluster) -> Object:
-    """Start the upgrade to the default version; return the migration Job."""
+async def start_migration(simulation: SimulatedCluster, version: str = DEFAULT_VERSION) -> Object:
+    """Start the upgrade to a version; return the migration Job."""
     earlier = {job["metadata"]["uid"] for job in jobs(simulation, "migrate")}
-    simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
+    simulation.finish_job(await start_preflight(simulation, version=version), "Complete")
     for _ in range(4):
         await simulation.reconcile()
         simulation.run_controllers(complete_jobs=False)
@@ -138,15 +138,73 @@ async def test_migration_waits_for_terminating_pods(old: SimulatedCluster) -> No
     assert "Scaling the server to 0" in old.condition("SchemaReady")[2]
 
 
+async def test_migration_waits_for_garbage_collection(old: SimulatedCluster) -> None:
+    """A running garbage collection deletes rows of the tables. It fails soon, because it also needs the server."""
+    meta = {
+        "name": "a-gc-1-pod",
+        "namespace": deployment(old)["metadata"]["namespace"],
+        "labels": labels.for_component("a", labels.GARBAGE_COLLECTION_POD),
+    }
+    running = {"phase": "Running", "containerStatuses": [{"name": "gc", "state": {"running": {}}}]}
+    old.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": running})
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
+    for _ in range(3):
+        await old.reconcile()
+        old.run_controllers(complete_jobs=False)
+    assert deployment(old)["spec"]["replicas"] == 0
+    assert len(jobs(old, "migrate")) == 1, "only the Job of the first start"
+    assert "garbage collection" in old.condition("SchemaReady")[2]
+    old.api.edit("Pod", "a-gc-1-pod", lambda pod: pod.update(status={"phase": "Failed"}))
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+
+
+BEFORE_WRITERS_STOP, BEFORE_MIGRATION = "3.16.1", "3.15.2"
+"""The last version before the one whose migration requires that all writers are stopped, and an earlier schema."""
+
+
 async def test_server_keeps_running_during_migration_with_rolling_update() -> None:
     """`spec.upgrade.strategy` RollingUpdate: there is no downtime."""
-    old = await running_server(OLD_VERSION, upgrade={"strategy": "RollingUpdate"})
-    await start_migration(old)
-    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(OLD_VERSION), 1)
+    old = await running_server(BEFORE_MIGRATION, upgrade={"strategy": "RollingUpdate"})
+    await start_migration(old, BEFORE_WRITERS_STOP)
+    assert (image(old), deployment(old)["spec"]["replicas"]) == (IMAGE.format(BEFORE_MIGRATION), 1)
     await old.reconcile_until_stable()
-    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+    assert image(old) == IMAGE.format(BEFORE_WRITERS_STOP)
     assert old.condition("Ready")[0] == "True"
     assert status(old)["upgrade"]["downtimeSeconds"] == 0
+
+
+async def test_rolling_update_is_refused_if_the_migration_requires_stopped_writers() -> None:
+    """The previous version keeps running. With the strategy Recreate, the upgrade continues."""
+    old = await running_server(BEFORE_WRITERS_STOP, upgrade={"strategy": "RollingUpdate"})
+    before = deployment(old)
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
+    await old.reconcile_until_stable()
+    state, reason, message = old.condition("UpgradeReady")
+    assert (state, reason) == ("False", "UpgradeStrategyRefused")
+    assert "MLflow 3.17.0 requires that no server writes to the database" in message
+    assert "set spec.upgrade.strategy to Recreate" in message
+    assert f"set spec.version back to {BEFORE_WRITERS_STOP}" in message
+    assert deployment(old) == before
+    assert len(jobs(old, "migrate")) == 1, "only the Job of the first start"
+    old.update_spec(upgrade={"strategy": "Recreate"})
+    for _ in range(4):
+        await old.reconcile()
+        old.run_controllers(complete_jobs=False)
+    assert deployment(old)["spec"]["replicas"] == 0
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+
+
+async def test_no_writer_starts_if_the_strategy_changes_during_the_migration() -> None:
+    """The migration Job is running, and the database still has the previous revision."""
+    old = await running_server(BEFORE_WRITERS_STOP)
+    run_container(old, await start_migration(old))
+    old.update_spec(upgrade={"strategy": "RollingUpdate"})
+    await old.reconcile()
+    assert deployment(old)["spec"]["replicas"] == 0
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
 
 
 async def test_upgrade_without_migration_is_a_rollout() -> None:
