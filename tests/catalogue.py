@@ -137,6 +137,17 @@ def set_default(old: str, new: str) -> None:
         path.write_text(content)
 
 
+def keep_image(version: str) -> None:
+    """Keep the image of the previous default version in versions.env, unless its minor version already has one."""
+    path = ROOT / "versions.env"
+    content = path.read_text()
+    name = "IMAGE_MLFLOW_" + "_".join(version.split(".")[:2])
+    if f"\n{name}=" in content:
+        return
+    last = re.findall(r"^IMAGE_MLFLOW_\w+=.*\n", content, re.MULTILINE)[-1]
+    path.write_text(content.replace(last, f"{last}{name}=ghcr.io/mlflow/mlflow:v{version}-full\n"))
+
+
 def main(versions: list[str]) -> int:
     """Exit codes: 0 if the catalogue contains the releases, 1 if one cannot be read, 2 for wrong usage."""
     if not versions or not all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions):
@@ -157,6 +168,7 @@ def main(versions: list[str]) -> int:
     newest = max(versions, key=version_key)
     if version_key(newest) > version_key(DEFAULT_VERSION):
         set_default(DEFAULT_VERSION, newest)
+        keep_image(DEFAULT_VERSION)
         print(f"{newest} is the new default. Next: make generate, make test-all.")
     print("Read the release notes. If one requires that all writers are stopped, add it to STOPS_WRITERS.")
     return 0

@@ -18,7 +18,8 @@ from tests.cluster.settings import Settings
 from tests.cluster.shell import Shell
 
 IMAGES_FOLDER = Path(__file__).parent / "images"
-EARLIER_MLFLOW = ("IMAGE_MLFLOW_2_22", "IMAGE_MLFLOW_3_14", "IMAGE_MLFLOW_3_16")
+EARLIER_MLFLOW = "IMAGE_MLFLOW_"
+"""Prefix of the pins of the MLflow versions that tests upgrade from."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,7 @@ def client(s: Settings, sh: Shell) -> StandIn:
 
 def earlier_mlflow(s: Settings) -> Iterator[StandIn]:
     """The MLflow versions that tests upgrade from."""
-    for name in EARLIER_MLFLOW:
-        reference = s.pins[name]
+    for reference in (reference for name, reference in s.pins.items() if name.startswith(EARLIER_MLFLOW)):
         version = reference.rpartition(":v")[2].removesuffix("-full")
         arguments = {"VERSION": version, "PACKAGES": "server"}
         yield StandIn(reference, "mlflow", arguments=arguments, bases=(python(s),))

@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator.model import deployment, plugins
-from tests.cluster import settings
+from mlflow_operator.model.versions import FAST_PATH_VERSIONS
+from mlflow_operator.pod_scripts import launcher
+from tests.cluster import registry, settings
+from tests.cluster.shell import Shell
+from tests.cluster.substitute_images import EARLIER_MLFLOW
 from tests.containers import docker
 from tests.unit.servers import server
 
 PINS = settings.read_pins(settings.ROOT / "versions.env")
 MLFLOW = PINS["IMAGE_MLFLOW"]
+EARLIER_IMAGES = {
+    version: reference
+    for name, reference in PINS.items()
+    if name.startswith(EARLIER_MLFLOW)
+    and (version := reference.rpartition(":v")[2].removesuffix("-full")) in FAST_PATH_VERSIONS
+}
+"""Images of earlier releases that the fast path supports, by version. tests/unit/test_catalogue.py checks that there is
+one of each minor version."""
 READY_TIMEOUT_SECONDS = 120
 STARTED_LOG_LINE = "Started parent process"
 """What uvicorn logs once it handles signals, with more than one worker."""
@@ -77,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[StartServer]:
     tmp_path.chmod(0o755)
     containers: list[str] = []
 
-    def run(*argv: str, workers: str, options: tuple[str, ...] = ()) -> str:
+    def run(*argv: str, workers: str, options: tuple[str, ...] = (), image: str = MLFLOW) -> str:
         environment = {
             "HOME": "/tmp",
             "PYTHONPATH": "/plugins",
@@ -95,7 +107,7 @@ def start(tmp_path: Path) -> Iterator[StartServer]:
         env = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
         name = docker(
             "run", "-d", "--network", "none", "--user", "10001:10001", "--read-only", "--tmpfs", "/tmp",
-            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *options, MLFLOW, *argv,
+            "--cap-drop", "ALL", "-v", f"{tmp_path}:/plugins:ro", *env, *options, image, *argv,
         )  # fmt: skip
         containers.append(name)
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
@@ -158,8 +170,27 @@ def handles_sigterm(name: str) -> bool:
 )
 def test_responses_equal_those_of_mlflow_server_and_sigterm_ends_it(start: StartServer, workers: str) -> None:
     """Both reject unknown hosts and origins. The launcher leaves no process that only waits for another one."""
-    launched = start(*server_command(), workers=workers)
-    reference = start("mlflow", "server", "--app-name", plugins.FAST_PATH_APP, workers=workers)
+    check_launcher(start, workers, MLFLOW)
+
+
+@pytest.mark.usefixtures("test_images")
+@pytest.mark.parametrize("version", EARLIER_IMAGES)
+@pytest.mark.long_running(reason="needs images of earlier versions; the default version runs in `make test`")
+def test_launcher_supports_earlier_versions_of_the_catalogue(
+    start: StartServer, version: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In the release's own image. Without a fallback, there is no process that is not a fork of the first one."""
+    shell = Shell(tmp_path_factory.mktemp("pull") / "log")
+    if not registry.has_docker_image(shell, EARLIER_IMAGES[version]):
+        registry.pull(shell, EARLIER_IMAGES[version])
+    check_launcher(start, "2", EARLIER_IMAGES[version])
+
+
+def check_launcher(start: StartServer, workers: str, image: str) -> None:
+    """Compare the launcher with MLflow's own command in the same image."""
+    launched = start(*server_command(), workers=workers, image=image)
+    reference = start("mlflow", "server", "--app-name", plugins.FAST_PATH_APP, workers=workers, image=image)
+    assert launcher.FALLBACK_PREFIX not in docker("logs", launched)
     responses, expected = send_requests(launched, REQUESTS), send_requests(reference, REQUESTS)
     assert [status for status, *_ in expected].count(403) >= 2
     for request, response, expected_response in zip(REQUESTS, responses, expected, strict=True):
@@ -213,8 +244,12 @@ def test_database_error_has_exit_code_and_output_of_mlflow_server(start: StartSe
 
 
 def test_metrics_can_be_enabled(start: StartServer) -> None:
-    """MLflow enables its metrics when it is imported."""
+    """MLflow enables its metrics when it is imported, so its own command starts the server. The log has the reason."""
     name = start(*server_command(), workers="1", options=("-e", "MLFLOW_EXPOSE_PROMETHEUS=/tmp/metrics"))
     status, _, text = send_requests(name, [("GET", "/metrics", ALLOWED_HOST, "")])[0]
     assert status == 200
     assert "mlflow_exporter_info" in str(text)
+    (line,) = (
+        line for line in docker("logs", name).splitlines() if line.startswith(launcher.FALLBACK_PREFIX)
+    )
+    assert "prometheus_multiproc_dir" in line

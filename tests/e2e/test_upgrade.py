@@ -140,7 +140,7 @@ def test_rolling_update_keeps_previous_servers_during_migration(
         "artifacts": platform.bucket_spec(f"{ns.namespace}-rolls"),
     }
     upgrade = {"strategy": "RollingUpdate"}
-    version = "3.16.1"
+    version = "3.17.2"
     server = Server(ns).apply(
         small_spec(version=version, image=earlier_images[version], upgrade=upgrade, **stores)
     )

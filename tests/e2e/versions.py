@@ -5,6 +5,7 @@ It contains earlier versions of MLflow, Toxiproxy, PgBouncer, SeaweedFS and the 
 
 import sys
 
+from tests.cluster.substitute_images import EARLIER_MLFLOW
 from tests.e2e.kube import Kube
 
 BUILD_COMMAND = (sys.executable, "-m", "tests.cluster", "test-images")
@@ -24,5 +25,5 @@ def images(kube: Kube) -> dict[str, str]:
     """Wait for the second set, and return the references of the images of earlier MLflow versions, by version."""
     ensure(kube)
     pins = kube.settings.pins
-    references = [pins[name] for name in ("IMAGE_MLFLOW_2_22", "IMAGE_MLFLOW_3_14", "IMAGE_MLFLOW_3_16")]
+    references = [reference for name, reference in pins.items() if name.startswith(EARLIER_MLFLOW)]
     return {reference.rpartition(":v")[2].removesuffix("-full"): reference for reference in references}

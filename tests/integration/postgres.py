@@ -56,15 +56,15 @@ class Postgres:
         self._query(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {USER}")
         return name
 
-    def migrate(self, database: str) -> None:
-        """Set the schema revision of an empty database to that of the default MLflow version.
+    def migrate(self, database: str, version: str = DEFAULT_VERSION) -> None:
+        """Set the schema revision of an empty database to that of an MLflow version.
 
         The operator cannot distinguish this from the result of a migration Job. Statements without parameters in one
         query are one transaction, so the operator never reads a table without a revision.
         """
         statements = (
             "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
-            f"INSERT INTO alembic_version VALUES ('{SCHEMA_HEADS[DEFAULT_VERSION]}')",  # noqa: S608 - a constant
+            f"INSERT INTO alembic_version VALUES ('{SCHEMA_HEADS[version]}')",  # noqa: S608 - a constant
             f"ALTER TABLE alembic_version OWNER TO {USER}",
         )
         self._query("; ".join(statements), database)

@@ -22,13 +22,13 @@ def deployment_image(server: Server) -> str:
 
 
 def test_version_is_kept_when_spec_has_none(
-    operator: Operator, admin: Client, namespace: str, spec: Object
+    operator: Operator, admin: Client, namespace: str, spec: Object, postgres: Postgres
 ) -> None:
-    """An operator with another default version keeps `status.version`.
-
-    3.17.1 represents the older version, because it has the same schema.
-    """
+    """An operator with another default version keeps `status.version`."""
     assert DEFAULT_VERSION != "3.17.1"
+    database = spec["database"]["external"]["databaseName"]
+    postgres.drop_schema(database)
+    postgres.migrate(database, "3.17.1")
     server = Server(admin, namespace).apply({**spec, "version": "3.17.1"}).wait_ready()
     assert server.status["version"] == "3.17.1"
     image_before = deployment_image(server)

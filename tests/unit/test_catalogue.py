@@ -212,6 +212,23 @@ def test_default_version_is_replaced_in_all_places(monkeypatch: pytest.MonkeyPat
         assert content.replace("9.9.9", DEFAULT_VERSION) == (settings.ROOT / name).read_text()
 
 
+def test_image_of_the_previous_default_version_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The tests upgrade from it, and run the launcher in it."""
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    pins = "IMAGE_MLFLOW_3_16=example.com/mlflow:v3.16.1-full\n\nGO=1\n"
+    (tmp_path / "versions.env").write_text(f"\n{pins}")
+    catalogue.keep_image("3.16.0")
+    assert (tmp_path / "versions.env").read_text() == f"\n{pins}"
+    catalogue.keep_image("3.20.1")
+    assert [*settings.read_pins(tmp_path / "versions.env")] == [
+        "IMAGE_MLFLOW_3_16",
+        "IMAGE_MLFLOW_3_20",
+        "GO",
+    ]
+
+
 def test_version_that_is_missing_from_the_catalogue_works() -> None:
     """It has the image of its version, and runs MLflow's own command."""
     resolved = server({"version": "3.99.0"})

@@ -56,4 +56,5 @@ RELEASES: tuple[Release, ...] = (
     ),
     Release("3.17.1", "dc11669786a5", fast_path=True),
     Release("3.17.2", "dc11669786a5", fast_path=True),
+    Release("3.18.0", "f4a9b2c7d1e6", fast_path=True),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlflow_operator.model.release import Release, version_key
 from mlflow_operator.model.version_catalogue import RELEASES
 
-DEFAULT_VERSION = "3.17.2"
+DEFAULT_VERSION = "3.18.0"
 """The version of a new server. An existing server keeps `status.version` until its spec sets another one."""
 
 SCHEMA_HEADS = {release.version: release.schema_head for release in RELEASES}

@@ -104,9 +104,17 @@ def add_streaming_download(mlflow_app):
         }
         return StreamingResponse(chunks(), headers=headers)
 
+    dependencies = {
+        route.path: route.dependencies
+        for route in artifact_router.artifact_router.routes
+        if "GET" in getattr(route, "methods", ())
+    }
     for prefix in ("/api/2.0", "/ajax-api/2.0"):
-        route = f"{prefix}/mlflow-artifacts/artifacts/{{artifact_path:path}}"
-        mlflow_app.router.routes.insert(0, APIRoute(route, download, methods=["GET"], response_model=None))
+        path = f"{prefix}/mlflow-artifacts/artifacts/{{artifact_path:path}}"
+        route = APIRoute(
+            path, download, methods=["GET"], response_model=None, dependencies=dependencies.get(path)
+        )
+        mlflow_app.router.routes.insert(0, route)
 
 
 def close_when_draining(application):

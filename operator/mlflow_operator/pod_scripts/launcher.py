@@ -4,6 +4,9 @@ MLflow's command imports MLflow, checks its options and the database, starts uvi
 MLflow again, in each worker, and then waits for it. Here MLflow is imported once. A child process runs the checks,
 reports what MLflow would start, and exits, which closes everything that it opened. This process never connected to
 anything. It then serves itself, or forks as many workers as requested, which share all memory that they do not change.
+
+If that is not possible, MLflow's own command replaces this process, and needs about twice the memory. The log then has
+one line that begins with FALLBACK_PREFIX and contains the reason.
 """
 
 import gc
@@ -32,6 +35,9 @@ JOB_STORAGE_VARIABLE = "_MLFLOW_HUEY_STORAGE_PATH"
 """If MLflow sets this variable, it also starts a second process, and waits for it."""
 EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
+FALLBACK_PREFIX = "mlflow-operator: the fast path is not used: "
+"""The operator searches the log for it. After it follows the reason, without values of variables."""
+
 RUNTIME_VARIABLES = {
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
     "MLFLOW_SERVER_SECRETS_CACHE_MAX_SIZE",
@@ -44,26 +50,36 @@ RUNTIME_VARIABLES = {
     "_MLFLOW_SERVER_FILE_STORE",
     "_MLFLOW_SERVER_REGISTRY_STORE",
     "_MLFLOW_SERVER_SERVE_ARTIFACTS",
+    "_MLFLOW_SERVER_TLS_LISTENER",
     "_MLFLOW_SGI_NAME",
 }
 """Variables that MLflow sets for its server and that the server reads when it handles requests. It reads all others on
 import, which has already happened here."""
 
 
+def report_fallback(reason):
+    """Write to the log why MLflow's own command replaces this process."""
+    print(f"{FALLBACK_PREFIX}{reason}", file=sys.stderr, flush=True)
+
+
 def reporter(descriptor):
     """Return a replacement for MLflow's function that starts a process. It writes the command to a file descriptor.
 
-    It writes null for a process that MLflow waits for. MLflow must start such a process itself, so `mlflow` is then
-    executed in the place of both processes.
+    For a process that MLflow waits for, it writes why this is not the server alone. MLflow must start such a process
+    itself, so `mlflow` is then executed in the place of both processes.
     """
 
     def start(command, *, extra_env=None, **options):
         server_env = extra_env or {}
-        is_server = (
-            command[:3] == UVICORN and options == SERVER_OPTIONS and JOB_STORAGE_VARIABLE not in server_env
-        )
+        obstacle = None
+        if JOB_STORAGE_VARIABLE in server_env:
+            obstacle = "MLflow starts background jobs, too"
+        elif command[:3] != UVICORN:
+            obstacle = "MLflow starts another program than uvicorn"
+        elif options != SERVER_OPTIONS:
+            obstacle = "MLflow starts its server in another way"
         with os.fdopen(descriptor, "w") as parent:
-            json.dump([command, server_env, dict(os.environ)] if is_server else None, parent)
+            json.dump(obstacle or [command, server_env, dict(os.environ)], parent)
         sys.exit(0)
 
     return start
@@ -72,8 +88,8 @@ def reporter(descriptor):
 def run_checks(run, server):
     """Run MLflow's checks; return the command that starts its server, its extra variables, and the environment.
 
-    Returns None if MLflow starts something else. `run` is MLflow's command, and `server` the module that starts the
-    process. If the command fails, this process exits with the same code.
+    Returns the reason as text if MLflow starts something else. `run` is MLflow's command, and `server` the module that
+    starts the process. If the command fails, this process exits with the same code.
     """
     read_end, write_end = os.pipe()
     with warnings.catch_warnings():
@@ -98,29 +114,46 @@ def serve(command, server_env, environment):
     """Do in this process what the uvicorn `command` would do in another one."""
     options = uvicorn.make_context("uvicorn", command[3:]).params
     complete_env = {**environment, **server_env}
-    if server_env.keys() <= RUNTIME_VARIABLES and not options["reload"]:
+    obstacle = import_obstacle(server_env, options)
+    if not obstacle:
         os.environ.update(complete_env)
         for name in ("mlflow.server.fastapi_app", options["app"].partition(":")[0]):
             importlib.import_module(name)
-        if options["workers"] == 1 or use_fork():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            sys.exit(uvicorn.main(command[3:], standalone_mode=False))
+        obstacle = use_fork() if options["workers"] != 1 else None
+    if not obstacle:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.exit(uvicorn.main(command[3:], standalone_mode=False))
+    report_fallback(obstacle)
     os.execve(sys.executable, command, complete_env)  # noqa: S606 - MLflow does the same
 
 
+def import_obstacle(server_env, options):
+    """Why the server needs another import of MLflow; None if it does not.
+
+    MLflow passes on some variables of its environment. It had their values when it was imported.
+    """
+    changed = {name for name, value in server_env.items() if os.environ.get(name) != value}
+    unknown = sorted(changed - RUNTIME_VARIABLES)
+    if unknown:
+        return f"MLflow sets {', '.join(unknown)}, which its server may read on import"
+    return "uvicorn has the option --reload" if options["reload"] else None
+
+
 def use_fork():
-    """Make uvicorn fork its workers from this process. Return False, and change nothing, if that is not safe.
+    """Make uvicorn fork its workers from this process. If that is not safe, change nothing and return the reason.
 
     It is not safe if another Python thread might hold a lock, which would never be released in a fork, or if this
     version of uvicorn starts its workers in another way. The threads of numpy and pyarrow support fork.
     """
-    if threading.active_count() > 1 or not hasattr(workers, "spawn"):
-        return False
+    if threading.active_count() > 1:
+        return "another thread runs, which does not support fork"
+    if not hasattr(workers, "spawn"):
+        return "this version of uvicorn starts its workers in another way"
     # the garbage collectors of the workers ignore frozen objects; touching them would copy their memory pages
     gc.collect()
     gc.freeze()
     workers.spawn = multiprocessing.get_context("fork")
-    return True
+    return None
 
 
 def main():
@@ -130,12 +163,14 @@ def main():
     from mlflow import server
     from mlflow.cli import cli
 
-    if not hasattr(server, "_exec_cmd"):
-        cli(prog_name="mlflow")
-    server_command = run_checks(lambda: cli(prog_name="mlflow"), server)
-    if not server_command:
-        os.execv(sys.executable, [*MLFLOW, *sys.argv[1:]])  # noqa: S606
-    serve(*server_command)
+    if hasattr(server, "_exec_cmd"):
+        result = run_checks(lambda: cli(prog_name="mlflow"), server)
+    else:
+        result = "mlflow.server has no function _exec_cmd"
+    if not isinstance(result, str):
+        serve(*result)
+    report_fallback(result)
+    os.execv(sys.executable, [*MLFLOW, *sys.argv[1:]])  # noqa: S606
 
 
 if __name__ == "__main__":

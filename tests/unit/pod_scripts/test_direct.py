@@ -124,6 +124,21 @@ async def test_other_paths_are_served(request_app: Request) -> None:
     assert (await request_app("GET", "/api/3.0/mlflow/server-info"))[0] == 200
 
 
+def test_streamed_download_has_the_dependencies_of_mlflow(
+    request_app: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since 3.18, one of them rejects downloads through the server if MLFLOW_ARTIFACTS_PRESIGNED_ONLY is set."""
+    from fastapi import Depends, FastAPI  # noqa: PLC0415  slow
+    from mlflow.server import artifact_router  # noqa: PLC0415  it reads its environment on import
+
+    reject = Depends(lambda: None)
+    for route in artifact_router.artifact_router.routes:
+        monkeypatch.setattr(route, "dependencies", [reject])
+    app = FastAPI()
+    direct.add_streaming_download(app)
+    assert [getattr(route, "dependencies", None) for route in app.router.routes[:2]] == [[reject], [reject]]
+
+
 @pytest.mark.parametrize("path", ["/health", "/api/2.0/mlflow/experiments/get"])
 async def test_draining_pod_closes_connections(request_app: Request, path: str) -> None:
     """From the creation of the draining file; a file that an earlier container of the pod left is ignored."""

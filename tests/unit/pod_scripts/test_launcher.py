@@ -80,43 +80,79 @@ def test_several_workers_are_forked_from_this_process(calls: Calls) -> None:
     assert launcher.workers.spawn.get_start_method() == "fork"
 
 
+def report(capsys: pytest.CaptureFixture[str]) -> str:
+    """The reason of the fallback in the log."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(launcher.FALLBACK_PREFIX)
+    return line.removeprefix(launcher.FALLBACK_PREFIX)
+
+
 @pytest.mark.parametrize(
-    ("options", "server_env"),
+    ("options", "server_env", "reason"),
     [
-        (["--workers", "1", "--reload"], STORE),
-        (["--workers", "2"], STORE | {"_MLFLOW_STATIC_PREFIX": "/mlflow"}),
-        (["--workers", "1"], {"_MLFLOW_STATIC_PREFIX": "/mlflow"}),
-        (["--workers", "1"], {"prometheus_multiproc_dir": "/tmp/metrics"}),
+        (["--workers", "1", "--reload"], STORE, "uvicorn has the option --reload"),
+        (["--workers", "2"], STORE | {"_MLFLOW_STATIC_PREFIX": "/mlflow"}, "sets _MLFLOW_STATIC_PREFIX"),
+        (["--workers", "1"], {"_MLFLOW_STATIC_PREFIX": "/mlflow"}, "sets _MLFLOW_STATIC_PREFIX"),
+        (["--workers", "1"], {"prometheus_multiproc_dir": "/tmp/metrics"}, "sets prometheus_multiproc_dir"),
+        (["--workers", "1"], {"_MLFLOW_B": "secret", "_MLFLOW_A": "1"}, "sets _MLFLOW_A, _MLFLOW_B"),
     ],
-    ids=["reload", "prefix-and-workers", "prefix-read-on-import", "metrics-started-on-import"],
+    ids=[
+        "reload",
+        "prefix-and-workers",
+        "prefix-read-on-import",
+        "metrics-started-on-import",
+        "new-variables",
+    ],
 )
 def test_unsupported_options_execute_mlflow_command(
-    calls: Calls, options: list[str], server_env: dict[str, str]
+    calls: Calls,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    server_env: dict[str, str],
+    reason: str,
 ) -> None:
-    """The same command in the same environment replaces this process."""
+    """The same command in the same environment replaces this process. The log has the reason, and no value."""
     with pytest.raises(ExecError) as exec_info:
         serve(*options, server_env=server_env)
     assert exec_info.value.argv == [*UVICORN, *options, "a:b"]
     assert exec_info.value.environment == {"HOME": "/", "SET": "by the checks", **server_env}
     assert calls == Calls()
+    text = report(capsys)
+    assert reason in text
+    assert "secret" not in text
 
 
-def test_no_fork_with_another_thread(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_did_not_change_needs_no_new_import(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow passes on some variables of its own environment. It already had them when it was imported."""
+    monkeypatch.setattr(os, "environ", {"HOME": "/", "MLFLOW_NEW": "true"})
+    with pytest.raises(SystemExit):
+        serve("--workers", "1", server_env=STORE | {"MLFLOW_NEW": "true"})
+    assert len(calls.uvicorn_arguments) == 1
+    assert not capsys.readouterr().err
+
+
+def test_no_fork_with_another_thread(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The thread might hold a lock, which would never be released in the fork."""
     monkeypatch.setattr(launcher.threading, "active_count", lambda: 2)
     with pytest.raises(ExecError):
         serve("--workers", "2")
     assert not calls.uvicorn_arguments
+    assert "another thread" in report(capsys)
 
 
 def test_unknown_uvicorn_version_starts_its_workers_itself(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """MLflow pins no version of uvicorn."""
     monkeypatch.setattr(launcher, "workers", None)
     with pytest.raises(ExecError):
         serve("--workers", "2")
     assert not calls.uvicorn_arguments
+    assert "uvicorn" in report(capsys)
 
 
 CHECKS_SCRIPT = """
@@ -164,17 +200,19 @@ def test_checks_report_server_command_and_change_nothing_in_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        start([*UVICORN, "a:b"], {"_MLFLOW_HUEY_STORAGE_PATH": "/dev/shm/x"}),
-        start([*UVICORN, "a:b"], STORE, waits=True),
-        start(["git", "status"], {}, captured=True),
+        (start([*UVICORN, "a:b"], {"_MLFLOW_HUEY_STORAGE_PATH": "/dev/shm/x"}), "background jobs"),
+        (start([*UVICORN, "a:b"], STORE, waits=True), "another way"),
+        (start(["git", "status"], {}, captured=True), "another program than uvicorn"),
     ],
     ids=["background-jobs", "synchronous", "other-program"],
 )
-def test_process_that_mlflow_waits_for_is_left_to_mlflow(body: str) -> None:
-    """MLflow's own command starts it."""
-    assert run_checks(body)[:2] == (0, None)
+def test_process_that_mlflow_waits_for_is_left_to_mlflow(body: str, reason: str) -> None:
+    """MLflow's own command starts it. The result is the reason."""
+    code, result, _ = run_checks(body)
+    assert code == 0
+    assert reason in result
 
 
 @pytest.mark.parametrize(
@@ -185,6 +223,33 @@ def test_process_that_mlflow_waits_for_is_left_to_mlflow(body: str) -> None:
 def test_failed_checks_end_process_with_same_exit_code(body: str, exit_code: int) -> None:
     """The exit code shows the reason."""
     assert run_checks(body)[::2] == (exit_code, "")
+
+
+MAIN_SCRIPT = """
+import os, sys
+from mlflow_operator.pod_scripts import launcher
+{body}
+os.execv = lambda program, argv: print(argv)
+sys.argv[1:] = ["server"]
+launcher.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("launcher.run_checks = lambda run, server: 'MLflow starts background jobs'", "background jobs"),
+        ("from mlflow import server; del server._exec_cmd", "mlflow.server has no function _exec_cmd"),
+    ],
+    ids=["not-a-server", "other-internals"],
+)
+def test_fallback_before_the_server_is_known_executes_mlflow(body: str, reason: str) -> None:
+    """With the same arguments; the log has the reason."""
+    script = MAIN_SCRIPT.format(body=body)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1].endswith("'-m', 'mlflow', 'server']"), done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith(launcher.FALLBACK_PREFIX))
+    assert reason in line
 
 
 SERVER_SCRIPT = """

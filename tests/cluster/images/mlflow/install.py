@@ -31,6 +31,12 @@ COMPILED_MODULES = (
 PACKAGES_WITH_TESTS = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
 """Packages that contain their tests: 3000 files that nothing imports."""
 
+PARTS = {"3.18.0": "3.17.2"}
+"""Release -> the release whose mlflow-skinny and mlflow-tracing are installed instead, because the package index lacks
+its own. The package `mlflow` contains all modules of a server, so only the requirements are those of the other release:
+`mlflow==3.18.0` is installed with --no-deps over 3.17.2. MLflow warns about the different versions when it is imported.
+Remove the entry once the index has the packages."""
+
 DRIVERS = ("psycopg[binary]", "psycopg2-binary", "boto3", "prometheus-flask-exporter", "Flask-WTF<2")
 
 
@@ -75,10 +81,10 @@ def server_requirements(packages: list[str]) -> list[str]:
 
 
 def main(version: str, packages: str) -> None:
-    """Install MLflow. Its packages (three since 3.0) are released together, so all have the same version."""
+    """Install MLflow. Its packages (three since 3.0) are released together, so all have one version; see PARTS."""
     major = int(version.split(".", maxsplit=1)[0])
     names = ["mlflow", "mlflow-skinny", *(["mlflow-tracing"] if major > 2 else [])]
-    pinned = [f"{name}=={version}" for name in names]
+    pinned = [f"{name}=={PARTS.get(version, version)}" for name in names]
     # MLflow 2 does not start with SQLAlchemy 2.1.
     limits = ["sqlalchemy<2.1"] if major == 2 else []
     if packages == "all":
@@ -87,6 +93,8 @@ def main(version: str, packages: str) -> None:
         install("--no-deps", *pinned)
         importlib.invalidate_caches()
         install(*server_requirements(names), *limits, *DRIVERS)
+    if version in PARTS:
+        install("--no-deps", f"mlflow=={version}")
     remove_tests()
     compile_imported()
 

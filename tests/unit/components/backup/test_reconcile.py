@@ -361,9 +361,9 @@ async def test_cancelled_upgrade_deletes_its_backup_job() -> None:
 async def test_no_backup_without_migration() -> None:
     """An upgrade that needs no migration cannot lose data."""
     simulation = await with_old_version(version="3.17.0")
-    simulation.update_spec(version=DEFAULT_VERSION)
+    simulation.update_spec(version="3.17.2")
     await simulation.reconcile_until_stable()
-    assert image_and_replicas(simulation) == NEW_SERVER
+    assert image_and_replicas(simulation) == ("ghcr.io/mlflow/mlflow:v3.17.2-full", 1)
     assert not [name for _, name in simulation.api.writes if name.startswith("Job/a-backup-")]
 
 

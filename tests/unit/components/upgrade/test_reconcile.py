@@ -210,15 +210,15 @@ async def test_no_writer_starts_if_the_strategy_changes_during_the_migration() -
 async def test_upgrade_without_migration_is_a_rollout() -> None:
     """A patch release: the Deployment is not scaled down, and there is no migration Job."""
     simulation = await running_server("3.17.0")
-    simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
+    simulation.finish_job(await start_preflight(simulation, version="3.17.2"), "Complete")
     await simulation.reconcile()
     replicas = deployment(simulation)["spec"]["replicas"]
-    assert (image(simulation), replicas) == (IMAGE.format(DEFAULT_VERSION), 1)
+    assert (image(simulation), replicas) == (IMAGE.format("3.17.2"), 1)
     await simulation.reconcile_until_stable()
     assert len(jobs(simulation, "migrate")) == 1, "only the Job of the first start"
     assert not jobs(simulation, "preflight")
     upgrade = status(simulation)["upgrade"]
-    assert (upgrade["fromVersion"], upgrade["toVersion"]) == ("3.17.0", DEFAULT_VERSION)
+    assert (upgrade["fromVersion"], upgrade["toVersion"]) == ("3.17.0", "3.17.2")
     assert upgrade["downtimeSeconds"] == 0
 
 
