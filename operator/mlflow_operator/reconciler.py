@@ -21,7 +21,7 @@ from mlflow_operator.components.garbage_collection import reconcile as garbage_c
 from mlflow_operator.components.migration import reconcile as migration
 from mlflow_operator.components.restore import reconcile as restore
 from mlflow_operator.components.rotation import reconcile as rotation
-from mlflow_operator.components.server import pod_policy, storage_moved
+from mlflow_operator.components.server import fast_path, pod_policy, storage_moved
 from mlflow_operator.components.server import reconcile as server
 from mlflow_operator.components.server.pod_policy import PodPolicy
 from mlflow_operator.components.upgrade import reconcile as upgrade
@@ -181,6 +181,7 @@ async def _report(context: ReconcileContext, results: Results) -> ReconcileResul
     if ready.is_true:
         await prune.run(context, upgrading=in_progress(status_patch["upgrade"]))
     await storage_moved.publish_event(context, status_patch)
+    await fast_path.publish_event(context, status_patch)
     status_context = status_writer.status_context(resource, context.deps)
     status = status_model.status(context.server, status_patch, conditions, status_context)
     await status_writer.write(resource, status, conditions, context.deps)

@@ -9,6 +9,7 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
 from mlflow_operator.components.garbage_collection.reconcile import CollectionStatus
 from mlflow_operator.components.restore import manifests as restore_manifests
+from mlflow_operator.components.server import fast_path
 from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.framework.component import ReconcileContext, Result
@@ -76,6 +77,7 @@ class Results:
             "upgrade": upgrade.build_status(context, self.prerequisites.upgrade_plan.value, self.server),
             "backup": backup.build_status(context),
             **garbage_collection.status_patch(self.garbage_collection),
+            **fast_path.status_patch(context, running),
         }
         if database:
             patch["restoredBackup"] = restore_manifests.source_backup_id(database.table_comment) or {}

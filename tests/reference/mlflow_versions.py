@@ -14,8 +14,8 @@ set. A release that is not in the list works, too: the operator then runs one mo
 starts MLflow's own command.
 
 An upgrade between releases with the same schema revision needs no schema migration. With a fast path, the operator
-starts MLflow in a way that needs half of the memory, if `spec.artifacts.access` is `Proxied` and the image is the
-default one.
+starts MLflow in a way that needs half of the memory, if `spec.artifacts.access` is `Proxied`, `spec.jobExecution` is
+`Disabled`, and the image is the default one.
 """
 
 

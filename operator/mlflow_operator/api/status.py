@@ -155,6 +155,13 @@ class Status(Model):
     """Number of server pods."""
     ready_replicas: Annotated[Int32 | None, Field(examples=[2])] = None
     """Number of server pods that are ready."""
+    fast_path_fallback: Annotated[
+        Text | None,
+        Field(examples=["MLflow sets prometheus_multiproc_dir, which its server may read on import."]),
+    ] = None
+    """Reason why MLflow's own command starts the server, which needs about twice the memory. Set only if the version
+    supports the fast path and a server pod cannot use it.
+    """
     selector: Annotated[
         Text | None,
         Field(examples=["mlflow-operator.dev/server=tracking,app.kubernetes.io/component=server"]),

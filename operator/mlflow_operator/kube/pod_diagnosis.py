@@ -14,6 +14,9 @@ _MISSING_OBJECT = re.compile(r'\b(secret|configmap)s? "[^"]*" not found')
 _MISSING_KEY = re.compile(r"couldn't find key .* in (Secret|ConfigMap) ")
 """Messages of the kubelet about references of a container's environment."""
 
+FALLBACK_PREFIX = "mlflow-operator: the fast path is not used: "
+"""How the termination message of a server begins whose launcher reports a fallback (`pod_scripts/launcher.py`)."""
+
 _IMAGE_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 
 
@@ -46,6 +49,17 @@ def is_active(pod: Object) -> bool:
     if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return False
     return not job_outcome.own_containers_ended(pod)
+
+
+def fallback_reason(container: Object) -> str | None:
+    """Why the launcher of a server falls back to MLflow's own command, as a sentence; None if it has not reported that.
+
+    `container` is the status of the container, which ended once to report it.
+    """
+    message = str((_last_termination(container) or {}).get("message") or "")
+    if not message.startswith(FALLBACK_PREFIX):
+        return None
+    return message_text.as_sentence(message.removeprefix(FALLBACK_PREFIX))
 
 
 def diagnose(pods: Iterable[Object]) -> Diagnosis | None:
@@ -141,8 +155,9 @@ def _diagnose_container(pod: Object, container: Object) -> Iterator[Diagnosis]:
         )
     elif reason == "CreateContainerConfigError":
         yield _diagnose_rejected_container(name, str(waiting.get("message") or ""))
-    terminated = (container.get("lastState") or {}).get("terminated") or state.get("terminated")
-    if terminated and not container.get("ready") and pod["metadata"].get("deletionTimestamp") is None:
+    terminated = _last_termination(container)
+    is_crash = terminated and not container.get("ready") and fallback_reason(container) is None
+    if terminated and is_crash and pod["metadata"].get("deletionTimestamp") is None:
         yield _diagnose_termination(pod, name, terminated)
 
 
@@ -157,6 +172,11 @@ def _diagnose_rejected_container(name: str, message: str) -> Diagnosis:
         advice = "Add the key, or correct the reference in the spec."
         return Diagnosis(Reason.SECRET_KEY_MISSING, f"{fact} {advice}")
     return Diagnosis(Reason.OPERATION_REFUSED, f"{fact} Fix the reported cause.")
+
+
+def _last_termination(container: Object) -> Object | None:
+    states = container.get("lastState") or {}, container.get("state") or {}
+    return next((state["terminated"] for state in states if state.get("terminated")), None)
 
 
 def _diagnose_termination(pod: Object, name: str, terminated: Object) -> Diagnosis:

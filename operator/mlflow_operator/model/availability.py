@@ -17,13 +17,10 @@ _TYPE = ConditionType.SERVER
 
 def condition(deployment: Object, pods: Iterable[Object]) -> Condition:
     """True if all desired replicas are available and run the current template; else the reason why not."""
-    status, spec = deployment.get("status") or {}, deployment["spec"]
-    generation_observed = status.get("observedGeneration") == deployment["metadata"].get("generation")
-    desired = int(spec.get("replicas") or 0)
-    updated = int(status.get("updatedReplicas") or 0) >= desired
-    available = int(status.get("availableReplicas") or 0)
-    no_old_replicas = int(status.get("replicas") or 0) <= desired
-    if generation_observed and updated and no_old_replicas and available >= desired:
+    desired = int(deployment["spec"].get("replicas") or 0)
+    available = int((deployment.get("status") or {}).get("availableReplicas") or 0)
+    rolled_out = is_rolled_out(deployment)
+    if rolled_out and available >= desired:
         if not desired:
             return false_condition(
                 _TYPE,
@@ -31,7 +28,16 @@ def condition(deployment: Object, pods: Iterable[Object]) -> Condition:
                 "Scaled to zero (spec.replicas is 0). Set spec.replicas to 1 or more to start the server.",
             )
         return true_condition(_TYPE, "All replicas are available.")
-    return _not_available(deployment, pods, rolling=not (generation_observed and updated and no_old_replicas))
+    return _not_available(deployment, pods, rolling=not rolled_out)
+
+
+def is_rolled_out(deployment: Object) -> bool:
+    """Whether all replicas run the current template. They may be unavailable."""
+    status = deployment.get("status") or {}
+    desired = int(deployment["spec"].get("replicas") or 0)
+    generation_observed = status.get("observedGeneration") == deployment["metadata"].get("generation")
+    updated = int(status.get("updatedReplicas") or 0) >= desired
+    return bool(generation_observed and updated and int(status.get("replicas") or 0) <= desired)
 
 
 def replica_failure(deployment: Object) -> Object | None:

@@ -12,6 +12,9 @@ _DRAIN_SECONDS = 5
 clients must move their connections. New connections after SIGTERM are reset."""
 
 
+CONTAINER_NAME = "mlflow"
+"""Name of the server's container."""
+
 _DEFAULT_SPREAD: Object = {
     "maxSkew": 1,
     "topologyKey": "kubernetes.io/hostname",
@@ -147,7 +150,9 @@ def pod_spec(server: Server) -> Object:
 def _command(server: Server) -> list[str]:
     if not server.fast_path:
         return ["mlflow", "server"]
-    return ["python3", "-m", plugins.LAUNCHER_MODULE, "server", "--app-name", plugins.FAST_PATH_APP]
+    # With job execution, MLflow starts further processes, and the launcher could only fall back to MLflow's command.
+    program = ["mlflow"] if server.job_execution else ["python3", "-m", plugins.LAUNCHER_MODULE]
+    return [*program, "server", "--app-name", plugins.FAST_PATH_APP]
 
 
 def _pre_stop_command(server: Server) -> list[str]:
@@ -159,7 +164,7 @@ def _pre_stop_command(server: Server) -> list[str]:
 
 def _container(server: Server) -> Object:
     return {
-        "name": "mlflow",
+        "name": CONTAINER_NAME,
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": _command(server),

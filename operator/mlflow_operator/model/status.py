@@ -18,6 +18,7 @@ RETAINED_FIELDS = (
     "artifacts",
     "replicas",
     "readyReplicas",
+    "fastPathFallback",
     "credentialsRotatedAt",
     "upgrade",
     "restoredBackup",

@@ -6,7 +6,8 @@ reports what MLflow would start, and exits, which closes everything that it open
 anything. It then serves itself, or forks as many workers as requested, which share all memory that they do not change.
 
 If that is not possible, MLflow's own command replaces this process, and needs about twice the memory. The log then has
-one line that begins with FALLBACK_PREFIX and contains the reason.
+one line that begins with FALLBACK_PREFIX and contains the reason. The termination message has it, too: see
+`report_fallback`.
 """
 
 import gc
@@ -36,7 +37,10 @@ JOB_STORAGE_VARIABLE = "_MLFLOW_HUEY_STORAGE_PATH"
 EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
 FALLBACK_PREFIX = "mlflow-operator: the fast path is not used: "
-"""The operator searches the log for it. After it follows the reason, without values of variables."""
+"""The operator searches termination messages for it. After it follows the reason, without values of variables."""
+TERMINATION_LOG = "/dev/termination-log"
+REPORTED_FILE = ".mlflow-operator-fallback"
+"""File in HOME, which outlives the container. It exists if the container has ended to report a fallback."""
 
 RUNTIME_VARIABLES = {
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
@@ -58,8 +62,24 @@ import, which has already happened here."""
 
 
 def report_fallback(reason):
-    """Write to the log why MLflow's own command replaces this process."""
-    print(f"{FALLBACK_PREFIX}{reason}", file=sys.stderr, flush=True)
+    """Write to the log why MLflow's own command replaces this process, and, once in each pod, to the pod's status.
+
+    Kubernetes reads a termination message only when the container ends. So the process ends, and the kubelet starts the
+    container again at once. This costs one import of MLflow, but the operator needs no permission to read logs.
+    """
+    line = f"{FALLBACK_PREFIX}{reason}"
+    print(line, file=sys.stderr, flush=True)
+    if not os.path.exists(TERMINATION_LOG):
+        return
+    try:
+        # first the file: without it, the container would end again and again
+        with open(os.path.join(os.environ["HOME"], REPORTED_FILE), "x"):
+            pass
+        with open(TERMINATION_LOG, "w") as file:
+            file.write(line)
+    except OSError:
+        return
+    sys.exit(0)
 
 
 def reporter(descriptor):

@@ -10,6 +10,7 @@ from mlflow_operator.kube import pod_references
 from mlflow_operator.model import deployment
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
+from tests.unit.servers import server as resolved
 from tests.unit.snapshots import EXAMPLES
 
 
@@ -23,3 +24,11 @@ def test_references_are_those_of_the_pods(example: Path) -> None:
             assert deployment.references(server) == pod_references.of_pod(pod_spec)
             names = {variable["name"] for variable in pod_spec["containers"][0]["env"]}
             assert deployment.variable_names(server) == names
+
+
+def test_server_with_job_execution_runs_mlflows_command() -> None:
+    """MLflow starts further processes then, so the launcher could only fall back. The application stays the same."""
+    command = deployment.deployment(resolved({"jobExecution": "Enabled"}), "")["spec"]["template"]["spec"]
+    launched = deployment.deployment(resolved(), "")["spec"]["template"]["spec"]
+    assert command["containers"][0]["command"][0] == "mlflow"
+    assert command["containers"][0]["command"][1:] == launched["containers"][0]["command"][3:]

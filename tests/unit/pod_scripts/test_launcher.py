@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlflow_operator.kube import pod_diagnosis
 from mlflow_operator.pod_scripts import launcher
 
 UVICORN = [sys.executable, "-m", "uvicorn"]
@@ -52,6 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     monkeypatch.setattr(launcher.threading, "active_count", lambda: 1)
     monkeypatch.setattr(os, "execve", execve)
     monkeypatch.setattr(os, "environ", {"HOME": "/"})
+    monkeypatch.setattr(launcher, "TERMINATION_LOG", "/does-not-exist/termination-log")
     return recorded
 
 
@@ -120,6 +123,52 @@ def test_unsupported_options_execute_mlflow_command(
     text = report(capsys)
     assert reason in text
     assert "secret" not in text
+
+
+@pytest.fixture
+def termination_log(calls: Calls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file that the kubelet reads when the container ends. HOME outlives the container."""
+    assert calls == Calls()
+    path = tmp_path / "termination-log"
+    path.touch()
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(launcher, "TERMINATION_LOG", str(path))
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path / "home")})
+    return path
+
+
+def test_container_ends_once_to_report_a_fallback(
+    termination_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The operator reads the reason in the status of the pod. The kubelet starts the container again."""
+    with pytest.raises(SystemExit) as exit_info:
+        serve("--workers", "1", "--reload")
+    assert not exit_info.value.code
+    assert termination_log.read_text() == f"{launcher.FALLBACK_PREFIX}{report(capsys)}"
+    termination_log.write_text("")
+    with pytest.raises(ExecError):
+        serve("--workers", "1", "--reload")
+    assert "--reload" in report(capsys), "each start writes it to the log"
+    assert not termination_log.read_text(), "a later crash would have this message"
+
+
+@pytest.mark.parametrize("obstacle", ["home", "termination-log"])
+def test_server_starts_if_its_fallback_cannot_be_reported(
+    termination_log: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    """The container must never end repeatedly. The reason is in the log."""
+    if obstacle == "home":
+        monkeypatch.setattr(os, "environ", {"HOME": "/does-not-exist"})
+    else:
+        monkeypatch.setattr(launcher, "TERMINATION_LOG", str(termination_log.parent))
+    with pytest.raises(ExecError):
+        serve("--workers", "1", "--reload")
+    assert not termination_log.read_text()
+
+
+def test_operator_recognizes_the_report() -> None:
+    """The launcher imports nothing from the operator."""
+    assert pod_diagnosis.FALLBACK_PREFIX == launcher.FALLBACK_PREFIX
 
 
 def test_variable_that_did_not_change_needs_no_new_import(
@@ -229,6 +278,7 @@ MAIN_SCRIPT = """
 import os, sys
 from mlflow_operator.pod_scripts import launcher
 {body}
+launcher.TERMINATION_LOG = "/does-not-exist/termination-log"
 os.execv = lambda program, argv: print(argv)
 sys.argv[1:] = ["server"]
 launcher.main()

@@ -22,7 +22,6 @@ from mlflow_operator.framework.component import (
 from mlflow_operator.framework.jobs import (
     blocking_reason,
     container_results,
-    container_states,
     has_condition,
     has_started,
     is_finished,
@@ -32,7 +31,7 @@ from mlflow_operator.framework.jobs import (
     retry,
 )
 from mlflow_operator.framework.schema_revision import expected_revision, known_head
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
+from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry, jobs, versions
 from mlflow_operator.status import message_text
@@ -212,7 +211,9 @@ def _running_writers(context: ReconcileContext) -> str | None:
     if (deployment and deployment["spec"].get("replicas")) or any(map(pod_diagnosis.is_active, server_pods)):
         return _SCALING_DOWN
     collecting = context.observed.list(kinds.POD, labels.GARBAGE_COLLECTION_POD)
-    running = (pod for pod in collecting if any("running" in state for state in container_states(pod)))
+    running = (
+        pod for pod in collecting if any("running" in state for state in job_outcome.own_states(pod).values())
+    )
     return _COLLECTING_GARBAGE if any(map(pod_diagnosis.is_active, running)) else None
 
 

@@ -1,8 +1,8 @@
 """Ensure the Deployment and the Service of the MLflow server, and the objects that its clients use.
 
 Owns: condition ServerAvailable; Deployment, PodDisruptionBudget and Service `<name>`; ConfigMap `<name>-server` with
-the plugins; ConfigMap and Secret `<name>-client`; Event StorageChanged; `version`, `image`, `replicas`,
-`readyReplicas`, `database` and `artifacts` in the status.
+the plugins; ConfigMap and Secret `<name>-client`; Events StorageChanged and FastPathNotUsed; `version`, `image`,
+`replicas`, `readyReplicas`, `fastPathFallback`, `database` and `artifacts` in the status.
 Needs: credentials; the PodPolicy and the unmet dependency, which `pod_policy` derives from the results of database,
 artifacts, upgrade and migration; `running_version` of upgrade.
 Provides: `RunningServer` (Deployment and version) for rotation, garbage collection and the status.

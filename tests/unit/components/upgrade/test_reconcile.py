@@ -145,7 +145,10 @@ async def test_migration_waits_for_garbage_collection(old: SimulatedCluster) -> 
         "namespace": deployment(old)["metadata"]["namespace"],
         "labels": labels.for_component("a", labels.GARBAGE_COLLECTION_POD),
     }
-    running = {"phase": "Running", "containerStatuses": [{"name": "gc", "state": {"running": {}}}]}
+    running = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "garbage-collection", "state": {"running": {}}}],
+    }
     old.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": running})
     old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
     for _ in range(3):
