@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,10 @@ def start(tmp_path: Path) -> Iterator[StartServer]:
         docker("rm", "-f", "-v", name)
 
 
-def server_command() -> list[str]:
+def server_command(*, fast_path: bool = True) -> list[str]:
     """The command of the server's container."""
-    pod = deployment.deployment(server(), "")["spec"]["template"]["spec"]
+    resource = replace(server(), fast_path=fast_path)
+    pod = deployment.deployment(resource, "")["spec"]["template"]["spec"]
     return [*pod["containers"][0]["command"]]
 
 
@@ -253,3 +255,41 @@ def test_metrics_can_be_enabled(start: StartServer) -> None:
         line for line in docker("logs", name).splitlines() if line.startswith(launcher.FALLBACK_PREFIX)
     )
     assert "prometheus_multiproc_dir" in line
+
+
+FAMILIES_SCRIPT = """
+import http.client, json
+results = {}
+for address in ("127.0.0.1", "::1"):
+    connection = http.client.HTTPConnection(address, 5000, timeout=60)
+    try:
+        connection.request("GET", "/health")
+        results[address] = connection.getresponse().status
+    except OSError:
+        results[address] = None
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fast_path", "workers", "job_execution"),
+    [
+        pytest.param(True, "1", "false", id="one-worker"),
+        pytest.param(True, "2", "false", id="forked-workers"),
+        pytest.param(False, "2", "false", id="without-fast-path"),
+        pytest.param(True, "1", "true", id="background-jobs"),
+    ],
+)
+def test_server_listens_on_ipv4_and_ipv6(
+    start: StartServer, fast_path: bool, workers: str, job_execution: str
+) -> None:
+    """The container has both loopback addresses, although it has no network."""
+    options = (
+        "--sysctl", "net.ipv6.conf.all.disable_ipv6=0", "--sysctl", "net.ipv6.conf.lo.disable_ipv6=0",
+        "-e", f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION={job_execution}",
+    )  # fmt: skip
+    name = start(*server_command(fast_path=fast_path), workers=workers, options=options)
+    assert json.loads(docker("exec", name, "python3", "-c", FAMILIES_SCRIPT)) == {
+        "127.0.0.1": 200,
+        "::1": 200,
+    }

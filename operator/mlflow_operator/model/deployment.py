@@ -1,5 +1,6 @@
 """The server's Deployment and Service, and a PodDisruptionBudget if it has two or more replicas."""
 
+from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
@@ -149,10 +150,10 @@ def pod_spec(server: Server) -> Object:
 
 def _command(server: Server) -> list[str]:
     if not server.fast_path:
-        return ["mlflow", "server"]
+        return ["python3", "-c", pod_scripts.DUAL_STACK, "server"]
     # With job execution, MLflow starts further processes, and the launcher could only fall back to MLflow's command.
-    program = ["mlflow"] if server.job_execution else ["python3", "-m", plugins.LAUNCHER_MODULE]
-    return [*program, "server", "--app-name", plugins.FAST_PATH_APP]
+    module = plugins.DUAL_STACK_MODULE if server.job_execution else plugins.LAUNCHER_MODULE
+    return ["python3", "-m", module, "server", "--app-name", plugins.FAST_PATH_APP]
 
 
 def _pre_stop_command(server: Server) -> list[str]:

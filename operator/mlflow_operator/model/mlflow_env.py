@@ -74,6 +74,7 @@ def s3_env(store: ObjectStore) -> list[Object]:
 def server_env(server: Server) -> list[Object]:
     """Environment of the server process in addition to `database_env` and `artifact_env`."""
     return [
+        # pod_scripts/dual_stack.py adds IPv6.
         container_parts.env_value("MLFLOW_HOST", "0.0.0.0"),  # noqa: S104 - the network of the pod
         # For a Service named "mlflow", Kubernetes would set MLFLOW_PORT to tcp://...
         container_parts.env_value("MLFLOW_PORT", str(PORT)),

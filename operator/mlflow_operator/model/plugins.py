@@ -23,6 +23,9 @@ FAST_PATH_APP = "mlflow-operator-direct"
 LAUNCHER_MODULE = "mlflow_operator_tracking.launcher"
 """Module that replaces the `mlflow` command and does not keep a second copy of MLflow in memory."""
 
+DUAL_STACK_MODULE = "mlflow_operator_tracking.dual_stack"
+"""Module that replaces the `mlflow` command and also accepts IPv6 connections."""
+
 DRAINING_FILE = ".mlflow-operator-draining"
 """File in HOME. While it exists, the fast path application closes a client's connection after each response."""
 
@@ -53,6 +56,7 @@ _PROXIED = {
         _REPOSITORY_KEYS,
     ),
     "direct.py": ("mlflow_operator_tracking/direct.py", pod_scripts.DIRECT),
+    "dual_stack.py": ("mlflow_operator_tracking/dual_stack.py", pod_scripts.DUAL_STACK),
     "json_writer.py": ("mlflow_operator_tracking/json_writer.py", pod_scripts.JSON_WRITER),
     "launcher.py": ("mlflow_operator_tracking/launcher.py", pod_scripts.LAUNCHER),
     **_distribution(

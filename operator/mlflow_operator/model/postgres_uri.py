@@ -55,7 +55,12 @@ class Connection:
 
     def __repr__(self) -> str:
         """Omit the password, because the text may be logged."""
-        return f"Connection({self.username}@{self.host}:{self.port}/{self.database})"
+        return f"Connection({self.username}@{self.address}/{self.database})"
+
+    @property
+    def address(self) -> str:
+        """Host and port, for URIs and messages. An IPv6 address is in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def with_tls(self, mode: DatabaseTLSMode, ca_path: str | None) -> "Connection":
         """Add TLS settings. `ca_path` is a file in the container of the process that connects.
@@ -101,10 +106,9 @@ class Connection:
     def _uri(self, scheme: str) -> str:
         user = quote(self.username, safe="")
         password = f":{quote(self.password, safe='')}" if self.password else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         # libpq does not decode "+": a space must be %20, or options=-c search_path=... breaks the migration.
         query = f"?{urlencode(self.options, quote_via=quote)}" if self.options else ""
-        return f"{scheme}://{user}{password}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
+        return f"{scheme}://{user}{password}@{self.address}/{quote(self.database, safe='')}{query}"
 
 
 def parse(uri: str, source: str) -> Connection:

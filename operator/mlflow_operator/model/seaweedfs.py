@@ -51,6 +51,7 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
             "-volume.preStopSeconds=0",
             "-s3",
             f"-s3.config={_CONFIG_DIR}/{CONFIG_KEY}",
+            # Go listens on IPv6 addresses, too, if the node has IPv6. With `::` it would need IPv6.
             "-s3.ip.bind=0.0.0.0",
             f"-s3.port={port}",
             "-s3.port.iceberg=0",

@@ -23,12 +23,14 @@ import warnings
 # Before MLflow: if uvicorn is already imported, MLflow knows that it runs in a server and checks hosts and origins.
 from uvicorn.main import main as uvicorn
 
+from . import dual_stack
+
 try:
     from uvicorn import _subprocess as workers
 except ImportError:
     workers = None
 
-MLFLOW = [sys.executable, "-m", "mlflow"]
+MLFLOW = [sys.executable, "-m", dual_stack.__name__]
 UVICORN = [sys.executable, "-m", "uvicorn"]
 SERVER_OPTIONS = {"capture_output": False, "synchronous": False}
 """Options with which MLflow starts its server, and no other process."""
@@ -142,9 +144,10 @@ def serve(command, server_env, environment):
         obstacle = use_fork() if options["workers"] != 1 else None
     if not obstacle:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        dual_stack.add_ipv6()
         sys.exit(uvicorn.main(command[3:], standalone_mode=False))
     report_fallback(obstacle)
-    os.execve(sys.executable, command, complete_env)  # noqa: S606 - MLflow does the same
+    os.execve(sys.executable, dual_stack.with_ipv6(command, MLFLOW), complete_env)  # noqa: S606 - as MLflow does
 
 
 def import_obstacle(server_env, options):

@@ -7,7 +7,7 @@ import yaml
 
 from mlflow_operator import api
 from mlflow_operator.kube import pod_references
-from mlflow_operator.model import deployment
+from mlflow_operator.model import deployment, plugins
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.servers import server as resolved
@@ -30,5 +30,5 @@ def test_server_with_job_execution_runs_mlflows_command() -> None:
     """MLflow starts further processes then, so the launcher could only fall back. The application stays the same."""
     command = deployment.deployment(resolved({"jobExecution": "Enabled"}), "")["spec"]["template"]["spec"]
     launched = deployment.deployment(resolved(), "")["spec"]["template"]["spec"]
-    assert command["containers"][0]["command"][0] == "mlflow"
-    assert command["containers"][0]["command"][1:] == launched["containers"][0]["command"][3:]
+    assert command["containers"][0]["command"][:3] == ["python3", "-m", plugins.DUAL_STACK_MODULE]
+    assert command["containers"][0]["command"][3:] == launched["containers"][0]["command"][3:]

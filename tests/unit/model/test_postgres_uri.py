@@ -1,5 +1,7 @@
 """Connection URIs preserve special characters, and never appear in a message."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,12 @@ def test_sqlalchemy_and_libpq_read_the_same_options() -> None:
 def test_repr_of_a_connection_hides_the_password() -> None:
     """It may be logged."""
     assert "hunter2" not in repr(Connection("h", 1, "d", "u", "hunter2"))
+
+
+def test_ipv6_address_is_in_brackets() -> None:
+    """In URIs and in messages; otherwise the port would look like a part of the address."""
+    connection = Connection("fd00::1", 5432, "mlflow", "user", "pw")
+    assert connection.address == "[fd00::1]:5432"
+    assert connection.sqlalchemy_uri() == "postgresql+psycopg2://user:pw@[fd00::1]:5432/mlflow"
+    assert parse(connection.sqlalchemy_uri(), "Secret").host == "fd00::1"
+    assert replace(connection, host="10.0.0.1").address == "10.0.0.1:5432"

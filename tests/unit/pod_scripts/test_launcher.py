@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator.kube import pod_diagnosis
-from mlflow_operator.pod_scripts import launcher
+from mlflow_operator.pod_scripts import dual_stack, launcher
 
 UVICORN = [sys.executable, "-m", "uvicorn"]
 
@@ -30,6 +30,7 @@ class Calls:
     uvicorn_arguments: list[list[str]] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
     freeze_count: int = 0
+    ipv6_count: int = 0
 
 
 @pytest.fixture
@@ -44,6 +45,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     def freeze() -> None:
         recorded.freeze_count += 1
 
+    def add_ipv6() -> None:
+        recorded.ipv6_count += 1
+
+    monkeypatch.setattr(dual_stack, "add_ipv6", add_ipv6)
     monkeypatch.setattr(
         launcher.uvicorn, "main", lambda args, standalone_mode: recorded.uvicorn_arguments.append(args)
     )
@@ -71,7 +76,7 @@ def test_one_worker_serves_in_this_process(calls: Calls) -> None:
     with pytest.raises(SystemExit) as exit_info:
         serve("--workers", "1", server_env=STORE)
     assert not exit_info.value.code
-    assert calls == Calls([["--workers", "1", "a:b"]], ["mlflow.server.fastapi_app", "a"])
+    assert calls == Calls([["--workers", "1", "a:b"]], ["mlflow.server.fastapi_app", "a"], ipv6_count=1)
     assert {"SET": "by the checks", **STORE}.items() <= os.environ.items()
 
 
@@ -79,7 +84,7 @@ def test_several_workers_are_forked_from_this_process(calls: Calls) -> None:
     """After all imports and a freeze of the garbage collector."""
     with pytest.raises(SystemExit):
         serve("--workers", "2", server_env=STORE)
-    assert calls == Calls([["--workers", "2", "a:b"]], ["mlflow.server.fastapi_app", "a"], 1)
+    assert calls == Calls([["--workers", "2", "a:b"]], ["mlflow.server.fastapi_app", "a"], 1, 1)
     assert launcher.workers.spawn.get_start_method() == "fork"
 
 
@@ -114,10 +119,10 @@ def test_unsupported_options_execute_mlflow_command(
     server_env: dict[str, str],
     reason: str,
 ) -> None:
-    """The same command in the same environment replaces this process. The log has the reason, and no value."""
+    """The same command in the same environment, also on IPv6, replaces this process. The log has no value."""
     with pytest.raises(ExecError) as exec_info:
         serve(*options, server_env=server_env)
-    assert exec_info.value.argv == [*UVICORN, *options, "a:b"]
+    assert exec_info.value.argv == [*launcher.MLFLOW, "uvicorn", *options, "a:b"]
     assert exec_info.value.environment == {"HOME": "/", "SET": "by the checks", **server_env}
     assert calls == Calls()
     text = report(capsys)
@@ -297,7 +302,7 @@ def test_fallback_before_the_server_is_known_executes_mlflow(body: str, reason: 
     """With the same arguments; the log has the reason."""
     script = MAIN_SCRIPT.format(body=body)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1].endswith("'-m', 'mlflow', 'server']"), done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"'-m', '{dual_stack.__name__}', 'server']"), done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith(launcher.FALLBACK_PREFIX))
     assert reason in line
 

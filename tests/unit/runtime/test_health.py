@@ -1,11 +1,16 @@
 """The HTTP endpoints for the kubelet and Prometheus report the state of the process."""
 
 import asyncio
+import errno
+import socket
+from typing import Any
 
 import aiohttp
+import pytest
 
 from mlflow_operator.runtime.health import Check, EventLoopWatchdog, application, serving
 from mlflow_operator.status.metrics import Metrics
+from tests.unit.address_families import free_port, has_ipv6
 
 
 def healthy() -> None:
@@ -60,3 +65,33 @@ async def test_watchdog_detects_a_stuck_event_loop() -> None:
     now = 31.0
     assert watchdog.check() == "the event loop has been stuck for 31 s"
     tick_task.cancel()
+
+
+async def test_endpoints_are_served_on_both_address_families() -> None:
+    """The kubelet connects to the pod's first address, which is an IPv6 address in an IPv6 cluster."""
+    addresses = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
+    async with (
+        serving(application(Metrics(), healthy, healthy), free_port()) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        for address in addresses:
+            async with session.get(f"http://{address}:{port}/healthz") as response:
+                assert response.status == 200
+
+
+async def test_endpoints_are_served_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node that was booted with ipv6.disable=1."""
+
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *arguments: Any, **options: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    async with (
+        serving(application(Metrics(), healthy, healthy), 0) as port,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/healthz") as response,
+    ):
+        assert response.status == 200

@@ -109,7 +109,7 @@ class PostgresAdmin:
     async def _open(
         self, admin: Connection, ca_path: str | None, field: str
     ) -> AsyncIterator["_AdminSession"]:
-        address = f"{admin.host}:{admin.port}"
+        address = admin.address
         credentials_field = f"{field}.adminSecretRef"
         async with self._sessions.open(admin, ca_path, credentials_field, _SESSION_TIMEOUT_SECONDS) as conn:
             for statement in statements.SESSION_SETUP:

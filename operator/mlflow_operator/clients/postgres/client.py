@@ -68,13 +68,13 @@ class Postgres:
         if read_only == "on":
             raise TransientError(
                 Reason.DATABASE_READ_ONLY,
-                f"The database at {connection.host}:{connection.port} is read-only: it is a standby, or "
+                f"The database at {connection.address} is read-only: it is a standby, or "
                 f"default_transaction_read_only is on. Configure the primary in {field}.",
             )
         if str(encoding).upper() != "UTF8":
             raise ConfigurationError(
                 Reason.DATABASE_ENCODING_UNSUPPORTED,
-                f'The database "{connection.database}" at {connection.host}:{connection.port} has the encoding '
+                f'The database "{connection.database}" at {connection.address} has the encoding '
                 f"{encoding}, which MLflow does not support. Create a database with ENCODING 'UTF8' TEMPLATE "
                 f"template0, and configure it in {field}.",
             )

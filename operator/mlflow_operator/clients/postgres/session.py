@@ -45,7 +45,7 @@ class Sessions:
         `ca_path` is a local file, `field` the spec field that messages refer to.
         Raises ConfigurationError or TransientError for psycopg's errors.
         """
-        address = f"{connection.host}:{connection.port}"
+        address = connection.address
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         semaphore = self._limiter.semaphore(address)
