@@ -227,7 +227,7 @@ async def test_line_break_at_the_end_of_a_rejected_password_is_reported() -> Non
     simulation.postgres.error = ConfigurationError(Reason.DATABASE_AUTHENTICATION_FAILED, "It is refused.")
     await simulation.reconcile()
     message = simulation.condition("DatabaseReady")[2]
-    assert message.startswith("It is refused. The password ends with a space or a line break")
+    assert message.startswith("It is refused. The password begins or ends with a space or a line break")
 
 
 async def test_secret_with_another_database_port_is_rejected(external_stores: SimulatedCluster) -> None:

@@ -56,8 +56,8 @@ Endpoint = Annotated[
     Field(max_length=512),
     matches(
         r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?",
-        "is not a valid endpoint: use http:// or https:// with a host and an optional port, without a path, such as "
-        "https://minio.example.com:9000",
+        "is not a valid endpoint: use http:// or https:// with a host and an optional port, without a path or a '/' at "
+        "the end, such as https://minio.example.com:9000, and set the bucket in bucket",
         sensitive=True,
     ),
 ]

@@ -269,6 +269,12 @@ REJECTED_ON_CREATE = [
         "use http://",
     ),
     Rejected(
+        "endpoint with a slash at the end",
+        s3(endpoint="https://minio.example.com/"),
+        "spec.artifacts.s3.endpoint",
+        "without a path or a '/' at the end",
+    ),
+    Rejected(
         "endpoint with a path",
         s3(endpoint="http://minio/x"),
         "spec.artifacts.s3.endpoint",

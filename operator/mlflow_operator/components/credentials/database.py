@@ -53,11 +53,28 @@ async def _external(context: ReconcileContext, database: ExternalDatabase) -> Co
     if database.uri:
         source = f'Key "{database.uri.key}" of Secret "{database.uri.name}" ({database.uri.field})'
         resolved = postgres_uri.parse(await context.reader.value(database.uri), source)
+        if database.ca is None:
+            _check_trusted_cas(resolved, source)
     else:
         username = await context.reader.optional_value(database.username) or ""
         password = await context.reader.optional_value(database.password) or ""
         resolved = Connection(database.host, database.port, database.database, username, password)
     return resolved.with_tls(database.tls, None)
+
+
+def _check_trusted_cas(connection: Connection, source: str) -> None:
+    """Raise ConfigurationError if the URI trusts the CAs of the image that connects.
+
+    The operator, MLflow and pg_dump connect from different images, and not all of these contain CAs.
+    """
+    if dict(connection.options).get("sslrootcert") == "system":
+        raise ConfigurationError(
+            Reason.SECRET_VALUE_INVALID,
+            f"{source} contains a URI with sslrootcert=system. This is not supported, because the operator and the "
+            "pods connect from images with different CAs, or without any. Remove it from the URI, store the CA "
+            "certificate of the database in a Secret, and reference the Secret in "
+            "spec.database.external.tls.caSecretRef with mode VerifyFull.",
+        )
 
 
 async def _cloudnativepg(context: ReconcileContext, database: ClusterDatabase) -> Connection:

@@ -6,6 +6,7 @@ The administrator's Secret, which may be deleted or changed later, is read only 
 from collections.abc import Awaitable, Callable
 
 from mlflow_operator.clients.postgres.client import DatabaseState
+from mlflow_operator.components.database.login_hint import with_login_hint
 from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
@@ -126,12 +127,11 @@ def _expects_data(context: ReconcileContext, connection: Connection) -> bool:
 
 
 async def _with_hints(context: ReconcileContext, error: ReconcileError, admin: Connection) -> ReconcileError:
-    hint, names = "", context.server.names
+    names = context.server.names
     # With a volume of an embedded database, the Secret may contain the only copy of the password for its data.
     if error.reason is Reason.DATABASE_LOST and not await retained_store.exists(
         context, kinds.PVC, names.postgres_data
     ):
         hint = f' To start with an empty database, delete Secret "{names.database_secret}".'
-    if error.reason is Reason.DATABASE_AUTHENTICATION_FAILED and admin.password != admin.password.rstrip():
-        hint = " The password ends with a space or a line break. Write it with printf, because echo adds a line break."
-    return type(error)(error.reason, f"{error.message}{hint}") if hint else error
+        return type(error)(error.reason, f"{error.message}{hint}")
+    return with_login_hint(error, admin)

@@ -14,6 +14,7 @@ from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
+from mlflow_operator.components.database.login_hint import with_login_hint
 from mlflow_operator.framework import embedded_store
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
@@ -77,7 +78,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
             state = await inspect_database()
     except ReconcileError as error:
         if not is_embedded:
-            raise _with_password_hint(error, credentials.connection.password) from None
+            raise with_login_hint(error, credentials.connection) from None
         if error.reason is Reason.DATABASE_AUTHENTICATION_FAILED:
             # Its first start was interrupted after it created the user and before it created the database.
             await context.deps.postgres.create_database(credentials.connection, field)
@@ -105,17 +106,6 @@ _FIELDS: dict[type[Database], str] = {
     ProvisionedDatabase: provisioned.FIELD,
     ClusterDatabase: "spec.database.cloudNativePG",
 }
-
-
-def _with_password_hint(error: ReconcileError, password: str) -> ReconcileError:
-    """Add a hint to an authentication failure if the password ends with whitespace, its most likely cause.
-
-    Such a password is valid, so it is not an error by itself.
-    """
-    if error.reason is not Reason.DATABASE_AUTHENTICATION_FAILED or password == password.rstrip():
-        return error
-    hint = "The password ends with a space or a line break. Write it with printf, because echo adds a line break."
-    return type(error)(error.reason, f"{error.message} {hint}")
 
 
 async def resolve_for_pods(context: ReconcileContext, connection: Connection) -> Connection:
