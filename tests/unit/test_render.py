@@ -205,7 +205,7 @@ def test_only_proxied_access_mounts_the_proxy_plugin() -> None:
     """With the plugin the server cannot presign URLs, so clients never access the store."""
     assert env(_server_container(EXTERNAL))["PYTHONPATH"]
     presigned = {**EXTERNAL, "artifacts": {**EXTERNAL["artifacts"], "access": "Presigned"}}
-    assert "PYTHONPATH" not in env(_server_container(presigned))
+    assert any(o["kind"] == "ConfigMap" and "public_s3.py" in o["data"] for o in all_objects(presigned))
     assert not any(o["kind"] == "ConfigMap" and "proxied_s3.py" in o["data"] for o in all_objects(presigned))
 
 
@@ -220,7 +220,6 @@ PUBLIC = {**EXTERNAL["artifacts"]["s3"], "publicEndpoint": "https://s3.example.c
 
 
 def test_urls_are_presigned_for_the_public_endpoint_and_the_server_uses_the_endpoint() -> None:
-    """The presigning plugin is only mounted for a public endpoint; otherwise MLflow's own repository presigns."""
     container = _server_container({**EXTERNAL, "artifacts": {"access": "Presigned", "s3": PUBLIC}})
     assert env(container)["MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"] == "https://s3.example.com"
     assert env(container)["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
@@ -240,12 +239,55 @@ def test_direct_access_gives_clients_endpoint_and_keys() -> None:
         "MLFLOW_S3_ENDPOINT_URL": "https://s3.example.com",
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "auto",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
     }
     keys = {"AWS_ACCESS_KEY_ID": "access", "AWS_SECRET_ACCESS_KEY": "secret"}
     assert text_values(built["Secret", "a-client"]) == keys
     assert env(_server_container(spec))["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://models/team/a"
     assert env(_server_container(spec))["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
-    assert "PYTHONPATH" not in env(_server_container(spec))
+
+
+CHECKSUMS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+BACKUP: Object = {"s3": {"bucket": "backups"}}
+
+
+@pytest.mark.parametrize(
+    ("s3", "user_env", "expected"),
+    [
+        (EXTERNAL["artifacts"]["s3"], [], "when_required"),
+        ({"bucket": "own"}, [], None),
+        (EXTERNAL["artifacts"]["s3"], [{"name": name, "value": "own"} for name in CHECKSUMS], "own"),
+    ],
+    ids=["other store", "AWS", "setting of the user"],
+)
+def test_stores_other_than_aws_get_no_optional_checksums(
+    s3: Object, user_env: list[Object], expected: str | None
+) -> None:
+    """Many of them do not support checksums in trailers. The setting of a user takes precedence."""
+    container = _server_container({**EXTERNAL, "artifacts": {"s3": s3}, "env": user_env})
+    assert [env(container).get(name) for name in CHECKSUMS] == [expected, expected]
+    assert len({variable["name"] for variable in container["env"]}) == len(container["env"])
+
+
+@pytest.mark.parametrize(
+    ("backup", "expected"),
+    [({}, "artifacts"), (BACKUP, ""), ({"s3": {**BACKUP["s3"], "encryption": {"type": "SSES3"}}}, "backups")],
+    ids=["same bucket", "own bucket", "own bucket with encryption"],
+)
+def test_uploads_request_the_encryption_of_the_spec(backup: Object, expected: str) -> None:
+    """A policy of the bucket may reject uploads without the headers. Each bucket has its own key."""
+    kms = '{"SSEKMSKeyId": "tracking", "ServerSideEncryption": "aws:kms"}'
+    values = {"": "", "artifacts": kms, "backups": '{"ServerSideEncryption": "AES256"}'}
+    s3 = {**EXTERNAL["artifacts"]["s3"], "encryption": {"type": "SSEKMS", "kmsKeyID": "tracking"}}
+    spec = {**EXTERNAL, "artifacts": {"access": "Direct", "s3": s3}, "backup": backup}
+    built = {(o["kind"], o["metadata"]["name"]): o for o in all_objects(spec)}
+    name = "MLFLOW_S3_UPLOAD_EXTRA_ARGS"
+    assert env(_server_container(spec))[name] == kms
+    assert built["ConfigMap", "a-client"]["data"][name] == kms
+    pod = built["CronJob", "a-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    container = next(c for c in pod["containers"] if c["name"] == "backup")
+    assert env(container)[name] == values[expected]
 
 
 @pytest.mark.parametrize("spec", [{}, EXTERNAL, {"artifacts": {"access": "Direct", "s3": {"bucket": "own"}}}])

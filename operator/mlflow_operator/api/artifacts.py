@@ -115,7 +115,9 @@ class S3(Model):
     earlier stays. Set to `{}` to remove that rule.
     """
     encryption: Encryption | None = None
-    """Default encryption of the bucket. If not set, the operator does not change it."""
+    """Default encryption of the bucket, which the server and backups in this bucket also request with each upload. If
+    not set, the operator does not change it.
+    """
 
     rules = (
         Rule(

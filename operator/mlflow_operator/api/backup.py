@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlflow_operator.api.artifacts import S3TLS, AddressingStyle, BucketCreation
+from mlflow_operator.api.bucket_settings import Encryption
 from mlflow_operator.api.buckets import BucketName, Endpoint, Prefix, Region
 from mlflow_operator.api.duration import Duration
 from mlflow_operator.api.markers import Int32
@@ -50,6 +51,10 @@ class BackupStore(Model):
     """
     tls: S3TLS | None = None
     """Verification of the store's TLS certificate. Defaults to the public CAs."""
+    encryption: Encryption | None = None
+    """Encryption that each upload requests. The operator does not change the bucket. Defaults to the default encryption
+    of the bucket.
+    """
 
 
 class Backup(Model):

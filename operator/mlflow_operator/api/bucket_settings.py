@@ -48,7 +48,7 @@ KmsKeyID = Annotated[
 
 
 class Encryption(Model):
-    """Default encryption of the bucket. It applies to objects that are written from now on."""
+    """Server-side encryption of objects that are written from now on."""
 
     type: EncryptionType
     """Type of server-side encryption. SSES3: with a key that the store manages. SSEKMS: with the key `kmsKeyID` of the
@@ -60,7 +60,7 @@ class Encryption(Model):
     rules = (
         Rule(
             "(self.type == 'SSEKMS') == has(self.kmsKeyID)",
-            "spec.artifacts.s3.encryption.kmsKeyID is required by type SSEKMS and not allowed with type SSES3: set "
+            "encryption.kmsKeyID is required by type SSEKMS and not allowed with type SSES3: set "
             "kmsKeyID for SSEKMS, or remove it and use type SSES3",
             field=".type",
             holds=lambda encryption: (

@@ -5,6 +5,7 @@ import base64
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import mlflow_env
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
@@ -55,4 +56,6 @@ def _store_settings(server: Server) -> dict[str, str]:
         "AWS_DEFAULT_REGION": store.region,
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": store.addressing_style,
         **({"MLFLOW_S3_ENDPOINT_URL": endpoint} if endpoint else {}),
+        **mlflow_env.checksum_settings(store),
+        **{variable["name"]: variable["value"] for variable in mlflow_env.upload_env(store)},
     }

@@ -18,6 +18,9 @@ CONTAINER_SECURITY: Object = {
     "readOnlyRootFilesystem": True,
 }
 
+OVERRIDABLE_ENV = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+"""Variables that the operator sets only if the user does not."""
+
 
 def home_env() -> list[Object]:
     """HOME and TMPDIR."""
@@ -74,7 +77,15 @@ def probe(handler: Object, period_seconds: int, failures: int, timeout_seconds: 
 def merged_env(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
     """The user's variables, then the operator's. A user variable named like an operator variable is dropped.
 
-    The operator's variables refer to no variable of the user and take precedence over one of the same name.
+    The operator's variables refer to no variable of the user and take precedence over one of the same name, except
+    those that the user may override.
     """
+    operator_env = without_overridden(operator_env, user_env)
     reserved = {e["name"] for e in operator_env}
     return [*(e for e in user_env if e["name"] not in reserved), *operator_env]
+
+
+def without_overridden(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
+    """The operator's variables without those that the user overrides."""
+    overridden = {e["name"] for e in user_env} & set(OVERRIDABLE_ENV)
+    return [e for e in operator_env if e["name"] not in overridden]

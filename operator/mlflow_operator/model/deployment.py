@@ -117,11 +117,12 @@ def variable_names(server: Server) -> set[str]:
 
 
 def _operator_env(server: Server) -> list[Object]:
-    return [
+    env = [
         *mlflow_env.database_env(server),
         *mlflow_env.artifact_env(server),
         *mlflow_env.server_env(server),
     ]
+    return container_parts.without_overridden(env, server.env)
 
 
 def pod_spec(server: Server) -> Object:

@@ -14,6 +14,8 @@ BACKEND_STORE_KEY = "backend-store-uri"
 """Key of the Secret `<name>-server` with the connection URI of the current database."""
 ARTIFACTS_DESTINATION_ENV, S3_ENDPOINT_ENV = "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_S3_ENDPOINT_URL"
 """Environment variables with the artifact location and the S3 endpoint."""
+UPLOAD_ARGUMENTS_ENV = "MLFLOW_S3_UPLOAD_EXTRA_ARGS"
+"""Environment variable with arguments of boto3 for uploads, as JSON."""
 NEXT_STORE_KEY = "next-store-uri"
 """Key of the same Secret with the URI of the next database, while the server is switched to it. Pods whose containers
 start during the switch must still find the current database."""
@@ -40,7 +42,7 @@ def artifact_env(server: Server) -> list[Object]:
         container_parts.env_value(ARTIFACTS_DESTINATION_ENV, server.artifacts.store.uri),
     ]
     if server.artifacts.s3:
-        env += s3_env(server.artifacts.s3)
+        env += [*s3_env(server.artifacts.s3), *upload_env(server.artifacts.s3)]
     if server.artifacts.access is ArtifactAccess.DIRECT:
         # The server still serves artifacts, for older experiments and for the web UI.
         env.append(container_parts.env_value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
@@ -63,12 +65,30 @@ def s3_env(store: ObjectStore) -> list[Object]:
     ]
     if store.endpoint:
         env.append(container_parts.env_value(S3_ENDPOINT_ENV, store.endpoint))
+    env += [container_parts.env_value(name, value) for name, value in checksum_settings(store).items()]
     if store.access_key and store.secret_key:
         env.append(container_parts.env_from_secret("AWS_ACCESS_KEY_ID", store.access_key))
         env.append(container_parts.env_from_secret("AWS_SECRET_ACCESS_KEY", store.secret_key))
     if store.ca:
         env.append(container_parts.env_value("AWS_CA_BUNDLE", container_parts.ca_path(ARTIFACTS_CA_VOLUME)))
     return env
+
+
+def checksum_settings(store: ObjectStore) -> dict[str, str]:
+    """Environment that makes boto3 send and expect only checksums that S3 requires.
+
+    By default boto3 sends CRCs in trailers, which many stores other than AWS do not support.
+    """
+    if store.endpoint is None:
+        return {}
+    return dict.fromkeys(container_parts.OVERRIDABLE_ENV, "when_required")
+
+
+def upload_env(store: ObjectStore) -> list[Object]:
+    """Environment of a process that writes objects: encryption headers, for example."""
+    if not store.upload_arguments:
+        return []
+    return [container_parts.env_value(UPLOAD_ARGUMENTS_ENV, store.upload_arguments)]
 
 
 def server_env(server: Server) -> list[Object]:

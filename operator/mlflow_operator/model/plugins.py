@@ -1,7 +1,8 @@
 """Plugins for MLflow's own extension points: files of a ConfigMap that are mounted on the Python path.
 
-Access Proxied needs an artifact repository that cannot presign URLs, and a public endpoint needs one that presigns URLs
-for it. The rest is MLflow's own code.
+Access Proxied needs an artifact repository that cannot presign URLs. The other access modes need one that presigns URLs
+for the public endpoint and, like the first, sends requests that stores other than AWS accept. The rest is MLflow's own
+code.
 """
 
 from mlflow_operator import pod_scripts
@@ -111,4 +112,4 @@ def _files(artifacts: Artifacts) -> dict[str, tuple[str, str]]:
     """Map each key of the ConfigMap to its path below PLUGIN_DIR and its content."""
     if artifacts.proxied:
         return _PROXIED
-    return _PUBLIC if public_endpoint(artifacts) else {}
+    return _PUBLIC if artifacts.s3 else {}

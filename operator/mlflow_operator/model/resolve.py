@@ -8,7 +8,7 @@ from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.artifacts import BucketCreation, Engine
-from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
+from mlflow_operator.api.bucket_settings import Encryption, EncryptionType, Versioning
 from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.api.duration import parse_duration
 from mlflow_operator.api.garbage_collection import GarbageCollection as GarbageCollectionSpec
@@ -18,7 +18,14 @@ from mlflow_operator.api.model import Model
 from mlflow_operator.api.restore import RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import allowed_hosts, artifact_store, cloudnativepg, pod_template, provisioning
+from mlflow_operator.model import (
+    allowed_hosts,
+    artifact_store,
+    cloudnativepg,
+    pod_template,
+    provisioning,
+    upload_arguments,
+)
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model import secrets as credentials
@@ -90,7 +97,8 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     is_default_image = not spec.image or spec.image == default_image
     names = allowed_hosts.service_names(owner.names.service, owner.namespace, defaults.cluster_domain)
     database = _database(owner, spec.database, defaults.images)
-    artifacts = _artifacts(owner, spec.artifacts, defaults.images)
+    env = pod_template.manifests(spec.env)
+    artifacts = _artifacts(owner, spec.artifacts, defaults.images, env)
     # The fast path's application is part of the plugins that are mounted for proxied artifacts.
     fast_path = is_default_image and artifacts.proxied and version in FAST_PATH_VERSIONS
     return Server(
@@ -112,7 +120,7 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         explicit_resources=_manifest(spec.resources),
         resources=_manifest(spec.resources)
         or sizing.server(spec.workers, job_execution, fast_path=fast_path),
-        env=pod_template.manifests(spec.env),
+        env=env,
         env_from=pod_template.manifests(spec.env_from),
         volume_mounts=pod_template.manifests(spec.volume_mounts),
         pods=pod_template.resolve(spec.pod_template),
@@ -224,10 +232,12 @@ def _ca(tls: api_database.DatabaseTLS, field: str) -> SecretKey | None:
     return SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None
 
 
-def _artifacts(owner: ServerRef, spec: api_artifacts.Artifacts, images: Images) -> Artifacts:
+def _artifacts(
+    owner: ServerRef, spec: api_artifacts.Artifacts, images: Images, env: tuple[Object, ...]
+) -> Artifacts:
     access = spec.access
     if spec.s3:
-        return Artifacts(_s3(owner, spec.s3), None, access)
+        return Artifacts(_s3(owner, spec.s3, env), None, access)
     if spec.external:
         return Artifacts(UnmanagedStore(spec.external.uri), None, access)
     embedded = spec.embedded or api_artifacts.EmbeddedArtifactStore()
@@ -314,10 +324,19 @@ def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
         access_key=SecretKey(keys.name, keys.access_key_id_key, ref_field) if keys else None,
         secret_key=SecretKey(keys.name, keys.secret_access_key_key, ref_field) if keys else None,
         ca=SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None,
+        upload_arguments=upload_arguments.merge(_sse(spec.encryption), ()),
     )
 
 
-def _s3(owner: ServerRef, spec: api_artifacts.S3) -> ObjectStore:
+def _sse(encryption: Encryption | None) -> dict[str, str]:
+    """The arguments of boto3 that encrypt an upload."""
+    if encryption is None:
+        return {}
+    key = {"SSEKMSKeyId": encryption.kms_key_id} if encryption.kms_key_id else {}
+    return {"ServerSideEncryption": _ENCRYPTION[encryption.type], **key}
+
+
+def _s3(owner: ServerRef, spec: api_artifacts.S3, env: tuple[Object, ...]) -> ObjectStore:
     field = "spec.artifacts.s3"
     ca_ref = spec.tls.ca_secret_ref if spec.tls else None
     access_key, secret_key, admin = _s3_keys(owner, spec, field)
@@ -334,6 +353,7 @@ def _s3(owner: ServerRef, spec: api_artifacts.S3) -> ObjectStore:
         public_endpoint=spec.public_endpoint,
         admin=admin,
         settings=_bucket_settings(spec),
+        upload_arguments=upload_arguments.merge(_sse(spec.encryption), env),
     )
 
 

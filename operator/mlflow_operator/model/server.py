@@ -136,7 +136,8 @@ class ObjectStore:
     """An S3 bucket and a prefix in it. `endpoint` None means AWS; no keys means workload identity.
 
     `public_endpoint` is the endpoint for clients, None if it is the same as `endpoint`. If `admin` is set, `access_key`
-    and `secret_key` are keys that the operator creates.
+    and `secret_key` are keys that the operator creates. `upload_arguments` are those of boto3 for uploads, such as
+    encryption headers, as JSON; empty if there are none, or if only the pods know them.
     """
 
     endpoint: str | None
@@ -151,6 +152,7 @@ class ObjectStore:
     admin: AdminCredentials | None = None
     settings: BucketSettings = BucketSettings()
     public_endpoint: str | None = None
+    upload_arguments: str = ""
 
     @property
     def name(self) -> str:

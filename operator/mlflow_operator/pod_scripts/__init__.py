@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-_COMMON_IMPORT = re.compile(r"^from (\w+_common) import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE)
+_COMMON_IMPORT = re.compile(r"^from \.?(\w+_common) import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE)
 
 
 def _read(name: str) -> str:
@@ -19,8 +19,8 @@ def _with_common(name: str) -> str:
     return "\n\n".join((*modules, _COMMON_IMPORT.sub("", script)))
 
 
-PROXIED_S3 = _read("proxied_s3.py")
-PUBLIC_S3 = _read("public_s3.py")
+PROXIED_S3 = _with_common("proxied_s3.py")
+PUBLIC_S3 = _with_common("public_s3.py")
 JSON_WRITER = _read("json_writer.py")
 DIRECT = _read("direct.py")
 DUAL_STACK = _read("dual_stack.py")

@@ -20,6 +20,10 @@ from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from .s3_common import configure_s3_clients
+
+configure_s3_clients()
+
 SIGNING_MIXINS = ("MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin")
 # older MLflow versions write an upload to a file first, and have no such class
 STREAMING_MIXINS = [

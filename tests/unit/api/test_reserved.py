@@ -6,7 +6,7 @@ from mlflow_operator.api import parse
 from mlflow_operator.api.env import RESERVED_ENV
 from mlflow_operator.api.pods import RESERVED_MOUNT_PATHS, RESERVED_VOLUMES
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import deployment
+from mlflow_operator.model import container_parts, deployment, mlflow_env
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.refusals import ACCEPTED, Spec, external_database, s3
@@ -34,7 +34,8 @@ def test_names_that_the_operator_uses_are_reserved(spec: Spec) -> None:
     """A user's variable, volume or mount with the same name would be overridden or make the pod invalid."""
     pod = server_pod(spec)
     container = pod["containers"][0]
-    assert {variable["name"] for variable in container["env"]} <= RESERVED_ENV.keys()
+    optional = {*container_parts.OVERRIDABLE_ENV, mlflow_env.UPLOAD_ARGUMENTS_ENV}
+    assert {variable["name"] for variable in container["env"]} - optional <= RESERVED_ENV.keys()
     assert {volume["name"] for volume in pod["volumes"]} <= set(RESERVED_VOLUMES)
     assert all(mount["mountPath"].startswith(RESERVED_MOUNT_PATHS) for mount in container["volumeMounts"])
 

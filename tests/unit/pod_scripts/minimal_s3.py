@@ -13,7 +13,8 @@ class Bucket:
 
     `files` and `content_types` are by path, `parts` are those of unfinished multipart uploads, `part_sizes` the sizes
     of all parts. `denied_part`: number of the part that it rejects, which no real store can be made to do.
-    `denies_deletion`: it does not delete files, and answers with 200 as S3 does.
+    `denies_deletion`: it does not delete files, and answers with 200 as S3 does. `is_older`: it knows no CRCs and
+    requires Content-MD5 for deletions. `upload_headers`: the headers that each upload must have.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,8 @@ class Bucket:
         self.part_sizes: list[int] = []
         self.denied_part = 0
         self.denies_deletion = False
+        self.is_older = False
+        self.upload_headers: dict[str, str] = {}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,9 +54,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
+    def _accepts(self, query: dict[str, list[str]]) -> bool:
+        """Whether the store accepts the headers of the request. Otherwise the response is sent."""
+        has_crc = any(name.lower().startswith(("x-amz-checksum", "x-amz-trailer")) for name in self.headers)
+        lacks_md5 = "delete" in query and "Content-MD5" not in self.headers
+        if self.bucket.is_older and (has_crc or lacks_md5):
+            self._respond(400, b"<Error><Code>InvalidRequest</Code></Error>")
+            return False
+        creates = "uploads" in query or (self.command == "PUT" and "partNumber" not in query)
+        if creates and not self.bucket.upload_headers.items() <= dict(self.headers).items():
+            self._respond(403, b"<Error><Code>AccessDenied</Code></Error>")
+            return False
+        return True
+
     def do_PUT(self) -> None:
         path, query = self._path_and_query()
         body = self._body()
+        if not self._accepts(query):
+            return
         if "partNumber" not in query:
             self.bucket.files[path] = body
             self.bucket.content_types[path] = self.headers.get("Content-Type", "")
@@ -68,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         path, query = self._path_and_query()
         body = self._body()
+        if not self._accepts(query):
+            return
         if "delete" in query:
             self._delete([key.decode() for key in re.findall(rb"<Key>([^<]+)</Key>", body)])
             return

@@ -1,12 +1,16 @@
 """The plugin that presigns URLs for the public endpoint, with the pinned MLflow version."""
 
+import json
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
-from mlflow_operator.model import plugins
+from mlflow_operator.model import container_parts, plugins
 from mlflow_operator.pod_scripts import public_s3
+from mlflow_operator.pod_scripts.proxied_s3 import ProxiedS3ArtifactRepository
 from mlflow_operator.pod_scripts.public_s3 import PublicS3ArtifactRepository
 from tests.unit.pod_scripts.minimal_s3 import Bucket
 
@@ -47,3 +51,34 @@ def test_presigned_urls_use_public_endpoint_and_requests_use_server_endpoint(buc
     repository.abort_multipart_upload("b.bin", upload.upload_id)
     assert not bucket.parts
     repository._download_file("a.txt", "/dev/null")
+
+
+@pytest.mark.parametrize("repository_class", [PublicS3ArtifactRepository, ProxiedS3ArtifactRepository])
+def test_older_stores_accept_all_requests(
+    bucket: Bucket, repository_class: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By default boto3 sends checksums that many stores other than AWS reject."""
+    for name in container_parts.OVERRIDABLE_ENV:
+        monkeypatch.setenv(name, "when_required")
+    bucket.is_older = True
+    (tmp_path / "a.txt").write_text("content")
+    repository = repository_class("s3://bucket/older")
+    repository.log_artifact(str(tmp_path / "a.txt"))
+    assert bucket.files == {"/bucket/older/a.txt": b"content"}
+    repository.delete_artifacts()
+    assert not bucket.files
+
+
+def test_multipart_uploads_have_the_encryption_headers(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow sends them with all other uploads, but not when it creates an upload whose parts are presigned."""
+    arguments = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "tracking"}
+    monkeypatch.setenv("MLFLOW_S3_UPLOAD_EXTRA_ARGS", json.dumps({**arguments, "Unknown": "x"}))
+    bucket.upload_headers = {
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "tracking",
+    }
+    repository = PublicS3ArtifactRepository("s3://bucket/encrypted")
+    upload = repository.create_multipart_upload("b.bin", 1)
+    repository.abort_multipart_upload("b.bin", upload.upload_id)

@@ -33,6 +33,7 @@ _USED_OPERATIONS = {
     "PutBucketLifecycleConfiguration",
     "PutBucketVersioning",
     "PutObject",
+    "UploadPart",
 }
 
 

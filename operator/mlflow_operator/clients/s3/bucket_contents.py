@@ -1,9 +1,11 @@
 """Objects under a key prefix: access check, ownership marker and deletion."""
 
+import contextlib
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
@@ -11,7 +13,7 @@ from mlflow_operator.status.errors import TransientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_PROBE_KEY = ".mlflow-operator-probe"
+_PROBE_KEY, _PROBE_BODY = ".mlflow-operator-probe", b"probe"
 _MARKER_KEY = "zzz-made-by-mlflow-operator"
 """Key of the object that identifies the owner of the prefix. Deletion follows the order of keys, and the marker, which
 permits the deletion, must be deleted last."""
@@ -22,18 +24,33 @@ PAGE_SIZE = 500
 _VERSIONS_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
-def check_access(client: "S3Client", bucket: str, key_prefix: str, set_action: Callable[[str], None]) -> None:
+def check_access(
+    client: "S3Client",
+    bucket: str,
+    key_prefix: str,
+    upload_arguments: str,
+    set_action: Callable[[str], None],
+) -> None:
     """Check that the key may write and read under `key_prefix`, without leaving objects there.
 
-    A multipart upload that is created and aborted needs the same permission as PutObject and creates no object: no
-    version, no delete marker, nothing that an object lock would retain. `set_action` receives the permission that is
-    checked next.
+    A multipart upload that is aborted needs the same permission and the same headers as PutObject, and creates no
+    object: no version, no delete marker, nothing that an object lock would retain. Its part has a body, because some
+    stores reject only that: its encoding, or its checksum. `set_action` receives the permission that is checked next.
     """
     key = f"{key_prefix}{_PROBE_KEY}"
     set_action("s3:PutObject")
-    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    arguments = _supported(client, "CreateMultipartUpload", upload_arguments)
+    upload: Any = {"Bucket": bucket, "Key": key}
+    upload["UploadId"] = client.create_multipart_upload(**upload, **arguments)["UploadId"]
+    try:
+        part_arguments = _supported(client, "UploadPart", upload_arguments)
+        client.upload_part(**upload, PartNumber=1, Body=_PROBE_BODY, **part_arguments)
+    except (BotoCoreError, ClientError):
+        with contextlib.suppress(BotoCoreError, ClientError):
+            client.abort_multipart_upload(**upload)
+        raise
     set_action("s3:AbortMultipartUpload")
-    client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+    client.abort_multipart_upload(**upload)
     set_action("s3:GetObject")
     try:
         client.head_object(Bucket=bucket, Key=key)
@@ -42,10 +59,20 @@ def check_access(client: "S3Client", bucket: str, key_prefix: str, set_action: C
             raise
 
 
-def write_marker(client: "S3Client", bucket: str, key_prefix: str, marker: str) -> None:
+def _supported(client: "S3Client", operation: str, upload_arguments: str) -> Any:
+    """The upload arguments that an operation supports, as MLflow and the backups select them."""
+    arguments = json.loads(upload_arguments or "{}")
+    shape: Any = client.meta.service_model.operation_model(operation).input_shape
+    return {name: value for name, value in arguments.items() if name in shape.members}
+
+
+def write_marker(
+    client: "S3Client", bucket: str, key_prefix: str, upload_arguments: str, marker: str
+) -> None:
     """Write the ownership marker, unless an object exists under `key_prefix`."""
     if not client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=1).get("Contents"):
-        client.put_object(Bucket=bucket, Key=f"{key_prefix}{_MARKER_KEY}", Body=marker.encode())
+        arguments = _supported(client, "PutObject", upload_arguments)
+        client.put_object(Bucket=bucket, Key=f"{key_prefix}{_MARKER_KEY}", Body=marker.encode(), **arguments)
 
 
 def read_marker(client: "S3Client", bucket: str, key_prefix: str) -> str | None:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.clients.limits import ThreadPool
-from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings
+from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings, content_md5
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.ttl_cache import TTLCache
 from mlflow_operator.kube.objects import Object
@@ -55,7 +55,7 @@ class Bucket:
     """Bucket and the parameters for connecting to its store. `endpoint` None means AWS.
 
     `field` is the spec field that configures the key. `prefix` is the server's part of the bucket, without leading or
-    trailing slash; empty means the whole bucket.
+    trailing slash; empty means the whole bucket. `upload_arguments` are those of boto3 for uploads, as JSON.
     """
 
     endpoint: str | None
@@ -67,6 +67,7 @@ class Bucket:
     ca_path: str | None
     field: str
     prefix: str = ""
+    upload_arguments: str = ""
 
     def __repr__(self) -> str:
         """Return a representation without the keys, because it may be logged."""
@@ -155,11 +156,17 @@ class ObjectStores:
 
     def _client(self, bucket: Bucket) -> "S3Client":
         # One client for all buckets of a key: servers that use the same administrator share its client.
-        key = replace(bucket, name="", prefix="", field="")
+        key = replace(bucket, name="", prefix="", field="", upload_arguments="")
         return self._clients.get_or_create(key, partial(self._create_client, bucket))
 
     def _create_client(self, bucket: Bucket) -> "S3Client":
         self._session = self._session or boto_session.session()
+        # As in the pods, which get them as environment variables.
+        checksums: Any = {}
+        if bucket.endpoint:
+            checksums = dict.fromkeys(
+                ("request_checksum_calculation", "response_checksum_validation"), "when_required"
+            )
         client = self._session.client(
             "s3",
             endpoint_url=bucket.endpoint,
@@ -173,8 +180,11 @@ class ObjectStores:
                 retries={"total_max_attempts": 1},
                 max_pool_connections=1,
                 s3={"addressing_style": _boto_addressing_style(bucket.addressing_style)},
+                **checksums,
             ),
         )
+        if bucket.endpoint:
+            content_md5.register(client)
         bucket_settings.record_unknown_elements(client)
         return client
 
@@ -201,7 +211,11 @@ class ObjectStores:
     def _check_access(self, bucket: Bucket) -> None:
         with _TranslatedErrors(bucket, "") as errors:
             bucket_contents.check_access(
-                self._client(bucket), bucket.name, bucket.key_prefix, errors.set_action
+                self._client(bucket),
+                bucket.name,
+                bucket.key_prefix,
+                bucket.upload_arguments,
+                errors.set_action,
             )
         with self._lock:
             self._checked[bucket] = None
@@ -229,7 +243,9 @@ class ObjectStores:
 
     def _write_marker(self, bucket: Bucket, marker: str) -> None:
         with _TranslatedErrors(bucket, "s3:ListBucket and s3:PutObject"):
-            bucket_contents.write_marker(self._client(bucket), bucket.name, bucket.key_prefix, marker)
+            bucket_contents.write_marker(
+                self._client(bucket), bucket.name, bucket.key_prefix, bucket.upload_arguments, marker
+            )
 
     def _read_marker(self, bucket: Bucket) -> str | None:
         with _TranslatedErrors(bucket, "s3:GetObject"):

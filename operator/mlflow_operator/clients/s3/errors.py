@@ -122,6 +122,12 @@ def from_client_error(
     )
     if known_error:
         return known_error
+    if code in _UPLOAD_ERROR_CODES:
+        return ConfigurationError(
+            Reason.BUCKET_ACCESS_DENIED,
+            f"The store at {location} rejects the checksum or the encoding of an upload ({code}). Check that no proxy "
+            "in front of it changes requests, and that its version supports uploads of boto3.",
+        )
     if status in {401, 403}:
         return _access_denied(bucket, action, setting)
     if status in {301, 307, 400}:
@@ -146,6 +152,14 @@ def http_status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+_UPLOAD_ERROR_CODES = {
+    "BadDigest",
+    "IncompleteBody",
+    "InvalidDigest",
+    "MissingContentLength",
+    "MissingContentMD5",
+    "XAmzContentSHA256Mismatch",
+}
 _KMS_ERROR_CODES = {"KMSNotConfigured", "InvalidEncryptionAlgorithmError"}
 
 
@@ -177,6 +191,11 @@ def _bucket_error(code: str, status: int, bucket: BucketLocation) -> ReconcileEr
     return None
 
 
+_ENCRYPTION_HINT = (
+    " If a policy of the bucket requires encryption headers, specify them in spec.artifacts.s3.encryption."
+)
+
+
 def _access_denied(bucket: BucketLocation, action: str, setting: str) -> ReconcileError:
     scope = (
         f'under "{bucket.key_prefix}" in the bucket "{bucket.name}"'
@@ -205,7 +224,7 @@ def _access_denied(bucket: BucketLocation, action: str, setting: str) -> Reconci
     return ConfigurationError(
         Reason.BUCKET_ACCESS_DENIED,
         f"The store at {bucket.location} does not grant {key} all permissions that MLflow needs {scope}. "
-        f"Grant it {action}.",
+        f"Grant it {action}.{_ENCRYPTION_HINT if action == 's3:PutObject' else ''}",
     )
 
 

@@ -29,6 +29,7 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
         await ca_files.path_of(ca),
         store.access_key.field if store.access_key else "spec.artifacts",
         store.prefix,
+        store.upload_arguments,
     )
 
 

@@ -58,6 +58,7 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
     env = [
         *mlflow_env.database_env(server, key),
         *mlflow_env.s3_env(backup.store),
+        *mlflow_env.upload_env(backup.store),
         container_parts.env_value("BACKUP_FOLDER", dump_pod.EXCHANGE_DIR),
         container_parts.env_value("BACKUP_DESTINATION", backup.store.uri),
         container_parts.env_value("BACKUP_NAMESPACE", server.owner.namespace),
@@ -65,9 +66,9 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
         container_parts.env_value("BACKUP_MAX_COUNT", str(backup.max_count)),
         container_parts.env_value("BACKUP_MAX_AGE_SECONDS", str(backup.max_age_seconds)),
     ]
-    if backup.separate_bucket:
+    if backup.separate_bucket and not backup.store.upload_arguments:
         # The user's upload arguments apply to the artifact store: its encryption keys, for example.
-        env.append(container_parts.env_value("MLFLOW_S3_UPLOAD_EXTRA_ARGS", ""))
+        env.append(container_parts.env_value(mlflow_env.UPLOAD_ARGUMENTS_ENV, ""))
     container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
     resources = jobs.resources(server, labels.BACKUP_POD, sizing.backup())
     return container | {"name": S3_CONTAINER, "resources": resources}
