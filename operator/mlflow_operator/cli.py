@@ -17,12 +17,15 @@ import yaml
 from mlflow_operator import __version__, api
 from mlflow_operator import render as manifests
 from mlflow_operator.api.crd import as_yaml
+from mlflow_operator.kube.no_proxy import exempt_cluster
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 
 if TYPE_CHECKING:
     from mlflow_operator.doctor.operators import DeploymentRef
+
+_DEFAULT_CLUSTER_DOMAIN = "cluster.local"
 
 
 @click.group(
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 def main() -> None:
     """Run MLflow tracking servers on Kubernetes."""
+    exempt_cluster(os.environ, _DEFAULT_CLUSTER_DOMAIN)
 
 
 @main.command()
@@ -72,7 +76,7 @@ def crd() -> None:
     help="Image of the embedded SeaweedFS server.",
 )
 @click.option(
-    "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
+    "--cluster-domain", default=_DEFAULT_CLUSTER_DOMAIN, show_default=True, help="The cluster's DNS domain."
 )
 @click.option(
     "--lease-namespace",
@@ -125,6 +129,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option
     from mlflow_operator.runtime.watch import WatchLost  # noqa: PLC0415
 
     logging.setup(log_level.upper(), text=log_format == "text")
+    exempt_cluster(os.environ, cluster_domain)
     settings = Settings(
         namespaces,
         Images(image_mlflow, image_postgres, image_minio, image_seaweedfs),
@@ -204,7 +209,7 @@ def remove_finalizers(namespaces: tuple[str, ...], operator: str | None) -> None
 )
 @click.option("--with-secrets", is_flag=True, help="Also print the Secrets, with newly generated values.")
 @click.option(
-    "--cluster-domain", default="cluster.local", show_default=True, help="The cluster's DNS domain."
+    "--cluster-domain", default=_DEFAULT_CLUSTER_DOMAIN, show_default=True, help="The cluster's DNS domain."
 )
 def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain: str) -> None:
     """Print the objects the operator would create.

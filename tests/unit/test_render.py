@@ -249,6 +249,18 @@ def test_direct_access_gives_clients_endpoint_and_keys() -> None:
 
 
 CHECKSUMS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+
+
+def test_a_proxy_of_the_user_is_not_used_in_the_cluster() -> None:
+    """The embedded store and the server itself, which garbage collection calls, have names in the cluster."""
+    proxy = {"name": "https_proxy", "value": "http://proxy:3128"}
+    assert ".svc" in env(_server_container({"env": [proxy]}))["NO_PROXY"].split(",")
+    own = [proxy, {"name": "no_proxy", "value": "own"}]
+    assert env(_server_container({"env": own}))["no_proxy"] == "own"
+    assert "NO_PROXY" not in env(_server_container({"env": own}))
+    assert "NO_PROXY" not in env(_server_container({}))
+
+
 BACKUP: Object = {"s3": {"bucket": "backups"}}
 
 

@@ -21,6 +21,9 @@ CONTAINER_SECURITY: Object = {
 OVERRIDABLE_ENV = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 """Variables that the operator sets only if the user does not."""
 
+_PROXY_ENV = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
+_NO_PROXY = ".svc,localhost,127.0.0.1,::1"
+
 
 def home_env() -> list[Object]:
     """HOME and TMPDIR."""
@@ -80,9 +83,17 @@ def merged_env(operator_env: Sequence[Object], user_env: Sequence[Object]) -> li
     The operator's variables refer to no variable of the user and take precedence over one of the same name, except
     those that the user may override.
     """
-    operator_env = without_overridden(operator_env, user_env)
+    operator_env = [*without_overridden(operator_env, user_env), *_proxy_exceptions(user_env)]
     reserved = {e["name"] for e in operator_env}
     return [*(e for e in user_env if e["name"] not in reserved), *operator_env]
+
+
+def _proxy_exceptions(user_env: Sequence[Object]) -> list[Object]:
+    """NO_PROXY, if the user sets a proxy and no exceptions: no proxy can reach the Services of the server."""
+    names = {e["name"].upper() for e in user_env}
+    if not names & _PROXY_ENV or "NO_PROXY" in names:
+        return []
+    return [env_value(name, _NO_PROXY) for name in ("NO_PROXY", "no_proxy")]
 
 
 def without_overridden(operator_env: Sequence[Object], user_env: Sequence[Object]) -> list[Object]:
