@@ -9,8 +9,10 @@ verified that the artifacts are gone.
 The result is the termination message of the container, as JSON below 3 KiB.
 """
 
+import contextlib
 import json
 import os
+import random
 import signal
 import sys
 
@@ -20,8 +22,8 @@ TERMINATION_LOG = "/dev/termination-log"
 SETTINGS_VARIABLE = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
 
 PAGE_SIZE = 100
-MAX_FAILURES = 10
-"""Number of objects that cannot be deleted before the script gives up. Must be less than PAGE_SIZE."""
+MAX_CONSECUTIVE_FAILURES = 10
+"""Number of objects in a row that cannot be deleted before the script checks whether the store still answers."""
 MAX_ERRORS = 3
 """Number of errors in the result; the log has all of them."""
 
@@ -34,8 +36,8 @@ counts = dict.fromkeys(("runs", "models", "experiments", "traces", "kept", "fail
 result = {"mode": settings["mode"], "version": None, "unsupported": [], "errors": []}
 
 
-class AbortedError(Exception):
-    """The script stops; the reason is already in the result."""
+class AbortedError(BaseException):
+    """The script stops; the reason is already in the result. Not an Exception, which only sets one object aside."""
 
 
 def log(line):
@@ -90,6 +92,37 @@ def paginate(search):
             return
 
 
+def workspace_names(store):
+    """Names of all workspaces of the server; only None if it has none."""
+    from mlflow import environment_variables
+
+    enabled = getattr(environment_variables, "MLFLOW_ENABLE_WORKSPACES", None)
+    if not (enabled and enabled.get() and getattr(store, "supports_workspaces", False)):
+        return [None]
+    from mlflow.tracking._workspace.registry import get_workspace_store
+    from mlflow.utils.workspace_utils import resolve_workspace_store_uri
+
+    uri = resolve_workspace_store_uri(tracking_uri=os.environ["MLFLOW_BACKEND_STORE_URI"])
+    return sorted(workspace.name for workspace in get_workspace_store(uri).list_workspaces())
+
+
+def in_workspace(name):
+    """Context in which MLflow's stores and clients use a workspace."""
+    if name is None:
+        return contextlib.nullcontext()
+    from mlflow.utils.workspace_context import WorkspaceContext
+
+    return WorkspaceContext(name)
+
+
+def check_store():
+    """Raise an exception if the artifact store does not answer. The folder need not exist."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or "mlflow-artifacts:/"
+    get_artifact_repository(uri).list_artifacts(".mlflow-operator")
+
+
 def registered_sources():
     """What registered models use: IDs of logged models, and locations of artifacts with all their parent locations."""
     from mlflow import MlflowClient
@@ -120,16 +153,20 @@ def delete_artifacts(uri, owner_id):
 
 
 class Collection:
-    """One run over a store. `deleted`: IDs of deleted objects; in a dry run, of those that would be deleted."""
+    """One run over a store, or over one workspace of it. `registered`: what registered models of all workspaces use.
 
-    def __init__(self, store):
+    `deleted`: IDs of deleted objects; in a dry run, of those that would be deleted. Objects that cannot be deleted are
+    reported and set aside. The order is random, so that they do not delay the same other objects in each run.
+    """
+
+    def __init__(self, store, registered):
         from mlflow.entities import ViewType
         from mlflow.utils.time import get_current_time_millis
 
         self.store, self.view_type, self.now_ms = store, ViewType, get_current_time_millis()
         self.age_ms = settings["olderThanSeconds"] * 1000
         self.experiment_ids = set(settings["experimentIDs"])
-        self.registered, self.deleted = registered_sources(), set()
+        self.registered, self.deleted, self.consecutive_failures = registered, set(), 0
         self.deletes_models = hasattr(store, "_hard_delete_logged_model")
 
     def in_scope(self, objects):
@@ -140,19 +177,48 @@ class Collection:
             if not self.experiment_ids or str(item.experiment_id) in self.experiment_ids
         ]
 
+    def load(self, count_key, ids, read):
+        """The objects with these IDs that can be read, in random order."""
+        ids, objects = list(ids), []
+        random.shuffle(ids)
+        for id_ in ids:
+            with self.set_aside(count_key, id_):
+                objects.append(read(id_))
+        return objects
+
+    @contextlib.contextmanager
+    def set_aside(self, error_code, name):
+        """Report an error of one object, and continue with the others."""
+        try:
+            yield
+        except Exception as error:
+            self.record_failure(error_code, name, error)
+
+    def record_failure(self, error_code, name, error):
+        """Report an object that cannot be deleted. Raise AbortedError if the store does not answer."""
+        counts["failed"] += 1
+        add_error(error_code, f"{name}: {type(error).__name__}: {error}")
+        self.consecutive_failures += 1
+        if self.consecutive_failures < MAX_CONSECUTIVE_FAILURES:
+            return
+        self.consecutive_failures = 0
+        try:
+            check_store()
+        except Exception as store_error:
+            message = f"the artifact store does not answer; other objects were not tried: {store_error}"
+            log(f"store: {message}")
+            result["errors"][-1:] = [{"code": "store", "message": " ".join(message.split())[:300]}]
+            raise AbortedError from store_error
+
     def try_delete(self, error_code, name, delete):
         """Call `delete`, except in a dry run; return whether it succeeded. After an error the script continues."""
         try:
             if not dry_run:
                 delete()
         except Exception as error:
-            counts["failed"] += 1
-            add_error(error_code, f"{name}: {type(error).__name__}: {error}")
-            if counts["failed"] >= MAX_FAILURES:
-                message = f"{MAX_FAILURES} objects could not be deleted; the others were not tried"
-                add_error("too_many_failures", message)
-                raise AbortedError from error
+            self.record_failure(error_code, name, error)
             return False
+        self.consecutive_failures = 0
         return True
 
     def delete(self, count_key, name, id_, delete):
@@ -180,18 +246,27 @@ class Collection:
 
         self.delete(count_key, name, id_, delete)
 
+    def delete_all(self):
+        self.delete_runs()
+        self.delete_models(self.deleted_models(self.age_ms))
+        self.delete_experiments()
+        self.delete_old_traces()
+
     def delete_runs(self):
         ids = self.store._get_deleted_runs(older_than=self.age_ms)
-        for run in self.in_scope(self.store.get_run(id_).info for id_ in ids):
+        for run in self.in_scope(self.load("runs", ids, lambda id_: self.store.get_run(id_).info)):
             name = f"run {run.run_id} of experiment {run.experiment_id}"
             # a user may have restored it since it was listed
-            if self.store.get_run(run.run_id).info.lifecycle_stage == "deleted":
-                delete_row = self.store._hard_delete_run
-                self.delete_with_artifacts("runs", name, run.run_id, run.artifact_uri, delete_row)
+            for current in self.load("runs", [run.run_id], lambda id_: self.store.get_run(id_).info):
+                if current.lifecycle_stage == "deleted":
+                    delete_row = self.store._hard_delete_run
+                    self.delete_with_artifacts("runs", name, run.run_id, run.artifact_uri, delete_row)
 
     def deleted_models(self, age_ms):
         ids = self.store._get_deleted_logged_models(older_than=age_ms) if self.deletes_models else ()
-        return self.in_scope(self.store.get_logged_model(id_, allow_deleted=True) for id_ in ids)
+        return self.in_scope(
+            self.load("models", ids, lambda id_: self.store.get_logged_model(id_, allow_deleted=True))
+        )
 
     def delete_models(self, models):
         for model in models:
@@ -207,7 +282,9 @@ class Collection:
     def delete_experiments(self):
         older = f"last_update_time < {self.now_ms - self.age_ms}"
         for experiment in self.experiments(self.view_type.DELETED_ONLY, filter_string=older):
-            self.delete_experiment(experiment.experiment_id)
+            name = f"experiment {experiment.experiment_id}"
+            with self.set_aside("experiments", name):
+                self.delete_experiment(experiment.experiment_id)
 
     def delete_experiment(self, id_):
         """Delete an experiment and its content, unless some of it must stay, for example because it is younger."""
@@ -234,13 +311,14 @@ class Collection:
         before_ms = self.now_ms - settings["tracesOlderThanSeconds"] * 1000
         for experiment in self.experiments(self.view_type.ALL):
             if experiment.experiment_id not in self.deleted:
-                self.delete_traces(experiment.experiment_id, before_ms)
+                with self.set_aside("traces", f"traces of experiment {experiment.experiment_id}"):
+                    self.delete_traces(experiment.experiment_id, before_ms)
 
     def delete_traces(self, experiment_id, before_ms):
         """Delete all traces up to `before_ms`, page by page. Return whether none is left; in a dry run, would be."""
         older, failed, token = f"timestamp_ms <= {before_ms}", set(), None
         while True:
-            page, token = self.store.search_traces([experiment_id], older, PAGE_SIZE, page_token=token)
+            page, next_token = self.store.search_traces([experiment_id], older, PAGE_SIZE, page_token=token)
             traces = {getattr(trace, "trace_id", None) or trace.request_id: trace for trace in page}
             ids = [id_ for id_ in traces if id_ not in failed]
             done = []
@@ -250,16 +328,21 @@ class Collection:
                     "traces", name, lambda id_=id_, uri=uri: uri and delete_artifacts(uri, id_)
                 ):
                     done.append(id_)
+            # positional, because the name of the parameter for the IDs differs between MLflow versions
+            if done and not self.try_delete(
+                "traces",
+                f"{len(done)} traces of experiment {experiment_id}",
+                lambda done=done: self.store.delete_traces(experiment_id, None, None, done),
+            ):
+                done = []
             failed |= set(ids) - set(done)
-            if done and not dry_run:
-                # positional, because the name of the parameter for the IDs differs between MLflow versions
-                self.store.delete_traces(experiment_id, None, None, done)
             for id_ in done:
                 self.count("traces", f"trace {id_} of experiment {experiment_id}", id_)
-            if not ids or (dry_run and not token):
+            if done and not dry_run:
+                continue  # the next traces have moved up to the same page
+            if not next_token:
                 return not failed
-            # after a deletion, the next traces are on the first page
-            token = token if dry_run else None
+            token = next_token
 
 
 def collect():
@@ -267,13 +350,20 @@ def collect():
     from mlflow.tracking import _get_store
 
     destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION")
-    collection = Collection(_get_store(os.environ["MLFLOW_BACKEND_STORE_URI"], destination))
-    if hasattr(collection.store, "search_logged_models") and not collection.deletes_models:
+    store = _get_store(os.environ["MLFLOW_BACKEND_STORE_URI"], destination)
+    workspaces, registered = workspace_names(store), set()
+    for workspace in workspaces:
+        with in_workspace(workspace):
+            registered |= registered_sources()
+    if hasattr(store, "search_logged_models") and not hasattr(store, "_hard_delete_logged_model"):
         result["unsupported"].append("logged models")
-    collection.delete_runs()
-    collection.delete_models(collection.deleted_models(collection.age_ms))
-    collection.delete_experiments()
-    collection.delete_old_traces()
+    for workspace in workspaces:
+        with in_workspace(workspace):
+            try:
+                Collection(store, registered).delete_all()
+            except Exception as error:
+                place = f"workspace {workspace}: " if workspace else ""
+                add_error("collection", f"{place}{type(error).__name__}: {error}")
 
 
 def main():

@@ -13,8 +13,9 @@ class Bucket:
 
     `files` and `content_types` are by path, `parts` are those of unfinished multipart uploads, `part_sizes` the sizes
     of all parts. `denied_part`: number of the part that it rejects, which no real store can be made to do.
-    `denies_deletion`: it does not delete files, and answers with 200 as S3 does. `is_older`: it knows no CRCs and
-    requires Content-MD5 for deletions. `upload_headers`: the headers that each upload must have.
+    `denies_lists_of`: beginning of the keys that it does not list. `denies_deletion`: it does not delete files, and
+    answers with 200 as S3 does. `is_older`: it knows no CRCs and requires Content-MD5 for deletions. `upload_headers`:
+    the headers that each upload must have.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class Bucket:
         self.part_sizes: list[int] = []
         self.denied_part = 0
         self.denies_deletion = False
+        self.denies_lists_of = ""
         self.is_older = False
         self.upload_headers: dict[str, str] = {}
 
@@ -136,7 +138,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._path_and_query()
-        if "list-type" in query:
+        prefix = query.get("prefix", [""])[0]
+        if (
+            "list-type" in query
+            and self.bucket.denies_lists_of
+            and prefix.startswith(self.bucket.denies_lists_of)
+        ):
+            self._respond(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+        elif "list-type" in query:
             self._list(path.rstrip("/"), query.get("prefix", [""])[0], query.get("delimiter", [""])[0])
         elif path in self.bucket.files:
             self._respond(200, self.bucket.files[path])

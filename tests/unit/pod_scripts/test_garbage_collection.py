@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_operator import pod_scripts
 from tests.unit.pod_scripts.minimal_s3 import Bucket
@@ -27,12 +29,19 @@ Collect = Callable[..., dict[str, Any]]
 def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """URL of a tracking server, and the folder with its database and artifacts."""
     folder = tmp_path_factory.mktemp("mlflow")
+    with run_server(folder) as url:
+        yield url, folder
+
+
+@contextmanager
+def run_server(folder: Path, **variables: str) -> Iterator[str]:
+    """Run a tracking server with a database and artifacts in `folder`; yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", f"{folder}/files"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [*command, *stores], env=environment, stdout=log, stderr=log, start_new_session=True
@@ -47,7 +56,7 @@ def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
                 break
             except requests.RequestException:
                 signal.sigtimedwait([], 0.2)
-        yield url, folder
+        yield url
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -67,28 +76,42 @@ def collect(
 ) -> Iterator[Collect]:
     """Runs the script as the Job does; returns its result. By default all deleted objects are old enough."""
     previous_handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", f"{tracking_server[1]}/files")
+    folder = tracking_server[1]
 
-    def run(database: Path = tracking_server[1] / "db", **overrides: Any) -> dict[str, Any]:
-        defaults = {
-            "mode": "Delete",
-            "olderThanSeconds": 0,
-            "experimentIDs": [],
-            "tracesOlderThanSeconds": None,
-        }
-        monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{database}")
-        monkeypatch.setenv("MLFLOW_OPERATOR_GARBAGE_COLLECTION", json.dumps(defaults | overrides))
-        termination_log = tmp_path / "termination-log"
-        code = pod_scripts.GARBAGE_COLLECTION.replace("/dev/termination-log", str(termination_log))
-        with pytest.raises(SystemExit) as exit_info:
-            exec(compile(code, "garbage_collection.py", "exec"), {"__name__": "garbage_collection"})  # noqa: S102
-        result: dict[str, Any] = json.loads(termination_log.read_text())
-        assert exit_info.value.code == (1 if result["errors"] else 0)
-        assert len(termination_log.read_bytes()) < 3072
-        return result
+    def run(database: Path = folder / "db", **overrides: Any) -> dict[str, Any]:
+        return run_script(database, folder / "files", tmp_path, monkeypatch, **overrides)
 
     yield run
     signal.signal(signal.SIGTERM, previous_handler)
+
+
+def run_script(
+    database: Path,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page_size: int = 100,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Run the script as the Job does; return its result. By default all deleted objects are old enough."""
+    defaults = {
+        "mode": "Delete",
+        "olderThanSeconds": 0,
+        "experimentIDs": [],
+        "tracesOlderThanSeconds": None,
+    }
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", str(files))
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{database}")
+    monkeypatch.setenv("MLFLOW_OPERATOR_GARBAGE_COLLECTION", json.dumps(defaults | overrides))
+    termination_log = tmp_path / "termination-log"
+    code = pod_scripts.GARBAGE_COLLECTION.replace("/dev/termination-log", str(termination_log))
+    code = code.replace("PAGE_SIZE = 100", f"PAGE_SIZE = {page_size}")
+    with pytest.raises(SystemExit) as exit_info:
+        exec(compile(code, "garbage_collection.py", "exec"), {"__name__": "garbage_collection"})  # noqa: S102
+    result: dict[str, Any] = json.loads(termination_log.read_text())
+    assert exit_info.value.code == (1 if result["errors"] else 0)
+    assert len(termination_log.read_bytes()) < 3072
+    return result
 
 
 class Experiment:
@@ -262,6 +285,88 @@ def test_rejected_deletion_keeps_the_run(
     bucket.denies_deletion = False
     assert collect(experimentIDs=[on_s3.id])["runs"] == 1
     assert not bucket.files
+
+
+def test_objects_that_cannot_be_deleted_do_not_block_others(
+    collect: Collect, client: MlflowClient, bucket: Bucket, tmp_path: Path, experiment: Experiment
+) -> None:
+    """They fail in each run, so a limit on their number would stop each run before the same other objects."""
+    on_s3 = Experiment(client, tmp_path, "stuck", "s3://bucket/stuck")
+    stuck = {on_s3.create_run(tmp_path) for _ in range(12)}
+    for run in (*stuck, *(experiment.create_run(tmp_path) for _ in range(3))):
+        client.delete_run(run)
+    bucket.denies_deletion = True
+    result = collect(experimentIDs=[on_s3.id, experiment.id])
+    assert (result["runs"], result["failed"]) == (3, 12)
+    assert (on_s3.run_ids(), experiment.run_ids()) == (stuck, set())
+    assert {error["code"] for error in result["errors"]} == {"runs"}
+    bucket.denies_deletion = False
+    assert collect(experimentIDs=[on_s3.id])["runs"] == 12
+
+
+def test_run_ends_if_the_store_does_not_answer(
+    collect: Collect,
+    client: MlflowClient,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each object would fail only after a minute of retries."""
+    on_s3 = Experiment(client, tmp_path, "gone", "s3://bucket/gone")
+    for run in [on_s3.create_run(tmp_path) for _ in range(12)]:
+        client.delete_run(run)
+    bucket.denies_deletion = True
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/missing")
+    bucket.denies_lists_of = "missing"
+    result = collect(experimentIDs=[on_s3.id])
+    assert result["failed"] == 10
+    assert result["errors"][-1]["code"] == "store"
+    bucket.denies_deletion, bucket.denies_lists_of = False, ""
+    assert collect(experimentIDs=[on_s3.id])["runs"] == 12
+
+
+def test_traces_behind_a_page_of_failures_are_deleted(
+    collect: Collect, client: MlflowClient, tracking_server: tuple[str, Path], experiment: Experiment
+) -> None:
+    """The pages of the search are small in this test."""
+    traces = [create_trace(client, experiment.id) for _ in range(5)]
+    with sqlite3.connect(tracking_server[1] / "db") as database:
+        for trace in traces[-3:]:
+            database.execute(
+                "UPDATE trace_tags SET value = ? WHERE key = 'mlflow.artifactLocation' AND request_id = ?",
+                [f"mlflow-artifacts:/{experiment.id}", trace],
+            )
+    result = collect(page_size=2, tracesOlderThanSeconds=0, experimentIDs=[experiment.id])
+    assert (result["traces"], result["failed"]) == (2, 3)
+    assert (
+        collect(mode="DryRun", page_size=2, tracesOlderThanSeconds=0, experimentIDs=[experiment.id])["traces"]
+        == 3
+    )
+
+
+def test_garbage_is_collected_in_all_workspaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Without a workspace, all methods of the store fail."""
+    folder = tmp_path_factory.mktemp("workspaces")
+    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with run_server(folder, MLFLOW_ENABLE_WORKSPACES="true") as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        client = MlflowClient(url)
+        client.create_workspace("research")
+        run_ids = {}
+        for workspace in ("default", "research"):
+            with WorkspaceContext(workspace):
+                experiment = Experiment(client, folder / "files", f"in {workspace}")
+                run_ids[workspace] = [experiment.create_run(tmp_path) for _ in range(2)]
+                client.delete_run(run_ids[workspace][0])
+        assert len(list((folder / "files").rglob("a.txt"))) == 4
+        result = run_script(folder / "db", folder / "files", tmp_path, monkeypatch)
+        assert result["errors"] == []
+        assert result["runs"] == 2
+        kept = {path.parts[-3] for path in (folder / "files").rglob("a.txt")}
+        assert kept == {ids[1] for ids in run_ids.values()}
 
 
 def test_shared_artifact_location_is_not_deleted(

@@ -157,6 +157,8 @@ def _failed(context: ReconcileContext, job: Object, result: manifests.Collection
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     if result and result.errors:
         cause = " ".join(message_text.as_sentence(error.message) for error in result.errors)
+        if result.failed > len(result.errors):
+            cause = f"{manifests.pluralize(result.failed, 'object')} could not be deleted. {cause}"
     else:
         terminated = jobs.container_results(context, job)
         lines = message_text.last_lines(
