@@ -151,8 +151,8 @@ def pod(instance: Instance, store: Store, request: pytest.FixtureRequest) -> Pod
 def add_table(pod: Pod, mebibytes: int) -> None:
     """Add a table with incompressible data to the database."""
     rows = f"FROM generate_series(1, {mebibytes * MIB // 42}) AS n"
-    pod.query("CREATE UNLOGGED TABLE filler AS SELECT gen_random_uuid() AS a, gen_random_uuid() AS b " + rows)
-    pod.query(f"ALTER TABLE filler OWNER TO {pod.name}")
+    pod.query("CREATE UNLOGGED TABLE spans AS SELECT gen_random_uuid() AS a, gen_random_uuid() AS b " + rows)
+    pod.query(f"ALTER TABLE spans OWNER TO {pod.name}")
 
 
 def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
@@ -168,12 +168,15 @@ def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
     assert manifest.pop("postgresVersion").startswith("17.")
     assert manifest.pop("startTime") <= manifest["completionTime"]
     assert manifest == {
-        "formatVersion": 1,
+        "formatVersion": 2,
         "id": backup.id,
         "namespace": "ns",
         "server": "tracking",
         "mlflowVersion": "3.17.2",
         "schemaRevision": "dc11669786a5",
+        "databaseSchema": "public",
+        "tables": ["alembic_version", "spans"],
+        "functions": [],
         "sizeBytes": len(dump),
         "completionTime": backup.completion_time,
     }
@@ -181,7 +184,7 @@ def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
         ("docker", "run", "--rm", "-i", PINS["IMAGE_POSTGRES"], "pg_restore", "--list"),
         input=dump, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    assert b"TABLE DATA public filler" in listing.stdout
+    assert b"TABLE DATA public spans" in listing.stdout
 
 
 def test_old_backups_are_deleted_except_the_newest(pod: Pod) -> None:
@@ -254,7 +257,7 @@ def test_backup_of_empty_database_fails(pod: Pod) -> None:
 
 def test_error_of_pg_dump_is_reported(pod: Pod) -> None:
     """For example a table that the user may not read."""
-    pod.query("CREATE TABLE secret AS SELECT 1 AS n")
+    pod.query("CREATE TABLE runs AS SELECT 1 AS n")
     code, message = pod.run_failing()
     assert code == "pg_dump"
     assert "permission denied for table secret" in message

@@ -296,7 +296,7 @@ LONG_RUNNING = pytest.mark.long_running(
         ),
         pytest.param(
             "format",
-            lambda b, s: b.put(s, NEWEST_ID, formatVersion=2),
+            lambda b, s: b.put(s, NEWEST_ID, formatVersion=3),
             {},
             id="unknown-format",
             marks=LONG_RUNNING,

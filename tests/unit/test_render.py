@@ -248,6 +248,20 @@ def test_direct_access_gives_clients_endpoint_and_keys() -> None:
     assert env(_server_container(spec))["MLFLOW_S3_ENDPOINT_URL"] == "https://s3:9000"
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [({}, 200), ({"replicas": 2}, 200), ({"replicas": 2, "workers": 4}, 400), ({"suspend": True}, 200)],
+    ids=["default", "second replica", "production", "suspended"],
+)
+def test_embedded_database_allows_all_connections_of_its_server(spec: Object, expected: int) -> None:
+    """The limit has steps, because a change restarts the database. It does not depend on `suspend`."""
+    stateful_set = next(
+        o for o in all_objects(spec) if o["metadata"]["name"] == "a-postgres" and o["kind"] == "StatefulSet"
+    )
+    (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["postgres", "-c", f"max_connections={expected}"]
+
+
 CHECKSUMS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 
 

@@ -51,6 +51,7 @@ def _container(owner: ServerRef, database: EmbeddedDatabase) -> Object:
     return {
         "name": "postgres",
         "image": database.image,
+        "args": ["postgres", "-c", f"max_connections={database.max_connections}"],
         "env": [
             container_parts.env_value("PGDATA", f"{_DATA_DIR}/pgdata"),
             container_parts.env_value("POSTGRES_USER", database.username),

@@ -37,6 +37,11 @@ _JOB_PROCESSES = 8
 _RESERVED_CONNECTIONS = 5
 """For the migration (2), the operator's database check (1), and a user's shell or a backup (2)."""
 
+_SUPERUSER_CONNECTIONS = 3
+"""Postgres keeps them free for superusers."""
+
+_MAX_CONNECTIONS_STEP = 100
+
 
 @dataclass(frozen=True)
 class Login:
@@ -123,6 +128,18 @@ def connection_limit(
     jobs = _JOB_PROCESSES * engines if job_execution else 0
     per_pod = workers * engines * (pool_size + max_overflow) + engines + jobs
     return (max(replicas, 1) + 1) * per_pod + _RESERVED_CONNECTIONS
+
+
+def embedded_max_connections(
+    replicas: int, workers: int, *, job_execution: bool = False, env: Sequence[Object] = ()
+) -> int:
+    """`max_connections` of an embedded Postgres: as many as its server can open, in steps.
+
+    A change restarts the database. The steps avoid that for most changes of the number of replicas or workers.
+    """
+    needed = connection_limit(replicas, workers, job_execution=job_execution, env=env)
+    needed += _SUPERUSER_CONNECTIONS
+    return -(-needed // _MAX_CONNECTIONS_STEP) * _MAX_CONNECTIONS_STEP
 
 
 def _positive_int(text: str | None, default: int) -> int:

@@ -96,8 +96,11 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     default_image = defaults.images.server(version)
     is_default_image = not spec.image or spec.image == default_image
     names = allowed_hosts.service_names(owner.names.service, owner.namespace, defaults.cluster_domain)
-    database = _database(owner, spec.database, defaults.images)
     env = pod_template.manifests(spec.env)
+    max_connections = provisioning.embedded_max_connections(
+        spec.replicas, spec.workers, job_execution=job_execution, env=env
+    )
+    database = _database(owner, spec.database, defaults.images, max_connections)
     artifacts = _artifacts(owner, spec.artifacts, defaults.images, env)
     # The fast path's application is part of the plugins that are mounted for proxied artifacts.
     fast_path = is_default_image and artifacts.proxied and version in FAST_PATH_VERSIONS
@@ -163,7 +166,9 @@ def _garbage_collection(spec: GarbageCollectionSpec | None) -> GarbageCollection
     )
 
 
-def _database(owner: ServerRef, spec: api_database.Database, images: Images) -> Database:
+def _database(
+    owner: ServerRef, spec: api_database.Database, images: Images, max_connections: int
+) -> Database:
     if spec.external:
         return _external(spec.external)
     if spec.provision:
@@ -176,6 +181,7 @@ def _database(owner: ServerRef, spec: api_database.Database, images: Images) -> 
         volume=Volume(embedded.storage.size, embedded.storage.storage_class_name),
         resources=_manifest(embedded.resources) or sizing.postgres(),
         host=f"{owner.names.postgres}.{owner.namespace}.svc",
+        max_connections=max_connections,
     )
 
 

@@ -47,7 +47,10 @@ class Volume:
 
 @dataclass(frozen=True)
 class EmbeddedDatabase:
-    """A Postgres that runs for this server only. `username` owns `database`; both are created at the first start."""
+    """A Postgres that runs for this server only. `username` owns `database`; both are created at the first start.
+
+    `max_connections`: setting of Postgres; its own default is 100.
+    """
 
     image: str
     volume: Volume
@@ -56,6 +59,7 @@ class EmbeddedDatabase:
     port: int = 5432
     database: str = "mlflow"
     username: str = "mlflow"
+    max_connections: int = 100
 
 
 @dataclass(frozen=True)

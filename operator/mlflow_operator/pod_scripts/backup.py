@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -18,6 +19,8 @@ import sys
 import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from importlib.util import find_spec
+from pathlib import Path
 
 import psycopg2
 from botocore import xform_name
@@ -49,8 +52,32 @@ ABANDONED_AFTER = timedelta(hours=24)
 """Deadline of the Job: an unfinished backup that is older belongs to no running pod."""
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-TABLE_QUERY = "SELECT to_regclass('alembic_version')::text"
 REVISION_QUERY = "SELECT version_num FROM alembic_version"
+SCHEMA_QUERY = """
+    SELECT nspname FROM pg_namespace WHERE oid = (
+        SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')
+    )
+"""
+TABLES_QUERY = """
+    SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = (
+        SELECT oid FROM pg_namespace WHERE nspname = %s
+    ) ORDER BY relname
+"""
+FUNCTIONS_QUERY = """
+    SELECT DISTINCT pg_get_functiondef(tgfoid) FROM pg_trigger
+    JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    JOIN pg_proc ON pg_proc.oid = tgfoid AND pronamespace = relnamespace
+    WHERE NOT tgisinternal AND nspname = %s AND relname = ANY(%s)
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = tgfoid AND deptype = 'e')
+    ORDER BY 1
+"""
+"""Definitions of the functions of the tables' triggers. pg_dump omits them when it dumps selected tables."""
+
+MAX_FUNCTIONS_CHARS = 30000
+"""In the manifest, which must have less than 64 KiB."""
+
+TABLE_NAME = re.compile(r"^ +__tablename__ = [\"'](\w+)[\"']", re.MULTILINE)
+"""The name of a table in a model class of MLflow."""
 
 
 def now():
@@ -58,24 +85,79 @@ def now():
     return datetime.now(timezone.utc)  # noqa: UP017 - images of older MLflow versions have Python 3.10
 
 
+def mlflow_tables(existing):
+    """Those of the tables `existing` that belong to MLflow. Other applications may share the schema.
+
+    Importing the model classes would take seconds, and more memory than the pod has.
+    """
+    (mlflow,) = find_spec("mlflow").submodule_search_locations
+    names = {"alembic_version"}
+    models = [*Path(mlflow, "store").glob("**/dbmodels/*.py")]
+    if "alembic_version_auth" in existing or {"users", "experiment_permissions"}.issubset(existing):
+        # basic-auth has tables with names such as users, which other applications use, too; before MLflow 3.6 it has no
+        # table with its revision
+        names.add("alembic_version_auth")
+        models += Path(mlflow, "server", "auth", "db").glob("*.py")
+    for path in models:
+        names.update(TABLE_NAME.findall(path.read_text()))
+    return [name for name in existing if name in names]
+
+
+def quoted(name):
+    """An identifier in a pattern of pg_dump."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Database:
-    """The database to back up."""
+    """The database to back up.
+
+    `schema` is the schema with MLflow's tables, `tables` their names, `functions` the definitions of their triggers'
+    functions.
+    """
 
     def __init__(self, uri):
         self.uri = libpq_uri(uri)
+        self.schema, self.tables, self.functions = "", [], []
 
     def inspect(self):
-        """Return the schema revision and the version of the database server."""
+        """Return the schema revision and the version of the database server, and determine the tables."""
         with closing(when_network_ready(lambda: psycopg2.connect(self.uri, connect_timeout=10))) as session:
             cursor = session.cursor()
-            cursor.execute(TABLE_QUERY)
-            if cursor.fetchone()[0] is None:
+            cursor.execute(SCHEMA_QUERY)
+            schema = cursor.fetchone()
+            if schema is None:
                 raise JobError("no_tables", "the database holds no MLflow tables")
+            self.schema = schema[0]
+            cursor.execute(TABLES_QUERY, [self.schema])
+            existing = [row[0] for row in cursor.fetchall()]
+            self.tables = mlflow_tables(existing)
+            cursor.execute(FUNCTIONS_QUERY, [self.schema, self.tables])
+            self.functions = [row[0] for row in cursor.fetchall()]
+            if len(json.dumps(self.functions)) > MAX_FUNCTIONS_CHARS:
+                raise JobError(
+                    "database", "the trigger functions of MLflow's tables are too long for a backup"
+                )
             cursor.execute(REVISION_QUERY)
             revision = cursor.fetchone()
             number = session.server_version
         version = f"{number // 10000}.{number % 10000}"
+        others = len(existing) - len(self.tables)
+        if others:
+            print(f"not included: {others} tables of other applications in the same schema", flush=True)
         return revision[0] if revision else "", version
+
+    def contents(self):
+        """What the manifest says about the contents of the dump."""
+        return {
+            "formatVersion": FORMAT_VERSION,
+            "databaseSchema": self.schema,
+            "tables": self.tables,
+            "functions": self.functions,
+        }
+
+    def patterns(self):
+        """The tables as patterns of pg_dump."""
+        return "".join(f"{quoted(self.schema)}.{quoted(table)}\n" for table in self.tables)
 
 
 class Dump:
@@ -210,6 +292,8 @@ def back_up(environ, store, folder):
     database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
     revision, version = database.inspect()
     dump = Dump(folder)
+    contents = database.contents()
+    write_private(os.path.join(folder, "tables"), database.patterns())
     write_connection_files(database.uri, folder, "backup")
     print(f"uploading {store.uri(name)}", flush=True)
     size, digest = store.upload(f"{name}/database.dump", dump)
@@ -218,7 +302,7 @@ def back_up(environ, store, folder):
         store.call("DeleteObject", Key=f"{store.folder}{name}/database.dump")
         raise JobError("schema_changed", f"from {revision} to {revision_after}")
     manifest = {
-        "formatVersion": FORMAT_VERSION,
+        **contents,
         "id": name,
         "namespace": environ["BACKUP_NAMESPACE"],
         "server": environ["BACKUP_SERVER"],

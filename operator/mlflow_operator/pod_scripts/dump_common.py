@@ -20,8 +20,12 @@ TERMINATION_LOG = "/dev/termination-log"
 MAX_RESULT_BYTES = 3000
 """Kubernetes keeps 4096 bytes per container, and 12 KiB per pod."""
 
-FORMAT_VERSION = 1
-"""Version of the manifest format; the only one so far."""
+FORMAT_VERSION = 2
+"""Format of new backups: the tables of MLflow, without the functions of their triggers, which are in the manifest.
+
+Operators that only know format 1, a dump of the whole database, refuse them. Otherwise such an operator would download
+the dump and fail when it creates the first trigger.
+"""
 
 CHUNK_BYTES = 256 * 1024
 """Maximum number of bytes per read."""

@@ -1,6 +1,6 @@
 # Writes a dump to the named pipe "dump", which the other container of this pod reads. That container writes
-# pg_service.conf with the connection settings, and the file "finished" if it needs no dump. The exit code of pg_dump
-# goes to the file "code". Plain sh, for images without bash.
+# pg_service.conf with the connection settings, "tables" with the tables, and "finished" if it needs no dump. The exit
+# code of pg_dump goes to the file "code". Plain sh, for images without bash.
 set -u
 cd "$BACKUP_FOLDER"
 trap 'exit 143' TERM INT
@@ -15,8 +15,12 @@ until [ -e pg_service.conf ]; do
     waited=$((waited + 1))
 done
 export PGSERVICEFILE="$PWD/pg_service.conf" PGSERVICE=backup PGPASSFILE="$PWD/pgpass" PGAPPNAME=mlflow-operator-backup
+set --
+while IFS= read -r table; do
+    set -- "$@" "--table=$table"
+done <tables
 if command -v pg_dump >/dev/null; then
-    pg_dump --no-password --format=custom --lock-wait-timeout=300s >dump 2>errors
+    pg_dump --no-password --format=custom --lock-wait-timeout=300s --strict-names "$@" >dump 2>errors
     code=$?
 else
     echo "the image has no pg_dump" >errors

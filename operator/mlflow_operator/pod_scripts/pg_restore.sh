@@ -39,11 +39,17 @@ supported() {
     cat
 }
 
+# Only this schema, and not the statements that create it: it may exist. Extensions, which only a superuser may create,
+# and schemas of other applications are not restored either.
+schema=$(cat schema)
+set --
+[ -z "$schema" ] || set -- "--schema=$schema"
+
 statements() {
     cat begin.sql
     {
         pg_restore --format=custom --no-owner --no-acl --no-comments --no-publications --no-security-labels \
-            --no-subscriptions --no-tablespaces --file=- <dump
+            --no-subscriptions --no-tablespaces "$@" --file=- <dump
         echo "$?" >restored
     } | supported
     if [ "$(cat restored)" = 0 ]; then
@@ -52,7 +58,7 @@ statements() {
 }
 
 # psql ends at the first error, or at the end of the statements; without COMMIT the transaction is rolled back
-statements | psql --no-psqlrc --no-password --quiet --set=ON_ERROR_STOP=1 --output=/dev/null
+statements "$@" | psql --no-psqlrc --no-password --quiet --set=ON_ERROR_STOP=1 --output=/dev/null
 code=$?
 [ "$code" = 0 ] || fail "psql ended with exit code $code"
 [ "$(cat restored)" = 0 ] || fail "pg_restore ended with exit code $(cat restored)"

@@ -39,6 +39,9 @@ from dump_common import (
 from network_common import when_network_ready
 from urllib3.exceptions import HTTPError
 
+DUMP_OF_DATABASE = 1
+"""Format of backups of earlier operator versions: a dump of the whole database."""
+
 MIGRATION_LOCK = 0x6D6C666C6F77
 """Advisory lock for changes of the schema; a migration takes it, too."""
 
@@ -47,6 +50,8 @@ MAX_RETRIES = 5
 
 REVISION = re.compile(r"[0-9A-Za-z_]{1,32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SCHEMA_NAME = re.compile(r"[^\x00-\x1f$]{1,63}")
+TABLE_NAME = re.compile(r"[a-z0-9_]{1,63}")
 
 TABLES_QUERY = """
     SELECT string_agg(relname, ', ' ORDER BY relname) FROM (
@@ -57,6 +62,22 @@ TABLES_QUERY = """
     ) AS found
 """
 """Names of existing tables, without those of extensions."""
+
+CONFLICTS_QUERY = """
+    SELECT string_agg(relname, ', ' ORDER BY relname) FROM (
+        SELECT relname FROM pg_class
+        WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace({schema}) AND relname IN ({tables})
+        ORDER BY relname LIMIT 5
+    ) AS found
+"""
+"""Names of existing tables that are also in the backup. Other applications may have tables in the same schema."""
+
+SEARCH_PATH_QUERY = """
+    SELECT EXISTS (
+        SELECT FROM unnest(string_to_array(current_setting('search_path'), ',')) AS entry
+        WHERE replace(trim(entry, ' "'), '$user', current_user) = {name}
+    )
+"""
 
 TIMEOUT_SETTINGS = (
     "idle_in_transaction_session_timeout",
@@ -69,14 +90,21 @@ TIMEOUT_SETTINGS = (
 # $check$, not two dollar signs alone: Kubernetes replaces those with one in the command of a container
 BEGIN_SQL = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL standard_conforming_strings = on;
 SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ({timeouts});
 SELECT pg_advisory_xact_lock({lock});
 DO $check$ BEGIN
     IF ({tables}) IS NOT NULL THEN
         RAISE EXCEPTION 'the database already holds tables';
     END IF;
+    {create_schema}
 END $check$;
+SET LOCAL check_function_bodies = off;
+{functions}
 """
+
+CREATE_SCHEMA_SQL = "IF to_regnamespace({literal}) IS NULL THEN CREATE SCHEMA {identifier}; END IF;"
+"""CREATE SCHEMA IF NOT EXISTS would need a privilege even if the schema exists."""
 
 # the dump changes settings, for example to an empty search_path; a connection pooler would pass them to other sessions
 COMMIT_SQL = """
@@ -89,6 +117,32 @@ END $check$;
 COMMENT ON TABLE alembic_version IS '{marker}';
 COMMIT;
 """
+
+
+def is_text(value, pattern):
+    """Whether a value is a string that matches a pattern."""
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def is_valid(manifest):
+    """Whether a manifest has all fields of its format, and no SQL where names are expected."""
+    valid = all(
+        is_text(manifest.get(key), pattern)
+        for key, pattern in (("id", ID), ("schemaRevision", REVISION), ("sha256", SHA256))
+    )
+    valid = valid and type(manifest.get("sizeBytes")) is int
+    if manifest["formatVersion"] == DUMP_OF_DATABASE:
+        return valid
+    tables, functions = manifest.get("tables"), manifest.get("functions")
+    return (
+        valid
+        and is_text(manifest.get("databaseSchema"), SCHEMA_NAME)
+        and isinstance(tables, list)
+        and bool(tables)
+        and all(is_text(table, TABLE_NAME) for table in tables)
+        and isinstance(functions, list)
+        and all(isinstance(function, str) for function in functions)
+    )
 
 
 class Store(BackupFolder):
@@ -113,18 +167,14 @@ class Store(BackupFolder):
             manifest = json.loads(response["Body"].read(65536))
         except ValueError as error:
             raise JobError("format", f"the manifest at {self.uri(name)} is not valid JSON") from error
-        if not isinstance(manifest, dict) or manifest.get("formatVersion") != FORMAT_VERSION:
-            version = manifest.get("formatVersion") if isinstance(manifest, dict) else None
-            message = (
-                f"the backup at {self.uri(name)} has format {version!r}; only {FORMAT_VERSION} is supported"
+        version = manifest.get("formatVersion") if isinstance(manifest, dict) else None
+        if type(version) is not int or version not in (DUMP_OF_DATABASE, FORMAT_VERSION):
+            raise JobError(
+                "format",
+                f"the backup at {self.uri(name)} has format {version!r}; only the formats {DUMP_OF_DATABASE} to "
+                f"{FORMAT_VERSION} are supported",
             )
-            raise JobError("format", message)
-        patterns = {"id": ID, "schemaRevision": REVISION, "sha256": SHA256}
-        valid = all(
-            isinstance(manifest.get(key), str) and pattern.fullmatch(manifest[key])
-            for key, pattern in patterns.items()
-        )
-        if not valid or manifest["id"] != name or type(manifest.get("sizeBytes")) is not int:
+        if not is_valid(manifest) or manifest["id"] != name:
             raise JobError("format", f"the manifest at {self.uri(name)} is invalid")
         return manifest
 
@@ -152,20 +202,71 @@ class Store(BackupFolder):
                 time.sleep(retries)
 
 
+def literal(text):
+    """A string in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name):
+    """A quoted identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def connect(uri):
+    """Connect to a database, once the network of the pod is ready."""
+    return when_network_ready(lambda: psycopg2.connect(uri, connect_timeout=10))
+
+
 class Database:
-    """The database to restore into."""
+    """The database to restore into.
 
-    def __init__(self, uri):
+    `schema` is the schema of the backup; None for a dump of a whole database, of which only the current schema is
+    restored. `tables_query` returns the names of tables that must not exist.
+    """
+
+    def __init__(self, uri, manifest):
         self.uri = libpq_uri(uri)
+        self.schema, self.functions, self.tables_query = None, [], TABLES_QUERY.strip()
+        if manifest["formatVersion"] != DUMP_OF_DATABASE:
+            self.schema, self.functions = manifest["databaseSchema"], manifest["functions"]
+            tables = ", ".join(map(literal, manifest["tables"]))
+            schema = literal(identifier(self.schema))
+            self.tables_query = CONFLICTS_QUERY.strip().format(schema=schema, tables=tables)
 
-    def check_empty(self):
-        """Raise JobError if the database holds tables. The transaction of the restore checks again, under the lock."""
-        with closing(when_network_ready(lambda: psycopg2.connect(self.uri, connect_timeout=10))) as session:
+    def begin_sql(self):
+        """The statements before those of the backup."""
+        create_schema = ""
+        if self.schema:
+            quoted = identifier(self.schema)
+            create_schema = CREATE_SCHEMA_SQL.format(literal=literal(quoted), identifier=quoted)
+        timeouts = ", ".join(f"'{name}'" for name in TIMEOUT_SETTINGS)
+        return BEGIN_SQL.format(
+            tables=self.tables_query,
+            create_schema=create_schema,
+            # not as statements, in which psql would execute commands that begin with a backslash
+            functions="".join(f"SELECT {literal(text)} \\gexec\n" for text in self.functions),
+            timeouts=timeouts,
+            lock=MIGRATION_LOCK,
+        )
+
+    def check(self):
+        """Raise JobError if the backup cannot be restored here. Return the schema to restore, None if it is unknown.
+
+        The transaction of the restore checks again that no table exists, under the lock.
+        """
+        with closing(connect(self.uri)) as session:
             cursor = session.cursor()
-            cursor.execute(TABLES_QUERY)
+            cursor.execute(self.tables_query)
             tables = cursor.fetchone()[0]
-        if tables:
-            raise JobError("not_empty", f"the database already holds tables ({tables})")
+            if tables:
+                raise JobError("not_empty", f"the database already holds tables ({tables})")
+            if self.schema is None:
+                cursor.execute("SELECT current_schema()")
+                return cursor.fetchone()[0]
+            cursor.execute(SEARCH_PATH_QUERY.format(name=literal(self.schema)))
+            if not cursor.fetchone()[0]:
+                raise JobError("search_path", f'"{self.schema}"')
+        return self.schema
 
 
 class PostgresContainer:
@@ -179,11 +280,13 @@ class PostgresContainer:
         self.outcome_pipe = os.open(os.path.join(folder, "outcome"), os.O_RDONLY | os.O_NONBLOCK)
         self.dump_pipe, self.outcome = None, bytearray()
 
-    def start(self):
-        """Start the restore; return when the other container reads. Raise BrokenPipeError if it ended before that."""
-        tables, timeouts = TABLES_QUERY.strip(), ", ".join(f"'{name}'" for name in TIMEOUT_SETTINGS)
-        begin = BEGIN_SQL.format(tables=tables, timeouts=timeouts, lock=MIGRATION_LOCK)
+    def start(self, begin, schema):
+        """Start the restore; return when the other container reads. Raise BrokenPipeError if it ended before that.
+
+        `begin`: statements before those of the backup. `schema`: the only schema that is restored; None: all.
+        """
         write_private(os.path.join(self.folder, "begin.sql"), begin)
+        write_private(os.path.join(self.folder, "schema"), schema or "")
         write_private(os.path.join(self.folder, "ready"), "")
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while self.dump_pipe is None:
@@ -264,18 +367,20 @@ def restore(environ, store, folder):
     """Restore one backup; return its manifest."""
     # first of all, because the other container expects the pipes
     container = PostgresContainer(folder)
-    database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
-    database.check_empty()
+    # before the first request to S3, which does not wait for the network of the pod
+    connect(libpq_uri(environ["MLFLOW_BACKEND_STORE_URI"])).close()
     requested = environ["RESTORE_BACKUP"]
     manifest = store.manifest(store.latest() if requested == "latest" else requested)
     revision = manifest["schemaRevision"]
     if not supports_revision(revision):
         raise JobError("newer_schema", f"{manifest.get('mlflowVersion', 'unknown')} {revision}")
+    database = Database(environ["MLFLOW_BACKEND_STORE_URI"], manifest)
+    schema = database.check()
     write_connection_files(database.uri, folder, "restore")
     print(f"restoring {store.uri(manifest['id'])}", flush=True)
     marker = environ["RESTORE_MARKER"].format(id=manifest["id"])
     try:
-        container.start()
+        container.start(database.begin_sql(), schema)
         transfer(store, container, manifest, marker)
     except BrokenPipeError:
         print("the other container has ended", flush=True)

@@ -32,6 +32,10 @@ _REFUSALS = {
         "A restore needs an empty database, and {message}.",
         "Use an empty database, or remove spec.restoreFrom to use the existing data",
     ),
+    "search_path": (
+        "The backup is of the schema {message}, which is not in the search_path of the database's user.",
+        "Set it, for example with ALTER ROLE ... SET search_path",
+    ),
     "newer_schema": (
         "The backup has MLflow version and schema revision {message}, which the older image {image} does not know.",
         "Set spec.version to the version of the backup or a later one: the restore is then retried automatically",
