@@ -632,3 +632,22 @@ async def test_known_secrets_are_not_read_again(
     monkeypatch.setattr(Reader, "_fetch", fetch)
     await simulation.reconcile()
     assert fetched == []
+
+
+async def test_server_becomes_ready_with_images_from_a_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Admission controllers replace the images of all pods with those of a mirror or with digests."""
+    simulation = SimulatedCluster()
+    store = simulation.api._store
+
+    def admit(obj: Object) -> Object:
+        spec = obj.get("spec") or {}
+        for container in (spec.get("template") or {}).get("spec", {}).get("containers", ()):
+            container["image"] = (
+                f"mirror.example.com/{container['image'].removeprefix('mirror.example.com/')}"
+            )
+        return store(obj)
+
+    monkeypatch.setattr(simulation.api, "_store", admit)
+    await simulation.reconcile_until_ready()
+    simulation.update_spec(replicas=2)
+    await simulation.reconcile_until_ready()

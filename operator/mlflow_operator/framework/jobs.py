@@ -5,7 +5,7 @@ from typing import Any
 
 from mlflow_operator.framework import observe, stuck_pods
 from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
-from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis
+from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis, requested_image
 from mlflow_operator.kube.client import Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
@@ -158,25 +158,17 @@ def migration_in_progress(context: ReconcileContext, except_image: str | None = 
     for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD):
         if not is_finished(job) and has_started(context, job) and image_of(job) != except_image:
             return str(job["metadata"]["name"])
-    component = labels.MIGRATION_POD
-    for pod in context.observed.list(kinds.POD, component):
+    for pod in context.observed.list(kinds.POD, labels.MIGRATION_POD):
         running = any("running" in state for state in job_outcome.own_states(pod).values())
-        if (
-            running
-            and pod_diagnosis.is_active(pod)
-            and _image(pod.get("spec") or {}, component) != except_image
-        ):
+        if running and pod_diagnosis.is_active(pod) and _image(pod, labels.MIGRATION_POD) != except_image:
             return str(pod["metadata"]["name"])
     return None
 
 
 def image_of(job: Object) -> str | None:
-    """The image of a Job's first own container."""
-    return _image(job["spec"]["template"]["spec"], job_outcome.component_of(job))
+    """The image that was requested for a Job's first own container."""
+    return _image(job["spec"]["template"], job_outcome.component_of(job))
 
 
-def _image(spec: Object, component: str) -> str | None:
-    # An injected container may be the first one.
-    names = labels.JOB_CONTAINERS[component]
-    images = (str(c["image"]) for c in spec.get("containers") or () if c["name"] == names[0])
-    return next(images, None)
+def _image(pod: Object, component: str) -> str | None:
+    return requested_image.of(pod, labels.JOB_CONTAINERS[component][0])

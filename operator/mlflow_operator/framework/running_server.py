@@ -38,6 +38,6 @@ def server_at_running_version(context: ReconcileContext) -> Server:
 
 
 def running_image(context: ReconcileContext) -> str | None:
-    """The image in the server's Deployment; None if there is no Deployment."""
+    """The image that was requested for the server's Deployment; None if there is no Deployment."""
     deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
     return deployments.image_of(deployment) if deployment else None

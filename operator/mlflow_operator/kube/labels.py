@@ -16,6 +16,8 @@ APPLIED_DIGEST = "mlflow-operator.dev/applied"
 """Annotation: digest of the last applied object, which detects a field that the operator no longer sets."""
 INPUTS_DIGEST = "mlflow-operator.dev/inputs"
 """Pod annotation: HMAC of all values that the pods read from Secrets and ConfigMaps. A change triggers a rollout."""
+REQUESTED_IMAGE = "mlflow-operator.dev/requested-image"
+"""Pod annotation: image of the first own container, as requested. Admission controllers may replace it."""
 
 FROM_REVISION = "mlflow-operator.dev/from-revision"
 """Annotation of a migration Job: schema revision at the creation of the Job, empty if there was no schema."""

@@ -1,7 +1,7 @@
 """The server's Deployment and Service, and a PodDisruptionBudget if it has two or more replicas."""
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.kube import labels, pod_references
+from mlflow_operator.kube import labels, pod_references, requested_image
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
 from mlflow_operator.model import container_parts, mlflow_env, plugins, pod_template
@@ -75,7 +75,10 @@ def deployment(server: Server, inputs_digest: str) -> Object:
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": pod_template.pod_metadata(
-                    server.pods, server.owner.name, labels.SERVER_POD, {labels.INPUTS_DIGEST: inputs_digest}
+                    server.pods,
+                    server.owner.name,
+                    labels.SERVER_POD,
+                    {labels.INPUTS_DIGEST: inputs_digest} | requested_image.annotation(server.image),
                 ),
                 "spec": pod_spec(server),
             },
@@ -84,8 +87,8 @@ def deployment(server: Server, inputs_digest: str) -> Object:
 
 
 def image_of(observed: Object) -> str:
-    """The image of the server's container in an existing Deployment."""
-    return str(observed["spec"]["template"]["spec"]["containers"][0]["image"])
+    """The image that was requested for the server's container in an existing Deployment."""
+    return requested_image.of(observed["spec"]["template"], CONTAINER_NAME) or ""
 
 
 def references(server: Server) -> frozenset[Reference]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 
 from mlflow_operator import pod_scripts
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import labels, requested_image
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, deployment, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
@@ -146,7 +146,9 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
     return {
-        "metadata": pod_template.pod_metadata(settings, server.owner.name, component),
+        "metadata": pod_template.pod_metadata(
+            settings, server.owner.name, component, requested_image.annotation(containers[0]["image"])
+        ),
         "spec": spec,
     }
 
@@ -175,6 +177,8 @@ def from_server_pod(server: Server, component: str, overrides: Object, env: list
         "resources": resources(server, component, sizing.migration()),
     }
     return {
-        "metadata": pod_template.pod_metadata(server.pods, server.owner.name, component),
+        "metadata": pod_template.pod_metadata(
+            server.pods, server.owner.name, component, requested_image.annotation(server.image)
+        ),
         "spec": spec | {"restartPolicy": "Never", "containers": [new_container]},
     }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from mlflow_operator.kube import json_patch, kinds, labels, quantity
 from mlflow_operator.kube.apply import diff, ownership, schema_fields
+from mlflow_operator.kube.apply.admission import AdmittedWrites
 from mlflow_operator.kube.apply.backoff import ApplyBackoff
 from mlflow_operator.kube.apply.field_ownership import without_shared_fields
 from mlflow_operator.kube.apply.job_template import has_desired_pod_template
@@ -29,6 +30,11 @@ from mlflow_operator.status.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+_ADMISSION_HINT = (
+    " If there is none, check the admission webhooks and policies of the cluster: "
+    "kubectl get mutatingwebhookconfigurations"
+)
+
 
 class ApplyConflictError(ConfigurationError):
     """Another client reverts every update. Until the backoff has passed, the operator does not write again."""
@@ -42,6 +48,7 @@ class Applier:
 
     def __init__(self, cluster: KubernetesClient, backoff: ApplyBackoff | None = None) -> None:
         self._cluster, self._backoff = cluster, backoff or ApplyBackoff()
+        self._admitted = AdmittedWrites()
 
     async def ensure(
         self, desired: Object, observed: Object | None, owner: Object, *, data: bool = False
@@ -67,6 +74,7 @@ class Applier:
         if observed is None:
             created = await self._cluster.apply(_with_digest(owned))
             logger.info("created %s", _describe(desired))
+            self._accept_admission(owned, created)
             return created
         updated = await self._update(owned, observed)
         return await self._own_fields(updated) if is_adoptable(observed, owner) else updated
@@ -178,6 +186,8 @@ class Applier:
         digest_matches = secret or _last_applied_digest(observed) == diff.digest(desired)
         if digest_matches and not differences and not unmanaged:
             return observed
+        if digest_matches and self._admitted.is_unchanged(desired, observed):
+            return observed
         if digest_matches:
             paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
             self._check_backoff(observed, desired, paths)
@@ -196,7 +206,20 @@ class Applier:
             _describe(desired),
             ", ".join(dict.fromkeys(paths)) or "the desired state changed",
         )
+        self._accept_admission(desired, result)
         return result
+
+    def _accept_admission(self, desired: Object, stored: Object) -> None:
+        """Accept what differs in the response to the operator's own write: only admission controllers changed it."""
+        paths = [*diff.drift(desired, stored), *(patch_op.field for patch_op in removals(desired, stored))]
+        if not paths:
+            self._admitted.forget(stored)
+        elif self._admitted.record(desired, stored):
+            logger.warning(
+                "%s: an admission controller of the cluster changes %s; the operator accepts this",
+                _describe(desired),
+                ", ".join(dict.fromkeys(paths)),
+            )
 
     async def _own_fields(self, adopted: Object) -> Object:
         """Become the only owner of the applied fields of an object that another client has created."""
@@ -278,7 +301,7 @@ class Applier:
         kind, name = observed["kind"], _name(observed)
         raise ApplyConflictError(
             f'{kind} "{name}": another client{manager_list} reverts {", ".join(paths)} each time the operator sets it. '
-            "Stop that client, or set the value in the MLflowServer."
+            f"Stop that client, or set the value in the MLflowServer.{'' if managers else _ADMISSION_HINT}"
         )
 
 

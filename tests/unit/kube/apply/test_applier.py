@@ -427,6 +427,62 @@ class TestConflicts:
             )
 
 
+class TestAdmission:
+    """An admission controller replaces images, and adds a toleration, in every write."""
+
+    @pytest.fixture
+    def mirrored(self, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """A cluster with such a controller."""
+        store = cluster._store
+
+        def admit(obj: Object) -> Object:
+            if obj["kind"] == "Deployment":
+                container(obj)["image"] = f"mirror/{container(obj)['image'].removeprefix('mirror/')}"
+                env = container(obj)["env"]
+                if all(variable["name"] != "INJECTED" for variable in env):
+                    env.append({"name": "INJECTED", "value": "1"})
+            stored: Object = store(obj)
+            return stored
+
+        monkeypatch.setattr(cluster, "_store", admit)
+        return cluster
+
+    async def test_changes_of_admission_are_accepted(self, mirrored: Any) -> None:
+        """The second reconcile writes nothing."""
+        applier = Applier(mirrored)
+        observed = await applier.ensure(deployment(), None, OWNER)
+        assert container(observed)["image"] == "mirror/mlflow:1"
+        writes = len(mirrored.writes)
+        for _ in range(20):
+            assert await applier.ensure(deployment(), observed, OWNER) is observed
+        assert len(mirrored.writes) == writes
+
+    async def test_changed_spec_is_written_and_accepted_again(self, mirrored: Any) -> None:
+        applier = Applier(mirrored)
+        observed = await applier.ensure(deployment(), None, OWNER)
+        observed = await applier.ensure(deployment(image="mlflow:2"), observed, OWNER)
+        assert container(observed)["image"] == "mirror/mlflow:2"
+        assert await applier.ensure(deployment(image="mlflow:2"), observed, OWNER) is observed
+
+    async def test_changes_of_other_clients_are_reverted(self, mirrored: Any) -> None:
+        """Also fields that admission does not change."""
+        applier = Applier(mirrored)
+        await applier.ensure(deployment(), None, OWNER)
+        observed = mirrored.edit("Deployment", "a", lambda d: d["spec"].update(replicas=7))
+        fixed = await applier.ensure(deployment(), observed, OWNER)
+        assert fixed["spec"]["replicas"] == 1
+        assert await applier.ensure(deployment(), fixed, OWNER) is fixed
+
+    async def test_restarted_operator_accepts_after_one_write(self, mirrored: Any) -> None:
+        """What was accepted is only in memory."""
+        observed = await Applier(mirrored).ensure(deployment(), None, OWNER)
+        applier = Applier(mirrored)
+        observed = await applier.ensure(deployment(), observed, OWNER)
+        writes = len(mirrored.writes)
+        assert await applier.ensure(deployment(), observed, OWNER) is observed
+        assert len(mirrored.writes) == writes
+
+
 class TestPrune:
     async def test_deletes_only_objects_no_longer_desired(self, cluster: Any) -> None:
         await Applier(cluster).ensure(deployment(), None, OWNER)
