@@ -651,3 +651,20 @@ async def test_server_becomes_ready_with_images_from_a_mirror(monkeypatch: pytes
     await simulation.reconcile_until_ready()
     simulation.update_spec(replicas=2)
     await simulation.reconcile_until_ready()
+
+
+async def test_missing_default_storage_class_is_named() -> None:
+    """A claim without a class stays Pending without an error of its own."""
+    simulation = SimulatedCluster()
+    await simulation.reconcile()
+    name = "a-postgres-data"
+    claim = simulation.api.edit(
+        "PersistentVolumeClaim", name, lambda obj: obj.update(status={"phase": "Pending"})
+    )
+    message = "no persistent volumes available for this claim and no storage class is set"
+    event = {"reason": "FailedBinding", "message": message, "lastTimestamp": simulation.now}
+    simulation.api.events[claim["metadata"]["uid"]] = [event]
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("DatabaseReady")
+    assert reason == "VolumePending"
+    assert "The cluster has no default StorageClass" in message

@@ -49,8 +49,19 @@ async def volume_failure(context: ReconcileContext, name: str) -> ConfigurationE
         return None
     return ConfigurationError(
         Reason.VOLUME_PENDING,
-        f'PersistentVolumeClaim "{name}" is not bound: {message_text.as_sentence(event_message)} Create the requested '
-        "StorageClass or PersistentVolume, or repair the volume provisioner. The operator then continues by itself.",
+        f'PersistentVolumeClaim "{name}" is not bound: {message_text.as_sentence(event_message)} '
+        f"{_volume_advice(claim)} The operator then continues by itself.",
+    )
+
+
+def _volume_advice(claim: Object | None) -> str:
+    storage_class = ((claim or {}).get("spec") or {}).get("storageClassName")
+    if storage_class:
+        return f'Create the StorageClass "{storage_class}" or a PersistentVolume, or repair the volume provisioner.'
+    return (
+        "The cluster has no default StorageClass. Mark one as the default with the annotation "
+        "storageclass.kubernetes.io/is-default-class, or create a PersistentVolume. To name a StorageClass in the spec "
+        "instead, create the server again after you have deleted this claim, which is empty."
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_operator.kube import job_outcome, labels, scheduling
+from mlflow_operator.kube import job_outcome, labels, node_errors, scheduling
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
@@ -39,6 +39,8 @@ RESOURCE_FIELDS = {
     labels.GARBAGE_COLLECTION_POD: "spec.podTemplate.components[GarbageCollection].resources",
 }
 """Field with the container resources of each component."""
+
+_STORE_PODS = (labels.DATABASE_POD, labels.ARTIFACT_STORE_POD)
 
 
 def is_active(pod: Object) -> bool:
@@ -138,7 +140,8 @@ def _diagnose_unschedulable(pod: Object, message: str) -> Diagnosis:
     reasons = scheduling.describe(pod, message)
     return Diagnosis(
         Reason.UNSCHEDULABLE,
-        f"No node can run pod {name}: {reasons}. Free resources or add a suitable node{lower}.",
+        f"No node can run pod {name}: {reasons}. Free resources or add a suitable node{lower}."
+        f"{node_errors.topology_advice(reasons)}",
     )
 
 
@@ -151,14 +154,17 @@ def _diagnose_container(pod: Object, container: Object) -> Iterator[Diagnosis]:
             Reason.IMAGE_PULL_FAILED,
             f"Image {container['image']} cannot be pulled: "
             f"{message_text.as_sentence(_pull_error(waiting.get('message')))} "
-            "Check the image name, the registry, and spec.podTemplate.spec.imagePullSecrets.",
+            + (
+                node_errors.architecture_advice(pod, container["image"], waiting.get("message") or "")
+                or "Check the image name, the registry, and spec.podTemplate.spec.imagePullSecrets."
+            ),
         )
     elif reason == "CreateContainerConfigError":
         yield _diagnose_rejected_container(name, str(waiting.get("message") or ""))
     terminated = _last_termination(container)
     is_crash = terminated and not container.get("ready") and fallback_reason(container) is None
     if terminated and is_crash and pod["metadata"].get("deletionTimestamp") is None:
-        yield _diagnose_termination(pod, name, terminated)
+        yield _diagnose_termination(pod, container, terminated)
 
 
 def _diagnose_rejected_container(name: str, message: str) -> Diagnosis:
@@ -179,7 +185,15 @@ def _last_termination(container: Object) -> Object | None:
     return next((state["terminated"] for state in states if state.get("terminated")), None)
 
 
-def _diagnose_termination(pod: Object, name: str, terminated: Object) -> Diagnosis:
+def _diagnose_termination(pod: Object, container: Object, terminated: Object) -> Diagnosis:
+    name = container["name"]
+    architecture = node_errors.architecture_advice(
+        pod, str(container.get("image")), terminated.get("message") or ""
+    )
+    if architecture:
+        return Diagnosis(
+            Reason.SERVER_CRASHING, f"Container {name} cannot run (exec format error). {architecture}"
+        )
     if terminated.get("reason") == "OOMKilled":
         memory_advice = f" Raise {_resources_field(pod)}.limits.memory" if _resources_field(pod) else ""
         workers_advice = (
@@ -200,14 +214,18 @@ def _diagnose_termination(pod: Object, name: str, terminated: Object) -> Diagnos
             f"Container {name} terminated with exit code {terminated.get('exitCode')} before it was ready. "
             f"To see its log, run: {logs_command}",
         )
+    store_field = _resources_field(pod) if job_outcome.component_of(pod) in _STORE_PODS else None
+    advice = (
+        node_errors.volume_advice(pod, store_field.removesuffix(".resources"), lines) if store_field else ""
+    )
     return Diagnosis(
         Reason.SERVER_CRASHING,
-        f"Container {name} terminated with exit code {terminated.get('exitCode')}. Its last lines: {lines}",
+        f"Container {name} terminated with exit code {terminated.get('exitCode')}.{advice} Its last lines: {lines}",
     )
 
 
 def _resources_field(pod: Object) -> str | None:
-    return RESOURCE_FIELDS.get((pod["metadata"].get("labels") or {}).get(labels.COMPONENT, ""))
+    return RESOURCE_FIELDS.get(job_outcome.component_of(pod))
 
 
 def _pull_error(message: str | None) -> str | None:

@@ -138,6 +138,44 @@ CASES = {
         Reason.UNSCHEDULABLE,
         "Insufficient cpu",
     ),
+    "image for another architecture": (
+        pod(
+            {"waiting": {}},
+            {"terminated": {"exitCode": 255, "message": "exec /usr/local/bin/mlflow: exec format error"}},
+        ),
+        Reason.SERVER_CRASHING,
+        "x:1 has no variant for the CPU architecture of its node",
+    ),
+    "no variant in the registry": (
+        pod(
+            {"waiting": {"reason": "ErrImagePull", "message": "no match for platform in manifest: not found"}}
+        ),
+        Reason.IMAGE_PULL_FAILED,
+        "kubernetes.io/arch",
+    ),
+    "volume that ignores fsGroup": (
+        pod(
+            {"waiting": {}},
+            {"terminated": {"exitCode": 1, "message": "mkdir: cannot create directory: Permission denied"}},
+            component=labels.DATABASE_POD,
+        ),
+        Reason.SERVER_CRASHING,
+        "spec.database.embedded.storage.storageClassName",
+    ),
+    "volume in another zone": (
+        pod(
+            {"waiting": {}},
+            conditions=[
+                {
+                    "type": "PodScheduled",
+                    "reason": "Unschedulable",
+                    "message": "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",
+                }
+            ],
+        ),
+        Reason.UNSCHEDULABLE,
+        "so that the pod can run where the volume is",
+    ),
     "unbound volume": (
         pod(
             {"waiting": {}},
