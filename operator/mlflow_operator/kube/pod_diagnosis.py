@@ -18,6 +18,9 @@ FALLBACK_PREFIX = "mlflow-operator: the fast path is not used: "
 """How the termination message of a server begins whose launcher reports a fallback (`pod_scripts/launcher.py`)."""
 
 _IMAGE_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_FULL_IMAGE_TAG = re.compile(r":v(\d+)\.(\d+)\.[^:/]*-full$")
+_FIRST_FULL_IMAGE = (3, 9)
+"""First MLflow version whose official image has a variant with the drivers for Postgres and S3."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def _diagnose_container(pod: Object, container: Object) -> Iterator[Diagnosis]:
             f"{message_text.as_sentence(_pull_error(waiting.get('message')))} "
             + (
                 node_errors.architecture_advice(pod, container["image"], waiting.get("message") or "")
+                or _missing_full_image_advice(str(container["image"]))
                 or "Check the image name, the registry, and spec.podTemplate.spec.imagePullSecrets."
             ),
         )
@@ -221,6 +225,17 @@ def _diagnose_termination(pod: Object, container: Object, terminated: Object) ->
     return Diagnosis(
         Reason.SERVER_CRASHING,
         f"Container {name} terminated with exit code {terminated.get('exitCode')}.{advice} Its last lines: {lines}",
+    )
+
+
+def _missing_full_image_advice(image: str) -> str | None:
+    tag = _FULL_IMAGE_TAG.search(image)
+    if tag is None or (int(tag[1]), int(tag[2])) >= _FIRST_FULL_IMAGE:
+        return None
+    first = ".".join(map(str, _FIRST_FULL_IMAGE))
+    return (
+        f"MLflow releases before {first} have no image with the tag -full. Set spec.version to {first} or later, or "
+        "spec.image to an image with psycopg2 and boto3."
     )
 
 

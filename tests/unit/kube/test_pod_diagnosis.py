@@ -146,6 +146,22 @@ CASES = {
         Reason.SERVER_CRASHING,
         "x:1 has no variant for the CPU architecture of its node",
     ),
+    "release without a -full image": (
+        {
+            **pod({}),
+            "status": {
+                "containerStatuses": [
+                    {
+                        "name": "mlflow",
+                        "image": "ghcr.io/mlflow/mlflow:v2.10.0-full",
+                        "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}},
+                    }
+                ]
+            },
+        },
+        Reason.IMAGE_PULL_FAILED,
+        "releases before 3.9 have no image with the tag -full",
+    ),
     "no variant in the registry": (
         pod(
             {"waiting": {"reason": "ErrImagePull", "message": "no match for platform in manifest: not found"}}

@@ -190,7 +190,7 @@ _LIBPQ_ERRORS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
         "Connection refused",
         TransientError,
         Reason.DATABASE_UNREACHABLE,
-        "refuses connections. Check that it runs",
+        "refuses connections. Check that it runs, and that the host and the port in {root} are correct",
     ),
 )
 """Fragment of the error text, error class, condition reason, and predicate of the message. The first match applies."""

@@ -285,7 +285,8 @@ class _TranslatedErrors:
         if isinstance(error, ClientError):
             raise s3_errors.from_client_error(error, self._bucket, self.action, self.setting) from None
         if isinstance(error, BotoCoreError | ValueError | OSError):
-            raise s3_errors.unreachable(error, self._bucket.location) from None
+            embedded = self._bucket.field.startswith("spec.artifacts.embedded")
+            raise s3_errors.unreachable(error, self._bucket.location, embedded=embedded) from None
 
 
 def _boto_addressing_style(name: str) -> Any:

@@ -26,10 +26,11 @@ def timed_out(location: str) -> TransientError:
     )
 
 
-def unreachable(error: BaseException, location: str) -> ReconcileError:
+def unreachable(error: BaseException, location: str, *, embedded: bool = False) -> ReconcileError:
     """Return the error for a request without a response.
 
-    boto3's and aiohttp's errors contain the same texts of OpenSSL and of the resolver.
+    boto3's and aiohttp's errors contain the same texts of OpenSSL and of the resolver. `embedded`: the store belongs to
+    the server, so the spec has no endpoint that a user could correct.
     """
     if any(fragment in type(error).__name__ for fragment in _TIMEOUT_ERROR_NAMES):
         return timed_out(location)
@@ -58,12 +59,16 @@ def unreachable(error: BaseException, location: str) -> ReconcileError:
         return TransientError(
             Reason.ARTIFACT_STORE_UNREACHABLE,
             f"The artifact store at {location} has a host name that does not resolve in this cluster. Check "
-            f"{_ENDPOINT}.",
+            f"{'the DNS of the cluster' if embedded else _ENDPOINT}.",
         )
+    advice = (
+        "Check that its pod runs, and that the network allows connections from the operator's and the server's pods."
+        if embedded
+        else "Check that it runs, that the network allows connections from the operator's and the server's pods, and "
+        f"that {_ENDPOINT} is correct."
+    )
     return TransientError(
-        Reason.ARTIFACT_STORE_UNREACHABLE,
-        f"The artifact store at {location} cannot be reached. Check that it runs, that the network allows connections "
-        f"from the operator's and the server's pods, and that {_ENDPOINT} is correct.",
+        Reason.ARTIFACT_STORE_UNREACHABLE, f"The artifact store at {location} cannot be reached. {advice}"
     )
 
 

@@ -29,9 +29,10 @@ async def emit_retained_event(resource: Object, deps: Dependencies) -> None:
         return  # Then nothing in the namespace is kept.
     retained = await retained_objects(resource, deps.cluster)
     if retained:
+        passwords = ", with the same passwords" if "Secret" in retained else ""
         message = (
             f"Deleted the server and kept its data: {retained}. An MLflowServer with the same name and storage in this "
-            "namespace adopts all of it, with the same passwords."
+            f"namespace adopts all of it{passwords}."
         )
         await deps.events.publish(resource, True, DATA_KEPT, message)
 

@@ -58,7 +58,7 @@ _REFUSALS = {
 _FAILURES = {
     "store": (
         "The restore cannot read the backup: {message}.",
-        "Check the permissions of the access key of {store}",
+        "Check the name of the bucket, and the permissions of the access key of {store}",
     ),
     "database": ("The restore cannot use the database: {message}.", "Check spec.database"),
     "start_timeout": (

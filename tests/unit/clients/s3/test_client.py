@@ -34,3 +34,15 @@ def test_buckets_with_the_same_key_share_a_client() -> None:
         assert stores._client(replace(BUCKET, secret_key="hunter3")) is not client
     finally:
         stores.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "names_endpoint"), [("spec.artifacts.s3", True), ("spec.artifacts.embedded", False)]
+)
+async def test_message_about_an_unreachable_store_names_only_existing_fields(
+    field: str, names_endpoint: bool
+) -> None:
+    """The spec of an embedded store has no endpoint."""
+    with closing(ObjectStores()) as stores, pytest.raises(TransientError) as error:
+        await stores.ensure_bucket(replace(BUCKET, field=field), create=True)
+    assert ("spec.artifacts.s3.endpoint" in error.value.message) == names_endpoint

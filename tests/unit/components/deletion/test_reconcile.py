@@ -291,6 +291,18 @@ async def test_retained_data_is_reported_after_the_server_is_deleted() -> None:
     )
 
 
+async def test_event_about_external_stores_promises_no_passwords() -> None:
+    """The operator generated none."""
+    simulation = await SimulatedCluster.with_external_stores()
+    deleted = resource(simulation)
+    assert deleted
+    simulation.delete_server()
+    await retained_event.emit_retained_event(deleted, simulation.dependencies())
+    message = events(simulation)[-1][1]
+    assert "kept its data" in message
+    assert "passwords" not in message
+
+
 async def test_no_second_event_for_a_resource_with_finalizer(simulation: SimulatedCluster) -> None:
     """`finalize` published an Event before; the deletion event of the watch comes later."""
     deleted = resource(simulation)
