@@ -16,7 +16,7 @@ import yaml
 
 from mlflow_operator import __version__, api
 from mlflow_operator import render as manifests
-from mlflow_operator.api.crd import as_yaml
+from mlflow_operator.api.crd import as_yaml, unknown_fields
 from mlflow_operator.kube.no_proxy import exempt_cluster
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
@@ -222,6 +222,12 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
     objects: list[Object] = []
     for document in documents:
         document["metadata"].setdefault("namespace", namespace)
+        unknown = unknown_fields(document.get("spec"))
+        if unknown:
+            name = document["metadata"].get("name", "an MLflowServer")
+            raise _input_error(
+                filename, f"{name}: unknown field {', '.join(unknown)}. Correct the name or remove it."
+            )
         try:
             server = resolve(api.parse(document), defaults)
         except api.InvalidResource as error:

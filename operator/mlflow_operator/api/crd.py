@@ -1,5 +1,6 @@
 """The CustomResourceDefinition, generated from the models."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -59,6 +60,28 @@ def openapi_schema() -> Schema:
         },
         VALIDATIONS: [rule.validation() for rule in MLflowServer.rules],
     }
+
+
+def unknown_fields(spec: Any) -> list[str]:
+    """Return the paths of fields that the schema of the spec does not have, sorted.
+
+    The models ignore such fields, and kubectl reports them only when it applies the resource.
+    """
+    return sorted(_unknown_fields(spec, structural_schema(Spec), "spec"))
+
+
+def _unknown_fields(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    if isinstance(value, list) and "items" in schema:
+        for index, item in enumerate(value):
+            yield from _unknown_fields(item, schema["items"], f"{path}[{index}]")
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or properties is None or schema.get("additionalProperties"):
+        return
+    for name, member in value.items():
+        if name in properties:
+            yield from _unknown_fields(member, properties[name], f"{path}.{name}")
+        elif not schema.get("x-kubernetes-preserve-unknown-fields"):
+            yield f"{path}.{name}"
 
 
 def custom_resource_definition() -> dict[str, Any]:

@@ -111,3 +111,14 @@ def test_rules_are_supported_by_kubernetes_1_30() -> None:
         for rule in node.get("x-kubernetes-validations", []):
             cel = rule["rule"] + rule.get("messageExpression", "")
             assert not unsupported.search(re.sub(r"'(\\.|[^'\\])*'", "''", cel)), f"{path}: {cel}"
+
+
+def test_render_rejects_unknown_fields() -> None:
+    """A misspelled field would silently have no effect."""
+    spec = "spec: {databse: {}, podTemplate: {spec: {tolerations: [{kee: a}], nodeSelector: {any: name}}}}"
+    resource = (
+        f"apiVersion: mlflow-operator.dev/v1alpha1\nkind: MLflowServer\nmetadata: {{name: a}}\n{spec}\n"
+    )
+    result = CliRunner().invoke(main, ["render", "-f", "-"], input=resource)
+    assert result.exit_code == 1
+    assert "unknown field spec.databse, spec.podTemplate.spec.tolerations[0].kee" in result.output
