@@ -19,14 +19,18 @@ set --
 while IFS= read -r table; do
     set -- "$@" "--table=$table"
 done <tables
+# The other container may have failed meanwhile: opening the pipe for writing would then wait for a reader for ever. With
+# its reading end open here, it does not wait. That end is closed before pg_dump starts, which otherwise would wait for
+# ever when the pipe is full; without a reader, it fails.
+exec 3<>dump 4>dump 3>&-
 if command -v pg_dump >/dev/null; then
-    pg_dump --no-password --format=custom --lock-wait-timeout=300s --strict-names "$@" >dump 2>errors
+    pg_dump --no-password --format=custom --lock-wait-timeout=300s --strict-names "$@" >&4 2>errors
     code=$?
 else
     echo "the image has no pg_dump" >errors
-    : >dump
     code=127
 fi
+exec 4>&-
 cat errors >&2
 echo "$code" >code.new
 mv code.new code
