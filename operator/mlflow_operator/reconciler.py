@@ -6,7 +6,7 @@ reconcile continues from the observed state.
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mlflow_operator import api, prune
@@ -17,6 +17,7 @@ from mlflow_operator.components.credentials import reconcile as credentials
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import reconcile as database
 from mlflow_operator.components.deletion.reconcile import finalize, sync_finalizer
+from mlflow_operator.components.encryption import reconcile as encryption
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
 from mlflow_operator.components.migration import reconcile as migration
 from mlflow_operator.components.restore import reconcile as restore
@@ -27,7 +28,7 @@ from mlflow_operator.components.server.pod_policy import PodPolicy
 from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade import version
 from mlflow_operator.components.upgrade.status import in_progress
-from mlflow_operator.framework import data_labels, jobs, status_writer
+from mlflow_operator.framework import data_labels, env_from_variables, jobs, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader, observe
@@ -39,6 +40,7 @@ from mlflow_operator.model import owned_objects
 from mlflow_operator.model import status as status_model
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.resolve import cluster_defaults, resolve
+from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.results import Prerequisites, Results
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
 
@@ -84,13 +86,15 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     if await _deleted_with_orphans(observed, deps):
         return await reconcile(key, deps)
     observed = await data_labels.remove_instance_labels(observed, deps)
+    reader = Reader(deps.cluster, observed)
+    variables = await env_from_variables.names(parsed.spec.env_from, reader)
     defaults = cluster_defaults(
         deps.images,
         deps.cluster_domain,
         observed.get(kinds.SERVICE, name),
         observed.get(kinds.DEPLOYMENT, name),
-    )
-    context = ReconcileContext(observed, resolve(parsed, defaults), Reader(deps.cluster, observed), deps)
+    ).with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
+    context = ReconcileContext(observed, resolve(parsed, defaults), reader, deps)
     await jobs.record_outcomes(context)
     return await _report(*await _run_components(context))
 
@@ -118,6 +122,7 @@ async def _deleted_with_orphans(observed: ObservedState, deps: Dependencies) -> 
 async def _run_components(context: ReconcileContext) -> tuple[ReconcileContext, Results]:
     """Run the components in order. Each takes what earlier ones resolved, and waits if that is missing."""
     keys = await credentials.reconcile(context)
+    context = _with_encryption(context, keys.value.encryption if keys.value else None)
     if server.can_serve_now(context, keys.value):
         # Drift of a running server is repaired even while a store does not answer.
         (context, stores), running = await _concurrently(
@@ -148,7 +153,18 @@ async def _run_prerequisites(
     plan = await upgrade.reconcile(context, database_result.value, restore_result, artifacts_ready, switching)
     context = version.with_image_version(context, plan.value)
     schema = await migration.reconcile(context, database_result.value, restore_result, plan.value, switching)
-    return context, Prerequisites(database_result, artifacts_result, plan, schema)
+    encrypted = await encryption.reconcile(
+        context,
+        database_result.value,
+        schema_ready=schema.condition.is_true,
+        switching_database=switching,
+    )
+    context = _with_encryption(context, encrypted.value)
+    return context, Prerequisites(database_result, artifacts_result, plan, schema, encrypted)
+
+
+def _with_encryption(context: ReconcileContext, keys: EncryptionKeys | None) -> ReconcileContext:
+    return replace(context, server=replace(context.server, encryption=keys)) if keys else context
 
 
 def _restricted_policy(

@@ -16,6 +16,7 @@ from mlflow_operator.model import (
     artifact_store,
     client_config,
     deployment,
+    encryption,
     jobs,
     plugins,
     postgres,
@@ -35,6 +36,7 @@ class GeneratedValues:
     access_key: str
     secret_key: str
     rollout_key: str
+    passphrase: str
 
 
 def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
@@ -63,6 +65,8 @@ def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
             # The same key, because only the running operator creates a separate user for the server.
             keys |= zip(secret_manifests.SERVER_ACCESS_KEY_FIELDS, access_key, strict=True)
         manifests.append(secret_manifests.artifacts_secret(owner, store, keys))
+    if server.encryption.is_generated:
+        manifests.append(encryption.rendered_secret(owner, generated.passphrase))
     if client_config.has_secret(server):
         manifests.append(client_config.secret(server, generated.access_key, generated.secret_key))
     store_config = secret_manifests.embedded_store_config(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials.reconcile import Credentials
+from mlflow_operator.components.encryption import reconcile as encryption
 from mlflow_operator.components.garbage_collection import reconcile as garbage_collection
 from mlflow_operator.components.garbage_collection.reconcile import CollectionStatus
 from mlflow_operator.components.restore import manifests as restore_manifests
@@ -16,6 +17,7 @@ from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
+from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.status import conditions
 from mlflow_operator.status.conditions import Condition
 
@@ -31,6 +33,7 @@ class Prerequisites:
     artifacts: Result[None]
     upgrade_plan: Result[UpgradePlan]
     schema: Result[str]
+    encryption: Result[EncryptionKeys]
 
     @property
     def are_ready(self) -> bool:
@@ -78,6 +81,7 @@ class Results:
             "backup": backup.build_status(context),
             **garbage_collection.status_patch(self.garbage_collection),
             **fast_path.status_patch(context, running),
+            **encryption.status(self.prerequisites.encryption.value, context),
         }
         if database:
             patch["restoredBackup"] = restore_manifests.source_backup_id(database.table_comment) or {}
@@ -98,5 +102,6 @@ class Results:
     def _all(self) -> Iterator[Result[object]]:
         stages = self.prerequisites
         yield from (self.credentials, self.rotation)
-        yield from (stages.database, stages.artifacts, stages.upgrade_plan, stages.schema, self.server)
+        yield from (stages.database, stages.artifacts, stages.upgrade_plan, stages.schema)
+        yield from (stages.encryption, self.server)
         yield from (result for result in (self.backup, self.garbage_collection) if result)

@@ -27,7 +27,7 @@ SPEC: Object = {
     "restoreFrom": {"serverName": "earlier"},
     "podTemplate": {"metadata": {"annotations": {"example.com/a": "b"}}},
 }
-GENERATED = render.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r")
+GENERATED = render.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r", "e")
 REMOVED = ("uid", "resourceVersion", "ownerReferences", "creationTimestamp", "generation", "managedFields")
 
 

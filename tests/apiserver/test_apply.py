@@ -28,7 +28,7 @@ SPEC: Object = {
 }
 """A spec for which the operator creates at least one object of each kind."""
 
-GENERATED = desired.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r")
+GENERATED = desired.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r", "e")
 
 APPLIED = tuple(kind for kind in OWNED if kind not in {kinds.POD, kinds.PVC, kinds.JOB})
 """Kinds whose objects the operator keeps in the desired state. It does not create pods, and creates

@@ -23,7 +23,7 @@ from tests.apiserver.client import ApiError, Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.unit.api.specs import specs
 
-GENERATED = desired.GeneratedValues("user", *(token_hex(12) for _ in range(4)))
+GENERATED = desired.GeneratedValues("user", *(token_hex(12) for _ in range(5)))
 
 # The same specs in every run, so that the result does not depend on chance.
 REPRODUCIBLE = settings(

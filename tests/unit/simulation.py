@@ -8,7 +8,7 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,8 @@ from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import secrets
+from mlflow_operator.model import encryption, secrets
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
@@ -193,6 +194,7 @@ class FakePostgres(Postgres):
     table_comment: str | None = None
     obstacle: ConfigurationError | None = None
     major: int = 0
+    encrypted: EncryptedSecrets = field(default_factory=EncryptedSecrets)
     connections: list[Connection] = field(default_factory=list)
     """The inspected connections."""
 
@@ -210,6 +212,7 @@ class FakePostgres(Postgres):
             self.obstacle,
             table_comment=self.table_comment if self.revision else None,
             major=self.major,
+            encrypted=self.encrypted if self.revision else EncryptedSecrets(),
         )
 
     async def create_database(self, connection: Connection, field: str) -> None:
@@ -414,7 +417,8 @@ class SimulatedCluster:
         """Finish a Job and its pod.
 
         A completed migration upgrades the schema to its head revision, a completed preflight writes its result as the
-        termination message, and a completed restore creates the tables of the backup.
+        termination message, a completed restore creates the tables of the backup, and a completed rewrap changes the
+        versions of the gateway secrets.
         """
         name = job["metadata"]["name"]
         component = job["metadata"]["labels"][labels.COMPONENT]
@@ -429,6 +433,8 @@ class SimulatedCluster:
             env = {e["name"]: e.get("value", "") for e in _first_container(job)["env"]}
             self.postgres.revision = self.backup_revision
             self.postgres.table_comment = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
+        if job_condition == "Complete" and component == labels.REWRAP_POD:
+            self._rewrap(job)
         succeeded = job_condition == "Complete"
         self.terminate_container(
             job,
@@ -436,6 +442,13 @@ class SimulatedCluster:
             termination_message,
             "Succeeded" if succeeded else "Failed",
         )
+
+    def _rewrap(self, job: Object) -> None:
+        env = {e["name"]: e.get("value") for e in _first_container(job)["env"]}
+        stored, version = self.postgres.encrypted, env.get(encryption.VERSION_ENV)
+        if version and stored.passphrase_versions:
+            stored = replace(stored, passphrase_versions=frozenset({int(version)}))
+        self.postgres.encrypted = stored
 
     def terminate_container(
         self, job: Object, exit_code: int, termination_message: str, phase: str = "Running"

@@ -89,6 +89,7 @@ async def test_restored_server_is_ready_with_its_passwords(spec: Object) -> None
         ("PersistentVolumeClaim", "a-artifacts-data"),
         ("Secret", "a-database"),
         ("Secret", "a-artifacts"),
+        ("Secret", "a-encryption"),
     }
     for key in objects:
         assert simulation.api.objects[key].get("data") == before[key].get("data"), key

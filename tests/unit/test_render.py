@@ -19,7 +19,7 @@ from tests.unit.servers import env, pod_specs, server
 from tests.unit.snapshots import EXAMPLES, RECORDED_MANIFESTS, manifest, objects
 
 VERSIONS = ["1.30", "1.34"]
-GENERATED = desired.GeneratedValues("user", "password", "access", "secret", "rollout")
+GENERATED = desired.GeneratedValues("user", "password", "access", "secret", "rollout", "passphrase")
 
 EXTERNAL: Object = {
     "replicas": 2,

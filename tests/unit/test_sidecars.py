@@ -8,6 +8,7 @@ from itertools import chain
 import pytest
 
 from mlflow_operator.components.backup import manifests as backup
+from mlflow_operator.components.encryption import manifests as encryption
 from mlflow_operator.components.garbage_collection import manifests as garbage_collection
 from mlflow_operator.components.restore import manifests as restore
 from mlflow_operator.kube import kinds, labels
@@ -202,6 +203,7 @@ def test_own_containers_have_the_expected_names() -> None:
         backup.template(resolved, resolved.backup),
         restore.job(resolved, resolved.restore, "db")["spec"]["template"],
         collection["spec"]["jobTemplate"]["spec"]["template"],
+        encryption.job(resolved, None, 0, "db")["spec"]["template"],
     )
     names = {
         template["metadata"]["labels"][labels.COMPONENT]: tuple(

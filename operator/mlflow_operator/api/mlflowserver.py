@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from mlflow_operator.api.artifacts import Artifacts
 from mlflow_operator.api.backup import Backup
 from mlflow_operator.api.database import Database
+from mlflow_operator.api.encryption import Encryption
 from mlflow_operator.api.env import EnvFromSource, EnvVar
 from mlflow_operator.api.garbage_collection import GarbageCollection
 from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, NotPersistedDefault
@@ -150,6 +151,10 @@ class Spec(Model):
     artifacts: Annotated[Artifacts, NotPersistedDefault()] = Artifacts()
     """Storage of artifacts: models, plots and other files of runs. Defaults to `embedded`."""
 
+    encryption: Encryption | None = None
+    """Keys with which MLflow encrypts gateway and webhook secrets in the database. By default, the operator generates
+    them. Variables for these keys in `env` and `envFrom` are kept.
+    """
     upgrade: Upgrade = Upgrade()
     """Upgrades to another version or image."""
     backup: Backup | None = None

@@ -138,7 +138,14 @@ class TopologySpreadConstraint(Model):
     )
 
 
-RESERVED_VOLUMES = ("home", "plugins", "database-ca", "artifacts-ca")
+RESERVED_VOLUMES = (
+    "home",
+    "plugins",
+    "database-ca",
+    "artifacts-ca",
+    "encryption-keys",
+    "own-encryption-keys",
+)
 """Names of the volumes that the operator adds to pods that run MLflow."""
 
 RESERVED_MOUNT_PATHS = ("/home/mlflow-operator", "/opt/mlflow-operator", "/etc/mlflow-operator")
@@ -251,6 +258,7 @@ class PodComponent(StrEnum):
     BACKUP = "Backup"
     RESTORE = "Restore"
     GARBAGE_COLLECTION = "GarbageCollection"
+    ENCRYPTION = "Encryption"
 
 
 _OWN_RESOURCES = (PodComponent.SERVER, PodComponent.DATABASE, PodComponent.ARTIFACT_STORE)

@@ -1,5 +1,6 @@
 """Restore of a backup into a new server: `spec.restoreFrom`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -8,6 +9,13 @@ from mlflow_operator.api.backup import BackupStore
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.string_types import ImageReference, NamespaceName
+
+
+class MissingKeyPolicy(StrEnum):
+    """What happens if the server does not have the encryption keys of a backup."""
+
+    REFUSE = "Refuse"
+    IGNORE = "Ignore"
 
 
 class RestoreFrom(Model):
@@ -44,6 +52,11 @@ class RestoreFrom(Model):
     """
     s3: BackupStore | None = None
     """Bucket that contains the backup. Defaults to the artifact store of this server."""
+    missing_key_policy: MissingKeyPolicy = MissingKeyPolicy.REFUSE
+    """What happens if the backup contains gateway or webhook secrets and this server does not have the keys that they
+    are encrypted with. Refuse: nothing is restored. Ignore: the backup is restored, and these secrets are unreadable.
+    Defaults to Refuse.
+    """
 
 
 RESTORE_RULES = (

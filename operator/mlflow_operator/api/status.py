@@ -26,7 +26,7 @@ class Condition(Model):
 
     type: Annotated[str, Field(max_length=316, examples=["SchemaReady"])]
     """Type of the condition: Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady,
-    ServerAvailable, BackupReady or GarbageCollectionReady.
+    EncryptionReady, ServerAvailable, BackupReady or GarbageCollectionReady.
     """
     status: Annotated[ConditionStatus, Field(examples=["False"])]
     """Status of the condition: True, False or Unknown."""
@@ -138,6 +138,17 @@ class GarbageCollectionStatus(Model):
     """Number of traces that the last garbage collection permanently deleted."""
 
 
+class EncryptionStatus(Model):
+    """Keys with which the server encrypts gateway and webhook secrets."""
+
+    secret_name: Annotated[Text | None, Field(examples=["tracking-encryption"])] = None
+    """Name of the Secret with the keys, in the namespace of the server."""
+    passphrase_version: Annotated[Int32 | None, Field(examples=[1048583])] = None
+    """Version of the current passphrase. MLflow stores it with each gateway secret. Not set while existing gateway
+    secrets are being encrypted with the first passphrase, nor with `encryption.secretRef`.
+    """
+
+
 class Status(Model):
     """Most recently observed state of the server. Fields that are not set are not known yet."""
 
@@ -187,6 +198,8 @@ class Status(Model):
     """Last successful backup and last failure."""
     garbage_collection: GarbageCollectionStatus | None = None
     """Last garbage collection and last failure."""
+    encryption: EncryptionStatus | None = None
+    """Keys with which the server encrypts gateway and webhook secrets."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()
     """Conditions of the server. Ready summarizes the others. A condition that is not True has a message with the cause
     and the next step.

@@ -48,12 +48,14 @@ PREFLIGHT_POD = "preflight"
 BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
+REWRAP_POD = "rewrap"
 JOB_CONTAINERS: Mapping[str, tuple[str, ...]] = {
     MIGRATION_POD: ("migrate",),
     PREFLIGHT_POD: ("preflight",),
     BACKUP_POD: ("backup", "pg-dump"),
     RESTORE_POD: ("restore", "pg-restore"),
     GARBAGE_COLLECTION_POD: ("garbage-collection",),
+    REWRAP_POD: ("rewrap",),
 }
 """Containers of the components whose pods run to completion. Others in these pods are injected."""
 

@@ -40,6 +40,7 @@ RESOURCE_FIELDS = {
     labels.BACKUP_POD: "spec.podTemplate.components[Backup].resources",
     labels.RESTORE_POD: "spec.podTemplate.components[Restore].resources",
     labels.GARBAGE_COLLECTION_POD: "spec.podTemplate.components[GarbageCollection].resources",
+    labels.REWRAP_POD: "spec.podTemplate.components[Encryption].resources",
 }
 """Field with the container resources of each component."""
 

@@ -54,7 +54,10 @@ def ca_path(name: str) -> str:
 
 def env_from_secret(variable: str, key: SecretKey) -> Object:
     """An environment variable with a value from a Secret."""
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
+    reference: Object = {"name": key.name, "key": key.key}
+    if key.optional:
+        reference["optional"] = True
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def env_value(variable: str, text: str) -> Object:

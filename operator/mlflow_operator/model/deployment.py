@@ -4,7 +4,7 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels, pod_references, requested_image
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
-from mlflow_operator.model import container_parts, mlflow_env, plugins, pod_template
+from mlflow_operator.model import container_parts, encryption, mlflow_env, plugins, pod_template
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import SecretKey, Server
 
@@ -98,13 +98,14 @@ def references(server: Server) -> frozenset[Reference]:
         SecretKey(server.names.server_secret, mlflow_env.BACKEND_STORE_KEY, ""),
         *((store.access_key, store.secret_key, store.ca) if store else ()),
         server.database_ca,
+        *encryption.secret_keys(server.encryption),
     )
     plugin_files = plugins.keys(server.artifacts)
     reserved = {variable["name"] for variable in _operator_env(server)}
     user_env = [variable for variable in server.env if variable["name"] not in reserved]
     return frozenset(
         {
-            *(Reference("Secret", key.name, key.key, optional=False) for key in keys if key),
+            *(Reference("Secret", key.name, key.key, optional=key.optional) for key in keys if key),
             *(
                 Reference("ConfigMap", server.names.plugin_config_map, key, optional=False)
                 for key in plugin_files
@@ -124,6 +125,7 @@ def _operator_env(server: Server) -> list[Object]:
         *mlflow_env.database_env(server),
         *mlflow_env.artifact_env(server),
         *mlflow_env.server_env(server),
+        *encryption.env(server.encryption),
     ]
     return container_parts.without_overridden(env, server.env)
 

@@ -6,7 +6,7 @@ directory in memory.
 """
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, jobs, mlflow_env
+from mlflow_operator.model import container_parts, encryption, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.server import ObjectStore, Server
 
@@ -14,13 +14,20 @@ EXCHANGE_DIR = "/exchange"
 _MOUNT: Object = {"name": "exchange", "mountPath": EXCHANGE_DIR}
 
 
-def pod(server: Server, component: str, store: ObjectStore, containers: list[Object]) -> Object:
+def pod(
+    server: Server,
+    component: str,
+    store: ObjectStore,
+    containers: list[Object],
+    keyring_volumes: list[Object],
+) -> Object:
     """The pod template. `containers` are results of `s3_container` and `postgres_container`."""
     volumes = [
         *mlflow_env.database_volumes(server),
         *([container_parts.ca_volume(mlflow_env.ARTIFACTS_CA_VOLUME, store.ca)] if store.ca else []),
         # It contains passwords: it is kept in memory, and only while the pod exists.
         {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        *keyring_volumes,
     ]
     return jobs.pod(server, component, containers, volumes)
 
@@ -38,6 +45,11 @@ def s3_container(server: Server, store: ObjectStore, script: str, env: list[Obje
         "env": container_parts.merged_env(env, server.env),
         "volumeMounts": [*mlflow_env.database_mounts(server), *ca_mounts, _MOUNT],
     }
+
+
+def with_keyring(server: Server, container: Object) -> Object:
+    """The container with the encryption keys of the server mounted."""
+    return container | {"volumeMounts": [*container["volumeMounts"], *encryption.keyring_mounts(server)]}
 
 
 def postgres_container(server: Server, component: str, image: str, script: str, dir_variable: str) -> Object:

@@ -6,11 +6,12 @@ same time, all but one crash.
 
 import hashlib
 import json
+from dataclasses import replace
 
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels, requested_image
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, deployment, mlflow_env, pod_template
+from mlflow_operator.model import container_parts, deployment, encryption, mlflow_env, pod_template
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
@@ -155,7 +156,11 @@ def pod(server: Server, component: str, containers: list[Object], volumes: list[
 
 def _preflight_pod(server: Server, key: str) -> Object:
     overrides = {"name": "preflight", "command": ["python3", "-u", "-c", pod_scripts.PREFLIGHT]}
-    return from_server_pod(server, labels.PREFLIGHT_POD, overrides, mlflow_env.database_env(server, key))
+    # The checks need no encryption keys, and a change of the keys must not repeat them.
+    without_keys = replace(server, encryption=encryption.without_variables(server.encryption))
+    return from_server_pod(
+        without_keys, labels.PREFLIGHT_POD, overrides, mlflow_env.database_env(server, key)
+    )
 
 
 def from_server_pod(server: Server, component: str, overrides: Object, env: list[Object]) -> Object:

@@ -63,6 +63,11 @@ class Names:
         return f"{self.server}-artifacts"
 
     @property
+    def encryption_secret(self) -> str:
+        """Secret with the generated encryption keys. It is data, like `database_secret`."""
+        return f"{self.server}-encryption"
+
+    @property
     def embedded_database(self) -> StoreNames:
         """The objects of the embedded database."""
         return StoreNames(self.postgres, self.postgres_data, self.database_secret)
@@ -108,6 +113,10 @@ class Names:
     def restore(self, digest: str) -> str:
         """Job that restores a backup into the empty database. `digest` as for `migration`."""
         return f"{self.server}-restore-{digest}"
+
+    def rewrap(self, digest: str) -> str:
+        """Job that encrypts the stored secrets with the current keys. `digest` as for `migration`."""
+        return f"{self.server}-rewrap-{digest}"
 
     def migration(self, digest: str) -> str:
         """Job that migrates the schema. `digest` is the eight-character hash of the Job's inputs."""

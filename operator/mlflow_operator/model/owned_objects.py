@@ -54,6 +54,8 @@ def data(server: Server) -> list[KindAndName]:
         objects.append((kinds.SECRET, names.artifacts_secret))
     if server.artifacts.embedded:
         objects.append((kinds.PVC, names.artifact_store_data))
+    if server.encryption.is_generated:
+        objects.append((kinds.SECRET, names.encryption_secret))
     return objects
 
 

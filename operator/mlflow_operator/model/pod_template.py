@@ -21,6 +21,7 @@ _COMPONENTS = {
     PodComponent.BACKUP: labels.BACKUP_POD,
     PodComponent.RESTORE: labels.RESTORE_POD,
     PodComponent.GARBAGE_COLLECTION: labels.GARBAGE_COLLECTION_POD,
+    PodComponent.ENCRYPTION: labels.REWRAP_POD,
 }
 
 

@@ -1,6 +1,6 @@
 """Set every default of a spec, in one place. The resulting Server has no open values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mlflow_operator import api
@@ -8,20 +8,23 @@ from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.artifacts import BucketCreation, Engine
-from mlflow_operator.api.bucket_settings import Encryption, EncryptionType, Versioning
+from mlflow_operator.api.bucket_settings import Encryption as BucketEncryption
+from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.api.duration import parse_duration
+from mlflow_operator.api.encryption import Encryption
 from mlflow_operator.api.garbage_collection import GarbageCollection as GarbageCollectionSpec
 from mlflow_operator.api.garbage_collection import GarbageCollectionMode
 from mlflow_operator.api.mlflowserver import StorageChangePolicy
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.restore import RestoreFrom
+from mlflow_operator.api.restore import MissingKeyPolicy, RestoreFrom
 from mlflow_operator.api.upgrade import BackupBeforeMigration, UpgradeStrategy
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import (
     allowed_hosts,
     artifact_store,
     cloudnativepg,
+    encryption,
     pod_template,
     provisioning,
     upload_arguments,
@@ -62,7 +65,8 @@ class ClusterDefaults:
 
     `load_balancer_addresses`: host names and IP addresses of the load balancer. `deployed_version`: the MLflow version
     of an existing Deployment with a default image. It replaces a `status.version` that was lost, for example by the
-    restore of a cluster backup.
+    restore of a cluster backup. `env_from_variables`: names of the variables that `spec.envFrom` sets.
+    `encryption_keys`: keys of the generated Secret with the encryption keys, None if it is unknown.
     """
 
     images: Images
@@ -70,6 +74,13 @@ class ClusterDefaults:
     node_ports: tuple[int, ...] = ()
     load_balancer_addresses: tuple[str, ...] = ()
     deployed_version: str | None = None
+    env_from_variables: frozenset[str] = frozenset()
+    encryption_keys: frozenset[str] | None = None
+
+    def with_encryption(self, secret: Object | None, env_from_variables: frozenset[str]) -> "ClusterDefaults":
+        """The defaults with the keys of the observed generated Secret, and the variables that `spec.envFrom` sets."""
+        keys = frozenset(secret.get("data") or ()) if secret else frozenset()
+        return replace(self, encryption_keys=keys, env_from_variables=env_from_variables)
 
 
 def cluster_defaults(
@@ -130,6 +141,13 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         service=ServiceSettings(spec.service.type.value, spec.service.port, dict(spec.service.annotations)),
         database=database,
         artifacts=artifacts,
+        encryption=encryption.resolve(
+            owner,
+            spec.encryption or Encryption(),
+            {variable.name for variable in spec.env} | defaults.env_from_variables,
+            defaults.encryption_keys,
+            _utc(spec.encryption.rotate_passphrase_at) if spec.encryption else None,
+        ),
         recreate_on_migration=spec.upgrade.strategy is UpgradeStrategy.RECREATE,
         backup=_backup(spec.backup, database, artifacts, defaults.images) if spec.backup else None,
         backup_before_migration=spec.backup is not None
@@ -308,6 +326,7 @@ def _restore(
         image=spec.image or _postgres_image(database, images),
         store=store,
         separate_bucket=spec.s3 is not None,
+        ignores_missing_keys=spec.missing_key_policy is MissingKeyPolicy.IGNORE,
     )
 
 
@@ -334,7 +353,7 @@ def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
     )
 
 
-def _sse(encryption: Encryption | None) -> dict[str, str]:
+def _sse(encryption: BucketEncryption | None) -> dict[str, str]:
     """The arguments of boto3 that encrypt an upload."""
     if encryption is None:
         return {}

@@ -34,7 +34,8 @@ class RemovalProgress:
 
 def credentials(names: Names) -> tuple[tuple[Kind, str], ...]:
     """The Secrets that are needed to access the data."""
-    return (kinds.SECRET, names.database_secret), (kinds.SECRET, names.artifacts_secret)
+    secrets = names.database_secret, names.artifacts_secret, names.encryption_secret
+    return tuple((kinds.SECRET, name) for name in secrets)
 
 
 def volumes(names: Names) -> tuple[tuple[Kind, str], ...]:

@@ -14,13 +14,14 @@ class SecretKey:
     """One key of one Secret. `field` is the field of the spec that references it.
 
     `namespace` None means the server's own namespace. Pods cannot read a Secret of another namespace; only the operator
-    reads it, if the Secret allows the server's namespace (`model.secret_access`).
+    reads it, if the Secret allows the server's namespace (`model.secret_access`). `optional`: pods start without it.
     """
 
     name: str
     key: str
     field: str
     namespace: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,7 @@ class Restore:
     """`spec.restoreFrom`: a backup of `namespace`/`server` in `store`. `backup` is its name, or `latest`.
 
     `separate_bucket`: `store` is not the artifact store of the server. `image` contains pg_restore.
+    `ignores_missing_keys`: restore the backup even if its encrypted secrets are then unreadable.
     """
 
     backup: str
@@ -267,6 +269,28 @@ class Restore:
     image: str
     store: ObjectStore
     separate_bucket: bool
+    ignores_missing_keys: bool = False
+
+
+@dataclass(frozen=True)
+class EncryptionKeys:
+    """Keys with which MLflow encrypts secrets in the database. The pods get those that are not None.
+
+    The others are set by the user in `spec.env` or `spec.envFrom`. `passphrase` is also None while the stored secrets
+    are not yet encrypted with it; `manages_passphrase` is then True. `secret`: the Secret with the keys. `is_withheld`:
+    the pods get no key yet, so that they restart once and not for each key.
+    `rotation_requested_at`: `spec.encryption.rotatePassphraseAt` as in the status (RFC 3339, UTC).
+    """
+
+    secret: str
+    is_generated: bool
+    manages_passphrase: bool
+    passphrase: SecretKey | None
+    passphrase_version: SecretKey | None
+    webhook_key: SecretKey | None
+    flask_key: SecretKey | None
+    rotation_requested_at: str | None = None
+    is_withheld: bool = False
 
 
 @dataclass(frozen=True)
@@ -307,6 +331,7 @@ class Server:
     service: ServiceSettings
     database: Database
     artifacts: Artifacts
+    encryption: EncryptionKeys
     recreate_on_migration: bool
     backup: Backup | None = None
     backup_before_migration: bool = False

@@ -24,6 +24,7 @@ RETAINED_FIELDS = (
     "restoredBackup",
     "backup",
     "garbageCollection",
+    "encryption",
 )
 """Fields that keep their last value if a reconcile does not determine a new one: while a database is unreachable, the
 status still shows which one it is."""

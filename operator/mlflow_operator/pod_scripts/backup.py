@@ -29,12 +29,17 @@ from dump_common import (
     CHUNK_BYTES,
     FORMAT_VERSION,
     ID,
+    PUBLIC_PASSPHRASE,
+    PUBLIC_VERSION,
     START_TIMEOUT_SECONDS,
     BackupFolder,
     JobError,
     add_error,
+    keyring_files,
     libpq_uri,
     on_sigterm,
+    passphrase_fingerprint,
+    webhook_key_id,
     write_connection_files,
     write_private,
     write_result,
@@ -78,6 +83,12 @@ MAX_FUNCTIONS_CHARS = 30000
 
 TABLE_NAME = re.compile(r"^ +__tablename__ = [\"'](\w+)[\"']", re.MULTILINE)
 """The name of a table in a model class of MLflow."""
+COLUMNS_QUERY = """
+    SELECT bool_or(attrelid = to_regclass('secrets') AND attname = 'kek_version'),
+        bool_or(attrelid = to_regclass('webhooks') AND attname = 'deleted_timestamp')
+    FROM pg_attribute WHERE NOT attisdropped
+"""
+"""Other applications of the database may have tables of the same names."""
 
 
 def now():
@@ -158,6 +169,44 @@ class Database:
     def patterns(self):
         """The tables as patterns of pg_dump."""
         return "".join(f"{quoted(self.schema)}.{quoted(table)}\n" for table in self.tables)
+
+    def encrypted(self):
+        """Return the versions of the passphrases that encrypt gateway secrets, and whether webhooks have secrets."""
+        with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
+            cursor = session.cursor()
+            cursor.execute(COLUMNS_QUERY)
+            has_secrets, has_webhooks = cursor.fetchone()
+            versions, webhooks = set(), False
+            if has_secrets:
+                cursor.execute("SELECT DISTINCT kek_version FROM secrets")
+                versions = {row[0] for row in cursor.fetchall()}
+            if has_webhooks:
+                cursor.execute(
+                    "SELECT EXISTS (SELECT FROM webhooks WHERE secret IS NOT NULL AND deleted_timestamp IS NULL)"
+                )
+                webhooks = cursor.fetchone()[0]
+        return versions, webhooks
+
+
+def encryption_keys(environ, versions, webhooks):
+    """Describe the keys that a restore needs. None of them is in the backup.
+
+    `passphrases`: fingerprint for each version, null if the passphrase is not known here.
+    """
+    known = {PUBLIC_VERSION: PUBLIC_PASSPHRASE} if PUBLIC_VERSION in versions else {}
+    for name, text in keyring_files(environ):
+        version = name.removeprefix("passphrase-")
+        if version != name and version.isdecimal() and int(version) in versions:
+            known[int(version)] = passphrase_fingerprint(text)
+    current = int(environ.get("MLFLOW_CRYPTO_KEK_VERSION") or PUBLIC_VERSION)
+    passphrase = environ.get("MLFLOW_CRYPTO_KEK_PASSPHRASE")
+    if passphrase and current in versions:
+        known[current] = passphrase_fingerprint(passphrase)
+    webhook_key = environ.get("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY")
+    return {
+        "passphrases": {str(version): known.get(version) for version in sorted(versions)},
+        "webhookKey": webhook_key_id(webhook_key) if webhooks and webhook_key else None,
+    }
 
 
 class Dump:
@@ -291,6 +340,7 @@ def back_up(environ, store, folder):
     name = f"{started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
     database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
     revision, version = database.inspect()
+    versions, webhooks = database.encrypted()
     dump = Dump(folder)
     contents = database.contents()
     write_private(os.path.join(folder, "tables"), database.patterns())
@@ -298,6 +348,8 @@ def back_up(environ, store, folder):
     print(f"uploading {store.uri(name)}", flush=True)
     size, digest = store.upload(f"{name}/database.dump", dump)
     revision_after, _ = database.inspect()
+    # the dump may contain a secret that was stored after the first query
+    versions_after, webhooks_after = database.encrypted()
     if revision_after != revision:
         store.call("DeleteObject", Key=f"{store.folder}{name}/database.dump")
         raise JobError("schema_changed", f"from {revision} to {revision_after}")
@@ -311,6 +363,7 @@ def back_up(environ, store, folder):
         "postgresVersion": version,
         "sizeBytes": size,
         "sha256": digest,
+        "encryption": encryption_keys(environ, versions | versions_after, webhooks or webhooks_after),
         "startTime": started.strftime(TIME_FORMAT),
         "completionTime": now().strftime(TIME_FORMAT),
     }

@@ -4,6 +4,7 @@ The dump passes through two containers that share a folder in memory: one has th
 has the credentials of the store.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,15 @@ MAX_LINE_BYTES = 1000
 """libpq rejects longer lines in a service file."""
 
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+PUBLIC_PASSPHRASE = "public"  # noqa: S105 - a marker
+"""In place of the fingerprint of MLflow's default passphrase, which is published in its source."""
+
+PUBLIC_VERSION = 1
+"""Version of that passphrase."""
+
+FINGERPRINT_ITERATIONS = 600_000
+"""As many as MLflow uses: a passphrase is no easier to guess from its fingerprint than from MLflow's database."""
 
 
 class JobError(Exception):
@@ -72,6 +82,29 @@ def write_connection_files(uri, folder, service):
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     write_private(os.path.join(folder, "pgpass"), f"*:*:*:*:{escaped}\n")
     write_private(os.path.join(folder, "pg_service.conf"), "\n".join(lines) + "\n")
+
+
+def passphrase_fingerprint(passphrase):
+    """Identify a passphrase without revealing it. The salt differs from that of MLflow's key."""
+    salt = b"mlflow-operator passphrase fingerprint"
+    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, FINGERPRINT_ITERATIONS, 16).hex()
+
+
+def webhook_key_id(key):
+    """Identify a webhook key without revealing it: it has 256 random bits."""
+    return hashlib.sha256(b"mlflow-operator webhook key " + key.strip().encode()).hexdigest()[:16]
+
+
+def keyring_files(environ):
+    """Name and content of every key in the mounted Secrets."""
+    files = []
+    for folder in filter(os.path.isdir, (environ.get("KEYRING") or "").split(":")):
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace", newline="") as file:
+                    files.append((name, file.read()))
+    return files
 
 
 class BackupFolder:

@@ -26,12 +26,16 @@ from dump_common import (
     CHUNK_BYTES,
     FORMAT_VERSION,
     ID,
+    PUBLIC_PASSPHRASE,
     START_TIMEOUT_SECONDS,
     BackupFolder,
     JobError,
     add_error,
+    keyring_files,
     libpq_uri,
     on_sigterm,
+    passphrase_fingerprint,
+    webhook_key_id,
     write_connection_files,
     write_private,
     write_result,
@@ -47,6 +51,9 @@ MIGRATION_LOCK = 0x6D6C666C6F77
 
 MAX_RETRIES = 5
 """Number of times an interrupted download is resumed without receiving a byte."""
+
+MAX_MISSING_KEYS = 5
+"""Number of missing keys that the error message names."""
 
 REVISION = re.compile(r"[0-9A-Za-z_]{1,32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -349,6 +356,44 @@ def supports_revision(revision):
     return any(script.revision == revision for script in ScriptDirectory(str(migrations)).walk_revisions())
 
 
+def check_keys(environ, manifest):
+    """Raise JobError if this server lacks keys that secrets in the backup are encrypted with.
+
+    Backups of earlier operator versions do not say which keys they need.
+    """
+    needed = manifest.get("encryption")
+    if not isinstance(needed, dict):
+        print("the backup does not say which encryption keys it needs", flush=True)
+        return
+    passphrases, webhook_key = needed.get("passphrases"), needed.get("webhookKey")
+    passphrases = passphrases if isinstance(passphrases, dict) else {}
+    needed_passphrases = {
+        version: fingerprint
+        for version, fingerprint in passphrases.items()
+        if isinstance(fingerprint, str) and fingerprint != PUBLIC_PASSPHRASE
+    }
+    variables = ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY")
+    texts = [text for _, text in keyring_files(environ)]
+    texts += [environ[name] for name in variables if environ.get(name)]
+    missing = []
+    if needed_passphrases:
+        known = {passphrase_fingerprint(text) for text in set(texts)}
+        missing = [
+            f"passphrase-{version}"
+            for version, fingerprint in sorted(needed_passphrases.items())
+            if fingerprint not in known
+        ]
+    if isinstance(webhook_key, str) and webhook_key not in {webhook_key_id(text) for text in texts}:
+        missing.append(f"webhook-key-{webhook_key}")
+    if not missing:
+        return
+    names = ", ".join(missing[:MAX_MISSING_KEYS])
+    if environ.get("RESTORE_MISSING_KEYS") == "Ignore":
+        print(f"secrets in the backup will be unreadable without the keys {names}", flush=True)
+        return
+    raise JobError("missing_keys", names)
+
+
 def transfer(store, container, manifest, marker):
     """Pass the dump to the other container. The last chunk is written only if size and checksum are correct."""
     digest, size, held_back = hashlib.sha256(), 0, b""
@@ -374,6 +419,7 @@ def restore(environ, store, folder):
     revision = manifest["schemaRevision"]
     if not supports_revision(revision):
         raise JobError("newer_schema", f"{manifest.get('mlflowVersion', 'unknown')} {revision}")
+    check_keys(environ, manifest)
     database = Database(environ["MLFLOW_BACKEND_STORE_URI"], manifest)
     schema = database.check()
     write_connection_files(database.uri, folder, "restore")

@@ -16,7 +16,9 @@ class ConditionType(StrEnum):
     """Types of conditions, in the order in which a server starts."""
 
     READY = "Ready"
-    """Every other condition is True, except those of backups and garbage collection. It repeats the first error."""
+    """Every other condition is True, except those of encryption, backups and garbage collection. It repeats the first
+    error.
+    """
     CREDENTIALS = "CredentialsReady"
     """The Secrets that the spec references exist and are complete, and the operator generated the others."""
     DATABASE = "DatabaseReady"
@@ -27,6 +29,8 @@ class ConditionType(StrEnum):
     """The desired version is compatible with the database and the artifact store."""
     SCHEMA = "SchemaReady"
     """The database schema has the revision that the desired version needs."""
+    ENCRYPTION = "EncryptionReady"
+    """Gateway and webhook secrets in the database are encrypted with the current keys of the server."""
     SERVER = "ServerAvailable"
     """All desired MLflow pods are available."""
     BACKUP = "BackupReady"
@@ -120,6 +124,10 @@ class Reason(StrEnum):
     """The spec names another database or bucket than the one in use, and does not allow this change."""
     ROTATION_IN_PROGRESS = "RotationInProgress"
     """Credentials are being rotated, and the credentials in use remain valid."""
+    REENCRYPTION_FAILED = "ReencryptionFailed"
+    """The Job that encrypts stored secrets with the current keys failed, and nothing was changed."""
+    SECRETS_UNREADABLE = "SecretsUnreadable"
+    """Stored gateway or webhook secrets are encrypted with keys that the server does not have."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"
@@ -157,8 +165,8 @@ def ready_condition(conditions: Iterable[Condition]) -> Condition:
     """Return the Ready condition, a summary of the other conditions.
 
     It takes over the first failure. Conditions that are only progressing or suspended come after failures, and those
-    that wait for a dependency come last. Backups and garbage collection do not count, because a server without a recent
-    backup still serves requests.
+    that wait for a dependency come last. Encryption, backups and garbage collection do not count, because a server
+    without a recent backup, or with the previous passphrase, still serves requests.
     """
     not_true = [
         condition
@@ -173,7 +181,7 @@ def ready_condition(conditions: Iterable[Condition]) -> Condition:
     return Condition(ConditionType.READY, first.status, first.reason, first.message)
 
 
-_EXCLUDED_FROM_READY = {ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
+_EXCLUDED_FROM_READY = {ConditionType.ENCRYPTION, ConditionType.BACKUP, ConditionType.GARBAGE_COLLECTION}
 _REASON_RANK = {Reason.PROGRESSING: 1, Reason.SUSPENDED: 1, Reason.WAITING_FOR_DEPENDENCY: 2}
 
 

@@ -153,6 +153,29 @@ REJECTED_ON_CREATE = [
         "use latest, or an ID",
     ),
     Rejected(
+        "rotation of a passphrase that the user manages",
+        {
+            "encryption": {
+                "secretRef": {"name": "keys"},
+                "rotatePassphraseAt": "2026-12-24T18:00:00Z",
+            }
+        },
+        "spec.encryption.rotatePassphraseAt",
+        "put the new passphrase and its version into the Secret of spec.encryption.secretRef",
+    ),
+    Rejected(
+        "volume with the name of the encryption keys",
+        {"podTemplate": {"spec": {"volumes": [{"name": "encryption-keys", "emptyDir": {}}]}}},
+        "spec.podTemplate.spec.volumes[0].name",
+        "is the name of a volume that the operator adds",
+    ),
+    Rejected(
+        "unknown policy for missing keys",
+        {"restoreFrom": {"serverName": "old", "missingKeyPolicy": "Maybe"}},
+        "spec.restoreFrom.missingKeyPolicy",
+        "",
+    ),
+    Rejected(
         "restore without a server name",
         {"restoreFrom": {"backup": "latest"}},
         "spec.restoreFrom.serverName",
@@ -806,12 +829,30 @@ REJECTED_ON_UPDATE = [
 """Rejected by transition rules on update."""
 
 ACCEPTED = [
+    Accepted(
+        "rotation of the generated passphrase", {"encryption": {"rotatePassphraseAt": "2026-12-24T18:00:00Z"}}
+    ),
+    Accepted(
+        "encryption keys of the user with all fields",
+        {
+            "encryption": {
+                "secretRef": {
+                    "name": "keys",
+                    "passphraseKey": "p",
+                    "passphraseVersionKey": "v",
+                    "webhookKey": "w",
+                    "flaskKey": "f",
+                }
+            }
+        },
+    ),
     Accepted("removed restore", {}, old_spec={"restoreFrom": {"serverName": "old"}}),
     Accepted(
         "restore with all fields",
         {
             "restoreFrom": {
                 "serverName": "old",
+                "missingKeyPolicy": "Ignore",
                 "namespace": "there",
                 "backup": "latest",
                 "image": "postgres:18",

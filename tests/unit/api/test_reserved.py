@@ -7,10 +7,19 @@ from mlflow_operator.api.env import RESERVED_ENV
 from mlflow_operator.api.pods import RESERVED_MOUNT_PATHS, RESERVED_VOLUMES
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, deployment, mlflow_env
+from mlflow_operator.model.encryption import (
+    FLASK_KEY_ENV,
+    KEYRING_VOLUMES,
+    PASSPHRASE_ENV,
+    VERSION_ENV,
+    WEBHOOK_KEY_ENV,
+)
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.api.refusals import ACCEPTED, Spec, external_database, s3
 
+ENCRYPTION_VARIABLES = {PASSPHRASE_ENV, VERSION_ENV, WEBHOOK_KEY_ENV, FLASK_KEY_ENV}
+"""Variables that users may set: the operator then does not set them."""
 CA = {"caSecretRef": {"name": "ca"}}
 TLS_SPEC = external_database(tls={"mode": "VerifyFull", **CA}) | s3(
     endpoint="https://a:9000", credentialsSecretRef={"name": "key"}, tls=CA
@@ -34,7 +43,7 @@ def test_names_that_the_operator_uses_are_reserved(spec: Spec) -> None:
     """A user's variable, volume or mount with the same name would be overridden or make the pod invalid."""
     pod = server_pod(spec)
     container = pod["containers"][0]
-    optional = {*container_parts.OVERRIDABLE_ENV, mlflow_env.UPLOAD_ARGUMENTS_ENV}
+    optional = {*container_parts.OVERRIDABLE_ENV, mlflow_env.UPLOAD_ARGUMENTS_ENV, *ENCRYPTION_VARIABLES}
     assert {variable["name"] for variable in container["env"]} - optional <= RESERVED_ENV.keys()
     assert {volume["name"] for volume in pod["volumes"]} <= set(RESERVED_VOLUMES)
     assert all(mount["mountPath"].startswith(RESERVED_MOUNT_PATHS) for mount in container["volumeMounts"])
@@ -42,4 +51,6 @@ def test_names_that_the_operator_uses_are_reserved(spec: Spec) -> None:
 
 def test_reserved_volume_names_are_used() -> None:
     """Only names that the operator uses are reserved."""
-    assert {volume["name"] for volume in server_pod(TLS_SPEC)["volumes"]} == set(RESERVED_VOLUMES)
+    volumes = {volume["name"] for volume in server_pod(TLS_SPEC)["volumes"]}
+    # pods of backup, restore and re-encryption, which also have the volumes of the user
+    assert volumes | set(KEYRING_VOLUMES) == set(RESERVED_VOLUMES)

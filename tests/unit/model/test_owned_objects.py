@@ -8,7 +8,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import owned_objects
 from tests.unit.servers import server
 
-GENERATED = render.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r")
+GENERATED = render.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r", "e")
 EXTERNAL: Object = {"external": {"uriSecretRef": {"name": "db"}}}
 S3: Object = {"bucket": "models", "credentialsSecretRef": {"name": "keys"}}
 SPECS: dict[str, Object] = {

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlflow_operator.api.pods import PodComponent
 from mlflow_operator.components.backup import manifests as backup
+from mlflow_operator.components.encryption import manifests as encryption
 from mlflow_operator.components.garbage_collection import manifests as garbage_collection
 from mlflow_operator.components.restore import manifests as restore
 from mlflow_operator.kube import labels, pod_diagnosis, quantity
@@ -37,10 +38,11 @@ def job_containers(spec: Object) -> dict[str, Object]:
         backup.template(resolved, resolved.backup),
         restore.job(resolved, resolved.restore, "db")["spec"]["template"],
         collection["spec"]["jobTemplate"]["spec"]["template"],
+        encryption.job(resolved, None, 0, "db")["spec"]["template"],
     )
     containers = chain.from_iterable(template["spec"]["containers"] for template in templates)
     found = {container["name"]: container["resources"] for container in containers}
-    assert len(found) == 7
+    assert len(found) == 8
     return found
 
 
@@ -121,6 +123,7 @@ def test_extended_resources_are_not_copied() -> None:
         ("Backup", {"backup", "pg-dump"}),
         ("Restore", {"restore", "pg-restore"}),
         ("GarbageCollection", {"garbage-collection"}),
+        ("Encryption", {"rewrap"}),
     ],
 )
 def test_resources_of_each_job_can_be_set(component: str, names: set[str]) -> None:

@@ -1,11 +1,12 @@
 """Inspection of a Postgres database: whether MLflow can use it, and its schema revision."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import sql
 
 from mlflow_operator.clients.postgres.session import Session, Sessions, fetch_value
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
@@ -20,6 +21,17 @@ _INSPECT_DATABASE = sql.SQL(
 _NO_ROW: tuple[object, ...] = ("", "", "", -1, None, "off", None, None, 0)
 
 
+_HAS_COLUMN = sql.SQL(
+    "SELECT (SELECT count(*) FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('secrets') "
+    "AND attname = 'kek_version'), (SELECT count(*) FROM pg_catalog.pg_attribute "
+    "WHERE attrelid = to_regclass('webhooks') AND attname IN ('webhook_id', 'secret', 'deleted_timestamp'))"
+)
+"""Other applications of a shared database may have tables of the same names."""
+
+MAX_ENCRYPTED_ROWS = 200
+"""Maximum number of webhooks, and of passphrase versions, that are inspected."""
+
+
 @dataclass(frozen=True)
 class DatabaseState:
     """Observed state of a database.
@@ -28,7 +40,7 @@ class DatabaseState:
     database from another one that has replaced it. `obstacle` is an error that a migration would fail with, if it can
     be detected in advance; a server whose schema is up to date is not affected by it. `owner` and `comment` belong to
     the database, `table_comment` to the table `alembic_version`. `major` is the major version of Postgres, 0 if
-    unknown.
+    unknown. `encrypted` are the encrypted secrets in its tables.
     """
 
     encoding: str
@@ -40,6 +52,7 @@ class DatabaseState:
     comment: str | None = None
     table_comment: str | None = None
     major: int = 0
+    encrypted: EncryptedSecrets = field(default=EncryptedSecrets(), repr=False)
 
 
 class Postgres:
@@ -65,6 +78,7 @@ class Postgres:
             )
             needs_migration = expected_revision is None or revision != expected_revision
             obstacle = await _migration_obstacle(conn, table is not None) if needs_migration else None
+            encrypted = await _encrypted_secrets(conn) if table else EncryptedSecrets()
         if read_only == "on":
             raise TransientError(
                 Reason.DATABASE_READ_ONLY,
@@ -89,6 +103,7 @@ class Postgres:
             None if comment is None else str(comment),
             None if table_comment is None else str(table_comment),
             int(str(major)),
+            encrypted,
         )
 
     async def create_database(self, connection: Connection, field: str) -> None:
@@ -106,6 +121,29 @@ class Postgres:
                 await conn.execute(statement)
             except psycopg.errors.DuplicateDatabase:
                 return
+
+
+async def _encrypted_secrets(conn: Session) -> EncryptedSecrets:
+    """Read which keys encrypt the secrets in MLflow's tables, as far as the user may read them."""
+    row = await (await conn.execute(_HAS_COLUMN)).fetchone()
+    has_secrets, has_webhooks = (int(str(count)) for count in row or (0, 0))
+    versions: frozenset[int] = frozenset()
+    webhooks: tuple[tuple[str, str], ...] = ()
+    try:
+        if has_secrets:
+            query = sql.SQL("SELECT DISTINCT kek_version FROM secrets LIMIT {}").format(MAX_ENCRYPTED_ROWS)
+            rows = await (await conn.execute(query)).fetchall()
+            versions = frozenset(int(str(row[0])) for row in rows)
+        if has_webhooks == 3:
+            query = sql.SQL(
+                "SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL AND deleted_timestamp IS NULL "
+                "ORDER BY webhook_id LIMIT {}"
+            ).format(MAX_ENCRYPTED_ROWS)
+            rows = await (await conn.execute(query)).fetchall()
+            webhooks = tuple((str(row[0]), str(row[1])) for row in rows)
+    except psycopg.errors.InsufficientPrivilege:
+        pass
+    return EncryptedSecrets(versions, webhooks)
 
 
 async def _migration_obstacle(conn: Session, has_tables: bool) -> ConfigurationError | None:

@@ -6,7 +6,7 @@ import json
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, cronjobs, dump_pod, jobs, mlflow_env
+from mlflow_operator.model import container_parts, cronjobs, dump_pod, encryption, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.cronjobs import CronSchedule
 from mlflow_operator.model.metadata import object_metadata
@@ -50,7 +50,9 @@ def pre_migration_job(
 def template(server: Server, backup: Backup, *, switching_database: bool = False) -> Object:
     """Pod template with both containers."""
     containers = [_s3_container(server, backup, switching_database), _postgres_container(server, backup)]
-    return dump_pod.pod(server, labels.BACKUP_POD, backup.store, containers)
+    return dump_pod.pod(
+        server, labels.BACKUP_POD, backup.store, containers, encryption.keyring_volumes(server)
+    )
 
 
 def _s3_container(server: Server, backup: Backup, switching_database: bool) -> Object:
@@ -69,7 +71,11 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
     if backup.separate_bucket and not backup.store.upload_arguments:
         # The user's upload arguments apply to the artifact store: its encryption keys, for example.
         env.append(container_parts.env_value(mlflow_env.UPLOAD_ARGUMENTS_ENV, ""))
-    container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
+    # The manifest of the backup identifies the keys that a restore needs.
+    env += [*encryption.env(server.encryption), encryption.keyring_env(server)]
+    container = dump_pod.with_keyring(
+        server, dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
+    )
     resources = jobs.resources(server, labels.BACKUP_POD, sizing.backup())
     return container | {"name": S3_CONTAINER, "resources": resources}
 

@@ -1,7 +1,8 @@
 """Generate or read the credentials of the database and the artifact store, and write the Secret of the server's pods.
 
 Owns: condition CredentialsReady, which rotation reports; Secret `<name>-server`; the Secrets `<name>-database` and
-`<name>-artifacts` if their contents are generated. A credential is generated only if there is none.
+`<name>-artifacts` if their contents are generated; the Secret `<name>-encryption`. A credential is generated only if
+there is none.
 Needs: nothing from other components.
 Provides: `Credentials` for database, artifacts, server, rotation and backup; `Credentials.switches_database` for
 restore, upgrade and migration; `switch_database` for server; `s3.read_access_key` for artifacts, backup and restore.
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from mlflow_operator.components.credentials import database as database_credentials
+from mlflow_operator.components.credentials import encryption
 from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
 from mlflow_operator.framework.component import ReconcileContext, Result, component
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, mlflow_env, secrets, storage_location
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import EmbeddedDatabase
+from mlflow_operator.model.server import EmbeddedDatabase, EncryptionKeys
 from mlflow_operator.status.conditions import ConditionType, true_condition
 
 _MIN_REDACTED_CHARS = 5
@@ -29,7 +31,8 @@ class Credentials:
     """Credentials of the database and the artifact store.
 
     `connection` is for use by the operator. `store` contains no keys if the pods use workload identity.
-    `rollout_key` keys the digests in annotations, so that secret values cannot be guessed from them.
+    `rollout_key` keys the digests in annotations, so that secret values cannot be guessed from them. `encryption`:
+    the encryption keys that the pods get, and their values.
     `pending_secret` is set while the pods still use the previous database: the Secret `<name>-server` to write once
     they can switch.
     """
@@ -39,6 +42,8 @@ class Credentials:
     store: StoreKeys
     store_ca: str | None
     rollout_key: bytes
+    encryption: EncryptionKeys
+    encryption_values: tuple[str, ...] = ()
     pending_secret: Object | None = None
 
     @property
@@ -49,7 +54,7 @@ class Credentials:
     def redact(self, message: str) -> str:
         """Replace every password and key in `message`: a crashing container may print its credentials."""
         keys = [key.secret for key in (self.store.service_key, self.store.root_key) if key]
-        values = (self.connection.password, *keys, self.rollout_key.decode())
+        values = (self.connection.password, *keys, self.rollout_key.decode(), *self.encryption_values)
         for value in (form for secret in values for form in (secret, quote(secret, safe=""))):
             if len(value) >= _MIN_REDACTED_CHARS:
                 message = message.replace(value, "•••")
@@ -64,6 +69,7 @@ class Credentials:
 async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     """Ensure that every credential exists and that the Secret of the server's pods contains it."""
     connection = await database_credentials.resolve_connection(context)
+    encryption_keys = await encryption.ensure_keys(context)
     store_credentials = await store_keys(context)
     database_ca = await context.reader.optional_value(context.server.database_ca)
     store = context.server.artifacts.s3
@@ -78,7 +84,14 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     return Result(
         true_condition(ConditionType.CREDENTIALS, "All credentials are available."),
         Credentials(
-            connection, database_ca, store_credentials, store_ca, rollout_key.encode(), pending_secret
+            connection,
+            database_ca,
+            store_credentials,
+            store_ca,
+            rollout_key.encode(),
+            encryption_keys,
+            await encryption.secret_values(context),
+            pending_secret,
         ),
     )
 

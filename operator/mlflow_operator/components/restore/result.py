@@ -1,5 +1,6 @@
 """Termination message of a restore pod, and the condition messages about it. Parsing is strict."""
 
+from mlflow_operator.model.names import Names
 from mlflow_operator.model.server import Restore, Server
 from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
 from mlflow_operator.status import message_text
@@ -28,6 +29,17 @@ def parse(text: str | None) -> RestoreResult | None:
 
 
 _REFUSALS = {
+    "missing_keys": (
+        (
+            "The backup contains gateway or webhook secrets of {source} that are encrypted with keys which Secret "
+            '"{keys}" does not have: {message}.'
+        ),
+        (
+            "Copy these keys from the Secret of that server, {source_keys}, or from a backup of the Secret. If they "
+            "are lost, create the server again with spec.restoreFrom.missingKeyPolicy Ignore: these secrets are then "
+            "unreadable, and everything else is restored"
+        ),
+    ),
     "not_empty": (
         "A restore needs an empty database, and {message}.",
         "Use an empty database, or remove spec.restoreFrom to use the existing data",
@@ -94,6 +106,9 @@ def failure(
         "message": message_text.strip_volatile(error.message).rstrip("."),
         "image": server.image,
         "postgres_image": restore.image,
+        "keys": server.encryption.secret,
+        "source": f"{restore.namespace}/{restore.server}",
+        "source_keys": f'"{Names(restore.server).encryption_secret}" in namespace {restore.namespace}',
         "store": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
     }
     advice = advice.format(**values)

@@ -71,7 +71,7 @@ def test_backup_is_stored_in_artifact_store_by_default() -> None:
     assert env(container)["BACKUP_DESTINATION"] == "s3://vault/all"
     assert env(container)["MLFLOW_S3_ENDPOINT_URL"] == "https://vault:9000"
     secrets = {v["valueFrom"]["secretKeyRef"]["name"] for v in container["env"] if "valueFrom" in v}
-    assert secrets == {"a-server", "v"}
+    assert secrets == {"a-server", "a-encryption", "v"}
     assert "AWS_CA_BUNDLE" not in env(container)
 
 

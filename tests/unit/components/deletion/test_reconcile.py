@@ -15,6 +15,7 @@ DELETE: Object = {"deletionPolicy": "Delete"}
 DATA = {
     ("Secret", "a-database"),
     ("Secret", "a-artifacts"),
+    ("Secret", "a-encryption"),
     ("PersistentVolumeClaim", "a-postgres-data"),
     ("PersistentVolumeClaim", "a-artifacts-data"),
 }
@@ -132,6 +133,7 @@ async def test_data_is_deleted_after_the_pods_are_gone(simulation: SimulatedClus
     assert deleted_names == [
         "Secret/a-database",
         "Secret/a-artifacts",
+        "Secret/a-encryption",
         "PersistentVolumeClaim/a-postgres-data",
         "PersistentVolumeClaim/a-artifacts-data",
     ]
@@ -286,8 +288,8 @@ async def test_retained_data_is_reported_after_the_server_is_deleted() -> None:
     assert reason == "DataKept"
     assert message == (
         'Deleted the server and kept its data: PersistentVolumeClaims "a-artifacts-data", "a-postgres-data"; Secrets '
-        '"a-artifacts", "a-database". An MLflowServer with the same name and storage in this namespace adopts all of '
-        "it, with the same passwords."
+        '"a-artifacts", "a-database", "a-encryption". An MLflowServer with the same name and storage in this namespace '
+        "adopts all of it, with the same passwords."
     )
 
 

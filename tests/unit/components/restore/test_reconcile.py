@@ -7,6 +7,8 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import secrets
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import NAMESPACE, ProcessKilled, SimulatedCluster
 
@@ -233,3 +235,54 @@ async def test_restore_completes_after_operator_crash_at_any_write() -> None:
         await simulation.reconcile_until_ready()
         assert len(jobs(simulation, "restore")) == 1
         assert not jobs(simulation, "migrate")
+
+
+async def test_restore_without_the_keys_names_them_and_both_secrets() -> None:
+    """Nothing is changed. The restored secrets are then encrypted with the keys of this server."""
+    simulation = with_restore()
+    job = await start_restore(simulation)
+    fail_job(simulation, job, "missing_keys", "passphrase-4711")
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("SchemaReady")
+    assert (status, reason) == ("False", "RestoreRefused")
+    assert 'keys which Secret "a-encryption" does not have: passphrase-4711.' in message
+    assert 'the Secret of that server, "old-encryption" in namespace team,' in message
+    assert "Nothing was changed." in message
+    assert simulation.postgres.revision is None
+
+    secret = simulation.get("Secret", "a-encryption")
+    assert secret
+    simulation.api.edit(
+        "Secret",
+        "a-encryption",
+        lambda obj: obj["data"].update({"passphrase-4711": secrets.encode("copied")}),
+    )
+    del simulation.api.objects["Job", job["metadata"]["name"]]
+    simulation.postgres.encrypted = EncryptedSecrets(frozenset({4711}))
+    await simulation.reconcile_until_stable(20)
+    assert simulation.condition("Ready")[0] == "True"
+    assert simulation.condition("EncryptionReady")[0] == "True"
+    version = int(simulation.secret("a-encryption")["passphrase-version"])
+    assert simulation.postgres.encrypted.passphrase_versions == {version} != {4711}
+
+
+async def test_lost_keys_of_a_backup_can_be_ignored() -> None:
+    """The server then encrypts new secrets with its own passphrase, and reports the unreadable ones."""
+    simulation = SimulatedCluster({"restoreFrom": {**RESTORE_FROM, "missingKeyPolicy": "Ignore"}})
+    simulation.postgres.encrypted = EncryptedSecrets(frozenset({4711}))
+    await simulation.reconcile_until_stable(20)
+    assert simulation.condition("Ready")[0] == "True"
+    assert simulation.condition("EncryptionReady")[1] == "SecretsUnreadable"
+    assert simulation.secret("a-encryption")["passphrase"]
+    assert not jobs(simulation, "rewrap")
+
+
+async def test_change_of_the_keys_does_not_replace_a_running_restore() -> None:
+    """The generated passphrase becomes the current one while the Job runs."""
+    simulation = with_restore()
+    job = await start_restore(simulation)
+    assert "passphrase" in simulation.secret("a-encryption")
+    for _ in range(3):
+        simulation.run_controllers(complete_jobs=False)
+        await simulation.reconcile()
+    assert [found["metadata"]["uid"] for found in jobs(simulation, "restore")] == [job["metadata"]["uid"]]

@@ -98,7 +98,7 @@ async def test_nothing_changes_before_preflight_succeeds(old: SimulatedCluster) 
     (server,) = before["spec"]["template"]["spec"]["containers"]
     assert container["image"] == IMAGE.format(DEFAULT_VERSION)
     assert {variable["name"]: variable for variable in container["env"]} == {
-        v["name"]: v for v in server["env"]
+        v["name"]: v for v in server["env"] if "a-encryption" not in str(v)
     }
     assert container["volumeMounts"] == server["volumeMounts"]
     assert len(job["metadata"]["name"].removeprefix("a-preflight-")) == 8

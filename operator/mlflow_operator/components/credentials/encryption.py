@@ -1,0 +1,138 @@
+"""Generate the encryption keys of a server once, or check those that the user manages.
+
+It writes the Secret `<name>-encryption`. The component `encryption` makes a passphrase the current one.
+"""
+
+from dataclasses import replace
+
+from mlflow_operator.framework import retained_store
+from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.kube import kinds, pod_references
+from mlflow_operator.model import encryption, secrets
+from mlflow_operator.model.server import EncryptionKeys
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
+
+
+async def ensure_keys(context: ReconcileContext) -> EncryptionKeys:
+    """Return the keys that the pods get now. Raises ConfigurationError if a key is missing or invalid."""
+    keys = context.server.encryption
+    if keys.is_generated:
+        await _ensure_generated(context)
+    else:
+        await _check_referenced(context, keys)
+    return current_keys(context)
+
+
+def current_keys(context: ReconcileContext) -> EncryptionKeys:
+    """The keys that the pods get after what this reconcile has written."""
+    keys, name = context.server.encryption, context.server.names.encryption_secret
+    secret = context.reader.latest(kinds.SECRET, name)
+    if not keys.is_generated or secret is None:
+        return keys
+    is_current = encryption.PASSPHRASE in (secret.get("data") or {})
+    # The Secret is new: most servers have no gateway secrets, and the passphrase becomes current in this reconcile.
+    is_withheld = not is_current and context.observed.get(kinds.SECRET, name) is None
+    if not keys.manages_passphrase:
+        return replace(keys, is_withheld=is_withheld)
+    return replace(
+        keys,
+        is_withheld=is_withheld,
+        passphrase=encryption.generated_key(name, encryption.PASSPHRASE) if is_current else None,
+        passphrase_version=encryption.generated_key(name, encryption.VERSION) if is_current else None,
+    )
+
+
+async def secret_values(context: ReconcileContext) -> tuple[str, ...]:
+    """The values of the keys, which no message may contain."""
+    keys = context.server.encryption
+    values = await context.reader.values(kinds.SECRET, keys.secret) or {}
+    if keys.is_generated:
+        names = {key for key in values if not key.endswith(("-version", "-at"))}
+    else:
+        names = {key.key for key in encryption.secret_keys(keys) if key != keys.passphrase_version}
+    return tuple(values[name] for name in sorted(names & values.keys()))
+
+
+async def _ensure_generated(context: ReconcileContext) -> None:
+    owner, name = context.server.owner, context.server.names.encryption_secret
+    observed = context.observed.get(kinds.SECRET, name)
+    if observed is None:
+        await _check_not_lost(context)
+        generate = context.deps.generate_password
+        observed = encryption.secret(owner, encryption.new_values(generate(), generate(), generate()))
+    values = secrets.text_values(await context.ensure(observed, data=True))
+    lost = encryption.lost_key(values)
+    if lost:
+        raise ConfigurationError(
+            Reason.SECRET_KEY_MISSING,
+            f'Secret "{name}" has lost its key "{lost}". Secrets in the database may be encrypted with it, so the '
+            "operator does not generate another one. Restore the key from a backup of the Secret.",
+        )
+
+
+async def _check_not_lost(context: ReconcileContext) -> None:
+    """Raise ConfigurationError if the server has used keys of the missing Secret.
+
+    Existing servers of operator versions without keys have no trace of them, and get new ones.
+    """
+    name = context.server.names.encryption_secret
+    if await retained_store.exists(context, kinds.SECRET, name):
+        return  # It has lost its labels. The conflict that follows says how to add them.
+    recorded = context.observed.status.get("encryption") or {}
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    references = pod_references.of_pod(deployment["spec"]["template"]["spec"]) if deployment else ()
+    if recorded.get("secretName") != name and not any(
+        reference.kind == kinds.SECRET.kind and reference.name == name for reference in references
+    ):
+        return
+    raise ConfigurationError(
+        Reason.SECRET_NOT_FOUND,
+        f'Secret "{name}" is missing, and secrets in the database are encrypted with its keys. The operator does not '
+        "generate other keys. Restore the Secret, with its labels, from a backup. If it is lost, create a Secret with "
+        "new keys and set it in spec.encryption.secretRef: everything except gateway and webhook secrets stays "
+        "readable.",
+    )
+
+
+async def _check_referenced(context: ReconcileContext, keys: EncryptionKeys) -> None:
+    if keys.passphrase and keys.passphrase_version:
+        passphrase = await context.reader.value(keys.passphrase)
+        text = await context.reader.value(keys.passphrase_version)
+        if not passphrase:
+            raise _invalid(keys.secret, keys.passphrase.key, "is empty. Use at least 32 random characters")
+        if encryption.parse_version(text) is None:
+            raise _invalid(
+                keys.secret,
+                keys.passphrase_version.key,
+                f"is not a valid version. Use an integer from 2 to {encryption.MAX_VERSION}",
+            )
+        if encryption.parse_version(text) == encryption.PUBLIC_VERSION:
+            _check_first_version(context, keys.secret, keys.passphrase_version.key)
+    if keys.webhook_key and not encryption.is_fernet_key(await context.reader.value(keys.webhook_key)):
+        raise _invalid(
+            keys.secret, keys.webhook_key.key, "is not a Fernet key. Use 32 random bytes in URL-safe base64"
+        )
+
+
+def _check_first_version(context: ReconcileContext, name: str, key: str) -> None:
+    """Raise ConfigurationError if the running pods use MLflow's public passphrase, whose version is the same."""
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    if deployment is None:
+        return
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    variables = {variable["name"] for variable in container.get("env") or ()}
+    if encryption.PASSPHRASE_ENV in variables or container.get("envFrom"):
+        return
+    raise _invalid(
+        name,
+        key,
+        "is 1, the version of MLflow's public default passphrase, which the running server uses. With the same "
+        "version for another passphrase, MLflow could not read its gateway secrets. Use version 2 or higher",
+    )
+
+
+def _invalid(name: str, key: str, fault: str) -> ConfigurationError:
+    return ConfigurationError(
+        Reason.SECRET_VALUE_INVALID, f'Key "{key}" of Secret "{name}" (spec.encryption.secretRef) {fault}.'
+    )
