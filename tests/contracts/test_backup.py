@@ -177,6 +177,7 @@ def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
         "databaseSchema": "public",
         "tables": ["alembic_version", "spans"],
         "functions": [],
+        "encryption": {"passphrases": {}, "webhookKey": None},
         "sizeBytes": len(dump),
         "completionTime": backup.completion_time,
     }

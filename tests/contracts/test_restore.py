@@ -124,6 +124,7 @@ def backup(instance: Instance, store: Store) -> Backup:
         "sha256": hashlib.sha256(dump).hexdigest(),
         "startTime": "2026-01-01T02:00:00Z",
         "completionTime": "2026-01-01T02:00:01Z",
+        "encryption": {"passphrases": {"1": "public"}, "webhookKey": None},
     }
     return Backup(dump, params_digest(instance, name), manifest)
 
@@ -303,6 +304,14 @@ LONG_RUNNING = pytest.mark.long_running(
         ),
         pytest.param(
             "format", lambda b, s: b.put(s, NEWEST_ID, sha256="'; DROP TABLE x"), {}, id="bad-manifest"
+        ),
+        pytest.param(
+            "missing_keys",
+            lambda b, s: b.put(
+                s, NEWEST_ID, encryption={"passphrases": {"4711": "0" * 32}, "webhookKey": None}
+            ),
+            {"MLFLOW_CRYPTO_KEK_PASSPHRASE": "another passphrase"},
+            id="missing-keys",
         ),
         pytest.param("not_found", lambda b, s: None, {"RESTORE_BACKUP": OLDER_ID}, id="no-such-id"),
         pytest.param(

@@ -42,7 +42,13 @@ MIN_SUBSTRING_CHARS = 8
 """Minimum length of a user's value that is not a substring of a generated value by chance."""
 
 ROTATION_KEYS = {"nextUsername", "previousUsername", "nextRotatedAt", "rotatedAt"}
-PUBLIC_KEYS = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION_KEYS}
+ENCRYPTION_KEYS = {
+    "passphrase-version",
+    "next-passphrase-version",
+    "passphrase-rotated-at",
+    "next-passphrase-rotated-at",
+}
+PUBLIC_KEYS = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION_KEYS, *ENCRYPTION_KEYS}
 """Keys of generated Secrets whose values are not secret."""
 
 NODE_FOLDER = "/var/log/mlflow-operator-e2e"

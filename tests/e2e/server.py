@@ -184,6 +184,7 @@ class Server:
         database = text_values(self.kube.require("Secret", self.names.database_secret))
         artifacts = text_values(self.kube.require("Secret", self.names.artifacts_secret))
         server = text_values(self.kube.require("Secret", self.names.server_secret))
+        encryption = text_values(self.kube.require("Secret", self.names.encryption_secret))
         return {
             "database password": database["password"],
             "database URI": database["uri"],
@@ -192,6 +193,9 @@ class Server:
             "artifact key": artifacts["serverAccessKeyID"],
             "artifact secret": artifacts["serverSecretAccessKey"],
             **{f"server {key}": value for key, value in server.items()},
+            "passphrase": encryption["passphrase"],
+            "webhook key": encryption["webhook-key"],
+            "session key": encryption["flask-secret-key"],
         }
 
     def delete(self) -> None:

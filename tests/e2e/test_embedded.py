@@ -246,7 +246,7 @@ def test_retained_data_is_adopted_by_the_next_release(server: Server, logged_dat
     assert not ns.list("MLflowServer")
     for kind in OBJECTS:
         eventually(f"no {kind} is left", partial(_has_no_objects, ns, kind), timeouts.DELETION_SECONDS)
-    retained_secrets = {names.database_secret, names.artifacts_secret}
+    retained_secrets = {names.database_secret, names.artifacts_secret, names.encryption_secret}
     eventually(
         "only the generated credentials are left",
         lambda: {secret["metadata"]["name"] for secret in ns.list("Secret")} == retained_secrets,
@@ -262,12 +262,12 @@ def test_retained_data_is_adopted_by_the_next_release(server: Server, logged_dat
         ],
         timeouts.RESYNC_SECONDS,
     )
-    assert [f'"{name}"' in event["message"] for name in (*retained_secrets, *claims)] == 4 * [True]
+    assert [f'"{name}"' in event["message"] for name in (*retained_secrets, *claims)] == 5 * [True]
 
     helm(ns, "install", SERVER_NAME, SERVER_CHART, values=chart_values(ns))
     server.wait_ready()
     after = server.generated_values()
-    for name in ("database password", "artifact key", "artifact secret"):
+    for name in ("database password", "artifact key", "artifact secret", "passphrase", "webhook key"):
         assert after[name] == before[name]
     assert claim_uids(ns) == claims
     Workload(server.url).check_data(logged_data)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_urlsafe
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,7 @@ from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.client import FIELD_MANAGER
+from mlflow_operator.model import encryption
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.versions import Images
 from tests import cloudnativepg
@@ -201,6 +203,17 @@ def restore(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dic
     return secrets, {"restoreFrom": {"s3": {"endpoint": minio.endpoint}}}
 
 
+def encryption_keys(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use random keys."""
+    keys = {
+        "passphrase": token_urlsafe(24),
+        "passphrase-version": "2",
+        "webhook-key": encryption.fernet_key(token_urlsafe(24)),
+        "flask-secret-key": token_urlsafe(24),
+    }
+    return {"tracking-keys": keys}, {}
+
+
 def team(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """Request less CPU for the database, because the node has only two cores."""
     return {}, {"database": SMALL_CPU_REQUEST}
@@ -220,6 +233,7 @@ ADAPTATIONS: dict[str, Adaptation] = {
     "backup": backup,
     "clean-up": clean_up,
     "restore": restore,
+    "encryption-keys": encryption_keys,
     "team": team,
 }
 """Adaptations by example. Examples that are not listed are applied unchanged."""

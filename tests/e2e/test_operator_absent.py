@@ -95,8 +95,9 @@ def test_servers_keep_serving_without_operator_and_are_adopted_by_the_next(kube:
         eventually("its pods are gone", lambda: not ns.list("Pod"), DELETION_TIMEOUT_SECONDS)
     finally:
         operator_release.install(kube)
+    names = server.names
     expected_secrets = {
-        ("Secret", name) for name in (server.names.database_secret, server.names.artifacts_secret)
+        ("Secret", name) for name in (names.database_secret, names.artifacts_secret, names.encryption_secret)
     }
     eventually(
         "only the generated credentials are left",
