@@ -135,4 +135,4 @@ def test_restore_accepts_backups_that_need_no_key_of_this_server(
 def test_keys_are_checked_before_the_database_is_changed() -> None:
     """The other container connects once the file `ready` exists, which `start` writes."""
     body = pod_scripts.RESTORE.partition("def restore(")[2]
-    assert body.index("check_keys(environ, manifest)") < body.index("container.start()")
+    assert body.index("check_keys(environ, manifest)") < body.index("container.start(")

@@ -29,10 +29,16 @@ async def emit_retained_event(resource: Object, deps: Dependencies) -> None:
         return  # Then nothing in the namespace is kept.
     retained = await retained_objects(resource, deps.cluster)
     if retained:
-        passwords = ", with the same passwords" if "Secret" in retained else ""
+        names = Names(resource["metadata"]["name"])
+        has_passwords = any(
+            f'"{name}"' in retained for name in (names.database_secret, names.artifacts_secret)
+        )
+        has_keys = f'"{names.encryption_secret}"' in retained
+        parts = {"passwords": has_passwords, "encryption keys": has_keys}
+        secrets = " and ".join(name for name, is_kept in parts.items() if is_kept)
         message = (
             f"Deleted the server and kept its data: {retained}. An MLflowServer with the same name and storage in this "
-            f"namespace adopts all of it{passwords}."
+            f"namespace adopts all of it{f', with the same {secrets}' if secrets else ''}."
         )
         await deps.events.publish(resource, True, DATA_KEPT, message)
 

@@ -289,7 +289,7 @@ async def test_retained_data_is_reported_after_the_server_is_deleted() -> None:
     assert message == (
         'Deleted the server and kept its data: PersistentVolumeClaims "a-artifacts-data", "a-postgres-data"; Secrets '
         '"a-artifacts", "a-database", "a-encryption". An MLflowServer with the same name and storage in this namespace '
-        "adopts all of it, with the same passwords."
+        "adopts all of it, with the same passwords and encryption keys."
     )
 
 
