@@ -18,6 +18,7 @@ import pytest
 from mlflow_operator import pod_scripts
 from mlflow_operator.components.backup import result as backup_result
 from mlflow_operator.components.backup.result import BackupResult
+from mlflow_operator.model.versions import DEFAULT_VERSION
 from tests.cluster import settings
 from tests.contracts.minio import ROOT_KEY, Store
 from tests.contracts.postgres import Instance
@@ -172,7 +173,7 @@ def test_backup_is_complete_and_has_a_manifest(pod: Pod) -> None:
         "id": backup.id,
         "namespace": "ns",
         "server": "tracking",
-        "mlflowVersion": "3.17.2",
+        "mlflowVersion": DEFAULT_VERSION,
         "schemaRevision": "dc11669786a5",
         "databaseSchema": "public",
         "tables": ["alembic_version", "spans"],
@@ -261,7 +262,7 @@ def test_error_of_pg_dump_is_reported(pod: Pod) -> None:
     pod.query("CREATE TABLE runs AS SELECT 1 AS n")
     code, message = pod.run_failing()
     assert code == "pg_dump"
-    assert "permission denied for table secret" in message
+    assert "permission denied for table runs" in message
     assert not pod.object_keys()
 
 
