@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mlflow_operator.clients.postgres.client import DatabaseState
+from mlflow_operator.components.artifacts import locations
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.encryption import reconcile as encryption
@@ -91,6 +92,7 @@ class Results:
             patch |= {"version": running.version, "image": context.server.image}
             if keys:
                 patch |= storage_location.status_fields(context.server, keys.connection)
+                patch["artifacts"] |= locations.status_field(context)
         if running and running.deployment:
             deployment_status = running.deployment.get("status") or {}
             for field in ("replicas", "readyReplicas"):

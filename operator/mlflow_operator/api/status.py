@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.markers import Int32, Int64, ListMap
+from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap
 from mlflow_operator.api.model import Model
 
 Text = Annotated[str, Field(max_length=1024)]
@@ -53,6 +53,19 @@ class DatabaseStatus(Model):
     """Name of the database."""
 
 
+MAX_PREVIOUS_LOCATIONS = 16
+"""Maximum number of previous artifact locations. Each change of the store while old pods still run adds one."""
+
+
+class ArtifactLocation(Model):
+    """Location of artifacts."""
+
+    uri: Annotated[Text, Field(examples=["s3://mlflow-before"])]
+    """URI of the bucket with its prefix, or of the external store."""
+    endpoint: Annotated[Text | None, Field(examples=["https://minio.example.com"])] = None
+    """Endpoint of the S3 store. Not set for AWS and for stores that are not S3."""
+
+
 class ArtifactsStatus(Model):
     """Artifact store that the server uses."""
 
@@ -60,6 +73,14 @@ class ArtifactsStatus(Model):
     """Type of the artifact store: Embedded, S3 or External."""
     uri: Annotated[Text | None, Field(examples=["s3://mlflow"])] = None
     """URI of the bucket with its prefix, or of the external store."""
+    endpoint: Annotated[Text | None, Field(examples=["https://minio.example.com"])] = None
+    """Endpoint of the S3 store. Not set for AWS and for stores that are not S3."""
+    previous_locations: Annotated[
+        tuple[ArtifactLocation, ...] | None, Field(max_length=MAX_PREVIOUS_LOCATIONS), ListAtomic()
+    ] = None
+    """Previous locations that pods still use after a change of the store. The generated key of the server keeps access
+    to them until these pods are gone.
+    """
 
 
 class ClientConfigMapRef(Model):

@@ -1,5 +1,7 @@
 """The storage location of a server in its status: for users, and to detect that the spec points to another one."""
 
+from typing import NamedTuple
+
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import mlflow_env
 from mlflow_operator.model.postgres_uri import Connection
@@ -22,6 +24,17 @@ _TYPES = {
 }
 
 
+class ArtifactLocation(NamedTuple):
+    """Artifact URI and S3 endpoint. The endpoint is empty for AWS, for other stores, or if it is unknown."""
+
+    uri: str
+    endpoint: str
+
+    def as_object(self) -> Object:
+        """The location in the status."""
+        return {"uri": self.uri, **({"endpoint": self.endpoint} if self.endpoint else {})}
+
+
 def status_fields(server: Server, connection: Connection) -> Object:
     """The fields `database` and `artifacts` of the status."""
     return {
@@ -33,7 +46,7 @@ def status_fields(server: Server, connection: Connection) -> Object:
         },
         "artifacts": {
             "type": "Embedded" if server.artifacts.embedded else "S3" if server.artifacts.s3 else "External",
-            "uri": server.artifacts.store.uri,
+            **desired_artifact_location(server.artifacts).as_object(),
         },
     }
 
@@ -59,20 +72,38 @@ def database_changed(status: Object, connection: Connection) -> bool:
     return bool(recorded.get("host")) and not is_recorded_database(recorded, connection)
 
 
+def desired_artifact_location(artifacts: Artifacts) -> ArtifactLocation:
+    """The artifact location of the spec."""
+    return ArtifactLocation(artifacts.store.uri, (artifacts.s3.endpoint if artifacts.s3 else None) or "")
+
+
+def recorded_artifact_locations(status: Object) -> list[ArtifactLocation]:
+    """The artifact locations in the status: the one of the last pods first, then the previous ones."""
+    current = status.get("artifacts") or {}
+    recorded = [current, *(current.get("previousLocations") or ())]
+    locations = (
+        ArtifactLocation(str(each.get("uri") or ""), str(each.get("endpoint") or "")) for each in recorded
+    )
+    return [location for location in dict.fromkeys(locations) if location.uri]
+
+
 def same_artifact_location(deployment: Object | None, artifacts: Artifacts) -> bool:
     """Whether the existing pods use the desired artifact location; True if there is no Deployment."""
-    endpoint = (artifacts.s3.endpoint if artifacts.s3 else None) or ""
-    return deployment is None or artifact_location(_pod_spec(deployment)) == (artifacts.store.uri, endpoint)
+    return deployment is None or artifact_location(_pod_spec(deployment)) == desired_artifact_location(
+        artifacts
+    )
 
 
-def artifact_location(pod: Object) -> tuple[str, str]:
-    """Artifact URI and S3 endpoint of a pod spec. The endpoint is empty for AWS, for other stores, or if unknown."""
+def artifact_location(pod: Object) -> ArtifactLocation:
+    """The artifact location in the environment of a pod spec."""
     env = {
         variable["name"]: str(variable.get("value") or "")
         for container in pod.get("containers") or ()
         for variable in container.get("env") or ()
     }
-    return env.get(mlflow_env.ARTIFACTS_DESTINATION_ENV, ""), env.get(mlflow_env.S3_ENDPOINT_ENV, "")
+    return ArtifactLocation(
+        env.get(mlflow_env.ARTIFACTS_DESTINATION_ENV, ""), env.get(mlflow_env.S3_ENDPOINT_ENV, "")
+    )
 
 
 def _pod_spec(deployment: Object) -> Object:

@@ -1,5 +1,6 @@
 """IAM policy for the key of a server in a shared bucket: only what MLflow needs, only under the server's prefix."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import ObjectStore, ServerRef
 
 _NAME_PREFIX = "mlflow-operator."
+_PATTERN_CHARACTERS = "*?$"
 _ARN = "arn:aws:s3:::"
 _OBJECT_ACTIONS = (
     "s3:GetObject",
@@ -26,8 +28,14 @@ def name(owner: ServerRef) -> str:
 def policy(store: ObjectStore, *other_stores: ObjectStore) -> Object:
     """Return the policy for the bucket and prefix of `store`, the whole bucket without a prefix, and of `other_stores`.
 
-    Bucket names and prefixes need no escaping: the CRD allows none of `*`, `?` and `$` in them.
+    Raises ValueError for a bucket or prefix with a wildcard or variable, which would extend the policy to objects of
+    others. The CRD allows none of `*`, `?` and `$`.
     """
+    for location in (store, *other_stores):
+        if any(character in f"{location.bucket}/{location.prefix}" for character in _PATTERN_CHARACTERS):
+            raise ValueError(
+                f"no policy is possible for the location {location.uri!r}: it contains a wildcard"
+            )
     statements = [statement for location in (store, *other_stores) for statement in _statements(location)]
     return {"Version": "2012-10-17", "Statement": statements}
 
@@ -82,14 +90,19 @@ def overlapping_policy(
 
 
 def _covered_prefixes(document: Mapping[str, Any]) -> set[str]:
-    """Return the prefixes of the objects that a policy covers, as `bucket/` or `bucket/prefix/`."""
+    """Return the prefixes of the objects that a policy covers, as `bucket/` or `bucket/prefix/`.
+
+    A resource with a wildcard elsewhere than at its end counts as everything that begins like it.
+    """
     resources = [
         resource
         for statement in _as_list(document.get("Statement"))
         for resource in _as_list(statement.get("Resource"))
     ]
     return {
-        resource.removeprefix(_ARN).removesuffix("*") for resource in resources if resource.endswith("/*")
+        re.split(f"[{_PATTERN_CHARACTERS}]", resource.removeprefix(_ARN), maxsplit=1)[0]
+        for resource in resources
+        if any(character in resource for character in _PATTERN_CHARACTERS)
     }
 
 

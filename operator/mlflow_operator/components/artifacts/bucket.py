@@ -7,10 +7,10 @@ from mlflow_operator.clients.s3 import bucket_policy, lifecycle
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as store_clients
+from mlflow_operator.components.artifacts import locations
 from mlflow_operator.framework.component import ReconcileContext
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import provisioning, storage_location
+from mlflow_operator.model import provisioning
 from mlflow_operator.model.server import AdminCredentials, ObjectStore
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
@@ -66,21 +66,13 @@ async def _provision(
 
 def policy(context: ReconcileContext, store: ObjectStore) -> Object:
     """Return the policy of the server's user: access to the desired location, and to those that its pods still use."""
-    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
-    pods = filter(pod_diagnosis.is_active, context.observed.list(kinds.POD, labels.SERVER_POD))
-    pod_specs = [
-        *([deployment["spec"]["template"]["spec"]] if deployment else []),
-        *(pod.get("spec") or {} for pod in pods),
+    previous = [
+        replace(store, bucket=bucket, prefix=prefix)
+        for uri, endpoint in sorted(locations.used_before(context))
+        if uri.startswith("s3://") and endpoint == (store.endpoint or "")
+        for bucket, _, prefix in (uri.removeprefix("s3://").partition("/"),)
     ]
-    other_uris = {
-        uri
-        for uri, endpoint in map(storage_location.artifact_location, pod_specs)
-        if uri.startswith("s3://") and uri != store.uri and endpoint == (store.endpoint or "")
-    }
-    locations = (uri.removeprefix("s3://").partition("/") for uri in sorted(other_uris))
-    return bucket_policy.policy(
-        store, *(replace(store, bucket=location[0], prefix=location[2]) for location in locations)
-    )
+    return bucket_policy.policy(store, *previous)
 
 
 async def _apply_settings(context: ReconcileContext, store: ObjectStore, bucket: Bucket) -> None:

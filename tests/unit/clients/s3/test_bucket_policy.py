@@ -121,3 +121,22 @@ def test_policy_can_cover_two_stores() -> None:
         *bucket_policy.policy(source)["Statement"],
         *bucket_policy.policy(target)["Statement"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix"), [("*", ""), ("models", "*"), ("mode?s", ""), ("models", "${aws:username}")]
+)
+def test_policy_with_wildcard_is_refused(bucket: str, prefix: str) -> None:
+    """It would cover objects of others. The models reject such names; this must hold for every other source."""
+    with pytest.raises(ValueError, match="wildcard"):
+        bucket_policy.policy(store("fine", ""), store(bucket, prefix))
+
+
+@pytest.mark.parametrize("resource", ["arn:aws:s3:::*", "arn:aws:s3:::*/*", "arn:aws:s3:::mod*/team-a/*"])
+def test_policy_overlaps_with_wildcards_of_another_server(resource: str) -> None:
+    """A comparison of the texts would not detect the overlap."""
+    policies = {
+        "mlflow-operator.team-b.tracking": {"Statement": [{"Effect": "Allow", "Resource": [resource]}]}
+    }
+    overlapping = bucket_policy.overlapping_policy(policies, OWN_NAME, policy("models", "team-a"))
+    assert overlapping == "mlflow-operator.team-b.tracking"

@@ -357,6 +357,69 @@ async def test_key_has_access_to_both_prefixes_during_a_change(simulation: Simul
     assert object_paths(store_of(simulation).granted_policies[-1][1]) == {"models/team/b/*"}
 
 
+def foreign_pod(uri: str) -> Object:
+    """A pod with the server's labels that its namespace's editor created, with an artifact location of their choice."""
+    env = [
+        {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": uri},
+        {"name": "MLFLOW_S3_ENDPOINT_URL", "value": S3["endpoint"]},
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "widen",
+            "namespace": "team",
+            "labels": labels.for_component("a", labels.SERVER_POD),
+        },
+        "spec": {"containers": [{"name": "x", "image": "busybox", "env": env}]},
+        "status": {"phase": "Pending"},
+    }
+
+
+@pytest.mark.parametrize("uri", ["s3://*", "s3://models/*", "s3://models/team-b", "s3://other"])
+async def test_policy_ignores_locations_that_pods_claim(simulation: SimulatedCluster, uri: str) -> None:
+    """Who can create pods in the namespace must not be able to extend the key to other servers' artifacts."""
+    simulation.api.put(foreign_pod(uri))
+    await simulation.reconcile()
+    await simulation.reconcile()
+    assert object_paths(store_of(simulation).granted_policies[-1][1]) == {"models/team/a/*"}
+
+
+async def test_policy_ignores_location_in_edited_deployment(simulation: SimulatedCluster) -> None:
+    """The operator reverts the edit, but computes the policy in the same reconcile from the observed Deployment."""
+
+    def edit(deployment: Object) -> None:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        next(e for e in container["env"] if e["name"] == "MLFLOW_ARTIFACTS_DESTINATION")["value"] = (
+            "s3://other"
+        )
+
+    simulation.api.edit("Deployment", "a", edit)
+    await simulation.reconcile()
+    await simulation.reconcile()
+    for _, policy in store_of(simulation).granted_policies:
+        assert object_paths(policy) == {"models/team/a/*"}
+    server = simulation.get("MLflowServer", "a")
+    assert server
+    assert "previousLocations" not in server["status"]["artifacts"]
+
+
+async def test_location_in_another_store_is_not_granted_in_this_store(simulation: SimulatedCluster) -> None:
+    """The same bucket name in the new store may belong to someone else."""
+    target = {**S3, "endpoint": "http://moved:9000", "prefix": "team/b"}
+    simulation.update_spec(artifacts={"s3": target}, storageChangePolicy="Allow")
+
+    def edit(deployment: Object) -> None:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        next(e for e in container["env"] if e["name"] == "MLFLOW_S3_ENDPOINT_URL")["value"] = target[
+            "endpoint"
+        ]
+
+    simulation.api.edit("Deployment", "a", edit)
+    await simulation.reconcile()
+    assert object_paths(store_of(simulation).granted_policies[-1][1]) == {"models/team/b/*"}
+
+
 def object_paths(policy: Object) -> set[str]:
     """Return the object paths that a policy grants access to."""
     resources = {resource for statement in policy["Statement"] for resource in statement["Resource"]}
