@@ -319,7 +319,35 @@ async def test_pods_are_created_after_the_node_port_is_known() -> None:
     await simulation.reconcile_until_stable()
     deployment = simulation.get("Deployment", "a")
     assert deployment
-    assert ":30500*" in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
+    assert ":30500" in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
+    assert [w for w in simulation.api.writes if w[1] == "Deployment/a"] == [("apply", "Deployment/a")]
+
+
+async def test_pods_are_created_after_a_public_cluster_ip_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some cloud providers give Services addresses that are in no private range."""
+    simulation = SimulatedCluster(EXTERNAL)
+    simulation.put_secret("db", uri=URI.format(host="one"))
+    simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    apply = simulation.api.apply
+
+    async def apply_and_allocate(obj: Object) -> Object:
+        if obj["kind"] == "Service":
+            await apply(obj)
+            return simulation.api.edit(
+                "Service", "a", lambda stored: stored["spec"].update(clusterIPs=["34.118.226.1"])
+            )
+        return await apply(obj)
+
+    monkeypatch.setattr(simulation.api, "apply", apply_and_allocate)
+    await simulation.reconcile()
+    assert simulation.get("Deployment", "a") is None
+    await simulation.reconcile_until_stable()
+    deployment = simulation.get("Deployment", "a")
+    assert deployment
+    assert "http://34.118.226.1," in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
     assert [w for w in simulation.api.writes if w[1] == "Deployment/a"] == [("apply", "Deployment/a")]
 
 

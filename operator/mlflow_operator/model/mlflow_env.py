@@ -3,7 +3,6 @@
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, plugins
-from mlflow_operator.model.allowed_hosts import origins
 from mlflow_operator.model.server import ObjectStore, SecretKey, Server
 
 RUN_AS_USER = 10001
@@ -103,9 +102,7 @@ def server_env(server: Server) -> list[Object]:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true" if server.job_execution else "false"
         ),
         container_parts.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
-        container_parts.env_value(
-            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins(server.allowed_hosts))
-        ),
+        container_parts.env_value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(server.allowed_origins)),
         container_parts.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
     ]
 

@@ -63,16 +63,17 @@ _ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms
 class ClusterDefaults:
     """Inputs of `resolve` in addition to the spec: settings of the operator, and the observed Service and Deployment.
 
-    `load_balancer_addresses`: host names and IP addresses of the load balancer. `deployed_version`: the MLflow version
-    of an existing Deployment with a default image. It replaces a `status.version` that was lost, for example by the
-    restore of a cluster backup. `env_from_variables`: names of the variables that `spec.envFrom` sets.
+    `service_addresses`: host names and IP addresses of the load balancer, and cluster IPs that are not private.
+    `deployed_version`: the MLflow version of an existing Deployment with a default image. It replaces a
+    `status.version` that was lost, for example by the restore of a cluster backup.
+    `env_from_variables`: names of the variables that `spec.envFrom` sets.
     `encryption_keys`: keys of the generated Secret with the encryption keys, None if it is unknown.
     """
 
     images: Images
     cluster_domain: str = "cluster.local"
     node_ports: tuple[int, ...] = ()
-    load_balancer_addresses: tuple[str, ...] = ()
+    service_addresses: tuple[str, ...] = ()
     deployed_version: str | None = None
     env_from_variables: frozenset[str] = frozenset()
     encryption_keys: frozenset[str] | None = None
@@ -93,9 +94,19 @@ def cluster_defaults(
         images,
         cluster_domain,
         tuple(port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")),
-        tuple(sorted(point[key] for point in ingress for key in ("hostname", "ip") if point.get(key))),
+        tuple(sorted(point[key] for point in ingress for key in ("hostname", "ip") if point.get(key)))
+        + public_cluster_ips(service),
         images.version_of(deployments.image_of(deployment)) if deployment else None,
     )
+
+
+def public_cluster_ips(service: Object | None) -> tuple[str, ...]:
+    """Return the cluster IPs of a Service that are in no private range: some cloud providers use other ranges.
+
+    Private ones are accepted in every cluster. If they were listed, a new cluster IP would restart the pods.
+    """
+    addresses = ((service or {}).get("spec") or {}).get("clusterIPs") or ()
+    return tuple(each for each in addresses if each != "None" and not allowed_hosts.is_private(each))
 
 
 def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
@@ -106,11 +117,15 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     job_execution = spec.job_execution.value == "Enabled"
     default_image = defaults.images.server(version)
     is_default_image = not spec.image or spec.image == default_image
-    names = allowed_hosts.service_names(owner.names.service, owner.namespace, defaults.cluster_domain)
     env = pod_template.manifests(spec.env)
     max_connections = provisioning.embedded_max_connections(
         spec.replicas, spec.workers, job_execution=job_execution, env=env
     )
+    hosts = [
+        *allowed_hosts.service_names(owner.names.service, owner.namespace, defaults.cluster_domain),
+        *(spec.allowed_hosts or ()),
+        *defaults.service_addresses,
+    ]
     database = _database(owner, spec.database, defaults.images, max_connections)
     artifacts = _artifacts(owner, spec.artifacts, defaults.images, env)
     # The fast path's application is part of the plugins that are mounted for proxied artifacts.
@@ -128,9 +143,8 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         suspended=spec.suspend,
         workers=spec.workers,
         job_execution=job_execution,
-        allowed_hosts=allowed_hosts.allowed_hosts(
-            names, [*(spec.allowed_hosts or ()), *defaults.load_balancer_addresses], defaults.node_ports
-        ),
+        allowed_hosts=allowed_hosts.allowed_hosts(hosts),
+        allowed_origins=allowed_hosts.allowed_origins(hosts, defaults.node_ports),
         explicit_resources=_manifest(spec.resources),
         resources=_manifest(spec.resources)
         or sizing.server(spec.workers, job_execution, fast_path=fast_path),

@@ -322,6 +322,7 @@ class Server:
     workers: int
     job_execution: bool
     allowed_hosts: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
     resources: Object
     explicit_resources: Object
     env: tuple[Object, ...]

@@ -94,15 +94,17 @@ def test_every_tls_mode_maps_to_its_sslmode(mode: str, libpq: DatabaseTLSMode) -
 
 
 def test_node_ports_and_load_balancer_addresses_are_read_from_the_service() -> None:
-    """They become allowed hosts."""
+    """They become allowed hosts. So do cluster IPs that are not private; others would restart the pods for nothing."""
     service = {
-        "spec": {"ports": [{"nodePort": 30500}]},
+        "spec": {"ports": [{"nodePort": 30500}], "clusterIPs": ["34.118.226.1", "fd00::1"]},
         "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}, {"ip": "203.0.113.9"}]}},
     }
     cluster = cluster_defaults(Images(), "cluster.local", service)
     assert cluster.node_ports == (30500,)
-    hosts = server(defaults=cluster).allowed_hosts
-    assert {"lb.example.com", "lb.example.com:*", "203.0.113.9"} <= set(hosts)
+    resolved = server(defaults=cluster)
+    assert {"lb.example.com", "lb.example.com:*", "203.0.113.9"} <= set(resolved.allowed_hosts)
+    assert {"http://203.0.113.9", "http://34.118.226.1"} <= set(resolved.allowed_origins)
+    assert "http://[fd00::1]" not in resolved.allowed_origins
 
 
 def test_without_an_endpoint_the_environment_allows_workload_identity() -> None:

@@ -27,6 +27,7 @@ from mlflow_operator.framework.running_server import RunningServer, running_imag
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import availability, client_config, deployment, plugins, storage_location
+from mlflow_operator.model.resolve import public_cluster_ips
 from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 
 _TYPE = ConditionType.SERVER
@@ -45,15 +46,16 @@ async def reconcile(
     """
     server = context.server
     await context.ensure(client_config.config_map(server))
-    await context.ensure(deployment.service(server))
+    service = await context.ensure(deployment.service(server))
     observed = context.observed.get(kinds.DEPLOYMENT, server.names.deployment)
     budget = deployment.disruption_budget(server)
     if budget:
         await context.ensure(budget)
     if server.suspended:
         return await _scale_to_zero(context, observed)
-    if server.service.type != "ClusterIP" and not context.observed.get(kinds.SERVICE, server.names.service):
-        # The node port is part of the allowed hosts: pods created before it is known would be rolled at once.
+    has_public_address = server.service.type != "ClusterIP" or public_cluster_ips(service)
+    if has_public_address and not context.observed.get(kinds.SERVICE, server.names.service):
+        # Its port or address is one of the allowed origins: pods created before it is known would be rolled at once.
         return Result(
             false_condition(_TYPE, Reason.PROGRESSING, "The Service is being created."),
             RunningServer(observed, None),
