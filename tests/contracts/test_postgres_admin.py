@@ -127,6 +127,31 @@ async def test_provision_applies_only_changes(
     assert instance.query(query, (plan.database,)) == [(33,)]
 
 
+async def test_owner_cannot_lift_the_connection_limit(
+    instance: Instance, admin: Connection, plan: DatabasePlan
+) -> None:
+    """It can lift the limit of its database, but not the one of its login. The next reconcile restores both."""
+    limited, login = replace(plan, connection_limit=2), login_of(plan)
+    await POSTGRES_ADMIN.provision(admin, None, limited, login, FIELD)
+    parameters = login_parameters(login)
+    instance.query(
+        f'ALTER DATABASE "{plan.database}" CONNECTION LIMIT -1', database=plan.database, **parameters
+    )
+    for name in (plan.role, *plan.logins[:1]):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            instance.query(f'ALTER ROLE "{name}" CONNECTION LIMIT -1', database=plan.database, **parameters)
+    state = await POSTGRES.inspect(
+        instance.connection(login.name, login.password, plan.database), None, FIELD
+    )
+    assert (state.connection_limit, state.login_connection_limit) == (-1, 2)
+    with (
+        closing(instance.session(plan.database, **parameters)),
+        closing(instance.session(plan.database, **parameters)),
+        pytest.raises(psycopg.OperationalError, match="too many connections for role"),
+    ):
+        instance.session(plan.database, **parameters)
+
+
 async def test_provision_resumes_after_operator_crash(
     instance: Instance, admin: Connection, plan: DatabasePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

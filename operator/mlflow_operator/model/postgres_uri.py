@@ -1,5 +1,6 @@
 """Connection URIs for SQLAlchemy and libpq, with percent-encoding of special characters."""
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -19,6 +20,37 @@ _DIALECTS = ("postgresql", "postgres")
 
 _RESERVED_OPTIONS = ("host", "hostaddr", "port", "user", "password", "dbname", "service", "conninfo")
 """libpq options that belong before the `?` of a URI. If set twice, MLflow and the operator could use different ones."""
+
+_ALLOWED_OPTIONS = frozenset(
+    {
+        "application_name",
+        "channel_binding",
+        "client_encoding",
+        "connect_timeout",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "options",
+        "require_auth",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslcertmode",
+        "sslcompression",
+        "sslmode",
+        "sslnegotiation",
+        "sslsni",
+        "target_session_attrs",
+        "tcp_user_timeout",
+    }
+)
+"""libpq options that a user's URI may contain. The operator connects with them, too: others would make it read or write
+files of its own, such as `passfile`, `sslkey` and `sslkeylogfile`, or use its own identity, such as `krbsrvname`."""
+
+_SYSTEM_CERTIFICATES = "system"
+"""The only value of `sslrootcert` that is not a file. It is possible with a CA in the spec, which replaces it."""
 
 _KEEPALIVE_OPTIONS = {
     "connect_timeout": "10",
@@ -168,3 +200,26 @@ def parse(uri: str, source: str) -> Connection:
         unquote(parts.password or ""),
         options,
     )
+
+
+def check_options(connection: Connection, source: str) -> None:
+    """Raise ConfigurationError if a user's URI has an option that is not allowed. `source` names the Secret.
+
+    The message contains the names of the options, which are not secret, but no unusual text and no values.
+    """
+    rejected = sorted({name for name, _ in connection.options} - _ALLOWED_OPTIONS - {"sslrootcert"})
+    if rejected:
+        names = [name if re.fullmatch("[a-z_]{1,30}", name) else "an unknown option" for name in rejected[:5]]
+        raise ConfigurationError(
+            Reason.DATABASE_UNREACHABLE,
+            f"{source} contains a URI with {' and '.join(dict.fromkeys(names))} after the question mark, which the "
+            "operator does not support: it connects with the same URI, and has neither the files nor the identity of "
+            f"the server's pods. Remove it. Supported options are {', '.join(sorted(_ALLOWED_OPTIONS))}.",
+        )
+    if dict(connection.options).get("sslrootcert", _SYSTEM_CERTIFICATES) != _SYSTEM_CERTIFICATES:
+        raise ConfigurationError(
+            Reason.DATABASE_UNREACHABLE,
+            f"{source} contains a URI with the file of a CA certificate in sslrootcert, which the operator does not "
+            "have. Remove sslrootcert, and reference a Secret with the certificate in "
+            "spec.database.external.tls.caSecretRef.",
+        )

@@ -55,7 +55,8 @@ class Login:
 class DatabasePlan:
     """A database and its owner role. `marker` is the comment that identifies them as created for the server.
 
-    `connection_limit` is the limit of the database: it applies to both logins together.
+    `connection_limit` is the limit of the database, which applies to both logins together, and of each login: the owner
+    of a database can lift its limit.
     """
 
     database: str

@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import make_url
 
 from mlflow_operator.api.database import DatabaseTLSMode
-from mlflow_operator.model.postgres_uri import Connection, parse
+from mlflow_operator.model.postgres_uri import Connection, check_options, parse
 from mlflow_operator.status.errors import ConfigurationError
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
@@ -120,3 +120,56 @@ def test_ipv6_address_is_in_brackets() -> None:
     assert connection.sqlalchemy_uri() == "postgresql+psycopg2://user:pw@[fd00::1]:5432/mlflow"
     assert parse(connection.sqlalchemy_uri(), "Secret").host == "fd00::1"
     assert replace(connection, host="10.0.0.1").address == "10.0.0.1:5432"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "passfile=/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "sslkey=/tls/tls.key",
+        "sslcert=/tls/tls.crt",
+        "sslcrl=/tls/crl.pem",
+        "sslkeylogfile=/tmp/keys",
+        "servicefile=/tmp/pg_service.conf",
+        "krbsrvname=postgres",
+        "gssdelegation=1",
+        "requirepeer=postgres",
+        "oauth_issuer=https://evil.example",
+        "replication=database",
+        "PASSFILE=/etc/passwd",
+        "sslrootcert=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+    ],
+)
+def test_options_that_use_files_or_the_identity_of_the_operator_are_refused(option: str) -> None:
+    """The operator connects with the URI of a tenant, from its own pod."""
+    connection = parse(f"postgresql://u:hunter2@h/d?sslmode=require&{option}", "x")
+    with pytest.raises(ConfigurationError) as error:
+        check_options(connection, 'Key "uri" of Secret "db"')
+    name, value = option.split("=")
+    assert name in error.value.message or "an unknown option" in error.value.message
+    assert value not in error.value.message.partition("Supported")[0]
+    assert "hunter2" not in error.value.message
+
+
+def test_option_with_an_unusual_name_is_not_quoted() -> None:
+    """A password with an unencoded `?` and `&` would be in the message."""
+    connection = parse("postgresql://u:p@h/d?Hunter2=", "x")
+    assert not connection.options
+    connection = parse("postgresql://u:p@h/d?Hunter2!=1", "x")
+    with pytest.raises(ConfigurationError) as error:
+        check_options(connection, "x")
+    assert "Hunter2" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sslmode=verify-full&sslrootcert=system",
+        "sslmode=require&channel_binding=require&options=endpoint%3Dep-cool",
+        "options=-c%20search_path%3Dmlflow&application_name=mlflow",
+        "target_session_attrs=read-write&keepalives_idle=30&connect_timeout=10&tcp_user_timeout=0",
+    ],
+)
+def test_usual_options_of_database_services_are_allowed(query: str) -> None:
+    """Such as Neon, Supabase, Aiven and managed databases of cloud providers."""
+    check_options(parse(f"postgresql://u:p@h/d?{query}", "x"), "x")

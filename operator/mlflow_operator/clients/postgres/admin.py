@@ -189,6 +189,7 @@ class _AdminSession:
                 await self.execute(statements.create_login(login.name, verifier, plan.role))
                 await self.execute(statements.comment_on_role(login.name, plan.marker))
             await self.execute(statements.set_default_role(login.name, plan.role))
+            await self.execute(statements.set_login_limit(login.name, plan.connection_limit))
 
     async def require_database(self, plan: DatabasePlan) -> None:
         """Raise DatabaseLost unless the owner and the database exist, NameConflict if they are not the server's."""

@@ -15,10 +15,12 @@ _INSPECT_DATABASE = sql.SQL(
     "SELECT pg_encoding_to_char(encoding), oid::text, pg_get_userbyid(datdba), datconnlimit, "
     "shobj_description(oid, 'pg_database'), current_setting('transaction_read_only'), "
     "to_regclass('alembic_version')::text, obj_description(to_regclass('alembic_version'), 'pg_class'), "
-    "current_setting('server_version_num')::int / 10000 FROM pg_catalog.pg_database WHERE datname = current_database()"
+    "current_setting('server_version_num')::int / 10000, "
+    "(SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = session_user) "
+    "FROM pg_catalog.pg_database WHERE datname = current_database()"
 )
 
-_NO_ROW: tuple[object, ...] = ("", "", "", -1, None, "off", None, None, 0)
+_NO_ROW: tuple[object, ...] = ("", "", "", -1, None, "off", None, None, 0, -1)
 
 
 _HAS_COLUMN = sql.SQL(
@@ -40,7 +42,8 @@ class DatabaseState:
     database from another one that has replaced it. `obstacle` is an error that a migration would fail with, if it can
     be detected in advance; a server whose schema is up to date is not affected by it. `owner` and `comment` belong to
     the database, `table_comment` to the table `alembic_version`. `major` is the major version of Postgres, 0 if
-    unknown. `encrypted` are the encrypted secrets in its tables.
+    unknown. `connection_limit` is the limit of the database, `login_connection_limit` that of the user; -1 means
+    unlimited. `encrypted` are the encrypted secrets in its tables.
     """
 
     encoding: str
@@ -53,6 +56,7 @@ class DatabaseState:
     table_comment: str | None = None
     major: int = 0
     encrypted: EncryptedSecrets = field(default=EncryptedSecrets(), repr=False)
+    login_connection_limit: int = -1
 
 
 class Postgres:
@@ -72,7 +76,9 @@ class Postgres:
         """
         async with self._sessions.open(connection, ca_path, field) as conn:
             row = await (await conn.execute(_INSPECT_DATABASE)).fetchone()
-            encoding, oid, owner, limit, comment, read_only, table, table_comment, major = row or _NO_ROW
+            encoding, oid, owner, limit, comment, read_only, table, table_comment, major, login_limit = (
+                row or _NO_ROW
+            )
             revision = (
                 await fetch_value(conn, "SELECT max(version_num) FROM alembic_version") if table else None
             )
@@ -104,6 +110,7 @@ class Postgres:
             None if table_comment is None else str(table_comment),
             int(str(major)),
             encrypted,
+            int(str(login_limit)),
         )
 
     async def create_database(self, connection: Connection, field: str) -> None:

@@ -73,6 +73,11 @@ def alter_login(name: str, verifier: str) -> Composed:
     return SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(Identifier(name), Literal(verifier))
 
 
+def set_login_limit(name: str, max_connections: int) -> Composed:
+    """Limit the concurrent connections of a login. Unlike the limit of a database, its owner cannot change it."""
+    return SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(Identifier(name), Literal(max_connections))
+
+
 def disable_login(name: str) -> Composed:
     """Prevent new sessions of the role."""
     return SQL("ALTER ROLE {} NOLOGIN").format(Identifier(name))

@@ -53,6 +53,7 @@ async def _external(context: ReconcileContext, database: ExternalDatabase) -> Co
     if database.uri:
         source = f'Key "{database.uri.key}" of Secret "{database.uri.name}" ({database.uri.field})'
         resolved = postgres_uri.parse(await context.reader.value(database.uri), source)
+        postgres_uri.check_options(resolved, source)
         if database.ca is None:
             _check_trusted_cas(resolved, source)
     else:

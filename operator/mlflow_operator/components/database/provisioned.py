@@ -71,7 +71,7 @@ def matches_plan(desired: DatabasePlan, state: DatabaseState) -> bool:
     """Whether the database needs no change."""
     return (
         state.owner == desired.role
-        and state.connection_limit == desired.connection_limit
+        and state.connection_limit == state.login_connection_limit == desired.connection_limit
         and provisioning.is_marker_of(state.comment, desired.marker)
     )
 

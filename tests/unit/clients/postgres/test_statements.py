@@ -23,6 +23,10 @@ SHAPES: dict[str, tuple[Callable[[str, str], Composed], str]] = {
         f"CREATE ROLE {IDENTIFIER} LOGIN PASSWORD {LITERAL} IN ROLE {IDENTIFIER}",
     ),
     "alter_login": (statements.alter_login, f"ALTER ROLE {IDENTIFIER} LOGIN PASSWORD {LITERAL}"),
+    "set_login_limit": (
+        lambda a, _: statements.set_login_limit(a, 20),
+        f"ALTER ROLE {IDENTIFIER} CONNECTION LIMIT 20",
+    ),
     "set_default_role": (statements.set_default_role, f"ALTER ROLE {IDENTIFIER} SET role TO {LITERAL}"),
     "grant_membership": (statements.grant_membership, f"GRANT {IDENTIFIER} TO {IDENTIFIER}"),
     "create_database": (

@@ -41,6 +41,8 @@ class SharedPostgres(FakePostgres):
     def __init__(self, admin: FakePostgresAdmin) -> None:
         super().__init__()
         self.admin = admin
+        self.login_limit: int | None = None
+        """Connection limit of the login, if it differs from the plan."""
 
     async def inspect(
         self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
@@ -52,7 +54,11 @@ class SharedPostgres(FakePostgres):
         if self.admin.logins.get(connection.username) != connection.password or plan is None:
             raise from_psycopg(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
         limit = plan.connection_limit
-        return DatabaseState("UTF8", self.revision, "shared#1", None, plan.role, limit, plan.marker)
+        login_limit = limit if self.login_limit is None else self.login_limit
+        return DatabaseState(
+            *("UTF8", self.revision, "shared#1", None, plan.role, limit, plan.marker),
+            login_connection_limit=login_limit,
+        )
 
 
 @pytest.fixture
@@ -104,6 +110,20 @@ async def test_administrator_secret_can_be_deleted_after_provisioning(ready_serv
     status, _, message = ready_server.condition("DatabaseReady")
     assert status == "True"
     assert 'differs from the spec: There is no Secret "admin"' in message
+
+
+async def test_login_without_connection_limit_gets_one(
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
+) -> None:
+    """Logins of earlier versions of the operator have none, and the owner of a database can lift the limit of it."""
+    database = ready_server.postgres
+    assert isinstance(database, SharedPostgres)
+    attempts = postgres.attempts
+    await ready_server.reconcile()
+    assert postgres.attempts == attempts
+    database.login_limit = -1
+    await ready_server.reconcile()
+    assert postgres.attempts == attempts + 1
 
 
 async def test_connection_limit_follows_replicas(
