@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 a problem was found, 2 usage error or the cluster canno
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -61,6 +62,14 @@ def crd() -> None:
     help="Repository of the MLflow image, without a tag.",
 )
 @click.option(
+    "--image-mlflow-digest",
+    "image_mlflow_digests",
+    multiple=True,
+    metavar="VERSION=DIGEST",
+    callback=lambda _context, _option, pairs: tuple(map(_version_digest, pairs)),
+    help="Digest of the MLflow image of a version, such as 3.17.2=sha256:... Can be repeated.",
+)
+@click.option(
     "--image-postgres",
     default=Images.postgres,
     show_default=True,
@@ -107,6 +116,7 @@ def crd() -> None:
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option
     namespaces: tuple[str, ...],
     image_mlflow: str,
+    image_mlflow_digests: tuple[tuple[str, str], ...],
     image_postgres: str,
     image_minio: str,
     image_seaweedfs: str,
@@ -132,7 +142,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option
     exempt_cluster(os.environ, cluster_domain)
     settings = Settings(
         namespaces,
-        Images(image_mlflow, image_postgres, image_minio, image_seaweedfs),
+        Images(image_mlflow, image_postgres, image_minio, image_seaweedfs, image_mlflow_digests),
         cluster_domain,
         lease_namespace or _own_namespace(),
         lease_name,
@@ -332,6 +342,15 @@ def _deployment(argument: str | None) -> "DeploymentRef | None":
     if not (namespace and slash and name):
         raise click.BadParameter("must be NAMESPACE/NAME", param_hint="--operator")
     return DeploymentRef(namespace, name)
+
+
+def _version_digest(pair: str) -> tuple[str, str]:
+    version, _, digest = pair.partition("=")
+    if not version or not re.fullmatch("sha256:[0-9a-f]{64}", digest):
+        raise click.BadParameter(
+            f"{pair} is not a version and a digest such as 3.17.2=sha256:<64 hexadecimal digits>"
+        )
+    return version, digest
 
 
 def _own_namespace() -> str:

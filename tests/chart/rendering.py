@@ -25,6 +25,7 @@ ALL_VALUES: Values = {
     "adminSecrets": {"platform": ["postgres-admin", "minio-admin"]},
     "images": {
         "mlflow": "registry.example.com:5000/mlflow",
+        "mlflowDigests": {"3.17.2": "sha256:" + "a" * 64, "3.16.1": "sha256:" + "b" * 64},
         "postgres": "registry.example.com/postgres:17",
         "minio": "registry.example.com/minio@sha256:" + "0" * 64,
         "seaweedfs": "registry.example.com/seaweedfs:4",

@@ -120,6 +120,7 @@ def test_values_are_passed_to_the_operator() -> None:
     assert options == {
         "namespaces": ("team-a", "team-b"),
         "image_mlflow": "registry.example.com:5000/mlflow",
+        "image_mlflow_digests": (("3.16.1", "sha256:" + "b" * 64), ("3.17.2", "sha256:" + "a" * 64)),
         "image_postgres": "registry.example.com/postgres:17",
         "image_minio": "registry.example.com/minio@sha256:" + "0" * 64,
         "image_seaweedfs": "registry.example.com/seaweedfs:4",

@@ -182,9 +182,22 @@ def test_schema_rejects_unknown_fields() -> None:
     assert open_ended == {
         ".global",
         ".podTemplate.spec.affinity",
-        ".podTemplate.spec.securityContext",
         ".podTemplate.spec.topologySpreadConstraints[].labelSelector",
-        ".podTemplate.spec.volumes[]",
+        *(
+            f".podTemplate.spec.volumes[].{name}"
+            for name in (
+                *(
+                    "configMap",
+                    "secret",
+                    "emptyDir",
+                    "persistentVolumeClaim",
+                    "downwardAPI",
+                    "csi",
+                    "ephemeral",
+                ),
+                *(f"projected.sources[].{source}" for source in ("configMap", "secret", "downwardAPI")),
+            )
+        ),
     }
 
 

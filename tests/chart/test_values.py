@@ -49,6 +49,8 @@ PATHS = list(value_paths(DEFAULTS))
         ({"adminSecrets": {"platform": "admin"}}, "/adminSecrets/platform", "want array"),
         ({"adminSecrets": {"platform": []}}, "/adminSecrets/platform", "minItems"),
         ({"images": {"mlflow": "example.com/mlflow:v3.17.2"}}, "/images/mlflow", "pattern"),
+        ({"images": {"mlflowDigests": {"3.17.2": "sha256:1"}}}, "/images/mlflowDigests/3.17.2", "pattern"),
+        ({"images": {"mlflowDigests": {"latest": "sha256:" + "0" * 64}}}, "latest", "pattern"),
         ({"images": {"postgres": "-x"}}, "/images/postgres", "pattern"),
         ({"clusterDomain": "cluster.local."}, "/clusterDomain", "pattern"),
         ({"log": {"level": "INFO"}}, "/log/level", "'info'"),

@@ -40,8 +40,9 @@ of a new server.
 {{- $version := .Values.version | default (get $status "version") | default .Chart.AppVersion }}
 {{- $repository := "ghcr.io/mlflow/mlflow" }}
 {{- $tag := printf ":v%s-full" (get $status "version") }}
-{{- if hasSuffix $tag (get $status "image" | default "") }}
-{{- $repository = trimSuffix $tag (get $status "image") }}
+{{- $image := get $status "image" | default "" | splitList "@" | first }}
+{{- if hasSuffix $tag $image }}
+{{- $repository = trimSuffix $tag $image }}
 {{- end }}
 {{- .Values.test.image | default .Values.image | default (printf "%s:v%s-full" $repository $version) }}
 {{- end }}

@@ -1,20 +1,22 @@
 """Settings of the pods: `spec.podTemplate`, `spec.volumeMounts`.
 
 Only fields that the operator can combine with its own security settings are supported. Large Kubernetes types
-(affinity, volumes, security context) are copied to the pod without changes.
+(affinity, sources of volumes) are copied to the pod without changes.
 """
 
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.quantities import Resources
 from mlflow_operator.api.references import LocalObjectReference
 from mlflow_operator.api.rules import Rule, cel_string, matches, string_rule
+from mlflow_operator.api.security_context import SecurityContext
 from mlflow_operator.api.string_types import Annotations, LabelKey, Labels, LabelValue, ObjectName
+from mlflow_operator.api.volumes import Volume
 
 
 class TolerationOperator(StrEnum):
@@ -138,40 +140,8 @@ class TopologySpreadConstraint(Model):
     )
 
 
-RESERVED_VOLUMES = (
-    "home",
-    "plugins",
-    "database-ca",
-    "artifacts-ca",
-    "encryption-keys",
-    "own-encryption-keys",
-)
-"""Names of the volumes that the operator adds to pods that run MLflow."""
-
 RESERVED_MOUNT_PATHS = ("/home/mlflow-operator", "/opt/mlflow-operator", "/etc/mlflow-operator")
-"""Mount paths of these volumes, or their parent directories."""
-
-
-class Volume(Model):
-    """Volume of the pod. All volume types of Kubernetes are supported."""
-
-    # The volume type is an unknown field here and must be preserved.
-    model_config = ConfigDict(extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-
-    name: Annotated[
-        str,
-        Field(max_length=63),
-        matches(
-            r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-            "is not a valid volume name: use lower-case letters, digits and '-'",
-        ),
-        string_rule(
-            f"!(self in [{', '.join(map(cel_string, RESERVED_VOLUMES))}])",
-            "is the name of a volume that the operator adds: use another name",
-            lambda name: name not in RESERVED_VOLUMES,
-        ),
-    ]
-    """Name of the volume, to which `spec.volumeMounts` refers."""
+"""Mount paths of the volumes that the operator adds to pods that run MLflow, or their parent directories."""
 
 
 class VolumeMount(Model):
@@ -241,8 +211,10 @@ class PodSpec(Model):
         tuple[LocalObjectReference, ...], Field(max_length=16), ListMap("name")
     ] = ()
     """Secrets with registry credentials, for all pods of this server."""
-    security_context: Opaque = Field(default_factory=dict)
-    """Security context of the pods, such as user, group and fsGroup. Overrides the values that the operator sets."""
+    security_context: SecurityContext = SecurityContext()
+    """Security context of the pods, such as user, group and fsGroup. Its fields take precedence over the values that
+    the operator sets, and cannot undo the restricted Pod Security Standard.
+    """
     volumes: Annotated[tuple[Volume, ...], Field(max_length=32), ListMap("name")] = ()
     """Volumes to which `spec.volumeMounts` can refer."""
 

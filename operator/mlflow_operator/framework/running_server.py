@@ -33,7 +33,7 @@ def server_at_running_version(context: ReconcileContext) -> Server:
         or context.deps.images.version_of(image)
         or context.server.version
     )
-    is_default_image = image == context.deps.images.server(version)
+    is_default_image = context.deps.images.is_server(image, version)
     return replace(context.server, version=version, image=image, is_default_image=is_default_image)
 
 

@@ -75,7 +75,7 @@ def resolve(template: PodTemplate) -> PodSettings:
         priority_class=spec.priority_class_name,
         service_account=spec.service_account_name,
         image_pull_secrets=manifests(spec.image_pull_secrets),
-        security_context=spec.security_context or {},
+        security_context=spec.security_context.manifest(),
         volumes=manifests(spec.volumes),
         components={_COMPONENTS[component.name]: _component(component) for component in template.components},
     )
@@ -109,7 +109,8 @@ def manifests(parts: Iterable[Model] | None) -> tuple[Object, ...]:
 
 
 def pod_security_context(user: int, settings: PodSettings) -> Object:
-    """Security context of the pod. Each field that the spec sets takes precedence.
+    """Security context of the pod. Each field that the spec sets takes precedence; its model accepts no field or value
+    that the restricted Pod Security Standard does not allow.
 
     `user` is a default only: images without a USER would run as root and be refused. On OpenShift, name a user
     of the namespace's range in `podTemplate.spec.securityContext`.

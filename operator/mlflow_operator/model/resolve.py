@@ -116,7 +116,7 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
     version = spec.version or resource.status.version or defaults.deployed_version or DEFAULT_VERSION
     job_execution = spec.job_execution.value == "Enabled"
     default_image = defaults.images.server(version)
-    is_default_image = not spec.image or spec.image == default_image
+    is_default_image = not spec.image or defaults.images.is_server(spec.image, version)
     env = pod_template.manifests(spec.env)
     max_connections = provisioning.embedded_max_connections(
         spec.replicas, spec.workers, job_execution=job_execution, env=env

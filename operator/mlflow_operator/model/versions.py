@@ -64,16 +64,24 @@ def release_that_stops_writers(
 class Images:
     """Default images. A mirror is configured here once for all servers (`--image-mlflow` and so on).
 
-    `mlflow` is a repository; the version becomes its tag. The others are full image references.
+    `mlflow` is a repository; the version becomes its tag. `mlflow_digests` pins the images of versions to a digest, as
+    pairs. The others are full image references.
     """
 
     mlflow: str = "ghcr.io/mlflow/mlflow"
     postgres: str = "docker.io/library/postgres:17-trixie"
     minio: str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
     seaweedfs: str = "docker.io/chrislusf/seaweedfs:4.48"
+    mlflow_digests: tuple[tuple[str, str], ...] = ()
 
     def server(self, version: str) -> str:
         """The `-full` image of an MLflow version. The plain image lacks the drivers for Postgres and S3."""
+        digest = dict(self.mlflow_digests).get(version)
+        return f"{self.mlflow}:v{version}-full{f'@{digest}' if digest else ''}"
+
+    def is_server(self, image: str, version: str) -> bool:
+        """Whether `image` is the image of an MLflow version, also if it is pinned to another digest or to none."""
+        return image.partition("@")[0] == self.server(version).partition("@")[0]
         return f"{self.mlflow}:v{version}-full"
 
     def version_of(self, image: str | None) -> str | None:

@@ -40,6 +40,18 @@ def resource_field(divisor: str) -> Spec:
     return {"resourceFieldRef": {"resource": "limits.cpu", "divisor": divisor}}
 
 
+def token_volume(audience: str | None) -> Spec:
+    """Volume with a token of the service account."""
+    token = {"path": "token", **({} if audience is None else {"audience": audience})}
+    volume = {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}
+    return {"podTemplate": {"spec": {"volumes": [volume]}}}
+
+
+def security_context(**fields: Any) -> Spec:
+    """Security context of the pods."""
+    return {"podTemplate": {"spec": {"securityContext": fields}}}
+
+
 def embedded_database(size: str | None = None, **fields: Any) -> Spec:
     """Embedded database with a volume."""
     return {"database": {"embedded": {"storage": {**({"size": size} if size else {}), **fields}}}}
@@ -574,6 +586,84 @@ REJECTED_ON_CREATE = [
         "spec.podTemplate.spec.volumes[0].name",
         "use another name",
     ),
+    *(
+        Rejected(
+            f"volume of type {volume_type}",
+            {"podTemplate": {"spec": {"volumes": [{"name": "x", volume_type: source}]}}},
+            "spec.podTemplate.spec.volumes[0]",
+            "create a PersistentVolumeClaim",
+        )
+        for volume_type, source in (
+            ("hostPath", {"path": "/"}),
+            ("nfs", {"server": "nfs", "path": "/"}),
+            ("gitRepo", {"repository": "https://example.com"}),
+            ("image", {"reference": "example.com/a:1"}),
+        )
+    ),
+    Rejected(
+        "volume without a type",
+        {"podTemplate": {"spec": {"volumes": [{"name": "x"}]}}},
+        "spec.podTemplate.spec.volumes[0]",
+        "exactly one of the supported types",
+    ),
+    Rejected(
+        "volume with two types",
+        {
+            "podTemplate": {
+                "spec": {"volumes": [{"name": "x", "emptyDir": {}, "secret": {"secretName": "x"}}]}
+            }
+        },
+        "spec.podTemplate.spec.volumes[0]",
+        "exactly one of the supported types",
+    ),
+    Rejected(
+        "token for the Kubernetes API",
+        token_volume("https://kubernetes.default.svc.cluster.local"),
+        "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
+        "the audience of another system",
+    ),
+    Rejected(
+        "token with an empty audience",
+        token_volume(""),
+        "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
+        "the audience of another system",
+    ),
+    Rejected(
+        "token without an audience",
+        token_volume(None),
+        "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
+        "equired",
+    ),
+    Rejected(
+        "user root",
+        security_context(runAsUser=0),
+        "spec.podTemplate.spec.securityContext.runAsUser",
+        "never run as root",
+    ),
+    Rejected(
+        "root is allowed",
+        security_context(runAsNonRoot=False),
+        "spec.podTemplate.spec.securityContext.runAsNonRoot",
+        "never run as root",
+    ),
+    Rejected(
+        "unconfined seccomp profile",
+        security_context(seccompProfile={"type": "Unconfined"}),
+        "spec.podTemplate.spec.securityContext.seccompProfile.type",
+        "RuntimeDefault",
+    ),
+    Rejected(
+        "unconfined AppArmor profile",
+        security_context(appArmorProfile={"type": "Unconfined"}),
+        "spec.podTemplate.spec.securityContext.appArmorProfile.type",
+        "RuntimeDefault",
+    ),
+    Rejected(
+        "local profile without a name",
+        security_context(seccompProfile={"type": "Localhost"}),
+        "spec.podTemplate.spec.securityContext.seccompProfile.localhostProfile",
+        "with type Localhost",
+    ),
     Rejected(
         "allowed host with a scheme",
         {"allowedHosts": ["https://mlflow.example.com"]},
@@ -913,6 +1003,40 @@ ACCEPTED = [
                 ]
             }
         },
+    ),
+    Accepted(
+        "volumes of all supported types",
+        {
+            "podTemplate": {
+                "spec": {
+                    "volumes": [
+                        {"name": "a", "configMap": {"name": "a", "defaultMode": 292}},
+                        {"name": "b", "secret": {"secretName": "b", "items": [{"key": "a", "path": "b"}]}},
+                        {"name": "c", "emptyDir": {}},
+                        {"name": "d", "persistentVolumeClaim": {"claimName": "d"}},
+                        {"name": "e", "downwardAPI": {"items": []}},
+                        {"name": "f", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+                        {"name": "g", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+                        {
+                            "name": "h",
+                            "projected": {"sources": [{"secret": {"name": "h"}}], "defaultMode": 292},
+                        },
+                    ]
+                }
+            }
+        },
+    ),
+    Accepted("token for a cloud provider", token_volume("//iam.googleapis.com/projects/1")),
+    Accepted(
+        "security context of OpenShift",
+        security_context(
+            runAsUser=1000650000,
+            runAsGroup=0,
+            fsGroup=1000650000,
+            supplementalGroups=[5],
+            seLinuxOptions={"level": "s0:c26,c5"},
+            seccompProfile={"type": "Localhost", "localhostProfile": "profiles/mlflow.json"},
+        ),
     ),
     Accepted("toleration of all taints", tolerations({"operator": "Exists"})),
     Accepted(

@@ -46,25 +46,33 @@ _STRATEGIES_BY_PATH: dict[str, st.SearchStrategy[Any]] = {
             }
         ),
     ),
-    "securityContext": st.fixed_dictionaries(
-        {},
-        optional={
-            "runAsUser": st.integers(1, 2**31 - 1),
-            "fsGroup": st.integers(0, 2**31 - 1),
-            "runAsNonRoot": st.just(True),
-            "supplementalGroups": st.lists(st.integers(0, 2**31 - 1), max_size=2),
-            "seccompProfile": st.just({"type": "RuntimeDefault"}),
-        },
-    ),
     "labelSelector": _SELECTOR,
-    "volumes[]": st.one_of(
-        st.just({"emptyDir": {}}),
-        st.just({"emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}}),
-        st.builds(lambda name: {"secret": {"secretName": name}}, _NAME),
-        st.builds(lambda name: {"configMap": {"name": name, "items": [{"key": "a", "path": "b"}]}}, _NAME),
-        st.builds(lambda name: {"projected": {"sources": [{"secret": {"name": name}}]}}, _NAME),
-        st.builds(lambda name: {"persistentVolumeClaim": {"claimName": name}}, _NAME),
+    "configMap": st.builds(lambda name: {"name": name, "items": [{"key": "a", "path": "b"}]}, _NAME),
+    "projected.sources[].secret": st.builds(lambda name: {"name": name}, _NAME),
+    "volumes[].secret": st.builds(lambda name: {"secretName": name}, _NAME),
+    "emptyDir": st.sampled_from([{}, {"medium": "Memory", "sizeLimit": "1024Mi"}]),
+    "persistentVolumeClaim": st.builds(lambda name: {"claimName": name}, _NAME),
+    "downwardAPI": st.just({"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}),
+    "csi": st.builds(lambda name: {"driver": name}, _NAME),
+    "ephemeral": st.just(
+        {
+            "volumeClaimTemplate": {
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                }
+            }
+        }
     ),
+    "serviceAccountToken.audience": st.just("sts.example.com"),
+    "serviceAccountToken.path": _NAME,
+    "serviceAccountToken.expirationSeconds": st.integers(600, 4000),
+    "projected.defaultMode": st.integers(0, 511),
+    "runAsUser": st.integers(1, 2**31 - 1),
+    "runAsNonRoot": st.just(True),
+    "securityContext.seccompProfile": st.just({"type": "RuntimeDefault"}),
+    "appArmorProfile": st.just({"type": "RuntimeDefault"}),
+    "seLinuxOptions.level": st.just("s0:c26,c5"),
     "labels": _LABELS,
     "nodeSelector": _LABELS,
     "annotations": st.dictionaries(_LABEL_KEY, _TEXT, max_size=3),

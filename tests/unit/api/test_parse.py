@@ -90,8 +90,8 @@ def test_initialisms_are_upper_case_in_json() -> None:
     assert server.spec.artifacts.s3.manifest()["credentialsSecretRef"] == credentials
 
 
-def test_volume_types_are_preserved() -> None:
-    """The models do not define volume types and preserve them as unknown fields."""
+def test_volume_sources_are_preserved() -> None:
+    """The models do not define the fields of a source."""
     volume = {"name": "ca", "configMap": {"name": "ca", "defaultMode": 292}}
     server = parse(manifest({"podTemplate": {"spec": {"volumes": [volume]}}}))
     assert server.spec.pod_template.spec.volumes[0].manifest() == volume

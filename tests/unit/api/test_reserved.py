@@ -4,7 +4,8 @@ import pytest
 
 from mlflow_operator.api import parse
 from mlflow_operator.api.env import RESERVED_ENV
-from mlflow_operator.api.pods import RESERVED_MOUNT_PATHS, RESERVED_VOLUMES
+from mlflow_operator.api.pods import RESERVED_MOUNT_PATHS
+from mlflow_operator.api.volumes import RESERVED_VOLUMES
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, deployment, mlflow_env
 from mlflow_operator.model.encryption import (
@@ -25,7 +26,12 @@ TLS_SPEC = external_database(tls={"mode": "VerifyFull", **CA}) | s3(
     endpoint="https://a:9000", credentialsSecretRef={"name": "key"}, tls=CA
 )
 PRESIGNED_SPEC = s3(access="Presigned", publicEndpoint="https://b:9000")
-SPECS = {case.title: case.spec for case in ACCEPTED if not {"env", "volumeMounts"} & case.spec.keys()}
+SPECS = {
+    case.title: case.spec
+    for case in ACCEPTED
+    if not {"env", "volumeMounts"} & case.spec.keys()
+    and "volumes" not in case.spec.get("podTemplate", {}).get("spec", {})
+}
 
 
 def server_pod(spec: Spec) -> Object:

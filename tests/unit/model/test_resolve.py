@@ -46,6 +46,27 @@ def test_image_defaults_apply_to_every_server() -> None:
     assert server({"image": "own:1"}, ClusterDefaults(images)).image == "own:1"
 
 
+def test_images_of_versions_can_be_pinned_to_digests() -> None:
+    """`--image-mlflow-digest` pins the default image of one version."""
+    images = Images(mlflow="mirror/mlflow", mlflow_digests=((DEFAULT_VERSION, f"sha256:{'a' * 64}"),))
+    pinned = server(defaults=ClusterDefaults(images))
+    assert pinned.image == f"mirror/mlflow:v{DEFAULT_VERSION}-full@sha256:{'a' * 64}"
+    assert pinned.is_default_image
+    assert pinned.fast_path
+    assert server({"version": "3.16.1"}, ClusterDefaults(images)).image == "mirror/mlflow:v3.16.1-full"
+
+
+def test_default_image_with_a_digest_is_still_the_default_image() -> None:
+    """Otherwise a pinned server would need twice the memory. The preflight checks which version is in it."""
+    image = Images().server(DEFAULT_VERSION)
+    pinned = server({"image": f"{image}@sha256:{'a' * 64}"})
+    assert pinned.image == f"{image}@sha256:{'a' * 64}"
+    assert pinned.is_default_image
+    assert pinned.fast_path
+    assert not server({"image": f"ghcr.io/mlflow/mlflow@sha256:{'a' * 64}"}).is_default_image
+    assert not server({"image": f"{Images().server('3.16.1')}@sha256:{'a' * 64}"}).is_default_image
+
+
 def test_a_suspended_server_has_no_replicas() -> None:
     """spec.suspend takes precedence over spec.replicas."""
     assert server({"suspend": True, "replicas": 3}).replicas == 0
