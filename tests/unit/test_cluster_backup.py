@@ -373,6 +373,7 @@ async def test_deployment_of_another_controller_is_not_scaled(ready_server: Simu
     [
         ("ghcr.io/mlflow/mlflow:v3.17.1-full", "3.17.1"),
         ("ghcr.io/mlflow/mlflow:v3.99.0-full", "3.99.0"),
+        (f"ghcr.io/mlflow/mlflow:v3.17.1-full@sha256:{'0' * 64}", "3.17.1"),
         ("ghcr.io/mlflow/mlflow:v3.17.1", None),
         ("mirror.example.com/mlflow:v3.17.1-full", None),
         ("custom:1", None),

@@ -33,6 +33,7 @@ RESERVED_ENV = {
     "MLFLOW_SERVER_ALLOWED_HOSTS": "spec.allowedHosts",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "spec.allowedHosts",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "spec.jobExecution",
+    "MLFLOW_OPERATOR_ASSISTANT": "spec.assistant",
     "MLFLOW_UVICORN_OPTS": "",
     # MLflow does not accept it together with MLFLOW_UVICORN_OPTS.
     "MLFLOW_GUNICORN_OPTS": "",

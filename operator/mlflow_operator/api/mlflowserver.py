@@ -54,6 +54,20 @@ class JobExecution(StrEnum):
     ENABLED = "Enabled"
 
 
+class Telemetry(StrEnum):
+    """Whether MLflow sends usage data."""
+
+    DISABLED = "Disabled"
+    ENABLED = "Enabled"
+
+
+class Assistant(StrEnum):
+    """Whether the web UI offers MLflow's assistant."""
+
+    DISABLED = "Disabled"
+    ENABLED = "Enabled"
+
+
 class DeletionPolicy(StrEnum):
     """What happens to the data when the resource is deleted."""
 
@@ -97,6 +111,15 @@ class Spec(Model):
     job_execution: JobExecution = JobExecution.DISABLED
     """Whether the server runs MLflow's background jobs. Enabled requires `replicas` 1 and about 1.3 GB of memory.
     Defaults to Disabled.
+    """
+    telemetry: Telemetry = Telemetry.DISABLED
+    """Whether the server and its web UI send usage data to MLflow's developers. A variable MLFLOW_DISABLE_TELEMETRY in
+    `env` takes precedence. Defaults to Disabled.
+    """
+    assistant: Assistant = Assistant.DISABLED
+    """Whether the web UI offers MLflow's assistant. Disabled applies to default images with `artifacts.access` Proxied;
+    with others, MLflow offers it to connections from the pod itself, such as `kubectl port-forward`. Defaults to
+    Disabled.
     """
     suspend: bool = False
     """Whether the server is scaled to zero. Database, artifacts and credentials are not changed. Defaults to false."""

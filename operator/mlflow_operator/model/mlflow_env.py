@@ -15,6 +15,8 @@ ARTIFACTS_DESTINATION_ENV, S3_ENDPOINT_ENV = "MLFLOW_ARTIFACTS_DESTINATION", "ML
 """Environment variables with the artifact location and the S3 endpoint."""
 UPLOAD_ARGUMENTS_ENV = "MLFLOW_S3_UPLOAD_EXTRA_ARGS"
 """Environment variable with arguments of boto3 for uploads, as JSON."""
+TELEMETRY_ENV = "MLFLOW_DISABLE_TELEMETRY"
+"""Environment variable that turns off MLflow's usage data, also that of its web UI."""
 NEXT_STORE_KEY = "next-store-uri"
 """Key of the same Secret with the URI of the next database, while the server is switched to it. Pods whose containers
 start during the switch must still find the current database."""
@@ -31,7 +33,15 @@ def database_env(server: Server, key: str = BACKEND_STORE_KEY) -> list[Object]:
             "MLFLOW_BACKEND_STORE_URI", SecretKey(server.names.server_secret, key, "")
         ),
         *container_parts.home_env(),
+        *_telemetry_env(server),
     ]
+
+
+def _telemetry_env(server: Server) -> list[Object]:
+    """Many specs set this variable in `spec.env`, where it takes precedence."""
+    if server.telemetry or any(variable["name"] == TELEMETRY_ENV for variable in server.env):
+        return []
+    return [container_parts.env_value(TELEMETRY_ENV, "true")]
 
 
 def artifact_env(server: Server) -> list[Object]:
@@ -104,6 +114,11 @@ def server_env(server: Server) -> list[Object]:
         container_parts.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
         container_parts.env_value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(server.allowed_origins)),
         container_parts.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
+        *(
+            [container_parts.env_value(plugins.ASSISTANT_ENV, "false")]
+            if plugins.hides_assistant(server)
+            else []
+        ),
     ]
 
 

@@ -18,6 +18,9 @@ PLUGIN_DIR = "/opt/mlflow-operator/plugins"
 PUBLIC_ENDPOINT_ENV = "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL"
 """Environment variable with the endpoint for which the plugin presigns URLs."""
 
+ASSISTANT_ENV = "MLFLOW_OPERATOR_ASSISTANT"
+"""Environment variable that makes the fast path hide MLflow's assistant. MLflow has no setting for this."""
+
 FAST_PATH_APP = "mlflow-operator-direct"
 """Value of `mlflow server --app-name` for the application that calls MLflow's tracking API handlers directly."""
 
@@ -84,6 +87,11 @@ def public_endpoint(artifacts: Artifacts) -> str | None:
     """Endpoint in presigned URLs, if it differs from the endpoint that the server uses; else None."""
     store = artifacts.s3 if artifacts.access is ArtifactAccess.PRESIGNED else None
     return store.public_endpoint if store else None
+
+
+def hides_assistant(server: Server) -> bool:
+    """Whether the fast path hides MLflow's assistant. Other servers run MLflow's application without changes."""
+    return server.fast_path and not server.assistant
 
 
 def config_map(server: Server) -> Object:

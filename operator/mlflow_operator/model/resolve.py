@@ -143,6 +143,8 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         suspended=spec.suspend,
         workers=spec.workers,
         job_execution=job_execution,
+        telemetry=spec.telemetry.value == "Enabled",
+        assistant=spec.assistant.value == "Enabled",
         allowed_hosts=allowed_hosts.allowed_hosts(hosts),
         allowed_origins=allowed_hosts.allowed_origins(hosts, defaults.node_ports),
         explicit_resources=_manifest(spec.resources),

@@ -321,6 +321,8 @@ class Server:
     suspended: bool
     workers: int
     job_execution: bool
+    telemetry: bool
+    assistant: bool
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     resources: Object

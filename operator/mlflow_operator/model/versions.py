@@ -82,10 +82,10 @@ class Images:
     def is_server(self, image: str, version: str) -> bool:
         """Whether `image` is the image of an MLflow version, also if it is pinned to another digest or to none."""
         return image.partition("@")[0] == self.server(version).partition("@")[0]
-        return f"{self.mlflow}:v{version}-full"
 
     def version_of(self, image: str | None) -> str | None:
-        """The MLflow version of an image if `server` returns that image for a version, else None."""
+        """The MLflow version of an image if it is the image of a version (`is_server`), else None."""
         prefix, suffix = f"{self.mlflow}:v", "-full"
-        version = (image or "").removeprefix(prefix).removesuffix(suffix)
-        return version if _VERSION.fullmatch(version) and image == self.server(version) else None
+        image = (image or "").partition("@")[0]
+        version = image.removeprefix(prefix).removesuffix(suffix)
+        return version if _VERSION.fullmatch(version) and self.is_server(image, version) else None

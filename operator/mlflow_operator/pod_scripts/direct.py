@@ -7,6 +7,8 @@ other requests, and all requests from browsers, take MLflow's own path.
 While the pod is terminating, each response closes its connection. Otherwise clients with persistent connections would
 send a request at the moment at which the server closes the connection.
 
+MLflow's assistant is hidden if ASSISTANT_ENV is `false`.
+
 MLflow would write an artifact to a temporary file before it sends it to a client, which takes time, and as much disk
 space as the file has.
 """
@@ -24,6 +26,16 @@ from concurrent.futures import ThreadPoolExecutor
 from .json_writer import writer
 
 PATH_PREFIX = "/api/2.0/mlflow/"
+ASSISTANT_ENV = "MLFLOW_OPERATOR_ASSISTANT"
+ASSISTANT_PATH = "/ajax-api/3.0/mlflow/assistant/"
+ASSISTANT_MESSAGE = b"The assistant is disabled. An administrator can set spec.assistant to Enabled."
+HIDE_ASSISTANT = (
+    b"<style>[data-assistant-ui]{display:none!important}</style><script>try{"
+    b'localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1","true");'
+    b'localStorage.setItem("mlflow.assistant.panelOpen_v1","false")}catch(e){}</script>'
+)
+"""Keeps the web UI from opening the assistant's panel at the first visit, and hides its buttons."""
+CACHE_VALIDATORS = {b"if-none-match", b"if-modified-since"}
 METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
 CHUNK_BYTES = 1024 * 1024
 DRAINING_FILE = ".mlflow-operator-draining"
@@ -137,6 +149,56 @@ def close_when_draining(application):
     return wrapped
 
 
+async def refuse_assistant(send):
+    """Send the response for each request to the assistant."""
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(ASSISTANT_MESSAGE)).encode())]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body", "body": ASSISTANT_MESSAGE})
+
+
+def page_without_assistant(start, body):
+    """Return the two messages of the response with the web UI's page. `start` and `body` are MLflow's."""
+    body = body.replace(b"<head>", b"<head>" + HIDE_ASSISTANT, 1)
+    replaced = {b"content-length", b"etag", b"last-modified"}
+    headers = [header for header in start["headers"] if header[0].lower() not in replaced]
+    headers.append((b"content-length", str(len(body)).encode()))
+    return start | {"headers": headers}, {"type": "http.response.body", "body": body}
+
+
+def without_assistant(application):
+    """Wrap an ASGI application: requests to MLflow's assistant get status 404, and its web UI does not offer it.
+
+    The assistant can run shell commands in the pod. MLflow restricts it to clients on the same host, which includes
+    `kubectl port-forward` and, with a service mesh whose proxy runs in the pod, all clients.
+    """
+
+    async def send_page(scope, receive, send):
+        # the browser may have the page from before: without its validators it gets the page and not status 304
+        headers = [header for header in scope["headers"] if header[0] not in CACHE_VALIDATORS]
+        start, chunks = {}, []
+
+        async def collect(message):
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                for changed in page_without_assistant(start, b"".join(chunks)):
+                    await send(changed)
+
+        await application(scope | {"headers": headers}, receive, collect)
+
+    async def wrapped(scope, receive, send):
+        if scope["type"] == "http" and scope["path"].startswith(ASSISTANT_PATH):
+            await refuse_assistant(send)
+        elif scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET":
+            await send_page(scope, receive, send)
+        else:
+            await application(scope, receive, send)
+
+    return wrapped
+
+
 def app():
     """The ASGI application. MLflow calls a function of this name to get it."""
     # imported here: the process that starts the workers also loads this file, and does not need these modules
@@ -179,4 +241,5 @@ def app():
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    return close_when_draining(fast_path)
+    is_hidden = os.environ.get(ASSISTANT_ENV) == "false"
+    return close_when_draining(without_assistant(fast_path) if is_hidden else fast_path)

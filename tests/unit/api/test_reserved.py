@@ -49,7 +49,12 @@ def test_names_that_the_operator_uses_are_reserved(spec: Spec) -> None:
     """A user's variable, volume or mount with the same name would be overridden or make the pod invalid."""
     pod = server_pod(spec)
     container = pod["containers"][0]
-    optional = {*container_parts.OVERRIDABLE_ENV, mlflow_env.UPLOAD_ARGUMENTS_ENV, *ENCRYPTION_VARIABLES}
+    optional = {
+        *container_parts.OVERRIDABLE_ENV,
+        mlflow_env.UPLOAD_ARGUMENTS_ENV,
+        mlflow_env.TELEMETRY_ENV,
+        *ENCRYPTION_VARIABLES,
+    }
     assert {variable["name"] for variable in container["env"]} - optional <= RESERVED_ENV.keys()
     assert {volume["name"] for volume in pod["volumes"]} <= set(RESERVED_VOLUMES)
     assert all(mount["mountPath"].startswith(RESERVED_MOUNT_PATHS) for mount in container["volumeMounts"])

@@ -1,12 +1,14 @@
 """The server accepts its own names and addresses, and rejects other names (DNS rebinding) and foreign pages (CORS)."""
 
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
+import mlflow
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from mlflow.server.security import init_security_middleware
-from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
+from flask_cors import CORS
 
 from mlflow_operator.model.allowed_hosts import allowed_hosts, allowed_origins, is_private, service_names
 
@@ -22,17 +24,25 @@ NAMES = (
     "[2001:db8::9]",
 )
 HOSTS = allowed_hosts(NAMES)
+# Without its package, which reads the environment when it is imported, and would do so for other tests.
+SPEC = importlib.util.spec_from_file_location(
+    "security_utils", Path(mlflow.__file__).parent / "server" / "security_utils.py"
+)
+assert SPEC
+assert SPEC.loader
+security_utils = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(security_utils)
 ORIGINS = allowed_origins(NAMES, [30500])
 
 
 def is_accepted(host: str) -> bool:
     """Apply MLflow's own rule to a Host header."""
-    return bool(is_allowed_host_header(list(HOSTS), host))
+    return bool(security_utils.is_allowed_host_header(list(HOSTS), host))
 
 
 def may_write(origin: str) -> bool:
     """Apply MLflow's own rule to the origin of a page that sends a request."""
-    return not should_block_cors_request(origin, "POST", list(ORIGINS))
+    return not security_utils.should_block_cors_request(origin, "POST", list(ORIGINS))
 
 
 @pytest.mark.parametrize(
@@ -112,9 +122,9 @@ def test_other_host_names_are_rejected(host: str) -> None:
 def test_pattern_of_addresses_in_spec_matches_no_name() -> None:
     """MLflow would compare it as text."""
     hosts = list(allowed_hosts(["10.*", "172.16.0.*:5000"]))
-    assert is_allowed_host_header(hosts, "10.2.3.4:5000")
-    assert not is_allowed_host_header(hosts, "10.evil.example:5000")
-    assert not is_allowed_host_header(hosts, "172.16.0.evil.example:5000")
+    assert security_utils.is_allowed_host_header(hosts, "10.2.3.4:5000")
+    assert not security_utils.is_allowed_host_header(hosts, "10.evil.example:5000")
+    assert not security_utils.is_allowed_host_header(hosts, "172.16.0.evil.example:5000")
 
 
 def test_no_entry_matches_every_host() -> None:
@@ -176,12 +186,10 @@ def test_pages_of_others_may_not_write(origin: str) -> None:
 
 
 @pytest.fixture
-def application(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
-    """A Flask application with MLflow's checks."""
-    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(HOSTS))
-    monkeypatch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(ORIGINS))
+def application() -> Iterator[FlaskClient]:
+    """A Flask application with flask-cors, configured as MLflow does."""
     app = Flask(__name__)
-    init_security_middleware(app)
+    CORS(app, resources={r"/*": {"origins": list(ORIGINS)}}, supports_credentials=True)
     app.add_url_rule("/page", view_func=lambda: "text")
     with app.test_client() as client:
         yield client

@@ -172,3 +172,24 @@ def test_the_admin_secret_may_be_in_another_namespace_but_not_the_servers_own() 
 def test_every_time_of_a_rotation_can_be_resolved(time: str, expected: str) -> None:
     """An error here would also stop the deletion of the server."""
     assert server({"rotateCredentialsAt": time}).rotation_requested_at == expected
+
+
+def environment(spec: Object | None = None) -> dict[str, Object]:
+    """The variables of the server's container by name."""
+    (container,) = deployment(server(spec), "")["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable for variable in container["env"]}
+
+
+def test_usage_data_and_the_assistant_are_off_by_default() -> None:
+    """A shared server must not send data of its users, and must not offer a shell in its pod."""
+    variables = environment()
+    assert variables["MLFLOW_DISABLE_TELEMETRY"]["value"] == "true"
+    assert variables["MLFLOW_OPERATOR_ASSISTANT"]["value"] == "false"
+    enabled = environment({"telemetry": "Enabled", "assistant": "Enabled"})
+    assert not {"MLFLOW_DISABLE_TELEMETRY", "MLFLOW_OPERATOR_ASSISTANT"} & enabled.keys()
+
+
+def test_variable_of_the_user_takes_precedence_over_telemetry() -> None:
+    """Many specs set it, also from a Secret."""
+    variable = {"name": "MLFLOW_DISABLE_TELEMETRY", "value": "false"}
+    assert environment({"env": [variable]})["MLFLOW_DISABLE_TELEMETRY"] == variable

@@ -1,10 +1,12 @@
 """The fast path returns the same responses and the same errors as MLflow's own application."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from mlflow_operator.model import plugins
@@ -24,6 +26,7 @@ def request_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Request]:
         env.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(folder))
         env.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "tracking")
         env.setenv("HOME", str(folder))
+        env.setenv(direct.ASSISTANT_ENV, "false")
         # MLflow's server sets the tracking URI of its process, which must not affect later tests.
         env.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
         (folder / direct.DRAINING_FILE).touch()
@@ -151,3 +154,46 @@ async def test_draining_pod_closes_connections(request_app: Request, path: str) 
     finally:
         draining_file.unlink()
     assert (status, headers["connection"]) == (200, "close")
+
+
+async def test_assistant_is_not_served(request_app: Request) -> None:
+    """Also not to a client on the same host, such as kubectl port-forward or the proxy of a service mesh."""
+    for path in ("config", "providers", "message"):
+        assistant_path = f"{direct.ASSISTANT_PATH}{path}"
+        status, _, content = await request_app("GET", assistant_path)
+        assert (status, content) == (404, direct.ASSISTANT_MESSAGE)
+    assert (await request_app("GET", f"{direct.ASSISTANT_PATH}config", to_mlflow=True))[0] == 200
+
+
+async def test_page_does_not_open_the_assistant(request_app: Request) -> None:
+    """MLflow opens it at the first visit. A page that the browser has cached is replaced."""
+    _, original_headers, original = await request_app("GET", "/", to_mlflow=True)
+    headers = HOST | {
+        "if-none-match": original_headers["etag"],
+        "if-modified-since": "Fri, 31 Dec 2100 00:00:00 GMT",
+    }
+    assert (await request_app("GET", "/", headers=headers, to_mlflow=True))[0] == 304
+    status, changed_headers, content = await request_app("GET", "/", headers=headers)
+    assert status == 200
+    assert content == original.replace(b"<head>", b"<head>" + direct.HIDE_ASSISTANT)
+    assert content != original
+    assert changed_headers["content-length"] == str(len(content))
+    assert not {"etag", "last-modified"} & changed_headers.keys()
+    assert changed_headers["content-type"] == original_headers["content-type"]
+
+
+async def test_page_is_not_sent_to_an_unknown_host(request_app: Request) -> None:
+    assert (await request_app("GET", "/", headers={"host": "evil.example"}))[0] == 403
+
+
+def test_web_ui_uses_the_settings_that_hide_the_assistant() -> None:
+    """The names of the settings are internal to MLflow and may change with a version."""
+    scripts = Path(mlflow.__file__).parent.glob("server/js/build/static/js/*.js")
+    program = "".join(script.read_text(errors="ignore") for script in scripts)
+    for name in (
+        "mlflow.assistant.fab.autoOpenedOnFirstLoad",
+        "mlflow.assistant.panelOpen",
+        "data-assistant-ui",
+    ):
+        assert name in program
+    assert re.search(r"`\$\{\w+\}_v\$\{\w+\}`", program)

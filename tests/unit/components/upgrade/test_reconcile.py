@@ -7,6 +7,7 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import plugins
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -97,8 +98,10 @@ async def test_nothing_changes_before_preflight_succeeds(old: SimulatedCluster) 
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (server,) = before["spec"]["template"]["spec"]["containers"]
     assert container["image"] == IMAGE.format(DEFAULT_VERSION)
+    # Only the new version has the fast path, which hides the assistant.
+    hidden = {"name": plugins.ASSISTANT_ENV, "value": "false"}
     assert {variable["name"]: variable for variable in container["env"]} == {
-        v["name"]: v for v in server["env"] if "a-encryption" not in str(v)
+        v["name"]: v for v in [*server["env"], hidden] if "a-encryption" not in str(v)
     }
     assert container["volumeMounts"] == server["volumeMounts"]
     assert len(job["metadata"]["name"].removeprefix("a-preflight-")) == 8
