@@ -5,6 +5,22 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+MAX_TOTAL_BYTES = 16 * 1024 * 1024
+"""Maximum size of all files. /tmp of the operator is limited to 64 MiB, and its pod is evicted if it is full."""
+
+
+def _delete_least_recently_used(folder: Path) -> None:
+    """Delete files until the others fit into MAX_TOTAL_BYTES. A connection that needs one of them is retried."""
+    total = 0
+    for path, status in sorted(
+        ((path, path.stat()) for path in folder.glob("*.crt")),
+        key=lambda file: file[1].st_mtime_ns,
+        reverse=True,
+    ):
+        total += status.st_size
+        if total > MAX_TOTAL_BYTES:
+            path.unlink(missing_ok=True)
+
 
 def _write_file(pem: str) -> str:
     digest = hashlib.sha256(pem.encode()).hexdigest()[:16]
@@ -16,6 +32,8 @@ def _write_file(pem: str) -> str:
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as temporary:
             temporary.write(pem)
         Path(temporary.name).rename(path)
+        _delete_least_recently_used(folder)
+    path.touch()
     return str(path)
 
 

@@ -43,10 +43,14 @@ async def write(
     for condition in changed:
         if _needs_event(condition):
             logger.info(
-                "%s is %s (%s): %s", condition.type, condition.status, condition.reason, condition.message
+                "%s is %s (%s): %s",
+                condition.type,
+                condition.status,
+                condition.reason,
+                condition.published_message,
             )
             is_normal = condition.is_true or condition.reason in _NORMAL_REASONS
-            await deps.events.publish(resource, is_normal, condition.reason, condition.message)
+            await deps.events.publish(resource, is_normal, condition.reason, condition.published_message)
 
 
 _NORMAL_REASONS = {Reason.PROGRESSING, Reason.SUSPENDED}

@@ -136,6 +136,12 @@ class Reason(StrEnum):
     """The API server rejected an object, or a node rejected a container, and the message contains the response."""
 
 
+MAX_MESSAGE_CHARS = 8192
+"""Maximum length of a published message. The CRD allows 32768 characters: beyond, the status could not be written any
+more. Messages quote responses of stores, which may be of any length."""
+_TRUNCATED = " [truncated]"
+
+
 @dataclass(frozen=True)
 class Condition:
     """Status condition of an MLflowServer. `message` is human-readable."""
@@ -149,6 +155,13 @@ class Condition:
     def is_true(self) -> bool:
         """Whether the status of the condition is True."""
         return self.status is ConditionStatus.TRUE
+
+    @property
+    def published_message(self) -> str:
+        """The message as in the status: at most MAX_MESSAGE_CHARS characters."""
+        if len(self.message) <= MAX_MESSAGE_CHARS:
+            return self.message
+        return self.message[: MAX_MESSAGE_CHARS - len(_TRUNCATED)] + _TRUNCATED
 
 
 def true_condition(condition_type: ConditionType, message: str) -> Condition:
@@ -198,7 +211,7 @@ def with_transition_times(
             "type": condition.type.value,
             "status": condition.status.value,
             "reason": condition.reason.value,
-            "message": condition.message,
+            "message": condition.published_message,
             "observedGeneration": generation,
             "lastTransitionTime": (
                 previous_by_type[condition.type]["lastTransitionTime"]
@@ -228,5 +241,5 @@ def changed_conditions(
         condition
         for condition in conditions
         if previous_by_type.get(condition.type)
-        != (condition.status.value, condition.reason.value, condition.message)
+        != (condition.status.value, condition.reason.value, condition.published_message)
     ]

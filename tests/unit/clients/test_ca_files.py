@@ -27,3 +27,15 @@ def test_concurrent_writers_get_the_same_file(tmp_path: Path, monkeypatch: pytes
     assert len({*paths}) == 1
     assert Path(paths[0]).read_text() == "pem"
     assert [*Path(paths[0]).parent.iterdir()] == [Path(paths[0])]
+
+
+def test_files_are_limited_in_total_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that changes often must not fill the disk of the operator. The files in use are kept."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(ca_files, "MAX_TOTAL_BYTES", 1000)
+    used = ca_files._write_file("used" * 50)
+    for number in range(20):
+        assert Path(ca_files._write_file(f"{number:03}" * 50)).exists()
+        assert ca_files._write_file("used" * 50) == used
+        assert Path(used).read_text() == "used" * 50
+        assert sum(path.stat().st_size for path in Path(used).parent.iterdir()) <= 1000

@@ -2,6 +2,7 @@
 
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.status.conditions import (
+    MAX_MESSAGE_CHARS,
     Condition,
     ConditionType,
     Reason,
@@ -50,3 +51,12 @@ def test_changed_conditions_are_reported_once() -> None:
     assert changed_conditions([true_condition(ConditionType.DATABASE, "up"), READY], previous) == [
         true_condition(ConditionType.DATABASE, "up")
     ]
+
+
+def test_long_message_is_truncated() -> None:
+    """The API server rejects a longer one, and the status could not be written any more. It is no change each time."""
+    condition = false_condition(ConditionType.DATABASE, Reason.DATABASE_UNREACHABLE, "x" * 100_000)
+    (published,) = with_transition_times([condition], [], 1, "2026-01-01T00:00:00Z")
+    assert len(published["message"]) == MAX_MESSAGE_CHARS
+    assert published["message"].endswith("x [truncated]")
+    assert not changed_conditions([condition], [published])
