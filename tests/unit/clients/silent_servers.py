@@ -59,15 +59,70 @@ async def endless_header(reader: asyncio.StreamReader, writer: asyncio.StreamWri
         await asyncio.sleep(0.01)
 
 
-async def postgres_silent_after_login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Accept every login and never answer a statement."""
+async def endless_body_in_small_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with a body that never ends, one byte at a time."""
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with a body that never ends, as fast as the client reads it."""
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x" * 65536)
+        await writer.drain()
+
+
+async def short_elements(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with a valid XML document of 0.9 MiB, whose elements need 30 MiB as objects."""
+    await reader.readuntil(b"\r\n\r\n")
+    body = b"<ListBucketResult>" + b"<a/>" * 225_000 + b"</ListBucketResult>"
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+
+
+async def _read_postgres_login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Read until the message that starts a session. Return False if the connection is for another purpose."""
     while True:
         (length,) = struct.unpack("!i", await reader.readexactly(4))
         (code,) = struct.unpack("!i", (await reader.readexactly(length - 4))[:4])
         if code == _CANCEL_REQUEST:
-            return
+            return False
         if code != _SSL_REQUEST:
-            break
+            return True
         writer.write(b"N")
-    writer.write(b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I")
-    await silent(reader, writer)
+
+
+async def postgres_endless_settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept every login, and report settings of the session without an end."""
+    if await _read_postgres_login(reader, writer):
+        writer.write(b"R" + struct.pack("!ii", 8, 0))
+        number = 0
+        while True:
+            number += 1
+            setting = f"setting{number}\0".encode() + b"x" * 20_000 + b"\0"
+            writer.write(b"S" + struct.pack("!i", 4 + len(setting)) + setting)
+            await writer.drain()
+
+
+async def postgres_endless_result(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept every login, and answer the first statement with rows without an end."""
+    if await _read_postgres_login(reader, writer):
+        writer.write(b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I")
+        await reader.read(65536)
+        column = b"value\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)
+        writer.write(b"T" + struct.pack("!ih", 6 + len(column), 1) + column)
+        row = struct.pack("!hi", 1, 65536) + b"x" * 65536
+        while True:
+            writer.write(b"D" + struct.pack("!i", 4 + len(row)) + row)
+            await writer.drain()
+
+
+async def postgres_silent_after_login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept every login and never answer a statement."""
+    if await _read_postgres_login(reader, writer):
+        writer.write(b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I")
+        await silent(reader, writer)

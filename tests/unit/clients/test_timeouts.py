@@ -5,6 +5,7 @@ The sockets are real ones on loopback. Only the lengths of the timeouts differ f
 
 import asyncio
 import re
+import resource
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -26,9 +27,14 @@ from mlflow_operator.status.errors import TransientError
 from tests.unit.clients.silent_servers import (
     Handler,
     connection_reset,
+    endless_body,
+    endless_body_in_small_pieces,
     endless_header,
+    postgres_endless_result,
+    postgres_endless_settings,
     postgres_silent_after_login,
     serve,
+    short_elements,
     silent,
 )
 
@@ -80,8 +86,11 @@ async def database_error(port: int) -> TransientError:
 
 async def store_error(port: int) -> TransientError:
     """The error of an S3 request."""
-    with closing(ObjectStores(S3_TIMEOUTS)) as stores, pytest.raises(TransientError) as error:
-        await stores.ensure_bucket(bucket(port), create=True)
+    with closing(ObjectStores(S3_TIMEOUTS)) as stores:
+        # boto3 loads its data with the first client, which must not count as the store's response time.
+        stores._client(bucket(port))
+        with pytest.raises(TransientError) as error:
+            await stores.ensure_bucket(bucket(port), create=True)
     return error.value
 
 
@@ -100,7 +109,7 @@ def test_all_modules_that_connect_are_covered() -> None:
     connecting = {
         str(path.relative_to(package)) for path in modules if CONNECTION_CALLS.search(path.read_text())
     }
-    assert connecting == {"postgres/session.py", "s3/client.py", "s3/signed_request.py"}
+    assert connecting == {"postgres/session.py", "s3/client.py", "s3/http_transport.py"}
 
 
 @pytest.mark.parametrize("handler", [silent, postgres_silent_after_login], ids=function_name)
@@ -115,7 +124,7 @@ async def test_silent_database_times_out(port: int) -> None:
 
 
 @pytest.mark.parametrize("call", [store_error, admin_api_error], ids=function_name)
-@pytest.mark.parametrize("handler", [silent, endless_header], ids=function_name)
+@pytest.mark.parametrize("handler", [silent, endless_header, endless_body_in_small_pieces], ids=function_name)
 async def test_silent_store_times_out(port: int, call: Callable[[int], Awaitable[TransientError]]) -> None:
     """The message is the same for all timeouts."""
     error = await call(port)
@@ -124,6 +133,68 @@ async def test_silent_store_times_out(port: int, call: Callable[[int], Awaitable
         f"The artifact store at http://127.0.0.1:{port} does not answer in time. Check that it runs, that it is not "
         "overloaded, and that the network allows connections from the operator's and the server's pods."
     )
+
+
+@pytest.mark.parametrize("call", [store_error, admin_api_error], ids=function_name)
+@pytest.mark.parametrize("handler", [endless_body, short_elements], ids=function_name)
+async def test_large_response_of_store_is_rejected(
+    port: int, call: Callable[[int], Awaitable[TransientError]]
+) -> None:
+    """The user of the server chooses the endpoint, and the operator has 256 MiB for all servers."""
+    error = await call(port)
+    assert error.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+    assert error.message == (
+        f"The service at http://127.0.0.1:{port} sends a larger response than an artifact store does. Check that "
+        "spec.artifacts.s3.endpoint is the address of the store."
+    )
+
+
+async def test_large_marker_object_is_read_in_part() -> None:
+    """The owner of the key can replace the marker, which must not prevent the deletion of the server."""
+    with closing(ObjectStores()) as stores:
+        async with serve(endless_body) as port:
+            assert await stores.read_marker(bucket(port)) == "x" * 1024
+
+
+@pytest.mark.parametrize("handler", [silent, endless_header, endless_body_in_small_pieces], ids=function_name)
+async def test_thread_of_a_call_ends_with_its_timeout(handler: Handler) -> None:
+    """With a timeout per read only, a store that answers byte by byte would keep its threads forever."""
+    open_connections = 0
+
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_connections
+        open_connections += 1
+        try:
+            await handler(reader, writer)
+        finally:
+            open_connections -= 1
+
+    with closing(ObjectStores(S3_TIMEOUTS)) as stores:
+        async with serve(counting) as port:
+            calls = [stores.ensure_bucket(bucket(port, f"b{number}"), create=True) for number in range(4)]
+            assert all(
+                isinstance(r, TransientError) for r in await asyncio.gather(*calls, return_exceptions=True)
+            )
+            async with asyncio.timeout(5):
+                while open_connections:
+                    await asyncio.sleep(0.01)
+                # All threads for this store are free again.
+                await asyncio.gather(*(stores._threads.run(bucket(port).location, int) for _ in range(4)))
+
+
+@pytest.mark.parametrize("handler", [postgres_endless_settings, postgres_endless_result], ids=function_name)
+async def test_endless_data_of_database_ends_the_session(port: int) -> None:
+    """The user of the server chooses the host. libpq keeps everything that the host sends."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TransientError) as error:
+        async with SESSIONS.open(database(port), None, "spec.database.external", 30) as session:
+            await fetch_value(session, "SELECT 1")
+    assert error.value.reason is Reason.DATABASE_UNREACHABLE
+    assert error.value.message == (
+        f"The service at 127.0.0.1:{port} sends more data than the operator requests. Check that "
+        "spec.database.external is the address of a PostgreSQL."
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
 async def test_session_with_silent_database_closes_its_connection() -> None:

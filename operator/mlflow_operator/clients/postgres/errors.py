@@ -214,3 +214,12 @@ def from_psycopg(error: Exception, address: str, field: str) -> ReconcileError:
         f"The database at {address} cannot be reached. Check that it runs, that the network allows connections from "
         f"the operator's and the server's pods, and that {root} is correct.",
     )
+
+
+def too_much_data(address: str, field: str) -> TransientError:
+    """Return the error for a server that sends more data than any answer to the operator has. Arguments as above."""
+    return TransientError(
+        Reason.DATABASE_UNREACHABLE,
+        f"The service at {address} sends more data than the operator requests. Check that "
+        f"{field.removesuffix('.adminSecretRef')} is the address of a PostgreSQL.",
+    )

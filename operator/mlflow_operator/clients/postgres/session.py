@@ -1,28 +1,84 @@
-"""Postgres sessions with a timeout. psycopg errors become condition messages."""
+"""Postgres sessions with a timeout and a limit for the received data. psycopg errors become condition messages."""
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen, PQGenConn
 
 from mlflow_operator.clients.limits import PerHostLimiter
-from mlflow_operator.clients.postgres.errors import from_psycopg
+from mlflow_operator.clients.postgres.errors import from_psycopg, too_much_data
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 
 SESSION_TIMEOUT_SECONDS = 15
 """Timeout of a whole session, including the connection attempt."""
 
 _MAX_SESSIONS_PER_HOST = 8
 """Concurrent sessions per Postgres: all of its servers connect to it, and a slow one has few connections to spare."""
+
+_MAX_RECEIVED_BYTES = 4 * 1024 * 1024
+"""Maximum size of what a Postgres sends in one session. The host belongs to the user of the server, and libpq keeps all
+settings, rows and errors that it receives. The largest result is the list of a Postgres' roles."""
+_TCP_INFO_BYTES = 136
+_BYTES_RECEIVED_OFFSET = 128
+"""Offset of tcpi_bytes_received in Linux' struct tcp_info."""
+
+
+class _TooMuchData(psycopg.OperationalError):
+    """The server has sent more than _MAX_RECEIVED_BYTES."""
+
+
+class _LimitedConnection(psycopg.AsyncConnection[tuple[object, ...]]):
+    """Connection that ends when it has received too much data. psycopg's steps each read what has arrived."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        return _limited(super()._connect_gen(conninfo), lambda wanted: wanted[0])
+
+    async def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        """Run a step of a statement."""
+        descriptor = self.pgconn.socket
+        try:
+            return await super().wait(_limited(gen, lambda _: descriptor), *args, **options)
+        except _TooMuchData:
+            # The end of the session must not read the rest of the result.
+            self.pgconn.finish()
+            raise
+
+
+def _limited(steps: Generator[S, R, T], descriptor_of: Callable[[S], int]) -> Generator[S, R, T]:
+    """Run `steps` until the connection has received too much. `descriptor_of` returns its file descriptor."""
+    try:
+        wanted = next(steps)
+        while True:
+            if _received_bytes(descriptor_of(wanted)) > _MAX_RECEIVED_BYTES:
+                raise _TooMuchData
+            wanted = steps.send((yield wanted))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _received_bytes(descriptor: int) -> int:
+    """Number of bytes that a TCP connection has received; 0 if it is unknown."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        if len(info) == _TCP_INFO_BYTES:
+            return int(struct.unpack_from("=Q", info, _BYTES_RECEIVED_OFFSET)[0])
+    return 0
 
 
 class Sessions:
@@ -63,6 +119,8 @@ class Sessions:
                     timer.cancel()
             finally:
                 semaphore.release()
+        except _TooMuchData:
+            raise too_much_data(address, field) from None
         except psycopg.Error as error:
             if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
                 raise _timeout_error(address) from None
@@ -77,7 +135,7 @@ class Sessions:
         options.pop("connect_timeout", None)
         if ca_path:
             options["sslrootcert"] = ca_path
-        return await psycopg.AsyncConnection.connect(
+        return await _LimitedConnection.connect(
             psycopg.conninfo.make_conninfo(
                 host=connection.host,
                 port=connection.port,

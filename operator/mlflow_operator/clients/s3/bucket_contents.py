@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
@@ -18,8 +18,9 @@ _MARKER_KEY = "zzz-made-by-mlflow-operator"
 """Key of the object that identifies the owner of the prefix. Deletion follows the order of keys, and the marker, which
 permits the deletion, must be deleted last."""
 _MAX_MARKER_BYTES = 1024
-PAGE_SIZE = 500
-"""Number of versions per DeleteObjects request: half of S3's maximum, so that a slow store answers in time."""
+PAGE_SIZE = 250
+"""Number of versions per DeleteObjects request: a quarter of S3's maximum, so that a slow store answers in time, and a
+page with the longest keys is smaller than the limit for responses."""
 
 _VERSIONS_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
@@ -45,8 +46,8 @@ def check_access(
     try:
         part_arguments = _supported(client, "UploadPart", upload_arguments)
         client.upload_part(**upload, PartNumber=1, Body=_PROBE_BODY, **part_arguments)
-    except (BotoCoreError, ClientError):
-        with contextlib.suppress(BotoCoreError, ClientError):
+    except Exception:
+        with contextlib.suppress(Exception):
             client.abort_multipart_upload(**upload)
         raise
     set_action("s3:AbortMultipartUpload")
@@ -111,6 +112,13 @@ def delete_page(
     page = _list_page(client, bucket, key_prefix, page_size)
     if not page:
         return None
+    if len(page) > page_size or not all(entry["Key"].startswith(key_prefix) for entry in page):
+        raise TransientError(
+            Reason.BUCKET_ACCESS_DENIED,
+            f'The store lists objects that are not under "{key_prefix}" in the bucket "{bucket}", or more than '
+            "requested. The operator deletes none of them. Check that spec.artifacts.s3.endpoint is the address of the "
+            "store.",
+        )
     first = f"{page[0]['Key']} {page[0].get('VersionId', '')}"
     if first == previous_first:
         raise TransientError(

@@ -1,24 +1,30 @@
 """Async client for S3 stores: checks that a server can use its bucket, and creates and configures the bucket.
 
-boto3 blocks, so it runs in a small thread pool. Cancelling a call does not stop its thread: only the socket timeouts
-do. They are therefore short, and nothing is retried here.
+boto3 blocks, so it runs in a small thread pool. Its requests are sent on the event loop, where they have a total
+timeout: with boto3's own timeouts per read, a store that answers byte by byte would keep the thread forever. Nothing is
+retried here.
 """
 
 import asyncio
+import io
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import aiohttp
 import boto3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mlflow_operator.clients.limits import ThreadPool
 from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings, content_md5
 from mlflow_operator.clients.s3 import errors as s3_errors
+from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
 from mlflow_operator.clients.ttl_cache import TTLCache
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import BucketSettings
@@ -33,6 +39,8 @@ T = TypeVar("T")
 _MAX_CLIENTS, _MAX_CHECKED_BUCKETS = 64, 1024
 _CLIENT_TTL_SECONDS = 300
 """Time after its last use when a client is discarded. Each holds 0.2 MiB; a client in use is used once a minute."""
+_LOOP_DELAY_SECONDS = 5.0
+"""Time that a busy event loop may need to end a request after its timeout."""
 _MAX_THREADS, _MAX_THREADS_PER_STORE = 32, 4
 """The limit per store leaves threads for the other stores when one does not respond."""
 
@@ -41,8 +49,9 @@ _MAX_THREADS, _MAX_THREADS_PER_STORE = 32, 4
 class Timeouts:
     """Timeouts in seconds.
 
-    `connect` and `read` are those of a socket. `call` is that of a whole call: a slow DNS lookup, or threads that all
-    wait for unresponsive stores, must not delay a reconcile further.
+    `connect` and `read` are those of a socket. `call` is that of a whole call with all of its requests: a slow DNS
+    lookup, or threads that all wait for unresponsive stores, must not delay a reconcile further. The thread of a call
+    ends with it.
     """
 
     connect: float = 5.0
@@ -95,6 +104,9 @@ class ObjectStores:
         self._checked: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
+        self._transport = HTTPTransport()
+        # The call that the current thread runs. boto3 does not pass it on to its requests.
+        self._current = threading.local()
 
     async def ensure_bucket(self, bucket: Bucket, create: bool) -> bool:
         """Check that the bucket exists and the prefix can be listed. Return whether the bucket was created just now.
@@ -148,9 +160,15 @@ class ObjectStores:
         self._threads.close()
 
     async def _run(self, task: Callable[..., T], bucket: Bucket, *args: Any) -> T:
+        call = _Call(asyncio.get_running_loop(), time.monotonic() + self._timeouts.call)
+
+        def run_task() -> T:
+            self._current.call = call
+            return task(bucket, *args)
+
         try:
             async with asyncio.timeout(self._timeouts.call):
-                return await self._threads.run(bucket.location, partial(task, bucket, *args))
+                return await self._threads.run(bucket.location, run_task)
         except TimeoutError:
             raise s3_errors.timed_out(bucket.location) from None
 
@@ -175,10 +193,7 @@ class ObjectStores:
             aws_secret_access_key=bucket.secret_key,
             verify=bucket.ca_path,
             config=Config(
-                connect_timeout=self._timeouts.connect,
-                read_timeout=self._timeouts.read,
                 retries={"total_max_attempts": 1},
-                max_pool_connections=1,
                 s3={"addressing_style": _boto_addressing_style(bucket.addressing_style)},
                 **checksums,
             ),
@@ -186,7 +201,36 @@ class ObjectStores:
         if bucket.endpoint:
             content_md5.register(client)
         bucket_settings.record_unknown_elements(client)
+        send: Any = partial(self._send, bucket.ca_path)
+        client.meta.events.register("before-send.s3", send)
         return client
+
+    def _send(self, ca_path: str | None, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        """Send a request of boto3, which calls this in the thread of the call instead of sending it itself."""
+        call: _Call = self._current.call
+        remaining = call.deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        body = _body(request)
+        response = asyncio.run_coroutine_threadsafe(
+            self._transport.send(
+                HTTPRequest(
+                    request.method,
+                    request.url,
+                    _sent_headers(request),
+                    body,
+                    ca_path,
+                    # Of an object, the operator uses the beginning only.
+                    truncate=request.stream_output,
+                ),
+                aiohttp.ClientTimeout(
+                    total=remaining, sock_connect=self._timeouts.connect, sock_read=self._timeouts.read
+                ),
+            ),
+            call.loop,
+        ).result(remaining + _LOOP_DELAY_SECONDS)
+        headers: Any = response.headers
+        return AWSResponse(request.url, response.status, headers, _RawBody(response.body))
 
     def _ensure_bucket(self, bucket: Bucket, create: bool) -> bool:
         with _TranslatedErrors(bucket, "s3:ListBucket") as errors:
@@ -262,6 +306,39 @@ class ObjectStores:
             )
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Running call: the event loop that sends its requests, and its end in seconds of the monotonic clock."""
+
+    loop: asyncio.AbstractEventLoop
+    deadline: float
+
+
+class _RawBody(io.BytesIO):
+    """Body of a response as boto3 reads it."""
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield the rest of the body."""
+        yield self.read()
+
+
+def _body(request: AWSPreparedRequest) -> bytes:
+    body: Any = request.body or b""
+    if isinstance(body, str):
+        return body.encode()
+    return bytes(body if isinstance(body, bytes | bytearray) else body.read())
+
+
+def _sent_headers(request: AWSPreparedRequest) -> dict[str, str]:
+    """The headers of `request` for a body that is sent at once. The removed ones are not part of the signature."""
+    headers = {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in request.headers.items()
+        if name.lower() not in {"expect", "transfer-encoding", "content-length"}
+    }
+    return {**headers, "Accept-Encoding": "identity"}
+
+
 class _TranslatedErrors:
     """Context manager that translates boto3's exceptions into ReconcileErrors.
 
@@ -284,7 +361,9 @@ class _TranslatedErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ClientError):
             raise s3_errors.from_client_error(error, self._bucket, self.action, self.setting) from None
-        if isinstance(error, BotoCoreError | ValueError | OSError):
+        if isinstance(error, ResponseTooLarge):
+            raise s3_errors.response_too_large(self._bucket.location) from None
+        if isinstance(error, aiohttp.ClientError | BotoCoreError | ValueError | OSError):
             embedded = self._bucket.field.startswith("spec.artifacts.embedded")
             raise s3_errors.unreachable(error, self._bucket.location, embedded=embedded) from None
 

@@ -26,6 +26,15 @@ def timed_out(location: str) -> TransientError:
     )
 
 
+def response_too_large(location: str) -> TransientError:
+    """Return the error for a response with more data than any valid one has."""
+    return TransientError(
+        Reason.ARTIFACT_STORE_UNREACHABLE,
+        f"The service at {location} sends a larger response than an artifact store does. Check that {_ENDPOINT} is the "
+        "address of the store.",
+    )
+
+
 def unreachable(error: BaseException, location: str, *, embedded: bool = False) -> ReconcileError:
     """Return the error for a request without a response.
 

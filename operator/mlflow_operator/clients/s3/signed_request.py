@@ -1,23 +1,17 @@
 """Signed HTTP requests to the APIs that stores offer besides S3. They run on the event loop, each with a timeout."""
 
-import functools
 import hashlib
-import ssl
 from dataclasses import dataclass, field
 
 import aiohttp
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.httpsession import get_cert_path
-from yarl import URL
 
 from mlflow_operator.clients.s3 import errors as s3_errors
+from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
-_MAX_SSL_CONTEXTS = 8
-_MAX_RESPONSE_BYTES = 2**23
-"""A response with a thousand policies is smaller than 1 MiB."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +47,30 @@ class Request:
 
 
 class SignedRequests:
-    """Sends signed requests. The operator has one instance, which caches the TLS settings of the last stores."""
+    """Sends signed requests. The operator has one instance."""
 
     def __init__(self, timeout: aiohttp.ClientTimeout = _TIMEOUT) -> None:
         self._timeout = timeout
-        # Loading CA certificates takes some milliseconds, and most servers use the same ones.
-        self._ssl_context = functools.lru_cache(_MAX_SSL_CONTEXTS)(_create_ssl_context)
+        self._transport = HTTPTransport()
 
     async def send(
         self, admin: Admin, request: Request, signed_by: AccessKey | None = None
     ) -> tuple[int, bytes]:
         """Send a request, signed by the administrator unless `signed_by` is another user. Return status and body.
 
-        Raises ConfigurationError or TransientError if the store cannot be reached.
+        Raises ConfigurationError or TransientError if the store cannot be reached or its response is too large.
         """
         url = f"{admin.endpoint}{request.path}"
         headers = _signed_headers(request, url, signed_by or admin.key)
         try:
-            async with (
-                aiohttp.ClientSession(timeout=self._timeout, trust_env=True) as session,
-                session.request(
-                    request.method,
-                    URL(url, encoded=True),
-                    data=request.body or None,
-                    headers=headers,
-                    ssl=self._ssl_context(admin.ca_path) if admin.endpoint.startswith("https") else True,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                text = bytearray()
-                async for part in response.content.iter_any():
-                    text += part
-                    if len(text) > _MAX_RESPONSE_BYTES:
-                        break
-                return response.status, bytes(text)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            response = await self._transport.send(
+                HTTPRequest(request.method, url, headers, request.body, admin.ca_path), self._timeout
+            )
+        except ResponseTooLarge:
+            raise s3_errors.response_too_large(admin.endpoint) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise s3_errors.unreachable(error, admin.endpoint) from None
+        return response.status, response.body
 
 
 def _signed_headers(request: Request, url: str, key: AccessKey) -> dict[str, str]:
@@ -98,7 +80,3 @@ def _signed_headers(request: Request, url: str, key: AccessKey) -> dict[str, str
     aws_request = AWSRequest(request.method, url, headers, data=request.body)
     SigV4Auth(Credentials(key.id, key.secret), request.service, "us-east-1").add_auth(aws_request)
     return dict(aws_request.headers.items())
-
-
-def _create_ssl_context(ca_path: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_path or get_cert_path(True))

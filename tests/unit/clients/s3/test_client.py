@@ -4,10 +4,12 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores, Timeouts
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import TransientError
+from tests.unit.clients.s3.conftest import StartServer
 from tests.unit.clients.silent_servers import serve, silent
 
 BUCKET = Bucket(
@@ -46,3 +48,22 @@ async def test_message_about_an_unreachable_store_names_only_existing_fields(
     with closing(ObjectStores()) as stores, pytest.raises(TransientError) as error:
         await stores.ensure_bucket(replace(BUCKET, field=field), create=True)
     assert ("spec.artifacts.s3.endpoint" in error.value.message) == names_endpoint
+
+
+@pytest.mark.parametrize(
+    "keys", [["team-a/run", "team-b/run"], [f"team-a/{number}" for number in range(300)]]
+)
+async def test_listing_of_other_objects_deletes_nothing(start_server: StartServer, keys: list[str]) -> None:
+    """A user's endpoint may relay requests with the administrator's key to a store, and answer listings itself."""
+    methods = []
+
+    async def respond(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        versions = "".join(f"<Version><Key>{key}</Key><VersionId>1</VersionId></Version>" for key in keys)
+        return web.Response(text=f"<ListVersionsResult>{versions}</ListVersionsResult>")
+
+    target = replace(BUCKET, endpoint=await start_server(respond), prefix="team-a")
+    with closing(ObjectStores()) as stores, pytest.raises(TransientError) as error:
+        await stores.delete_objects(target)
+    assert methods == ["GET"]
+    assert "The operator deletes none of them" in error.value.message

@@ -10,7 +10,7 @@ from aiohttp import web
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.model.server import BucketSettings
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.unit.clients.s3.conftest import StartServer
 
 UPLOAD = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
@@ -24,10 +24,14 @@ KMS_HEADERS = {
 
 @dataclass
 class OlderStore:
-    """A store with one object. `uploads`: number of unfinished uploads. `requires_kms`: policy of the bucket."""
+    """A store with one object. `uploads`: number of unfinished uploads. `requires_kms`: policy of the bucket.
+
+    `drops_bodies`: it ends the connection of an upload without a response, like some proxies.
+    """
 
     requires_kms: bool = False
     rejects_bodies: bool = False
+    drops_bodies: bool = False
     uploads: int = 0
     bodies: list[bytes] = field(default_factory=list)
     deleted: bool = False
@@ -44,6 +48,8 @@ class OlderStore:
         elif request.method == "DELETE":
             self.uploads -= 1
         elif request.method == "PUT":
+            if self.drops_bodies and request.transport:
+                request.transport.close()
             self.bodies.append(body)
         elif "delete" in request.query:
             self.deleted, text = True, "<DeleteResult/>"
@@ -104,6 +110,17 @@ async def test_rejected_data_is_reported_and_the_upload_is_aborted(
         await stores.check_access(await bucket_in(store, start_server))
     assert error.value.reason is Reason.BUCKET_ACCESS_DENIED
     assert "checksum or the encoding of an upload (XAmzContentSHA256Mismatch)" in error.value.message
+    assert store.uploads == 0
+
+
+async def test_upload_is_aborted_after_a_lost_connection(
+    stores: ObjectStores, start_server: StartServer
+) -> None:
+    store = OlderStore(drops_bodies=True)
+    with pytest.raises(TransientError) as error:
+        await stores.check_access(await bucket_in(store, start_server))
+    assert error.value.reason is Reason.ARTIFACT_STORE_UNREACHABLE
+    assert store.bodies
     assert store.uploads == 0
 
 
