@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import operator
 import secrets
 import signal
 import socket
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from mlflow_operator.clients import limits
 from mlflow_operator.clients.dns import Resolver
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import Postgres
@@ -33,14 +35,17 @@ from mlflow_operator.model.versions import Images
 from mlflow_operator.reconciler import ReconcileResult, reconcile
 from mlflow_operator.runtime import health, watch, watch_check
 from mlflow_operator.runtime.logging import server_context
-from mlflow_operator.runtime.workqueue import WorkQueue
+from mlflow_operator.runtime.workqueue import MAX_IN_FLIGHT, WorkQueue
+from mlflow_operator.runtime.workqueue_schedule import Schedule
 from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_DNS_THREADS = 64
-"""Threads for DNS lookups. If an external DNS server does not answer, each lookup of its names occupies a thread for
-most of a minute. Python's default on two cores is six threads; lookups of cluster names would wait for them."""
+_DNS_THREADS = 256
+"""Threads for DNS lookups, created on demand. If an external DNS server does not answer, each lookup of its names
+occupies a thread for most of a minute, several times as long as the call that needs it: the limits of one namespace
+allow it a hundred threads. Lookups of cluster names would wait for the six threads that are Python's default on two
+cores."""
 
 _TLS_BUFFER_BYTES = 64 * 1024
 """Size of asyncio's read buffer for each open TLS connection. The default is 256 KiB, and the operator has about 25
@@ -154,7 +159,7 @@ async def _lead(deps: Dependencies, settings: Settings) -> None:
         deleted_servers[key] = last_state
 
     async def handle(key: NamespacedName) -> float | None:
-        with server_context(*key):
+        with server_context(*key), limits.on_behalf_of(key[0]):
             try:
                 last_state = deleted_servers.get(key)
                 if last_state:
@@ -171,7 +176,9 @@ async def _lead(deps: Dependencies, settings: Settings) -> None:
             queue.forget(key)
         return result.requeue_after
 
-    queue: WorkQueue[NamespacedName] = WorkQueue(handle, deps.metrics)
+    queue: WorkQueue[NamespacedName] = WorkQueue(
+        handle, deps.metrics, schedule=Schedule(group_of=operator.itemgetter(0), max_taken=MAX_IN_FLIGHT)
+    )
     # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
     queue_task = asyncio.create_task(queue.run(), name="queue")
     watch_check_task = asyncio.create_task(

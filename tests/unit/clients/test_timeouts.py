@@ -9,6 +9,7 @@ import resource
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import aiohttp
 import pytest
 
 from mlflow_operator import clients
-from mlflow_operator.clients.limits import ThreadPool
+from mlflow_operator.clients.limits import Limits, ThreadPool, on_behalf_of
 from mlflow_operator.clients.postgres.session import Sessions, fetch_value
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores, Timeouts
 from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
@@ -264,9 +265,67 @@ async def test_silent_store_leaves_threads_for_other_stores() -> None:
                 assert isinstance(result, TransientError)
 
 
+async def test_silent_stores_of_a_namespace_leave_threads_for_other_namespaces() -> None:
+    """Each of its servers may use another endpoint, so that a limit per store does not apply."""
+
+    async def ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+
+    with closing(ObjectStores(Timeouts(call=2))) as stores:
+        async with serve(silent) as silent_port, serve(ok) as healthy_port:
+            stores._client(bucket(healthy_port))
+            with on_behalf_of("team-a"):
+                calls = [
+                    asyncio.create_task(
+                        stores.read_marker(
+                            replace(bucket(silent_port), endpoint=f"http://127.0.0.1:{silent_port}/{n}")
+                        )
+                    )
+                    for n in range(1, 101)
+                ]
+            await asyncio.sleep(0.1)
+            with on_behalf_of("team-b"):
+                async with asyncio.timeout(1):
+                    assert await stores.ensure_bucket(bucket(healthy_port), create=True) is False
+                    assert not any(call.done() for call in calls)
+            await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_slow_statements_of_a_namespace_leave_sessions_for_other_namespaces() -> None:
+    """The owner of a database on a shared Postgres can make each statement as slow as it likes."""
+
+    async def answers_after_login(connection: Connection) -> bool:
+        try:
+            async with SESSIONS.open(connection, None, "spec.database.external", 5):
+                return True
+        except TransientError:
+            return False
+
+    async def hold(connection: Connection) -> None:
+        async with SESSIONS.open(connection, None, "spec.database.external", 5) as session:
+            await fetch_value(session, "SELECT 1")
+
+    async with serve(postgres_silent_after_login) as port:
+        with on_behalf_of("team-a"):
+            holders = [asyncio.create_task(hold(database(port))) for _ in range(20)]
+        await asyncio.sleep(0.3)
+        with on_behalf_of("team-b"):
+            async with asyncio.timeout(2):
+                assert await answers_after_login(database(port))
+        for holder in holders:
+            holder.cancel()
+        await asyncio.gather(*holders, return_exceptions=True)
+
+
 async def test_thread_counts_against_limit_until_it_ends() -> None:
     """The caller's timeout does not free the slot. Otherwise a slow store would occupy one thread after the other."""
-    threads, release, started = ThreadPool(8, 2, "test"), threading.Event(), threading.Semaphore(0)
+    threads, release, started = (
+        ThreadPool(8, Limits(host=2, namespace=8, host_from_namespace=2), "test"),
+        threading.Event(),
+        threading.Semaphore(0),
+    )
 
     def hang() -> str:
         started.release()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from itertools import pairwise
+from operator import itemgetter
 
 import pytest
 
@@ -72,6 +73,37 @@ async def test_servers_of_an_unresponsive_store_do_not_delay_other_servers(seed:
     task.cancel()
     assert len(delays) >= 100
     assert max(delays) <= SLOW_RECONCILE_SECONDS
+
+
+@in_virtual_time
+async def test_namespace_with_many_hanging_servers_does_not_delay_other_namespaces() -> None:
+    """A thousand servers whose stores never answer wait for their own turn only."""
+    added_at: dict[str, float] = {}
+    delays: dict[str, float] = {}
+
+    async def handle(key: tuple[str, str]) -> None:
+        if key[0] == "quiet":
+            delays.setdefault(key[1], now() - added_at[key[1]])
+        else:
+            await asyncio.sleep(30)
+
+    schedule: Schedule[tuple[str, str]] = Schedule(
+        random.Random(0),  # noqa: S311 - not security-relevant
+        group_of=itemgetter(0),
+        max_taken=MAX_IN_FLIGHT,
+    )
+    queue = WorkQueue(handle, Metrics(), schedule=schedule)
+    for number in range(1000):
+        queue.add(("loud", str(number)))
+    task = asyncio.create_task(queue.run())
+    await asyncio.sleep(60)
+    for number in range(20):
+        added_at[str(number)] = now()
+        queue.add(("quiet", str(number)))
+        await asyncio.sleep(7)
+    task.cancel()
+    assert len(delays) == 20
+    assert max(delays.values()) <= SLOW_RECONCILE_SECONDS
 
 
 @in_virtual_time

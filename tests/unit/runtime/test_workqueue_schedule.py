@@ -1,6 +1,7 @@
 """Rules of the work queue: no key is taken twice, no key is lost, no hot loop."""
 
 import random
+from operator import itemgetter
 
 import pytest
 from hypothesis import settings
@@ -51,6 +52,32 @@ def test_key_due_for_the_longest_time_is_taken_first(schedule: Schedule[str]) ->
         schedule.add(key, 5)
     schedule.add("z", 4)
     assert [schedule.take(5) for _ in range(4)] == ["z", "c", "a", "b"]
+
+
+def test_group_with_fewest_taken_keys_comes_first() -> None:
+    """A namespace with many servers does not delay the servers of others, although its own are due for longer."""
+    schedule: Schedule[str] = Schedule(WithoutJitter(), group_of=itemgetter(0), max_taken=8)
+    for number, key in enumerate(["a1", "a2", "a3", "a4", "b1", "b2", "c1"]):
+        schedule.add(key, number)
+    assert [schedule.take(10) for _ in range(7)] == ["a1", "b1", "c1", "a2", "b2", "a3", None]
+    schedule.done("a1", 10)
+    assert schedule.take(10) == "a4"
+
+
+def test_group_leaves_as_many_keys_as_it_takes() -> None:
+    """A namespace with any number of servers never has all reconciles. What others do not use, it may use."""
+    schedule: Schedule[str] = Schedule(WithoutJitter(), group_of=itemgetter(0), max_taken=8)
+    for number in range(8):
+        schedule.add(f"a{number}", 0)
+    assert [schedule.take(1) for _ in range(5)] == ["a0", "a1", "a2", "a3", None]
+    assert schedule.next_due() is None
+    schedule.add("b0", 1)
+    assert schedule.next_due() == 1
+    assert schedule.take(1) == "b0"
+    schedule.done("b0", 1, 1000)
+    schedule.done("a0", 1, 1000)
+    assert schedule.next_due() == 0
+    assert schedule.take(1) == "a4"
 
 
 def test_key_added_while_taken_is_due_once_more_afterwards(schedule: Schedule[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, LiteralString, Self, TypeVar
 import psycopg
 from psycopg.abc import PQGen, PQGenConn
 
-from mlflow_operator.clients.limits import PerHostLimiter
+from mlflow_operator.clients.limits import Limiter, Limits
 from mlflow_operator.clients.postgres.errors import from_psycopg, too_much_data
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
@@ -26,8 +26,9 @@ T = TypeVar("T")
 SESSION_TIMEOUT_SECONDS = 15
 """Timeout of a whole session, including the connection attempt."""
 
-_MAX_SESSIONS_PER_HOST = 8
-"""Concurrent sessions per Postgres: all of its servers connect to it, and a slow one has few connections to spare."""
+_SESSION_LIMITS = Limits(host=8, namespace=16, host_from_namespace=4)
+"""All servers of a Postgres connect to it, and a slow one has few connections to spare. The owner of a database can
+make each statement slow, which must not block the servers of other namespaces on the same Postgres."""
 
 _MAX_RECEIVED_BYTES = 4 * 1024 * 1024
 """Maximum size of what a Postgres sends in one session. The host belongs to the user of the server, and libpq keeps all
@@ -86,7 +87,7 @@ class Sessions:
 
     def __init__(self, connect_timeout_seconds: int = 5) -> None:
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._limiter = PerHostLimiter(_MAX_SESSIONS_PER_HOST)
+        self._limiter = Limiter(_SESSION_LIMITS)
 
     @asynccontextmanager
     async def open(
@@ -104,10 +105,9 @@ class Sessions:
         address = connection.address
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
-        semaphore = self._limiter.semaphore(address)
         try:
             async with asyncio.timeout_at(deadline):
-                await semaphore.acquire()
+                end_session = await self._limiter.acquire(address)
             try:
                 async with asyncio.timeout_at(deadline):
                     conn = await self._connect(connection, ca_path)
@@ -118,7 +118,7 @@ class Sessions:
                 finally:
                     timer.cancel()
             finally:
-                semaphore.release()
+                end_session()
         except _TooMuchData:
             raise too_much_data(address, field) from None
         except psycopg.Error as error:

@@ -8,9 +8,11 @@ import functools
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 from yarl import URL
 
 MAX_RESPONSE_BYTES = 1024 * 1024
@@ -65,7 +67,6 @@ class HTTPTransport:
         async with (
             aiohttp.ClientSession(
                 timeout=limits,
-                trust_env=True,
                 auto_decompress=False,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             ) as session,
@@ -74,6 +75,8 @@ class HTTPTransport:
                 URL(request.url, encoded=True),
                 data=request.body or None,
                 headers=request.headers,
+                # Not aiohttp's trust_env, which reads a netrc file in a thread for each request.
+                proxy=get_environ_proxies(request.url).get(urlsplit(request.url).scheme),
                 ssl=self._ssl_context(request.ca_path) if request.url.startswith("https:") else True,
                 allow_redirects=False,
             ) as response,
