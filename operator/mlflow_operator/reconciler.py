@@ -43,6 +43,7 @@ from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.results import Prerequisites, Results
 from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
+from mlflow_operator.status.errors import ConfigurationError
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -82,9 +83,17 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         resource = await sync_finalizer(resource, deletes_data, deps)
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
-    observed = await observe(resource, deps.cluster)
+    return await _reconcile_valid(resource, parsed, deps)
+
+
+async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dependencies) -> ReconcileResult:
+    namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    try:
+        observed = await observe(resource, deps.cluster)
+    except ConfigurationError as error:
+        return await _reject(resource, error.reason, error.message, deps)
     if await _deleted_with_orphans(observed, deps):
-        return await reconcile(key, deps)
+        return await reconcile((namespace, name), deps)
     observed = await data_labels.remove_instance_labels(observed, deps)
     reader = Reader(deps.cluster, observed)
     variables = await env_from_variables.names(parsed.spec.env_from, reader)

@@ -22,6 +22,7 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
+from mlflow_operator.kube.errors import TooLarge
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import encryption, secrets
@@ -65,7 +66,13 @@ class FakeAPIServer(FakeKubernetesClient):
         """Another client's changes after the operator has read the server, and before it lists its objects."""
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        *,
+        max_bytes: int | None = None,
     ) -> list[Object]:
         """Return the objects of a kind that have the labels, or the Events of an object."""
         if self.before_next_list:
@@ -81,7 +88,10 @@ class FakeAPIServer(FakeKubernetesClient):
             for (kind_name, name) in self.objects
             if kind_name == kind.kind
         ]
-        return [o for o in objects if o and selector.items() <= o["metadata"].get("labels", {}).items()]
+        found = [o for o in objects if o and selector.items() <= o["metadata"].get("labels", {}).items()]
+        if max_bytes is not None and len(json.dumps(found)) > max_bytes:
+            raise TooLarge(f"list {kind.plural}")
+        return found
 
     async def apply_status(self, obj: Object) -> Object:
         """Replace the status."""

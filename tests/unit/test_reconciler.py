@@ -2,13 +2,13 @@
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.framework.observe import Reader
-from mlflow_operator.kube import labels
+from mlflow_operator.framework.observe import Reader, observe
+from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -244,6 +244,46 @@ async def test_object_of_another_owner_is_not_taken_over(simulation: SimulatedCl
     status, reason, message = simulation.condition("DatabaseReady")
     assert (status, reason) == ("False", "NameConflict")
     assert 'Service "a-postgres"' in message
+
+
+def forged(kind: Kind, name: str) -> Object:
+    """An object of another user with the labels of the server's pods and 1 MiB of data."""
+    metadata = {"namespace": "team", "name": name, "labels": labels.for_component("a", labels.SERVER_POD)}
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": metadata,
+        "data": {"x": "x" * 2**20},
+        "spec": {},
+        "status": {"phase": "Pending"},
+    }
+
+
+async def test_objects_with_forged_labels_are_not_read(ready_server: SimulatedCluster) -> None:
+    """Everyone who can create ConfigMaps can set the labels. The server's own objects are found by their names."""
+    for number in range(10):
+        await ready_server.api.create(forged(kinds.CONFIGMAP, f"forged-{number}"))
+    del ready_server.api.objects["ConfigMap", "a-client"]
+    before = list(ready_server.api.writes)
+    await ready_server.reconcile_until_stable()
+    assert ready_server.condition("Ready")[:2] == ("True", "Ready")
+    assert ready_server.get("ConfigMap", "a-client")
+    assert {name for _, name in ready_server.api.writes[len(before) :]} == {"ConfigMap/a-client"}
+    resource = await ready_server.api.get(kinds.MLFLOWSERVER, "team", "a")
+    assert resource
+    observed = await observe(resource, cast("Any", ready_server.api))
+    assert {obj["metadata"]["name"] for obj in observed.list(kinds.CONFIGMAP)} == {"a-client", "a-server"}
+
+
+async def test_too_many_pods_with_forged_labels_are_reported(ready_server: SimulatedCluster) -> None:
+    """They may be the server's: the operator neither ignores them nor loads them into its memory."""
+    for number in range(10):
+        await ready_server.api.create(forged(kinds.POD, f"forged-{number}"))
+    await ready_server.reconcile()
+    status, reason, message = ready_server.condition("Ready")
+    assert (status, reason) == ("False", "NameConflict")
+    assert "pods in namespace team" in message
+    assert "kubectl get pods -n team -l " in message
 
 
 async def test_changed_secret_rolls_the_pods(external_stores: SimulatedCluster) -> None:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator import render as desired
-from mlflow_operator.kube import labels, pod_references
+from mlflow_operator.kube import kinds, labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import client_config, deployment
+from mlflow_operator.model.names import Names
+from mlflow_operator.model.owned_objects import fixed_names
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.secrets import server_secret, text_values
 from tests.unit.kubernetes_schemas import validate_object
@@ -467,3 +469,15 @@ def test_only_verified_images_use_the_fast_path(spec: Object, fast_path: bool) -
     """A custom image may contain anything, whatever version the spec sets: it runs MLflow's own command."""
     container = deployment.deployment(server(spec), "")["spec"]["template"]["spec"]["containers"][0]
     assert ("--app-name" in container["command"]) is fast_path
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_names_of_all_objects_are_known(example: Path) -> None:
+    """The operator reads objects by these names only: it would not find another one again."""
+    unknown = [
+        (obj["kind"], obj["metadata"]["name"])
+        for obj in objects(example)
+        if (names := fixed_names(Names(obj["metadata"]["labels"][labels.SERVER]), kinds.of(obj))) is not None
+        and obj["metadata"]["name"] not in names
+    ]
+    assert unknown == []

@@ -1,5 +1,9 @@
 """Read the observed state once per reconcile, directly from the API server (no cache).
 
+Objects are found by labels with one request per kind; those with other names than the server uses are ignored. Pods and
+Jobs have no fixed names. They count whether or not they have the server as their controller: a pod without a controller
+writes to the database as well, and a migration must wait for it.
+
 `Reader` reads the Secrets and ConfigMaps that the server references.
 """
 
@@ -8,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow_operator.kube import job_outcome, kinds, labels
-from mlflow_operator.kube.client import Forbidden, KubernetesClient
+from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge
 from mlflow_operator.kube.job_outcome import Outcome
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import secret_access
+from mlflow_operator.model import owned_objects, secret_access
+from mlflow_operator.model.names import Names
 from mlflow_operator.model.secrets import all_values, is_text
 from mlflow_operator.model.server import SecretKey
 from mlflow_operator.status.conditions import ConditionType, Reason
@@ -31,6 +36,9 @@ OWNED = (
     kinds.PDB,
 )
 """Kinds of the objects that an MLflowServer owns. The operator watches them."""
+
+_MAX_LIST_BYTES = 4 * 1024 * 1024
+"""Maximum size of the objects of one kind: two hundred pods with 20 KiB each, during a rollout of a hundred."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +80,16 @@ class ObservedState:
 
 
 async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
-    """List all objects that have the labels of the MLflowServer `resource`.
+    """Read all objects that have the labels of the MLflowServer `resource` and a name that it uses.
 
     Pods come last, the other kinds concurrently before: the result of a finished Job is in its pod only, so the pods
     must not be older than the Jobs.
+
+    Everyone who may create objects in the namespace can set the labels: others must neither use up the operator's
+    memory nor stop the reconciles. Raises ConfigurationError if there are too many Jobs or pods.
     """
-    namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
-    selector = labels.server_selector(name)
-    lists = await asyncio.gather(
-        *(cluster.list(kind, namespace, selector) for kind in OWNED if kind != kinds.POD)
-    )
-    lists.append(await cluster.list(kinds.POD, namespace, selector))
+    lists = await asyncio.gather(*(_labelled(kind, resource, cluster) for kind in OWNED if kind != kinds.POD))
+    lists.append(await _labelled(kinds.POD, resource, cluster))
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     jobs = [
         obj
@@ -117,6 +124,24 @@ def pods_of(objects: Iterable[Object], job: Object) -> list[Object]:
         if obj["kind"] == kinds.POD.kind
         and any(ref.get("uid") == uid for ref in obj["metadata"].get("ownerReferences") or ())
     ]
+
+
+async def _labelled(kind: Kind, resource: Object, cluster: KubernetesClient) -> list[Object]:
+    namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    names, selector = owned_objects.fixed_names(Names(server), kind), labels.server_selector(server)
+    try:
+        objects = await cluster.list(kind, namespace, selector, max_bytes=_MAX_LIST_BYTES)
+    except TooLarge:
+        if names is None:
+            raise ConfigurationError(
+                Reason.NAME_CONFLICT,
+                f"The {kind.plural} in namespace {namespace} with the labels of this MLflowServer need more than "
+                f"{_MAX_LIST_BYTES // 2**20} MiB. Delete those that the operator did not create: kubectl get "
+                f"{kind.plural} -n {namespace} -l {selector}",
+            ) from None
+        found = [await cluster.get(kind, namespace, name) for name in sorted(names)]
+        return [obj for obj in found if obj and labels.belong_to_server(obj["metadata"], server)]
+    return [obj for obj in objects if names is None or obj["metadata"]["name"] in names]
 
 
 class Reader:

@@ -7,7 +7,7 @@ who has raised a quota would wait that long for a server. Any change of the obje
 
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import admission_errors, event_history, json_patch, kinds, labels, timestamps
-from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.client import Forbidden, TooLarge
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
@@ -15,6 +15,9 @@ from mlflow_operator.status.errors import ConfigurationError
 
 _RETRY_REQUEST_SECONDS = 60.0
 """Seconds between two retry requests to one controller. The operator retries its own rejected requests as often."""
+
+_MAX_EVENT_BYTES = 1024 * 1024
+"""Maximum size of the Events of one object. A stuck object has fewer than ten."""
 
 
 async def pod_creation_failure(
@@ -84,6 +87,10 @@ async def request_retry(context: ReconcileContext, controller: Object, failed_si
 async def _events(context: ReconcileContext, involved_object: Object) -> list[Object]:
     uid, namespace = involved_object["metadata"]["uid"], context.server.owner.namespace
     try:
-        return await context.deps.cluster.list(kinds.EVENT, namespace, fields=f"involvedObject.uid={uid}")
-    except Forbidden:
-        return []  # With a custom role that does not allow reading Events, only the explanation is missing.
+        return await context.deps.cluster.list(
+            kinds.EVENT, namespace, fields=f"involvedObject.uid={uid}", max_bytes=_MAX_EVENT_BYTES
+        )
+    except (Forbidden, TooLarge):
+        # Only the explanation is missing: with a custom role that does not allow reading Events, or if someone has
+        # created many Events for the object.
+        return []

@@ -25,11 +25,12 @@ from mlflow_operator.kube.errors import (
     NamespaceTerminating,
     NotFound,
     QuotaExceeded,
+    TooLarge,
     Unavailable,
     from_response,
 )
 from mlflow_operator.kube.kinds import Kind
-from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.status.metrics import Metrics
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "NamespaceTerminating",
     "NotFound",
     "QuotaExceeded",
+    "TooLarge",
     "Unavailable",
 ]
 
@@ -59,6 +61,12 @@ nothing faster, but each one keeps 100 KiB or more of memory (the TLS read buffe
 
 PAGE_SIZE = 500
 """Objects per page of a list response."""
+
+NAMES_PAGE_SIZE = 50
+"""Objects per page of a response with metadata only. The annotations of one object can have 256 KiB."""
+
+METADATA_OF_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Media type of a list without the contents of the objects, which can have 1 MiB each."""
 
 
 class KubernetesClient:
@@ -118,11 +126,18 @@ class KubernetesClient:
             return None
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        *,
+        max_bytes: int | None = None,
     ) -> list[Object]:
         """List all objects of a kind, in one namespace or in all, that match a label and a field selector.
 
-        Adds apiVersion and kind to each object, because the API server omits them in lists.
+        Adds apiVersion and kind to each object, because the API server omits them in lists. Raises TooLarge if the
+        objects need more than `max_bytes`: everyone who may create objects adds to the list.
         """
         query: dict[str, str] = {"limit": str(PAGE_SIZE)}
         if labels:
@@ -132,12 +147,33 @@ class KubernetesClient:
         action = f"list {kind.plural} in {namespace or 'all namespaces'}"
         items: list[Object] = []
         while True:
-            response = await self._request("GET", kind.path(namespace), action, kind, query=query)
+            response, size = await self._request_sized(
+                "GET", kind.path(namespace), action, kind, query=query, max_bytes=max_bytes
+            )
+            if max_bytes is not None:
+                max_bytes -= size
             type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
             items += [{**type_meta, **item} for item in response.get("items") or ()]
             continue_token = (response.get("metadata") or {}).get("continue")
             if not continue_token:
                 return items
+            query["continue"] = continue_token
+
+    async def list_names(self, kind: Kind, namespace: str | None = None) -> set[NamespacedName]:
+        """List the namespaces and names of all objects of a kind. Objects of any number and size need little memory."""
+        query = {"limit": str(NAMES_PAGE_SIZE)}
+        action, names = f"list {kind.plural} in {namespace or 'all namespaces'}", set[NamespacedName]()
+        while True:
+            response, _ = await self._request_sized(
+                "GET", kind.path(namespace), action, kind, query=query, accept=METADATA_OF_LIST
+            )
+            names |= {
+                (item["metadata"].get("namespace", ""), item["metadata"]["name"])
+                for item in response.get("items") or ()
+            }
+            continue_token = (response.get("metadata") or {}).get("continue")
+            if not continue_token:
+                return names
             query["continue"] = continue_token
 
     async def create(self, obj: Object) -> Object:
@@ -251,7 +287,26 @@ class KubernetesClient:
         body: Any = None,
         content_type: str = "application/json",
     ) -> Object:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        response, _ = await self._request_sized(
+            method, path, action, kind, query=query, body=body, content_type=content_type
+        )
+        return response
+
+    async def _request_sized(  # noqa: PLR0913 - a request has this many parts
+        self,
+        method: str,
+        path: str,
+        action: str,
+        kind: Kind,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        max_bytes: int | None = None,
+    ) -> tuple[Object, int]:
+        """Return the object in the response and the size of the response."""
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 _, url, sent_headers, sent_body, _ = await self._client.param_serialize(
@@ -267,7 +322,7 @@ class KubernetesClient:
                 response = await self._client.call_api(
                     method, url, sent_headers, sent_body, _request_timeout=timeout
                 )
-                response_body: bytes = await response.read()
+                response_body = await _read(response.response, action, max_bytes)
         except TimeoutError as error:
             raise Unavailable(f"{action}: no response within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -285,7 +340,19 @@ class KubernetesClient:
             raise Unavailable(
                 f"{action}: the response is not JSON; check for a proxy in front of the API server"
             ) from error
-        return decoded
+        return decoded, len(response_body)
+
+
+async def _read(response: aiohttp.ClientResponse, action: str, max_bytes: int | None) -> bytes:
+    if max_bytes is None:
+        return await response.read()
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > max_bytes:
+            response.close()
+            raise TooLarge(f"{action}: the response is too large")
+    return bytes(body)
 
 
 _MUST_ESCAPE = re.compile("[\x7f-\uffff]")

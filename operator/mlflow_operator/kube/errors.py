@@ -62,6 +62,10 @@ class Invalid(ClusterError):
         self.fields = fields
 
 
+class TooLarge(ClusterError):
+    """The response has more bytes than the request allows."""
+
+
 class Unavailable(ClusterError):
     """The API server did not respond, or responded with 401, 408, 410, 429 or 5xx. A later retry may succeed.
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from mlflow_operator.kube.objects import Object
+
 NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 """Label of disposable objects: name of the MLflowServer. It is also the tracking label of Argo CD. Data objects do not
@@ -81,6 +83,12 @@ def pod_selector(server: str, component: str) -> dict[str, str]:
 def server_selector(server: str) -> str:
     """Return the label selector for all objects of `server` in its namespace."""
     return f"{MANAGED_BY}={OPERATOR},{SERVER}={server}"
+
+
+def belong_to_server(metadata: Object, server: str) -> bool:
+    """Whether an object with this metadata matches `server_selector`."""
+    object_labels = metadata.get("labels") or {}
+    return object_labels.get(MANAGED_BY) == OPERATOR and object_labels.get(SERVER) == server
 
 
 def managed_selector() -> str:

@@ -2,7 +2,7 @@
 
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
-from mlflow_operator.model import client_config, deployment, plugins
+from mlflow_operator.model import client_config, deployment, plugins, retained_data
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase, Server
 
@@ -57,6 +57,12 @@ def data(server: Server) -> list[KindAndName]:
     if server.encryption.is_generated:
         objects.append((kinds.SECRET, names.encryption_secret))
     return objects
+
+
+def fixed_names(names: Names, kind: Kind) -> frozenset[str] | None:
+    """The names of all objects of a kind that a server can have; None if the kind has no fixed names."""
+    known = (*all_disposable(names), *retained_data.credentials(names), *retained_data.volumes(names))
+    return frozenset(name for known_kind, name in known if known_kind == kind) or None
 
 
 def _stores(names: Names) -> tuple[str, ...]:

@@ -45,10 +45,7 @@ def volumes(names: Names) -> tuple[tuple[Kind, str], ...]:
 
 def is_data_of(server: str, obj: Object) -> bool:
     """Whether the object contains data of this server, by the labels with which a recreated server adopts it."""
-    object_labels = obj["metadata"].get("labels") or {}
-    return (
-        object_labels.get(labels.MANAGED_BY) == labels.OPERATOR and object_labels.get(labels.SERVER) == server
-    )
+    return labels.belong_to_server(obj["metadata"], server)
 
 
 def as_text(objects: Iterable[Object]) -> str:

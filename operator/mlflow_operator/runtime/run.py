@@ -205,6 +205,5 @@ async def _list_servers(cluster: KubernetesClient, namespaces: tuple[str, ...]) 
     """The keys of all MLflowServers in the watched namespaces."""
     keys: set[NamespacedName] = set()
     for namespace in namespaces or (None,):
-        servers = await cluster.list(kinds.MLFLOWSERVER, namespace)
-        keys |= {(server["metadata"]["namespace"], server["metadata"]["name"]) for server in servers}
+        keys |= await cluster.list_names(kinds.MLFLOWSERVER, namespace)
     return keys

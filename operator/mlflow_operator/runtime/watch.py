@@ -21,6 +21,13 @@ INACTIVITY_TIMEOUT_SECONDS = 70.0
 minute (a bookmark). Only a connection that was lost without a notice is silent for longer, for example if a firewall
 has dropped its state. Known servers are reconciled once a minute anyway; this limit is for new servers."""
 
+CHUNK_SIZE = 10
+"""Objects per list request. Everyone can create objects with the operator's labels, with 1 MiB each, and kopf keeps a
+whole response in memory."""
+
+IDLE_TIMEOUT_SECONDS = 0.1
+"""Seconds for which kopf keeps the last event of each object in memory."""
+
 
 _TYPE_META = {"apiVersion": kinds.MLFLOWSERVER.api_version, "kind": kinds.MLFLOWSERVER.kind}
 
@@ -100,6 +107,8 @@ def settings(
     kopf_settings.networking.request_timeout = 30
     kopf_settings.networking.error_backoffs = _RetryDelays()
     kopf_settings.watching.inactivity_timeout = inactivity_timeout_seconds
+    kopf_settings.watching.chunk_size = CHUNK_SIZE
+    kopf_settings.queueing.idle_timeout = IDLE_TIMEOUT_SECONDS
     for kind in OWNED:
         kopf_settings.watching.label_selectors[_selector(kind)] = labels.managed_selector()
     return kopf_settings

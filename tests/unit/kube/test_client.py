@@ -17,7 +17,7 @@ from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import MAX_CONNECTIONS, KubernetesClient
-from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.metrics import Metrics
 from tests.unit.kubeconfig import write_kubeconfig
@@ -124,6 +124,34 @@ async def test_concurrent_requests_share_limited_connections(
     assert found == [CONFIG] * 100
     connections = {request.transport for request in server.requests}
     assert (max_concurrent <= MAX_CONNECTIONS, len(connections) <= MAX_CONNECTIONS) == (True, True)
+
+
+async def test_list_ends_at_its_limit(cluster: KubernetesClient, server: Server) -> None:
+    """Over all pages: others choose the number and the size of the objects, and the operator has 256 MiB."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        item = {"metadata": {"name": "p"}, "data": {"x": "x" * 100_000}}
+        return web.json_response({"metadata": {"continue": "next"}, "items": [item]})
+
+    server.respond = respond
+    with pytest.raises(TooLarge):
+        await cluster.list(kinds.CONFIGMAP, "ns", max_bytes=450_000)
+    assert len(server.requests) == 5
+
+
+async def test_list_of_names_requests_no_contents(cluster: KubernetesClient, server: Server) -> None:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        page = int(request.query.get("continue", "0"))
+        metadata = {"continue": str(page + 1)} if page < 2 else {}
+        return web.json_response(
+            {"metadata": metadata, "items": [{"metadata": {"namespace": "ns", "name": f"p{page}"}}]}
+        )
+
+    server.respond = respond
+    assert await cluster.list_names(kinds.POD) == {("ns", "p0"), ("ns", "p1"), ("ns", "p2")}
+    assert {request.headers["Accept"] for request in server.requests} == {
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    }
 
 
 async def test_list_reads_all_pages_and_adds_kind(cluster: KubernetesClient, server: Server) -> None:

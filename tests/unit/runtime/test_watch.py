@@ -47,6 +47,15 @@ def test_inactivity_timeout_is_longer_than_the_bookmark_interval() -> None:
     assert 60 < watch.settings().watching.inactivity_timeout < 75
 
 
+def test_objects_with_forged_labels_are_not_kept_in_memory() -> None:
+    """Everyone can create them: 300 MiB in one response would end the operator at each start."""
+    settings = watch.settings()
+    assert settings.watching.chunk_size is not None
+    assert settings.watching.chunk_size <= 10
+    assert not settings.watching.initial_streaming
+    assert settings.queueing.idle_timeout <= 0.1
+
+
 OWNER = {"kind": "MLflowServer", "name": "tracking", "controller": True}
 
 

@@ -126,9 +126,7 @@ def label_command(objects: Iterable[tuple[str, str]], owner: Object) -> str:
 
 def has_labels(observed: Object, owner: Object) -> bool:
     """Whether the object has the labels of the MLflowServer."""
-    object_labels = observed["metadata"].get("labels") or {}
-    managed = object_labels.get(labels.MANAGED_BY) == labels.OPERATOR
-    return managed and object_labels.get(labels.SERVER) == _name(owner)
+    return labels.belong_to_server(observed["metadata"], _name(owner))
 
 
 def _group_message(conflicts: list[NameConflict], owner: Object) -> str:

@@ -142,12 +142,12 @@ async def test_counts_of_a_run_that_ends_during_the_reconcile_are_reported(
     """They are in the pod only, so the operator must not see a finished Job and an older state of its pod."""
     job, original = start_run(simulation, "a-gc-01"), simulation.api.list
 
-    async def list_while_run_ends(kind: Kind, *args: str) -> list[Object]:
+    async def list_while_run_ends(kind: Kind, *args: str, **limits: Any) -> list[Object]:
         if kind == kinds.JOB:
             # Other requests are answered before this one.
             await asyncio.sleep(0)
             simulation.finish_job(job, "Complete", json.dumps(RESULT))
-        return await original(kind, *args)
+        return await original(kind, *args, **limits)
 
     with monkeypatch.context() as patched:
         patched.setattr(simulation.api, "list", list_while_run_ends)
