@@ -112,6 +112,7 @@ def test_defaults_are_stored_and_no_union_is_defaulted(servers: Servers) -> None
     """`kubectl get -o yaml` shows the defaults. Database and artifact store are not persisted."""
     stored, _ = servers.create(resource({}, "empty"))
     assert stored["spec"] == {
+        "assistant": "Disabled",
         "deletionPolicy": "Retain",
         "imagePullPolicy": "IfNotPresent",
         "jobExecution": "Disabled",
@@ -119,6 +120,7 @@ def test_defaults_are_stored_and_no_union_is_defaulted(servers: Servers) -> None
         "service": {"port": 5000, "type": "ClusterIP"},
         "storageChangePolicy": "Refuse",
         "suspend": False,
+        "telemetry": "Disabled",
         "upgrade": {"backupBeforeMigration": "IfConfigured", "strategy": "Recreate"},
         "workers": 2,
     }
