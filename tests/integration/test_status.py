@@ -31,6 +31,7 @@ def test_status_of_a_ready_server(server: Server, spec: Object) -> None:
         "ArtifactStoreReady",
         "UpgradeReady",
         "SchemaReady",
+        "EncryptionReady",
         "ServerAvailable",
     ]
     generation = resource["metadata"]["generation"]
