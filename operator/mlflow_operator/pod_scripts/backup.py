@@ -83,6 +83,9 @@ MAX_FUNCTIONS_CHARS = 30000
 
 TABLE_NAME = re.compile(r"^ +__tablename__ = [\"'](\w+)[\"']", re.MULTILINE)
 """The name of a table in a model class of MLflow."""
+CREATED_TABLE = re.compile(r"\bcreate_table\(\s*[\"'](\w+)[\"']")
+"""The name of a table that a migration of MLflow creates. Some tables have no model class any more, and MLflow still
+needs them: with basic-auth, it deletes rows from the tables of earlier permissions when it deletes a user."""
 COLUMNS_QUERY = """
     SELECT bool_or(attrelid = to_regclass('secrets') AND attname = 'kek_version'),
         bool_or(attrelid = to_regclass('webhooks') AND attname = 'deleted_timestamp')
@@ -103,14 +106,17 @@ def mlflow_tables(existing):
     """
     (mlflow,) = find_spec("mlflow").submodule_search_locations
     names = {"alembic_version"}
-    models = [*Path(mlflow, "store").glob("**/dbmodels/*.py")]
+    sources = [*Path(mlflow, "store").glob("**/dbmodels/*.py")]
+    sources += Path(mlflow, "store", "db_migrations", "versions").glob("*.py")
     if "alembic_version_auth" in existing or {"users", "experiment_permissions"}.issubset(existing):
         # basic-auth has tables with names such as users, which other applications use, too; before MLflow 3.6 it has no
         # table with its revision
         names.add("alembic_version_auth")
-        models += Path(mlflow, "server", "auth", "db").glob("*.py")
-    for path in models:
-        names.update(TABLE_NAME.findall(path.read_text()))
+        sources += Path(mlflow, "server", "auth", "db").glob("*.py")
+        sources += Path(mlflow, "server", "auth", "db", "migrations", "versions").glob("*.py")
+    for path in sources:
+        text = path.read_text()
+        names.update(TABLE_NAME.findall(text), CREATED_TABLE.findall(text))
     return [name for name in existing if name in names]
 
 
