@@ -15,11 +15,13 @@ class RemovalProgress:
     """Progress of the deletion of a server's data.
 
     `waiting_for`: what the deletion waits for; None if it is complete. `in_progress`: the deletion continues without a
-    change from outside, even if it takes long. `retained`: descriptions of data that does not belong to this server.
+    change from outside, even if it takes long. `keeps_database`: the database is not deleted. `retained`: descriptions
+    of data that does not belong to this server, and of the keys that it needs.
     """
 
     waiting_for: str | None = None
     in_progress: bool = False
+    keeps_database: bool = False
     retained: list[str] = field(default_factory=list)
 
     @property

@@ -89,9 +89,15 @@ async def _stop_stores(context: ReconcileContext, _: RemovalProgress) -> str | N
     return _remaining_pod(context, labels.DATABASE_POD) or _remaining_pod(context, labels.ARTIFACT_STORE_POD)
 
 
-async def _delete_secrets(context: ReconcileContext, _: RemovalProgress) -> str | None:
+async def _delete_secrets(context: ReconcileContext, progress: RemovalProgress) -> str | None:
+    keys = context.server.names.encryption_secret
     for kind, name in retained_data.credentials(context.server.names):
-        await _delete(context, context.observed.get(kind, name))
+        secret = context.observed.get(kind, name)
+        if name != keys or not progress.keeps_database:
+            await _delete(context, secret)
+        elif secret:
+            # Nothing else decrypts the gateway and webhook secrets in the database.
+            progress.retained.append(f'the encryption keys of that database in Secret "{name}"')
     return None
 
 

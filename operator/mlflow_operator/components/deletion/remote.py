@@ -30,6 +30,7 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
     if isinstance(database, EmbeddedDatabase):
         return None
     if not isinstance(database, ProvisionedDatabase):
+        progress.keeps_database = True
         progress.retained.append("the database in spec.database")
         return None
     target = Connection(database.host, database.port, database.database, "", "").with_tls(database.tls, None)
@@ -41,6 +42,7 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
     except ReconcileError as error:
         if error.reason is not Reason.NAME_CONFLICT:
             raise
+        progress.keeps_database = True
         progress.retained.append(
             f'the database "{plan.database}" and the role "{plan.role}", which were not created for it'
         )

@@ -259,9 +259,11 @@ async def test_external_stores_are_kept() -> None:
     await reconcile_until_gone(simulation)
     assert simulation.get("Secret", "db")
     assert simulation.get("Secret", "keys")
+    assert simulation.get("Secret", "a-encryption"), "it decrypts secrets in the database"
     assert events(simulation)[-1][1] == (
         "Deleted the server, its data and its passwords. Kept, because it does not belong to this server: the "
-        "database in spec.database; the artifacts at s3://models."
+        "database in spec.database; the artifacts at s3://models; the encryption keys of that database in Secret "
+        '"a-encryption".'
     )
 
 
