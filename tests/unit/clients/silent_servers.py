@@ -78,9 +78,34 @@ async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 async def short_elements(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer with a valid XML document of 0.9 MiB, whose elements need 30 MiB as objects."""
+    await _respond(reader, writer, 200, b"<a/>" * 225_000)
+
+
+async def elements_near_the_limit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with a valid XML document of 0.4 MiB, whose elements need 13 MiB as objects."""
+    await _respond(reader, writer, 200, b"<a/>" * 99_000)
+
+
+async def expanding_entities(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with an XML document of 0.5 MiB, whose entities need 50 MiB as text."""
     await reader.readuntil(b"\r\n\r\n")
-    body = b"<ListBucketResult>" + b"<a/>" * 225_000 + b"</ListBucketResult>"
+    body = b'<!DOCTYPE x [<!ENTITY a "' + b"y" * 500_000 + b'">]><ListBucketResult>' + b"&a;" * 95
+    body += b"</ListBucketResult>"
     writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+
+
+async def error_with_short_elements(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with an error, whose elements need 30 MiB as objects."""
+    await _respond(reader, writer, 403, b"<a/>" * 225_000)
+
+
+async def _respond(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int, elements: bytes
+) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    body = b"<ListBucketResult>" + elements + b"</ListBucketResult>"
+    writer.write(f"HTTP/1.1 {status} OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
 
 

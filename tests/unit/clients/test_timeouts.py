@@ -28,9 +28,12 @@ from mlflow_operator.status.errors import TransientError
 from tests.unit.clients.silent_servers import (
     Handler,
     connection_reset,
+    elements_near_the_limit,
     endless_body,
     endless_body_in_small_pieces,
     endless_header,
+    error_with_short_elements,
+    expanding_entities,
     postgres_endless_result,
     postgres_endless_settings,
     postgres_silent_after_login,
@@ -137,7 +140,11 @@ async def test_silent_store_times_out(port: int, call: Callable[[int], Awaitable
 
 
 @pytest.mark.parametrize("call", [store_error, admin_api_error], ids=function_name)
-@pytest.mark.parametrize("handler", [endless_body, short_elements], ids=function_name)
+@pytest.mark.parametrize(
+    "handler",
+    [endless_body, short_elements, elements_near_the_limit, expanding_entities],
+    ids=function_name,
+)
 async def test_large_response_of_store_is_rejected(
     port: int, call: Callable[[int], Awaitable[TransientError]]
 ) -> None:
@@ -155,6 +162,14 @@ async def test_large_marker_object_is_read_in_part() -> None:
     with closing(ObjectStores()) as stores:
         async with serve(endless_body) as port:
             assert await stores.read_marker(bucket(port)) == "x" * 1024
+
+
+async def test_large_error_instead_of_an_object_is_rejected() -> None:
+    """boto3 parses an error even where it streams the object."""
+    with closing(ObjectStores()) as stores:
+        async with serve(error_with_short_elements) as port:
+            with pytest.raises(TransientError, match="sends a larger response than an artifact store does"):
+                await stores.read_marker(bucket(port))
 
 
 @pytest.mark.parametrize("handler", [silent, endless_header, endless_body_in_small_pieces], ids=function_name)
