@@ -23,7 +23,7 @@ async def run(context: ReconcileContext, upgrading: bool) -> None:
     await context.prune(desired, observed)
     if not upgrading:
         await upgrade.prune_jobs(context)
-    for component in (labels.MIGRATION_POD, labels.PREFLIGHT_POD, labels.RESTORE_POD):
+    for component in (labels.MIGRATION_POD, labels.PREFLIGHT_POD, labels.RESTORE_POD, labels.REWRAP_POD):
         for job in context.observed.list(kinds.JOB, component):
             # A record of a deleted MLflowServer of the same name. Its result proves nothing, and it has no owner with
             # which Kubernetes would delete it. Jobs of CronJobs keep theirs.

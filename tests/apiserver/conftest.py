@@ -4,10 +4,12 @@ Each worker starts its own API server: this takes 4 s and 2 s of CPU time, less 
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from mlflow_operator.kube.client import KubernetesClient
+from mlflow_operator.status.metrics import Metrics
 from tests.apiserver import crds
 from tests.apiserver.client import Client
 from tests.apiserver.control_plane import ControlPlane
@@ -39,6 +41,14 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 def admin(control_plane: ControlPlane) -> Client:
     """A client with all permissions."""
     return control_plane.client
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubernetesClient]:
+    """The Kubernetes client of the operator."""
+    connected = await KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig))
+    yield connected
+    await connected.close()
 
 
 @pytest.fixture(scope="module")

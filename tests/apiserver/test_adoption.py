@@ -1,7 +1,5 @@
 """Objects from a backup of the cluster are adopted. They have no ownerReferences, but defaults of the API server."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from mlflow_operator import api, render
@@ -15,7 +13,6 @@ from mlflow_operator.model import client_config, jobs, volumes
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.server import Server, Volume
 from mlflow_operator.model.versions import Images
-from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.kubectl import Kubectl
@@ -29,14 +26,6 @@ SPEC: Object = {
 }
 GENERATED = render.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r", "e")
 REMOVED = ("uid", "resourceVersion", "ownerReferences", "creationTimestamp", "generation", "managedFields")
-
-
-@pytest.fixture
-async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubernetesClient]:
-    """The Kubernetes client of the operator."""
-    connected = await KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig))
-    yield connected
-    await connected.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 other clients make to the operator's fields are detected and reverted.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -17,9 +17,7 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
-from mlflow_operator.status.metrics import Metrics
 from tests.apiserver.client import Client
-from tests.apiserver.control_plane import ControlPlane
 
 SPEC: Object = {
     "replicas": 2,
@@ -72,14 +70,6 @@ ADDITIONS: dict[Kind, list[Object]] = {
     kinds.SECRET: [{"op": "add", "path": "/data/added", "value": "MQ=="}],
 }
 """JSON patches that add entries which affect pods and which server-side apply alone would not remove."""
-
-
-@pytest.fixture
-async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubernetesClient]:
-    """The Kubernetes client of the operator."""
-    connected = await KubernetesClient.connect(Metrics(), str(control_plane.kubeconfig))
-    yield connected
-    await connected.close()
 
 
 @pytest.fixture(scope="module")

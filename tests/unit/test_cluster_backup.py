@@ -15,6 +15,7 @@ import pytest
 from mlflow_operator import api
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
 from tests.unit.simulation import NAME, SimulatedCluster
 
@@ -350,7 +351,11 @@ async def test_finished_job_of_a_server_that_was_deleted_with_orphans_is_deleted
     ready_server: SimulatedCluster,
 ) -> None:
     """It has no owner any more, so it would remain after the deletion of the recreated server."""
-    assert any(kind == "Job" for kind, _ in ready_server.api.objects)
+    ready_server.postgres.encrypted = EncryptedSecrets(frozenset({1}))
+    await ready_server.reconcile_until_ready()
+    jobs = [obj for (kind, _), obj in ready_server.api.objects.items() if kind == "Job"]
+    components = {job["metadata"]["labels"][labels.COMPONENT] for job in jobs}
+    assert components == {labels.MIGRATION_POD, labels.REWRAP_POD}
     ready_server.api.orphan(NAME)
     ready_server.create_server()
     await ready_server.reconcile_until_ready()

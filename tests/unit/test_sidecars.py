@@ -7,20 +7,16 @@ from itertools import chain
 
 import pytest
 
-from mlflow_operator.components.backup import manifests as backup
-from mlflow_operator.components.encryption import manifests as encryption
-from mlflow_operator.components.garbage_collection import manifests as garbage_collection
-from mlflow_operator.components.restore import manifests as restore
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import jobs
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.components.backup.test_reconcile import success
 from tests.unit.components.garbage_collection.test_manifests import RESULT
-from tests.unit.servers import server
-from tests.unit.simulation import NAMESPACE, SimulatedCluster
+from tests.unit.job_templates import job_templates
+from tests.unit.simulation import NAME, NAMESPACE, SimulatedCluster
+from tests.unit.test_cluster_backup import lose_cluster, restored
 
 OLD_VERSION = "3.14.0"
 END = "2026-01-01T00:01:00Z"
@@ -172,6 +168,29 @@ async def test_server_starts_without_the_permission_to_change_jobs(monkeypatch: 
     await simulation.reconcile_until_ready()
 
 
+@pytest.mark.parametrize("event", ["restore of a cluster backup", "deletion with orphans"])
+async def test_server_does_not_wait_for_suspended_jobs_without_owner(event: str) -> None:
+    """Kubernetes never finishes them. A tool that restores a backup skips finished Jobs only, so it restores these."""
+    simulation = MeshCluster({"version": OLD_VERSION})
+    await simulation.reconcile_until_ready()
+    simulation.update_spec(version=DEFAULT_VERSION)
+    await simulation.reconcile_until_ready()
+    simulation.run_controllers()
+    assert len(jobs_of(simulation, labels.MIGRATION_POD)) == 2
+    if event == "deletion with orphans":
+        simulation.api.orphan(NAME)
+        simulation.create_server()
+    else:
+        objects = [
+            obj for (kind, _), obj in simulation.api.objects.items() if kind not in {"Pod", "Namespace"}
+        ]
+        lose_cluster(simulation)
+        for obj in objects:
+            simulation.api.put(restored(obj))
+    await simulation.reconcile_until_ready()
+    assert not jobs_of(simulation, labels.MIGRATION_POD)
+
+
 async def test_jobs_of_others_are_not_changed() -> None:
     """Anyone may create a Job with the labels of a server."""
     simulation = MeshCluster({"backup": {}})
@@ -187,29 +206,11 @@ async def test_jobs_of_others_are_not_changed() -> None:
 
 def test_own_containers_have_the_expected_names() -> None:
     """All other containers of these pods count as injected."""
-    spec: Object = {
-        "backup": {},
-        "garbageCollection": {},
-        "restoreFrom": {"serverName": "old", "backup": "latest"},
-    }
-    resolved = server(spec)
-    assert resolved.backup
-    assert resolved.restore
-    assert resolved.garbage_collection
-    collection = garbage_collection.cronjob(resolved, resolved.garbage_collection, paused=False)
-    templates = (
-        jobs.migration(resolved, "db", None)["spec"]["template"],
-        jobs.preflight(resolved, "db")["spec"]["template"],
-        backup.template(resolved, resolved.backup),
-        restore.job(resolved, resolved.restore, "db")["spec"]["template"],
-        collection["spec"]["jobTemplate"]["spec"]["template"],
-        encryption.job(resolved, None, 0, "db")["spec"]["template"],
-    )
     names = {
         template["metadata"]["labels"][labels.COMPONENT]: tuple(
             container["name"] for container in template["spec"]["containers"]
         )
-        for template in templates
+        for template in job_templates()
     }
     assert names == dict(labels.JOB_CONTAINERS)
     assert all(chain(names.values()))

@@ -91,16 +91,14 @@ async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
     lists = await asyncio.gather(*(_labelled(kind, resource, cluster) for kind in OWNED if kind != kinds.POD))
     lists.append(await _labelled(kinds.POD, resource, cluster))
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
-    jobs = [
-        obj
-        for (kind, _), obj in owned.items()
-        if kind == kinds.JOB.kind and _is_owned(obj, resource["metadata"]["uid"])
-    ]
+    jobs = [obj for (kind, _), obj in owned.items() if kind == kinds.JOB.kind]
     unrecorded = {}
     for job in jobs:
         job_name = str(job["metadata"]["name"])
+        # Also of a Job without an owner, for example from a backup of the cluster. It is suspended, so that Kubernetes
+        # never finishes it, and everything would wait for it for ever. `adopt_job` checks it before its result is used.
         outcome = job_outcome.recorded(job)
-        if outcome is None:
+        if outcome is None and _is_owned(job, resource["metadata"]["uid"]):
             outcome = job_outcome.to_record(job, pods_of(owned.values(), job))
             if outcome:
                 unrecorded[job_name] = job, outcome

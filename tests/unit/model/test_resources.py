@@ -8,39 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator.api.pods import PodComponent
-from mlflow_operator.components.backup import manifests as backup
-from mlflow_operator.components.encryption import manifests as encryption
-from mlflow_operator.components.garbage_collection import manifests as garbage_collection
-from mlflow_operator.components.restore import manifests as restore
 from mlflow_operator.kube import labels, pod_diagnosis, quantity
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import jobs
 from mlflow_operator.model import resources as sizing
-from tests.unit.servers import server
-
-SPEC: Object = {
-    "backup": {},
-    "garbageCollection": {},
-    "restoreFrom": {"serverName": "old", "backup": "latest"},
-}
+from tests.unit.job_templates import job_templates
 
 
 def job_containers(spec: Object) -> dict[str, Object]:
     """The resources of the containers of all Jobs, by the name of the container."""
-    resolved = server(SPEC | spec)
-    assert resolved.backup
-    assert resolved.restore
-    assert resolved.garbage_collection
-    collection = garbage_collection.cronjob(resolved, resolved.garbage_collection, paused=False)
-    templates = (
-        jobs.migration(resolved, "db", None)["spec"]["template"],
-        jobs.preflight(resolved, "db")["spec"]["template"],
-        backup.template(resolved, resolved.backup),
-        restore.job(resolved, resolved.restore, "db")["spec"]["template"],
-        collection["spec"]["jobTemplate"]["spec"]["template"],
-        encryption.job(resolved, None, 0, "db")["spec"]["template"],
-    )
-    containers = chain.from_iterable(template["spec"]["containers"] for template in templates)
+    containers = chain.from_iterable(template["spec"]["containers"] for template in job_templates(spec))
     found = {container["name"]: container["resources"] for container in containers}
     assert len(found) == 8
     return found
