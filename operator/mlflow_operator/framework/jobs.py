@@ -84,6 +84,12 @@ def _named_results(context: ReconcileContext, job: Object) -> list[tuple[str, Ob
     return [(name, state["terminated"]) for name, state in states if state.get("terminated")]
 
 
+def termination_text(context: ReconcileContext, job: Object) -> str:
+    """The first termination message that an own container has left; empty if there is none."""
+    messages = (str(terminated.get("message") or "") for terminated in container_results(context, job))
+    return next(filter(None, messages), "")
+
+
 def memory_advice(context: ReconcileContext, job: Object) -> str:
     """A sentence, with a leading space, if a container of the Job was OOMKilled; else empty."""
     if all(terminated.get("reason") != "OOMKilled" for terminated in container_results(context, job)):

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -144,37 +144,48 @@ class KubernetesClient:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        action = f"list {kind.plural} in {namespace or 'all namespaces'}"
-        items: list[Object] = []
-        while True:
-            response, size = await self._request_sized(
-                "GET", kind.path(namespace), action, kind, query=query, max_bytes=max_bytes
-            )
-            if max_bytes is not None:
-                max_bytes -= size
-            type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
-            items += [{**type_meta, **item} for item in response.get("items") or ()]
-            continue_token = (response.get("metadata") or {}).get("continue")
-            if not continue_token:
-                return items
-            query["continue"] = continue_token
+        type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
+        pages = self._pages(kind, namespace, query, max_bytes=max_bytes)
+        return [{**type_meta, **item} async for page in pages for item in page]
 
     async def list_names(self, kind: Kind, namespace: str | None = None) -> set[NamespacedName]:
         """List the namespaces and names of all objects of a kind. Objects of any number and size need little memory."""
         query = {"limit": str(NAMES_PAGE_SIZE)}
-        action, names = f"list {kind.plural} in {namespace or 'all namespaces'}", set[NamespacedName]()
+        pages = self._pages(kind, namespace, query, accept=METADATA_OF_LIST)
+        return {
+            (item["metadata"].get("namespace", ""), item["metadata"]["name"])
+            async for page in pages
+            for item in page
+        }
+
+    async def _pages(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        query: Mapping[str, str],
+        *,
+        accept: str = "application/json",
+        max_bytes: int | None = None,
+    ) -> AsyncIterator[Sequence[Object]]:
+        """Yield the objects of each page of a list. All pages together have at most `max_bytes`."""
+        action, continue_token = f"list {kind.plural} in {namespace or 'all namespaces'}", ""
         while True:
-            response, _ = await self._request_sized(
-                "GET", kind.path(namespace), action, kind, query=query, accept=METADATA_OF_LIST
+            page_query = {**query, "continue": continue_token} if continue_token else query
+            response, size = await self._request_sized(
+                "GET",
+                kind.path(namespace),
+                action,
+                kind,
+                query=page_query,
+                accept=accept,
+                max_bytes=max_bytes,
             )
-            names |= {
-                (item["metadata"].get("namespace", ""), item["metadata"]["name"])
-                for item in response.get("items") or ()
-            }
-            continue_token = (response.get("metadata") or {}).get("continue")
+            if max_bytes is not None:
+                max_bytes -= size
+            yield response.get("items") or []
+            continue_token = (response.get("metadata") or {}).get("continue") or ""
             if not continue_token:
-                return names
-            query["continue"] = continue_token
+                return
 
     async def create(self, obj: Object) -> Object:
         """Create an object and return it as stored. Raises AlreadyExists if the name is in use."""

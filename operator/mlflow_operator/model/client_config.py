@@ -1,11 +1,9 @@
 """ConfigMap and Secret for MLflow clients, for use with `envFrom`."""
 
-import base64
-
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import mlflow_env
+from mlflow_operator.model import mlflow_env, secrets
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
 
@@ -38,13 +36,8 @@ def secret(server: Server, access_key: str | None, secret_key: str | None) -> Ob
         "AWS_ACCESS_KEY_ID": (access_key or "") if has_keys else "",
         "AWS_SECRET_ACCESS_KEY": (secret_key or "") if has_keys else "",
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": object_metadata(server.owner, server.names.client, labels.SERVER_POD),
-        "type": "Opaque",
-        "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
-    }
+    metadata = object_metadata(server.owner, server.names.client, labels.SERVER_POD)
+    return secrets.opaque_secret(metadata, values)
 
 
 def _store_settings(server: Server) -> dict[str, str]:

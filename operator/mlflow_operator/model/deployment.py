@@ -12,7 +12,6 @@ _DRAIN_SECONDS = 5
 """Delay between the deletion of a pod and SIGTERM. The pod still serves: every kube-proxy must remove it first, and
 clients must move their connections. New connections after SIGTERM are reset."""
 
-
 CONTAINER_NAME = "mlflow"
 """Name of the server's container."""
 

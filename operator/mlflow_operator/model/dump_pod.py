@@ -14,20 +14,14 @@ EXCHANGE_DIR = "/exchange"
 _MOUNT: Object = {"name": "exchange", "mountPath": EXCHANGE_DIR}
 
 
-def pod(
-    server: Server,
-    component: str,
-    store: ObjectStore,
-    containers: list[Object],
-    keyring_volumes: list[Object],
-) -> Object:
+def pod(server: Server, component: str, store: ObjectStore, containers: list[Object]) -> Object:
     """The pod template. `containers` are results of `s3_container` and `postgres_container`."""
     volumes = [
         *mlflow_env.database_volumes(server),
         *([container_parts.ca_volume(mlflow_env.ARTIFACTS_CA_VOLUME, store.ca)] if store.ca else []),
         # It contains passwords: it is kept in memory, and only while the pod exists.
         {"name": "exchange", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
-        *keyring_volumes,
+        *encryption.keyring_volumes(server),
     ]
     return jobs.pod(server, component, containers, volumes)
 
@@ -35,21 +29,22 @@ def pod(
 def s3_container(server: Server, store: ObjectStore, script: str, env: list[Object]) -> Object:
     """A container that runs the Python code `script` with `env` and the user's variables and volumes.
 
-    The caller sets its name and resources.
+    It gets the encryption keys of the server: the manifest of a backup identifies those that a restore needs. The
+    caller sets its name and resources.
     """
     ca_mounts = [container_parts.ca_mount(mlflow_env.ARTIFACTS_CA_VOLUME)] if store.ca else []
     return _container(server) | {
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": ["python3", "-u", "-c", script],
-        "env": container_parts.merged_env(env, server.env),
-        "volumeMounts": [*mlflow_env.database_mounts(server), *ca_mounts, _MOUNT],
+        "env": container_parts.merged_env([*env, encryption.keyring_env(server)], server.env),
+        "volumeMounts": [
+            *mlflow_env.database_mounts(server),
+            *ca_mounts,
+            _MOUNT,
+            *encryption.keyring_mounts(server),
+        ],
     }
-
-
-def with_keyring(server: Server, container: Object) -> Object:
-    """The container with the encryption keys of the server mounted."""
-    return container | {"volumeMounts": [*container["volumeMounts"], *encryption.keyring_mounts(server)]}
 
 
 def postgres_container(server: Server, component: str, image: str, script: str, dir_variable: str) -> Object:

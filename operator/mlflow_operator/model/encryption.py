@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mlflow_operator.api.encryption import Encryption as EncryptionSpec
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts
+from mlflow_operator.model import container_parts, secrets
 from mlflow_operator.model.metadata import data_metadata
 from mlflow_operator.model.server import EncryptionKeys, SecretKey, Server, ServerRef
 
@@ -144,10 +144,10 @@ def keyring_env(server: Server) -> Object:
 
 def _keyring_secrets(server: Server) -> list[tuple[str, str]]:
     generated, referenced = KEYRING_VOLUMES
-    secrets = [(generated, server.names.encryption_secret)]
+    pairs = [(generated, server.names.encryption_secret)]
     if not server.encryption.is_generated:
-        secrets.append((referenced, server.encryption.secret))
-    return secrets
+        pairs.append((referenced, server.encryption.secret))
+    return pairs
 
 
 def new_values(first_token: str, second_token: str, third_token: str) -> dict[str, str]:
@@ -250,21 +250,16 @@ def encrypts(key: str, token: str) -> bool:
     return hmac.compare_digest(expected, message[-_FERNET_MAC_BYTES:])
 
 
-def unreadable_webhooks(secrets: Iterable[tuple[str, str]], keys: Iterable[str]) -> list[str]:
-    """IDs of the webhooks whose secrets none of the keys decrypts. `secrets`: IDs and Fernet tokens."""
+def unreadable_webhooks(webhooks: Iterable[tuple[str, str]], keys: Iterable[str]) -> list[str]:
+    """IDs of the webhooks whose secrets none of the keys decrypts. `webhooks`: IDs and Fernet tokens."""
     known = list(keys)
-    return sorted(webhook for webhook, token in secrets if not any(encrypts(key, token) for key in known))
+    return sorted(webhook for webhook, token in webhooks if not any(encrypts(key, token) for key in known))
 
 
 def secret(owner: ServerRef, values: Mapping[str, str]) -> Object:
     """The generated Secret."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": data_metadata(owner, owner.names.encryption_secret, labels.SERVER_POD),
-        "type": "Opaque",
-        "data": {key: base64.b64encode(text.encode()).decode() for key, text in values.items()},
-    }
+    metadata = data_metadata(owner, owner.names.encryption_secret, labels.SERVER_POD)
+    return secrets.opaque_secret(metadata, values)
 
 
 def rendered_secret(owner: ServerRef, token: str) -> Object:

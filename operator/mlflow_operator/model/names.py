@@ -111,7 +111,7 @@ class Names:
         return f"{self.server}-preflight-{digest}"
 
     def restore(self, digest: str) -> str:
-        """Job that restores a backup into the empty database. `digest` as for `migration`."""
+        """Job that restores a backup into the database. `digest` as for `migration`."""
         return f"{self.server}-restore-{digest}"
 
     def rewrap(self, digest: str) -> str:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+from collections.abc import Mapping
 
 from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.kube import json_patch, labels
@@ -25,7 +26,7 @@ SERVER_ACCESS_KEY_FIELDS = "serverAccessKeyID", "serverSecretAccessKey"
 def database_secret(owner: ServerRef, connection: Connection) -> Object:
     """Secret with the credentials of a database that was created for the server, complete for a manual connection."""
     metadata = data_metadata(owner, owner.names.database_secret, labels.DATABASE_POD)
-    return _secret(metadata, database_values(connection))
+    return opaque_secret(metadata, database_values(connection))
 
 
 def database_values(connection: Connection) -> dict[str, str]:
@@ -47,7 +48,7 @@ def artifacts_secret(owner: ServerRef, store: ObjectStore, keys: dict[str, str])
     SERVER_ACCESS_KEY_FIELDS if the store is embedded.
     """
     metadata = data_metadata(owner, owner.names.artifacts_secret, labels.ARTIFACT_STORE_POD)
-    return _secret(metadata, {**keys, **_location(store)})
+    return opaque_secret(metadata, {**keys, **_location(store)})
 
 
 def access_key_pair(first_token: str, second_token: str) -> tuple[str, str]:
@@ -78,7 +79,7 @@ def pod_database_uri(connection: Connection) -> str:
 
 def server_secret(owner: ServerRef, uri: str, rollout_key: str, **extra: str) -> Object:
     """Secret with values for the pods that only the operator can compute. `uri` is a result of `pod_database_uri`."""
-    return _secret(
+    return opaque_secret(
         object_metadata(owner, owner.names.server_secret, labels.SERVER_POD),
         {mlflow_env.BACKEND_STORE_KEY: uri, ROLLOUT_KEY: rollout_key, **extra},
     )
@@ -124,7 +125,8 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _secret(metadata: Object, values: dict[str, str]) -> Object:
+def opaque_secret(metadata: Object, values: Mapping[str, str]) -> Object:
+    """A Secret with text values."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

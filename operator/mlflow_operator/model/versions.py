@@ -16,7 +16,6 @@ nothing more."""
 FAST_PATH_VERSIONS = frozenset(release.version for release in RELEASES if release.fast_path)
 """Versions whose internals the fast path (`Server.fast_path`) supports. Other versions run `mlflow server`."""
 
-
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 

@@ -50,9 +50,7 @@ def pre_migration_job(
 def template(server: Server, backup: Backup, *, switching_database: bool = False) -> Object:
     """Pod template with both containers."""
     containers = [_s3_container(server, backup, switching_database), _postgres_container(server, backup)]
-    return dump_pod.pod(
-        server, labels.BACKUP_POD, backup.store, containers, encryption.keyring_volumes(server)
-    )
+    return dump_pod.pod(server, labels.BACKUP_POD, backup.store, containers)
 
 
 def _s3_container(server: Server, backup: Backup, switching_database: bool) -> Object:
@@ -71,11 +69,8 @@ def _s3_container(server: Server, backup: Backup, switching_database: bool) -> O
     if backup.separate_bucket and not backup.store.upload_arguments:
         # The user's upload arguments apply to the artifact store: its encryption keys, for example.
         env.append(container_parts.env_value(mlflow_env.UPLOAD_ARGUMENTS_ENV, ""))
-    # The manifest of the backup identifies the keys that a restore needs.
-    env += [*encryption.env(server.encryption), encryption.keyring_env(server)]
-    container = dump_pod.with_keyring(
-        server, dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
-    )
+    env += encryption.env(server.encryption)
+    container = dump_pod.s3_container(server, backup.store, pod_scripts.BACKUP, env)
     resources = jobs.resources(server, labels.BACKUP_POD, sizing.backup())
     return container | {"name": S3_CONTAINER, "resources": resources}
 

@@ -43,10 +43,9 @@ def unreadable_webhooks(server: Server, webhooks: Iterable[str]) -> str:
     )
 
 
-def job_failed(server: Server, job: Object, results: Iterable[Object]) -> str:
+def job_failed(server: Server, job: Object, termination_message: str) -> str:
     """A Job failed; it is retried."""
-    message = next((result["message"] for result in results if result.get("message")), "")
-    lines = message_text.last_lines(message)
+    lines = message_text.last_lines(termination_message)
     details = f" Its last lines: {lines}" if lines else ""
     return (
         f'The Job "{job["metadata"]["name"]}" could not encrypt the stored secrets with the current keys. Nothing was '

@@ -31,6 +31,7 @@ from mlflow_operator.framework.jobs import (
     memory_advice,
     pods_of,
     retry,
+    termination_text,
 )
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
@@ -188,7 +189,8 @@ async def _handle_failure(
     pods, results = pods_of(context, failed), container_results(context, failed)
     previous = context.observed.condition(_TYPE)
     if results or previous.get("reason") != Reason.REENCRYPTION_FAILED.value:
-        message = messages.job_failed(context.server, failed, results) + memory_advice(context, failed)
+        text = termination_text(context, failed)
+        message = messages.job_failed(context.server, failed, text) + memory_advice(context, failed)
     else:
         # The pod is gone, and its termination message with it.
         message = str(previous.get("message"))

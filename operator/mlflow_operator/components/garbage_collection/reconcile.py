@@ -161,9 +161,7 @@ def _failed(context: ReconcileContext, job: Object, result: manifests.Collection
             cause = f"{manifests.pluralize(result.failed, 'object')} could not be deleted. {cause}"
     else:
         terminated = jobs.container_results(context, job)
-        lines = message_text.last_lines(
-            next((str(state["message"]) for state in terminated if state.get("message")), "")
-        )
+        lines = message_text.last_lines(jobs.termination_text(context, job))
         previous = context.observed.condition(_TYPE)
         if not terminated and previous.get("reason") == Reason.GARBAGE_COLLECTION_FAILED.value:
             # The pod is gone; the previous condition still holds its message.

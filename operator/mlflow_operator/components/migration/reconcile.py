@@ -21,7 +21,6 @@ from mlflow_operator.framework.component import (
 )
 from mlflow_operator.framework.jobs import (
     blocking_reason,
-    container_results,
     has_condition,
     has_started,
     is_finished,
@@ -29,6 +28,7 @@ from mlflow_operator.framework.jobs import (
     migration_in_progress,
     pods_of,
     retry,
+    termination_text,
 )
 from mlflow_operator.framework.schema_revision import expected_revision, known_head
 from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis
@@ -246,10 +246,7 @@ _ROLLED_BACK = (
 
 def _failed_condition(context: ReconcileContext, job: Object, consequence: str) -> Condition:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    terminated = container_results(context, job)
-    lines = message_text.last_lines(
-        next((state["message"] for state in terminated if state.get("message")), "")
-    )
+    lines = message_text.last_lines(termination_text(context, job))
     details = memory_advice(context, job) + (f" Its last lines: {lines}" if lines else "")
     return false_condition(
         _TYPE,

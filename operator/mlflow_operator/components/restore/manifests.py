@@ -7,7 +7,7 @@ import re
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, dump_pod, encryption, jobs, mlflow_env
+from mlflow_operator.model import container_parts, dump_pod, jobs, mlflow_env
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Restore, Server
@@ -57,9 +57,7 @@ def job(server: Server, restore: Restore, database_identity: str) -> Object:
 
 def _template(server: Server, restore: Restore) -> Object:
     containers = [_s3_container(server, restore), _postgres_container(server, restore)]
-    return dump_pod.pod(
-        server, labels.RESTORE_POD, restore.store, containers, encryption.keyring_volumes(server)
-    )
+    return dump_pod.pod(server, labels.RESTORE_POD, restore.store, containers)
 
 
 def _s3_container(server: Server, restore: Restore) -> Object:
@@ -72,14 +70,11 @@ def _s3_container(server: Server, restore: Restore) -> Object:
         container_parts.env_value("RESTORE_SERVER", restore.server),
         container_parts.env_value("RESTORE_BACKUP", restore.backup),
         container_parts.env_value("RESTORE_MARKER", marker(restore)),
-        # Not the current keys: they change while the server starts, which would replace a running Job.
-        encryption.keyring_env(server),
     ]
     if restore.ignores_missing_keys:
         env.append(container_parts.env_value("RESTORE_MISSING_KEYS", "Ignore"))
-    container = dump_pod.with_keyring(
-        server, dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, env)
-    )
+    # Without variables for the current keys: they change while the server starts, which would replace a running Job.
+    container = dump_pod.s3_container(server, restore.store, pod_scripts.RESTORE, env)
     resources = jobs.resources(server, labels.RESTORE_POD, sizing.migration())
     return container | {"name": S3_CONTAINER, "resources": resources}
 

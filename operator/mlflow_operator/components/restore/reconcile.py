@@ -1,4 +1,4 @@
-"""Restore a backup into an empty database before the schema is migrated.
+"""Restore a backup into a database without tables of MLflow before the schema is migrated.
 
 Owns: the Jobs `<name>-restore-<hash>`; condition SchemaReady until the restore is done; `status.restoredBackup`.
 Needs: database (state); artifacts (condition: the store holds the backup, unless `spec.restoreFrom.s3` is set);

@@ -41,8 +41,8 @@ _REFUSALS = {
         ),
     ),
     "not_empty": (
-        "A restore needs an empty database, and {message}.",
-        "Use an empty database, or remove spec.restoreFrom to use the existing data",
+        "A restore does not replace existing tables, and {message}.",
+        "Use a database without these tables, or remove spec.restoreFrom to use the existing data",
     ),
     "search_path": (
         "The backup is of the schema {message}, which is not in the search_path of the database's user.",
@@ -90,7 +90,7 @@ def failure(
 ) -> ConfigurationError:
     """The error for a failed Job. `termination_message` is the one of the container that explains the failure."""
     consequence = (
-        "Nothing was committed: the database is still empty. {advice}, then run: kubectl delete job -n "
+        "Nothing was committed: the database is unchanged. {advice}, then run: kubectl delete job -n "
         f"{server.owner.namespace} {job}"
     )
     lines = message_text.last_lines(termination_message)
@@ -127,6 +127,6 @@ def database_not_empty(restore: Restore) -> ConfigurationError:
     return ConfigurationError(
         Reason.RESTORE_REFUSED,
         f"spec.restoreFrom requests a backup of {restore.namespace}/{restore.server}, but the database already holds "
-        "tables that were not restored from it. Nothing was changed. Use an empty database, or remove spec.restoreFrom "
-        "to use the existing data.",
+        "tables of MLflow that were not restored from it. Nothing was changed. Use another database, or remove "
+        "spec.restoreFrom to use the existing data.",
     )

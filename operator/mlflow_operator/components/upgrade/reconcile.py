@@ -119,8 +119,7 @@ async def _run_preflight(
         return await _check_running_job(context, observed)
     result = _job_result(context, observed)
     if result is None:
-        messages = [terminated.get("message") for terminated in jobs.container_results(context, observed)]
-        text = next((str(message) for message in messages if message), None)
+        text = jobs.termination_text(context, observed)
         memory_advice = jobs.memory_advice(context, observed)
         error = preflight_decision.missing_result(running, context.server, name, memory_advice, text)
         return await _retry(context, observed, desired, error)
