@@ -72,15 +72,23 @@ def container_results(context: ReconcileContext, job: Object) -> list[Object]:
 
 
 def termination_messages(context: ReconcileContext, job: Object) -> dict[str, str]:
-    """The termination message of each own container that has terminated; empty text if it left none."""
-    return {name: str(terminated.get("message") or "") for name, terminated in _named_results(context, job)}
+    """The termination message of each own container that has terminated; empty text if it left none.
+
+    If there are several pods, it is that of the newest one: earlier ones were evicted.
+    """
+    results = reversed(_named_results(context, job))
+    return {name: str(terminated.get("message") or "") for name, terminated in results}
 
 
 def _named_results(context: ReconcileContext, job: Object) -> list[tuple[str, Object]]:
+    """Names and terminated states of the own containers, those of the newest pod first."""
     recorded = job_outcome.recorded(job)
     if recorded:
         return [*recorded.containers.items()]
-    states = [item for pod in pods_of(context, job) for item in job_outcome.own_states(pod).items()]
+    pods = sorted(
+        pods_of(context, job), key=lambda pod: pod["metadata"].get("creationTimestamp") or "", reverse=True
+    )
+    states = [item for pod in pods for item in job_outcome.own_states(pod).items()]
     return [(name, state["terminated"]) for name, state in states if state.get("terminated")]
 
 

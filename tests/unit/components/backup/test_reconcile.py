@@ -114,6 +114,26 @@ async def test_cronjob_is_created_after_migration_and_deleted_with_the_spec() ->
     assert status(simulation)["lastID"]
 
 
+async def test_result_of_an_evicted_pod_does_not_replace_that_of_its_successor(
+    simulation: SimulatedCluster,
+) -> None:
+    """A pod that a node under memory pressure has evicted stays listed, with its termination message."""
+    finish_job(simulation, "a-backup-1", HOUR.format(1), success(HOUR.format(1)))
+    successor = simulation.get("Pod", "a-backup-1-pod")
+    assert successor
+    simulation.api.edit(
+        "Pod", "a-backup-1-pod", lambda pod: pod["metadata"].update(creationTimestamp=HOUR.format(1))
+    )
+    message = json.dumps(failure("interrupted", "it was terminated before it was complete"))
+    terminated = {"terminated": {"exitCode": 1, "message": message}}
+    meta = {**successor["metadata"], "name": "a-backup-1-zzz", "creationTimestamp": HOUR.format(0)}
+    containers = [{"name": "backup", "state": terminated}]
+    evicted = {"phase": "Failed", "reason": "Evicted", "containerStatuses": containers}
+    simulation.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": evicted})
+    await simulation.reconcile()
+    assert status(simulation)["lastID"] == "20260101T000000Z-00000001"
+
+
 async def test_successful_backup_is_reported_in_status(simulation: SimulatedCluster) -> None:
     """There is no further write while nothing changes. An older backup that is read later changes nothing."""
     assert simulation.condition("BackupReady")[:2] == ("False", "Progressing")
