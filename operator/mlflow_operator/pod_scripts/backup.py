@@ -35,7 +35,7 @@ from dump_common import (
     BackupFolder,
     JobError,
     add_error,
-    keyring_files,
+    identifier,
     libpq_uri,
     on_sigterm,
     passphrase_fingerprint,
@@ -44,6 +44,7 @@ from dump_common import (
     write_private,
     write_result,
 )
+from keyring_common import keyring_files
 from network_common import when_network_ready
 
 PART_BYTES, PARTS_PER_SIZE = 8 * 1024 * 1024, 1000
@@ -86,6 +87,7 @@ TABLE_NAME = re.compile(r"^ +__tablename__ = [\"'](\w+)[\"']", re.MULTILINE)
 CREATED_TABLE = re.compile(r"\bcreate_table\(\s*[\"'](\w+)[\"']")
 """The name of a table that a migration of MLflow creates. Some tables have no model class any more, and MLflow still
 needs them: with basic-auth, it deletes rows from the tables of earlier permissions when it deletes a user."""
+
 COLUMNS_QUERY = """
     SELECT bool_or(attrelid = to_regclass('secrets') AND attname = 'kek_version'),
         bool_or(attrelid = to_regclass('webhooks') AND attname = 'deleted_timestamp')
@@ -118,11 +120,6 @@ def mlflow_tables(existing):
         text = path.read_text()
         names.update(TABLE_NAME.findall(text), CREATED_TABLE.findall(text))
     return [name for name in existing if name in names]
-
-
-def quoted(name):
-    """An identifier in a pattern of pg_dump."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 class Database:
@@ -174,7 +171,7 @@ class Database:
 
     def patterns(self):
         """The tables as patterns of pg_dump."""
-        return "".join(f"{quoted(self.schema)}.{quoted(table)}\n" for table in self.tables)
+        return "".join(f"{identifier(self.schema)}.{identifier(table)}\n" for table in self.tables)
 
     def encrypted(self):
         """Return the versions of the passphrases that encrypt gateway secrets, and whether webhooks have secrets."""

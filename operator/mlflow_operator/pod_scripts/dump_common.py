@@ -70,6 +70,11 @@ def libpq_uri(uri):
     return "postgresql://" + uri.partition("://")[2]
 
 
+def identifier(name):
+    """A quoted identifier in SQL, and in patterns of pg_dump."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def write_connection_files(uri, folder, service):
     """Write the connection settings to `folder`, so that neither arguments nor environment show the password."""
     options = parse_dsn(uri)
@@ -93,18 +98,6 @@ def passphrase_fingerprint(passphrase):
 def webhook_key_id(key):
     """Identify a webhook key without revealing it: it has 256 random bits."""
     return hashlib.sha256(b"mlflow-operator webhook key " + key.strip().encode()).hexdigest()[:16]
-
-
-def keyring_files(environ):
-    """Name and content of every key in the mounted Secrets."""
-    files = []
-    for folder in filter(os.path.isdir, (environ.get("KEYRING") or "").split(":")):
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace", newline="") as file:
-                    files.append((name, file.read()))
-    return files
 
 
 class BackupFolder:

@@ -1,4 +1,4 @@
-"""Download a backup from S3 and pass it to the other container of this pod, which restores it into an empty database.
+"""Download a backup from S3 and pass it to the other container of this pod, which restores it into the database.
 
 `psql` and `pg_restore` run in the other container, from an image that contains them. The containers share a folder in
 memory: this container writes the connection settings there, and the dump to a named pipe while it downloads it. The
@@ -31,7 +31,7 @@ from dump_common import (
     BackupFolder,
     JobError,
     add_error,
-    keyring_files,
+    identifier,
     libpq_uri,
     on_sigterm,
     passphrase_fingerprint,
@@ -40,6 +40,7 @@ from dump_common import (
     write_private,
     write_result,
 )
+from keyring_common import keyring_files
 from network_common import when_network_ready
 from urllib3.exceptions import HTTPError
 
@@ -212,11 +213,6 @@ class Store(BackupFolder):
 def literal(text):
     """A string in SQL."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name):
-    """A quoted identifier in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def connect(uri):

@@ -17,6 +17,7 @@ import traceback
 from contextlib import closing
 
 import psycopg2
+from keyring_common import keyring_files
 from network_common import when_network_ready
 
 MIGRATION_LOCK = 0x6D6C666C6F77
@@ -55,18 +56,11 @@ class Keyring:
         self.skips_unknown_versions = environ.get("UNKNOWN_VERSIONS") == "Skip"
         self.webhook_key = environ.get("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY") or None
         self.passphrases, self.webhook_keys = [], []
-        for folder in filter(os.path.isdir, (environ.get("KEYRING") or "").split(":")):
-            for name in sorted(os.listdir(folder)):
-                if found := PASSPHRASE_FILE.fullmatch(name):
-                    self.passphrases.append((int(found[1]), read(os.path.join(folder, name))))
-                elif WEBHOOK_KEY_FILE.fullmatch(name):
-                    self.webhook_keys.append(read(os.path.join(folder, name)))
-
-
-def read(path):
-    """Content of a file, unchanged: line breaks are part of a passphrase."""
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        return file.read()
+        for name, text in keyring_files(environ):
+            if found := PASSPHRASE_FILE.fullmatch(name):
+                self.passphrases.append((int(found[1]), text))
+            elif WEBHOOK_KEY_FILE.fullmatch(name):
+                self.webhook_keys.append(text)
 
 
 def rewrap_gateway_secrets(cursor, keyring):
