@@ -19,8 +19,8 @@ class MissingKeyPolicy(StrEnum):
 
 
 class RestoreFrom(Model):
-    """Backup that is restored into a new server with an empty database. It can be removed later, but not added or
-    changed.
+    """Backup that is restored into a new server, whose database has no tables of MLflow. It can be removed later, but
+    not added or changed.
     """
 
     backup: Annotated[
