@@ -18,6 +18,7 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.clients.postgres.client import Postgres as PostgresClient
 from mlflow_operator.clients.postgres.session import Sessions
+from mlflow_operator.model import encryption
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from tests.integration.postgres import PASSWORD, USER, Postgres
@@ -246,6 +247,28 @@ def test_webhook_secrets_are_encrypted_with_the_current_key(database: Database, 
     stored = [str(row[0]) for row in database.query("SELECT secret FROM webhooks ORDER BY webhook_id")]
     assert [Fernet(keys[0]).decrypt(token) for token in stored[:2]] == [b"one", b"two"]
     assert stored[2] == lost
+
+
+def test_every_webhook_key_of_the_operator_is_tried(database: Database, tmp_path: Path) -> None:
+    """Otherwise it would start the Job again and again. An invalid key does not keep the Job from using the others."""
+    current, values = (
+        Fernet.generate_key(),
+        {f"webhook-key{suffix}": "" for suffix in ("-old", "-2025.x", "")},
+    )
+    for number, name in enumerate(values):
+        key = Fernet.generate_key()
+        values[name] = key.decode()
+        token = Fernet(key).encrypt(b"" if number else b"secret").decode()
+        row = f"('{number}', 'w', 'https://example.com', 'ACTIVE', '{token}')"
+        database.query(f"INSERT INTO webhooks (webhook_id, name, url, status, secret) VALUES {row}")  # noqa: S608
+    values["webhook-key-0"] = "invalid"
+    for name, text in values.items():
+        (tmp_path / name).write_text(text)
+    assert sorted(encryption.webhook_keys(values)) == sorted(values.values())
+    code, output = database.rewrap("generated", 4711, current.decode())
+    assert (code, output.splitlines()[-1]) == (0, "encrypted gateway secrets: 0, webhook secrets: 3")
+    stored = [(str(row[0]), str(row[1])) for row in database.query("SELECT webhook_id, secret FROM webhooks")]
+    assert encryption.unreadable_webhooks(stored, [current.decode()]) == []
 
 
 async def test_operator_sees_which_keys_the_stored_secrets_need(database: Database) -> None:

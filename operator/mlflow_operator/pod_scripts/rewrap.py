@@ -30,7 +30,9 @@ DEFAULT_VERSION = 1
 """Version of the passphrase that MLflow uses if none is set. It is published in MLflow's source."""
 
 PASSPHRASE_FILE = re.compile(r"passphrase-(\d{1,10})")
-WEBHOOK_KEY_FILE = re.compile(r"webhook-key(-[0-9a-f]+)?")
+WEBHOOK_KEY_FILE = re.compile(r"webhook-key(-.*)?")
+"""The operator tries the same keys: if it found one that this program ignores, it would run this program for ever."""
+
 MAX_NAMES = 5
 """Number of secrets that an error message names."""
 
@@ -132,13 +134,19 @@ def reencrypt_webhook_secrets(cursor, keyring):
         return 0
     from cryptography.fernet import Fernet
 
-    current, earlier = Fernet(keyring.webhook_key), [Fernet(key) for key in keyring.webhook_keys]
+    current, earlier = Fernet(keyring.webhook_key), []
+    for key in keyring.webhook_keys:
+        try:
+            earlier.append(Fernet(key))
+        except ValueError:
+            print("ignored a key of the Secret that is not a valid webhook key", flush=True)
     cursor.execute("SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL FOR UPDATE")
     count = 0
     for webhook_id, token in cursor.fetchall():
         if decrypt(current, token) is not None:
             continue
-        plaintext = next(filter(None, (decrypt(key, token) for key in earlier)), None)
+        decrypted = (decrypt(key, token) for key in earlier)
+        plaintext = next((text for text in decrypted if text is not None), None)
         if plaintext is not None:
             cursor.execute(
                 "UPDATE webhooks SET secret = %s WHERE webhook_id = %s",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds, pod_references
+from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.server import EncryptionKeys
@@ -123,7 +124,9 @@ def _check_first_version(context: ReconcileContext, name: str, key: str) -> None
         return
     containers = deployment["spec"]["template"]["spec"]["containers"]
     # An admission webhook may have added another container before it.
-    container = next((found for found in containers if found["name"] == deployments.CONTAINER_NAME), {})
+    container: Object = next(
+        (found for found in containers if found["name"] == deployments.CONTAINER_NAME), {}
+    )
     variables = {variable["name"] for variable in container.get("env") or ()}
     if encryption.PASSPHRASE_ENV in variables or container.get("envFrom"):
         return

@@ -34,6 +34,10 @@ def _pod(server: Server, passphrase: SecretKey | None, version: int) -> Object:
     if passphrase:
         env.append(container_parts.env_from_secret(encryption.PASSPHRASE_ENV, passphrase))
         env.append(container_parts.env_value(encryption.VERSION_ENV, str(version)))
+    else:
+        # Otherwise the program would encrypt gateway secrets with the passphrase from `spec.env` or `spec.envFrom`, and
+        # fail if it cannot decrypt one of them.
+        env.append(container_parts.env_value(encryption.PASSPHRASE_ENV, ""))
     if server.restore and server.restore.ignores_missing_keys:
         env.append(container_parts.env_value("UNKNOWN_VERSIONS", "Skip"))
     if server.encryption.webhook_key:

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import encryption
+from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import EXTERNAL, NAME, URI, ProcessKilled, SimulatedCluster
@@ -307,6 +307,23 @@ async def test_variables_of_the_user_are_kept_and_not_migrated(source: str) -> N
     assert simulation.condition("EncryptionReady")[0] == "True"
 
 
+async def test_job_for_webhooks_does_not_use_the_passphrase_of_the_user() -> None:
+    """It only encrypts webhook secrets with the generated key, even if gateway secrets cannot be decrypted."""
+    simulation = await SimulatedCluster.ready(
+        {"env": [{"name": encryption.PASSPHRASE_ENV, "value": "of the user"}]}
+    )
+    earlier = encryption.fernet_key("earlier")
+    simulation.api.edit(
+        "Secret", SECRET, lambda obj: obj["data"].update({"webhook-key-0": secrets.encode(earlier)})
+    )
+    store(simulation, 1, 9, webhooks=(("w", Fernet(earlier).encrypt(b"secret").decode()),))
+    simulation.run_controllers(complete_jobs=False)
+    await simulation.reconcile()
+    (job,) = rewrap_jobs(simulation)
+    env = {e["name"]: e for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env[encryption.PASSPHRASE_ENV]["value"] == ""
+
+
 def own_keys(**values: str) -> dict[str, str]:
     """Values of a user's Secret."""
     return {
@@ -400,6 +417,20 @@ async def test_existing_schema_of_a_new_server_gets_pods_with_the_keys_at_once()
         if simulation.get("Deployment", NAME):
             assert set(VARIABLES) <= references(simulation).keys()
     assert simulation.get("Deployment", NAME)
+
+
+async def test_public_passphrase_is_kept_while_another_server_uses_the_database() -> None:
+    """The guide for the migration of an existing server sets its version, until that server is deleted."""
+    simulation = SimulatedCluster({"env": [{"name": encryption.VERSION_ENV, "value": "1"}]})
+    store(simulation, 1)
+    await simulation.reconcile_until_ready()
+    assert not rewrap_jobs(simulation)
+    assert not set(VARIABLES) & references(simulation).keys()
+    simulation.update_spec(env=[])
+    await simulation.reconcile_until_ready()
+    version = int(simulation.secret(SECRET)["passphrase-version"])
+    assert simulation.postgres.encrypted.passphrase_versions == {version}
+    assert set(VARIABLES) <= references(simulation).keys()
 
 
 async def test_messages_contain_no_key() -> None:
