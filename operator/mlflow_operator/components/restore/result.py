@@ -36,8 +36,8 @@ _REFUSALS = {
         ),
         (
             "Copy these keys from the Secret of that server, {source_keys}, or from a backup of the Secret. If they "
-            "are lost, create the server again with spec.restoreFrom.missingKeyPolicy Ignore: these secrets are then "
-            "unreadable, and everything else is restored"
+            "are lost, {recreate} with spec.restoreFrom.missingKeyPolicy Ignore: these secrets are then unreadable, "
+            "and everything else is restored"
         ),
     ),
     "not_empty": (
@@ -58,14 +58,19 @@ _REFUSALS = {
     ),
     "not_found": (
         "There is nothing to restore: {message}.",
-        "Create the backup, or delete this server and create it again with the correct spec.restoreFrom",
+        "Create the backup, or {recreate} with the correct spec.restoreFrom",
     ),
     "damaged": (
         "The backup is damaged: {message}.",
-        "Delete the server and create it again with the ID of another backup in spec.restoreFrom.backup",
+        "To restore another one, {recreate} with the ID of another backup in spec.restoreFrom.backup",
     ),
 }
 """Fact and advice for errors that a retry cannot fix."""
+
+_RECREATE = (
+    "delete this server with spec.deletionPolicy Retain, which keeps the backups in its artifact store, and create it "
+    "again"
+)
 
 _FAILURES = {
     "store": (
@@ -109,6 +114,7 @@ def failure(
         "keys": server.encryption.secret,
         "source": f"{restore.namespace}/{restore.server}",
         "source_keys": f'"{Names(restore.server).encryption_secret}" in namespace {restore.namespace}',
+        "recreate": _RECREATE,
         "store": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
     }
     advice = advice.format(**values)

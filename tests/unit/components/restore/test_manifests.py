@@ -131,6 +131,14 @@ def test_failure_message_has_cause_consequence_and_advice(
     assert "empty" not in error.message, "other applications may have tables in the database"
 
 
+@pytest.mark.parametrize("code", ["missing_keys", "not_found", "damaged"])
+def test_advice_to_recreate_the_server_keeps_its_backups(code: str) -> None:
+    """With `deletionPolicy: Delete`, they may be deleted with the artifacts."""
+    result = restore_result.parse(failed_result(code, "x"))
+    error = restore_result.failure(*with_restore(), "a-restore-1", result, None)
+    assert "delete this server with spec.deletionPolicy Retain" in error.message
+
+
 @pytest.mark.parametrize(
     "text", [None, "", "{}", "x", '{"backup": null, "errors": []}', failed_result("a", "b" * 4000)]
 )
