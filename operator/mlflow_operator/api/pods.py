@@ -166,6 +166,10 @@ class VolumeMount(Model):
     """Whether the volume is mounted read-only. Defaults to false."""
 
 
+_APPARMOR_ANNOTATIONS = "container.apparmor.security.beta.kubernetes.io/"
+"""Prefix of the annotations that choose an AppArmor profile. The API server still copies them to the containers."""
+
+
 class PodMetadata(Model):
     """Labels and annotations of pods."""
 
@@ -173,6 +177,22 @@ class PodMetadata(Model):
     """Labels of the pods. Labels that the operator sets take precedence."""
     annotations: Annotations = Field(default_factory=dict)
     """Annotations of the pods."""
+
+    rules = (
+        Rule(
+            "!has(self.annotations) || self.annotations.all(name, "
+            f"!name.startsWith({cel_string(_APPARMOR_ANNOTATIONS)}) || self.annotations[name] != 'unconfined')",
+            "annotations must not select the AppArmor profile unconfined: remove the annotation, or use "
+            "appArmorProfile in spec.podTemplate.spec.securityContext for another profile",
+            field=".annotations",
+            holds=lambda metadata: (
+                not any(
+                    name.startswith(_APPARMOR_ANNOTATIONS) and value == "unconfined"
+                    for name, value in metadata.annotations.items()
+                )
+            ),
+        ),
+    )
 
 
 _AFFINITY = {

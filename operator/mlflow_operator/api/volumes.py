@@ -22,7 +22,15 @@ RESERVED_VOLUMES = (
 )
 """Names of the volumes that the operator adds to pods that run MLflow."""
 
-_KUBERNETES_API_AUDIENCE = "kubernetes.default"
+_API_AUDIENCES = ("k3s", "rke2")
+_API_AUDIENCE_PARTS = (
+    "kubernetes.default",
+    "container.googleapis.com",
+    ".azmk8s.io",
+    ".oic.prod-aks.azure.com",
+)
+"""Audiences of the Kubernetes API, and parts of them: the defaults of Kubernetes, k3s, RKE2, GKE and AKS. They follow
+the API server's --api-audiences, or --service-account-issuer, which only the administrator of the cluster knows."""
 
 _DOWNWARD_API = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
 _EPHEMERAL = {
@@ -40,10 +48,14 @@ class ServiceAccountToken(Model):
         Field(max_length=512),
         Field(examples=["sts.amazonaws.com"]),
         string_rule(
-            f"self != '' && !self.contains({cel_string(_KUBERNETES_API_AUDIENCE)})",
+            f"!(self in ['', {', '.join(map(cel_string, _API_AUDIENCES))}]) && "
+            + " && ".join(f"!self.contains({cel_string(part)})" for part in _API_AUDIENCE_PARTS),
             "is not a valid audience: use the audience of another system, never that of the Kubernetes API, to which "
             "the pods have no access",
-            lambda audience: audience != "" and _KUBERNETES_API_AUDIENCE not in audience,
+            lambda audience: (
+                audience not in {"", *_API_AUDIENCES}
+                and not any(part in audience for part in _API_AUDIENCE_PARTS)
+            ),
         ),
     ]
     """System that accepts the token. It must not be the Kubernetes API."""

@@ -112,6 +112,8 @@ def tolerations(*items: Spec) -> Spec:
     return pod_spec(tolerations=[*items])
 
 
+UNCONFINED = "container.apparmor.security.beta.kubernetes.io/server"
+
 ALLOW_STORAGE_CHANGE = {"storageChangePolicy": "Allow"}
 
 INVALID_BUCKET_NAMES = {
@@ -623,6 +625,34 @@ REJECTED_ON_CREATE = [
         "the audience of another system",
     ),
     Rejected(
+        "token for the Kubernetes API of GKE",
+        token_volume("https://container.googleapis.com/v1/projects/p/locations/l/clusters/c"),
+        "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
+        "the audience of another system",
+    ),
+    Rejected(
+        "token for the Kubernetes API of k3s",
+        token_volume("k3s"),
+        "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
+        "the audience of another system",
+    ),
+    Rejected(
+        "unconfined AppArmor profile in an annotation",
+        {"podTemplate": {"metadata": {"annotations": {UNCONFINED: "unconfined"}}}},
+        "spec.podTemplate.metadata.annotations",
+        "must not select the AppArmor profile unconfined",
+    ),
+    Rejected(
+        "unconfined AppArmor profile in an annotation of one component",
+        {
+            "podTemplate": {
+                "components": [{"name": "Backup", "metadata": {"annotations": {UNCONFINED: "unconfined"}}}]
+            }
+        },
+        "spec.podTemplate.components[0].metadata.annotations",
+        "must not select the AppArmor profile unconfined",
+    ),
+    Rejected(
         "token with an empty audience",
         token_volume(""),
         "spec.podTemplate.spec.volumes[0].projected.sources[0].serviceAccountToken.audience",
@@ -1025,6 +1055,10 @@ ACCEPTED = [
                 }
             }
         },
+    ),
+    Accepted(
+        "AppArmor profile in an annotation",
+        {"podTemplate": {"metadata": {"annotations": {UNCONFINED: "localhost/mlflow"}}}},
     ),
     Accepted("token for a cloud provider", token_volume("//iam.googleapis.com/projects/1")),
     Accepted(
