@@ -5,6 +5,12 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
+
+MAX_CERTIFICATES = 300
+"""Maximum number of certificates in a file. The public CAs are 150. OpenSSL needs quadratic time for certificates with
+the same subject: half a second for the 2400 that fit into a Secret, for each connection to a Postgres."""
 MAX_TOTAL_BYTES = 16 * 1024 * 1024
 """Maximum size of all files. /tmp of the operator is limited to 64 MiB, and its pod is evicted if it is full."""
 
@@ -38,5 +44,16 @@ def _write_file(pem: str) -> str:
 
 
 async def path_of(pem: str | None) -> str | None:
-    """Write `pem` (certificates, no keys) to a file named after its hash and return its path. None for None."""
-    return await asyncio.to_thread(_write_file, pem) if pem else None
+    """Write `pem` (certificates, no keys) to a file named after its hash and return its path. None for None.
+
+    Raises ConfigurationError for more than MAX_CERTIFICATES.
+    """
+    if not pem:
+        return None
+    if pem.count("-----BEGIN ") > MAX_CERTIFICATES:
+        raise ConfigurationError(
+            Reason.SECRET_VALUE_INVALID,
+            f"A Secret that tls.caSecretRef references contains more than {MAX_CERTIFICATES} certificates. Keep only "
+            "those of the CAs that issue the certificates of the database and the artifact store.",
+        )
+    return await asyncio.to_thread(_write_file, pem)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_operator.clients import ca_files
+from mlflow_operator.status.errors import ConfigurationError
 
 
 def test_concurrent_writers_get_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,13 @@ def test_files_are_limited_in_total_size(tmp_path: Path, monkeypatch: pytest.Mon
         assert ca_files._write_file("used" * 50) == used
         assert Path(used).read_text() == "used" * 50
         assert sum(path.stat().st_size for path in Path(used).parent.iterdir()) <= 1000
+
+
+async def test_number_of_certificates_is_limited() -> None:
+    """Loading a file blocks the event loop during each connection to a Postgres."""
+    certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    assert await ca_files.path_of(certificate * ca_files.MAX_CERTIFICATES)
+    with pytest.raises(
+        ConfigurationError, match=r"tls\.caSecretRef references contains more than 300 certificates"
+    ):
+        await ca_files.path_of(certificate * (ca_files.MAX_CERTIFICATES + 1))

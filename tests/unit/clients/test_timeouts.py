@@ -164,6 +164,19 @@ async def test_large_marker_object_is_read_in_part() -> None:
             assert await stores.read_marker(bucket(port)) == "x" * 1024
 
 
+async def test_large_information_on_a_user_is_rejected() -> None:
+    """Many reconciles keep it while they wait for the next response, which the same store can delay."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"memberOf":["' + b"x" * 100_000 + b'"]}'
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+
+    async with serve(respond) as port:
+        assert "sends a larger response than an artifact store does" in (await admin_api_error(port)).message
+
+
 async def test_large_error_instead_of_an_object_is_rejected() -> None:
     """boto3 parses an error even where it streams the object."""
     with closing(ObjectStores()) as stores:
@@ -361,6 +374,33 @@ async def test_thread_counts_against_limit_until_it_ends() -> None:
     finally:
         release.set()
         threads.close()
+
+
+async def test_the_same_short_name_is_another_postgres_in_each_namespace() -> None:
+    """Slow Services `postgres` of two namespaces do not use up the sessions of those in other namespaces."""
+    async with serve(silent) as port:
+        sessions = Sessions()
+        postgres = replace(database(port), host="postgres")
+        tasks = []
+        for namespace in ("team-a", "team-b"):
+            with on_behalf_of(namespace):
+                tasks += [
+                    asyncio.create_task(_connect(sessions, postgres.with_hostaddr("127.0.0.1")))
+                    for _ in range(4)
+                ]
+        await asyncio.sleep(0.1)
+        started = asyncio.get_running_loop().time()
+        with on_behalf_of("team-c"), pytest.raises(TransientError, match="refuses connections"):
+            await _connect(sessions, postgres.with_hostaddr("127.0.0.2"))
+        assert asyncio.get_running_loop().time() - started < 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connect(sessions: Sessions, postgres: Connection) -> None:
+    async with sessions.open(postgres, None, "spec.database.external"):
+        pass
 
 
 async def test_concurrent_database_sessions_are_limited() -> None:

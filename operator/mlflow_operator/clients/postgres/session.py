@@ -107,7 +107,7 @@ class Sessions:
         deadline = loop.time() + timeout_seconds
         try:
             async with asyncio.timeout_at(deadline):
-                end_session = await self._limiter.acquire(address)
+                end_session = await self._limiter.acquire(_limited_host(connection))
             try:
                 async with asyncio.timeout_at(deadline):
                     conn = await self._connect(connection, ca_path)
@@ -148,6 +148,11 @@ class Sessions:
             autocommit=True,
             prepare_threshold=None,  # PgBouncer does not support prepared statements in all pool modes.
         )
+
+
+def _limited_host(connection: Connection) -> str:
+    """The Postgres whose sessions are limited. The same short name is another Service in each namespace."""
+    return f"{dict(connection.options).get('hostaddr', connection.host)}:{connection.port}"
 
 
 def _shut_down_socket(conn: Session) -> None:

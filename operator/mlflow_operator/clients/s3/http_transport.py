@@ -47,6 +47,7 @@ class HTTPRequest:
     body: bytes
     ca_path: str | None
     truncate: bool = False
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ class HTTPTransport:
             content = bytearray()
             async for part in response.content.iter_any():
                 content += part
-                if len(content) > MAX_RESPONSE_BYTES:
+                if len(content) > request.max_response_bytes:
                     if not truncate:
                         raise ResponseTooLarge
-                    del content[MAX_RESPONSE_BYTES:]
+                    del content[request.max_response_bytes :]
                     break
             if not truncate and _needs_much_memory(content):
                 raise ResponseTooLarge

@@ -8,6 +8,7 @@ users and policies unless it knows that they belong to this server.
 import json
 
 from mlflow_operator.clients.s3 import bucket_policy, minio_errors
+from mlflow_operator.clients.s3.http_transport import MAX_RESPONSE_BYTES
 from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, MinioAPI, encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.kube.objects import Object
@@ -97,14 +98,17 @@ class MinioAdmin:
         policy_id = f"{_POLICY_ID_PREFIX}{user.id}"
         if observed is not None and not owned and observed.get("ID") != policy_id:
             raise minio_errors.not_owned(admin, f'policy "{name}"')
-        policies = _checked_content(
-            admin, await self._api.call(admin, AdminRequest("GET", "list-canned-policies", {}))
-        )
-        overlapping = bucket_policy.overlapping_policy(policies, name, policy)
+        overlapping = await self._overlapping_policy(admin, name, policy)
         if overlapping:
             raise minio_errors.policy_overlap(admin, overlapping)
         body = json.dumps({"ID": policy_id, **policy}).encode()
         await self._call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
+
+    async def _overlapping_policy(self, admin: Admin, name: str, policy: Object) -> str | None:
+        # A method of its own: the caller must not keep all policies while it waits for the next response.
+        request = AdminRequest("GET", "list-canned-policies", {}, max_response_bytes=MAX_RESPONSE_BYTES)
+        policies = _checked_content(admin, await self._api.call(admin, request))
+        return bucket_policy.overlapping_policy(policies, name, policy)
 
     async def _call_checked(self, admin: Admin, request: AdminRequest, ignored_code: str = "") -> None:
         """Send a request and raise if the store rejects it with another code than `ignored_code`."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, Request, SignedRequests
+from mlflow_operator.clients.s3.signed_request import (
+    MAX_RESPONSE_BYTES,
+    AccessKey,
+    Admin,
+    Request,
+    SignedRequests,
+)
 
 _PBKDF2_ITERATIONS = 8192
 _PBKDF2_AES_GCM = b"\x02"
@@ -27,6 +33,7 @@ class AdminRequest:
     command: str
     query: dict[str, str]
     body: bytes = b""
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,9 @@ class MinioAPI:
         Raises ConfigurationError or TransientError if the store cannot be reached.
         """
         path = f"/minio/admin/v3/{request.command}?{urlencode(request.query, quote_via=quote)}"
-        http_request = Request(request.method, path, "s3", request.body)
+        http_request = Request(
+            request.method, path, "s3", request.body, max_response_bytes=request.max_response_bytes
+        )
         return _parse_response(*await self._requests.send(admin, http_request, signed_by))
 
 

@@ -11,6 +11,9 @@ from botocore.credentials import Credentials
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
 
+MAX_RESPONSE_BYTES = 64 * 1024
+"""Maximum size of a response about one user or policy, which a reconcile keeps until the store answers the next one."""
+
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
 
 
@@ -44,6 +47,7 @@ class Request:
     service: str
     body: bytes = b""
     content_type: str | None = None
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
 
 class SignedRequests:
@@ -64,7 +68,15 @@ class SignedRequests:
         headers = _signed_headers(request, url, signed_by or admin.key)
         try:
             response = await self._transport.send(
-                HTTPRequest(request.method, url, headers, request.body, admin.ca_path), self._timeout
+                HTTPRequest(
+                    request.method,
+                    url,
+                    headers,
+                    request.body,
+                    admin.ca_path,
+                    max_response_bytes=request.max_response_bytes,
+                ),
+                self._timeout,
             )
         except ResponseTooLarge:
             raise s3_errors.response_too_large(admin.endpoint) from None
