@@ -7,7 +7,7 @@ rest.
 import base64
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -73,6 +73,7 @@ class FakeAPIServer(FakeKubernetesClient):
         fields: str = "",
         *,
         max_bytes: int | None = None,
+        names: Collection[str] | None = None,
     ) -> list[Object]:
         """Return the objects of a kind that have the labels, or the Events of an object."""
         if self.before_next_list:
@@ -82,16 +83,26 @@ class FakeAPIServer(FakeKubernetesClient):
             if "Event" in self.errors_by_kind:
                 raise self.errors_by_kind["Event"]
             return self.events.get(fields.removeprefix("involvedObject.uid="), [])
-        selector = dict(pair.split("=") for pair in labels.split(",") if pair)
+        pairs = [pair for pair in labels.split(",") if pair]
+        selector = dict(pair.split("=") for pair in pairs if "!=" not in pair)
+        excluded = dict(pair.split("!=") for pair in pairs if "!=" in pair)
+        phases = {field.removeprefix("status.phase!=") for field in fields.split(",")}
         objects = [
             await self.get(kind, namespace, name)
             for (kind_name, name) in self.objects
             if kind_name == kind.kind
         ]
-        found = [o for o in objects if o and selector.items() <= o["metadata"].get("labels", {}).items()]
+        found = [
+            o
+            for o in objects
+            if o
+            and selector.items() <= o["metadata"].get("labels", {}).items()
+            and not excluded.items() & o["metadata"].get("labels", {}).items()
+            and (o.get("status") or {}).get("phase") not in phases
+        ]
         if max_bytes is not None and len(json.dumps(found)) > max_bytes:
             raise TooLarge(f"list {kind.plural}")
-        return found
+        return [obj for obj in found if names is None or obj["metadata"]["name"] in names]
 
     async def apply_status(self, obj: Object) -> Object:
         """Replace the status."""

@@ -741,3 +741,23 @@ async def test_missing_default_storage_class_is_named() -> None:
     _, reason, message = simulation.condition("DatabaseReady")
     assert reason == "VolumePending"
     assert "The cluster has no default StorageClass" in message
+
+
+async def test_evicted_pods_do_not_stop_the_reconciles(ready_server: SimulatedCluster) -> None:
+    """A node without disk space evicts each new pod, and Kubernetes keeps up to 12,500 of them."""
+    for number in range(500):
+        ready_server.api.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"a-evicted-{number}",
+                    "namespace": "team",
+                    "labels": labels.for_component("a", labels.SERVER_POD),
+                    "annotations": {"size": "x" * 10_000},
+                },
+                "status": {"phase": "Failed", "reason": "Evicted"},
+            }
+        )
+    await ready_server.reconcile()
+    assert ready_server.condition("Ready")[:2] == ("True", "Ready")

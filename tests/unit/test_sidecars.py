@@ -8,7 +8,8 @@ from itertools import chain
 import pytest
 
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.client import Forbidden, Invalid
+from mlflow_operator.kube.errors import ClusterError
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
@@ -152,8 +153,14 @@ def _end_later(pod: Object) -> None:
             status["state"]["terminated"]["finishedAt"] = "2026-01-01T00:05:00Z"
 
 
-async def test_server_starts_without_the_permission_to_change_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A custom role of an earlier version does not have it. The pods then end at the deadline of the Job."""
+@pytest.mark.parametrize("error", [Forbidden, Invalid])
+async def test_server_starts_without_the_permission_to_change_jobs(
+    monkeypatch: pytest.MonkeyPatch, error: type[ClusterError]
+) -> None:
+    """A custom role of an earlier version does not have it, or an admission policy denies it with the reason Invalid.
+
+    The pods then end at the deadline of the Job.
+    """
     simulation = MeshCluster()
     original = simulation.api.json_patch
 
@@ -161,7 +168,7 @@ async def test_server_starts_without_the_permission_to_change_jobs(monkeypatch: 
         kind: Kind, namespace: str | None, name: str, operations: Sequence[Object]
     ) -> Object:
         if kind == kinds.JOB:
-            raise Forbidden("patch Job: 403")
+            raise error("patch Job: denied")
         return await original(kind, namespace, name, operations)
 
     monkeypatch.setattr(simulation.api, "json_patch", json_patch)

@@ -6,7 +6,7 @@ from typing import Any
 from mlflow_operator.framework import observe, stuck_pods
 from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
 from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis, requested_image
-from mlflow_operator.kube.client import Forbidden, NotFound
+from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
 from mlflow_operator.model.jobs import template_digest
@@ -34,8 +34,8 @@ async def record_outcomes(context: ReconcileContext) -> None:
     for job, outcome in context.observed.unrecorded_outcomes.values():
         try:
             await context.patch(job, job_outcome.patch(job, outcome))
-        except (Forbidden, NotFound):
-            # A custom role may not allow it. The outcome is known as long as the pod exists.
+        except (Forbidden, Invalid, NotFound):
+            # A custom role or an admission policy may not allow it. The outcome is known as long as the pod exists.
             continue
 
 

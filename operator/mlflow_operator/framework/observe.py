@@ -128,18 +128,40 @@ async def _labelled(kind: Kind, resource: Object, cluster: KubernetesClient) -> 
     namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
     names, selector = owned_objects.fixed_names(Names(server), kind), labels.server_selector(server)
     try:
-        objects = await cluster.list(kind, namespace, selector, max_bytes=_MAX_LIST_BYTES)
+        try:
+            return await cluster.list(kind, namespace, selector, max_bytes=_MAX_LIST_BYTES, names=names)
+        except TooLarge:
+            if kind != kinds.POD:
+                raise
+            return await _without_ended_server_pods(namespace, selector, cluster)
     except TooLarge:
         if names is None:
             raise ConfigurationError(
                 Reason.NAME_CONFLICT,
                 f"The {kind.plural} in namespace {namespace} with the labels of this MLflowServer need more than "
-                f"{_MAX_LIST_BYTES // 2**20} MiB. Delete those that the operator did not create: kubectl get "
-                f"{kind.plural} -n {namespace} -l {selector}",
+                f"{_MAX_LIST_BYTES // 2**20} MiB. Delete finished Jobs, and what the operator did not create: "
+                f"kubectl get {kind.plural} -n {namespace} -l {selector}",
             ) from None
         found = [await cluster.get(kind, namespace, name) for name in sorted(names)]
         return [obj for obj in found if obj and labels.belong_to_server(obj["metadata"], server)]
-    return [obj for obj in objects if names is None or obj["metadata"]["name"] in names]
+
+
+async def _without_ended_server_pods(
+    namespace: str, selector: str, cluster: KubernetesClient
+) -> list[Object]:
+    """All pods except ended ones of the server: Kubernetes keeps thousands of them, if a node evicts each new pod."""
+    component, server_pod = labels.COMPONENT, labels.SERVER_POD
+    running = await cluster.list(
+        kinds.POD,
+        namespace,
+        f"{selector},{component}={server_pod}",
+        "status.phase!=Failed,status.phase!=Succeeded",
+        max_bytes=_MAX_LIST_BYTES,
+    )
+    others = await cluster.list(
+        kinds.POD, namespace, f"{selector},{component}!={server_pod}", max_bytes=_MAX_LIST_BYTES
+    )
+    return [*running, *others]
 
 
 class Reader:

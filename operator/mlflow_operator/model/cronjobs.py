@@ -6,6 +6,10 @@ from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.jobs import single_attempt, template_digest
 
+_KEPT_SECONDS = 7 * 24 * 3600
+"""Seconds after which Kubernetes deletes a finished Job with its pod. The history limits do not apply to Jobs that
+users create from the CronJob, and the operator reads all Jobs and pods in each reconcile."""
+
 
 @dataclass(frozen=True)
 class CronSchedule:
@@ -40,7 +44,8 @@ def cronjob(meta: Object, schedule: CronSchedule, deadline_seconds: int, templat
                     "labels": meta["labels"],
                     "annotations": {labels.TEMPLATE_DIGEST: template_digest(template)},
                 },
-                "spec": single_attempt(deadline_seconds, template),
+                "spec": single_attempt(deadline_seconds, template)
+                | {"ttlSecondsAfterFinished": _KEPT_SECONDS},
             },
         },
     }

@@ -139,6 +139,29 @@ async def test_list_ends_at_its_limit(cluster: KubernetesClient, server: Server)
     assert len(server.requests) == 5
 
 
+async def test_small_members_count_more_than_their_text(cluster: KubernetesClient, server: Server) -> None:
+    """A pod of others can have 100,000 variables `{"name":"a"}`, which need 20 MiB as dicts."""
+
+    async def respond(_: web.Request) -> web.StreamResponse:
+        variables = [{"name": "a"}] * 10_000
+        return web.json_response({"items": [{"metadata": {"name": "p"}, "spec": {"env": variables}}]})
+
+    server.respond = respond
+    with pytest.raises(TooLarge):
+        await cluster.list(kinds.POD, "ns", max_bytes=450_000)
+
+
+async def test_list_keeps_only_the_named_objects(cluster: KubernetesClient, server: Server) -> None:
+    """Several lists are read at the same time: others' objects are dropped as soon as each page is decoded."""
+
+    async def respond(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": [{"metadata": {"name": name}} for name in ("a", "b", "c")]})
+
+    server.respond = respond
+    found = await cluster.list(kinds.SECRET, "ns", names={"b"})
+    assert [obj["metadata"]["name"] for obj in found] == ["b"]
+
+
 async def test_list_of_names_requests_no_contents(cluster: KubernetesClient, server: Server) -> None:
     async def respond(request: web.Request) -> web.StreamResponse:
         page = int(request.query.get("continue", "0"))

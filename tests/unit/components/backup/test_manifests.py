@@ -45,6 +45,12 @@ def test_manifests_are_valid(spec: Object, version: str) -> None:
     validate_object(manifests.pre_migration_job(*arguments, "image", "state"), version)
 
 
+def test_jobs_that_users_create_from_the_cronjob_are_deleted() -> None:
+    """The history limits do not apply to them. A hundred of them would exceed what the operator reads."""
+    job = manifests.cronjob(*with_backup())["spec"]["jobTemplate"]["spec"]
+    assert 0 < job["ttlSecondsAfterFinished"] <= 7 * 24 * 3600
+
+
 def test_containers_share_a_volume_in_memory_and_the_same_user() -> None:
     """No other user can read the database password in it, and it ends with the pod."""
     pod = manifests.template(*with_backup())["spec"]
