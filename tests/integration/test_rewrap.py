@@ -293,6 +293,20 @@ async def test_operator_sees_which_keys_the_stored_secrets_need(database: Databa
     assert database.encrypted_for_backup() == (set(), False)
 
 
+async def test_inspection_does_not_wait_for_a_migration(database: Database) -> None:
+    """It locks the tables until it ends. Sessions that wait would use up all connections."""
+    database.create_secret("one")
+    with psycopg.connect(f"postgresql://{database.address}") as session:
+        for table in ("secrets", "webhooks"):
+            session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            state = await database.inspect()
+            assert state.revision
+            assert state.encrypted is None
+            assert database.query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]
+            session.rollback()
+    assert (await database.inspect()).encrypted == EncryptedSecrets(frozenset({1}))
+
+
 def test_table_of_another_application_is_not_touched(postgres: Postgres, database: Database) -> None:
     """A database may be shared, and `secrets` is a common name."""
     for table in ("secrets", "webhooks"):

@@ -216,6 +216,8 @@ class FakePostgres(Postgres):
     obstacle: ConfigurationError | None = None
     major: int = 0
     encrypted: EncryptedSecrets = field(default_factory=EncryptedSecrets)
+    is_locked: bool = False
+    """Whether a migration locks the tables with encrypted secrets."""
     connections: list[Connection] = field(default_factory=list)
     """The inspected connections."""
 
@@ -233,8 +235,13 @@ class FakePostgres(Postgres):
             self.obstacle,
             table_comment=self.table_comment if self.revision else None,
             major=self.major,
-            encrypted=self.encrypted if self.revision else EncryptedSecrets(),
+            encrypted=self._stored_secrets(),
         )
+
+    def _stored_secrets(self) -> EncryptedSecrets | None:
+        if self.is_locked:
+            return None
+        return self.encrypted if self.revision else EncryptedSecrets()
 
     async def create_database(self, connection: Connection, field: str) -> None:
         """Succeed."""

@@ -30,6 +30,10 @@ _HAS_COLUMN = sql.SQL(
 )
 """Other applications of a shared database may have tables of the same names."""
 
+_LOCK_TIMEOUT = "1s"
+"""A migration locks the tables until it ends, possibly for hours. A session that waits for a lock does not notice that
+the operator has given up: all connections would soon be used up."""
+
 MAX_ENCRYPTED_ROWS = 200
 """Maximum number of webhooks, and of passphrase versions, that are inspected."""
 
@@ -43,7 +47,7 @@ class DatabaseState:
     be detected in advance; a server whose schema is up to date is not affected by it. `owner` and `comment` belong to
     the database, `table_comment` to the table `alembic_version`. `major` is the major version of Postgres, 0 if
     unknown. `connection_limit` is the limit of the database, `login_connection_limit` that of the user; -1 means
-    unlimited. `encrypted` are the encrypted secrets in its tables.
+    unlimited. `encrypted` are the encrypted secrets in its tables; None if a migration locks these.
     """
 
     encoding: str
@@ -55,7 +59,7 @@ class DatabaseState:
     comment: str | None = None
     table_comment: str | None = None
     major: int = 0
-    encrypted: EncryptedSecrets = field(default=EncryptedSecrets(), repr=False)
+    encrypted: EncryptedSecrets | None = field(default=EncryptedSecrets(), repr=False)
     login_connection_limit: int = -1
 
 
@@ -130,24 +134,33 @@ class Postgres:
                 return
 
 
-async def _encrypted_secrets(conn: Session) -> EncryptedSecrets:
-    """Read which keys encrypt the secrets in MLflow's tables, as far as the user may read them."""
+async def _encrypted_secrets(conn: Session) -> EncryptedSecrets | None:
+    """Read which keys encrypt the secrets in MLflow's tables, as far as the user may read them.
+
+    None if the tables are locked.
+    """
     row = await (await conn.execute(_HAS_COLUMN)).fetchone()
     has_secrets, has_webhooks = (int(str(count)) for count in row or (0, 0))
     versions: frozenset[int] = frozenset()
     webhooks: tuple[tuple[str, str], ...] = ()
     try:
-        if has_secrets:
-            query = sql.SQL("SELECT DISTINCT kek_version FROM secrets LIMIT {}").format(MAX_ENCRYPTED_ROWS)
-            rows = await (await conn.execute(query)).fetchall()
-            versions = frozenset(int(str(row[0])) for row in rows)
-        if has_webhooks == 3:
-            query = sql.SQL(
-                "SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL AND deleted_timestamp IS NULL "
-                "ORDER BY webhook_id LIMIT {}"
-            ).format(MAX_ENCRYPTED_ROWS)
-            rows = await (await conn.execute(query)).fetchall()
-            webhooks = tuple((str(row[0]), str(row[1])) for row in rows)
+        async with conn.transaction():
+            await conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
+            if has_secrets:
+                query = sql.SQL("SELECT DISTINCT kek_version FROM secrets LIMIT {}").format(
+                    MAX_ENCRYPTED_ROWS
+                )
+                rows = await (await conn.execute(query)).fetchall()
+                versions = frozenset(int(str(row[0])) for row in rows)
+            if has_webhooks == 3:
+                query = sql.SQL(
+                    "SELECT webhook_id, secret FROM webhooks WHERE secret IS NOT NULL AND deleted_timestamp IS NULL "
+                    "ORDER BY webhook_id LIMIT {}"
+                ).format(MAX_ENCRYPTED_ROWS)
+                rows = await (await conn.execute(query)).fetchall()
+                webhooks = tuple((str(row[0]), str(row[1])) for row in rows)
+    except psycopg.errors.LockNotAvailable:
+        return None
     except psycopg.errors.InsufficientPrivilege:
         pass
     return EncryptedSecrets(versions, webhooks)

@@ -36,6 +36,7 @@ from mlflow_operator.framework.jobs import (
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import encryption, secrets
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.status.conditions import (
     Condition,
@@ -66,7 +67,11 @@ async def reconcile(
         return Result(suspended(_TYPE) if context.server.suspended else waiting(_TYPE, "the database"))
     if switching_database:
         return Result(waiting(_TYPE, "the switch to the new database"))
-    keys = await _keys(context, database)
+    if database.encrypted is None:
+        return Result(
+            waiting(_TYPE, "the tables, which a migration locks"), requeue_after=RETRY_TRANSIENT_SECONDS
+        )
+    keys = await _keys(context, database.encrypted)
     restore = context.server.restore
     accepts_loss = restore is not None and restore.ignores_missing_keys
     if keys.unknown and not accepts_loss:
@@ -99,14 +104,14 @@ def status(keys: EncryptionKeys | None, context: ReconcileContext) -> Object:
     }
 
 
-async def _keys(context: ReconcileContext, database: DatabaseState) -> state.Keys:
+async def _keys(context: ReconcileContext, stored: EncryptedSecrets) -> state.Keys:
     """Compare the keys with the stored secrets. Adds the next passphrase if a rotation is due."""
     desired, referenced = context.server.encryption, None
     if desired.is_generated:
         await _begin_rotation(context)
     else:
         referenced = await context.reader.values(kinds.SECRET, desired.secret)
-    return state.analyze(desired, _generated(context), referenced or {}, database.encrypted)
+    return state.analyze(desired, _generated(context), referenced or {}, stored)
 
 
 def _generated(context: ReconcileContext) -> dict[str, str]:

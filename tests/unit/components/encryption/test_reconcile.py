@@ -258,6 +258,23 @@ async def test_unknown_passphrase_is_reported_before_anything_changes() -> None:
     assert simulation.condition("EncryptionReady")[0] == "True"
 
 
+async def test_no_passphrase_becomes_current_while_a_migration_locks_the_secrets() -> None:
+    """They may be encrypted with another one."""
+    simulation = await server_of_an_earlier_operator()
+    simulation.postgres.is_locked = True
+    for _ in range(3):
+        simulation.run_controllers()
+        await simulation.reconcile()
+    assert encryption.NEXT_VERSION in simulation.secret(SECRET)
+    assert simulation.condition("EncryptionReady")[:2] == ("Unknown", "WaitingForDependency")
+    assert simulation.condition("DatabaseReady")[0] == "True"
+    simulation.postgres.is_locked = False
+    store(simulation, 1)
+    await simulation.reconcile_until_ready()
+    assert encryption.NEXT_VERSION not in simulation.secret(SECRET)
+    assert len(simulation.postgres.encrypted.passphrase_versions - {1}) == 1
+
+
 async def test_rotation_replaces_the_passphrase_and_keeps_the_earlier_one() -> None:
     """Older backups need it. The webhook key stays. One rotation per requested time."""
     simulation = await SimulatedCluster.ready()
