@@ -53,7 +53,11 @@ def test_external_stores_with_private_ca_work(ns: Kube, other_ns: Kube) -> None:
     )
     plain = f"{encrypted} and not s.ssl and a.client_addr is not null and a.client_addr <> '127.0.0.1'"
     assert postgres.query(plain).strip() == "0", "a connection to Postgres is not encrypted"
-    assert server.status["artifacts"] == {"type": "S3", "uri": "s3://team-artifacts/mlflow/tracking"}
+    assert server.status["artifacts"] == {
+        "type": "S3",
+        "uri": "s3://team-artifacts/mlflow/tracking",
+        "endpoint": server.resource()["spec"]["artifacts"]["s3"]["endpoint"],
+    }
     assert server.status["database"]["host"] == postgres.host
     assert not ns.list("StatefulSet"), "embedded stores were created beside the external ones"
 

@@ -93,7 +93,8 @@ def test_status_has_url_version_and_stores(shared_server: Server) -> None:
     assert status["image"].endswith(f"v{status['version']}-full")
     assert status["schemaRevision"]
     assert status["database"]["type"] == "Embedded"
-    assert status["artifacts"] == {"type": "Embedded", "uri": "s3://mlflow"}
+    endpoint = f"http://{server.names.artifact_store}.{ns.namespace}.svc:9000"
+    assert status["artifacts"] == {"type": "Embedded", "uri": "s3://mlflow", "endpoint": endpoint}
     config = ns.require("ConfigMap", status["clientConfigMapRef"]["name"])
     assert config["data"]["MLFLOW_TRACKING_URI"] == status["url"]
     shown = ns.kubectl("get", "mls", server.name, "--no-headers").split()

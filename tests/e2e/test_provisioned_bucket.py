@@ -47,7 +47,11 @@ async def test_servers_in_one_bucket_cannot_access_each_others_artifacts(
     data_by_server = {server: Workload(server.wait_ready().url).log_data("shared") for server in servers}
     for server, other in (servers, servers[::-1]):
         _check_isolation(platform, server, other)
-        assert server.status["artifacts"] == {"type": "S3", "uri": f"s3://{BUCKET}/{server.kube.namespace}"}
+        assert server.status["artifacts"] == {
+            "type": "S3",
+            "uri": f"s3://{BUCKET}/{server.kube.namespace}",
+            "endpoint": platform.minio.endpoint,
+        }
         secret_values = {value for obj in server.kube.list("Secret") for value in text_values(obj).values()}
         assert not secret_values & {platform.minio.access_key, platform.minio.secret_key}
 

@@ -16,6 +16,8 @@ RESERVED_ENV = {
     "MLFLOW_ARTIFACTS_DESTINATION": "spec.artifacts",
     "MLFLOW_DEFAULT_ARTIFACT_ROOT": "spec.artifacts",
     "MLFLOW_SERVE_ARTIFACTS": "spec.artifacts.access",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "spec.artifacts.access",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "spec.artifacts.access",
     "MLFLOW_S3_ENDPOINT_URL": "spec.artifacts.s3.endpoint",
     "MLFLOW_OPERATOR_S3_PUBLIC_ENDPOINT_URL": "spec.artifacts.s3.publicEndpoint",
     "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "spec.artifacts.s3.addressingStyle",

@@ -15,6 +15,8 @@ ARTIFACTS_DESTINATION_ENV, S3_ENDPOINT_ENV = "MLFLOW_ARTIFACTS_DESTINATION", "ML
 """Environment variables with the artifact location and the S3 endpoint."""
 UPLOAD_ARGUMENTS_ENV = "MLFLOW_S3_UPLOAD_EXTRA_ARGS"
 """Environment variable with arguments of boto3 for uploads, as JSON."""
+PRESIGNED_ENV = ("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD")
+"""Environment variables with which a server offers presigned URLs for uploads and downloads."""
 TELEMETRY_ENV = "MLFLOW_DISABLE_TELEMETRY"
 """Environment variable that turns off MLflow's usage data, also that of its web UI."""
 NEXT_STORE_KEY = "next-store-uri"
@@ -55,6 +57,9 @@ def artifact_env(server: Server) -> list[Object]:
     if server.artifacts.access is ArtifactAccess.DIRECT:
         # The server still serves artifacts, for older experiments and for the web UI.
         env.append(container_parts.env_value("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.artifacts.store.uri))
+    if server.artifacts.access is ArtifactAccess.PRESIGNED:
+        # Since MLflow 3.18, a server offers presigned URLs only with these variables. Earlier servers ignore them.
+        env += [container_parts.env_value(name, "true") for name in PRESIGNED_ENV]
     if plugins.is_needed(server.artifacts):
         env.append(container_parts.env_value("PYTHONPATH", plugins.PLUGIN_DIR))
         # Keep malloc's threshold fixed: malloc raises it after some large buffers, and artifact chunks would then no

@@ -7,7 +7,7 @@ import yaml
 
 from mlflow_operator import api
 from mlflow_operator.kube import pod_references
-from mlflow_operator.model import deployment, plugins
+from mlflow_operator.model import deployment, mlflow_env, plugins
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.unit.servers import server as resolved
@@ -32,3 +32,16 @@ def test_server_with_job_execution_runs_mlflows_command() -> None:
     launched = deployment.deployment(resolved(), "")["spec"]["template"]["spec"]
     assert command["containers"][0]["command"][:3] == ["python3", "-m", plugins.DUAL_STACK_MODULE]
     assert command["containers"][0]["command"][3:] == launched["containers"][0]["command"][3:]
+
+
+def test_server_with_presigned_access_offers_presigned_urls() -> None:
+    """Since MLflow 3.18, it does so only if these variables are set. Clients then still choose for themselves."""
+    store = {"bucket": "models", "credentialsSecretRef": {"name": "keys"}}
+    variables: dict[str, set[str]] = {}
+    for access in ("Proxied", "Presigned", "Direct"):
+        server = resolved({"artifacts": {"access": access, "s3": store}})
+        (container,) = deployment.deployment(server, "")["spec"]["template"]["spec"]["containers"]
+        variables[access] = {variable["name"] for variable in container["env"]} & set(
+            mlflow_env.PRESIGNED_ENV
+        )
+    assert variables == {"Proxied": set(), "Presigned": set(mlflow_env.PRESIGNED_ENV), "Direct": set()}
