@@ -72,6 +72,9 @@ NAMES_PAGE_SIZE = 50
 METADATA_OF_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Media type of a list without the contents of the objects, which can have 1 MiB each."""
 
+METADATA_OF_WATCH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Media type of watch events without the contents of the objects."""
+
 
 class KubernetesClient:
     """Client that takes and returns plain dicts and raises the errors of `kube.errors`.
