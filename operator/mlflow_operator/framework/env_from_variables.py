@@ -15,9 +15,8 @@ async def names(sources: Iterable[EnvFromSource], reader: Reader) -> frozenset[s
     """
     variables: set[str] = set()
     for source in sources:
-        reference, kind = source.secret_ref or source.config_map_ref, kinds.CONFIGMAP
-        if source.secret_ref:
-            kind = kinds.SECRET
+        reference = source.secret_ref or source.config_map_ref
+        kind = kinds.SECRET if source.secret_ref else kinds.CONFIGMAP
         if reference:
             try:
                 values = await reader.values(kind, reference.name)

@@ -32,6 +32,7 @@ kopf keeps a whole response in memory, though not decoded."""
 IDLE_TIMEOUT_SECONDS = 0.1
 """Seconds for which kopf keeps the last event of each object in memory."""
 
+_OWNED_PLURALS = frozenset(kind.plural for kind in OWNED)
 
 _ITEMS = '"items":['
 """Start of the objects in a list. A string in JSON cannot contain it, because quotes are escaped there."""
@@ -137,7 +138,7 @@ class _MetadataOnly:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        if not _is_owned(request.url.name):
+        if request.url.name not in _OWNED_PLURALS:
             return await handler(request)
         if "watch" in request.url.query:
             request.headers["Accept"] = METADATA_OF_WATCH
@@ -156,13 +157,9 @@ class _Response(aiohttp.ClientResponse):
     """
 
     async def json(self, **options: Any) -> Any:
-        if _is_owned(self.url.name):
+        if self.url.name in _OWNED_PLURALS:
             options["loads"] = _decode_list
         return await super().json(**options)
-
-
-def _is_owned(plural: str) -> bool:
-    return plural in {kind.plural for kind in OWNED}
 
 
 def _decode_list(text: str) -> Any:

@@ -147,23 +147,41 @@ class APIServerWithSilentFirstWatch:
         return stream
 
 
+@asynccontextmanager
+async def watching(
+    server: APIServerWithSilentFirstWatch,
+    enqueue: Callable[[NamespacedName], None],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inactivity_timeout_seconds: float = watch.INACTIVITY_TIMEOUT_SECONDS,
+) -> AsyncIterator[None]:
+    """Watch the namespace `team` of the API server."""
+    async with api_server(folder, server.answer) as environment:
+        monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
+        watch_task = asyncio.create_task(
+            watch.run(
+                enqueue, lambda key: None, lambda key, last_state: None, ["team"], inactivity_timeout_seconds
+            )
+        )
+        try:
+            yield
+        finally:
+            watch_task.cancel()
+            await asyncio.wait({watch_task}, timeout=20)
+    # A cancelled kopf does not close its session. Without this, the garbage collector would warn during another test.
+    del watch_task
+    gc.collect()
+
+
 async def test_new_server_is_found_after_a_silent_watch_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No resync would find a new server."""
     found: asyncio.Future[NamespacedName] = asyncio.get_running_loop().create_future()
-    async with api_server(tmp_path, APIServerWithSilentFirstWatch().answer) as environment:
-        monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
-        watch_task = asyncio.create_task(
-            watch.run(found.set_result, lambda key: None, lambda key, last_state: None, ["team"], 0.2)
-        )
+    server = APIServerWithSilentFirstWatch()
+    async with watching(server, found.set_result, tmp_path, monkeypatch, inactivity_timeout_seconds=0.2):
         async with asyncio.timeout(20):
             assert await found == ("team", "new")
-        watch_task.cancel()
-        await asyncio.wait({watch_task})
-    # A cancelled kopf does not close its session. Without this, the garbage collector would warn during another test.
-    del watch_task
-    gc.collect()
 
 
 OWNED_KINDS = {"configmaps": "ConfigMap", "pods": "Pod", "secrets": "Secret"}
@@ -241,21 +259,10 @@ async def _enqueued(
 ) -> None:
     """Watch until all the `expected` servers are enqueued."""
     found = asyncio.Queue[NamespacedName]()
-    async with api_server(folder, server.answer) as environment:
-        monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
-        watch_task = asyncio.create_task(
-            watch.run(found.put_nowait, lambda key: None, lambda key, last_state: None, ["team"])
-        )
-        try:
-            async with asyncio.timeout(20):
-                while expected:
-                    _, name = await found.get()
-                    expected = expected - {name}
-        finally:
-            watch_task.cancel()
-            await asyncio.wait({watch_task}, timeout=20)
-    del watch_task
-    gc.collect()
+    async with watching(server, found.put_nowait, folder, monkeypatch), asyncio.timeout(20):
+        while expected:
+            _, name = await found.get()
+            expected = expected - {name}
 
 
 LISTED = {f"{page}-{number}" for page in ("first", "second") for number in range(watch.CHUNK_SIZE)}
