@@ -4,21 +4,18 @@ kopf lists, watches, reconnects and renews credentials. The operator uses only i
 handlers make kopf add annotations, finalizers and patches of its own to the objects.
 """
 
-import asyncio
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, cast
 
-import aiohttp
 import kopf
 
 from mlflow_operator.framework.observe import OWNED
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import METADATA_OF_LIST, METADATA_OF_WATCH
 from mlflow_operator.kube.errors import MAX_MESSAGE_CHARS
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import NamespacedName, Object
+from mlflow_operator.runtime.watch_session import Login, server_name_of
 
 INACTIVITY_TIMEOUT_SECONDS = 70.0
 """Seconds without data after which a watch counts as dead and is restarted. The API server sends data at least once a
@@ -31,11 +28,6 @@ kopf keeps a whole response in memory, though not decoded."""
 
 IDLE_TIMEOUT_SECONDS = 0.1
 """Seconds for which kopf keeps the last event of each object in memory."""
-
-_OWNED_PLURALS = frozenset(kind.plural for kind in OWNED)
-
-_ITEMS = '"items":['
-"""Start of the objects in a list. A string in JSON cannot contain it, because quotes are escaped there."""
 
 _TYPE_META = {"apiVersion": kinds.MLFLOWSERVER.api_version, "kind": kinds.MLFLOWSERVER.kind}
 
@@ -62,7 +54,7 @@ def registry(
     """Handlers that call `enqueue` with the key of the server that an event concerns.
 
     For an event of the server itself, they call `on_seen` first, or, if the server was deleted, `on_deleted` with its
-    last state, which can no longer be read from the API server.
+    last metadata and status, which can no longer be read from the API server.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -79,129 +71,11 @@ def registry(
         if server:
             enqueue((namespace or "", server))
 
-    kopf.on.login(registry=handlers)(_Login().login)
+    kopf.on.login(registry=handlers)(Login().login)
     kopf.on.event(*_selector(kinds.MLFLOWSERVER), registry=handlers)(resource)
     for kind in OWNED:
         kopf.on.event(*_selector(kind), registry=handlers, id=f"owned-{kind.plural}")(owned)
     return handlers
-
-
-class _Login:
-    """Login handler that reads the credentials and returns a session like kopf's own, but for metadata only."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
-
-    async def login(self, **context: Any) -> kopf.AiohttpSession | None:
-        info = await asyncio.to_thread(self._read, **context)
-        if info is None:
-            return None
-        # kopf recognizes rejected credentials by the session. With a new session for the same ones, it would retry
-        # without end and without a delay.
-        if self._latest is None or self._latest[0] != info:
-            self._latest = info, _session(info)
-        return self._latest[1]
-
-    def _read(self, **context: Any) -> kopf.ConnectionInfo | None:
-        # kopf's default login would import a second, blocking Kubernetes client.
-        return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
-
-
-def _session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-    # kopf closes the session.
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-        headers=info.as_http_headers(),
-        proxy=info.proxy_url,
-        trust_env=info.trust_env,
-        middlewares=(_MetadataOnly(),),
-        response_class=_Response,
-    )
-    return kopf.AiohttpSession(
-        aiohttp_session=session,
-        server=info.server,
-        default_namespace=info.default_namespace,
-        priority=info.priority,
-        expiration=info.expiration,
-    )
-
-
-class _MetadataOnly:
-    """Middleware that requests only the metadata of owned objects. An MLflowServer is read whole, for its last state.
-
-    It reads their lists one after the other, so that only one page at a time is in memory.
-    """
-
-    def __init__(self) -> None:
-        self._reading = asyncio.Lock()
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if request.url.name not in _OWNED_PLURALS:
-            return await handler(request)
-        if "watch" in request.url.query:
-            request.headers["Accept"] = METADATA_OF_WATCH
-            return await handler(request)
-        request.headers["Accept"] = METADATA_OF_LIST
-        response = await handler(request)
-        async with self._reading:
-            await response.read()
-        return response
-
-
-class _Response(aiohttp.ClientResponse):
-    """Response that decodes one object of a list after the other, and keeps of owned ones only what `owned` needs.
-
-    Also the metadata of one object can have 1 MiB, for example of labels. Decoded, it needs fourteen times the memory.
-    """
-
-    async def json(self, **options: Any) -> Any:
-        if self.url.name in _OWNED_PLURALS:
-            options["loads"] = _decode_list
-        return await super().json(**options)
-
-
-def _decode_list(text: str) -> Any:
-    """Decode a response to a list request: a list, or a Status."""
-    start = text.find(_ITEMS) + len(_ITEMS)
-    if start < len(_ITEMS):
-        response = json.loads(text)
-        # A list of metadata without objects has null here, for which kopf ends the watch.
-        return {**response, "items": response.get("items") or []}
-    items, decoder, position = [], json.JSONDecoder(), _end_of_gap(text, start)
-    while text[position] != "]":
-        item, position = decoder.raw_decode(text, position)
-        items.append(_reduced(item))
-        position = _end_of_gap(text, position)
-    return {**json.loads(text[:start] + text[position:]), "items": items}
-
-
-def _end_of_gap(text: str, position: int) -> int:
-    """The position of the next object, or of the end of the list."""
-    while text[position] in ", \n\r\t":
-        position += 1
-    return position
-
-
-def _reduced(item: Object) -> Object:
-    """What `server_name_of` and kopf need, with the server in the label also if only the ownerReference names it."""
-    meta = item["metadata"]
-    reduced = {key: meta[key] for key in ("namespace", "name", "uid", "resourceVersion") if key in meta}
-    server = server_name_of(meta)
-    return {"metadata": {**reduced, "labels": {labels.SERVER: server} if server else {}}}
-
-
-def server_name_of(meta: Mapping[str, Any]) -> str | None:
-    """Name of the MLflowServer that an object belongs to; None if it belongs to none.
-
-    The label is on every owned object, data included. If a user has removed it, the ownerReference still names the
-    server, so that the label is restored at once and not at the next resync.
-    """
-    name = (meta.get("labels") or {}).get(labels.SERVER)
-    references = meta.get("ownerReferences") or ()
-    owners = (owner["name"] for owner in references if owner.get("kind") == kinds.MLFLOWSERVER.kind)
-    return name or next(owners, None)
 
 
 def settings(
