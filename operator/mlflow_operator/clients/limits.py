@@ -29,6 +29,11 @@ def on_behalf_of(namespace: str) -> Iterator[None]:
         _NAMESPACE.reset(token)
 
 
+def current_namespace() -> str:
+    """The namespace of `on_behalf_of`; an empty string outside of it."""
+    return _NAMESPACE.get()
+
+
 @dataclass(frozen=True)
 class Limits:
     """Maximum numbers of concurrent calls: for a host, for a namespace, and for one host from one namespace."""

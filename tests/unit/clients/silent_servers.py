@@ -151,3 +151,30 @@ async def postgres_silent_after_login(reader: asyncio.StreamReader, writer: asyn
     if await _read_postgres_login(reader, writer):
         writer.write(b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I")
         await silent(reader, writer)
+
+
+def postgres_with_iterations(number: int) -> Handler:
+    """Return a handler that requests `number` SCRAM iterations, and then rejects the password."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not await _read_postgres_login(reader, writer):
+            return
+        writer.write(_postgres_message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
+        client_nonce = (await _read_postgres_message(reader)).partition(b"r=")[2]
+        first = b"r=" + client_nonce + b"server,s=c2FsdHNhbHQ=,i=%d" % number
+        writer.write(_postgres_message(b"R", struct.pack("!i", 11) + first))
+        await _read_postgres_message(reader)
+        error = b"SFATAL\0C28P01\0Mpassword authentication failed\0\0"
+        writer.write(_postgres_message(b"E", error))
+        await writer.drain()
+
+    return handle
+
+
+async def _read_postgres_message(reader: asyncio.StreamReader) -> bytes:
+    header = await reader.readexactly(5)
+    return await reader.readexactly(struct.unpack("!i", header[1:])[0] - 4)
+
+
+def _postgres_message(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("!i", 4 + len(content)) + content

@@ -223,3 +223,31 @@ def too_much_data(address: str, field: str) -> TransientError:
         f"The service at {address} sends more data than the operator requests. Check that "
         f"{field.removesuffix('.adminSecretRef')} is the address of a PostgreSQL.",
     )
+
+
+def no_answer(address: str) -> TransientError:
+    """Return the error for a server that does not answer within the timeout."""
+    return TransientError(
+        Reason.DATABASE_UNREACHABLE,
+        f"The database at {address} does not answer in time. Check that it runs, that it is not overloaded, and that "
+        "the network allows connections from the operator's and the server's pods.",
+    )
+
+
+def too_many_iterations(address: str) -> TransientError:
+    """Return the error for a server whose login the operator has not computed within the timeout."""
+    return TransientError(
+        Reason.DATABASE_UNREACHABLE,
+        f"The database at {address} requests too many SCRAM iterations: the operator did not complete the login in "
+        "time. Reduce scram_iterations in its configuration, and set the password of the user again.",
+    )
+
+
+def login_blocked(address: str) -> TransientError:
+    """Return the error for a login that waits for the one of `too_many_iterations` in the same namespace."""
+    return TransientError(
+        Reason.DATABASE_UNREACHABLE,
+        f"The operator did not connect to the database at {address}, because the database of another MLflowServer in "
+        "this namespace requests too many SCRAM iterations. Find that server by its condition, and correct its "
+        "database first.",
+    )

@@ -7,16 +7,22 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen, PQGenConn
 
-from mlflow_operator.clients.limits import Limiter, Limits
-from mlflow_operator.clients.postgres.errors import from_psycopg, too_much_data
+from mlflow_operator.clients.limits import Limiter, Limits, current_namespace
+from mlflow_operator.clients.postgres.errors import (
+    from_psycopg,
+    login_blocked,
+    no_answer,
+    too_many_iterations,
+    too_much_data,
+)
+from mlflow_operator.clients.postgres.login import Login, LoginBlocked, Logins
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import TransientError
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
 R = TypeVar("R")
@@ -38,6 +44,10 @@ _BYTES_RECEIVED_OFFSET = 128
 """Offset of tcpi_bytes_received in Linux' struct tcp_info."""
 
 
+_LOGIN: ContextVar[Login] = ContextVar("postgres_login")
+"""The login of the current task. psycopg offers no other way to hand it over."""
+
+
 class _TooMuchData(psycopg.OperationalError):
     """The server has sent more than _MAX_RECEIVED_BYTES."""
 
@@ -47,7 +57,8 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[object, ...]]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return _limited(super()._connect_gen(conninfo), lambda wanted: wanted[0])
+        steps = _limited(super()._connect_gen(conninfo), lambda wanted: wanted[0])
+        return _LOGIN.get().in_threads(steps)
 
     async def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Run a step of a statement."""
@@ -88,6 +99,7 @@ class Sessions:
     def __init__(self, connect_timeout_seconds: int = 5) -> None:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._limiter = Limiter(_SESSION_LIMITS)
+        self._logins = Logins()
 
     @asynccontextmanager
     async def open(
@@ -103,6 +115,7 @@ class Sessions:
         Raises ConfigurationError or TransientError for psycopg's errors.
         """
         address = connection.address
+        login = self._logins.begin(current_namespace(), self._connect_timeout_seconds)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         try:
@@ -110,7 +123,7 @@ class Sessions:
                 end_session = await self._limiter.acquire(_limited_host(connection))
             try:
                 async with asyncio.timeout_at(deadline):
-                    conn = await self._connect(connection, ca_path)
+                    conn = await self._connect(connection, ca_path, login)
                 timer = loop.call_at(deadline, _shut_down_socket, conn)
                 try:
                     async with conn:
@@ -121,14 +134,19 @@ class Sessions:
                 end_session()
         except _TooMuchData:
             raise too_much_data(address, field) from None
+        except LoginBlocked:
+            raise login_blocked(address) from None
         except psycopg.Error as error:
+            if login.is_computing:
+                raise too_many_iterations(address) from None
             if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
-                raise _timeout_error(address) from None
+                raise no_answer(address) from None
             raise from_psycopg(error, address, field) from None
         except TimeoutError:
-            raise _timeout_error(address) from None
+            raise (too_many_iterations if login.is_computing else no_answer)(address) from None
 
-    async def _connect(self, connection: Connection, ca_path: str | None) -> Session:
+    async def _connect(self, connection: Connection, ca_path: str | None, login: Login) -> Session:
+        _LOGIN.set(login)
         options: dict[str, Any] = {"application_name": "mlflow-operator", **dict(connection.options)}
         # psycopg returns bytes instead of text if the database has no encoding (SQL_ASCII).
         options.setdefault("client_encoding", "UTF8")
@@ -167,14 +185,6 @@ def _shut_down_socket(conn: Session) -> None:
         socket.socket(fileno=os.dup(conn.pgconn.socket)) as duplicate,
     ):
         duplicate.shutdown(socket.SHUT_RDWR)
-
-
-def _timeout_error(address: str) -> TransientError:
-    return TransientError(
-        Reason.DATABASE_UNREACHABLE,
-        f"The database at {address} does not answer in time. Check that it runs, that it is not overloaded, and that "
-        "the network allows connections from the operator's and the server's pods.",
-    )
 
 
 async def fetch_value(session: Session, query: LiteralString) -> str | None:
