@@ -28,6 +28,7 @@ from benchmarks import (
     provisioned,
     report,
     scale,
+    server_memory,
     throughput,
     upgrade,
 )
@@ -51,6 +52,7 @@ FIGURES = {
     "drift": Figure(drift.measure, drift.peak_requests),
     "throughput": Figure(throughput.measure, throughput.peak_requests),
     "no-failed-request": Figure(no_failed_request.measure, no_failed_request.peak_requests),
+    "server-memory": Figure(server_memory.measure, server_memory.peak_requests),
     "at-rest": Figure(at_rest.measure, at_rest.peak_requests),
     "scale": Figure(scale.measure, scale.peak_requests),
     "provisioned": Figure(provisioned.measure, provisioned.peak_requests),

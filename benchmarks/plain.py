@@ -77,17 +77,19 @@ def job_manifest(name: str, image: str, command: list[str], values: Mapping[str,
     }
 
 
-def minimal_deployment(image: str, uri: str, env: Sequence[Object]) -> Object:
-    """Return a minimal Deployment: two workers, no job execution, and a readiness probe."""
+def minimal_deployment(
+    image: str, uri: str, env: Sequence[Object], name: str = "bare", workers: int = 2
+) -> Object:
+    """Return a minimal Deployment: no job execution, and a readiness probe."""
     server_env = [
         {"name": URI_VARIABLE, "value": uri},
         {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
-        {"name": "MLFLOW_WORKERS", "value": "2"},
+        {"name": "MLFLOW_WORKERS", "value": str(workers)},
         {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
     ]
     probe = {"readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1}}
     return _deployment(
-        "bare", 1, _template("bare", image, ["mlflow", "server"], [*HOME_ENV, *server_env, *env], probe)
+        name, 1, _template(name, image, ["mlflow", "server"], [*HOME_ENV, *server_env, *env], probe)
     )
 
 
