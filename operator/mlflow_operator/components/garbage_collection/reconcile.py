@@ -11,7 +11,8 @@ from mlflow_operator.components.garbage_collection import manifests
 from mlflow_operator.framework import jobs
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended
 from mlflow_operator.framework.running_server import RunningServer
-from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube import json_patch, kinds, labels
+from mlflow_operator.kube.apply import check_ownership
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import cron
 from mlflow_operator.model.server import GarbageCollection
@@ -23,6 +24,7 @@ from mlflow_operator.status.conditions import (
     false_condition,
     true_condition,
 )
+from mlflow_operator.status.errors import ConfigurationError
 
 _TYPE = ConditionType.GARBAGE_COLLECTION
 EVENT_REASON = "GarbageCollected"
@@ -67,10 +69,15 @@ async def publish_event(context: ReconcileContext, result: Result[CollectionStat
 async def _reconcile(
     context: ReconcileContext, settings: GarbageCollection, running: RunningServer | None
 ) -> Result[CollectionStatus]:
-    cron.check(settings.schedule, settings.time_zone, "spec.garbageCollection")
     # The effect of the desired image on the schema of the previous version is unknown.
     at_desired_version = running is not None and running.version is not None
     observed = context.observed.get(kinds.CRONJOB, context.server.names.garbage_collection)
+    try:
+        cron.check(settings.schedule, settings.time_zone, "spec.garbageCollection")
+    except ConfigurationError:
+        if observed and not at_desired_version:
+            await _suspend(context, observed)
+        raise
     desired = manifests.cronjob(context.server, settings, paused=not at_desired_version)
     if observed or at_desired_version:
         await context.ensure(desired)
@@ -83,6 +90,13 @@ async def _reconcile(
         return Result(suspended(_TYPE))
     blocked = await jobs.blocked_run(context, _TYPE, _jobs(context), desired, "garbage collection")
     return blocked or _last_result(context, settings)
+
+
+async def _suspend(context: ReconcileContext, observed: Object) -> None:
+    """Suspend the CronJob with its previous schedule: an invalid schedule must not stop an upgrade."""
+    check_ownership(observed, context.observed.resource, data=False)
+    if not observed["spec"].get("suspend"):
+        await context.patch(observed, [json_patch.put(json_patch.pointer("spec", "suspend"), True)])
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:

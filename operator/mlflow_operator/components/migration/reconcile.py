@@ -1,6 +1,7 @@
 """Migrate the database schema to the revision that the server's image needs, before any pod of that image starts.
 
-Owns: the Jobs `<name>-migrate-<hash>`; condition SchemaReady; `status.schemaRevision`.
+Owns: the Jobs `<name>-migrate-<hash>`; condition SchemaReady; `status.schemaRevision`. If all writers must be stopped,
+it also deletes garbage collection Jobs that have not started.
 Needs: database (state); restore (finished); upgrade (its plan); credentials (whether the server switches to another
 database).
 Provides: the schema revision for the status; its condition for server and rotation.
@@ -138,8 +139,9 @@ async def _migrate(context: ReconcileContext, migration: _Migration, reverted: b
     other = next((job for job in _unfinished_jobs(context) if job is not observed), None)
     if other:
         return await _wait_for_other_job(context, other)
+    writers = await _stop_writers(context) if migration.plan.stop_servers else None
     if observed is None:
-        return await _create_job(context, desired, migration)
+        return await _create_job(context, desired, migration, writers)
     await context.ensure_job(desired, adopted)
     return await _check_running_job(context, observed)
 
@@ -153,10 +155,12 @@ async def _wait_for_other_job(context: ReconcileContext, other: Object) -> Resul
     return Result(_progressing(), requeue_after=RETRY_TRANSIENT_SECONDS)
 
 
-async def _create_job(context: ReconcileContext, desired: Object, migration: _Migration) -> Result[str]:
+async def _create_job(
+    context: ReconcileContext, desired: Object, migration: _Migration, writers: str | None
+) -> Result[str]:
+    """Create the Job. `writers`: what it must wait for, as a message; None if nothing may write to the database."""
     if migration.database.obstacle:
         raise migration.database.obstacle
-    writers = _running_writers(context) if migration.plan.stop_servers else None
     if writers:
         return Result(Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, writers))
     await context.ensure_job(desired)
@@ -201,8 +205,8 @@ def _unfinished_jobs(context: ReconcileContext) -> list[Object]:
     return [job for job in context.observed.list(kinds.JOB, labels.MIGRATION_POD) if not is_finished(job)]
 
 
-def _running_writers(context: ReconcileContext) -> str | None:
-    """What the migration waits for because it may write to the database, as a message; None if nothing does.
+async def _stop_writers(context: ReconcileContext) -> str | None:
+    """What may still write to the database, or may start to, as a message; None if nothing does.
 
     Terminating server pods count, because they may still write.
     """
@@ -210,11 +214,40 @@ def _running_writers(context: ReconcileContext) -> str | None:
     server_pods = context.observed.list(kinds.POD, labels.SERVER_POD)
     if (deployment and deployment["spec"].get("replicas")) or any(map(pod_diagnosis.is_active, server_pods)):
         return _SCALING_DOWN
-    collecting = context.observed.list(kinds.POD, labels.GARBAGE_COLLECTION_POD)
-    running = (
-        pod for pod in collecting if any("running" in state for state in job_outcome.own_states(pod).values())
-    )
-    return _COLLECTING_GARBAGE if any(map(pod_diagnosis.is_active, running)) else None
+    return await _stop_garbage_collection(context)
+
+
+async def _stop_garbage_collection(context: ReconcileContext) -> str | None:
+    """Delete the garbage collection Jobs that have not started. Returns what is left, as a message.
+
+    Such a Job or its pod may start at any time, or may be unable to start for hours. The next scheduled Job deletes the
+    same objects.
+    """
+    cronjob = context.observed.get(kinds.CRONJOB, context.server.names.garbage_collection)
+    if cronjob and not cronjob["spec"].get("suspend"):
+        return _COLLECTION_SCHEDULED.format(name=cronjob["metadata"]["name"])
+    left = None
+    for job in context.observed.list(kinds.JOB, labels.GARBAGE_COLLECTION_POD):
+        # Once a Job is being deleted, Kubernetes creates no other pod for it.
+        if is_finished(job) or job["metadata"].get("deletionTimestamp"):
+            continue
+        left = left or _COLLECTING_GARBAGE.format(kind="Job", name=job["metadata"]["name"])
+        if _is_pending(context, job):
+            await context.deps.cluster.delete(job)
+    # Pods without a Job, too: the Job may already be deleted.
+    pods = context.observed.list(kinds.POD, labels.GARBAGE_COLLECTION_POD)
+    active = next(filter(pod_diagnosis.is_active, pods), None)
+    if active and not left:
+        left = _COLLECTING_GARBAGE.format(kind="Pod", name=active["metadata"]["name"])
+    return left
+
+
+def _is_pending(context: ReconcileContext, job: Object) -> bool:
+    """Whether an unfinished Job does nothing yet, which includes a Job whose pod was evicted and replaced."""
+    active = [pod for pod in pods_of(context, job) if pod_diagnosis.is_active(pod)]
+    if not active:
+        return not has_started(context, job)
+    return not any("running" in state for pod in active for state in job_outcome.own_states(pod).values())
 
 
 def _progressing() -> Condition:
@@ -226,7 +259,12 @@ _UP_TO_DATE = "The schema matches the server's version."
 
 _SCALING_DOWN = "Scaling the server to 0 before schema migration."
 
-_COLLECTING_GARBAGE = "Waiting for the end of the running garbage collection before schema migration."
+_COLLECTION_SCHEDULED = (
+    'Waiting until the garbage collection CronJob "{name}" is suspended before schema migration. If it is not, see the '
+    "condition GarbageCollectionReady."
+)
+
+_COLLECTING_GARBAGE = 'Waiting for the end of the garbage collection {kind} "{name}" before schema migration.'
 
 _RETRIED = (
     "The database is unchanged, so the migration is retried automatically, at first within a minute. Fix the cause; "

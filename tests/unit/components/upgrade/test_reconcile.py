@@ -11,7 +11,13 @@ from mlflow_operator.model import plugins
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
-from tests.unit.simulation import ProcessKilled, SimulatedCluster, preflight_result, version_of_image
+from tests.unit.simulation import (
+    NAMESPACE,
+    ProcessKilled,
+    SimulatedCluster,
+    preflight_result,
+    version_of_image,
+)
 
 OLD_VERSION = "3.14.0"
 IMAGE = "ghcr.io/mlflow/mlflow:v{}-full"
@@ -141,28 +147,123 @@ async def test_migration_waits_for_terminating_pods(old: SimulatedCluster) -> No
     assert "Scaling the server to 0" in old.condition("SchemaReady")[2]
 
 
-async def test_migration_waits_for_garbage_collection(old: SimulatedCluster) -> None:
-    """A running garbage collection deletes rows of the tables. It fails soon, because it also needs the server."""
-    meta = {
-        "name": "a-gc-1-pod",
-        "namespace": deployment(old)["metadata"]["namespace"],
-        "labels": labels.for_component("a", labels.GARBAGE_COLLECTION_POD),
+def collection_pod(phase: str, state: Object | None = None) -> Object:
+    """A pod of the garbage collection Job `a-gc-1` with a container in this state; None: it does not exist yet."""
+    statuses = [{"name": "garbage-collection", "state": state}] if state else []
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "a-gc-1-pod",
+            "namespace": NAMESPACE,
+            "labels": labels.for_component("a", labels.GARBAGE_COLLECTION_POD),
+            "ownerReferences": [{"kind": "Job", "name": "a-gc-1", "uid": "a-gc-1"}],
+        },
+        "status": {"phase": phase, "containerStatuses": statuses},
     }
-    running = {
-        "phase": "Running",
-        "containerStatuses": [{"name": "garbage-collection", "state": {"running": {}}}],
-    }
-    old.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": running})
-    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
+
+
+RUNNING_COLLECTION = collection_pod("Running", {"running": {}})
+
+
+def put_collection_job(simulation: SimulatedCluster) -> None:
+    """Create the garbage collection Job `a-gc-1`, which Kubernetes has not finished."""
+    meta = RUNNING_COLLECTION["metadata"] | {"name": "a-gc-1", "uid": "a-gc-1", "ownerReferences": []}
+    simulation.api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {}})
+
+
+async def start_migration_with_garbage_collection(simulation: SimulatedCluster) -> None:
+    """Start an upgrade that must wait for garbage collection."""
+    simulation.finish_job(await start_preflight(simulation, version=DEFAULT_VERSION), "Complete")
     for _ in range(3):
-        await old.reconcile()
-        old.run_controllers(complete_jobs=False)
-    assert deployment(old)["spec"]["replicas"] == 0
-    assert len(jobs(old, "migrate")) == 1, "only the Job of the first start"
-    assert "garbage collection" in old.condition("SchemaReady")[2]
-    old.api.edit("Pod", "a-gc-1-pod", lambda pod: pod.update(status={"phase": "Failed"}))
+        await simulation.reconcile()
+        simulation.run_controllers(complete_jobs=False)
+    assert deployment(simulation)["spec"]["replicas"] == 0
+    assert len(jobs(simulation, "migrate")) == 1, "only the Job of the first start"
+    assert "garbage collection" in simulation.condition("SchemaReady")[2]
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(RUNNING_COLLECTION, id="running"),
+        pytest.param(collection_pod("Pending"), id="pending"),
+        pytest.param(collection_pod("Pending", {"waiting": {}}), id="pulling the image"),
+    ],
+)
+async def test_migration_waits_for_garbage_collection(old: SimulatedCluster, pod: Object) -> None:
+    """It deletes rows of the tables. It fails soon, because it also needs the server."""
+    old.api.put(pod)
+    await start_migration_with_garbage_collection(old)
+    assert 'Pod "a-gc-1-pod"' in old.condition("SchemaReady")[2]
+    old.api.edit("Pod", "a-gc-1-pod", lambda obj: obj.update(status={"phase": "Failed"}))
     await old.reconcile_until_ready()
     assert image(old) == IMAGE.format(DEFAULT_VERSION)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(RUNNING_COLLECTION, id="running"),
+        pytest.param(collection_pod("Failed", {"terminated": {"exitCode": 137}}), id="evicted"),
+    ],
+)
+async def test_migration_waits_for_started_garbage_collection_job(old: SimulatedCluster, pod: Object) -> None:
+    """Kubernetes replaces an evicted pod. The Job is not deleted, because its result would be lost."""
+    put_collection_job(old)
+    old.api.put(pod)
+    await start_migration_with_garbage_collection(old)
+    assert old.get("Job", "a-gc-1")
+    finished = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": old.now}]}
+    old.api.edit("Job", "a-gc-1", lambda obj: obj.update(status=finished))
+    old.api.edit("Pod", "a-gc-1-pod", lambda obj: obj.update(status={"phase": "Failed"}))
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+
+
+@pytest.mark.parametrize(
+    "pods", [pytest.param([], id="no pod"), pytest.param([collection_pod("Pending")], id="pending pod")]
+)
+async def test_pending_garbage_collection_does_not_start_during_migration(
+    old: SimulatedCluster, pods: list[Object]
+) -> None:
+    """Its Job is deleted. The migration waits until its pod is gone, too, and a Job created later is deleted."""
+    put_collection_job(old)
+    for pod in pods:
+        old.api.put(pod)
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
+    for _ in range(2):
+        await old.reconcile()
+        old.run_controllers(complete_jobs=False)
+    assert old.get("Job", "a-gc-1") is None
+    assert len(jobs(old, "migrate")) == 1, "only the Job of the first start"
+    old.api.objects.pop(("Pod", "a-gc-1-pod"), None)
+    await old.reconcile()
+    assert len(jobs(old, "migrate")) == 2
+    put_collection_job(old)
+    await old.reconcile()
+    assert old.get("Job", "a-gc-1") is None
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+
+
+async def test_migration_waits_until_garbage_collection_is_suspended() -> None:
+    """Even if the server was already scaled to 0, and if the CronJob cannot be updated."""
+    old = await running_server(OLD_VERSION, garbageCollection={})
+    old.finish_job(await start_preflight(old, version=DEFAULT_VERSION), "Complete")
+    old.api.edit("Deployment", "a", lambda obj: obj["spec"].update(replicas=0))
+    old.api.edit("CronJob", "a-gc", lambda obj: obj["spec"].update(suspend=False))
+    old.run_controllers(complete_jobs=False)
+    old.update_spec(garbageCollection={"schedule": "0 3 31 2 *"})
+    await old.reconcile()
+    assert len(jobs(old, "migrate")) == 1, "only the Job of the first start"
+    assert 'CronJob "a-gc"' in old.condition("SchemaReady")[2]
+    cronjob = old.get("CronJob", "a-gc")
+    assert cronjob
+    assert cronjob["spec"]["suspend"]
+    await old.reconcile_until_ready()
+    assert image(old) == IMAGE.format(DEFAULT_VERSION)
+    assert old.condition("GarbageCollectionReady")[0] == "False"
 
 
 BEFORE_WRITERS_STOP, BEFORE_MIGRATION = "3.16.1", "3.15.2"
