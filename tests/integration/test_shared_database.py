@@ -9,7 +9,8 @@ import pytest
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from sqlalchemy import create_engine
 
-from tests.dump_scripts import back_up, restore
+from mlflow_operator import pod_scripts
+from tests.dump_scripts import back_up, load, restore
 from tests.integration.postgres import Postgres
 
 SCHEMA = "tracking"
@@ -93,6 +94,46 @@ def test_backup_contains_the_tables_of_mlflow_only(
     assert not [
         name for name in ("invoices", "report", "payroll", "EXTENSION", " SCHEMA ") if name in contents
     ]
+
+
+@pytest.mark.parametrize("table", ["alembic_version", "alembic_version_auth"])
+def test_backup_of_a_later_schema_is_refused(
+    shared: SharedPostgres, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """The pod has the image of the previous version, which does not know all tables."""
+    uri = shared.create(f"later_{table}") + "?application_name=backup"
+    revisions = {"alembic_version": "dc11669786a5", "alembic_version_auth": "2ed73881770d"}
+    for name, revision in revisions.items():
+        shared.query(
+            f"CREATE TABLE {SCHEMA}.{name} AS SELECT text '{revision}' AS version_num; "
+            f"ALTER TABLE {SCHEMA}.{name} OWNER TO app",
+            f"later_{table}",
+        )
+    assert set(back_up(uri, shared.programs, monkeypatch)[0]["tables"]) == {*revisions}
+    shared.query(f"UPDATE {SCHEMA}.{table} SET version_num = 'ffffffffffff'", f"later_{table}")  # noqa: S608
+    with pytest.raises(Exception, match=f"does not know the revision ffffffffffff in {table}"):
+        back_up(uri, shared.programs, monkeypatch)
+
+
+@pytest.mark.parametrize("table", ["alembic_version", "alembic_version_auth"])
+def test_migration_during_a_backup_is_detected(
+    shared: SharedPostgres, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """Even the first migration of basic-auth."""
+    name = f"during_{table}"
+    database = load(pod_scripts.BACKUP, monkeypatch)["Database"](shared.create(name))
+    shared.query(f"CREATE TABLE {SCHEMA}.alembic_version AS SELECT text 'dc11669786a5' version_num", name)
+    shared.query(f"GRANT SELECT ON {SCHEMA}.alembic_version TO app", name)
+    database.inspect()
+    database.check_unchanged()
+    shared.query(
+        f"DROP TABLE IF EXISTS {SCHEMA}.{table}; "
+        f"CREATE TABLE {SCHEMA}.{table} AS SELECT text 'ffffffffffff' version_num; "
+        f"ALTER TABLE {SCHEMA}.{table} OWNER TO app",
+        name,
+    )
+    with pytest.raises(Exception, match=f"{table}: from .* to ffffffffffff"):
+        database.check_unchanged()
 
 
 def test_backup_is_restored_beside_other_applications(

@@ -58,7 +58,11 @@ ABANDONED_AFTER = timedelta(hours=24)
 """Deadline of the Job: an unfinished backup that is older belongs to no running pod."""
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-REVISION_QUERY = "SELECT version_num FROM alembic_version"
+REVISION_TABLES = {
+    "alembic_version": ("store", "db_migrations", "versions"),
+    "alembic_version_auth": ("server", "auth", "db", "migrations", "versions"),
+}
+"""Tables with a schema revision, and the folders with their migrations in the package. The second is of basic-auth."""
 SCHEMA_QUERY = """
     SELECT nspname FROM pg_namespace WHERE oid = (
         SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')
@@ -87,6 +91,9 @@ TABLE_NAME = re.compile(r"^ +__tablename__ = [\"'](\w+)[\"']", re.MULTILINE)
 CREATED_TABLE = re.compile(r"\bcreate_table\(\s*[\"'](\w+)[\"']")
 """The name of a table that a migration of MLflow creates. Some tables have no model class any more, and MLflow still
 needs them: with basic-auth, it deletes rows from the tables of earlier permissions when it deletes a user."""
+
+REVISION = re.compile(r"^revision\b[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
+"""The revision of a migration of MLflow."""
 
 COLUMNS_QUERY = """
     SELECT bool_or(attrelid = to_regclass('secrets') AND attname = 'kek_version'),
@@ -122,19 +129,35 @@ def mlflow_tables(existing):
     return [name for name in existing if name in names]
 
 
+def check_known(revisions):
+    """Raise JobError if MLflow in this image does not know a schema revision of the database.
+
+    It would not know all tables either, and the backup would be incomplete. A pod of the previous version may start
+    right after a migration.
+    """
+    (mlflow,) = find_spec("mlflow").submodule_search_locations
+    for table, revision in revisions.items():
+        sources = Path(mlflow, *REVISION_TABLES[table]).glob("*.py")
+        if revision and not any(revision in REVISION.findall(path.read_text()) for path in sources):
+            version = importlib.metadata.version("mlflow")
+            raise JobError(
+                "unknown_revision", f"MLflow {version} does not know the revision {revision} in {table}"
+            )
+
+
 class Database:
     """The database to back up.
 
     `schema` is the schema with MLflow's tables, `tables` their names, `functions` the definitions of their triggers'
-    functions.
+    functions, `revisions` the schema revision in each table that has one.
     """
 
     def __init__(self, uri):
         self.uri = libpq_uri(uri)
-        self.schema, self.tables, self.functions = "", [], []
+        self.schema, self.tables, self.functions, self.revisions = "", [], [], {}
 
     def inspect(self):
-        """Return the schema revision and the version of the database server, and determine the tables."""
+        """Return the version of the database server, and determine revisions and tables."""
         with closing(when_network_ready(lambda: psycopg2.connect(self.uri, connect_timeout=10))) as session:
             cursor = session.cursor()
             cursor.execute(SCHEMA_QUERY)
@@ -142,6 +165,8 @@ class Database:
             if schema is None:
                 raise JobError("no_tables", "the database holds no MLflow tables")
             self.schema = schema[0]
+            self.revisions = self.read_revisions(cursor)
+            check_known(self.revisions)
             cursor.execute(TABLES_QUERY, [self.schema])
             existing = [row[0] for row in cursor.fetchall()]
             self.tables = mlflow_tables(existing)
@@ -151,14 +176,33 @@ class Database:
                 raise JobError(
                     "database", "the trigger functions of MLflow's tables are too long for a backup"
                 )
-            cursor.execute(REVISION_QUERY)
-            revision = cursor.fetchone()
             number = session.server_version
         version = f"{number // 10000}.{number % 10000}"
         others = len(existing) - len(self.tables)
         if others:
             print(f"not included: {others} tables of other applications in the same schema", flush=True)
-        return revision[0] if revision else "", version
+        return version
+
+    def read_revisions(self, cursor):
+        """The schema revision in each table that has one; empty text if the table is empty."""
+        revisions = {}
+        for table in REVISION_TABLES:
+            qualified = f"{identifier(self.schema)}.{table}"
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [qualified])
+            if cursor.fetchone()[0]:
+                cursor.execute(f"SELECT version_num FROM {qualified}")  # noqa: S608
+                row = cursor.fetchone()
+                revisions[table] = row[0] if row else ""
+        return revisions
+
+    def check_unchanged(self):
+        """Raise JobError if a migration has changed a revision since `inspect`."""
+        with closing(psycopg2.connect(self.uri, connect_timeout=10)) as session:
+            revisions = self.read_revisions(session.cursor())
+        for table in REVISION_TABLES:
+            before, after = self.revisions.get(table), revisions.get(table)
+            if before != after:
+                raise JobError("schema_changed", f"{table}: from {before} to {after}")
 
     def contents(self):
         """What the manifest says about the contents of the dump."""
@@ -342,7 +386,7 @@ def back_up(environ, store, folder):
     started = now()
     name = f"{started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
     database = Database(environ["MLFLOW_BACKEND_STORE_URI"])
-    revision, version = database.inspect()
+    version = database.inspect()
     versions, webhooks = database.encrypted()
     dump = Dump(folder)
     contents = database.contents()
@@ -350,19 +394,20 @@ def back_up(environ, store, folder):
     write_connection_files(database.uri, folder, "backup")
     print(f"uploading {store.uri(name)}", flush=True)
     size, digest = store.upload(f"{name}/database.dump", dump)
-    revision_after, _ = database.inspect()
+    try:
+        database.check_unchanged()
+    except JobError:
+        store.call("DeleteObject", Key=f"{store.folder}{name}/database.dump")
+        raise
     # the dump may contain a secret that was stored after the first query
     versions_after, webhooks_after = database.encrypted()
-    if revision_after != revision:
-        store.call("DeleteObject", Key=f"{store.folder}{name}/database.dump")
-        raise JobError("schema_changed", f"from {revision} to {revision_after}")
     manifest = {
         **contents,
         "id": name,
         "namespace": environ["BACKUP_NAMESPACE"],
         "server": environ["BACKUP_SERVER"],
         "mlflowVersion": importlib.metadata.version("mlflow"),
-        "schemaRevision": revision,
+        "schemaRevision": database.revisions["alembic_version"],
         "postgresVersion": version,
         "sizeBytes": size,
         "sha256": digest,

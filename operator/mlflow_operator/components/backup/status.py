@@ -107,6 +107,11 @@ _ERROR_MESSAGES = {
     "schema_changed": (
         "The schema was migrated during the backup ({message}). The dump was deleted because it fits neither revision."
     ),
+    "unknown_revision": (
+        "Its image does not know the database's schema, and the backup would be incomplete: {message}. If the server "
+        "was upgraded meanwhile, the next backup uses the new version; otherwise set spec.version to the version that "
+        "migrated the schema."
+    ),
     "start_timeout": (
         "{message}. Check that the image {image} starts, and that no other session locks the tables."
     ),

@@ -177,6 +177,7 @@ def test_result_is_parsed() -> None:
         ("database", "DatabaseReady"),
         ("store", "its access key and its policy"),
         ("schema_changed", "The schema was migrated during the backup"),
+        ("unknown_revision", "the next backup uses the new version"),
         ("start_timeout", "postgres:17-trixie"),
         ("interrupted", "was terminated"),
         ("pg_dump", "pg_dump failed: it is so."),
