@@ -96,7 +96,8 @@ async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dep
         return await reconcile((namespace, name), deps)
     observed = await data_labels.remove_instance_labels(observed, deps)
     reader = Reader(deps.cluster, observed)
-    variables = await env_from_variables.names(parsed.spec.env_from, reader)
+    sources = [source.manifest() for source in parsed.spec.env_from]
+    variables = await env_from_variables.names(sources, reader)
     defaults = cluster_defaults(
         deps.images,
         deps.cluster_domain,

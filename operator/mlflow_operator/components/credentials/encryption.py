@@ -5,7 +5,7 @@ It writes the Secret `<name>-encryption`. The component `encryption` makes a pas
 
 from dataclasses import replace
 
-from mlflow_operator.framework import retained_store
+from mlflow_operator.framework import env_from_variables, retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds, pod_references
 from mlflow_operator.kube.objects import Object
@@ -110,32 +110,49 @@ async def _check_referenced(context: ReconcileContext, keys: EncryptionKeys) -> 
                 f"is not a valid version. Use an integer from 2 to {encryption.MAX_VERSION}",
             )
         if encryption.parse_version(text) == encryption.PUBLIC_VERSION:
-            _check_first_version(context, keys.secret, keys.passphrase_version.key)
+            await _check_first_version(context, keys.secret, keys.passphrase_version.key)
     if keys.webhook_key and not encryption.is_fernet_key(await context.reader.value(keys.webhook_key)):
         raise _invalid(
             keys.secret, keys.webhook_key.key, "is not a Fernet key. Use 32 random bytes in URL-safe base64"
         )
 
 
-def _check_first_version(context: ReconcileContext, name: str, key: str) -> None:
-    """Raise ConfigurationError if the running pods use MLflow's public passphrase, whose version is the same."""
+async def _check_first_version(context: ReconcileContext, name: str, key: str) -> None:
+    """Raise ConfigurationError if stored secrets may be encrypted with MLflow's public passphrase.
+
+    Its version is the same, so nothing would show that the passphrase is another one. The database shows only versions.
+    """
     deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
     if deployment is None:
-        return
+        # It may have been deleted, or not be restored yet from a backup of the cluster.
+        recorded = context.observed.status.get("encryption") or {}
+        has_passphrase = recorded.get("secretName") == name
+    else:
+        has_passphrase = await _sets_passphrase(context, deployment)
+    if not has_passphrase:
+        raise _invalid(
+            name,
+            key,
+            "is 1, the version of MLflow's public default passphrase, with which the stored gateway secrets may be "
+            "encrypted. With the same version for another passphrase, MLflow could not read them. Use version 2 or "
+            "higher. If they are encrypted with the passphrase in this Secret and version 1, also add it as "
+            f"{encryption.PASSPHRASE}-{encryption.PUBLIC_VERSION}",
+        )
+
+
+async def _sets_passphrase(context: ReconcileContext, deployment: Object) -> bool:
+    """Whether the pods of an existing Deployment have a passphrase of their own."""
     containers = deployment["spec"]["template"]["spec"]["containers"]
     # An admission webhook may have added another container before it.
     container: Object = next(
         (found for found in containers if found["name"] == deployments.CONTAINER_NAME), {}
     )
     variables = {variable["name"] for variable in container.get("env") or ()}
-    if encryption.PASSPHRASE_ENV in variables or container.get("envFrom"):
-        return
-    raise _invalid(
-        name,
-        key,
-        "is 1, the version of MLflow's public default passphrase, which the running server uses. With the same "
-        "version for another passphrase, MLflow could not read its gateway secrets. Use version 2 or higher",
-    )
+    if encryption.PASSPHRASE_ENV in variables:
+        return True
+    # The spec may no longer have these references: the passphrase moves from there to spec.encryption in one change.
+    sources = container.get("envFrom") or ()
+    return encryption.PASSPHRASE_ENV in await env_from_variables.names(sources, context.reader)
 
 
 def _invalid(name: str, key: str, fault: str) -> ConfigurationError:

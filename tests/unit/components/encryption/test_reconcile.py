@@ -394,6 +394,66 @@ async def test_invalid_referenced_secret_is_refused(values: dict[str, str], mess
     assert VARIABLES[0] not in references(simulation)
 
 
+FIRST_VERSION = {"passphrase-version": "1"}
+OWN_KEYS: Object = {"encryption": {"secretRef": {"name": "own"}}}
+
+
+async def first_version_message(simulation: SimulatedCluster) -> str:
+    """Switch the server to a Secret with version 1; return the message of the condition CredentialsReady."""
+    simulation.put_secret("own", **own_keys(**FIRST_VERSION))
+    simulation.update_spec(env=[], envFrom=[], **OWN_KEYS)
+    await simulation.reconcile()
+    return simulation.condition("CredentialsReady")[2]
+
+
+async def test_version_of_the_public_passphrase_is_refused_without_a_deployment() -> None:
+    """The stored secrets may be encrypted with the public passphrase. With version 2, they are encrypted again."""
+    simulation = SimulatedCluster(OWN_KEYS)
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    store(simulation, 1)
+    message = await first_version_message(simulation)
+    assert "is 1, the version of MLflow's public default passphrase" in message
+    assert "also add it as passphrase-1" in message
+    for _ in range(3):
+        await simulation.reconcile()
+    assert simulation.get("Deployment", NAME) is None
+    simulation.put_secret("own", **own_keys(**{"passphrase-1": "a passphrase of the user"}))
+    await simulation.reconcile_until_ready()
+    assert simulation.postgres.encrypted.passphrase_versions == {2}
+
+
+@pytest.mark.parametrize("source", ["env", "envFrom"])
+async def test_passphrase_of_the_environment_moves_to_a_secret_with_the_same_version(source: str) -> None:
+    """Its version is 1 unless the environment sets another one. The server works after its Deployment is deleted."""
+    entry: dict[str, Any] = {
+        "env": {"env": [{"name": encryption.PASSPHRASE_ENV, "value": "a passphrase of the user"}]},
+        "envFrom": {"envFrom": [{"secretRef": {"name": "variables"}}]},
+    }
+    simulation = SimulatedCluster(entry[source])
+    simulation.put_secret("variables", **{encryption.PASSPHRASE_ENV: "a passphrase of the user"})
+    await simulation.reconcile_until_ready()
+    store(simulation, 1)
+    await first_version_message(simulation)
+    await simulation.reconcile_until_ready()
+    assert references(simulation)[VARIABLES[0]] == {"name": "own", "key": "passphrase"}
+    assert not rewrap_jobs(simulation)
+    del simulation.api.objects["Deployment", NAME]
+    await simulation.reconcile_until_ready()
+
+
+async def test_other_variables_of_the_user_are_no_passphrase() -> None:
+    """The pods use the public passphrase, with version 1."""
+    simulation = await server_of_an_earlier_operator(1)
+    simulation.put_secret("variables", OTHER="x")
+    sources = [{"secretRef": {"name": "variables"}}]
+
+    def add_sources(deployment: Object) -> None:
+        deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"] = sources
+
+    simulation.api.edit("Deployment", NAME, add_sources)
+    assert "is 1, the version" in await first_version_message(simulation)
+
+
 async def test_unreadable_webhook_secrets_are_reported_with_the_remedy() -> None:
     """They were encrypted with the key of a process that has ended. The server stays Ready."""
     simulation = await SimulatedCluster.ready()
