@@ -30,6 +30,9 @@ from mlflow_operator.status.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+_MAX_PATCH_ATTEMPTS = 3
+"""Attempts to apply a JSON patch to an object that others change at the same time."""
+
 _ADMISSION_HINT = (
     " If there is none, check the admission webhooks and policies of the cluster: "
     "kubectl get mutatingwebhookconfigurations"
@@ -191,22 +194,25 @@ class Applier:
         if digest_matches:
             paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
             self._check_backoff(observed, desired, paths)
-        result = observed
+        result, is_own_write = observed, True
         # A changed union member must be replaced before the apply, which the API server would reject otherwise.
         if _replacements(desired, observed):
-            result = await self._apply_patch(desired, observed, _replacements)
+            result, is_own_write = await self._apply_patch(desired, observed, _replacements)
         if differences or not digest_matches:
             # With the uid the API server rejects the apply if another object has taken the name.
             result = await self._cluster.apply(_with_digest(desired, uid=observed["metadata"]["uid"]))
+            is_own_write = True
         if removals(desired, result):
-            result = await self._apply_patch(desired, result, removals)
+            result, is_first_attempt = await self._apply_patch(desired, result, removals)
+            is_own_write = is_own_write and is_first_attempt
         paths = [*differences, *(patch_op.field for patch_op in unmanaged)]
         logger.info(
             "updated %s: %s",
             _describe(desired),
             ", ".join(dict.fromkeys(paths)) or "the desired state changed",
         )
-        self._accept_admission(desired, result)
+        if is_own_write:
+            self._accept_admission(desired, result)
         return result
 
     def _accept_admission(self, desired: Object, stored: Object) -> None:
@@ -241,28 +247,34 @@ class Applier:
         desired: Object,
         observed: Object,
         patch_ops: Callable[[Object, Object], list[PatchOp]],
-    ) -> Object:
+    ) -> tuple[Object, bool]:
         """Apply the JSON patch that `patch_ops` computes, and compute it again after a conflict.
 
         List indexes are valid for one resourceVersion only. A controller that reacts to the change at the same time
         (with a status update, for example) creates a new version; the object is then read again.
+
+        Returns the stored object, and whether there was no conflict. Otherwise, it contains what others have changed in
+        the meantime.
         """
-        for last_attempt in (False, False, True):
+        for attempt in range(_MAX_PATCH_ATTEMPTS):
             operations = [op.as_json() for op in patch_ops(desired, observed)]
             if not operations:
-                return observed
+                return observed, attempt == 0
             try:
-                return await self._cluster.json_patch(
+                patched = await self._cluster.json_patch(
                     kinds.of(observed),
                     _namespace(observed),
                     _name(observed),
                     [json_patch.unchanged(observed), *operations],
                 )
             except Conflict:
+                last_attempt = attempt == _MAX_PATCH_ATTEMPTS - 1
                 fresh = await self._cluster.get(kinds.of(observed), _namespace(observed), _name(observed))
                 if last_attempt or fresh is None or fresh["metadata"]["uid"] != observed["metadata"]["uid"]:
                     raise
                 observed = fresh
+            else:
+                return patched, attempt == 0
         raise AssertionError("the last attempt returns or raises")
 
     async def _ensure_data(self, desired: Object, observed: Object | None) -> Object:

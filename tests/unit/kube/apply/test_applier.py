@@ -473,6 +473,28 @@ class TestAdmission:
         assert fixed["spec"]["replicas"] == 1
         assert await applier.ensure(deployment(), fixed, OWNER) is fixed
 
+    @pytest.mark.parametrize("image", ["mlflow:1", "mlflow:2"], ids=["same spec", "changed spec"])
+    async def test_changes_of_other_clients_during_a_conflict_are_reverted(
+        self, mirrored: Any, monkeypatch: pytest.MonkeyPatch, image: str
+    ) -> None:
+        """The object that is read again after the conflict is not the response to the operator's own write."""
+        applier, patch = Applier(mirrored), mirrored.json_patch
+        observed = await applier.ensure(deployment(), None, OWNER)
+        observed = mirrored.edit("Deployment", "a", lambda d: container(d)["env"].append({"name": "X"}))
+
+        async def change_and_patch(*request: Any) -> Object:
+            monkeypatch.setattr(mirrored, "json_patch", patch)
+            mirrored.edit("Deployment", "a", lambda d: d["spec"].update(replicas=7))
+            patched: Object = await patch(*request)
+            return patched
+
+        monkeypatch.setattr(mirrored, "json_patch", change_and_patch)
+        changed = await applier.ensure(deployment(image=image), observed, OWNER)
+        assert changed["spec"]["replicas"] == 7
+        fixed = await applier.ensure(deployment(image=image), changed, OWNER)
+        assert fixed["spec"]["replicas"] == 1
+        assert await applier.ensure(deployment(image=image), fixed, OWNER) is fixed
+
     async def test_restarted_operator_accepts_after_one_write(self, mirrored: Any) -> None:
         """What was accepted is only in memory."""
         observed = await Applier(mirrored).ensure(deployment(), None, OWNER)
