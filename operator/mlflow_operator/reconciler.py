@@ -70,6 +70,7 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     resource = await deps.cluster.get(kinds.MLFLOWSERVER, namespace, name)
     if resource is None:
         # Kubernetes deletes the owned objects by their ownerReferences. Data is retained.
+        deps.applier.forget_server(key)
         return ReconcileResult(None)
     if resource["metadata"].get("deletionTimestamp"):
         requeue_after = await finalize(resource, deps)

@@ -19,6 +19,8 @@ from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
 from tests.unit.simulation import (
     DATABASE_UNREACHABLE,
     EXTERNAL,
+    NAME,
+    NAMESPACE,
     URI,
     FakePostgres,
     ProcessKilled,
@@ -51,6 +53,18 @@ async def test_stable_server_causes_no_writes(ready_server: SimulatedCluster) ->
     for _ in range(3):
         await ready_server.reconcile()
     assert ready_server.api.writes == before
+
+
+async def test_memory_for_a_deleted_server_is_freed(
+    ready_server: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[tuple[str, str]] = []
+    monkeypatch.setattr(ready_server.applier, "forget_server", forgotten.append)
+    await ready_server.reconcile()
+    assert not forgotten
+    ready_server.delete_server()
+    await ready_server.reconcile()
+    assert forgotten == [(NAMESPACE, NAME)]
 
 
 async def test_unresponsive_database_does_not_delay_drift_repair(

@@ -24,7 +24,7 @@ from mlflow_operator.kube.apply.ownership import (
 )
 from mlflow_operator.kube.apply.unmanaged_fields import PatchOp, removals
 from mlflow_operator.kube.client import FIELD_MANAGER, AlreadyExists, Conflict, KubernetesClient
-from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -77,9 +77,9 @@ class Applier:
         if observed is None:
             created = await self._cluster.apply(_with_digest(owned))
             logger.info("created %s", _describe(desired))
-            self._accept_admission(owned, created)
+            self._accept_admission(owned, created, owner)
             return created
-        updated = await self._update(owned, observed)
+        updated = await self._update(owned, observed, owner)
         return await self._own_fields(updated) if is_adoptable(observed, owner) else updated
 
     async def ensure_job(self, desired: Object, observed: Object | None, owner: Object) -> Object | None:
@@ -182,14 +182,18 @@ class Applier:
             deleted.append(obj)
         return deleted
 
-    async def _update(self, desired: Object, observed: Object) -> Object:
+    def forget_server(self, server: NamespacedName) -> None:
+        """Free the memory for a server that does not exist any more."""
+        self._admitted.forget_server(server)
+
+    async def _update(self, desired: Object, observed: Object, owner: Object) -> Object:
         differences = diff.drift(desired, observed)
         unmanaged = removals(desired, observed)
         secret = desired["kind"] == "Secret"
         digest_matches = secret or _last_applied_digest(observed) == diff.digest(desired)
         if digest_matches and not differences and not unmanaged:
             return observed
-        if digest_matches and self._admitted.is_unchanged(desired, observed):
+        if digest_matches and self._admitted.is_unchanged(_server(owner), desired, observed):
             return observed
         if digest_matches:
             paths = sorted({*differences, *(patch_op.field for patch_op in unmanaged)})
@@ -212,15 +216,15 @@ class Applier:
             ", ".join(dict.fromkeys(paths)) or "the desired state changed",
         )
         if is_own_write:
-            self._accept_admission(desired, result)
+            self._accept_admission(desired, result, owner)
         return result
 
-    def _accept_admission(self, desired: Object, stored: Object) -> None:
+    def _accept_admission(self, desired: Object, stored: Object, owner: Object) -> None:
         """Accept what differs in the response to the operator's own write: only admission controllers changed it."""
         paths = [*diff.drift(desired, stored), *(patch_op.field for patch_op in removals(desired, stored))]
         if not paths:
-            self._admitted.forget(stored)
-        elif self._admitted.record(desired, stored):
+            self._admitted.forget(_server(owner), stored)
+        elif self._admitted.record(_server(owner), desired, stored):
             logger.warning(
                 "%s: an admission controller of the cluster changes %s; the operator accepts this",
                 _describe(desired),
@@ -351,6 +355,10 @@ def _with_digest(desired: Object, uid: str | None = None) -> Object:
 def _last_applied_digest(observed: Object) -> str | None:
     digest = (observed["metadata"].get("annotations") or {}).get(labels.APPLIED_DIGEST)
     return str(digest) if digest else None
+
+
+def _server(owner: Object) -> NamespacedName:
+    return _namespace(owner), _name(owner)
 
 
 def _name(obj: Object) -> str:

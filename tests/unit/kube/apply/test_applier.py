@@ -13,6 +13,7 @@ from mlflow_operator.kube.apply import (
     BeingDeletedError,
     NameConflictError,
 )
+from mlflow_operator.kube.apply.admission import AdmittedWrites
 from mlflow_operator.kube.apply.backoff import MAX_IMMEDIATE_UPDATES, ApplyBackoff
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.objects import Object
@@ -472,6 +473,27 @@ class TestAdmission:
         fixed = await applier.ensure(deployment(), observed, OWNER)
         assert fixed["spec"]["replicas"] == 1
         assert await applier.ensure(deployment(), fixed, OWNER) is fixed
+
+    async def test_changes_are_accepted_for_any_number_of_servers(self) -> None:
+        """Beyond a limit, the operator would write the objects of all servers again and again."""
+        accepted, stored = AdmittedWrites(), {**deployment(image="mirror/mlflow:1"), "metadata": meta("a")}
+        servers = [("ns", f"server-{number}") for number in range(5000)]
+        for server in servers:
+            assert accepted.record(server, deployment(), stored)
+        assert all(accepted.is_unchanged(server, deployment(), stored) for server in servers)
+        replaced = {**stored, "metadata": meta("a", uid="another")}
+        assert not accepted.is_unchanged(servers[0], deployment(), replaced)
+
+    async def test_accepted_changes_are_forgotten_with_the_server(self, mirrored: Any) -> None:
+        applier = Applier(mirrored)
+        observed = await applier.ensure(deployment(), None, OWNER)
+        writes = len(mirrored.writes)
+        applier.forget_server(("ns", "other"))
+        await applier.ensure(deployment(), observed, OWNER)
+        assert len(mirrored.writes) == writes
+        applier.forget_server(("ns", "a"))
+        await applier.ensure(deployment(), observed, OWNER)
+        assert len(mirrored.writes) > writes
 
     @pytest.mark.parametrize("image", ["mlflow:1", "mlflow:2"], ids=["same spec", "changed spec"])
     async def test_changes_of_other_clients_during_a_conflict_are_reverted(
