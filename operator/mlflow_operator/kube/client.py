@@ -124,7 +124,9 @@ class KubernetesClient:
         await self._client.close()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """Get an object. Returns None if it does not exist."""
+        """Get an object. Returns None if it does not exist, which includes names that no object can have."""
+        if not kinds.is_valid_name(name):
+            return None
         try:
             return await self._request(
                 "GET", kind.path(namespace, name), f"get {_describe(kind, namespace, name)}", kind

@@ -1,8 +1,17 @@
 """Kinds of objects that the operator reads or writes, and their API paths."""
 
+import re
 from dataclasses import dataclass
 
 from mlflow_operator.kube.objects import Object
+
+_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.:]*")
+"""Names that are one segment of a path. A name such as `../x` would lead to another object or namespace."""
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether an object can have this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,12 @@ class Kind:
         """Return the API path of a collection, an object or a subresource.
 
         Without `namespace` the path of a namespaced kind covers all namespaces and supports only list requests.
-        Raises ValueError for a name without a required namespace, and for a subresource without a name.
+        Raises ValueError for an invalid name, for a name without a required namespace, and for a subresource without a
+        name.
         """
+        for part in filter(None, (namespace, name)):
+            if not is_valid_name(part):
+                raise ValueError(f"{part!r} is not a valid name")
         if name and self.namespaced and not namespace:
             raise ValueError(f"{self.kind} {name!r} needs a namespace")
         if subresource and not name:

@@ -89,6 +89,15 @@ async def test_get_returns_object_or_none(cluster: KubernetesClient, server: Ser
     assert await cluster.get(kinds.CONFIGMAP, "ns", "b") is None
 
 
+@pytest.mark.parametrize("name", ["../../kube-system/secrets/a", "..", "a?watch=true", "a#b", "a%2fb", ""])
+async def test_invalid_name_reaches_no_other_object(
+    cluster: KubernetesClient, server: Server, name: str
+) -> None:
+    """Pods may reference such names: Kubernetes does not check them in `envFrom`, and users edit Deployments."""
+    assert await cluster.get(kinds.SECRET, "ns", name) is None
+    assert not server.requests
+
+
 @pytest.mark.parametrize(
     "text",
     ["plain", "Grüße", "\U0001f600", "\x7f\x85\u2028\ufeff\uffff", 'a "quoted" \\ud83d\\ude00', "\t\n\x00"],

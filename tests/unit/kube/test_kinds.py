@@ -24,6 +24,12 @@ def test_incomplete_path_raises() -> None:
         kinds.MLFLOWSERVER.path("ns", None, "status")
 
 
+@pytest.mark.parametrize(("namespace", "name"), [("ns", "../a"), ("..", "a"), ("ns", "a?b"), ("ns", "a/b")])
+def test_invalid_name_in_a_path_raises(namespace: str, name: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid name"):
+        kinds.SECRET.path(namespace, name)
+
+
 @pytest.mark.parametrize("kind", kinds.ALL, ids=lambda kind: kind.kind)
 def test_of_returns_kind_of_object(kind: kinds.Kind) -> None:
     assert kinds.of({"apiVersion": kind.api_version, "kind": kind.kind}) is kind
