@@ -31,7 +31,7 @@ from mlflow_operator.components.upgrade.status import in_progress
 from mlflow_operator.framework import data_labels, env_from_variables, jobs, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.framework.observe import ObservedState, Reader, observe
+from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
@@ -89,12 +89,21 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
 
 async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dependencies) -> ReconcileResult:
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
-    try:
-        observed = await observe(resource, deps.cluster)
-    except ConfigurationError as error:
-        return await _reject(resource, error.reason, error.message, deps)
-    if await _deleted_with_orphans(observed, deps):
-        return await reconcile((namespace, name), deps)
+    async with deps.memory.reserve(namespace, INITIAL_MEMORY_BYTES) as memory:
+        try:
+            observed = await observe(resource, deps.cluster, memory)
+            orphaned = await _deleted_with_orphans(observed, deps)
+            context = None if orphaned else await _context(observed, parsed, deps)
+        except ConfigurationError as error:
+            return await _reject(resource, error.reason, error.message, deps)
+        if context:
+            await jobs.record_outcomes(context)
+            return await _report(*await _run_components(context))
+    return await reconcile((namespace, name), deps)
+
+
+async def _context(observed: ObservedState, parsed: api.MLflowServer, deps: Dependencies) -> ReconcileContext:
+    name = observed.resource["metadata"]["name"]
     observed = await data_labels.remove_instance_labels(observed, deps)
     reader = Reader(deps.cluster, observed)
     sources = [source.manifest() for source in parsed.spec.env_from]
@@ -105,9 +114,7 @@ async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dep
         observed.get(kinds.SERVICE, name),
         observed.get(kinds.DEPLOYMENT, name),
     ).with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
-    context = ReconcileContext(observed, resolve(parsed, defaults), reader, deps)
-    await jobs.record_outcomes(context)
-    return await _report(*await _run_components(context))
+    return ReconcileContext(observed, resolve(parsed, defaults), reader, deps)
 
 
 async def _deleted_with_orphans(observed: ObservedState, deps: Dependencies) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from mlflow_operator.kube.apply import schema_fields
 from mlflow_operator.kube.errors import AlreadyExists, Conflict, Invalid
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 
 _UIDS = itertools.count(1)
 """Unique across all fake clients: code that caches by uid must not confuse objects of two tests."""
@@ -27,8 +29,13 @@ class FakeKubernetesClient:
         self._last_applied: dict[tuple[str, str], Object] = {}
         self._resource_versions = itertools.count(1)
 
-    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        return copy.deepcopy(self.objects.get((kind.kind, name)))
+    async def get(
+        self, kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
+        found = copy.deepcopy(self.objects.get((kind.kind, name)))
+        if limit is not None:
+            limit.take(json.dumps(found).encode(), f"get {name}")
+        return found
 
     async def create(self, obj: Object) -> Object:
         self._record_write("create", obj)

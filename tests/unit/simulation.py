@@ -22,9 +22,9 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
-from mlflow_operator.kube.errors import TooLarge
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
@@ -72,7 +72,7 @@ class FakeAPIServer(FakeKubernetesClient):
         labels: str = "",
         fields: str = "",
         *,
-        max_bytes: int | None = None,
+        limit: ReadLimit | None = None,
         names: Collection[str] | None = None,
     ) -> list[Object]:
         """Return the objects of a kind that have the labels, or the Events of an object."""
@@ -100,8 +100,8 @@ class FakeAPIServer(FakeKubernetesClient):
             and not excluded.items() & o["metadata"].get("labels", {}).items()
             and (o.get("status") or {}).get("phase") not in phases
         ]
-        if max_bytes is not None and len(json.dumps(found)) > max_bytes:
-            raise TooLarge(f"list {kind.plural}")
+        if limit is not None:
+            limit.take(json.dumps(found).encode(), f"list {kind.plural}")
         return [obj for obj in found if names is None or obj["metadata"]["name"] in names]
 
     async def apply_status(self, obj: Object) -> Object:

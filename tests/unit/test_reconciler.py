@@ -1,13 +1,15 @@
 """Reconciles of a server in intermediate states that cannot be produced in a real cluster at will."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import pytest
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.framework.observe import Reader, observe
+from mlflow_operator.framework.memory_limit import MemoryLimit
+from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, Reader, observe
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
@@ -16,6 +18,7 @@ from mlflow_operator.model import deployment
 from mlflow_operator.model.encryption import NEXT_VERSION
 from mlflow_operator.model.server import Server
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
+from mlflow_operator.reconciler import reconcile
 from tests.unit.simulation import (
     DATABASE_UNREACHABLE,
     EXTERNAL,
@@ -285,8 +288,59 @@ async def test_objects_with_forged_labels_are_not_read(ready_server: SimulatedCl
     assert {name for _, name in ready_server.api.writes[len(before) :]} == {"ConfigMap/a-client"}
     resource = await ready_server.api.get(kinds.MLFLOWSERVER, "team", "a")
     assert resource
-    observed = await observe(resource, cast("Any", ready_server.api))
+    async with MemoryLimit().reserve("team", INITIAL_MEMORY_BYTES) as memory:
+        observed = await observe(resource, cast("Any", ready_server.api), memory)
     assert {obj["metadata"]["name"] for obj in observed.list(kinds.CONFIGMAP)} == {"a-client", "a-server"}
+
+
+async def test_large_objects_with_the_names_of_the_server_are_reported(
+    ready_server: SimulatedCluster,
+) -> None:
+    """Everyone who may edit them can make each almost as large as etcd allows."""
+    for name in ("a-client", "a-server"):
+        ready_server.api.edit("ConfigMap", name, lambda obj: obj.update(data={"x": "x" * 2**20}))
+    await ready_server.reconcile_until_ready()
+    annotations = {"x": "x" * 2**20}
+    for kind, name in [*ready_server.api.objects]:
+        if kind in ("Secret", "Service", "StatefulSet", "Deployment"):
+            ready_server.api.edit(kind, name, lambda obj: obj["metadata"].update(annotations=annotations))
+    await ready_server.reconcile()
+    status, reason, message = ready_server.condition("Ready")
+    assert (status, reason) == ("False", "NameConflict")
+    assert "need more than 6 MiB" in message
+
+
+async def test_large_references_are_reported(simulation: SimulatedCluster) -> None:
+    """Each Secret can have 1 MiB, and the reconcile keeps them."""
+    names = [f"variables-{number}" for number in range(6)]
+    for name in names:
+        simulation.put_secret(name, TEXT="x" * 2**19)
+    simulation.update_spec(envFrom=[{"secretRef": {"name": name}} for name in names[:4]])
+    await simulation.reconcile_until_ready()
+    simulation.update_spec(envFrom=[{"secretRef": {"name": name}} for name in [*names, *names]])
+    for name in names:
+        simulation.put_secret(name, TEXT="x" * 2**20)
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("Ready")
+    assert (status, reason) == ("False", "SecretValueInvalid")
+    assert "need more than 4 MiB" in message
+
+
+async def test_reconcile_reads_nothing_before_it_has_memory(ready_server: SimulatedCluster) -> None:
+    """Reconciles whose stores do not answer keep the objects of their servers for long."""
+    memory = MemoryLimit(INITIAL_MEMORY_BYTES, INITIAL_MEMORY_BYTES)
+    deps = replace(ready_server.dependencies(), memory=memory)
+    listed = asyncio.Event()
+    async with memory.reserve("other", 1):
+        ready_server.api.before_next_list = listed.set
+        task = asyncio.create_task(reconcile((NAMESPACE, NAME), deps))
+        await asyncio.sleep(0.1)
+        assert not listed.is_set()
+    await task
+    assert listed.is_set()
+    # The reconcile has freed everything.
+    async with memory.reserve("other", INITIAL_MEMORY_BYTES):
+        pass
 
 
 async def test_too_many_pods_with_forged_labels_are_reported(ready_server: SimulatedCluster) -> None:
@@ -296,7 +350,7 @@ async def test_too_many_pods_with_forged_labels_are_reported(ready_server: Simul
     await ready_server.reconcile()
     status, reason, message = ready_server.condition("Ready")
     assert (status, reason) == ("False", "NameConflict")
-    assert "pods in namespace team" in message
+    assert "The objects in namespace team" in message
     assert "kubectl get pods -n team -l " in message
 
 

@@ -1,7 +1,7 @@
 """Everything outside a reconcile that it may read or write. There are no globals; tests replace these objects."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow_operator.clients.dns import Resolver
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
@@ -10,6 +10,7 @@ from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.client import ObjectStores
 from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
+from mlflow_operator.framework.memory_limit import MemoryLimit
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.events import Events
@@ -53,3 +54,4 @@ class Dependencies:
     now: Callable[[], str]
     generate_password: Callable[[], str]
     timeouts: Timeouts = Timeouts()
+    memory: MemoryLimit = field(default_factory=MemoryLimit)

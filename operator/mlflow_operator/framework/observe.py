@@ -1,8 +1,9 @@
 """Read the observed state once per reconcile, directly from the API server (no cache).
 
-Objects are found by labels with one request per kind; those with other names than the server uses are ignored. Pods and
-Jobs have no fixed names. They count whether or not they have the server as their controller: a pod without a controller
-writes to the database as well, and a migration must wait for it.
+Objects are found by labels with one request per kind; those with other names than the server uses are ignored. If there
+is more than usual, they are requested by their names. Pods and Jobs have no fixed names. They count whether or not they
+have the server as their controller: a pod without a controller writes to the database as well, and a migration must
+wait for it.
 
 `Reader` reads the Secrets and ConfigMaps that the server references.
 """
@@ -11,11 +12,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mlflow_operator.kube import job_outcome, kinds, labels
+from mlflow_operator.framework.memory_limit import Reservation
+from mlflow_operator.kube import job_outcome, kinds, labels, read_limit
 from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge
 from mlflow_operator.kube.job_outcome import Outcome
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import owned_objects, secret_access
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.secrets import all_values, is_text
@@ -37,8 +40,19 @@ OWNED = (
 )
 """Kinds of the objects that an MLflowServer owns. The operator watches them."""
 
-_MAX_LIST_BYTES = 4 * 1024 * 1024
-"""Maximum size of the objects of one kind: two hundred pods with 20 KiB each, during a rollout of a hundred."""
+_SMALL_BYTES = 1024 * 1024
+"""Size of the objects of usual servers, with their finished Jobs."""
+
+INITIAL_MEMORY_BYTES = read_limit.max_memory(_SMALL_BYTES)
+"""Memory that a reconcile must reserve before it calls `observe`."""
+
+_PODS_LAST = (*(kind for kind in OWNED if kind != kinds.POD), kinds.POD)
+
+_LARGE_BYTES = 6 * 1024 * 1024
+"""Maximum size of all objects: two hundred pods with 20 KiB each, during a rollout of a hundred, and Jobs."""
+
+_MAX_REFERENCED_BYTES = 4 * 1024 * 1024
+"""Maximum size of the Secrets and ConfigMaps that a server references."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +93,25 @@ class ObservedState:
         return next((condition for condition in stored if condition.get("type") == condition_type.value), {})
 
 
-async def observe(resource: Object, cluster: KubernetesClient) -> ObservedState:
+async def observe(resource: Object, cluster: KubernetesClient, memory: Reservation) -> ObservedState:
     """Read all objects that have the labels of the MLflowServer `resource` and a name that it uses.
 
-    Pods come last, the other kinds concurrently before: the result of a finished Job is in its pod only, so the pods
-    must not be older than the Jobs.
+    Pods come last: the result of a finished Job is in its pod only, so the pods must not be older than the Jobs.
 
     Everyone who may create objects in the namespace can set the labels: others must neither use up the operator's
-    memory nor stop the reconciles. Raises ConfigurationError if there are too many Jobs or pods.
+    memory nor stop the reconciles. `memory` has INITIAL_MEMORY_BYTES. If that is not enough, more is reserved, which
+    may have to wait for other reconciles. Raises ConfigurationError if the objects are too large.
     """
-    lists = await asyncio.gather(*(_labelled(kind, resource, cluster) for kind in OWNED if kind != kinds.POD))
-    lists.append(await _labelled(kinds.POD, resource, cluster))
+    limit = ReadLimit(_SMALL_BYTES)
+    try:
+        lists = await _list_all(resource, cluster, limit)
+    except TooLarge:
+        lists = None
+    if lists is None:
+        await memory.exchange(read_limit.max_memory(_LARGE_BYTES))
+        limit = ReadLimit(_LARGE_BYTES)
+        lists = [await _read_large(kind, resource, cluster, limit) for kind in _PODS_LAST]
+    memory.shrink(limit.memory)
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     jobs = [obj for (kind, _), obj in owned.items() if kind == kinds.JOB.kind]
     unrecorded = {}
@@ -124,30 +146,47 @@ def pods_of(objects: Iterable[Object], job: Object) -> list[Object]:
     ]
 
 
-async def _labelled(kind: Kind, resource: Object, cluster: KubernetesClient) -> list[Object]:
+async def _list_all(resource: Object, cluster: KubernetesClient, limit: ReadLimit) -> list[list[Object]]:
+    namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    names, selector = Names(server), labels.server_selector(server)
+
+    async def read(kind: Kind) -> list[Object]:
+        fixed_names = owned_objects.fixed_names(names, kind)
+        return await cluster.list(kind, namespace, selector, limit=limit, names=fixed_names)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(kind)) for kind in OWNED if kind != kinds.POD]
+    except ExceptionGroup as errors:
+        # The work queue recognizes expected errors by their type, which an ExceptionGroup would hide.
+        raise errors.exceptions[0] from errors
+    return [*(task.result() for task in tasks), await read(kinds.POD)]
+
+
+async def _read_large(
+    kind: Kind, resource: Object, cluster: KubernetesClient, limit: ReadLimit
+) -> list[Object]:
+    """The objects of one kind. Those with fixed names are requested by name, because others may be larger."""
     namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
     names, selector = owned_objects.fixed_names(Names(server), kind), labels.server_selector(server)
     try:
-        try:
-            return await cluster.list(kind, namespace, selector, max_bytes=_MAX_LIST_BYTES, names=names)
-        except TooLarge:
-            if kind != kinds.POD:
-                raise
-            return await _without_ended_server_pods(namespace, selector, cluster)
+        if names is not None:
+            found = [await cluster.get(kind, namespace, name, limit) for name in sorted(names)]
+            return [obj for obj in found if obj and labels.belong_to_server(obj["metadata"], server)]
+        if kind == kinds.POD:
+            return await _without_ended_server_pods(namespace, selector, cluster, limit)
+        return await cluster.list(kind, namespace, selector, limit=limit)
     except TooLarge:
-        if names is None:
-            raise ConfigurationError(
-                Reason.NAME_CONFLICT,
-                f"The {kind.plural} in namespace {namespace} with the labels of this MLflowServer need more than "
-                f"{_MAX_LIST_BYTES // 2**20} MiB. Delete finished Jobs, and what the operator did not create: "
-                f"kubectl get {kind.plural} -n {namespace} -l {selector}",
-            ) from None
-        found = [await cluster.get(kind, namespace, name) for name in sorted(names)]
-        return [obj for obj in found if obj and labels.belong_to_server(obj["metadata"], server)]
+        raise ConfigurationError(
+            Reason.NAME_CONFLICT,
+            f"The objects in namespace {namespace} with the labels of this MLflowServer need more than "
+            f"{_LARGE_BYTES // 2**20} MiB. Delete finished Jobs, and what the operator did not create: "
+            f"kubectl get {kind.plural} -n {namespace} -l {selector}",
+        ) from None
 
 
 async def _without_ended_server_pods(
-    namespace: str, selector: str, cluster: KubernetesClient
+    namespace: str, selector: str, cluster: KubernetesClient, limit: ReadLimit
 ) -> list[Object]:
     """All pods except ended ones of the server: Kubernetes keeps thousands of them, if a node evicts each new pod."""
     component, server_pod = labels.COMPONENT, labels.SERVER_POD
@@ -156,11 +195,9 @@ async def _without_ended_server_pods(
         namespace,
         f"{selector},{component}={server_pod}",
         "status.phase!=Failed,status.phase!=Succeeded",
-        max_bytes=_MAX_LIST_BYTES,
+        limit=limit,
     )
-    others = await cluster.list(
-        kinds.POD, namespace, f"{selector},{component}!={server_pod}", max_bytes=_MAX_LIST_BYTES
-    )
+    others = await cluster.list(kinds.POD, namespace, f"{selector},{component}!={server_pod}", limit=limit)
     return [*running, *others]
 
 
@@ -174,6 +211,7 @@ class Reader:
         self.cluster = cluster
         self.namespace = str(observed.resource["metadata"]["namespace"])
         self.known = dict(observed.owned)
+        self._limit = ReadLimit(_MAX_REFERENCED_BYTES)
         self._read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = {}
 
     async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
@@ -228,7 +266,13 @@ class Reader:
 
     async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
         try:
-            obj = await self.cluster.get(kind, namespace, name)
+            obj = await self.cluster.get(kind, namespace, name, self._limit)
+        except TooLarge:
+            raise ConfigurationError(
+                Reason.SECRET_VALUE_INVALID,
+                "The Secrets and ConfigMaps that this MLflowServer references need more than "
+                f'{_MAX_REFERENCED_BYTES // 2**20} MiB, with {kind.kind} "{name}". Reference smaller ones.',
+            ) from None
         except Forbidden:
             if namespace == self.namespace:
                 raise

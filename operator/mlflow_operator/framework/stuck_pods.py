@@ -9,6 +9,7 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import admission_errors, event_history, json_patch, kinds, labels, timestamps
 from mlflow_operator.kube.client import Forbidden, TooLarge
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.status import message_text
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -88,7 +89,7 @@ async def _events(context: ReconcileContext, involved_object: Object) -> list[Ob
     uid, namespace = involved_object["metadata"]["uid"], context.server.owner.namespace
     try:
         return await context.deps.cluster.list(
-            kinds.EVENT, namespace, fields=f"involvedObject.uid={uid}", max_bytes=_MAX_EVENT_BYTES
+            kinds.EVENT, namespace, fields=f"involvedObject.uid={uid}", limit=ReadLimit(_MAX_EVENT_BYTES)
         )
     except (Forbidden, TooLarge):
         # Only the explanation is missing: with a custom role that does not allow reading Events, or if someone has

@@ -31,6 +31,7 @@ from mlflow_operator.kube.errors import (
 )
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import NamespacedName, Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.status.metrics import Metrics
 
 __all__ = [
@@ -61,10 +62,6 @@ nothing faster, but each one keeps 100 KiB or more of memory (the TLS read buffe
 
 PAGE_SIZE = 500
 """Objects per page of a list response."""
-
-_MIN_BYTES_PER_MEMBER = 48
-"""Size that each JSON object in a limited response counts with at least. As a dict, `{"name":"a"}` needs fourteen times
-the memory of its text. Two hundred pods have 80,000 members, which fit into 4 MiB."""
 
 NAMES_PAGE_SIZE = 50
 """Objects per page of a response with metadata only. The annotations of one object can have 256 KiB."""
@@ -123,13 +120,22 @@ class KubernetesClient:
         """Close the connections."""
         await self._client.close()
 
-    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        """Get an object. Returns None if it does not exist, which includes names that no object can have."""
+    async def get(
+        self, kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
+        """Get an object. Returns None if it does not exist, which includes names that no object can have.
+
+        Raises TooLarge if it exceeds `limit`.
+        """
         if not kinds.is_valid_name(name):
             return None
         try:
             return await self._request(
-                "GET", kind.path(namespace, name), f"get {_describe(kind, namespace, name)}", kind
+                "GET",
+                kind.path(namespace, name),
+                f"get {_describe(kind, namespace, name)}",
+                kind,
+                limit=limit,
             )
         except NotFound:
             return None
@@ -141,14 +147,13 @@ class KubernetesClient:
         labels: str = "",
         fields: str = "",
         *,
-        max_bytes: int | None = None,
+        limit: ReadLimit | None = None,
         names: Collection[str] | None = None,
     ) -> list[Object]:
         """List all objects of a kind, in one namespace or in all, that match a label and a field selector.
 
-        Adds apiVersion and kind to each object, because the API server omits them in lists. Raises TooLarge if the
-        objects need more than `max_bytes`, or memory like usual objects of that size: everyone who may create objects
-        adds to the list. Of each response, only the objects with these `names` are kept.
+        Adds apiVersion and kind to each object, because the API server omits them in lists. Raises TooLarge if they
+        exceed `limit`. Of each response, only the objects with these `names` are kept.
         """
         query: dict[str, str] = {"limit": str(PAGE_SIZE)}
         if labels:
@@ -156,7 +161,7 @@ class KubernetesClient:
         if fields:
             query["fieldSelector"] = fields
         type_meta = {"apiVersion": kind.api_version, "kind": kind.kind}
-        pages = self._pages(kind, namespace, query, max_bytes=max_bytes)
+        pages = self._pages(kind, namespace, query, limit=limit)
         return [
             {**type_meta, **item}
             async for page in pages
@@ -181,23 +186,21 @@ class KubernetesClient:
         query: Mapping[str, str],
         *,
         accept: str = "application/json",
-        max_bytes: int | None = None,
+        limit: ReadLimit | None = None,
     ) -> AsyncIterator[Sequence[Object]]:
-        """Yield the objects of each page of a list. All pages together have at most `max_bytes`."""
+        """Yield the objects of each page of a list."""
         action, continue_token = f"list {kind.plural} in {namespace or 'all namespaces'}", ""
         while True:
             page_query = {**query, "continue": continue_token} if continue_token else query
-            response, size = await self._request_sized(
+            response = await self._request(
                 "GET",
                 kind.path(namespace),
                 action,
                 kind,
                 query=page_query,
                 accept=accept,
-                max_bytes=max_bytes,
+                limit=limit,
             )
-            if max_bytes is not None:
-                max_bytes -= size
             yield response.get("items") or []
             continue_token = (response.get("metadata") or {}).get("continue") or ""
             if not continue_token:
@@ -313,26 +316,9 @@ class KubernetesClient:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
-    ) -> Object:
-        response, _ = await self._request_sized(
-            method, path, action, kind, query=query, body=body, content_type=content_type
-        )
-        return response
-
-    async def _request_sized(  # noqa: PLR0913 - a request has this many parts
-        self,
-        method: str,
-        path: str,
-        action: str,
-        kind: Kind,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
         accept: str = "application/json",
-        max_bytes: int | None = None,
-    ) -> tuple[Object, int]:
-        """Return the object in the response and the size with which the response counts against `max_bytes`."""
+        limit: ReadLimit | None = None,
+    ) -> Object:
         headers = {"Accept": accept, "Content-Type": content_type}
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -349,7 +335,7 @@ class KubernetesClient:
                 response = await self._client.call_api(
                     method, url, sent_headers, sent_body, _request_timeout=timeout
                 )
-                response_body = await _read(response.response, action, max_bytes)
+                response_body = await _read(response.response, action, limit)
         except TimeoutError as error:
             raise Unavailable(f"{action}: no response within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -367,24 +353,19 @@ class KubernetesClient:
             raise Unavailable(
                 f"{action}: the response is not JSON; check for a proxy in front of the API server"
             ) from error
-        return decoded, _size(response_body)
+        return decoded
 
 
-def _size(body: bytes | bytearray) -> int:
-    return max(len(body), body.count(b"{") * _MIN_BYTES_PER_MEMBER)
-
-
-async def _read(response: aiohttp.ClientResponse, action: str, max_bytes: int | None) -> bytes:
-    if max_bytes is None:
+async def _read(response: aiohttp.ClientResponse, action: str, limit: ReadLimit | None) -> bytes:
+    if limit is None:
         return await response.read()
     body = bytearray()
     async for part in response.content.iter_any():
         body += part
-        if len(body) > max_bytes:
+        if len(body) > limit.remaining:
             response.close()
             raise TooLarge(f"{action}: the response is too large")
-    if _size(body) > max_bytes:
-        raise TooLarge(f"{action}: the response is too large")
+    limit.take(body, action)
     return bytes(body)
 
 

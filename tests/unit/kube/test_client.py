@@ -19,6 +19,7 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import MAX_CONNECTIONS, KubernetesClient
 from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit, max_memory
 from mlflow_operator.status.metrics import Metrics
 from tests.unit.kubeconfig import write_kubeconfig
 from tests.unit.web_server import Handler, serve_all
@@ -72,6 +73,13 @@ async def cluster(server: Server, metrics: Metrics, tmp_path: Path) -> AsyncIter
     )
     yield cluster
     await cluster.close()
+
+
+def limit_of(obj: Object) -> int:
+    """The size with which a response with an object counts."""
+    limit = ReadLimit(10_000)
+    limit.take(json.dumps(obj).encode(), "get")
+    return limit.used
 
 
 def always(code: int, reason: str, **details: Any) -> Handler:
@@ -144,7 +152,7 @@ async def test_list_ends_at_its_limit(cluster: KubernetesClient, server: Server)
 
     server.respond = respond
     with pytest.raises(TooLarge):
-        await cluster.list(kinds.CONFIGMAP, "ns", max_bytes=450_000)
+        await cluster.list(kinds.CONFIGMAP, "ns", limit=ReadLimit(450_000))
     assert len(server.requests) == 5
 
 
@@ -157,7 +165,18 @@ async def test_small_members_count_more_than_their_text(cluster: KubernetesClien
 
     server.respond = respond
     with pytest.raises(TooLarge):
-        await cluster.list(kinds.POD, "ns", max_bytes=450_000)
+        await cluster.list(kinds.POD, "ns", limit=ReadLimit(450_000))
+
+
+async def test_limit_applies_to_several_requests(cluster: KubernetesClient, server: Server) -> None:
+    """A reconcile keeps the objects of all of them."""
+    limit = ReadLimit(2 * limit_of(CONFIG))
+    assert await cluster.get(kinds.CONFIGMAP, "ns", "a", limit) == CONFIG
+    assert await cluster.list(kinds.CONFIGMAP, "ns", limit=limit) == []
+    with pytest.raises(TooLarge):
+        await cluster.get(kinds.CONFIGMAP, "ns", "a", limit)
+    assert limit.used <= limit.max_bytes
+    assert limit.used < limit.memory <= max_memory(limit.max_bytes)
 
 
 async def test_list_keeps_only_the_named_objects(cluster: KubernetesClient, server: Server) -> None:

@@ -10,7 +10,7 @@ from mlflow_operator import api
 from mlflow_operator.components.deletion import remote
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.framework.observe import ObservedState, Reader, observe
+from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
 from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
 from mlflow_operator.kube.apply import belongs_to, is_adoptable
 from mlflow_operator.kube.client import NotFound
@@ -33,8 +33,13 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     Raises InvalidResource if the resource cannot be parsed, ReconcileError if an external system cannot be used.
     """
     server = _resolve_server(resource, deps)
-    observed = await _adopt(await observe(resource, deps.cluster), server, deps)
-    context = ReconcileContext(observed, server, Reader(deps.cluster, observed), deps)
+    async with deps.memory.reserve(server.owner.namespace, INITIAL_MEMORY_BYTES) as memory:
+        observed = await _adopt(await observe(resource, deps.cluster, memory), server, deps)
+        context = ReconcileContext(observed, server, Reader(deps.cluster, observed), deps)
+        return await _run_phases(context)
+
+
+async def _run_phases(context: ReconcileContext) -> RemovalProgress:
     progress = RemovalProgress()
     for phase in (
         _stop_servers,
