@@ -144,7 +144,7 @@ class Spec(Model):
                 str,
                 Field(max_length=260),
                 matches(
-                    r"[A-Za-z0-9*\[]([A-Za-z0-9.*:\[\]-]*[A-Za-z0-9*\]])?",
+                    r"[A-Za-z0-9*\[]([A-Za-z0-9.*:\[\]-]*[A-Za-z0-9.*\]])?",
                     "is not a valid host: use a host name such as mlflow.example.com, with a port if necessary, "
                     "without http:// and without a path; * matches any characters",
                 ),

@@ -8,6 +8,9 @@ address of the server: this needs a name, and a browser that was given an addres
 label is a number does not exist for browsers, they accept only IPv4 addresses in this form. The patterns therefore
 require a number at the end, where MLflow's own `10.*` also matches `10.evil.example`.
 
+MLflow does not normalize the dot of the DNS root at the end of a host. Every host is therefore accepted with and
+without it. This adds no other names: both forms resolve to the same addresses.
+
 Origins are different: any address can serve a page that sends requests to the server. Only private addresses and those
 of the Service are accepted, because the server's own pages are loaded from them.
 """
@@ -19,7 +22,12 @@ from collections.abc import Iterable, Iterator
 _LAST_OCTETS = ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]")
 _PORTS = ("", ":*")
 _ANY_ADDRESS = (
-    *(f"[0-9]*.[0-9]*.[0-9]*.{octet}{port}" for octet in _LAST_OCTETS for port in _PORTS),
+    *(
+        f"[0-9]*.[0-9]*.[0-9]*.{octet}{dot}{port}"
+        for octet in _LAST_OCTETS
+        for dot in ("", ".")
+        for port in _PORTS
+    ),
     *(f"[[]*:*]{port}" for port in _PORTS),
 )
 _PRIVATE_NETWORKS = {
@@ -53,6 +61,15 @@ def service_names(service: str, namespace: str, domain: str) -> list[str]:
     return [service, full, f"{full}.svc", f"{full}.svc.{domain}"]
 
 
+def is_address(host: str) -> bool:
+    """Whether `host` is an IPv4 or IPv6 address, without brackets and port."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_private(address: str) -> bool:
     """Whether `address` is in one of the private ranges, which are accepted as origins in every cluster."""
     parsed = ipaddress.ip_address(address)
@@ -65,13 +82,11 @@ def allowed_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
     `hosts` are names and addresses of the server. They can contain a port, and `*` for any characters. A pattern of
     addresses, such as `10.*`, adds nothing: each address is accepted, and no name that begins like one.
     """
-    names = (host for host in hosts if not _is_address_pattern(host))
+    names = [host for host in hosts if not _is_address_pattern(host)]
     return tuple(
         dict.fromkeys(
             [
-                *(entry for host in names for entry in _entries(host)),
-                "localhost",
-                "localhost:*",
+                *(entry for host in (*names, "localhost") for entry in _entries(host)),
                 *_ANY_ADDRESS,
             ]
         )
@@ -84,7 +99,8 @@ def allowed_origins(hosts: Iterable[str], node_ports: Iterable[int]) -> tuple[st
     The operator cannot list nodes, and a list would restart the pods whenever a node is added: each address with a node
     port is accepted.
     """
-    entries = [entry for host in hosts for entry in _entries(host)]
+    # MLflow itself accepts `localhost`, but not `localhost.`.
+    entries = [entry for host in (*hosts, "localhost") for entry in _entries(host)]
     entries += _PRIVATE_ADDRESSES
     for port in node_ports:
         entries += [*(f"[0-9]*.[0-9]*.[0-9]*.{octet}:{port}" for octet in _LAST_OCTETS), f"[[]*:*]:{port}"]
@@ -92,12 +108,14 @@ def allowed_origins(hosts: Iterable[str], node_ports: Iterable[int]) -> tuple[st
 
 
 def _entries(host: str) -> Iterator[str]:
-    """MLflow's entries for a host: with each port if `host` has none; a name also with the dot of the DNS root."""
+    """MLflow's entries for a host: with each port if `host` has none; a name with and without the dot at its end."""
     if _is_address_pattern(host):
         yield from _address_entries(host)
         return
     name, port = _split_port(host)
-    is_name = not name.startswith("[") and not name.endswith((".", "*")) and not _is_address(name)
+    # A pattern that ends with `*` matches the dot, too. Without its dot, `*.` would disable the check.
+    name = name if name.endswith("*.") else name.removesuffix(".")
+    is_name = not name.startswith("[") and not name.endswith((".", "*")) and not is_address(name)
     for variant in (name, f"{name}.") if is_name else (name,):
         if port:
             yield _pattern(f"{variant}:{port}") if "*" in port else f"{variant}:{port}"
@@ -110,7 +128,7 @@ def _entries(host: str) -> Iterator[str]:
 def _address_entries(pattern: str) -> Iterator[str]:
     """Patterns for the addresses that begin like `pattern`, such as `203.0.113.*`, and for no name."""
     addresses, _, port = pattern.partition(":")
-    labels = addresses.removesuffix("*").rstrip(".").split(".")
+    labels = addresses.rstrip("*.").split(".")
     middle = "" if len(labels) >= 3 else ".*"
     for octet in _LAST_OCTETS:
         for suffix in [f":{port}"] if port else _PORTS:
@@ -128,7 +146,7 @@ def _origins(entry: str) -> Iterator[str]:
 
 
 def _split_port(host: str) -> tuple[str, str]:
-    if _is_address(host):
+    if is_address(host):
         return (f"[{host}]" if ":" in host else host), ""
     name, closing, rest = host.partition("]")
     if closing and not host.startswith("[[]"):
@@ -142,14 +160,6 @@ def _pattern(entry: str) -> str:
     return entry if entry.startswith("[[]") else entry.replace("[", "[[]")
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_address_pattern(host: str) -> bool:
-    """Whether `host` is the beginning of an IPv4 address and a `*`, possibly with a port."""
-    return re.fullmatch(r"([0-9]{1,3}\.){1,3}\*(:[0-9*]+)?", host) is not None
+    """Whether `host` is the beginning of an IPv4 address and a `*`, possibly with a dot and a port."""
+    return re.fullmatch(r"([0-9]{1,3}\.){1,3}\*\.?(:[0-9*]+)?", host) is not None

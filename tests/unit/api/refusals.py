@@ -1082,7 +1082,16 @@ ACCEPTED = [
         ),
     ),
     Accepted(
-        "allowed hosts", {"allowedHosts": ["mlflow.example.com", "*.example.com:8443", "[fd00::1]:5000", "*"]}
+        "allowed hosts",
+        {
+            "allowedHosts": [
+                "mlflow.example.com",
+                "mlflow.example.com.",
+                "*.example.com:8443",
+                "[fd00::1]:5000",
+                "*",
+            ]
+        },
     ),
     Accepted("larger database volume", embedded_database("20Gi"), old_spec=embedded_database("10Gi")),
     Accepted("same volume size in another unit", embedded_database("10240Mi"), old_spec={}),

@@ -22,6 +22,9 @@ NAMES = (
     "2001:db8::7",
     "[2001:db8::8]:5000",
     "[2001:db8::9]",
+    "rooted.example.com.",
+    "rooted-tls.example.com.:8443",
+    "34.118.226.2.",
 )
 HOSTS = allowed_hosts(NAMES)
 # Without its package, which reads the environment when it is imported, and would do so for other tests.
@@ -80,6 +83,17 @@ def may_write(origin: str) -> bool:
         "198.18.4.2:30500",
         "8.8.8.8:30500",
         "203.0.113.254:30500",
+        "rooted.example.com",
+        "rooted.example.com:5000",
+        "rooted.example.com.",
+        "rooted.example.com.:5000",
+        "rooted-tls.example.com:8443",
+        "rooted-tls.example.com.:8443",
+        "localhost.",
+        "localhost.:5000",
+        "1.2.3.4.",
+        "1.2.3.4.:30500",
+        "127.0.0.1.:5000",
     ],
 )
 def test_all_names_and_addresses_of_the_server_are_accepted(host: str) -> None:
@@ -111,6 +125,14 @@ def test_all_names_and_addresses_of_the_server_are_accepted(host: str) -> None:
         "a.other.svc:5000",
         "a.team.svc.evil.com:5000",
         "a.team.svc.cluster.local.evil.com",
+        "localhost..",
+        "1.2.3.4.evil.com.:30500",
+        "10.0.0.evil.",
+        "10.evil.example.",
+        "203.0.113.evil.example.:5000",
+        "rooted.example.com.evil.example",
+        "rooted-tls.example.com:5000",
+        ".",
         "",
     ],
 )
@@ -121,16 +143,19 @@ def test_other_host_names_are_rejected(host: str) -> None:
 
 def test_pattern_of_addresses_in_spec_matches_no_name() -> None:
     """MLflow would compare it as text."""
-    hosts = list(allowed_hosts(["10.*", "172.16.0.*:5000"]))
+    hosts = list(allowed_hosts(["10.*", "172.16.0.*:5000", "192.168.*.", "192.168.*.:5000"]))
     assert security_utils.is_allowed_host_header(hosts, "10.2.3.4:5000")
     assert not security_utils.is_allowed_host_header(hosts, "10.evil.example:5000")
     assert not security_utils.is_allowed_host_header(hosts, "172.16.0.evil.example:5000")
+    assert not security_utils.is_allowed_host_header(hosts, "192.168.evil.example.")
+    assert not security_utils.is_allowed_host_header(hosts, "192.168.evil.example.:5000")
 
 
 def test_no_entry_matches_every_host() -> None:
     """A single `*` would disable MLflow's check."""
     assert "*" not in HOSTS
     assert "*" not in ORIGINS
+    assert "*" not in allowed_hosts(["*."])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +180,10 @@ def test_no_entry_matches_every_host() -> None:
         "http://198.18.4.2:30500",
         "http://[2001:db8::1]:30500",
         "http://localhost:5000",
+        "http://localhost.:5000",
+        "http://rooted.example.com:5000",
+        "https://rooted.example.com.",
+        "http://34.118.226.2:5000",
     ],
 )
 def test_cors_origins_include_the_servers_own_pages(origin: str) -> None:
@@ -176,6 +205,8 @@ FOREIGN_ORIGINS = (
     "http://mlflow.example.com.evil.example",
     "http://mlflow-example.com:8443",
     "http://evil.example:30500",
+    "http://localhost.evil.example:5000",
+    "http://rooted.example.com.evil.example",
 )
 
 
