@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.mlflow_env import UPLOAD_ARGUMENTS_ENV
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
+
+_REFERENCE = "$("
+"""The kubelet replaces references to other variables in a value, so that only the pods know it."""
 
 
 def merge(encryption: Mapping[str, str], user_env: Sequence[Object]) -> str:
@@ -14,13 +19,35 @@ def merge(encryption: Mapping[str, str], user_env: Sequence[Object]) -> str:
     it cannot be merged, and the pods get it unchanged.
     """
     arguments: Object = dict(encryption)
-    variable = next((variable for variable in user_env if variable["name"] == UPLOAD_ARGUMENTS_ENV), None)
+    variable = _variable(user_env)
     if variable is not None:
-        try:
-            user_arguments = json.loads(variable.get("value") or "")
-        except ValueError:
-            return ""
-        if not isinstance(user_arguments, dict):
+        user_arguments = _parse(variable.get("value") or "")
+        if user_arguments is None:
             return ""
         arguments |= user_arguments
     return json.dumps(arguments, sort_keys=True) if arguments else ""
+
+
+def check(user_env: Sequence[Object]) -> None:
+    """Raise ConfigurationError if the value in `spec.env` is not a JSON object. It does not check the arguments."""
+    value = (_variable(user_env) or {}).get("value") or ""
+    if value and _REFERENCE not in value and _parse(value) is None:
+        raise ConfigurationError(
+            Reason.INVALID_RESOURCE,
+            f"The value of {UPLOAD_ARGUMENTS_ENV} in spec.env is not a JSON object, so all uploads of MLflow fail. "
+            'Set it to an object such as {"StorageClass": "STANDARD_IA"}, or remove the variable.',
+        )
+
+
+def _variable(user_env: Sequence[Object]) -> Object | None:
+    return next((variable for variable in user_env if variable["name"] == UPLOAD_ARGUMENTS_ENV), None)
+
+
+def _parse(value: str) -> Object | None:
+    """Return the JSON object, None if `value` is none, or is nested too deeply for Python's JSON parser."""
+    try:
+        arguments = json.loads(value)
+        json.dumps(arguments)
+    except (ValueError, RecursionError):
+        return None
+    return arguments if isinstance(arguments, dict) else None

@@ -131,7 +131,8 @@ class Reason(StrEnum):
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"
-    """The stored resource does not conform to the CRD, or `spec.envFrom` sets a variable that the operator reserves."""
+    """The stored resource does not conform to the CRD, `spec.envFrom` sets a variable that the operator reserves, or
+    `MLFLOW_S3_UPLOAD_EXTRA_ARGS` in `spec.env` has an invalid value."""
     OPERATION_REFUSED = "OperationRefused"
     """The API server rejected an object, or a node rejected a container, and the message contains the response."""
 

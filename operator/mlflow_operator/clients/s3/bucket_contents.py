@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
+from mlflow_operator.model.mlflow_env import UPLOAD_ARGUMENTS_ENV
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import TransientError
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -18,6 +20,14 @@ _MARKER_KEY = "zzz-made-by-mlflow-operator"
 """Key of the object that identifies the owner of the prefix. Deletion follows the order of keys, and the marker, which
 permits the deletion, must be deleted last."""
 _MAX_MARKER_BYTES = 1024
+_UPLOAD_PARAMETERS = {"Bucket", "Key", "UploadId", "PartNumber", "Body", "ContentLength"}
+_TYPE_NAMES = {
+    "string": "a text of printable characters",
+    "map": "an object whose values are texts of ASCII characters",
+    "boolean": "true or false",
+    "integer": "a number",
+    "timestamp": "a time",
+}
 PAGE_SIZE = 250
 """Number of versions per DeleteObjects request: a quarter of S3's maximum, so that a slow store answers in time, and a
 page with the longest keys is smaller than the limit for responses."""
@@ -41,10 +51,10 @@ def check_access(
     key = f"{key_prefix}{_PROBE_KEY}"
     set_action("s3:PutObject")
     arguments = _supported(client, "CreateMultipartUpload", upload_arguments)
+    part_arguments = _supported(client, "UploadPart", upload_arguments)
     upload: Any = {"Bucket": bucket, "Key": key}
     upload["UploadId"] = client.create_multipart_upload(**upload, **arguments)["UploadId"]
     try:
-        part_arguments = _supported(client, "UploadPart", upload_arguments)
         client.upload_part(**upload, PartNumber=1, Body=_PROBE_BODY, **part_arguments)
     except Exception:
         with contextlib.suppress(Exception):
@@ -61,10 +71,41 @@ def check_access(
 
 
 def _supported(client: "S3Client", operation: str, upload_arguments: str) -> Any:
-    """The upload arguments that an operation supports, as MLflow and the backups select them."""
-    arguments = json.loads(upload_arguments or "{}")
+    """The upload arguments that an operation supports, as MLflow and the backups select them.
+
+    Raises ConfigurationError for an argument that boto3 does not accept: some cause other exceptions than its own.
+    """
     shape: Any = client.meta.service_model.operation_model(operation).input_shape
-    return {name: value for name, value in arguments.items() if name in shape.members}
+    arguments = {
+        name: value for name, value in json.loads(upload_arguments or "{}").items() if name in shape.members
+    }
+    for name, value in arguments.items():
+        if name in _UPLOAD_PARAMETERS:
+            raise _invalid_argument(name, ", which MLflow itself sets for each upload", "Remove it.")
+        if not _is_valid(value, shape.members[name]):
+            type_name = _TYPE_NAMES.get(shape.members[name].type_name, shape.members[name].type_name)
+            raise _invalid_argument(name, f" to a value that is not {type_name}", "Correct it.")
+    return arguments
+
+
+def _invalid_argument(name: str, fault: str, advice: str) -> ConfigurationError:
+    # Without the value: an argument can be an encryption key.
+    return ConfigurationError(
+        Reason.INVALID_RESOURCE,
+        f"{UPLOAD_ARGUMENTS_ENV} in spec.env sets {name}{fault}, so all uploads of MLflow fail. {advice}",
+    )
+
+
+def _is_valid(value: Any, shape: Any) -> bool:
+    """Whether boto3 can send `value`. Texts become headers, which have no line breaks; those of metadata are ASCII."""
+    try:
+        if ParamValidator().validate(value, shape).has_errors():
+            return False
+    except (RuntimeError, ArithmeticError):  # A number that is no time.
+        return False
+    if isinstance(value, dict):
+        return all(text.isascii() and text.isprintable() for item in value.items() for text in item)
+    return not isinstance(value, str) or value.isprintable()
 
 
 def write_marker(

@@ -14,7 +14,7 @@ from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.framework import embedded_store
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
 from mlflow_operator.kube import labels
-from mlflow_operator.model import artifact_store
+from mlflow_operator.model import artifact_store, upload_arguments
 from mlflow_operator.status.conditions import ConditionType, true_condition
 from mlflow_operator.status.errors import ReconcileError
 
@@ -48,6 +48,8 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
         volume = context.server.names.artifact_store_data
         return await embedded_store.not_ready_reason(context, _TYPE, labels.ARTIFACT_STORE_POD, volume)
     store, keys = artifacts.s3, credentials.store
+    if store:
+        upload_arguments.check(context.server.env)
     if store is None or keys.service_key is None:
         return Result(true_condition(_TYPE, _NOT_S3_MESSAGE if store is None else _WORKLOAD_IDENTITY_MESSAGE))
     try:

@@ -1,11 +1,14 @@
 """Stores that know neither checksums in trailers nor CRCs: Ceph RGW, Google Cloud Storage, OSS and older releases."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.model.server import BucketSettings
@@ -158,3 +161,68 @@ async def test_check_and_marker_send_the_encryption_headers(
     await stores.check_access(encrypted)
     await stores.write_marker(encrypted, "owner")
     assert b"owner" in store.bodies
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(), values, max_size=2),
+    max_leaves=4,
+)
+NAMES = (
+    "ServerSideEncryption",
+    "SSECustomerKey",
+    "Metadata",
+    "BucketKeyEnabled",
+    "Expires",
+    "ContentLength",
+    "Bucket",
+    "Body",
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arguments=st.dictionaries(st.sampled_from(NAMES), JSON_VALUES, max_size=2))
+async def test_arguments_of_any_type_are_sent_or_reported(
+    stores: ObjectStores, start_server: StartServer, arguments: dict[str, object]
+) -> None:
+    """An exception of botocore, such as a TypeError for an encryption key that is a number, has no condition."""
+    bucket = await bucket_in(OlderStore(), start_server)
+    try:
+        await stores.check_access(replace(bucket, upload_arguments=json.dumps(arguments)))
+    except ConfigurationError as error:
+        assert error.reason is Reason.INVALID_RESOURCE  # noqa: PT017 - valid arguments are accepted
+        assert re.match(r"MLFLOW_S3_UPLOAD_EXTRA_ARGS in spec\.env sets \w+(,| to a value) ", error.message)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            {"ServerSideEncryption": ["aws:kms"]},
+            "sets ServerSideEncryption to a value that is not a text of printable",
+        ),
+        (
+            {"SSECustomerKey": 12345},
+            "sets SSECustomerKey to a value that is not a text of printable characters",
+        ),
+        (
+            {"Metadata": {"team": {"a": 1}}},
+            "sets Metadata to a value that is not an object whose values are texts",
+        ),
+        ({"Expires": 10**30}, "sets Expires to a value that is not a time, so all uploads of MLflow fail"),
+        ({"Key": "own"}, "sets Key, which MLflow itself sets for each upload, so all uploads"),
+    ],
+    ids=["list", "number", "nested", "time", "reserved"],
+)
+async def test_invalid_argument_is_reported_with_its_name_and_without_its_value(
+    stores: ObjectStores, start_server: StartServer, arguments: dict[str, object], fault: str
+) -> None:
+    """The store gets no request."""
+    store = OlderStore()
+    bucket = replace(await bucket_in(store, start_server), upload_arguments=json.dumps(arguments))
+    for call in (stores.check_access(bucket), stores.write_marker(bucket, "owner")):
+        with pytest.raises(ConfigurationError, match=re.escape(fault)) as error:
+            await call
+        assert "12345" not in error.value.message
+    assert not store.bodies
+    assert store.uploads == 0

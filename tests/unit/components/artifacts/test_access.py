@@ -45,3 +45,16 @@ async def test_existing_secret_of_another_owner_is_not_overwritten(external_stor
     await external_stores.reconcile()
     assert external_stores.condition("ServerAvailable")[1] == "NameConflict"
     assert external_stores.secret("a-client") == {"AWS_ACCESS_KEY_ID": "theirs"}
+
+
+async def test_upload_arguments_that_are_no_object_are_a_condition(external_stores: SimulatedCluster) -> None:
+    """Each upload of MLflow would fail. A corrected value is accepted."""
+    name = "MLFLOW_S3_UPLOAD_EXTRA_ARGS"
+    external_stores.update_spec(env=[{"name": name, "value": "[]"}])
+    await external_stores.reconcile()
+    _, reason, message = external_stores.condition("ArtifactStoreReady")
+    assert reason == "InvalidResource"
+    assert f"{name} in spec.env is not a JSON object" in message
+    external_stores.update_spec(env=[{"name": name, "value": "{}"}])
+    await external_stores.reconcile_until_stable()
+    assert external_stores.condition("ArtifactStoreReady")[0] == "True"
