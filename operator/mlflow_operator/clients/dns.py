@@ -5,9 +5,10 @@ own namespace. The operator runs in another namespace, where the same short name
 """
 
 import asyncio
-import ipaddress
 import socket
 from urllib.parse import urlsplit, urlunsplit
+
+from mlflow_operator.model.allowed_hosts import is_address
 
 _NDOTS = 5
 """`ndots` in the resolv.conf of every pod: the resolver tries the search domains first for names with fewer dots."""
@@ -24,7 +25,7 @@ class Resolver:
 
         None if `host` does not depend on the namespace or does not exist there: the caller then uses `host` unchanged.
         """
-        if not host or host.endswith(".") or host.count(".") >= _NDOTS or _is_address(host):
+        if not host or host.endswith(".") or host.count(".") >= _NDOTS or is_address(host):
             return None
         fqdn = f"{host}.{namespace}.svc.{domain}"
         try:
@@ -45,11 +46,3 @@ class Resolver:
             return url
         port = f":{parts.port}" if parts.port else ""
         return urlunsplit(parts._replace(netloc=f"{resolved[0]}{port}"))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

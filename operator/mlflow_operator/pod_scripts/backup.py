@@ -25,6 +25,7 @@ from pathlib import Path
 import psycopg2
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
+from database_common import libpq_uri
 from dump_common import (
     CHUNK_BYTES,
     FORMAT_VERSION,
@@ -36,7 +37,6 @@ from dump_common import (
     JobError,
     add_error,
     identifier,
-    libpq_uri,
     on_sigterm,
     passphrase_fingerprint,
     webhook_key_id,

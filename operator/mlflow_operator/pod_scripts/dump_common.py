@@ -65,11 +65,6 @@ def write_private(path, text):
     os.rename(path + ".new", path)
 
 
-def libpq_uri(uri):
-    """Return a URI that libpq supports: SQLAlchemy names a driver in the scheme."""
-    return "postgresql://" + uri.partition("://")[2]
-
-
 def identifier(name):
     """A quoted identifier in SQL, and in patterns of pg_dump."""
     return '"' + name.replace('"', '""') + '"'

@@ -12,12 +12,12 @@ import traceback
 from contextlib import closing
 
 import psycopg2
+from database_common import MIGRATION_LOCK, libpq_uri
 from mlflow.db import commands
 from mlflow.store.tracking.dbmodels.initial_models import Base
 from network_common import when_network_ready
 from sqlalchemy import create_engine
 
-MIGRATION_LOCK = 0x6D6C666C6F77  # "mlflow"
 MAX_ERROR_CHARS = 1500
 """Kubernetes keeps 2 KiB of a pod's log as termination message. SQLAlchemy appends the statement to its errors, and a
 long statement would leave no room for the message of the database."""
@@ -65,9 +65,7 @@ def migrate_auth_tables():
     engine.dispose()
 
 
-# SQLAlchemy names a driver in the scheme, which libpq does not support
-libpq_uri = "postgresql://" + uri.partition("://")[2]
-with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri))) as session:
+with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri(uri)))) as session:
     # a stricter level, possibly the default of the role, would show the tables in the state before the migration
     session.set_session(isolation_level="READ COMMITTED")
     cursor = session.cursor()

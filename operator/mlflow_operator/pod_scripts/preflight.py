@@ -12,6 +12,7 @@ import tempfile
 import threading
 from contextlib import closing
 
+from database_common import libpq_uri
 from network_common import when_network_ready
 
 TERMINATION_LOG = "/dev/termination-log"
@@ -28,7 +29,7 @@ TABLES_QUERY = """
 """
 
 result = {"version": None, "revision": None, "head": None, "change": None, "steps": None, "errors": []}
-scheme, _, rest = os.environ["MLFLOW_BACKEND_STORE_URI"].partition("://")
+database_uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "")
 
 
@@ -65,7 +66,7 @@ def check_mlflow():
 
 
 def check_drivers():
-    modules = [scheme.partition("+")[2] or "psycopg2", "psycopg2"]
+    modules = [database_uri.partition("://")[0].partition("+")[2] or "psycopg2", "psycopg2"]
     if destination.startswith("s3:"):
         modules.append("boto3")
     for name in dict.fromkeys(modules):
@@ -86,8 +87,7 @@ def migration_scripts():
 def check_database():
     import psycopg2
 
-    # SQLAlchemy names a driver in the scheme, which libpq does not support
-    uri = "postgresql://" + rest
+    uri = libpq_uri(database_uri)
     with closing(when_network_ready(lambda: psycopg2.connect(uri, connect_timeout=10))) as session:
         cursor = session.cursor()
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psycopg2
 from botocore.exceptions import BotoCoreError, ClientError
+from database_common import MIGRATION_LOCK, libpq_uri
 from dump_common import (
     CHUNK_BYTES,
     FORMAT_VERSION,
@@ -32,7 +33,6 @@ from dump_common import (
     JobError,
     add_error,
     identifier,
-    libpq_uri,
     on_sigterm,
     passphrase_fingerprint,
     webhook_key_id,
@@ -46,9 +46,6 @@ from urllib3.exceptions import HTTPError
 
 DUMP_OF_DATABASE = 1
 """Format of backups of earlier operator versions: a dump of the whole database."""
-
-MIGRATION_LOCK = 0x6D6C666C6F77
-"""Advisory lock for changes of the schema; a migration takes it, too."""
 
 MAX_RETRIES = 5
 """Number of times an interrupted download is resumed without receiving a byte."""

@@ -17,11 +17,9 @@ import traceback
 from contextlib import closing
 
 import psycopg2
+from database_common import MIGRATION_LOCK, libpq_uri
 from keyring_common import keyring_files
 from network_common import when_network_ready
-
-MIGRATION_LOCK = 0x6D6C666C6F77
-"""Advisory lock for changes of the schema; a migration takes it, too."""
 
 LOCK_TIMEOUT = "10s"
 """Time until all transactions that have read a secret must end. Meanwhile, others wait, too."""
@@ -176,10 +174,7 @@ def main():
     """Encrypt the secrets in one transaction."""
     keyring = Keyring(os.environ)
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
-    # SQLAlchemy names a driver in the scheme, which libpq does not support
-    with closing(
-        when_network_ready(lambda: psycopg2.connect("postgresql://" + uri.partition("://")[2]))
-    ) as session:
+    with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri(uri)))) as session:
         cursor = session.cursor()
         # a stricter level would show the secrets in the state before the lock
         cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
