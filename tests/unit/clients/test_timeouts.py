@@ -347,6 +347,63 @@ async def test_slow_statements_of_a_namespace_leave_sessions_for_other_namespace
         await asyncio.gather(*holders, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("endpoints", "limit"), [(1, 4), (100, 16)], ids=["one store", "many stores"])
+async def test_admin_requests_are_limited_per_store_and_namespace(endpoints: int, limit: int) -> None:
+    """Each holds a connection and a response in memory. Requests that wait for the limit time out like all others."""
+    connections, healthy_connections = 0, 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await silent(reader, writer)
+
+    async def healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal healthy_connections
+        healthy_connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+
+    minio = MinioAPI(SignedRequests(aiohttp.ClientTimeout(total=1)))
+    request = AdminRequest("GET", "info-canned-policy", {})
+
+    def admin(port: int, path: str = "") -> Admin:
+        return Admin(
+            f"http://127.0.0.1:{port}{path}", AccessKey("root", "hunter2"), None, "spec.artifacts.s3"
+        )
+
+    async with serve(count) as port, serve(healthy) as healthy_port:
+        with on_behalf_of("team-a"):
+            calls = [
+                asyncio.create_task(minio.call(admin(port, f"/{number % endpoints}"), request))
+                for number in range(100)
+            ]
+        await asyncio.sleep(0.3)
+        with on_behalf_of("team-b"):
+            assert (await minio.call(admin(healthy_port), request)).ok
+        assert healthy_connections == 1
+        assert not any(call.done() for call in calls)
+        assert connections == limit
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(result, TransientError)
+            assert "does not answer in time" in result.message
+
+
+async def test_deadline_of_an_admin_request_includes_the_ca_certificates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loading a large bundle takes a second, and the threads for it are shared with DNS lookups."""
+    requests, release = SignedRequests(aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)), threading.Event()
+    monkeypatch.setattr(requests._transport, "_ssl_context", lambda _: release.wait(5))
+    admin = Admin("https://127.0.0.1:1", AccessKey("root", "hunter2"), None, "spec.artifacts.s3")
+    try:
+        with pytest.raises(TransientError, match="does not answer in time"):
+            async with asyncio.timeout(3):
+                await MinioAPI(requests).call(admin, AdminRequest("GET", "info-canned-policy", {}))
+    finally:
+        release.set()
+
+
 async def test_thread_counts_against_limit_until_it_ends() -> None:
     """The caller's timeout does not free the slot. Otherwise a slow store would occupy one thread after the other."""
     threads, release, started = (

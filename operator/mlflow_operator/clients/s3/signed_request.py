@@ -1,5 +1,9 @@
-"""Signed HTTP requests to the APIs that stores offer besides S3. They run on the event loop, each with a timeout."""
+"""Signed HTTP requests to the APIs that stores offer besides S3.
 
+They run on the event loop, each with a total timeout, and a limited number per store and namespace at a time.
+"""
+
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 
@@ -8,6 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from mlflow_operator.clients.limits import Limiter, Limits
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
 
@@ -15,6 +20,8 @@ MAX_RESPONSE_BYTES = 64 * 1024
 """Maximum size of a response about one user or policy, which a reconcile keeps until the store answers the next one."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
+_LIMITS = Limits(host=8, namespace=16, host_from_namespace=4)
+"""As for S3. A request holds a connection and, while the store delays its end, a response in memory."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class SignedRequests:
     """Sends signed requests. The operator has one instance."""
 
     def __init__(self, timeout: aiohttp.ClientTimeout = _TIMEOUT) -> None:
+        """`timeout.total` includes the wait for other requests to the store."""
         self._timeout = timeout
+        self._limiter = Limiter(_LIMITS)
         self._transport = HTTPTransport()
 
     async def send(
@@ -67,17 +76,22 @@ class SignedRequests:
         url = f"{admin.endpoint}{request.path}"
         headers = _signed_headers(request, url, signed_by or admin.key)
         try:
-            response = await self._transport.send(
-                HTTPRequest(
-                    request.method,
-                    url,
-                    headers,
-                    request.body,
-                    admin.ca_path,
-                    max_response_bytes=request.max_response_bytes,
-                ),
-                self._timeout,
-            )
+            async with asyncio.timeout(self._timeout.total):
+                end_request = await self._limiter.acquire(admin.endpoint)
+                try:
+                    response = await self._transport.send(
+                        HTTPRequest(
+                            request.method,
+                            url,
+                            headers,
+                            request.body,
+                            admin.ca_path,
+                            max_response_bytes=request.max_response_bytes,
+                        ),
+                        self._timeout,
+                    )
+                finally:
+                    end_request()
         except ResponseTooLarge:
             raise s3_errors.response_too_large(admin.endpoint) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
