@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from mlflow_operator import api
+from mlflow_operator.clients.ca_files import CAFiles
 from mlflow_operator.clients.dns import Resolver
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import DatabaseState, Postgres
@@ -421,6 +422,7 @@ class SimulatedCluster:
             minio_admin=self.store_admin,  # type: ignore[arg-type]
             seaweedfs_admin=self.store_admin,  # type: ignore[arg-type]
             resolver=self.resolver,
+            ca_files=CAFiles(),
             events=self.events,  # type: ignore[arg-type]
             metrics=Metrics(),
             images=Images(),

@@ -55,7 +55,7 @@ class Limiter:
 
     async def acquire(self, host: str) -> Callable[[], None]:
         """Wait until a call to `host` is allowed. Return the function that ends the call."""
-        namespace, acquired = _NAMESPACE.get(), list[asyncio.Semaphore]()
+        namespace, acquired = current_namespace(), list[asyncio.Semaphore]()
 
         def release() -> None:
             while acquired:

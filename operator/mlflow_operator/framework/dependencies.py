@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mlflow_operator.clients.ca_files import CAFiles
 from mlflow_operator.clients.dns import Resolver
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import Postgres
@@ -47,6 +48,7 @@ class Dependencies:
     minio_admin: MinioAdmin
     seaweedfs_admin: SeaweedFSAdmin
     resolver: Resolver
+    ca_files: CAFiles
     events: Events
     metrics: Metrics
     images: Images

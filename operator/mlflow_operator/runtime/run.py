@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mlflow_operator.clients import limits
+from mlflow_operator.clients.ca_files import CAFiles
 from mlflow_operator.clients.dns import Resolver
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import Postgres
@@ -128,6 +129,7 @@ async def run(settings: Settings) -> None:
                 minio_admin=MinioAdmin(requests),
                 seaweedfs_admin=SeaweedFSAdmin(requests),
                 resolver=Resolver(),
+                ca_files=CAFiles(),
                 events=Events(cluster, identity),
                 metrics=metrics,
                 images=settings.images,

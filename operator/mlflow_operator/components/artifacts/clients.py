@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.credentials.s3 import read_access_key
@@ -26,7 +25,7 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
         store.addressing_style,
         key.id,
         key.secret,
-        await ca_files.path_of(ca),
+        await context.deps.ca_files.path_of(ca),
         store.access_key.field if store.access_key else "spec.artifacts",
         store.prefix,
         store.upload_arguments,

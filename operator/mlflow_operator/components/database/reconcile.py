@@ -10,7 +10,6 @@ server and the version to run; `resolve_for_pods` and `provisioned` for rotation
 from dataclasses import replace
 from functools import partial
 
-from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
@@ -64,7 +63,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
             context, _TYPE, labels.DATABASE_POD, context.server.names.postgres_data
         )
     field = _FIELDS[type(database)]
-    ca_path = await ca_files.path_of(credentials.database_ca)
+    ca_path = await context.deps.ca_files.path_of(credentials.database_ca)
     connection = await resolve_for_pods(context, credentials.connection)
     inspect_database = partial(
         context.deps.postgres.inspect, connection, ca_path, field, expected_revision(context)

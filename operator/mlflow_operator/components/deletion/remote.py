@@ -5,7 +5,6 @@ A database or a prefix without the server's marker is not deleted, but reported 
 
 import asyncio
 
-from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
@@ -36,7 +35,7 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
     target = Connection(database.host, database.port, database.database, "", "").with_tls(database.tls, None)
     admin = await provisioned.admin_connection(context, database, await resolve_for_pods(context, target))
     plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
-    ca_path = await ca_files.path_of(await context.reader.optional_value(database.ca))
+    ca_path = await context.deps.ca_files.path_of(await context.reader.optional_value(database.ca))
     try:
         await context.deps.postgres_admin.deprovision(admin, ca_path, plan, provisioned.FIELD)
     except ReconcileError as error:

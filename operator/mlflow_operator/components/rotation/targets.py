@@ -6,7 +6,6 @@ It creates and deletes the logins and access keys in the stores; `reconcile` wri
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.clients import ca_files
 from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import bucket
@@ -108,7 +107,7 @@ def _provisioned_database(
         connection = await resolve_for_pods(context, credentials.connection)
         admin = await provisioned.admin_connection(context, database, connection)
         plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
-        return admin, await ca_files.path_of(credentials.database_ca), plan
+        return admin, await context.deps.ca_files.path_of(credentials.database_ca), plan
 
     async def grant(values: Values) -> None:
         login = Login(values[keys.next_username_key], values[keys.next_password_key])
