@@ -232,7 +232,7 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
     objects: list[Object] = []
     for document in documents:
         document["metadata"].setdefault("namespace", namespace)
-        unknown = unknown_fields(document.get("spec"))
+        unknown = unknown_fields(document)
         if unknown:
             name = document["metadata"].get("name", "an MLflowServer")
             raise _input_error(

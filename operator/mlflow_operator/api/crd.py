@@ -39,6 +39,13 @@ PRINTER_COLUMNS = (
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 )
 
+_METADATA_FIELDS = (
+    *("annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers"),
+    *("generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences"),
+    *("resourceVersion", "selfLink", "uid"),
+)
+"""Fields of ObjectMeta."""
+
 
 def openapi_schema() -> Schema:
     """Return the OpenAPI schema of MLflowServer for the CRD."""
@@ -62,12 +69,17 @@ def openapi_schema() -> Schema:
     }
 
 
-def unknown_fields(spec: Any) -> list[str]:
-    """Return the paths of fields that the schema of the spec does not have, sorted.
+def unknown_fields(resource: dict[str, Any]) -> list[str]:
+    """Return the paths of fields that the API server would report as unknown, sorted. The status is not checked.
 
     The models ignore such fields, and kubectl reports them only when it applies the resource.
     """
-    return sorted(_unknown_fields(spec, structural_schema(Spec), "spec"))
+    schema = openapi_schema()
+    schema["properties"] |= {
+        "metadata": {"properties": {name: {} for name in _METADATA_FIELDS}},
+        "status": {},
+    }
+    return sorted(path.removeprefix(".") for path in _unknown_fields(resource, schema, ""))
 
 
 def _unknown_fields(value: Any, schema: Schema, path: str) -> Iterator[str]:

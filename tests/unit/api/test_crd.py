@@ -113,12 +113,42 @@ def test_rules_are_supported_by_kubernetes_1_30() -> None:
             assert not unsupported.search(re.sub(r"'(\\.|[^'\\])*'", "''", cel)), f"{path}: {cel}"
 
 
-def test_render_rejects_unknown_fields() -> None:
-    """A misspelled field would silently have no effect."""
-    spec = "spec: {databse: {}, podTemplate: {spec: {tolerations: [{kee: a}], nodeSelector: {any: name}}}}"
-    resource = (
-        f"apiVersion: mlflow-operator.dev/v1alpha1\nkind: MLflowServer\nmetadata: {{name: a}}\n{spec}\n"
-    )
+@pytest.mark.parametrize(
+    ("metadata", "spec", "fields"),
+    [
+        (
+            "{name: a}",
+            "spec: {databse: {}, podTemplate: {spec: {tolerations: [{kee: a}], nodeSelector: {any: name}}}}",
+            "spec.databse, spec.podTemplate.spec.tolerations[0].kee",
+        ),
+        ("{name: a}", "Spec: {replicas: 3}", "Spec"),
+        ("{name: a, annotation: {b: c}, labels: {any: name}}", "spec: {}", "metadata.annotation"),
+    ],
+    ids=["spec", "resource", "metadata"],
+)
+def test_render_rejects_unknown_fields(metadata: str, spec: str, fields: str) -> None:
+    """A misspelled field would silently have no effect; kubectl reports it when it applies the resource."""
+    resource = f"apiVersion: mlflow-operator.dev/v1alpha1\nkind: MLflowServer\nmetadata: {metadata}\n{spec}\n"
     result = CliRunner().invoke(main, ["render", "-f", "-"], input=resource)
     assert result.exit_code == 1
-    assert "unknown field spec.databse, spec.podTemplate.spec.tolerations[0].kee" in result.output
+    assert f"a: unknown field {fields}. Correct the name or remove it." in result.output
+
+
+def test_render_accepts_an_object_of_the_cluster() -> None:
+    """Output of `kubectl get -o yaml`."""
+    manifest = {
+        "apiVersion": "mlflow-operator.dev/v1alpha1",
+        "kind": "MLflowServer",
+        "metadata": {
+            "name": "a",
+            "uid": "u",
+            "resourceVersion": "1",
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "managedFields": [{"manager": "kubectl"}],
+        },
+        "spec": {},
+        "status": {"version": "3.18.0"},
+    }
+    result = CliRunner().invoke(main, ["render", "-f", "-"], input=yaml.safe_dump(manifest))
+    assert result.exit_code == 0, result.output
