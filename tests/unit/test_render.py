@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator import render as desired
 from mlflow_operator.kube import kinds, labels, pod_references
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import client_config, deployment
+from mlflow_operator.model import client_config, deployment, seaweedfs
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.owned_objects import fixed_names
 from mlflow_operator.model.postgres_uri import Connection
@@ -351,6 +353,28 @@ def test_seaweedfs_reads_its_key_from_a_secret_and_exposes_only_s3() -> None:
     mounted = {m["mountPath"] for m in container["volumeMounts"] if m.get("readOnly")}
     assert f"-s3.config={mounted.pop()}/seaweedfs.json" in container["args"]
     assert {"-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-s3.port=9000"} <= {*container["args"]}
+
+
+def test_grpc_port_of_seaweedfs_requires_a_certificate_of_the_root_key() -> None:
+    """It listens on the addresses of the S3 port, and every client could create an access key through it."""
+    pod = _store_pod(SEAWEEDFS)
+    container = pod["containers"][0]
+    secrets = {o["metadata"]["name"]: o for o in desired.secrets(server(SEAWEEDFS), GENERATED)}
+    files = text_values(secrets["a-server"])
+    variables = env(container)
+    assert variables["WEED_GRPC_S3_CERT"] == variables["WEED_GRPC_CA"]
+    volume = next(v for v in pod["volumes"] if v["name"] == "config")
+    mount = next(m["mountPath"] for m in container["volumeMounts"] if m["name"] == "config")
+    mounted = {f"{mount}/{item['path']}": files[item["key"]] for item in volume["secret"]["items"]}
+    certificate = x509.load_pem_x509_certificate(mounted[variables["WEED_GRPC_S3_CERT"]].encode())
+    key = serialization.load_pem_private_key(mounted[variables["WEED_GRPC_S3_KEY"]].encode(), None)
+    assert key.public_key() == certificate.public_key()
+    certificate.verify_directly_issued_by(certificate)
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    # Other certificates would be written by each reconcile.
+    assert seaweedfs.config("access", "secret") == seaweedfs.config("access", "secret")
+    other = seaweedfs.config("access", "other")
+    assert all(other[name] != text for name, text in files.items() if name.startswith("seaweedfs-grpc"))
 
 
 @pytest.mark.parametrize(("size", "mib"), [("1Gi", 64), ("20Gi", 640), ("1Ti", 1024)])

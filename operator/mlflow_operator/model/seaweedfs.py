@@ -1,8 +1,12 @@
 """SeaweedFS as the embedded artifact store: master, volume server, filer and S3 gateway in one process.
 
-Only the S3 gateway listens on the pod's network: the other components require no authentication.
+Only the S3 gateway listens on the pod's network: the other components require no authentication. The gateway itself has
+a gRPC port that changes its users, on the same addresses. It requires a client certificate, and no client has one.
 """
 
+import datetime
+import hashlib
+import hmac
 import json
 
 from mlflow_operator.kube import quantity
@@ -21,16 +25,54 @@ CONFIG_KEY = "seaweedfs.json"
 """Key of the Secret `<name>-server` with the users of the store. SeaweedFS also accepts an access key from environment
 variables, but then logs its ID."""
 
+_GRPC_CERTIFICATE_KEY, _GRPC_PRIVATE_KEY_KEY = "seaweedfs-grpc.crt", "seaweedfs-grpc.key"
 _CONFIG_DIR = "/etc/mlflow-operator/seaweedfs"
 _MIN_FILE_MIB, _MAX_FILE_MIB, _MIN_FILES = 64, 1024, 32
 """SeaweedFS stores objects in volume files of a fixed size, and allocates seven of them for each bucket: the
 PersistentVolumeClaim must have room for many of them."""
 
 
-def config(access_key: str, secret_key: str) -> str:
-    """Configuration of the S3 gateway with one user, who has full access."""
+def config(access_key: str, secret_key: str) -> dict[str, str]:
+    """Files of the S3 gateway: its configuration with one user, who has full access, and TLS for its gRPC port."""
     key = {"accessKey": access_key, "secretKey": secret_key}
-    return json.dumps({"identities": [{"name": "owner", "credentials": [key], "actions": ["Admin"]}]})
+    identities = [{"name": "owner", "credentials": [key], "actions": ["Admin"]}]
+    certificate, private_key = _grpc_certificate(secret_key)
+    return {
+        CONFIG_KEY: json.dumps({"identities": identities}),
+        _GRPC_CERTIFICATE_KEY: certificate,
+        _GRPC_PRIVATE_KEY_KEY: private_key,
+    }
+
+
+def _grpc_certificate(secret_key: str) -> tuple[str, str]:
+    """Return a certificate that is its own CA, and its private key, which the root key determines.
+
+    A client needs this private key, and everyone who can read it can read the root key, too. With Ed25519, the same
+    root key always gives the same certificate, so that reconciles write nothing. The root key is random: it cannot be
+    guessed from the certificate.
+    """
+    # Imported here because only SeaweedFS needs them, and they take 10 MiB.
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    seed = hmac.digest(secret_key.encode(), b"mlflow-operator seaweedfs grpc", hashlib.sha256)
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mlflow-operator")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, None)
+    )
+    pem = serialization.Encoding.PEM
+    private_key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem).decode(), private_key.decode()
 
 
 def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Object:
@@ -62,7 +104,7 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
             "-s3.iam.readOnly=false",
             "-s3.allowDeleteBucketNotEmpty=false",
         ],
-        "env": _memory_env(store.resources),
+        "env": [*_grpc_env(), *_memory_env(store.resources)],
         "resources": store.resources,
         "startupProbe": container_parts.http_probe("/healthz", "s3", 1, 120),
         "readinessProbe": container_parts.http_probe("/healthz", "s3", 5, 3),
@@ -77,9 +119,22 @@ def container(owner: ServerRef, store: EmbeddedArtifactStore, port: int) -> Obje
 
 def volumes(owner: ServerRef) -> tuple[Object, ...]:
     """Volumes for the users' configuration and for the Unix sockets between the components."""
-    items = [{"key": CONFIG_KEY, "path": CONFIG_KEY}]
+    items = [{"key": key, "path": key} for key in (CONFIG_KEY, _GRPC_CERTIFICATE_KEY, _GRPC_PRIVATE_KEY_KEY)]
     config_source = {"secretName": owner.names.server_secret, "items": items}
     return ({"name": "config", "secret": config_source}, {"name": "sockets", "emptyDir": {}})
+
+
+def _grpc_env() -> list[Object]:
+    """TLS settings of the gateway's gRPC port. Those of the other components and of all clients remain without TLS.
+
+    After a change of a user, the filer cannot notify the gateway through this port. The gateway also watches the filer.
+    """
+    files = {
+        "WEED_GRPC_S3_CERT": _GRPC_CERTIFICATE_KEY,
+        "WEED_GRPC_S3_KEY": _GRPC_PRIVATE_KEY_KEY,
+        "WEED_GRPC_CA": _GRPC_CERTIFICATE_KEY,
+    }
+    return [container_parts.env_value(name, f"{_CONFIG_DIR}/{key}") for name, key in files.items()]
 
 
 def _memory_env(resources: Object) -> list[Object]:

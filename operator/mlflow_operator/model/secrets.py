@@ -90,7 +90,7 @@ def embedded_store_config(artifacts: Artifacts, access_key: str, secret_key: str
     embedded = artifacts.embedded
     if embedded is None or embedded.engine is not Engine.SEAWEEDFS:
         return {}
-    return {seaweedfs.CONFIG_KEY: seaweedfs.config(access_key, secret_key)}
+    return seaweedfs.config(access_key, secret_key)
 
 
 def text_values(secret: Object) -> dict[str, str]:
