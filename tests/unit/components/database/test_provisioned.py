@@ -11,6 +11,7 @@ from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import ServerRef
@@ -233,10 +234,12 @@ async def test_administrator_secret_without_read_permission_is_reported(
     """The message names the value of the chart that grants the permission."""
     get = simulation.api.get
 
-    async def get_without_permission(kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get_without_permission(
+        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
         if namespace == "platform":
             raise Forbidden("get Secret platform/admin: 403")
-        return await get(kind, namespace, name)
+        return await get(kind, namespace, name, limit)
 
     monkeypatch.setattr(simulation.api, "get", get_without_permission)
     simulation.update_spec(**SPEC_WITH_OTHER_NAMESPACE)
@@ -253,12 +256,14 @@ async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
     """Two clusters that share a Postgres server may have MLflowServers with the same name."""
     get = simulation.api.get
 
-    async def get_namespace(kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get_namespace(
+        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
         if kind == kinds.NAMESPACE:
             if not readable:
                 raise Forbidden("get Namespace kube-system: 403")
             return {"metadata": {"name": name, "uid": f"uid-of-{name}"}}
-        return await get(kind, namespace, name)
+        return await get(kind, namespace, name, limit)
 
     monkeypatch.setattr(simulation.api, "get", get_namespace)
     await simulation.reconcile_until_ready()
