@@ -9,6 +9,19 @@ from tests.e2e.load import SteadyLoad
 from tests.e2e.mlflow_workload import MIB, Workload
 from tests.e2e.server import SMALL_RESOURCES, Server, small_spec
 
+CONNECT_WITHOUT_CERTIFICATE = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2"])
+with context.wrap_socket(socket.create_connection((sys.argv[1], 19000), 10)) as connection:
+    try:
+        print("accepted", connection.recv(1))
+    except ssl.SSLError as error:
+        print(error.reason)
+"""
+"""With TLS 1.3, the server rejects a missing client certificate after the handshake. It accepts with its settings."""
+
 
 @pytest.mark.second_images
 @pytest.mark.long_running(
@@ -25,6 +38,10 @@ def test_embedded_seaweedfs_data_survives_pod_kill(ns: Kube, monkeypatch: pytest
 
     old = server.pod("artifact-store")
     assert old["spec"]["containers"][0]["image"] == ns.settings.pins["IMAGE_SEAWEEDFS"]
+    # everyone who reaches the gRPC port without a certificate could create an access key
+    client, address = server.pod("server")["metadata"]["name"], old["status"]["podIP"]
+    program = ["python", "-c", CONNECT_WITHOUT_CERTIFICATE, address]
+    assert "CERTIFICATE_REQUIRED" in ns.kubectl("exec", client, "-c", "mlflow", "--", *program)
     ns.delete("Pod", old["metadata"]["name"], grace_seconds=0)
     server.wait_replaced("artifact-store", old)
     server.wait_ready(timeouts.ROLLOUT_SECONDS)
