@@ -14,6 +14,7 @@ IN_PROGRESS = (
     "Encrypting the stored secrets with the current keys. The server keeps running; until its pods have restarted, "
     "gateway endpoints that use a stored API key may fail."
 )
+SWITCHING = "The pods get the current passphrase. Those of a running server are replaced one after the other."
 _DISABLE = "UPDATE webhooks SET secret = NULL, status = 'DISABLED' WHERE webhook_id IN "
 _MAX_NAMES = 5
 

@@ -84,7 +84,9 @@ async def reconcile(
     await _delete_unneeded_jobs(context)
     if keys.is_next:
         await _make_current(context)
-        return Result(_in_progress(), current_keys(context), requeue_after=_REQUEUE_NOW_SECONDS)
+        return Result(
+            _in_progress(messages.SWITCHING), current_keys(context), requeue_after=_REQUEUE_NOW_SECONDS
+        )
     return Result(_finished(context, keys), current_keys(context))
 
 
@@ -229,5 +231,5 @@ def _finished(context: ReconcileContext, keys: state.Keys) -> Condition:
     return true_condition(_TYPE, messages.UP_TO_DATE if managed else messages.USER_MANAGED)
 
 
-def _in_progress() -> Condition:
-    return Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, messages.IN_PROGRESS)
+def _in_progress(message: str = messages.IN_PROGRESS) -> Condition:
+    return Condition(_TYPE, ConditionStatus.FALSE, Reason.PROGRESSING, message)

@@ -496,6 +496,18 @@ async def test_existing_schema_of_a_new_server_gets_pods_with_the_keys_at_once()
     assert simulation.get("Deployment", NAME)
 
 
+async def test_new_server_reports_no_encryption_of_stored_secrets() -> None:
+    """It has none, and no gateway endpoint that may fail meanwhile."""
+    simulation = SimulatedCluster()
+    messages = set()
+    for _ in range(10):
+        simulation.run_controllers()
+        await simulation.reconcile()
+        messages.add(simulation.condition("EncryptionReady")[2])
+    assert len(messages) > 1
+    assert not any("Encrypting" in message for message in messages)
+
+
 async def test_public_passphrase_is_kept_while_another_server_uses_the_database() -> None:
     """The guide for the migration of an existing server sets its version, until that server is deleted."""
     simulation = SimulatedCluster({"env": [{"name": encryption.VERSION_ENV, "value": "1"}]})
