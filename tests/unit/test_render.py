@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_operator import render as desired
+from mlflow_operator.api.pods import PodComponent
 from mlflow_operator.kube import kinds, labels, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import client_config, deployment, seaweedfs
@@ -18,6 +19,7 @@ from mlflow_operator.model.names import Names
 from mlflow_operator.model.owned_objects import fixed_names
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.secrets import server_secret, text_values
+from tests.unit.job_templates import job_templates
 from tests.unit.kubernetes_schemas import validate_object
 from tests.unit.servers import env, pod_specs, server
 from tests.unit.snapshots import EXAMPLES, RECORDED_MANIFESTS, manifest, objects
@@ -143,6 +145,21 @@ def test_labels_and_annotations_can_be_set_for_the_pods_of_each_component(compon
     assert pods[component]["annotations"]["inject"] == name
     others = [pod for other, pod in pods.items() if other != component]
     assert not any("mesh" in pod["labels"] or "inject" in pod.get("annotations", {}) for pod in others)
+
+
+def test_labels_can_be_set_for_the_pods_of_all_components_at_once() -> None:
+    """For example to exclude every pod of a server from a service mesh: also those of Jobs that run rarely."""
+    components = [
+        {"name": component.value, "metadata": {"labels": {"mesh": component.value}}}
+        for component in PodComponent
+    ]
+    spec = {"podTemplate": {"components": components}}
+    assert {pod["labels"]["mesh"] for pod in _pod_metadata(spec).values()} == {*COMPONENT_NAMES.values()}
+    jobs = [template["metadata"]["labels"] for template in job_templates(spec)]
+    assert {pod[labels.COMPONENT] for pod in jobs} == {*labels.JOB_PODS}
+    names = {pod["mesh"] for pod in jobs}
+    assert names | {*COMPONENT_NAMES.values()} == {component.value for component in PodComponent}
+    assert len(names) == len(labels.JOB_PODS)
 
 
 def test_labels_of_a_component_take_precedence_over_those_of_all_pods() -> None:

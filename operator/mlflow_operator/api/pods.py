@@ -286,5 +286,7 @@ class PodTemplate(Model):
     """Labels and annotations of all pods that run MLflow: those of the server and of its Jobs."""
     spec: PodSpec = PodSpec()
     """Scheduling, identity and volumes of the pods."""
-    components: Annotated[tuple[ComponentPods, ...], Field(max_length=8), ListMap("name")] = ()
+    components: Annotated[
+        tuple[ComponentPods, ...], Field(max_length=len(PodComponent)), ListMap("name")
+    ] = ()
     """Labels, annotations and resources for the pods of single components, such as backups."""
