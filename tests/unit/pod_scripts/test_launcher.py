@@ -187,6 +187,16 @@ def test_variable_that_did_not_change_needs_no_new_import(
     assert not capsys.readouterr().err
 
 
+def test_server_that_does_not_serve_tls_needs_no_new_import(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Since 3.18.0, MLflow always sets this variable. Its server reads it when it handles requests."""
+    with pytest.raises(SystemExit):
+        serve("--workers", "1", server_env=STORE | {"_MLFLOW_SERVER_TLS_LISTENER": "false"})
+    assert len(calls.uvicorn_arguments) == 1
+    assert not capsys.readouterr().err
+
+
 def test_no_fork_with_another_thread(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
