@@ -98,6 +98,9 @@ generate: venv ## generate the CRD, manifests, the charts' values and READMEs, a
 	@.venv/bin/python -m tests.generate
 catalogue: venv ## add the MLflow release VERSION to the version catalogue; a later version than the default becomes it
 	@$(PYTHON) -m tests.catalogue $(VERSION)
+	@$(CLUSTER) test-tools
+	@.venv/bin/python -m tests.generate
+	@.venv/bin/python -m tests.unit.snapshots
 package: ## package both charts into out/charts
 	@$(CLUSTER) test-tools
 	@rm -rf out/charts

@@ -169,7 +169,7 @@ def main(versions: list[str]) -> int:
     if version_key(newest) > version_key(DEFAULT_VERSION):
         set_default(DEFAULT_VERSION, newest)
         keep_image(DEFAULT_VERSION)
-        print(f"{newest} is the new default. Next: make generate, make test-all.")
+        print(f"{newest} is the new default. Next: make test-all.")
     print("Read the release notes. If one requires that all writers are stopped, add it to STOPS_WRITERS.")
     return 0
 

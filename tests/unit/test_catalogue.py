@@ -1,5 +1,6 @@
 """The version catalogue: how a package is read, and that the catalogue matches the versions in other files."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +211,19 @@ def test_default_version_is_replaced_in_all_places(monkeypatch: pytest.MonkeyPat
         content = (tmp_path / name).read_text()
         assert all(text.format("9.9.9") in content for text in texts)
         assert content.replace("9.9.9", DEFAULT_VERSION) == (settings.ROOT / name).read_text()
+
+
+def test_command_updates_generated_files_and_recorded_manifests() -> None:
+    """A new release needs no other command than this one and the tests."""
+    command = ("make", "--dry-run", "--no-print-directory", "catalogue", "VERSION=9.9.9")
+    done = subprocess.run(command, cwd=settings.ROOT, capture_output=True, text=True, check=True, timeout=60)
+    commands = done.stdout.splitlines()
+    modules = [line.rpartition(" -m ")[2] for line in commands if " -m tests." in line]
+    assert [module for module in modules if not module.startswith("tests.cluster")] == [
+        "tests.catalogue 9.9.9",
+        "tests.generate",
+        "tests.unit.snapshots",
+    ]
 
 
 def test_image_of_the_previous_default_version_is_kept(
