@@ -138,11 +138,11 @@ def set_default(old: str, new: str) -> None:
 
 
 def keep_image(version: str) -> None:
-    """Keep the image of the previous default version in versions.env, unless its minor version already has one."""
+    """Add the image of a version that is not the default to versions.env, if it is missing there."""
     path = ROOT / "versions.env"
     content = path.read_text()
-    name = "IMAGE_MLFLOW_" + "_".join(version.split(".")[:2])
-    if f"\n{name}=" in content:
+    name = f"IMAGE_MLFLOW_{version.replace('.', '_')}"
+    if f":v{version}-full\n" in content:
         return
     last = re.findall(r"^IMAGE_MLFLOW_\w+=.*\n", content, re.MULTILINE)[-1]
     path.write_text(content.replace(last, f"{last}{name}=ghcr.io/mlflow/mlflow:v{version}-full\n"))
@@ -168,8 +168,11 @@ def main(versions: list[str]) -> int:
     newest = max(versions, key=version_key)
     if version_key(newest) > version_key(DEFAULT_VERSION):
         set_default(DEFAULT_VERSION, newest)
-        keep_image(DEFAULT_VERSION)
+        versions = [*versions, DEFAULT_VERSION]
         print(f"{newest} is the new default. Next: make test-all.")
+    for version in {*versions} - {max(newest, DEFAULT_VERSION, key=version_key)}:
+        if found[version].fast_path:
+            keep_image(version)
     print("Read the release notes. If one requires that all writers are stopped, add it to STOPS_WRITERS.")
     return 0
 

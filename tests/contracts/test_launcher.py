@@ -26,8 +26,8 @@ EARLIER_IMAGES = {
     if name.startswith(EARLIER_MLFLOW)
     and (version := reference.rpartition(":v")[2].removesuffix("-full")) in FAST_PATH_VERSIONS
 }
-"""Images of earlier releases that the fast path supports, by version. tests/unit/test_catalogue.py checks that there is
-one of each minor version."""
+"""Images of earlier releases that the fast path supports, by version. tests/unit/test_catalogue.py checks that none is
+missing."""
 READY_TIMEOUT_SECONDS = 120
 STARTED_LOG_LINE = "Started parent process"
 """What uvicorn logs once it handles signals, with more than one worker."""

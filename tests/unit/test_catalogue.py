@@ -185,11 +185,9 @@ def test_versions_of_test_images_are_in_the_catalogue() -> None:
     assert {*version_pins()} <= SCHEMA_HEADS.keys()
 
 
-def test_every_minor_version_with_fast_path_has_a_test_image() -> None:
+def test_every_version_with_fast_path_has_a_test_image() -> None:
     """The contract test runs the launcher in these images."""
-    assert {minor(version) for version in FAST_PATH_VERSIONS} <= {
-        minor(version) for version in version_pins()
-    }
+    assert {*version_pins()} >= FAST_PATH_VERSIONS
 
 
 @pytest.mark.parametrize(("name", "texts"), catalogue.DEFAULT_PLACES.items())
@@ -231,14 +229,14 @@ def test_image_of_the_previous_default_version_is_kept(
 ) -> None:
     """The tests upgrade from it, and run the launcher in it."""
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
-    pins = "IMAGE_MLFLOW_3_16=example.com/mlflow:v3.16.1-full\n\nGO=1\n"
+    pins = "IMAGE_MLFLOW_3_16_1=example.com/mlflow:v3.16.1-full\n\nGO=1\n"
     (tmp_path / "versions.env").write_text(f"\n{pins}")
-    catalogue.keep_image("3.16.0")
+    catalogue.keep_image("3.16.1")
     assert (tmp_path / "versions.env").read_text() == f"\n{pins}"
     catalogue.keep_image("3.20.1")
     assert [*settings.read_pins(tmp_path / "versions.env")] == [
-        "IMAGE_MLFLOW_3_16",
-        "IMAGE_MLFLOW_3_20",
+        "IMAGE_MLFLOW_3_16_1",
+        "IMAGE_MLFLOW_3_20_1",
         "GO",
     ]
 
