@@ -8,7 +8,9 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -20,38 +22,75 @@ Steps = Generator[tuple[int, Wait], Ready | int, R]
 """A login of psycopg: it yields the descriptor that it waits for, and returns the connection."""
 
 _LOWEST_PRIORITY = 19
+_USUAL_SECONDS = 0.2
+"""A step with the default of 4096 iterations takes some milliseconds."""
 
 
 class LoginBlocked(psycopg.OperationalError):
     """Another login of the namespace still computes."""
 
 
+@dataclass(frozen=True)
+class _Computation:
+    """A running step of a login to the Postgres at `address`. `started_at` is in seconds of the monotonic clock."""
+
+    address: str
+    started_at: float
+
+
+class _Turn:
+    """The right to compute, which one login of a namespace has at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.computation: _Computation | None = None
+
+    def slow_address(self) -> str | None:
+        """The Postgres of the step that runs, if it takes longer than usual."""
+        computation = self.computation
+        is_slow = computation and time.monotonic() - computation.started_at > _USUAL_SECONDS
+        return computation.address if computation and is_slow else None
+
+
 class Logins:
     """Runs the steps of logins in threads. One login of each namespace computes at a time."""
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
 
-    def begin(self, namespace: str, timeout_seconds: float) -> "Login":
-        """Return a login for a server in `namespace`. A step waits up to `timeout_seconds` for other logins there."""
-        lock = self._locks.get(namespace)
-        if lock is None:
-            lock = self._locks[namespace] = threading.Lock()
-        return Login(lock, timeout_seconds)
+    def begin(self, namespace: str, address: str, timeout_seconds: float) -> "Login":
+        """Return a login for a server in `namespace` at the Postgres at `address`.
+
+        A step waits up to `timeout_seconds` for other logins of the namespace.
+        """
+        turn = self._turns.get(namespace)
+        if turn is None:
+            turn = self._turns[namespace] = _Turn()
+        return Login(turn, address, timeout_seconds)
 
 
 class Login:
     """One login, or one attempt after the other."""
 
-    def __init__(self, lock: threading.Lock, timeout_seconds: float) -> None:
-        self._lock = lock
+    def __init__(self, turn: _Turn, address: str, timeout_seconds: float) -> None:
+        self._turn = turn
+        self._address = address
         self._timeout_seconds = timeout_seconds
-        self._is_computing = threading.Event()
+        self._is_running = self._is_given_up = False
 
     @property
     def is_computing(self) -> bool:
-        """Whether a step is running, also if the caller has stopped waiting for it."""
-        return self._is_computing.is_set()
+        """Whether a step takes too long, of this login or of an earlier one to the same Postgres that it waits for.
+
+        Also if the caller has stopped waiting.
+        """
+        return self._is_running and self._turn.slow_address() == self._address
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether this login waits, or has waited for too long, for one to another Postgres."""
+        slow_address = self._turn.slow_address()
+        return self._is_given_up or (self._is_running and slow_address not in {None, self._address})
 
     def in_threads(self, steps: Steps[R]) -> Steps[R]:
         """Return a generator that psycopg can use like `steps`, but which runs each step in a thread.
@@ -74,19 +113,25 @@ class Login:
                 raise step.error
             if step.wanted is None:
                 return cast("R", step.result)
-            ready = yield step.wanted
+            ready = 0
+            while not ready:
+                # psycopg also resumes the generator ten times a second when nothing is ready, to check its timeout.
+                ready = yield step.wanted
 
     def _run(self, step: "_Step[R]") -> None:
         with step:
-            if not self._lock.acquire(timeout=self._timeout_seconds):
+            self._is_running, self._is_given_up = True, False
+            if not self._turn.lock.acquire(timeout=self._timeout_seconds):
+                self._is_given_up = True
                 step.error = LoginBlocked("another login of the namespace is still computing")
                 return
-            self._is_computing.set()
+            self._turn.computation = _Computation(self._address, time.monotonic())
             try:
                 step.run()
             finally:
-                self._is_computing.clear()
-                self._lock.release()
+                self._turn.computation = None
+                self._turn.lock.release()
+                self._is_running = False
 
 
 class _Step(Generic[R]):

@@ -21,7 +21,7 @@ from mlflow_operator.clients.postgres.errors import (
     too_many_iterations,
     too_much_data,
 )
-from mlflow_operator.clients.postgres.login import Login, LoginBlocked, Logins
+from mlflow_operator.clients.postgres.login import Login, Logins
 from mlflow_operator.model.postgres_uri import Connection
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
@@ -115,7 +115,7 @@ class Sessions:
         Raises ConfigurationError or TransientError for psycopg's errors.
         """
         address = connection.address
-        login = self._logins.begin(current_namespace(), self._connect_timeout_seconds)
+        login = self._logins.begin(current_namespace(), address, self._connect_timeout_seconds)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         try:
@@ -134,16 +134,15 @@ class Sessions:
                 end_session()
         except _TooMuchData:
             raise too_much_data(address, field) from None
-        except LoginBlocked:
-            raise login_blocked(address) from None
-        except psycopg.Error as error:
+        except (psycopg.Error, TimeoutError) as error:
             if login.is_computing:
                 raise too_many_iterations(address) from None
-            if loop.time() >= deadline or isinstance(error, psycopg.errors.ConnectionTimeout):
+            # psycopg's timeout can expire shortly before that of the login.
+            if login.is_blocked:
+                raise login_blocked(address) from None
+            if loop.time() >= deadline or isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
                 raise no_answer(address) from None
             raise from_psycopg(error, address, field) from None
-        except TimeoutError:
-            raise (too_many_iterations if login.is_computing else no_answer)(address) from None
 
     async def _connect(self, connection: Connection, ca_path: str | None, login: Login) -> Session:
         _LOGIN.set(login)
