@@ -9,10 +9,15 @@ text. Two hundred pods have 80,000 members, which fit into 4 MiB."""
 _MEMORY_PER_MEMBER = 200
 """Memory that each JSON object needs in addition to its text."""
 
+_BYTES_PER_CHAR = 4
+"""Memory of each character of a text that contains an emoji, for example. One is enough for a text of 1 MiB."""
+_ESCAPED = b"\\u202"
+"""Go escapes the line separators of Unicode, which need two bytes."""
+
 
 def max_memory(max_bytes: int) -> int:
     """Estimated memory of the decoded responses that a limit of `max_bytes` allows at most."""
-    return max_bytes + max_bytes // _MIN_BYTES_PER_MEMBER * _MEMORY_PER_MEMBER
+    return max_bytes * _BYTES_PER_CHAR + max_bytes // _MIN_BYTES_PER_MEMBER * _MEMORY_PER_MEMBER
 
 
 class ReadLimit:
@@ -36,4 +41,5 @@ class ReadLimit:
         if size > self.remaining:
             raise TooLarge(f"{action}: the response is too large")
         self.used += size
-        self.memory += len(body) + members * _MEMORY_PER_MEMBER
+        has_wide_text = not body.isascii() or _ESCAPED in body
+        self.memory += len(body) * (_BYTES_PER_CHAR if has_wide_text else 1) + members * _MEMORY_PER_MEMBER

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -177,6 +178,15 @@ async def test_limit_applies_to_several_requests(cluster: KubernetesClient, serv
         await cluster.get(kinds.CONFIGMAP, "ns", "a", limit)
     assert limit.used <= limit.max_bytes
     assert limit.used < limit.memory <= max_memory(limit.max_bytes)
+
+
+@pytest.mark.parametrize("character", ["x", "\N{CYRILLIC SMALL LETTER ZHE}", "\N{GRINNING FACE}"])
+def test_memory_of_text_with_other_characters(character: str) -> None:
+    """One of them is enough for two or four bytes for each character of a text."""
+    limit, text = ReadLimit(2**20), "x" * 100_000 + character
+    limit.take(json.dumps(text, ensure_ascii=False).encode(), "get a")
+    assert sys.getsizeof(text) <= limit.memory + 100
+    assert limit.memory <= max_memory(limit.used)
 
 
 async def test_list_keeps_only_the_named_objects(cluster: KubernetesClient, server: Server) -> None:
