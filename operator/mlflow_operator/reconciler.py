@@ -31,6 +31,7 @@ from mlflow_operator.components.upgrade.status import in_progress
 from mlflow_operator.framework import data_labels, env_from_variables, jobs, status_writer
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
@@ -93,7 +94,7 @@ async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dep
         try:
             observed = await observe(resource, deps.cluster, memory)
             orphaned = await _deleted_with_orphans(observed, deps)
-            context = None if orphaned else await _context(observed, parsed, deps)
+            context = None if orphaned else await _context(observed, parsed, deps, memory)
         except ConfigurationError as error:
             return await _reject(resource, error.reason, error.message, deps)
         if context:
@@ -102,10 +103,12 @@ async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dep
     return await reconcile((namespace, name), deps)
 
 
-async def _context(observed: ObservedState, parsed: api.MLflowServer, deps: Dependencies) -> ReconcileContext:
+async def _context(
+    observed: ObservedState, parsed: api.MLflowServer, deps: Dependencies, memory: Reservation
+) -> ReconcileContext:
     name = observed.resource["metadata"]["name"]
     observed = await data_labels.remove_instance_labels(observed, deps)
-    reader = Reader(deps.cluster, observed)
+    reader = Reader(deps.cluster, observed, memory)
     sources = [source.manifest() for source in parsed.spec.env_from]
     variables = await env_from_variables.names(sources, reader)
     defaults = cluster_defaults(

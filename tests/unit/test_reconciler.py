@@ -11,7 +11,7 @@ from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.framework.memory_limit import MemoryLimit
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, Reader, observe
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.errors import Forbidden
+from mlflow_operator.kube.errors import Forbidden, Unavailable
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment
@@ -324,6 +324,21 @@ async def test_large_references_are_reported(simulation: SimulatedCluster) -> No
     status, reason, message = simulation.condition("Ready")
     assert (status, reason) == ("False", "SecretValueInvalid")
     assert "need more than 4 MiB" in message
+
+
+async def test_values_of_references_need_memory(ready_server: SimulatedCluster) -> None:
+    """Their values stay in memory while a store does not answer. With an emoji, each character needs four bytes."""
+    names = [f"variables-{number}" for number in range(4)]
+    for name in names:
+        ready_server.put_secret(name, TEXT="x" * 700_000 + "\N{GRINNING FACE}")
+    ready_server.update_spec(envFrom=[{"secretRef": {"name": name}} for name in names])
+    memory = MemoryLimit(INITIAL_MEMORY_BYTES, INITIAL_MEMORY_BYTES)
+    deps = replace(ready_server.dependencies(), memory=memory)
+    with pytest.raises(Unavailable, match='read Secret "variables-'):
+        await reconcile((NAMESPACE, NAME), deps)
+    async with memory.reserve("other", INITIAL_MEMORY_BYTES):
+        pass
+    await ready_server.reconcile_until_ready()
 
 
 async def test_reconcile_reads_nothing_before_it_has_memory(ready_server: SimulatedCluster) -> None:

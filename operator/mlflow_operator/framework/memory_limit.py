@@ -59,6 +59,13 @@ class MemoryLimit:
                 self.release(namespace, size)
             raise
 
+    def try_acquire(self, namespace: str, size: int) -> bool:
+        """Take `size` bytes if they are free now."""
+        is_free = self._fits_namespace(namespace, size) and self._used.total() + size <= self._max_bytes
+        if is_free:
+            self._used[namespace] += size
+        return is_free
+
     def release(self, namespace: str, size: int) -> None:
         """Free `size` bytes."""
         self._used[namespace] -= size
@@ -66,9 +73,12 @@ class MemoryLimit:
             del self._used[namespace]
         self._grant()
 
+    def _fits_namespace(self, namespace: str, size: int) -> bool:
+        return self._used[namespace] + size <= self._max_namespace_bytes
+
     def _grant(self) -> None:
         for waiter in list(self._waiters):
-            if self._used[waiter.namespace] + waiter.size > self._max_namespace_bytes:
+            if not self._fits_namespace(waiter.namespace, waiter.size):
                 continue
             if self._used.total() + waiter.size > self._max_bytes:
                 # Later requests wait, too. Otherwise smaller ones could keep this one waiting for ever.
@@ -90,6 +100,13 @@ class Reservation:
         self.shrink(0)
         await self._limit.acquire(self._namespace, size)
         self._size = size
+
+    def grow(self, size: int) -> bool:
+        """Reserve `size` more bytes if they are free now. It cannot wait: others may wait for what this one keeps."""
+        is_granted = self._limit.try_acquire(self._namespace, size)
+        if is_granted:
+            self._size += size
+        return is_granted
 
     def shrink(self, size: int) -> None:
         """Free what exceeds `size` bytes."""

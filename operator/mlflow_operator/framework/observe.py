@@ -9,12 +9,13 @@ wait for it.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.kube import job_outcome, kinds, labels, read_limit
-from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge
+from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge, Unavailable
 from mlflow_operator.kube.job_outcome import Outcome
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -53,6 +54,9 @@ _LARGE_BYTES = 6 * 1024 * 1024
 
 _MAX_REFERENCED_BYTES = 4 * 1024 * 1024
 """Maximum size of the Secrets and ConfigMaps that a server references."""
+
+_USUAL_REFERENCED_BYTES = 256 * 1024
+"""Memory for their values that every reconcile has. More must be free at the time."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ async def observe(resource: Object, cluster: KubernetesClient, memory: Reservati
         await memory.exchange(read_limit.max_memory(_LARGE_BYTES))
         limit = ReadLimit(_LARGE_BYTES)
         lists = [await _read_large(kind, resource, cluster, limit) for kind in _PODS_LAST]
-    memory.shrink(limit.memory)
+    memory.shrink(limit.memory + _USUAL_REFERENCED_BYTES)
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     jobs = [obj for (kind, _), obj in owned.items() if kind == kinds.JOB.kind]
     unrecorded = {}
@@ -207,8 +211,10 @@ class Reader:
     The observed objects and those that the reconcile writes are known without a request.
     """
 
-    def __init__(self, cluster: KubernetesClient, observed: ObservedState) -> None:
+    def __init__(self, cluster: KubernetesClient, observed: ObservedState, memory: Reservation) -> None:
         self.cluster = cluster
+        self._memory = memory
+        self._unused_memory = _USUAL_REFERENCED_BYTES
         self.namespace = str(observed.resource["metadata"]["namespace"])
         self.known = dict(observed.owned)
         self._limit = ReadLimit(_MAX_REFERENCED_BYTES)
@@ -283,7 +289,19 @@ class Reader:
             ) from None
         if obj is None or not secret_access.allows(obj, self.namespace):
             return None
-        return _values_of(obj)
+        values = _values_of(obj)
+        self._count(values, f'{kind.kind} "{name}"')
+        return values
+
+    def _count(self, values: Mapping[str, str], description: str) -> None:
+        """Reserve memory for values, which the reconcile keeps until its end."""
+        size = sum(map(sys.getsizeof, values.values()))
+        if size > self._unused_memory:
+            missing = size - self._unused_memory
+            if not self._memory.grow(missing):
+                raise Unavailable(f"read {description}: other reconciles use the memory for its {size} bytes")
+            self._unused_memory += missing
+        self._unused_memory -= size
 
     def latest(self, kind: Kind, name: str) -> Object | None:
         """The Secret or ConfigMap as the reconcile observed it or wrote it last; None if it is not known."""

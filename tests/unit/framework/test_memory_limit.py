@@ -48,6 +48,16 @@ async def test_namespace_at_its_limit_does_not_delay_others(
     await waiting
 
 
+async def test_reservation_grows_only_if_memory_is_free(limit: MemoryLimit, stack: AsyncExitStack) -> None:
+    """It does not wait: two that grow would wait for each other."""
+    first, second = await reserve(limit, stack, "a", 30), await reserve(limit, stack, "b", 30)
+    assert first.grow(30)
+    assert not first.grow(1)  # the limit of the namespace
+    assert not second.grow(11)  # the limit of all
+    first.shrink(50)
+    assert second.grow(20)
+
+
 async def test_large_request_is_not_overtaken_for_ever(limit: MemoryLimit, stack: AsyncExitStack) -> None:
     """Smaller requests of other namespaces wait behind it."""
     first, second = await reserve(limit, stack, "a", 60), await reserve(limit, stack, "b", 30)
