@@ -170,7 +170,7 @@ def main(versions: list[str]) -> int:
         set_default(DEFAULT_VERSION, newest)
         versions = [*versions, DEFAULT_VERSION]
         print(f"{newest} is the new default. Next: make test-all.")
-    for version in {*versions} - {max(newest, DEFAULT_VERSION, key=version_key)}:
+    for version in sorted({*versions} - {max(newest, DEFAULT_VERSION, key=version_key)}, key=version_key):
         if found[version].fast_path:
             keep_image(version)
     print("Read the release notes. If one requires that all writers are stopped, add it to STOPS_WRITERS.")
