@@ -220,6 +220,10 @@ def test_seaweedfs_serves_configured_users_and_keeps_data(start: StartContainer,
         f"{tmp_path}/data:/data",
         "--tmpfs",
         "/tmp:mode=1777",
+        "--sysctl",
+        "net.ipv6.conf.all.disable_ipv6=0",
+        "--sysctl",
+        "net.ipv6.conf.lo.disable_ipv6=0",
     )
     arguments = (
         "server",
@@ -247,6 +251,8 @@ def test_seaweedfs_serves_configured_users_and_keeps_data(start: StartContainer,
                 return False
 
         wait_until(is_live, store)
+        # With 0.0.0.0, Go's listener accepts IPv6 connections, too.
+        docker("exec", store, "curl", "-sf", "http://[::1]:9000/healthz")
         assert "Volume Size Limit is 64 MB" in docker("logs", store)
         return store
 
