@@ -43,6 +43,12 @@ class Limits:
     host_from_namespace: int
 
 
+STORE_LIMITS = Limits(host=8, namespace=16, host_from_namespace=4)
+"""For requests to an artifact store, of S3 and of its admin API. They leave capacity for other stores if one does not
+respond, and for other namespaces if all stores of one do not. Each request holds a thread or a connection, and a
+response."""
+
+
 class Limiter:
     """Enforces `Limits`. Further calls wait until their own timeouts expire."""
 

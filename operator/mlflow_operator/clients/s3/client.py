@@ -21,7 +21,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mlflow_operator.clients.limits import Limits, ThreadPool
+from mlflow_operator.clients.limits import STORE_LIMITS, ThreadPool
 from mlflow_operator.clients.s3 import boto_session, bucket_contents, bucket_settings, content_md5
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
@@ -42,8 +42,6 @@ _CLIENT_TTL_SECONDS = 300
 _LOOP_DELAY_SECONDS = 5.0
 """Time that a busy event loop may need to end a request after its timeout."""
 _MAX_THREADS = 64
-_THREAD_LIMITS = Limits(host=8, namespace=16, host_from_namespace=4)
-"""They leave threads for other stores if one does not respond, and for other namespaces if all stores of one do not."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class ObjectStores:
     def __init__(self, timeouts: Timeouts | None = None, page_size: int = bucket_contents.PAGE_SIZE) -> None:
         """`page_size`: number of object versions that one request deletes."""
         self._timeouts, self._page_size = timeouts or Timeouts(), page_size
-        self._threads = ThreadPool(_MAX_THREADS, _THREAD_LIMITS, "s3")
+        self._threads = ThreadPool(_MAX_THREADS, STORE_LIMITS, "s3")
         self._clients: TTLCache[Bucket, S3Client] = TTLCache(_MAX_CLIENTS, _CLIENT_TTL_SECONDS)
         self._checked: OrderedDict[Bucket, None] = OrderedDict()
         self._lock = threading.Lock()

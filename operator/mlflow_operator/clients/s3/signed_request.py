@@ -12,7 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from mlflow_operator.clients.limits import Limiter, Limits
+from mlflow_operator.clients.limits import STORE_LIMITS, Limiter
 from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.http_transport import HTTPRequest, HTTPTransport, ResponseTooLarge
 
@@ -20,8 +20,6 @@ MAX_RESPONSE_BYTES = 64 * 1024
 """Maximum size of a response about one user or policy, which a reconcile keeps until the store answers the next one."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5, sock_read=10)
-_LIMITS = Limits(host=8, namespace=16, host_from_namespace=4)
-"""As for S3. A request holds a connection and, while the store delays its end, a response in memory."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class SignedRequests:
     def __init__(self, timeout: aiohttp.ClientTimeout = _TIMEOUT) -> None:
         """`timeout.total` includes the wait for other requests to the store."""
         self._timeout = timeout
-        self._limiter = Limiter(_LIMITS)
+        self._limiter = Limiter(STORE_LIMITS)
         self._transport = HTTPTransport()
 
     async def send(
