@@ -4,7 +4,6 @@ A reconcile does not depend on the event that triggered it. It can be interrupte
 reconcile continues from the observed state.
 """
 
-import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
+from mlflow_operator.framework.task_group import task_group
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
@@ -201,12 +201,8 @@ def _restricted_policy(
 
 
 async def _concurrently(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            first_task, second_task = group.create_task(first), group.create_task(second)
-    except ExceptionGroup as errors:
-        # The work queue recognizes expected errors by their type, which an ExceptionGroup would hide.
-        raise errors.exceptions[0] from errors
+    async with task_group() as group:
+        first_task, second_task = group.create_task(first), group.create_task(second)
     return first_task.result(), second_task.result()
 
 

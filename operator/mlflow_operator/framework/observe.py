@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow_operator.framework.memory_limit import Reservation
+from mlflow_operator.framework.task_group import task_group
 from mlflow_operator.kube import job_outcome, kinds, labels, read_limit
 from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge, Unavailable
 from mlflow_operator.kube.job_outcome import Outcome
@@ -158,12 +159,8 @@ async def _list_all(resource: Object, cluster: KubernetesClient, limit: ReadLimi
         fixed_names = owned_objects.fixed_names(names, kind)
         return await cluster.list(kind, namespace, selector, limit=limit, names=fixed_names)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read(kind)) for kind in OWNED if kind != kinds.POD]
-    except ExceptionGroup as errors:
-        # The work queue recognizes expected errors by their type, which an ExceptionGroup would hide.
-        raise errors.exceptions[0] from errors
+    async with task_group() as group:
+        tasks = [group.create_task(read(kind)) for kind in OWNED if kind != kinds.POD]
     return [*(task.result() for task in tasks), await read(kinds.POD)]
 
 
