@@ -44,7 +44,7 @@ ALL_VALUES: Values = {
         "podAnnotations": {"example.com/mesh": "none"},
     },
     "serviceAccount": {"create": True, "name": "existing", "annotations": {"example.com/role": "r"}},
-    "userRoles": {"create": False},
+    "userRoles": {"create": False, "aggregateToEdit": True},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "deletion": {"allowed": False},
     "crds": {"enabled": True, "keep": False},

@@ -8,7 +8,7 @@ from mlflow_operator.framework.observe import OWNED
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from tests.chart.rendering import NAMESPACE, VALUES_CASES, render
+from tests.chart.rendering import NAMESPACE, VALUES_CASES, Values, render
 
 Permission = tuple[str, str, str]
 
@@ -129,15 +129,22 @@ def test_admin_secrets_are_granted_by_name() -> None:
     assert "platform" not in _granted(render({"adminSecrets": {"platform": ["postgres-admin"]}}))
 
 
-def test_user_roles_are_aggregated_to_edit_and_view() -> None:
-    """Users with `edit` manage servers, users with `view` read them. Only the operator may change the status."""
-    roles = {obj["metadata"]["name"]: obj for obj in render() if obj["kind"] == "ClusterRole"}
-    edit, view = roles["mlflow-operator-edit"], roles["mlflow-operator-view"]
-    assert {key for key in edit["metadata"]["labels"] if "aggregate" in key} == {
-        "rbac.authorization.k8s.io/aggregate-to-admin",
-        "rbac.authorization.k8s.io/aggregate-to-edit",
-    }
-    assert "rbac.authorization.k8s.io/aggregate-to-view" in view["metadata"]["labels"]
+@pytest.mark.parametrize(
+    ("values", "aggregated_to"),
+    [({}, set()), ({"userRoles": {"aggregateToEdit": True}}, {"admin", "edit"})],
+    ids=["default", "aggregateToEdit"],
+)
+def test_role_for_writing_servers_is_aggregated_only_on_request(
+    values: Values, aggregated_to: set[str]
+) -> None:
+    """It includes running pods with every ServiceAccount of the namespace."""
+    assert _aggregated_to(_user_role("edit", values)) == aggregated_to
+    assert _aggregated_to(_user_role("view", values)) == {"view"}
+
+
+def test_user_roles_do_not_include_the_status() -> None:
+    """One role to manage servers, one to read them. Only the operator may change the status."""
+    edit, view = _user_role("edit", {}), _user_role("view", {})
     assert {resource for rule in edit["rules"] for resource in rule["resources"]} == {
         "mlflowservers",
         "mlflowservers/scale",
@@ -145,12 +152,25 @@ def test_user_roles_are_aggregated_to_edit_and_view() -> None:
     assert {verb for rule in view["rules"] for verb in rule["verbs"]} == set(READ)
 
 
+def _user_role(suffix: str, values: Values) -> Object:
+    name = f"mlflow-operator-{suffix}"
+    (role,) = (
+        obj for obj in render(values) if obj["kind"] == "ClusterRole" and obj["metadata"]["name"] == name
+    )
+    return role
+
+
+def _aggregated_to(role: Object) -> set[str]:
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    return {key.removeprefix(prefix) for key in role["metadata"]["labels"] if key.startswith(prefix)}
+
+
 def _granted(objects: list[Object]) -> dict[str | None, set[Permission]]:
     """Permissions of the operator's service account by namespace; None: in all namespaces."""
     roles = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in objects}
     granted: dict[str | None, set[Permission]] = {}
     for binding in objects:
-        if not binding["kind"].endswith("Binding") or _is_hook(binding):
+        if not binding["kind"].endswith("RoleBinding") or _is_hook(binding):
             continue
         namespace = binding["metadata"].get("namespace")
         role = roles[binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"]]

@@ -1,29 +1,56 @@
-"""Roles of users: the ClusterRoles `admin`, `edit` and `view` include MLflowServers."""
+"""Roles of users: `view` includes MLflowServers, `admin` and `edit` only if an administrator wants it."""
+
+from collections.abc import Mapping
 
 from mlflow_operator.kube.objects import Object
+from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.polling import eventually
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 READ_VERBS = {"get", "list", "watch"}
-EXPECTED = {"user-admin": {*VERBS}, "user-edit": {*VERBS}, "user-view": READ_VERBS}
+DEFAULT_ROLES = ("admin", "edit", "view")
 
 
-def test_edit_and_view_include_mlflowservers(admin: Client, namespace: str) -> None:
-    """The chart's roles are aggregated into Kubernetes' own `admin`, `edit` and `view`, each at another time."""
-    for role in ("admin", "edit", "view"):
-        binding: Object = {
-            "metadata": {"name": role},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"user-{role}"}],
-        }
-        admin.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
+def bind(admin: Client, namespace: str, role: str) -> None:
+    """Bind a ClusterRole to the user with its name in the namespace."""
+    binding: Object = {
+        "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": role}],
+    }
+    admin.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
+
+
+def wait_for_verbs(admin: Client, namespace: str, expected: Mapping[str, set[str]]) -> None:
+    """Wait until the users may use exactly these verbs: each role is aggregated at another time."""
 
     def verbs() -> dict[str, set[str]]:
-        return {user: allowed_verbs(admin, namespace, user) for user in EXPECTED}
+        return {user: allowed_verbs(admin, namespace, user) for user in expected}
 
-    eventually("all roles are aggregated", lambda: verbs() == EXPECTED)
+    eventually("all roles are aggregated", lambda: verbs() == expected)
+
+
+def test_edit_does_not_include_writing_mlflowservers(admin: Client, namespace: str) -> None:
+    """The chart's role must be bound to users who may do that."""
+    for role in (*DEFAULT_ROLES, "mlflow-operator-edit"):
+        bind(admin, namespace, role)
+    expected = dict.fromkeys(DEFAULT_ROLES, READ_VERBS) | {"mlflow-operator-edit": {*VERBS}}
+    wait_for_verbs(admin, namespace, expected)
+
+
+def test_edit_includes_mlflowservers_with_aggregation(admin: Client, namespace: str) -> None:
+    """`userRoles.aggregateToEdit`. `view` does not change."""
+    for role in DEFAULT_ROLES:
+        bind(admin, namespace, role)
+    values = {"fullnameOverride": "aggregating", "userRoles": {"aggregateToEdit": True}}
+    installed = chart_rbac.install(admin, values, ("ClusterRole",))
+    try:
+        wait_for_verbs(admin, namespace, {"admin": {*VERBS}, "edit": {*VERBS}, "view": READ_VERBS})
+    finally:
+        for path in installed:
+            admin.request("DELETE", path)
 
 
 def allowed_verbs(admin: Client, namespace: str, user: str) -> set[str]:
