@@ -1,4 +1,4 @@
-"""`helm install` of the chart mlflow-server."""
+"""`helm install` of the charts."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from mlflow_operator.kube.objects import Object
 from tests.apiserver.client import Client
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.processes import find
-from tests.generate import SERVER_CHART
+from tests.generate import CHART, SERVER_CHART
 
 
 def install(control_plane: ControlPlane, namespace: str, values: Object) -> subprocess.CompletedProcess[str]:
@@ -49,3 +49,13 @@ def test_helm_installs_a_server(control_plane: ControlPlane, admin: Client, valu
     assert "mlflowserver/tracking" in installed.stdout
     stored = admin.need(kinds.MLFLOWSERVER, namespace, "tracking")
     assert stored["spec"].get("database") == values.get("database")
+
+
+def test_helm_finds_the_api_of_the_admission_policy(control_plane: ControlPlane) -> None:
+    """The chart skips the policy in a cluster without its API."""
+    argv = [find("helm"), f"--kubeconfig={control_plane.kubeconfig}", "--namespace=default", "install"]
+    options = ["--dry-run=server", "--set=crds.enabled=false", "--hide-notes"]
+    printed = subprocess.run(
+        [*argv, "policy", str(CHART), *options], text=True, capture_output=True, check=True, timeout=60
+    )
+    assert "kind: ValidatingAdmissionPolicy\n" in printed.stdout

@@ -78,3 +78,15 @@ def test_notes_warn_about_dangerous_values(chart: Path, values: Values, warning:
     """There is no warning with the default values."""
     assert warning in render_notes(chart, values)
     assert warning not in render_notes(chart)
+
+
+def test_notes_report_a_cluster_without_the_admission_policy(chart: Path) -> None:
+    """Nothing is reported if the policy is installed, or if an administrator has switched it off."""
+    warning = "does not serve ValidatingAdmissionPolicy"
+    old_cluster = ("apiregistration.k8s.io/v1",)
+    (notes,) = render(None, str(chart), api_versions=old_cluster)
+    assert warning in notes["notes"]
+    assert warning not in render_notes(chart)
+    switched_off = {"admissionPolicy": {"enabled": False}}
+    (notes,) = render(switched_off, str(chart), api_versions=old_cluster)
+    assert warning not in notes["notes"]

@@ -23,7 +23,13 @@ from tests.chart.rendering import (
 from tests.cluster.settings import ROOT, load
 from tests.generate import CHART, CHARTS, ToolError, helm
 
-CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 
 def test_helm_lint_passes() -> None:
@@ -267,7 +273,7 @@ def test_existing_service_account_is_bound_to_the_roles() -> None:
     objects = render({"serviceAccount": {"create": False, "name": "mine"}})
     assert "ServiceAccount" not in {obj["kind"] for obj in objects}
     assert _pod(objects)["serviceAccountName"] == "mine"
-    bindings = [obj for obj in objects if obj["kind"].endswith("Binding")]
+    bindings = [obj for obj in objects if obj["kind"].endswith("RoleBinding")]
     assert [binding["subjects"] for binding in bindings] == 3 * [
         [{"kind": "ServiceAccount", "name": "mine", "namespace": NAMESPACE}]
     ]

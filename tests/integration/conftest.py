@@ -13,7 +13,7 @@ from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.apiserver.processes import Missing, find
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
-from tests.chart.rendering import Values, render
+from tests.chart.rendering import RELEASE, Values, render
 from tests.integration.cluster import Cluster
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
@@ -34,9 +34,11 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Control plane and simulated node, with the chart's roles for the operator."""
+    """Control plane and simulated node, with the chart's service account, roles and admission policy."""
     running = Cluster(tmp_path_factory.mktemp("cluster"))
-    chart_rbac.install(running.client, {}, ("Role", "Binding", "ServiceAccount"))
+    chart_rbac.install(running.client, {}, chart_rbac.ALL)
+    with running.control_plane.client_for(chart_rbac.token(running.client, RELEASE)) as operator:
+        chart_rbac.wait_until_enforced(operator, "default")
     yield running
     running.stop()
 
@@ -80,7 +82,8 @@ class Operators:
         (deployment,) = (obj for obj in render(values) if obj["kind"] == "Deployment")
         pod = deployment["spec"]["template"]["spec"]
         kubeconfig = self.cluster.control_plane.write_kubeconfig(
-            self.folder / f"kubeconfig-{uuid.uuid4().hex[:8]}", self._token(pod["serviceAccountName"])
+            self.folder / f"kubeconfig-{uuid.uuid4().hex[:8]}",
+            chart_rbac.token(self.cluster.client, pod["serviceAccountName"]),
         )
         return list(pod["containers"][0]["args"]), kubeconfig
 
@@ -100,11 +103,6 @@ class Operators:
         """Kill every operator without waiting for it to release its Lease."""
         for operator in self.started:
             operator.process.kill()
-
-    def _token(self, service_account: str) -> str:
-        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/{service_account}/token"
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        return str(self.cluster.client.request("POST", path, request)["status"]["token"])
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ from tests.polling import eventually
 def test_namespaced_operator_works_with_namespaced_permissions(
     operators: Operators, admin: Client, postgres: Postgres, namespace: str, other_namespace: str
 ) -> None:
-    """With the chart's Roles for `watchNamespaces`, the operator only reconciles servers in its namespace.
+    """With the chart's Roles and policy for `watchNamespaces`, the operator only reconciles servers in its namespace.
 
     tests/apiserver/test_rbac.py tests that these Roles grant nothing in other namespaces.
     """
     values = {"fullnameOverride": "namespaced", "watchNamespaces": [namespace]}
-    installed = chart_rbac.install(admin, values, ("Role", "Binding", "ServiceAccount"))
+    installed = chart_rbac.install(admin, values, chart_rbac.ALL)
     assert not any("clusterrole" in path for path in installed)
     operator = operators.start(values)
     eventually("the operator leads", operator.is_leader)

@@ -34,3 +34,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: uninstall
 {{- end }}
+
+{{/* "true" if the chart contains the admission policy. apiregistration.k8s.io/v1 exists in every cluster, but not in the
+default API list of `helm template`. */}}
+{{- define "mlflow-operator.admissionPolicy" -}}
+{{- if and .Values.admissionPolicy.enabled (or (not (.Capabilities.APIVersions.Has "apiregistration.k8s.io/v1")) (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")) }}true{{ end }}
+{{- end }}
