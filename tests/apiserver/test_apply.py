@@ -8,7 +8,7 @@ import pytest
 
 from mlflow_operator import api
 from mlflow_operator import render as desired
-from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import Applier, diff
 from mlflow_operator.kube.apply.unmanaged_fields import removals
@@ -28,7 +28,10 @@ SPEC: Object = {
 
 GENERATED = desired.GeneratedValues("user", "p", "a" * 20, "s" * 40, "r", "e")
 
-APPLIED = tuple(kind for kind in OWNED if kind not in {kinds.POD, kinds.PVC, kinds.JOB})
+APPLIED = (
+    *(kind for kind in LISTED if kind not in {kinds.POD, kinds.PVC, kinds.JOB}),
+    kinds.SECRET,
+)
 """Kinds whose objects the operator keeps in the desired state. It does not create pods, and creates
 PersistentVolumeClaims and Jobs only once.
 """

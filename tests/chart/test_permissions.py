@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -22,7 +22,7 @@ NAMESPACE_PERMISSIONS = {
     ),  # finalizers only
     ("mlflow-operator.dev", "mlflowservers/status"): ("patch",),
     ("mlflow-operator.dev", "mlflowservers/finalizers"): ("update",),
-    ("", "secrets"): (*WRITE, "delete"),  # deletionPolicy Delete
+    ("", "secrets"): ("get", "create", "patch", "delete"),  # deletionPolicy Delete
     ("", "configmaps"): (*WRITE, "delete"),
     ("", "services"): (*WRITE, "delete"),
     ("", "persistentvolumeclaims"): (*WRITE, "delete"),  # deletionPolicy Delete
@@ -76,9 +76,16 @@ def test_rules_have_no_wildcards(case: str) -> None:
         assert "nonResourceURLs" not in rule
 
 
-@pytest.mark.parametrize("kind", [kinds.MLFLOWSERVER, *OWNED], ids=lambda kind: kind.kind)
-def test_operator_can_watch_the_kinds_it_owns(kind: Kind) -> None:
-    """A new owned kind also requires a rule in the role."""
+@pytest.mark.parametrize("case", VALUES_CASES)
+def test_no_account_can_list_or_watch_secrets(case: str) -> None:
+    """Either shows all of them to whoever obtains the token of the operator."""
+    for permissions in _granted(render(VALUES_CASES[case])).values():
+        assert not {("", "secrets", verb) for verb in ("list", "watch", "deletecollection")} & permissions
+
+
+@pytest.mark.parametrize("kind", [kinds.MLFLOWSERVER, *LISTED], ids=lambda kind: kind.kind)
+def test_operator_can_watch_the_kinds_that_it_lists(kind: Kind) -> None:
+    """A new kind also requires a rule in the role."""
     group = kind.api_version.rpartition("/")[0]
     assert set(READ) <= set(NAMESPACE_PERMISSIONS[group, kind.plural])
 

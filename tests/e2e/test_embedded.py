@@ -191,7 +191,7 @@ def test_missing_database_secret_is_reported_and_never_regenerated(
     ns.delete("Secret", name)
     try:
         condition = server.wait_for(
-            "CredentialsReady", "False", "SecretNotFound", within=timeouts.STATUS_SECONDS
+            "CredentialsReady", "False", "SecretNotFound", within=timeouts.RESYNC_SECONDS
         )
         assert name in condition["message"]
         assert server.names.postgres_data in condition["message"]

@@ -216,7 +216,7 @@ def test_deleted_secret_is_recreated_with_a_new_password(server: Server, logged_
         recreated = ns.get("Secret", name)
         return recreated is not None and recreated["data"]["password"] != previous
 
-    eventually("a new password is generated", is_recreated, timeouts.STATUS_SECONDS)
+    eventually("a new password is generated", is_recreated, timeouts.RESYNC_SECONDS)
     eventually(
         "only new pods are left",
         lambda: not pods & {pod["metadata"]["uid"] for pod in server.pods("server")},

@@ -23,6 +23,7 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
+from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
@@ -76,7 +77,12 @@ class FakeAPIServer(FakeKubernetesClient):
         limit: ReadLimit | None = None,
         names: Collection[str] | None = None,
     ) -> list[Object]:
-        """Return the objects of a kind that have the labels, or the Events of an object."""
+        """Return the objects of a kind that have the labels, or the Events of an object.
+
+        Refuses to list Secrets, like the API server with the chart's roles.
+        """
+        if kind == kinds.SECRET:
+            raise Forbidden("list secrets: 403")
         if self.before_next_list:
             change, self.before_next_list = self.before_next_list, None
             change()

@@ -276,6 +276,24 @@ def forged(kind: Kind, name: str) -> Object:
     }
 
 
+async def test_secrets_of_a_ready_server_are_read_once_by_their_names(
+    external_stores: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator has no permission to list them. Each name costs one request per minute and server."""
+    requested = []
+    get = external_stores.api.get
+
+    async def record(kind: Kind, namespace: str, name: str, *args: Any) -> Object | None:
+        requested.append((kind, name))
+        return await get(kind, namespace, name, *args)
+
+    monkeypatch.setattr(external_stores.api, "get", record)
+    await external_stores.reconcile()
+    assert sorted(name for kind, name in requested if kind == kinds.SECRET) == [
+        *("a-artifacts", "a-database", "a-encryption", "a-server", "db", "keys"),
+    ]
+
+
 async def test_objects_with_forged_labels_are_not_read(ready_server: SimulatedCluster) -> None:
     """Everyone who can create ConfigMaps can set the labels. The server's own objects are found by their names."""
     for number in range(10):

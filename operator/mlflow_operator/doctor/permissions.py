@@ -32,7 +32,7 @@ NAMESPACE_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, "mlflowservers"): (*_READ, "patch"),
     (GROUP, "mlflowservers/status"): ("patch",),
     (GROUP, "mlflowservers/finalizers"): ("update",),
-    ("", "secrets"): _OWN,
+    ("", "secrets"): ("get", "create", "patch", "delete"),
     ("", "configmaps"): _OWN,
     ("", "services"): _OWN,
     ("", "persistentvolumeclaims"): _OWN,

@@ -1,9 +1,10 @@
 """Read the observed state once per reconcile, directly from the API server (no cache).
 
 Objects are found by labels with one request per kind; those with other names than the server uses are ignored. If there
-is more than usual, they are requested by their names. Pods and Jobs have no fixed names. They count whether or not they
-have the server as their controller: a pod without a controller writes to the database as well, and a migration must
-wait for it.
+is more than usual, they are requested by their names. Secrets always are: the operator has no permission to list them,
+which would reveal all Secrets to whoever obtains its token. Pods and Jobs have no fixed names. They count whether or
+not they have the server as their controller: a pod without a controller writes to the database as well, and a migration
+must wait for it.
 
 `Reader` reads the Secrets and ConfigMaps that the server references.
 """
@@ -28,19 +29,18 @@ from mlflow_operator.model.server import SecretKey
 from mlflow_operator.status.conditions import ConditionType, Reason
 from mlflow_operator.status.errors import ConfigurationError
 
-OWNED = (
+LISTED = (
     kinds.DEPLOYMENT,
     kinds.STATEFULSET,
     kinds.SERVICE,
     kinds.CONFIGMAP,
-    kinds.SECRET,
     kinds.PVC,
     kinds.JOB,
     kinds.CRONJOB,
     kinds.POD,
     kinds.PDB,
 )
-"""Kinds of the objects that an MLflowServer owns. The operator watches them."""
+"""Kinds of the objects of an MLflowServer that the operator lists and watches: all but Secrets."""
 
 _SMALL_BYTES = 1024 * 1024
 """Size of the objects of usual servers, with their finished Jobs."""
@@ -48,7 +48,7 @@ _SMALL_BYTES = 1024 * 1024
 INITIAL_MEMORY_BYTES = read_limit.max_memory(_SMALL_BYTES)
 """Memory that a reconcile must reserve before it calls `observe`."""
 
-_PODS_LAST = (*(kind for kind in OWNED if kind != kinds.POD), kinds.POD)
+_BEFORE_PODS = tuple(kind for kind in LISTED if kind != kinds.POD)
 
 _LARGE_BYTES = 6 * 1024 * 1024
 """Maximum size of all objects: two hundred pods with 20 KiB each, during a rollout of a hundred, and Jobs."""
@@ -115,7 +115,8 @@ async def observe(resource: Object, cluster: KubernetesClient, memory: Reservati
     if lists is None:
         await memory.exchange(read_limit.max_memory(_LARGE_BYTES))
         limit = ReadLimit(_LARGE_BYTES)
-        lists = [await _read_large(kind, resource, cluster, limit) for kind in _PODS_LAST]
+        kinds_in_order = (*_BEFORE_PODS, kinds.SECRET, kinds.POD)
+        lists = [await _read_large(kind, resource, cluster, limit) for kind in kinds_in_order]
     memory.shrink(limit.memory + _USUAL_REFERENCED_BYTES)
     owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
     jobs = [obj for (kind, _), obj in owned.items() if kind == kinds.JOB.kind]
@@ -160,7 +161,13 @@ async def _list_all(resource: Object, cluster: KubernetesClient, limit: ReadLimi
         return await cluster.list(kind, namespace, selector, limit=limit, names=fixed_names)
 
     async with task_group() as group:
-        tasks = [group.create_task(read(kind)) for kind in OWNED if kind != kinds.POD]
+        tasks = [
+            *(group.create_task(read(kind)) for kind in _BEFORE_PODS),
+            *(
+                group.create_task(_by_name(kinds.SECRET, name, resource, cluster, limit))
+                for name in sorted(_secret_names(resource))
+            ),
+        ]
     return [*(task.result() for task in tasks), await read(kinds.POD)]
 
 
@@ -170,10 +177,12 @@ async def _read_large(
     """The objects of one kind. Those with fixed names are requested by name, because others may be larger."""
     namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
     names, selector = owned_objects.fixed_names(Names(server), kind), labels.server_selector(server)
+    if kind == kinds.SECRET:
+        names = _secret_names(resource)
     try:
         if names is not None:
-            found = [await cluster.get(kind, namespace, name, limit) for name in sorted(names)]
-            return [obj for obj in found if obj and labels.belong_to_server(obj["metadata"], server)]
+            found = [await _by_name(kind, name, resource, cluster, limit) for name in sorted(names)]
+            return [obj for objects in found for obj in objects]
         if kind == kinds.POD:
             return await _without_ended_server_pods(namespace, selector, cluster, limit)
         return await cluster.list(kind, namespace, selector, limit=limit)
@@ -184,6 +193,32 @@ async def _read_large(
             f"{_LARGE_BYTES // 2**20} MiB. Delete finished Jobs, and what the operator did not create: "
             f"kubectl get {kind.plural} -n {namespace} -l {selector}",
         ) from None
+
+
+async def _by_name(
+    kind: Kind, name: str, resource: Object, cluster: KubernetesClient, limit: ReadLimit
+) -> list[Object]:
+    """The object of this name; an empty list if there is none or if it does not have the labels of the server."""
+    namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
+    found = await cluster.get(kind, namespace, name, limit)
+    return [found] if found and labels.belong_to_server(found["metadata"], server) else []
+
+
+def _secret_names(resource: Object) -> frozenset[str]:
+    """Names of the Secrets that the server can have.
+
+    Data outlives a change of the stores, so its Secrets can exist whatever the spec is. The status names the Secret for
+    clients; without direct access it is emptied before the server becomes Ready.
+    """
+    names = Names(resource["metadata"]["name"])
+    secrets = owned_objects.fixed_names(names, kinds.SECRET) or frozenset()
+    status = resource.get("status") or {}
+    is_ready = any(
+        condition.get("type") == ConditionType.READY.value and condition.get("status") == "True"
+        for condition in status.get("conditions") or ()
+    )
+    is_emptied = is_ready and "clientSecretRef" not in status
+    return secrets - {names.client} if is_emptied else secrets
 
 
 async def _without_ended_server_pods(

@@ -1,5 +1,7 @@
 """Watches: every event of an MLflowServer, or of an object it owns, adds the server's key to the work queue.
 
+Secrets are not watched: this needs a permission with which all Secrets can be read.
+
 kopf lists, watches, reconnects and renews credentials. The operator uses only its `on.event` handlers: all other
 handlers make kopf add annotations, finalizers and patches of its own to the objects.
 """
@@ -10,7 +12,7 @@ from typing import Any, cast
 
 import kopf
 
-from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import MAX_MESSAGE_CHARS
 from mlflow_operator.kube.kinds import Kind
@@ -73,7 +75,7 @@ def registry(
 
     kopf.on.login(registry=handlers)(Login().login)
     kopf.on.event(*_selector(kinds.MLFLOWSERVER), registry=handlers)(resource)
-    for kind in OWNED:
+    for kind in LISTED:
         kopf.on.event(*_selector(kind), registry=handlers, id=f"owned-{kind.plural}")(owned)
     return handlers
 
@@ -93,7 +95,7 @@ def settings(
     kopf_settings.watching.inactivity_timeout = inactivity_timeout_seconds
     kopf_settings.watching.chunk_size = CHUNK_SIZE
     kopf_settings.queueing.idle_timeout = IDLE_TIMEOUT_SECONDS
-    for kind in OWNED:
+    for kind in LISTED:
         kopf_settings.watching.label_selectors[_selector(kind)] = labels.managed_selector()
     return kopf_settings
 

@@ -12,13 +12,13 @@ from typing import Any, cast
 import aiohttp
 import kopf
 
-from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import finalizer, kinds, labels
 from mlflow_operator.kube.client import METADATA_OF_LIST, METADATA_OF_WATCH
 from mlflow_operator.kube.objects import Object
 
-_OWNED_PLURALS = frozenset(kind.plural for kind in OWNED)
-_PLURALS = _OWNED_PLURALS | {kinds.MLFLOWSERVER.plural}
+_LISTED_PLURALS = frozenset(kind.plural for kind in LISTED)
+_PLURALS = _LISTED_PLURALS | {kinds.MLFLOWSERVER.plural}
 
 _ITEMS = '"items":['
 """Start of the objects in a list. A string in JSON cannot contain it, because quotes are escaped there."""
@@ -93,7 +93,7 @@ class _MetadataOnly:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         plural, is_watch = request.url.name, "watch" in request.url.query
-        if plural not in _PLURALS or (is_watch and plural not in _OWNED_PLURALS):
+        if plural not in _PLURALS or (is_watch and plural not in _LISTED_PLURALS):
             return await handler(request)
         request.headers["Accept"] = METADATA_OF_WATCH if is_watch else METADATA_OF_LIST
         response = await handler(request)

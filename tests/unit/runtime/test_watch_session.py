@@ -40,13 +40,13 @@ def test_event_is_mapped_to_the_server_by_label_or_owner_reference(
     assert watch_session.server_name_of(meta) == server
 
 
-OWNED_KINDS = {"configmaps": "ConfigMap", "pods": "Pod", "secrets": "Secret"}
+OWNED_KINDS = {"configmaps": "ConfigMap", "pods": "Pod", "services": "Service"}
 
 
 class APIServerWithLabelledObjects(APIServerWithSilentFirstWatch):
     """An API server with owned objects, with the given labels, in lists and watches. It records the requests for them.
 
-    Two pages of each list have objects; there are no Secrets until they are watched.
+    Two pages of each list have objects; there are no Services until they are watched.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class APIServerWithLabelledObjects(APIServerWithSilentFirstWatch):
         super().__init__()
         self.labels, self.labels_of_watched = labels_of_listed or {}, labels_of_watched or {}
         self.pages = {page: self._page(page) for page in ("first", "second")}
-        self.requests: dict[str, list[tuple[str, str]]] = {plural: [] for plural in OWNED_KINDS}
+        self.requests: dict[str, list[tuple[str, str]]] = {plural: [] for plural in (*OWNED_KINDS, "secrets")}
         self.accepted_for_servers: dict[str, str] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/api/v1":
             owned = [
                 {"name": plural, "singularName": kind.lower(), "kind": kind, "namespaced": True}
-                for plural, kind in OWNED_KINDS.items()
+                for plural, kind in {**OWNED_KINDS, "secrets": "Secret"}.items()
             ]
             namespaces = {
                 "name": "namespaces",
@@ -78,14 +78,15 @@ class APIServerWithLabelledObjects(APIServerWithSilentFirstWatch):
         plural, query = request.path.rpartition("/")[2], request.query
         if plural == "mlflowservers":
             self.accepted_for_servers["watch" if "watch" in query else "list"] = request.headers["Accept"]
+        if plural in self.requests:
+            self.requests[plural].append(("watch" if "watch" in query else "list", request.headers["Accept"]))
         if plural not in OWNED_KINDS:
             return await super().answer(request)
         assert query["labelSelector"] == labels.managed_selector()
-        self.requests[plural].append(("watch" if "watch" in query else "list", request.headers["Accept"]))
         if "watch" not in query:
             # The API server omits spaces, and writes null for an empty list of metadata.
             empty = b'{"metadata":{"resourceVersion":"1"},"items":null}'
-            body = empty if plural == "secrets" else self.pages[query.get("continue", "first")]
+            body = empty if plural == "services" else self.pages[query.get("continue", "first")]
             return web.Response(body=body, content_type="application/json")
         stream = web.StreamResponse()
         await stream.prepare(request)
@@ -134,7 +135,10 @@ LISTED = {f"{page}-{number}" for page in ("first", "second") for number in range
 async def test_owned_objects_are_watched_without_their_contents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everyone can create objects with the operator's labels: their contents would end it at each start."""
+    """Everyone can create objects with the operator's labels: their contents would end it at each start.
+
+    Secrets are not watched at all: the operator has no permission for it.
+    """
     server = APIServerWithLabelledObjects()
     watched = {f"{plural}-{event}" for plural in OWNED_KINDS for event in ("added", "deleted")}
     await _enqueued(server, LISTED | watched, tmp_path, monkeypatch)
@@ -143,7 +147,8 @@ async def test_owned_objects_are_watched_without_their_contents(
     assert server.requests == {
         "configmaps": [a_list, a_list, a_watch],
         "pods": [a_list, a_list, a_watch],
-        "secrets": [a_list, a_watch],
+        "services": [a_list, a_watch],
+        "secrets": [],
     }
     # The last event of a deleted server must contain its status.
     assert server.accepted_for_servers == {"list": a_list[1], "watch": "*/*"}

@@ -1,5 +1,6 @@
 """The Secret for clients of a server, depending on `artifacts.access`."""
 
+from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.objects import Object
 from tests.unit.simulation import EXTERNAL, SimulatedCluster
 
@@ -36,6 +37,20 @@ async def test_client_secret_has_the_server_key_with_direct_access_only(
     await external_stores.reconcile_until_stable()
     assert {*external_stores.secret("a-client").values()} == {""}
     assert "clientSecretRef" not in status(external_stores)
+
+
+async def test_rejected_removal_of_the_client_keys_is_repeated(external_stores: SimulatedCluster) -> None:
+    """The status no longer names the Secret then, and a Secret without a reference is usually not read."""
+    external_stores.update_spec(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
+    await external_stores.reconcile_until_ready()
+    external_stores.update_spec(artifacts={"access": "Proxied", "s3": S3})
+    external_stores.api.errors_by_kind["Secret"] = Forbidden("apply: 403 denied the request")
+    await external_stores.reconcile()
+    assert "clientSecretRef" not in status(external_stores)
+    assert {*external_stores.secret("a-client").values()} != {""}
+    del external_stores.api.errors_by_kind["Secret"]
+    await external_stores.reconcile()
+    assert {*external_stores.secret("a-client").values()} == {""}
 
 
 async def test_existing_secret_of_another_owner_is_not_overwritten(external_stores: SimulatedCluster) -> None:

@@ -8,6 +8,7 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from tests.unit.simulation import NAMESPACE, SimulatedCluster
 
 SPEC: Object = {"database": {"cloudNativePG": {"clusterName": "pg"}}}
@@ -83,10 +84,12 @@ async def test_missing_permission_to_read_clusters_is_reported(
     """Reconciliation of the other components continues."""
     get = simulation.api.get
 
-    async def get_without_permission(kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get_without_permission(
+        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
         if kind == kinds.CLOUD_NATIVE_PG:
             raise Forbidden("get Cluster team/pg: 403")
-        return await get(kind, namespace, name)
+        return await get(kind, namespace, name, limit)
 
     monkeypatch.setattr(simulation.api, "get", get_without_permission)
     await simulation.reconcile()
