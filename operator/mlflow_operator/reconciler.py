@@ -5,7 +5,7 @@ reconcile continues from the observed state.
 """
 
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mlflow_operator import api, prune
@@ -32,6 +32,7 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
+from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.framework.task_group import task_group
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
@@ -48,18 +49,6 @@ from mlflow_operator.status.errors import ConfigurationError
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-@dataclass(frozen=True)
-class ReconcileResult:
-    """Result of a reconcile.
-
-    `ready`: status of the Ready condition; None if the server does not exist. `requeue_after`: seconds until the next
-    reconcile; None if a watch event or the resync is early enough.
-    """
-
-    ready: str | None
-    requeue_after: float | None = None
 
 
 async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
@@ -108,7 +97,7 @@ async def _context(
 ) -> ReconcileContext:
     name = observed.resource["metadata"]["name"]
     observed = await data_labels.remove_instance_labels(observed, deps)
-    reader = Reader(deps.cluster, observed, memory)
+    reader = Reader(deps.cluster, observed.resource["metadata"]["namespace"], observed.owned, memory)
     sources = [source.manifest() for source in parsed.spec.env_from]
     variables = await env_from_variables.names(sources, reader)
     defaults = cluster_defaults(

@@ -21,6 +21,7 @@ from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Dependencies, Timeouts
+from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.errors import Forbidden
@@ -32,7 +33,7 @@ from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
-from mlflow_operator.reconciler import ReconcileResult, reconcile
+from mlflow_operator.reconciler import reconcile
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from mlflow_operator.status.metrics import Metrics

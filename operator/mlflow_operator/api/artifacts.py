@@ -71,18 +71,18 @@ class S3TLS(Model):
     """Secret with the CA that signed the store's certificate."""
 
 
-class S3(Model):
-    """Bucket in an S3 store that the operator does not run, such as AWS, MinIO, Ceph or SeaweedFS."""
+class S3Bucket(Model):
+    """Bucket in an S3 store, with the settings that do not depend on who provides its credentials."""
 
     endpoint: Endpoint | None = None
     """URL of the store, such as `https://minio.example.com:9000`. Defaults to Amazon S3."""
-    public_endpoint: Endpoint | None = None
+    public_endpoint: Annotated[Endpoint | None, Field(examples=["https://minio.example.com"])] = None
     """URL of the store for clients that cannot use `endpoint`. The server signs presigned URLs for this URL, and the
     client ConfigMap passes it to clients with access Direct. Defaults to `endpoint`.
     """
     region: Region = "us-east-1"
     """Region that requests are signed for. Most stores other than AWS accept any region. Defaults to us-east-1."""
-    bucket: BucketName
+    bucket: Annotated[BucketName, Field(examples=["mlflow"])]
     """Name of the bucket."""
     prefix: Prefix | None = None
     """Key prefix of this server's artifacts in the bucket, such as `team-a/mlflow`. Defaults to the root of the
@@ -95,14 +95,6 @@ class S3(Model):
     addressing_style: AddressingStyle = AddressingStyle.AUTO
     """Where requests name the bucket. Path: in the path of the URL. Virtual: in the host name. Auto: boto3 decides.
     Defaults to Auto.
-    """
-    credentials_secret_ref: S3CredentialsRef | None = None
-    """Secret with an access key for the bucket. Without it and without `adminSecretRef`, pods use the identity of
-    `podTemplate.spec.serviceAccountName`.
-    """
-    admin_secret_ref: S3AdminRef | None = None
-    """Secret with an administrator's access key for MinIO, instead of `credentialsSecretRef`. The operator creates
-    the bucket and an access key that is limited to the prefix. The server never gets the administrator's key.
     """
     tls: S3TLS | None = None
     """Verification of the store's TLS certificate. Defaults to the public CAs."""
@@ -117,6 +109,19 @@ class S3(Model):
     encryption: Encryption | None = None
     """Default encryption of the bucket, which the server and backups in this bucket also request with each upload. If
     not set, the operator does not change it.
+    """
+
+
+class S3(S3Bucket):
+    """Bucket in an S3 store that the operator does not run, such as AWS, MinIO, Ceph or SeaweedFS."""
+
+    credentials_secret_ref: S3CredentialsRef | None = None
+    """Secret with an access key for the bucket. Without it and without `adminSecretRef`, pods use the identity of
+    `podTemplate.spec.serviceAccountName`.
+    """
+    admin_secret_ref: S3AdminRef | None = None
+    """Secret with an administrator's access key for MinIO, instead of `credentialsSecretRef`. The operator creates
+    the bucket and an access key that is limited to the prefix. The server never gets the administrator's key.
     """
 
     rules = (

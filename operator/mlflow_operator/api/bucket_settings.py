@@ -22,7 +22,7 @@ class Versioning(StrEnum):
 class Lifecycle(Model):
     """Lifecycle rule for the prefix. The operator does not change other lifecycle rules of the bucket."""
 
-    noncurrent_version_expiration_days: Days | None = None
+    noncurrent_version_expiration_days: Annotated[Days | None, Field(examples=[30])] = None
     """Days after which versions of overwritten and deleted objects expire. If not set, they are kept."""
     abort_incomplete_multipart_upload_days: Annotated[Days | None, Field(examples=[7])] = None
     """Days after which incomplete multipart uploads are aborted. If not set, they are kept. MinIO does not support this

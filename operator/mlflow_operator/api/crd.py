@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from mlflow_operator.api.mlflowserver import GROUP, KIND, PLURAL, VERSION, MLflowServer, Spec
+from mlflow_operator.api.mlflowserver import KIND, PLURAL, MLflowServer, Spec
+from mlflow_operator.api.resource import GROUP, VERSION
 from mlflow_operator.api.rules import VALIDATIONS
 from mlflow_operator.api.schema import Schema, structural_schema
 from mlflow_operator.api.status import Status

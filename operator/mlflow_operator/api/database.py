@@ -18,11 +18,13 @@ from mlflow_operator.api.rules import Rule, at_most_one, exactly_one, matches, n
 from mlflow_operator.api.storage import DatabaseStorage
 from mlflow_operator.api.string_types import ImageReference
 
+HOST_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
+
 DatabaseHost = Annotated[
     str,
     Field(max_length=253),
     matches(
-        r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*",
+        HOST_PATTERN,
         "is not a valid host: use a host name or an IP address only, set the port in port, and store a connection URI "
         "in a Secret that uriSecretRef names",
         sensitive=True,

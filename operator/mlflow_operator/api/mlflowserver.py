@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from mlflow_operator.api.artifacts import Artifacts
 from mlflow_operator.api.backup import Backup
@@ -17,6 +17,7 @@ from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Not
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
 from mlflow_operator.api.quantities import Resources
+from mlflow_operator.api.resource import Metadata, parse_as
 from mlflow_operator.api.restore import RESTORE_RULES, RestoreFrom
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
@@ -25,18 +26,11 @@ from mlflow_operator.api.string_types import ImageReference
 from mlflow_operator.api.transition_rules import TRANSITION_RULES
 from mlflow_operator.api.upgrade import BackupBeforeMigration, Upgrade
 
-GROUP = "mlflow-operator.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "MLflowServer"
 PLURAL = "mlflowservers"
 
 MAX_NAME_CHARS = 40
 """Maximum length of a server's name. Names of its objects add up to 18 characters and must not exceed 63."""
-
-
-class InvalidResource(ValueError):  # noqa: N818 - a condition's reason of the same name
-    """The resource violates the CRD. The message names the fields and contains no values that may be secret."""
 
 
 class ImagePullPolicy(StrEnum):
@@ -233,21 +227,6 @@ class Spec(Model):
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
-class Metadata(Model):
-    """Metadata of the object. Fields that the operator does not read are untyped and preserved."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-    namespace: str = "default"
-    uid: str = ""
-    generation: int = 0
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    finalizers: tuple[str, ...] = ()
-    deletion_timestamp: str | None = None
-
-
 class MLflowServer(Model):
     """MLflow tracking server with its database and artifact store."""
 
@@ -280,13 +259,4 @@ def parse(obj: Mapping[str, Any]) -> MLflowServer:
 
     Raises InvalidResource if the resource violates the CRD. The message names every invalid field.
     """
-    try:
-        return MLflowServer.model_validate(obj, by_alias=True, by_name=False)
-    except ValidationError as error:
-        # The cause contains the values, such as those of spec.env, and must not be logged: it is not chained.
-        raise InvalidResource("; ".join(_format_error(details) for details in error.errors())) from None
-
-
-def _format_error(details: Mapping[str, Any]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
-    return f"{path.lstrip('.') or KIND}: {str(details['msg']).removeprefix('Value error, ')}"
+    return parse_as(MLflowServer, obj)

@@ -33,53 +33,55 @@ class CASecretRef(Model):
     """Key of one or more CA certificates in PEM format. Defaults to ca.crt."""
 
 
-class DatabaseCredentialsRef(Model):
+class DatabaseUserRef(Model):
+    """Reference to a Secret with a user and password."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    username_key: DataKey = "username"
+    """Key of the user name. Defaults to username."""
+    password_key: DataKey = "password"  # noqa: S105 - the name of a key
+    """Key of the password. Defaults to password."""
+
+
+class DatabaseCredentialsRef(DatabaseUserRef):
     """Reference to a Secret with the user and password for a database."""
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
-    username_key: DataKey = "username"
-    """Key of the user name. Defaults to username."""
-    password_key: DataKey = "password"  # noqa: S105 - the name of a key
-    """Key of the password. Defaults to password."""
 
 
-class S3CredentialsRef(Model):
+class S3KeyRef(Model):
+    """Reference to a Secret with an S3 access key."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
+    """Key of the access key ID. Defaults to accessKeyID."""
+    secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
+    """Key of the secret access key. Defaults to secretAccessKey."""
+
+
+class S3CredentialsRef(S3KeyRef):
     """Reference to a Secret with an S3 access key."""
 
     name: ObjectName
     """Name of the Secret, in the namespace of the server."""
-    access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
-    """Key of the access key ID. Defaults to accessKeyID."""
-    secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
-    """Key of the secret access key. Defaults to secretAccessKey."""
 
 
-class DatabaseAdminRef(Model):
+class DatabaseAdminRef(DatabaseUserRef):
     """Reference to a Secret with a database user that may create roles and databases."""
 
-    name: ObjectName
-    """Name of the Secret."""
     namespace: NamespaceName | None = None
     """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
     the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
-    username_key: DataKey = "username"
-    """Key of the user name. Defaults to username."""
-    password_key: DataKey = "password"  # noqa: S105 - the name of a key
-    """Key of the password. Defaults to password."""
 
 
-class S3AdminRef(Model):
+class S3AdminRef(S3KeyRef):
     """Reference to a Secret with an access key that may create buckets, users and policies."""
 
-    name: ObjectName
-    """Name of the Secret."""
     namespace: NamespaceName | None = None
     """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
     the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
     """
-    access_key_id_key: Annotated[DataKey, Field(alias="accessKeyIDKey")] = "accessKeyID"
-    """Key of the access key ID. Defaults to accessKeyID."""
-    secret_access_key_key: DataKey = "secretAccessKey"  # noqa: S105 - the name of a key
-    """Key of the secret access key. Defaults to secretAccessKey."""

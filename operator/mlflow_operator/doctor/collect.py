@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from mlflow_operator import __version__
-from mlflow_operator.api.mlflowserver import GROUP, PLURAL
+from mlflow_operator.api.mlflowserver import PLURAL
+from mlflow_operator.api.resource import GROUP
 from mlflow_operator.doctor import connect, operators, probe
 from mlflow_operator.doctor.access import Session
 from mlflow_operator.doctor.connect import DoctorError

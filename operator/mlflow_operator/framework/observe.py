@@ -238,17 +238,24 @@ async def _without_ended_server_pods(
 
 
 class Reader:
-    """Reads Secrets and ConfigMaps that a server references, each at most once per reconcile.
+    """Reads Secrets and ConfigMaps that a resource references, each at most once per reconcile.
 
-    The observed objects and those that the reconcile writes are known without a request.
+    `namespace` is the one of a reference that names none. The objects in `known`, by kind and name, and those that the
+    reconcile writes are known without a request.
     """
 
-    def __init__(self, cluster: KubernetesClient, observed: ObservedState, memory: Reservation) -> None:
+    def __init__(
+        self,
+        cluster: KubernetesClient,
+        namespace: str,
+        known: Mapping[tuple[str, str], Object],
+        memory: Reservation,
+    ) -> None:
         self.cluster = cluster
+        self.namespace = namespace
+        self.known = dict(known)
         self._memory = memory
         self._unused_memory = _USUAL_REFERENCED_BYTES
-        self.namespace = str(observed.resource["metadata"]["namespace"])
-        self.known = dict(observed.owned)
         self._limit = ReadLimit(_MAX_REFERENCED_BYTES)
         self._read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = {}
 
@@ -308,7 +315,7 @@ class Reader:
         except TooLarge:
             raise ConfigurationError(
                 Reason.SECRET_VALUE_INVALID,
-                "The Secrets and ConfigMaps that this MLflowServer references need more than "
+                "The Secrets and ConfigMaps that this resource references need more than "
                 f'{_MAX_REFERENCED_BYTES // 2**20} MiB, with {kind.kind} "{name}". Reference smaller ones.',
             ) from None
         except Forbidden:

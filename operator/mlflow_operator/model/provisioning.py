@@ -14,6 +14,9 @@ from mlflow_operator.model.server import ServerRef
 MAX_IDENTIFIER_BYTES = 63
 """Postgres truncates longer identifiers without an error."""
 
+MAINTENANCE_DATABASE = "postgres"
+"""The database to which an administrator connects; every Postgres server has it."""
+
 LOGIN_SUFFIXES = ("_a", "_b")
 """Suffixes of the two login roles, after the name of the owner role."""
 

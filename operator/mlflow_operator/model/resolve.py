@@ -8,8 +8,6 @@ from mlflow_operator.api import artifacts as api_artifacts
 from mlflow_operator.api import backup as api_backup
 from mlflow_operator.api import database as api_database
 from mlflow_operator.api.artifacts import BucketCreation, Engine
-from mlflow_operator.api.bucket_settings import Encryption as BucketEncryption
-from mlflow_operator.api.bucket_settings import EncryptionType, Versioning
 from mlflow_operator.api.database import DatabaseTLSMode
 from mlflow_operator.api.duration import parse_duration
 from mlflow_operator.api.encryption import Encryption
@@ -23,6 +21,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import (
     allowed_hosts,
     artifact_store,
+    bucket_settings,
     cloudnativepg,
     encryption,
     pod_template,
@@ -36,7 +35,6 @@ from mlflow_operator.model.server import (
     AdminCredentials,
     Artifacts,
     Backup,
-    BucketSettings,
     ClusterDatabase,
     Database,
     EmbeddedArtifactStore,
@@ -56,7 +54,6 @@ from mlflow_operator.model.server import (
 from mlflow_operator.model.versions import DEFAULT_VERSION, FAST_PATH_VERSIONS, Images
 
 EMBEDDED_BUCKET = "mlflow"
-_ENCRYPTION = {EncryptionType.SSE_S3: "AES256", EncryptionType.SSE_KMS: "aws:kms"}
 
 
 @dataclass(frozen=True)
@@ -365,16 +362,8 @@ def backup_store(spec: api_backup.BackupStore, field: str) -> ObjectStore:
         access_key=SecretKey(keys.name, keys.access_key_id_key, ref_field) if keys else None,
         secret_key=SecretKey(keys.name, keys.secret_access_key_key, ref_field) if keys else None,
         ca=SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None,
-        upload_arguments=upload_arguments.merge(_sse(spec.encryption), ()),
+        upload_arguments=upload_arguments.merge(bucket_settings.upload_encryption(spec.encryption), ()),
     )
-
-
-def _sse(encryption: BucketEncryption | None) -> dict[str, str]:
-    """The arguments of boto3 that encrypt an upload."""
-    if encryption is None:
-        return {}
-    key = {"SSEKMSKeyId": encryption.kms_key_id} if encryption.kms_key_id else {}
-    return {"ServerSideEncryption": _ENCRYPTION[encryption.type], **key}
 
 
 def _s3(owner: ServerRef, spec: api_artifacts.S3, env: tuple[Object, ...]) -> ObjectStore:
@@ -393,8 +382,8 @@ def _s3(owner: ServerRef, spec: api_artifacts.S3, env: tuple[Object, ...]) -> Ob
         ca=SecretKey(ca_ref.name, ca_ref.key, f"{field}.tls.caSecretRef") if ca_ref else None,
         public_endpoint=spec.public_endpoint,
         admin=admin,
-        settings=_bucket_settings(spec),
-        upload_arguments=upload_arguments.merge(_sse(spec.encryption), env),
+        settings=bucket_settings.resolve(spec),
+        upload_arguments=upload_arguments.merge(bucket_settings.upload_encryption(spec.encryption), env),
     )
 
 
@@ -421,18 +410,6 @@ def _s3_keys(
             None,
         )
     return None, None, None
-
-
-def _bucket_settings(spec: api_artifacts.S3) -> BucketSettings:
-    lifecycle, encryption = spec.lifecycle, spec.encryption
-    return BucketSettings(
-        versioned=spec.versioning is Versioning.ENABLED,
-        lifecycle=lifecycle is not None,
-        noncurrent_days=lifecycle.noncurrent_version_expiration_days if lifecycle else None,
-        abort_multipart_days=lifecycle.abort_incomplete_multipart_upload_days if lifecycle else None,
-        encryption=_ENCRYPTION[encryption.type] if encryption else None,
-        kms_key=encryption.kms_key_id if encryption else None,
-    )
 
 
 def _manifest(part: Model | None) -> Object:

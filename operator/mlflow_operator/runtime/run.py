@@ -25,6 +25,7 @@ from mlflow_operator.clients.s3.signed_request import SignedRequests
 from mlflow_operator.components.deletion import retained_event
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.generated_secrets import generate_password
+from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.kube import kinds, lease_guard
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
@@ -33,7 +34,7 @@ from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.leader_election import LeaderElector
 from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model.versions import Images
-from mlflow_operator.reconciler import ReconcileResult, reconcile
+from mlflow_operator.reconciler import reconcile
 from mlflow_operator.runtime import health, watch, watch_check
 from mlflow_operator.runtime.logging import server_context
 from mlflow_operator.runtime.workqueue import MAX_IN_FLIGHT, WorkQueue

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
-from mlflow_operator.components.credentials.s3 import read_access_key
+from mlflow_operator.framework.access_keys import read_access_key
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.model.server import AdminCredentials, ObjectStore
 from mlflow_operator.status.errors import ConfigurationError
@@ -40,7 +40,8 @@ async def admin_clients(
     Raises ConfigurationError if the Secret does not exist, lacks a key, or must not be used from this namespace.
     """
     key = AccessKey(
-        await read_access_key(context, admin.access_key), await read_access_key(context, admin.secret_key)
+        await read_access_key(context.reader, admin.access_key),
+        await read_access_key(context.reader, admin.secret_key),
     )
     field = admin.access_key.field
     admin_bucket = replace(bucket, access_key=key.id, secret_key=key.secret, field=field)

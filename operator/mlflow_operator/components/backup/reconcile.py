@@ -19,8 +19,8 @@ from mlflow_operator.components.backup import result as backup_result
 from mlflow_operator.components.backup import status as backup_status
 from mlflow_operator.components.backup.result import BackupResult
 from mlflow_operator.components.credentials.reconcile import Credentials
-from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.framework import jobs
+from mlflow_operator.framework.access_keys import read_access_key
 from mlflow_operator.framework.component import ReconcileContext, Result, component, suspended, waiting
 from mlflow_operator.framework.running_server import recorded_image, server_at_running_version
 from mlflow_operator.kube import kinds, labels, timestamps
@@ -145,7 +145,8 @@ async def _check_bucket(context: ReconcileContext, backup: Backup) -> None:
     if store.access_key is None or store.secret_key is None:
         return
     key = AccessKey(
-        await read_access_key(context, store.access_key), await read_access_key(context, store.secret_key)
+        await read_access_key(context.reader, store.access_key),
+        await read_access_key(context.reader, store.secret_key),
     )
     bucket = await artifact_clients.bucket(context, store, key, ca)
     try:

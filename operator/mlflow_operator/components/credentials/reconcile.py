@@ -5,7 +5,7 @@ Owns: condition CredentialsReady, which rotation reports; Secret `<name>-server`
 there is none.
 Needs: nothing from other components.
 Provides: `Credentials` for database, artifacts, server, rotation and backup; `Credentials.switches_database` for
-restore, upgrade and migration; `switch_database` for server; `s3.read_access_key` for artifacts, backup and restore.
+restore, upgrade and migration; `switch_database` for server.
 """
 
 from dataclasses import dataclass

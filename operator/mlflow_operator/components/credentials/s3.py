@@ -6,13 +6,12 @@ Generated keys are in the Secret `<name>-artifacts`, which this module writes.
 from dataclasses import dataclass
 
 from mlflow_operator.clients.s3.signed_request import AccessKey
+from mlflow_operator.framework.access_keys import read_access_key
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.generated_secrets import ensure_secret, replace_values
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import secrets
-from mlflow_operator.model.server import ObjectStore, SecretKey
-from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError
+from mlflow_operator.model.server import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -40,26 +39,10 @@ async def store_keys(context: ReconcileContext) -> StoreKeys:
         return StoreKeys()
     return StoreKeys(
         AccessKey(
-            await read_access_key(context, store.access_key), await read_access_key(context, store.secret_key)
+            await read_access_key(context.reader, store.access_key),
+            await read_access_key(context.reader, store.secret_key),
         )
     )
-
-
-async def read_access_key(context: ReconcileContext, key_ref: SecretKey) -> str:
-    """Read a part of an access key from a user's Secret.
-
-    The value is not stripped, because the server's pods use it exactly as it is in the Secret. Raises
-    ConfigurationError if it is empty or has surrounding whitespace.
-    """
-    value = await context.reader.value(key_ref)
-    if value != value.strip() or not value:
-        problem = "begins or ends with a space or a line break" if value else "is empty"
-        raise ConfigurationError(
-            Reason.SECRET_VALUE_INVALID,
-            f'Key "{key_ref.key}" of Secret "{key_ref.name}" ({key_ref.field}) {problem}, which no store '
-            "accepts. Write the key again with printf, because echo adds a line break.",
-        )
-    return value
 
 
 async def _embedded(context: ReconcileContext, store: ObjectStore) -> StoreKeys:

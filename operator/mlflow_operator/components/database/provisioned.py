@@ -6,9 +6,9 @@ The administrator's Secret, which may be deleted or changed later, is read only 
 from collections.abc import Awaitable, Callable
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.database.login_hint import with_login_hint
 from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import provisioning, storage_location
@@ -19,9 +19,6 @@ from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 
 FIELD = "spec.database.provision"
-
-_MAINTENANCE_DATABASE = "postgres"
-"""The database to which the administrator connects; every Postgres server has it."""
 
 _CLUSTER_IDENTITY_NAMESPACE = "kube-system"
 """The uid of this namespace identifies the cluster, because the namespace is never deleted and recreated."""
@@ -83,7 +80,7 @@ async def admin_connection(
     return Connection(
         connection.host,
         connection.port,
-        _MAINTENANCE_DATABASE,
+        provisioning.MAINTENANCE_DATABASE,
         await context.reader.value(database.username),
         await context.reader.value(database.password),
         connection.options,

@@ -13,7 +13,6 @@ from functools import partial
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.database import provisioned
-from mlflow_operator.components.database.login_hint import with_login_hint
 from mlflow_operator.framework import embedded_store
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
@@ -23,6 +22,7 @@ from mlflow_operator.framework.component import (
     suspended,
     waiting,
 )
+from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.schema_revision import expected_revision
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.model import postgres, postgres_major

@@ -35,8 +35,8 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
     server = _resolve_server(resource, deps)
     async with deps.memory.reserve(server.owner.namespace, INITIAL_MEMORY_BYTES) as memory:
         observed = await _adopt(await observe(resource, deps.cluster, memory), server, deps)
-        context = ReconcileContext(observed, server, Reader(deps.cluster, observed, memory), deps)
-        return await _run_phases(context)
+        reader = Reader(deps.cluster, server.owner.namespace, observed.owned, memory)
+        return await _run_phases(ReconcileContext(observed, server, reader, deps))
 
 
 async def _run_phases(context: ReconcileContext) -> RemovalProgress:

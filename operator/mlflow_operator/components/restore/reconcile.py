@@ -7,10 +7,10 @@ Provides: whether upgrade and migration may start (the value of the result).
 """
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.credentials.s3 import read_access_key
 from mlflow_operator.components.restore import manifests
 from mlflow_operator.components.restore import result as restore_result
 from mlflow_operator.framework import jobs
+from mlflow_operator.framework.access_keys import read_access_key
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
     ReconcileContext,
@@ -120,7 +120,7 @@ async def _check_secrets(context: ReconcileContext, restore: Restore) -> None:
         store = restore.store
         for secret in (store.access_key, store.secret_key):
             if secret:
-                await read_access_key(context, secret)
+                await read_access_key(context.reader, secret)
         await context.reader.optional_value(store.ca)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlflow_operator.api.crd import custom_resource_definition
-from mlflow_operator.api.mlflowserver import VERSION
+from mlflow_operator.api.resource import VERSION
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.observed import ObservedCluster
 from mlflow_operator.kube.objects import Object

@@ -1,0 +1,15 @@
+"""The result of a reconcile, for the work queue."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ReconcileResult:
+    """Result of a reconcile.
+
+    `ready`: status of the Ready condition; None if there is nothing to reconcile. `requeue_after`: seconds until the
+    next reconcile; None if a watch event or the resync is early enough.
+    """
+
+    ready: str | None
+    requeue_after: float | None = None
