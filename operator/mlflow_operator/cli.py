@@ -40,9 +40,9 @@ def main() -> None:
 
 @main.command()
 def crd() -> None:
-    """Print the CRD of MLflowServer as YAML.
+    """Print the CRDs of MLflowServer and MLflowPlatform as YAML.
 
-    Install the CustomResourceDefinition with `mlflow-operator crd | kubectl apply --server-side -f -`.
+    Install the CustomResourceDefinitions with `mlflow-operator crd | kubectl apply --server-side -f -`.
     """
     click.echo(as_yaml(), nl=False)
 

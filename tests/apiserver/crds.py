@@ -19,17 +19,22 @@ SERVED_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
 
+def manifests() -> list[Object]:
+    """The CRDs from this checkout."""
+    return [*yaml.safe_load_all(MANIFEST.read_text())]
+
+
 def manifest() -> Object:
     """The CRD of MLflowServer from this checkout."""
-    crd: Object = yaml.safe_load(MANIFEST.read_text())
-    return crd
+    return next(crd for crd in manifests() if crd["metadata"]["name"] == NAME)
 
 
 def install(client: Client) -> None:
-    """Create the CRDs of MLflowServer and of CloudNativePG's Cluster, and wait until both are served."""
-    for crd in (manifest(), cloudnativepg.CRD):
+    """Create the CRDs of this checkout and of CloudNativePG's Cluster, and wait until all are served."""
+    crds = [*manifests(), cloudnativepg.CRD]
+    for crd in crds:
         client.apply(kinds.CRD, crd)
-    for crd in (manifest(), cloudnativepg.CRD):
+    for crd in crds:
         wait_until_served(client, crd)
 
 

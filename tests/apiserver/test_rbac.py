@@ -13,7 +13,13 @@ from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.chart.rendering import RELEASE, Values
-from tests.chart.test_permissions import CLUSTER_PERMISSIONS, LEASE_PERMISSIONS, NAMESPACE_PERMISSIONS
+from tests.chart.test_permissions import (
+    CLUSTER_PERMISSIONS,
+    LEASE_PERMISSIONS,
+    NAMESPACE_PERMISSIONS,
+    PLATFORM_EVENT_PERMISSIONS,
+    PLATFORM_PERMISSIONS,
+)
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 OTHER_RESOURCES = {
@@ -77,7 +83,13 @@ class Rbac:
 
     def allowed(self, namespace: str, name: str = "") -> set[Permission]:
         """Return all permissions of the operator's service account for the resources of these tests."""
-        resources = {*NAMESPACE_PERMISSIONS, *CLUSTER_PERMISSIONS, *LEASE_PERMISSIONS, *OTHER_RESOURCES}
+        resources = {
+            *NAMESPACE_PERMISSIONS,
+            *CLUSTER_PERMISSIONS,
+            *PLATFORM_PERMISSIONS,
+            *LEASE_PERMISSIONS,
+            *OTHER_RESOURCES,
+        }
         return {
             (*resource, verb)
             for resource, verb in product(resources, VERBS)
@@ -100,15 +112,21 @@ def _permissions(*tables: Allowed) -> set[Permission]:
 def test_cluster_wide_operator_has_its_permissions_in_every_namespace_and_no_others(rbac: Rbac) -> None:
     """This includes namespaces that are created after the installation."""
     rbac.install({})
-    assert rbac.allowed("some-namespace") == _permissions(NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS)
+    assert rbac.allowed("some-namespace") == _permissions(
+        NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS, PLATFORM_PERMISSIONS
+    )
 
 
 def test_namespaced_operator_has_its_permissions_in_its_namespaces_and_none_elsewhere(rbac: Rbac) -> None:
-    """With `watchNamespaces`, nothing is granted in other namespaces or for the cluster."""
+    """With `watchNamespaces`, nothing but platforms is granted in other namespaces or for the cluster."""
     rbac.install({"watchNamespaces": ["team-a", "team-b"]})
-    assert rbac.allowed("team-a") == rbac.allowed("team-b") == _permissions(NAMESPACE_PERMISSIONS)
-    assert rbac.allowed("team-c") == set()
-    assert rbac.allowed("") == set()
+    everywhere = _permissions(PLATFORM_PERMISSIONS)
+    assert (
+        rbac.allowed("team-a") == rbac.allowed("team-b") == everywhere | _permissions(NAMESPACE_PERMISSIONS)
+    )
+    assert rbac.allowed("team-c") == everywhere
+    assert rbac.allowed("default") == everywhere | _permissions(PLATFORM_EVENT_PERMISSIONS)
+    assert rbac.allowed("") == everywhere
 
 
 def test_operator_without_deletion_rights_cannot_delete_data(rbac: Rbac) -> None:
@@ -117,7 +135,10 @@ def test_operator_without_deletion_rights_cannot_delete_data(rbac: Rbac) -> None
     """
     rbac.install({"deletion": {"allowed": False}})
     data = {("", "secrets", "delete"), ("", "persistentvolumeclaims", "delete")}
-    assert rbac.allowed("some-namespace") == _permissions(NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS) - data
+    assert (
+        rbac.allowed("some-namespace")
+        == _permissions(NAMESPACE_PERMISSIONS, CLUSTER_PERMISSIONS, PLATFORM_PERMISSIONS) - data
+    )
 
 
 def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
@@ -129,13 +150,17 @@ def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
     assert rbac.verbs(*lease, "some-namespace", RELEASE) == set()
 
 
-def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac) -> None:
-    """`adminSecrets` does not allow to read other Secrets of the namespace, to list Secrets, or to write them."""
-    rbac.install({"watchNamespaces": ["team-a"], "adminSecrets": {"platform": ["postgres-admin"]}})
+@pytest.mark.parametrize("value", ["adminSecrets", "platformSecrets"])
+def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac, value: str) -> None:
+    """The value does not allow to read other Secrets of the namespace, to list Secrets, or to write them."""
+    rbac.install({"watchNamespaces": ["team-a"], value: {"platform": ["postgres-admin"]}})
     assert rbac.verbs("", "secrets", "platform", "postgres-admin") == {"get"}
     assert rbac.verbs("", "secrets", "platform", "another") == set()
     assert rbac.verbs("", "secrets", "platform") == set()
-    assert rbac.allowed("platform", "postgres-admin") == {("", "secrets", "get")}
+    assert rbac.allowed("platform", "postgres-admin") == {
+        ("", "secrets", "get"),
+        *_permissions(PLATFORM_PERMISSIONS),
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,3 +191,4 @@ def test_user_roles_grant_mlflowservers_and_never_their_status(
     assert verbs("mlflowservers/status", namespace) == set()
     assert verbs("mlflowservers/finalizers", namespace) == set()
     assert verbs("mlflowservers", "another-namespace") == set()
+    assert verbs("mlflowplatforms", "") == set()

@@ -23,6 +23,7 @@ ALL_VALUES: Values = {
     "imagePullSecrets": [{"name": "login"}],
     "replicaCount": 3,
     "adminSecrets": {"platform": ["postgres-admin", "minio-admin"]},
+    "platformSecrets": {"mlflow-platform": ["postgres-admin", "ca"]},
     "images": {
         "mlflow": "registry.example.com:5000/mlflow",
         "mlflowDigests": {"3.17.2": "sha256:" + "a" * 64, "3.16.1": "sha256:" + "b" * 64},
@@ -66,6 +67,7 @@ VALUES_CASES: Mapping[str, Values] = {
     "watched namespaces with administrator Secrets": {
         "watchNamespaces": ["team-a"],
         "adminSecrets": {"platform": ["postgres-admin", "minio-admin"], "other": ["admin"]},
+        "platformSecrets": {"platform": ["postgres-admin", "minio-admin"], "default": ["ca"]},
     },
     "all optional objects disabled": {
         "replicaCount": 0,

@@ -1,9 +1,10 @@
-"""The CRD in the chart of the operator."""
+"""The CRDs in the chart of the operator."""
 
 import yaml
 
-from mlflow_operator.api.crd import as_yaml, custom_resource_definition
-from tests.chart.rendering import get_object, render
+from mlflow_operator.api.crd import CUSTOM_RESOURCES, as_yaml, custom_resource_definition
+from mlflow_operator.kube.objects import Object
+from tests.chart.rendering import Values, render
 from tests.generate import CHART
 
 KEEP_ANNOTATION = {"helm.sh/resource-policy": "keep"}
@@ -14,18 +15,23 @@ def test_crd_file_of_the_chart_is_up_to_date() -> None:
     assert (CHART / "files" / "crd.yaml").read_text() == as_yaml()
 
 
-def test_helm_renders_the_crd_unchanged_with_keep_annotation() -> None:
-    """The annotation prevents that `helm uninstall` deletes the CRD and all servers."""
-    expected = custom_resource_definition()
-    expected["metadata"]["annotations"] = KEEP_ANNOTATION
-    # A YAML round trip, because the rendered CRD is parsed from YAML, too.
-    assert get_object(render(), "CustomResourceDefinition") == yaml.safe_load(yaml.safe_dump(expected))
+def rendered_crds(values: Values | None = None) -> list[Object]:
+    """The CRDs that Helm renders."""
+    return [obj for obj in render(values) if obj["kind"] == "CustomResourceDefinition"]
+
+
+def test_helm_renders_the_crds_unchanged_with_keep_annotation() -> None:
+    """The annotation prevents that `helm uninstall` deletes the CRDs and all servers."""
+    expected = [*map(custom_resource_definition, CUSTOM_RESOURCES)]
+    for crd in expected:
+        crd["metadata"]["annotations"] = KEEP_ANNOTATION
+    # A YAML round trip, because the rendered CRDs are parsed from YAML, too.
+    assert rendered_crds() == yaml.safe_load(yaml.safe_dump(expected))
 
 
 def test_crds_keep_false_omits_the_annotation() -> None:
-    """Without the annotation, `helm uninstall` deletes the CRD."""
-    crd = get_object(render({"crds": {"keep": False}}), "CustomResourceDefinition")
-    assert crd == yaml.safe_load(as_yaml())
+    """Without the annotation, `helm uninstall` deletes the CRDs."""
+    assert rendered_crds({"crds": {"keep": False}}) == [*yaml.safe_load_all(as_yaml())]
 
 
 def test_crds_enabled_false_omits_the_crd() -> None:

@@ -43,8 +43,18 @@ NAMESPACE_PERMISSIONS = {
 
 CLUSTER_PERMISSIONS = {
     ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
+    ("", "namespaces"): ("get", "list"),  # list: which namespaces two default platforms select
 }
 """Permissions for cluster-scoped resources. Not granted with `watchNamespaces`."""
+
+PLATFORM_PERMISSIONS = {
+    ("mlflow-operator.dev", "mlflowplatforms"): READ,
+    ("mlflow-operator.dev", "mlflowplatforms/status"): ("patch",),
+}
+"""Permissions in the whole cluster, also with `watchNamespaces`."""
+
+PLATFORM_EVENT_PERMISSIONS = {("", "events"): ("create",)}
+"""Permissions in the namespace `default` with `watchNamespaces`: Kubernetes stores Events about platforms there."""
 
 LEASE_PERMISSIONS = {("coordination.k8s.io", "leases"): ("create", "get", "update")}
 
@@ -52,20 +62,21 @@ WATCHED_NAMESPACES = {"watchNamespaces": ["team-a", "team-b"]}
 
 
 def test_cluster_wide_permissions_are_exact() -> None:
-    """One ClusterRole, and a Role for the Lease in the namespace of the operator."""
+    """ClusterRoles, and a Role for the Lease in the namespace of the operator."""
     granted = _granted(render())
-    assert granted[None] == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS)
+    assert granted[None] == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS | PLATFORM_PERMISSIONS)
     assert granted[NAMESPACE] == _flatten(LEASE_PERMISSIONS)
 
 
 def test_namespaced_permissions_are_exact() -> None:
-    """A Role in each watched namespace, and no ClusterRole."""
+    """A Role in each watched namespace, and a ClusterRole for platforms only."""
     assert _granted(render(WATCHED_NAMESPACES)) == {
         "team-a": _flatten(NAMESPACE_PERMISSIONS),
         "team-b": _flatten(NAMESPACE_PERMISSIONS),
         NAMESPACE: _flatten(LEASE_PERMISSIONS),
+        "default": _flatten(PLATFORM_EVENT_PERMISSIONS),
+        None: _flatten(PLATFORM_PERMISSIONS),
     }
-    assert not any(obj["kind"].startswith("ClusterRole") for obj in render(WATCHED_NAMESPACES))
 
 
 @pytest.mark.parametrize("case", VALUES_CASES)
@@ -93,7 +104,7 @@ def test_operator_can_watch_the_kinds_that_it_lists(kind: Kind) -> None:
 def test_deletion_allowed_false_removes_delete_permissions() -> None:
     """The API server then rejects the deletion of data, whatever the operator or a user does."""
     permissions = _granted(render({"deletion": {"allowed": False}}))[None]
-    assert permissions == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS) - {
+    assert permissions == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS | PLATFORM_PERMISSIONS) - {
         ("", "secrets", "delete"),
         ("", "persistentvolumeclaims", "delete"),
     }
@@ -122,9 +133,10 @@ def test_only_the_operators_lease_can_be_changed() -> None:
     assert resource_names == {"create": None, "get": ["mlflow-operator"], "update": ["mlflow-operator"]}
 
 
-def test_admin_secrets_are_granted_by_name() -> None:
+@pytest.mark.parametrize("value", ["adminSecrets", "platformSecrets"])
+def test_admin_secrets_are_granted_by_name(value: str) -> None:
     """Only with `watchNamespaces`, and no other Secrets of that namespace."""
-    objects = render(WATCHED_NAMESPACES | {"adminSecrets": {"platform": ["postgres-admin", "minio-admin"]}})
+    objects = render(WATCHED_NAMESPACES | {value: {"platform": ["postgres-admin", "minio-admin"]}})
     assert _granted(objects)["platform"] == {("", "secrets", "get")}
     rules = [
         rule
@@ -133,7 +145,7 @@ def test_admin_secrets_are_granted_by_name() -> None:
         for rule in obj["rules"]
     ]
     assert [rule["resourceNames"] for rule in rules] == [["postgres-admin", "minio-admin"]]
-    assert "platform" not in _granted(render({"adminSecrets": {"platform": ["postgres-admin"]}}))
+    assert "platform" not in _granted(render({value: {"platform": ["postgres-admin"]}}))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +182,24 @@ def _user_role(suffix: str, values: Values) -> Object:
 def _aggregated_to(role: Object) -> set[str]:
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
     return {key.removeprefix(prefix) for key in role["metadata"]["labels"] if key.startswith(prefix)}
+
+
+def test_only_operators_and_readers_have_roles_for_platforms() -> None:
+    """A platform decides where the operator sends administrators' credentials."""
+    verbs = {
+        obj["metadata"]["name"]: {*rule["verbs"]}
+        for obj in render()
+        for rule in obj.get("rules", ())
+        if any(resource.startswith("mlflowplatforms") for resource in rule["resources"])
+        and "mlflowplatforms/status" not in rule["resources"]
+    }
+    assert verbs == {"mlflow-operator-platforms": set(READ), "mlflow-operator-view": set(READ)}
+
+
+def test_operators_of_the_same_name_have_different_cluster_roles() -> None:
+    """Otherwise the second one with `watchNamespaces` could not be installed."""
+    names = {obj["metadata"]["name"] for obj in render(WATCHED_NAMESPACES) if obj["kind"] == "ClusterRole"}
+    assert names == {f"mlflow-operator-{NAMESPACE}-platforms"}
 
 
 def _granted(objects: list[Object]) -> dict[str | None, set[Permission]]:

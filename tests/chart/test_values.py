@@ -48,6 +48,7 @@ PATHS = list(value_paths(DEFAULTS))
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces", "equal"),
         ({"adminSecrets": {"platform": "admin"}}, "/adminSecrets/platform", "want array"),
         ({"adminSecrets": {"platform": []}}, "/adminSecrets/platform", "minItems"),
+        ({"platformSecrets": {"platform": "admin"}}, "/platformSecrets/platform", "want array"),
         ({"images": {"mlflow": "example.com/mlflow:v3.17.2"}}, "/images/mlflow", "pattern"),
         ({"images": {"mlflowDigests": {"3.17.2": "sha256:1"}}}, "/images/mlflowDigests/3.17.2", "pattern"),
         ({"images": {"mlflowDigests": {"latest": "sha256:" + "0" * 64}}}, "latest", "pattern"),

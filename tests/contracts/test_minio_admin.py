@@ -303,6 +303,8 @@ async def test_wrong_administrator_key_is_reported(
     assert error.value.reason is Reason.PROVISIONING_DENIED
     assert ADMIN_FIELD in error.value.message
     assert "wrong-secret" not in error.value.message
+    with pytest.raises(ConfigurationError, match=fragment):
+        await MINIO_ADMIN.check(tenant.store.admin(key))
 
 
 async def test_key_without_admin_permissions_is_reported(create_tenant: Callable[[str], Tenant]) -> None:
@@ -311,6 +313,8 @@ async def test_key_without_admin_permissions_is_reported(create_tenant: Callable
     with pytest.raises(ConfigurationError, match="admin:CreateUser") as error:
         await MINIO_ADMIN.ensure_user(tenant.store.admin(other.key), tenant.key, tenant.name, tenant.policy)
     assert error.value.reason is Reason.PROVISIONING_DENIED
+    with pytest.raises(ConfigurationError, match="admin:CreateUser"):
+        await MINIO_ADMIN.check(tenant.store.admin(other.key))
 
 
 ADMINISTRATOR_POLICY = {
@@ -342,6 +346,7 @@ async def test_administrator_does_not_have_to_be_root(
     assert (await MINIO_API.call(store.admin(), request)).ok
     await MINIO_ADMIN.ensure_user(store.admin(), key, name, ADMINISTRATOR_POLICY)
     tenant, admin = create_tenant("team-a"), store.admin(key)
+    await MINIO_ADMIN.check(admin)
     await MINIO_ADMIN.ensure_user(admin, tenant.key, tenant.name, tenant.policy)
     await MINIO_ADMIN.ensure_user(
         admin, AccessKey(tenant.key.id, "another-secret"), tenant.name, tenant.policy

@@ -256,6 +256,25 @@ async def test_missing_attribute_of_administrator_is_reported(
     assert fragment in error.value.message
     assert "ALTER ROLE … CREATE" in error.value.message
     assert plan.role not in instance.role_names(), "the owner was created"
+    with pytest.raises(ConfigurationError, match=fragment):
+        await POSTGRES_ADMIN.check(limited, None, FIELD)
+
+
+async def test_check_of_an_administrator_writes_nothing(instance: Instance, admin: Connection) -> None:
+    """The login proves the password with SCRAM, as the one of a platform's administrator."""
+    before = instance.role_names(), instance.database_oids()
+    scram = replace(admin, options=(("require_auth", "scram-sha-256"),))
+    await POSTGRES_ADMIN.check(scram, None, FIELD)
+    assert (instance.role_names(), instance.database_oids()) == before
+
+
+async def test_check_reports_a_postgres_that_rejects_writes(instance: Instance) -> None:
+    """The administrator may create databases, but not on a standby."""
+    admin = instance.create_admin(f"read-only-{len(instance.role_names())}", "secret")
+    instance.query(f'ALTER ROLE "{admin.username}" SET default_transaction_read_only = on')
+    with pytest.raises(TransientError) as error:
+        await POSTGRES_ADMIN.check(admin, None, FIELD)
+    assert error.value.reason is Reason.DATABASE_READ_ONLY
 
 
 async def test_wrong_password_of_administrator_is_reported(

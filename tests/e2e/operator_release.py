@@ -17,21 +17,20 @@ def install(kube: Kube, *values: str, namespace: str = NAMESPACE, release: str =
     values_to_set = (f"image.repository={repository}", f"image.tag={tag}", *values)
     flags = [part for value in values_to_set for part in ("--set", value)]
     if "crds.enabled=false" not in values:
-        _adopt_crd(kube, namespace, release)
+        _adopt_crds(kube, namespace, release)
     kube.run(
         "helm", "upgrade", "--install", release, "charts/mlflow-operator",
         "--namespace", namespace, "--create-namespace", "--wait", "--timeout", HELM_TIMEOUT, *flags,
     )  # fmt: skip
 
 
-def _adopt_crd(kube: Kube, namespace: str, release: str) -> None:
-    """Let the release adopt a CRD that other tests applied without Helm, as the chart's error message tells users."""
-    crd = "mlflowservers.mlflow-operator.dev"
-    if not kube.kubectl("get", "crd", crd, "--ignore-not-found", "-o", "name"):
-        return
+def _adopt_crds(kube: Kube, namespace: str, release: str) -> None:
+    """Let the release adopt CRDs that other tests applied without Helm, as the chart's error message tells users."""
     names = (f"meta.helm.sh/release-name={release}", f"meta.helm.sh/release-namespace={namespace}")
-    kube.kubectl("annotate", "--overwrite", "crd", crd, *names)
-    kube.kubectl("label", "--overwrite", "crd", crd, "app.kubernetes.io/managed-by=Helm")
+    for crd in ("mlflowservers.mlflow-operator.dev", "mlflowplatforms.mlflow-operator.dev"):
+        if kube.kubectl("get", "crd", crd, "--ignore-not-found", "-o", "name"):
+            kube.kubectl("annotate", "--overwrite", "crd", crd, *names)
+            kube.kubectl("label", "--overwrite", "crd", crd, "app.kubernetes.io/managed-by=Helm")
 
 
 def uninstall(kube: Kube, *, namespace: str, release: str) -> None:

@@ -4,6 +4,7 @@ from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
+from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.integration.conftest import Operators
 from tests.integration.postgres import Postgres
 from tests.integration.server import Server, external_spec
@@ -19,7 +20,8 @@ def test_namespaced_operator_works_with_namespaced_permissions(
     """
     values = {"fullnameOverride": "namespaced", "watchNamespaces": [namespace]}
     installed = chart_rbac.install(admin, values, chart_rbac.ALL)
-    assert not any("clusterrole" in path for path in installed)
+    cluster_roles = {path.rpartition("/")[2] for path in installed if "clusterrole" in path}
+    assert cluster_roles == {f"namespaced-{OPERATOR_NAMESPACE}-platforms"}
     operator = operators.start(values)
     eventually("the operator leads", operator.is_leader)
 

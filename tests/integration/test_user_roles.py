@@ -53,15 +53,37 @@ def test_edit_includes_mlflowservers_with_aggregation(admin: Client, namespace: 
             admin.request("DELETE", path)
 
 
-def allowed_verbs(admin: Client, namespace: str, user: str) -> set[str]:
-    """Return the verbs that a user may use on MLflowServers."""
-    return {verb for verb in VERBS if _is_allowed(admin, namespace, user, verb)}
+def test_edit_and_view_never_write_platforms(admin: Client) -> None:
+    """Also if they are bound in the whole cluster: a platform decides where administrators' credentials are sent."""
+    for role in DEFAULT_ROLES:
+        binding: Object = {
+            "metadata": {"name": f"everywhere-{role}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"everywhere-{role}"}
+            ],
+        }
+        admin.request("POST", f"{RBAC}/clusterrolebindings", binding)
+
+    def verbs() -> dict[str, set[str]]:
+        return {role: allowed_verbs(admin, "", f"everywhere-{role}", "mlflowplatforms") for role in DEFAULT_ROLES}
+
+    eventually("all roles are aggregated", lambda: verbs() == dict.fromkeys(DEFAULT_ROLES, READ_VERBS))
+    for role in DEFAULT_ROLES:
+        assert allowed_verbs(admin, "", f"everywhere-{role}", "mlflowplatforms/status") == set()
 
 
-def _is_allowed(admin: Client, namespace: str, user: str, verb: str) -> bool:
+def allowed_verbs(admin: Client, namespace: str, user: str, resource: str = "mlflowservers") -> set[str]:
+    """Return the verbs that a user may use on a resource."""
+    return {verb for verb in VERBS if _is_allowed(admin, namespace, user, resource, verb)}
+
+
+def _is_allowed(admin: Client, namespace: str, user: str, resource: str, verb: str) -> bool:
+    plural, _, subresource = resource.partition("/")
     attributes = {
         "group": "mlflow-operator.dev",
-        "resource": "mlflowservers",
+        "resource": plural,
+        "subresource": subresource,
         "verb": verb,
         "namespace": namespace,
     }

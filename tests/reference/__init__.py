@@ -12,7 +12,8 @@ FOLDER = ROOT / "docs" / "reference"
 def pages() -> Mapping[Path, str]:
     """Return every page with its text."""
     return {
-        FOLDER / "api.md": api.page(),
+        FOLDER / "api.md": api.server_page(),
+        FOLDER / "platform-api.md": api.platform_page(),
         FOLDER / "cli.md": cli.page(),
         FOLDER / "conditions.md": conditions.page(),
         FOLDER / "metrics.md": metrics.page(),

@@ -1,4 +1,4 @@
-"""docs/reference/api.md: every field of MLflowServer, from the schema of the CRD and the example manifests."""
+"""The API reference: every field of a resource, from the schema of the CRD and the example manifests."""
 
 import json
 import re
@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 
 from mlflow_operator import api
-from mlflow_operator.api.mlflowserver import MAX_NAME_CHARS, Spec
+from mlflow_operator.api.crd import PLATFORM, SERVER, CustomResource
+from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION
+from mlflow_operator.api.mlflowserver import MAX_NAME_CHARS
 from mlflow_operator.api.rules import VALIDATIONS
 from mlflow_operator.api.schema import Schema, structural_schema
-from mlflow_operator.api.status import Status
 from tests.cluster.settings import ROOT
 from tests.reference.markdown import NOTICE, code, table
 from tests.schema_nodes import walk_schema
@@ -29,7 +30,7 @@ _LIMITS = {
     "maxProperties": "at most {} entries",
 }
 _DEFAULT = re.compile(r"(?:^| )Defaults to (.+?)\.(?= [A-Z]|$)")
-_INTRODUCTION = f"""\
+_SERVER_INTRODUCTION = f"""\
 # API reference
 
 {NOTICE}
@@ -37,6 +38,26 @@ _INTRODUCTION = f"""\
 `MLflowServer` is a namespaced resource of `{api.API_VERSION}`, short name `mls`. Field paths start below `spec` or
 `status`; `[]` stands for each item of a list and `.*` for each value of a map. `kubectl explain mlflowserver.spec`
 prints the same descriptions. Only `metadata.name` is required; it has at most {MAX_NAME_CHARS} characters.
+"""
+_PLATFORM_INTRODUCTION = f"""\
+# API reference of MLflowPlatform
+
+{NOTICE}
+
+`MLflowPlatform` is a cluster-scoped resource of `{api.API_VERSION}`, short name `mlp`: the PostgreSQL and the
+S3 that a platform team offers to the servers in selected namespaces. The operator checks both with the administrators'
+credentials, once a minute at most unless the spec or a Secret changes, and reports the result in the
+[conditions](conditions.md#mlflowplatform).
+
+Only cluster administrators should be able to write it, because it decides to which hosts the operator sends these
+credentials. The chart of the operator does not grant this permission.
+
+The annotation `{DEFAULT_ANNOTATION}: "true"` makes a platform the default of the namespaces that
+it selects. If two default platforms select the same namespace, neither is `Ready`: the reason is
+`DefaultPlatformConflict`.
+
+Field paths start below `spec` or `status`; `[]` stands for each item of a list and `.*` for each value of a map.
+`kubectl explain mlflowplatform.spec` prints the same descriptions.
 """
 
 
@@ -49,11 +70,20 @@ class FieldEntry:
     schema: Schema
 
 
-def page() -> str:
-    """Return the page."""
-    examples = _example_values()
-    parts = [_INTRODUCTION]
-    for top, model in (("spec", Spec), ("status", Status)):
+def server_page() -> str:
+    """Return the page of MLflowServer."""
+    return _page(SERVER, _SERVER_INTRODUCTION)
+
+
+def platform_page() -> str:
+    """Return the page of MLflowPlatform."""
+    return _page(PLATFORM, _PLATFORM_INTRODUCTION)
+
+
+def _page(resource: CustomResource, introduction: str) -> str:
+    examples = _example_values(resource.kind)
+    parts = [introduction]
+    for top, model in (("spec", resource.spec), ("status", resource.status)):
         section = structural_schema(model, examples=True)
         parts.append(f"## {top}\n\n{section.get('description', '')}\n")
         direct = [
@@ -185,12 +215,12 @@ def _capitalized(text: str) -> str:
     return text[:1].upper() + text[1:] if text.startswith("the ") else text
 
 
-def _example_values() -> dict[str, Any]:
+def _example_values(kind: str) -> dict[str, Any]:
     """The first value of every field in manifests/examples, by path."""
     found: dict[str, Any] = {}
     for path in EXAMPLES:
         for document in yaml.safe_load_all(path.read_text()):
-            if document and document.get("kind") == api.KIND:
+            if document and document.get("kind") == kind:
                 for name, value in _values(document.get("spec") or {}, "spec"):
                     found.setdefault(name, value)
     return found

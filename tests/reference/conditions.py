@@ -4,7 +4,7 @@ import ast
 import inspect
 from enum import StrEnum
 
-from mlflow_operator.status.conditions import ConditionType, Reason
+from mlflow_operator.status.conditions import PLATFORM_CONDITIONS, ConditionType, Reason
 from tests.reference.markdown import NOTICE, code, table
 
 _INTRODUCTION = f"""\
@@ -12,7 +12,8 @@ _INTRODUCTION = f"""\
 
 {NOTICE}
 
-`kubectl describe mlflowserver NAME` shows the conditions of a server. The operator publishes an Event for each change.
+`kubectl describe mlflowserver NAME` shows the conditions of a server, and `kubectl describe mlflowplatform NAME` those
+of a platform. The operator publishes an Event for each change.
 Scripts and alerts can rely on types and reasons; messages can change between versions.
 [Troubleshooting](../operations/troubleshooting.md) explains what to do for each reason.
 """
@@ -23,8 +24,10 @@ def page() -> str:
     return "\n".join(
         [
             _INTRODUCTION,
-            "## Condition types\n",
+            "## MLflowServer\n",
             table(("Type", "Meaning"), _rows(ConditionType)),
+            "## MLflowPlatform\n",
+            table(("Type", "Meaning"), ((code(name), text) for name, text in PLATFORM_CONDITIONS.items())),
             "## Reasons\n",
             table(("Reason", "Meaning"), _rows(Reason)),
         ]

@@ -112,6 +112,10 @@ class FakeAPIServer(FakeKubernetesClient):
             limit.take(json.dumps(found).encode(), f"list {kind.plural}")
         return [obj for obj in found if names is None or obj["metadata"]["name"] in names]
 
+    async def list_labels(self, kind: Kind) -> dict[str, dict[str, str]]:
+        """Return the labels of all objects of a kind."""
+        return {obj["metadata"]["name"]: obj["metadata"].get("labels", {}) for obj in await self.list(kind)}
+
     async def apply_status(self, obj: Object) -> Object:
         """Replace the status."""
         self._record_write("apply_status", obj)
@@ -191,6 +195,9 @@ class FakeStoreAdmin:
     `ensure_key` and `delete_key` call `ensure_user` and `delete_user`, so that a subclass overrides only these two.
     """
 
+    async def check(self, admin: Admin) -> None:
+        """Check the administrator: succeed."""
+
     async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
         """Create or update a user: succeed."""
 
@@ -257,13 +264,30 @@ class FakePostgres(Postgres):
 
 @dataclass
 class FakePostgresAdmin(PostgresAdmin):
-    """A shared Postgres with logins and one provisioned database. `attempts` counts the calls of `provision`."""
+    """A shared Postgres with logins and one provisioned database.
+
+    `attempts` counts the calls of `provision`, `checked` contains the connections that were checked.
+    """
 
     password: str = "admin-password"
     logins: dict[str, str] = field(default_factory=dict)
     database: DatabasePlan | None = None
     error: ReconcileError | None = None
     attempts: int = 0
+    checked: list[Connection] = field(default_factory=list)
+
+    async def check(self, admin: Connection, ca_path: str | None, field: str) -> None:
+        """Behave like the client."""
+        self.checked.append(admin)
+        self._log_in(admin, field)
+        if self.error:
+            raise self.error
+
+    def _log_in(self, admin: Connection, field: str) -> None:
+        if admin.password != self.password:
+            raise from_psycopg(
+                Exception("password authentication failed"), "shared:5432", f"{field}.adminSecretRef"
+            )
 
     async def provision(
         self,
@@ -277,10 +301,7 @@ class FakePostgresAdmin(PostgresAdmin):
     ) -> None:
         """Behave like the client."""
         self.attempts += 1
-        if admin.password != self.password:
-            raise from_psycopg(
-                Exception("password authentication failed"), "shared:5432", f"{field}.adminSecretRef"
-            )
+        self._log_in(admin, field)
         if self.error:
             raise self.error
         if self.database is None and not create:

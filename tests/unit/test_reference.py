@@ -5,6 +5,7 @@ import re
 import pytest
 from pydantic import BaseModel
 
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.mlflowserver import Spec
 from mlflow_operator.api.schema import structural_schema
 from mlflow_operator.api.status import Status
@@ -12,22 +13,31 @@ from mlflow_operator.status.conditions import ConditionType, Reason
 from tests.reference import api, conditions
 
 
-def rows(section: str) -> dict[str, list[str]]:
-    """The cells of each row of the tables in a section of the page, by the path of the field."""
-    text = api.page().split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+def rows(section: str, page: str | None = None) -> dict[str, list[str]]:
+    """The cells of each row of the tables in a section of a page, by the path of the field."""
+    text = (page or api.server_page()).split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| `")]
     return {row[0].split("`")[1]: [cell.strip() for cell in row] for row in cells}
 
 
-@pytest.mark.parametrize(("section", "model"), [("spec", Spec), ("status", Status)])
-def test_every_field_has_an_example(section: str, model: type[BaseModel]) -> None:
+@pytest.mark.parametrize(
+    ("section", "model", "page"),
+    [
+        ("spec", Spec, api.server_page()),
+        ("status", Status, api.server_page()),
+        ("spec", mlflowplatform.Spec, api.platform_page()),
+        ("status", mlflowplatform.Status, api.platform_page()),
+    ],
+    ids=["server spec", "server status", "platform spec", "platform status"],
+)
+def test_every_field_has_an_example(section: str, model: type[BaseModel], page: str) -> None:
     """An object shows the examples of its fields instead, unless the schema does not know its fields."""
     entries = [
         entry
         for entry in api.fields(structural_schema(model))
         if not api.has_fields(api.inner_schema(entry.schema))
     ]
-    documented = rows(section)
+    documented = rows(section, page)
     assert entries
     assert [entry.path for entry in entries if not documented[entry.path][-1]] == []
 

@@ -10,6 +10,11 @@
 {{- .Values.fullnameOverride | default $release | trunc 53 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Prefix of roles for MLflowPlatforms. Operators in different namespaces with the same name need different roles. */}}
+{{- define "mlflow-operator.platform" -}}
+{{ include "mlflow-operator.fullname" . }}{{ with .Values.watchNamespaces }}-{{ $.Release.Namespace }}{{ end }}
+{{- end }}
+
 {{- define "mlflow-operator.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "mlflow-operator.fullname" .) "default") }}
 {{- end }}

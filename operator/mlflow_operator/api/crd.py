@@ -1,17 +1,21 @@
-"""The CustomResourceDefinition, generated from the models."""
+"""The CustomResourceDefinitions, generated from the models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from mlflow_operator.api.mlflowserver import KIND, PLURAL, MLflowServer, Spec
+from mlflow_operator.api import mlflowplatform, mlflowserver
+from mlflow_operator.api.mlflowplatform import MLflowPlatform
+from mlflow_operator.api.mlflowserver import MLflowServer
+from mlflow_operator.api.model import Model
 from mlflow_operator.api.resource import GROUP, VERSION
 from mlflow_operator.api.rules import VALIDATIONS
 from mlflow_operator.api.schema import Schema, structural_schema
 from mlflow_operator.api.status import Status
 
-PRINTER_COLUMNS = (
+_READY_COLUMNS: tuple[Schema, ...] = (
     {
         "name": "Ready",
         "type": "string",
@@ -25,19 +29,56 @@ PRINTER_COLUMNS = (
         "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
         "priority": 1,
     },
+)
+_AGE_COLUMN: Schema = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+
+
+@dataclass(frozen=True)
+class CustomResource:
+    """Kind with its models, and how kubectl names and prints it. `subresources` are those besides `status`."""
+
+    kind: str
+    plural: str
+    short_name: str
+    scope: str
+    resource: type[Model]
+    spec: type[Model]
+    status: type[Model]
+    printer_columns: Sequence[Schema]
+    subresources: Mapping[str, Schema] = field(default_factory=dict)
+
+
+SERVER = CustomResource(
+    mlflowserver.KIND,
+    mlflowserver.PLURAL,
+    "mls",
+    "Namespaced",
+    MLflowServer,
+    mlflowserver.Spec,
+    Status,
+    (
+        *_READY_COLUMNS,
+        {
+            "name": "Version",
+            "type": "string",
+            "description": "MLflow version that is running.",
+            "jsonPath": ".status.version",
+        },
+        {
+            "name": "URL",
+            "type": "string",
+            "description": "URL of the server inside the cluster.",
+            "jsonPath": ".status.url",
+        },
+        _AGE_COLUMN,
+    ),
     {
-        "name": "Version",
-        "type": "string",
-        "description": "MLflow version that is running.",
-        "jsonPath": ".status.version",
+        "scale": {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
     },
-    {
-        "name": "URL",
-        "type": "string",
-        "description": "URL of the server inside the cluster.",
-        "jsonPath": ".status.url",
-    },
-    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 )
 
 _METADATA_FIELDS = (
@@ -47,12 +88,38 @@ _METADATA_FIELDS = (
 )
 """Fields of ObjectMeta."""
 
+_DEFAULT_PATH = mlflowplatform.DEFAULT_ANNOTATION.replace(".", "\\.")
 
-def openapi_schema() -> Schema:
-    """Return the OpenAPI schema of MLflowServer for the CRD."""
+PLATFORM = CustomResource(
+    mlflowplatform.KIND,
+    mlflowplatform.PLURAL,
+    "mlp",
+    "Cluster",
+    MLflowPlatform,
+    mlflowplatform.Spec,
+    mlflowplatform.Status,
+    (
+        *_READY_COLUMNS,
+        {
+            "name": "Default",
+            "type": "string",
+            "description": "Whether the platform is the default of the namespaces that it selects.",
+            "jsonPath": f".metadata.annotations.{_DEFAULT_PATH}",
+        },
+        _AGE_COLUMN,
+    ),
+)
+
+CUSTOM_RESOURCES = (SERVER, PLATFORM)
+
+
+def openapi_schema(resource: CustomResource = SERVER) -> Schema:
+    """Return the OpenAPI schema of a resource for its CRD."""
+    spec = structural_schema(resource.spec)
+    required = [name for name, member in resource.resource.model_fields.items() if member.is_required()]
     # Kubernetes validates apiVersion, kind and metadata itself; a CRD must not describe metadata further.
-    return {
-        "description": " ".join((MLflowServer.__doc__ or "").split()),
+    schema: Schema = {
+        "description": " ".join((resource.resource.__doc__ or "").split()),
         "type": "object",
         "properties": {
             "apiVersion": {"description": "Group and version of this schema.", "type": "string"},
@@ -62,12 +129,15 @@ def openapi_schema() -> Schema:
                 "type": "object",
                 "properties": {"name": {"type": "string", "maxLength": 253}},
             },
-            # A resource without a spec is valid.
-            "spec": structural_schema(Spec) | {"default": {}},
-            "status": structural_schema(Status),
+            "spec": spec if "spec" in required else spec | {"default": {}},
+            "status": structural_schema(resource.status),
         },
-        VALIDATIONS: [rule.validation() for rule in MLflowServer.rules],
     }
+    if "spec" in required:
+        schema["required"] = ["spec"]
+    if resource.resource.rules:
+        schema[VALIDATIONS] = [rule.validation() for rule in resource.resource.rules]
+    return schema
 
 
 def unknown_fields(resource: dict[str, Any]) -> list[str]:
@@ -97,40 +167,33 @@ def _unknown_fields(value: Any, schema: Schema, path: str) -> Iterator[str]:
             yield f"{path}.{name}"
 
 
-def custom_resource_definition() -> dict[str, Any]:
-    """Return the CRD as an object.
+def custom_resource_definition(resource: CustomResource = SERVER) -> dict[str, Any]:
+    """Return the CRD of a resource as an object.
 
-    MLflowServer is not in the category `all`, so that `kubectl delete all --all` does not delete servers with data.
+    No resource is in the category `all`, so that `kubectl delete all --all` does not delete servers with data.
     """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{resource.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["mls"],
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short_name],
             },
-            "scope": "Namespaced",
+            "scope": resource.scope,
             "versions": [
                 {
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "additionalPrinterColumns": [dict(column) for column in PRINTER_COLUMNS],
-                    "subresources": {
-                        "status": {},
-                        "scale": {
-                            "specReplicasPath": ".spec.replicas",
-                            "statusReplicasPath": ".status.replicas",
-                            "labelSelectorPath": ".status.selector",
-                        },
-                    },
-                    "schema": {"openAPIV3Schema": openapi_schema()},
+                    "additionalPrinterColumns": [dict(column) for column in resource.printer_columns],
+                    "subresources": {"status": {}, **resource.subresources},
+                    "schema": {"openAPIV3Schema": openapi_schema(resource)},
                 }
             ],
         },
@@ -145,8 +208,15 @@ class _Dumper(yaml.SafeDumper):
 
 
 def as_yaml() -> str:
-    """Return the CRD as YAML. The output is deterministic."""
+    """Return all CRDs as YAML documents. The output is deterministic."""
     header = "# Generated by `mlflow-operator crd` from operator/mlflow_operator/api. Do not edit.\n"
-    return header + yaml.dump(
-        custom_resource_definition(), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True
+    return header + "---\n".join(
+        yaml.dump(
+            custom_resource_definition(resource),
+            Dumper=_Dumper,
+            sort_keys=False,
+            width=110,
+            allow_unicode=True,
+        )
+        for resource in CUSTOM_RESOURCES
     )

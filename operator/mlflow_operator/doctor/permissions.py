@@ -28,6 +28,15 @@ class Permission:
         return f"{self.resource}.{self.group}" if self.group else self.resource
 
 
+PLATFORM_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    (GROUP, "mlflowplatforms"): _READ,
+    (GROUP, "mlflowplatforms/status"): ("patch",),
+}
+"""Permissions for platforms, which are cluster-scoped, also if the operator only watches some namespaces."""
+
+_PLATFORM_EVENTS_NAMESPACE = "default"
+"""Namespace of Events about cluster-scoped objects."""
+
 NAMESPACE_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (GROUP, "mlflowservers"): (*_READ, "patch"),
     (GROUP, "mlflowservers/status"): ("patch",),
@@ -50,6 +59,7 @@ NAMESPACE_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 CLUSTER_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
+    ("", "namespaces"): ("list",),
 }
 """Permissions that are only needed if the operator watches all namespaces."""
 
@@ -69,7 +79,12 @@ def required_permissions(
     watched_namespaces: tuple[str, ...], operator_namespace: str, lease_name: str
 ) -> tuple[Permission, ...]:
     """All permissions of an operator that watches these namespaces (empty: all), with its Lease in its namespace."""
-    cluster_permissions = () if watched_namespaces else tuple(_permissions(CLUSTER_RULES, None))
+    cluster_permissions = (
+        (Permission("", "events", "create", _PLATFORM_EVENTS_NAMESPACE),)
+        if watched_namespaces
+        else tuple(_permissions(CLUSTER_RULES, None))
+    )
+    platform_permissions = tuple(_permissions(PLATFORM_RULES, None))
     namespace_permissions = tuple(
         permission
         for namespace in watched_namespaces or (None,)
@@ -82,4 +97,4 @@ def required_permissions(
         Permission(group, resource, "get", operator_namespace, lease_name),
         Permission(group, resource, "update", operator_namespace, lease_name),
     )
-    return (*namespace_permissions, *cluster_permissions, *lease_permissions)
+    return (*namespace_permissions, *cluster_permissions, *platform_permissions, *lease_permissions)

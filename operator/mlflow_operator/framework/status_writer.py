@@ -1,9 +1,8 @@
-"""Writes the status of an MLflowServer if it has changed, and publishes Events about changed conditions."""
+"""Writes the status of a resource if it has changed, and publishes Events about changed conditions."""
 
 import logging
 
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Conflict, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.status import StatusContext
@@ -32,9 +31,9 @@ async def write(
     try:
         await deps.cluster.apply_status(
             {
-                "apiVersion": kinds.MLFLOWSERVER.api_version,
-                "kind": kinds.MLFLOWSERVER.kind,
-                "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+                "apiVersion": resource["apiVersion"],
+                "kind": resource["kind"],
+                "metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta},
                 "status": desired,
             }
         )
@@ -56,18 +55,21 @@ async def write(
 _NORMAL_REASONS = {Reason.PROGRESSING, Reason.SUSPENDED}
 """Reasons of False conditions that are published as Normal Events instead of Warning Events."""
 
+_PUBLISHED_READY_REASONS = {*_NORMAL_REASONS, Reason.DELETION_BLOCKED, Reason.DEFAULT_PLATFORM_CONFLICT}
+"""Reasons that only the condition Ready reports."""
+
 _REASONS_WITHOUT_EVENT = {*_NORMAL_REASONS, Reason.WAITING_FOR_DEPENDENCY}
 
 
 def _needs_event(condition: Condition) -> bool:
     """Whether a changed condition is published as an Event.
 
-    `Ready` conditions are published if they are True, Progressing, Suspended or DeletionBlocked: the condition of the
+    `Ready` conditions are published if they are True or have one of _PUBLISHED_READY_REASONS: the condition of the
     failing component reports every other failure. Other conditions are published only if they report a failure or a
     credential rotation.
     """
     if condition.type is ConditionType.READY:
-        return condition.is_true or condition.reason in {*_NORMAL_REASONS, Reason.DELETION_BLOCKED}
+        return condition.is_true or condition.reason in _PUBLISHED_READY_REASONS
     return condition.reason is Reason.ROTATION_IN_PROGRESS or (
         not condition.is_true and condition.reason not in _REASONS_WITHOUT_EVENT
     )

@@ -1,7 +1,7 @@
-"""Publish Kubernetes Events, which `kubectl describe mlflowserver` shows.
+"""Publish Kubernetes Events, which `kubectl describe` shows.
 
 The caller publishes one Event per change. If an Event cannot be created, the operator only logs it: this must never
-block the reconciliation of a server.
+block a reconcile.
 """
 
 import logging
@@ -15,6 +15,9 @@ from mlflow_operator.kube.objects import Object
 logger = logging.getLogger(__name__)
 
 COMPONENT = "mlflow-operator"
+
+_CLUSTER_SCOPED_NAMESPACE = "default"
+"""The namespace in which Kubernetes requires Events about cluster-scoped objects."""
 
 MAX_MESSAGE_BYTES = 1024
 """Limit of the API server for the message of an Event."""
@@ -37,14 +40,12 @@ class Events:
             "metadata": {
                 # Names are at most 253 characters, and two Events of one second must not collide.
                 "name": f"{metadata['name'][:200]}.{uuid.uuid4().hex[:16]}",
-                "namespace": metadata["namespace"],
+                "namespace": metadata.get("namespace", _CLUSTER_SCOPED_NAMESPACE),
             },
             "involvedObject": {
                 "apiVersion": involved_object["apiVersion"],
                 "kind": involved_object["kind"],
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
+                **{key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata},
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
             "type": "Normal" if normal else "Warning",

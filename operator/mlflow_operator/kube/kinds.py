@@ -48,6 +48,7 @@ class Kind:
 
 
 MLFLOWSERVER = Kind("mlflow-operator.dev/v1alpha1", "MLflowServer", "mlflowservers")
+MLFLOWPLATFORM = Kind("mlflow-operator.dev/v1alpha1", "MLflowPlatform", "mlflowplatforms", namespaced=False)
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 STATEFULSET = Kind("apps/v1", "StatefulSet", "statefulsets")
 SERVICE = Kind("v1", "Service", "services")
@@ -75,7 +76,19 @@ SELF_SUBJECT_ACCESS_REVIEW = Kind(
 )
 
 ALL = (
-    *(MLFLOWSERVER, DEPLOYMENT, STATEFULSET, SERVICE, CONFIGMAP, SECRET, PVC, JOB, CRONJOB, POD),
+    *(
+        MLFLOWSERVER,
+        MLFLOWPLATFORM,
+        DEPLOYMENT,
+        STATEFULSET,
+        SERVICE,
+        CONFIGMAP,
+        SECRET,
+        PVC,
+        JOB,
+        CRONJOB,
+        POD,
+    ),
     *(PDB, LEASE, EVENT, NAMESPACE, CRD, SELF_SUBJECT_REVIEW, SELF_SUBJECT_ACCESS_REVIEW, CLOUD_NATIVE_PG),
 )
 

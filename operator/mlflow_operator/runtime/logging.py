@@ -1,4 +1,4 @@
-"""Logging setup: one JSON object per line on stderr, with the name and namespace of the MLflowServer it concerns."""
+"""Logging setup: one JSON object per line on stderr, with the name and namespace of the resource it concerns."""
 
 import logging
 import sys
@@ -10,20 +10,23 @@ from typing import Any, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
-_CURRENT_SERVER: ContextVar[tuple[str, str] | None] = ContextVar("current_server", default=None)
+_CURRENT_RESOURCE: ContextVar[tuple[str, str] | None] = ContextVar("current_resource", default=None)
 
 LIBRARY_LOGGERS = ("aiohttp", "asyncio", "boto3", "botocore", "kopf", "kubernetes", "s3transfer", "urllib3")
 """Loggers of libraries, limited to WARNING and above; below that they log every request and every event."""
 
 
 @contextmanager
-def server_context(namespace: str, name: str) -> Iterator[None]:
-    """Add this MLflowServer to all records logged inside the context, also by tasks that are started inside."""
-    token = _CURRENT_SERVER.set((namespace, name))
+def resource_context(namespace: str, name: str) -> Iterator[None]:
+    """Add this resource to all records logged inside the context, also by tasks that are started inside.
+
+    `namespace` is empty for an MLflowPlatform.
+    """
+    token = _CURRENT_RESOURCE.set((namespace, name))
     try:
         yield
     finally:
-        _CURRENT_SERVER.reset(token)
+        _CURRENT_RESOURCE.reset(token)
 
 
 def setup(level: str = "INFO", text: bool = False, stream: TextIO | None = None) -> None:
@@ -67,27 +70,26 @@ class _JSONFormatter(JsonFormatter):
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
         log_data["message"] = record.getMessage()
-        server = _server_of(record)
-        if server:
-            log_data["namespace"], log_data["name"] = server
+        namespace, name = _resource_of(record) or ("", "")
+        log_data |= {key: text for key, text in (("namespace", namespace), ("name", name)) if text}
         if record.exc_info:
             log_data["traceback"] = self.formatException(record.exc_info)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        server = _server_of(record)
-        server_field = f" {'/'.join(server)}" if server else ""
-        text = f"{_timestamp(record)} {record.levelname:<7}{server_field} {record.getMessage()}"
+        resource = "/".join(filter(None, _resource_of(record) or ()))
+        resource_field = f" {resource}" if resource else ""
+        text = f"{_timestamp(record)} {record.levelname:<7}{resource_field} {record.getMessage()}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def _server_of(record: logging.LogRecord) -> tuple[str, str] | None:
+def _resource_of(record: logging.LogRecord) -> tuple[str, str] | None:
     # kopf adds the object to its own records.
     reference = getattr(record, "k8s_ref", None)
     if isinstance(reference, dict) and reference.get("name"):
         return str(reference.get("namespace") or ""), str(reference["name"])
-    return _CURRENT_SERVER.get()
+    return _CURRENT_RESOURCE.get()
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -29,16 +29,18 @@ from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.kube import kinds, lease_guard
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
-from mlflow_operator.kube.errors import NamespaceTerminating
+from mlflow_operator.kube.errors import Forbidden, NamespaceTerminating, NotFound
 from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.leader_election import LeaderElector
 from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model.versions import Images
+from mlflow_operator.platforms import reconcile as platforms
+from mlflow_operator.platforms.checks import CHECK_INTERVAL_SECONDS, Checks
 from mlflow_operator.reconciler import reconcile
 from mlflow_operator.runtime import health, watch, watch_check
-from mlflow_operator.runtime.logging import server_context
+from mlflow_operator.runtime.logging import resource_context
 from mlflow_operator.runtime.workqueue import MAX_IN_FLIGHT, WorkQueue
-from mlflow_operator.runtime.workqueue_schedule import Schedule
+from mlflow_operator.runtime.workqueue_schedule import JITTER, Schedule
 from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,12 @@ cores."""
 _TLS_BUFFER_BYTES = 64 * 1024
 """Size of asyncio's read buffer for each open TLS connection. The default is 256 KiB, and the operator has about 25
 connections to the API server: one for each watched kind and a dozen for requests. Most reads are much smaller."""
+
+_PLATFORM_WORKERS = 2
+"""Number of worker slots for platforms. They have a queue of their own, so that they never take those of servers."""
+
+_PLATFORM_RESYNC_SECONDS = CHECK_INTERVAL_SECONDS / (1 - JITTER)
+"""Each resync of a platform is late enough for another check of its stores."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +161,55 @@ async def run(settings: Settings) -> None:
 
 
 async def _lead(deps: Dependencies, settings: Settings) -> None:
-    readiness = _ReadinessMetric(deps.metrics)
     deleted_servers: dict[NamespacedName, Object] = {}
-    seen_servers: set[NamespacedName] = set()
+    seen: set[NamespacedName] = set()
+    server_queue, platform_queue = _server_queue(deps, deleted_servers), _platform_queue(deps, settings)
 
     def on_deleted(key: NamespacedName, last_state: Object) -> None:
-        seen_servers.discard(key)
-        deleted_servers[key] = last_state
+        seen.discard(key)
+        if key[0]:
+            deleted_servers[key] = last_state
+
+    def enqueue(key: NamespacedName) -> None:
+        namespace, name = key
+        if namespace:
+            server_queue.add(key)
+        else:
+            platform_queue.add(name)
+
+    # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
+    before_kopf = (
+        asyncio.create_task(server_queue.run(), name="queue"),
+        asyncio.create_task(platform_queue.run(), name="platform queue"),
+        asyncio.create_task(
+            watch_check.verify(lambda: _list_resources(deps.cluster, settings.namespaces), seen),
+            name="watch check",
+        ),
+    )
+    await asyncio.sleep(0)
+    watch_task = asyncio.create_task(
+        watch.run(enqueue, seen.add, on_deleted, settings.namespaces), name="watch"
+    )
+    tasks = (*before_kopf, watch_task)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _server_queue(
+    deps: Dependencies, deleted_servers: dict[NamespacedName, Object]
+) -> WorkQueue[NamespacedName]:
+    """The work queue of MLflowServers. `deleted_servers`: last states that have no Event yet."""
+    readiness = _ReadinessMetric(deps.metrics)
 
     async def handle(key: NamespacedName) -> float | None:
-        with server_context(*key), limits.on_behalf_of(key[0]):
+        with resource_context(*key), limits.on_behalf_of(key[0]):
             try:
                 last_state = deleted_servers.get(key)
                 if last_state:
@@ -182,31 +229,38 @@ async def _lead(deps: Dependencies, settings: Settings) -> None:
     queue: WorkQueue[NamespacedName] = WorkQueue(
         handle, deps.metrics, schedule=Schedule(group_of=operator.itemgetter(0), max_taken=MAX_IN_FLIGHT)
     )
-    # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
-    queue_task = asyncio.create_task(queue.run(), name="queue")
-    watch_check_task = asyncio.create_task(
-        watch_check.verify(lambda: _list_servers(deps.cluster, settings.namespaces), seen_servers),
-        name="watch check",
-    )
-    await asyncio.sleep(0)
-    watch_task = asyncio.create_task(
-        watch.run(queue.add, seen_servers.add, on_deleted, settings.namespaces), name="watch"
-    )
-    tasks = (queue_task, watch_check_task, watch_task)
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+    return queue
 
 
-async def _list_servers(cluster: KubernetesClient, namespaces: tuple[str, ...]) -> set[NamespacedName]:
-    """The keys of all MLflowServers in the watched namespaces."""
+def _platform_queue(deps: Dependencies, settings: Settings) -> WorkQueue[str]:
+    """The work queue of MLflowPlatforms, by their names."""
+    checks = Checks()
+
+    async def handle(name: str) -> float | None:
+        # The calls to the stores of each platform count against limits of their own.
+        with resource_context("", name), limits.on_behalf_of(f"{kinds.MLFLOWPLATFORM.plural}/{name}"):
+            result = await platforms.reconcile(name, deps, checks, settings.namespaces)
+        if result.ready is None:
+            queue.forget(name)
+        return result.requeue_after
+
+    queue: WorkQueue[str] = WorkQueue(
+        handle,
+        deps.metrics,
+        workers=_PLATFORM_WORKERS,
+        schedule=Schedule(resync=_PLATFORM_RESYNC_SECONDS),
+        kind=kinds.MLFLOWPLATFORM.kind,
+    )
+    return queue
+
+
+async def _list_resources(cluster: KubernetesClient, namespaces: tuple[str, ...]) -> set[NamespacedName]:
+    """The keys of all MLflowServers in the watched namespaces, and of all MLflowPlatforms."""
     keys: set[NamespacedName] = set()
     for namespace in namespaces or (None,):
         keys |= await cluster.list_names(kinds.MLFLOWSERVER, namespace)
-    return keys
+    try:
+        return keys | await cluster.list_names(kinds.MLFLOWPLATFORM)
+    except (Forbidden, NotFound):
+        # Without the CRD or the permission, which an upgrade may have omitted, servers are still checked.
+        return keys

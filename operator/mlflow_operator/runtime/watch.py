@@ -1,4 +1,5 @@
-"""Watches: every event of an MLflowServer, or of an object it owns, adds the server's key to the work queue.
+"""Watches: every event of an MLflowServer, or of an object it owns, adds the server's key to the work queue. So does
+every event of an MLflowPlatform, whose key has an empty namespace.
 
 Secrets are not watched: this needs a permission with which all Secrets can be read.
 
@@ -53,10 +54,10 @@ def registry(
     on_seen: Callable[[NamespacedName], None],
     on_deleted: Callable[[NamespacedName, Object], None],
 ) -> kopf.OperatorRegistry:
-    """Handlers that call `enqueue` with the key of the server that an event concerns.
+    """Handlers that call `enqueue` with the key of the server or platform that an event concerns.
 
-    For an event of the server itself, they call `on_seen` first, or, if the server was deleted, `on_deleted` with its
-    last metadata and status, which can no longer be read from the API server.
+    For an event of the resource itself, they call `on_seen` first, or, if it was deleted, `on_deleted` with its last
+    metadata and status, which can no longer be read from the API server. The namespace of a platform is empty.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -74,7 +75,8 @@ def registry(
             enqueue((namespace or "", server))
 
     kopf.on.login(registry=handlers)(Login().login)
-    kopf.on.event(*_selector(kinds.MLFLOWSERVER), registry=handlers)(resource)
+    for kind in (kinds.MLFLOWSERVER, kinds.MLFLOWPLATFORM):
+        kopf.on.event(*_selector(kind), registry=handlers, id=kind.plural)(resource)
     for kind in LISTED:
         kopf.on.event(*_selector(kind), registry=handlers, id=f"owned-{kind.plural}")(owned)
     return handlers

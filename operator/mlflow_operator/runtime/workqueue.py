@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from mlflow_operator.kube import kinds
 from mlflow_operator.kube.errors import Conflict, Forbidden, NotFound, Unavailable
 from mlflow_operator.runtime.workqueue_schedule import Schedule
 from mlflow_operator.status.metrics import Metrics
@@ -42,14 +43,17 @@ class WorkQueue(Generic[K]):
         metrics: Metrics,
         workers: int = WORKERS,
         schedule: Schedule[K] | None = None,
+        kind: str = kinds.MLFLOWSERVER.kind,
     ) -> None:
+        """`kind` is the kind of the resources in the metrics."""
         self._handle = handle
         self._metrics = metrics
         self._worker_slots = asyncio.Semaphore(workers)
         self._in_flight = asyncio.Semaphore(max(MAX_IN_FLIGHT, workers))
         self._schedule: Schedule[K] = schedule or Schedule()
         self._changed = asyncio.Event()
-        metrics.queue_depth.set_function(self.depth)
+        self._kind = kind
+        metrics.queue_depth.labels(kind=kind).set_function(self.depth)
 
     def add(self, key: K) -> None:
         """Make the key due now. Must be called from the thread of the event loop."""
@@ -93,14 +97,17 @@ class WorkQueue(Generic[K]):
             self._failed(key, error)
         else:
             self._schedule.done(key, _now(), requeue_after)
-            self._metrics.reconciles.labels(result="done" if requeue_after is None else "waiting").inc()
+            self._count("done" if requeue_after is None else "waiting")
         finally:
             slot_timer.cancel()
             slot.release()
             self._in_flight.release()
-        self._metrics.reconcile_duration.observe(_now() - start)
+        self._metrics.reconcile_duration.labels(kind=self._kind).observe(_now() - start)
         # The next due time may be earlier now than the one that `_next` waits for.
         self._changed.set()
+
+    def _count(self, result: str) -> None:
+        self._metrics.reconciles.labels(kind=self._kind, result=result).inc()
 
     async def _next(self) -> K:
         while True:
@@ -118,7 +125,7 @@ class WorkQueue(Generic[K]):
     def _failed(self, key: K, error: Exception) -> None:
         min_delay = getattr(error, "retry_after", None) or 0.0
         delay = self._schedule.failed(key, _now(), min_delay)
-        self._metrics.reconciles.labels(result="error").inc()
+        self._count("error")
         if isinstance(error, Conflict | Forbidden | NotFound | Unavailable):
             # Expected errors: for example, a namespace was just deleted, or the API server has not loaded all roles
             # after a restart. The message names the request and the reason.

@@ -1,4 +1,4 @@
-"""Types and reasons of the status conditions of an MLflowServer.
+"""Types and reasons of the status conditions of an MLflowServer and of an MLflowPlatform.
 
 The message of a condition that is not True states the cause and the next step. A message must not contain a time, a
 count that changes by itself or an unsorted list: each change is a write to the API server and an Event.
@@ -13,7 +13,10 @@ from mlflow_operator.api.status import ConditionStatus
 
 
 class ConditionType(StrEnum):
-    """Types of conditions, in the order in which a server starts."""
+    """Types of conditions of an MLflowServer, in the order in which a server starts.
+
+    `PLATFORM_CONDITIONS` describes those that an MLflowPlatform has, too.
+    """
 
     READY = "Ready"
     """Every other condition is True, except those of encryption, backups and garbage collection. It repeats the first
@@ -37,6 +40,23 @@ class ConditionType(StrEnum):
     """The last backup succeeded and is not older than twice its schedule. Set only if `spec.backup` is set."""
     GARBAGE_COLLECTION = "GarbageCollectionReady"
     """The last garbage collection succeeded. Set only if `spec.garbageCollection` is set."""
+
+
+PLATFORM_CONDITIONS: Mapping[ConditionType, str] = {
+    ConditionType.READY: (
+        "Every other condition is True, and no other default platform selects the same namespace. It repeats the first "
+        "error."
+    ),
+    ConditionType.DATABASE: (
+        "The administrator can log in to PostgreSQL and may create roles and databases there. Set only if "
+        "`spec.database` is set. The message says if TLS does not verify the host."
+    ),
+    ConditionType.ARTIFACT_STORE: (
+        "The bucket exists and the administrator can list it and use the admin API of MinIO. Set only if "
+        "`spec.artifacts` is set. The message says if the endpoint is not encrypted."
+    ),
+}
+"""Meaning of the conditions of an MLflowPlatform."""
 
 
 class Reason(StrEnum):
@@ -128,6 +148,8 @@ class Reason(StrEnum):
     """The Job that encrypts stored secrets with the current keys failed, and nothing was changed."""
     SECRETS_UNREADABLE = "SecretsUnreadable"
     """Stored gateway or webhook secrets are encrypted with keys that the server does not have."""
+    DEFAULT_PLATFORM_CONFLICT = "DefaultPlatformConflict"
+    """Another default MLflowPlatform selects the same namespace, and neither is the default there."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"
@@ -145,7 +167,7 @@ _TRUNCATED = " [truncated]"
 
 @dataclass(frozen=True)
 class Condition:
-    """Status condition of an MLflowServer. `message` is human-readable."""
+    """Status condition of a resource. `message` is human-readable."""
 
     type: ConditionType
     status: ConditionStatus
@@ -175,7 +197,10 @@ def false_condition(condition_type: ConditionType, reason: Reason, message: str)
     return Condition(condition_type, ConditionStatus.FALSE, reason, message)
 
 
-def ready_condition(conditions: Iterable[Condition]) -> Condition:
+def ready_condition(
+    conditions: Iterable[Condition],
+    ready_message: str = "The server is available and all its dependencies are ready.",
+) -> Condition:
     """Return the Ready condition, a summary of the other conditions.
 
     It takes over the first failure. Conditions that are only progressing or suspended come after failures, and those
@@ -188,9 +213,7 @@ def ready_condition(conditions: Iterable[Condition]) -> Condition:
         if not condition.is_true and condition.type not in _EXCLUDED_FROM_READY
     ]
     if not not_true:
-        return true_condition(
-            ConditionType.READY, "The server is available and all its dependencies are ready."
-        )
+        return true_condition(ConditionType.READY, ready_message)
     first = min(not_true, key=lambda condition: _REASON_RANK.get(condition.reason, 0))
     return Condition(ConditionType.READY, first.status, first.reason, first.message)
 

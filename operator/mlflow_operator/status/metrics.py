@@ -19,13 +19,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "mlflow_operator_reconciles",
-            "Number of reconciles of MLflowServers, by result: done, waiting or error.",
-            ["result"],
+            "Number of reconciles, by kind of the resource and by result: done, waiting or error.",
+            ["kind", "result"],
             registry=self.registry,
         )
         self.reconcile_duration = Histogram(
             "mlflow_operator_reconcile_duration_seconds",
-            "Duration of one reconcile of one MLflowServer, in seconds.",
+            "Duration of one reconcile of one resource, in seconds, by its kind.",
+            ["kind"],
             buckets=_DURATION_BUCKETS_SECONDS,
             registry=self.registry,
         )
@@ -37,7 +38,8 @@ class Metrics:
         )
         self.queue_depth = Gauge(
             "mlflow_operator_queue_depth",
-            "Number of MLflowServers that are due and wait for a worker.",
+            "Number of resources that are due and wait for a worker, by their kind.",
+            ["kind"],
             registry=self.registry,
         )
         self.api_writes = Counter(

@@ -1,4 +1,4 @@
-"""The CRD: structural schema, descriptions, limits, and compatibility with Kubernetes 1.30."""
+"""The CRDs: structural schema, descriptions, limits, and compatibility with Kubernetes 1.30."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,26 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from mlflow_operator.api.crd import as_yaml, custom_resource_definition, openapi_schema
+from mlflow_operator.api.crd import (
+    CUSTOM_RESOURCES,
+    PLATFORM,
+    SERVER,
+    as_yaml,
+    custom_resource_definition,
+    openapi_schema,
+)
 from mlflow_operator.cli import main
 from tests.schema_nodes import walk_schema
 
 MANIFEST = Path(__file__).parents[3] / "manifests" / "crd.yaml"
 
 NODES = dict(walk_schema(openapi_schema()))
-FIELDS = {path: node for path, node in NODES.items() if path.startswith((".spec", ".status"))}
+ALL_NODES = {
+    f"{resource.kind}{path}": node
+    for resource in CUSTOM_RESOURCES
+    for path, node in walk_schema(openapi_schema(resource))
+}
+FIELDS = {path: node for path, node in ALL_NODES.items() if ".spec" in path or ".status" in path}
 
 
 def test_crd_manifest_is_up_to_date() -> None:
@@ -30,14 +42,14 @@ def test_crd_command_prints_the_manifest() -> None:
 
 def test_crd_yaml_has_no_aliases() -> None:
     """Aliases are not supported by all tools. The YAML round trip preserves the object."""
-    assert yaml.safe_load(as_yaml()) == custom_resource_definition()
+    assert [*yaml.safe_load_all(as_yaml())] == [*map(custom_resource_definition, CUSTOM_RESOURCES)]
     assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(as_yaml()))
 
 
-@pytest.mark.parametrize("path", NODES)
+@pytest.mark.parametrize("path", ALL_NODES)
 def test_schema_is_structural(path: str) -> None:
     """Every node has a type or `x-kubernetes-int-or-string`, and there are no references and combinators."""
-    node = NODES[path]
+    node = ALL_NODES[path]
     assert "type" in node or node.get("x-kubernetes-int-or-string")
     assert not node.keys() & {"$ref", "$defs", "anyOf", "allOf", "oneOf", "not", "nullable", "title", "const"}
     assert not ("properties" in node and "additionalProperties" in node)
@@ -64,10 +76,12 @@ def test_strings_lists_and_maps_have_limits(path: str) -> None:
         assert "maxProperties" in node
 
 
-@pytest.mark.parametrize("path", [path for path in NODES if "x-kubernetes-validations" in NODES[path]])
+@pytest.mark.parametrize(
+    "path", [path for path in ALL_NODES if "x-kubernetes-validations" in ALL_NODES[path]]
+)
 def test_every_rule_has_a_message(path: str) -> None:
     """Without a message, the API server reports the CEL expression."""
-    for rule in NODES[path]["x-kubernetes-validations"]:
+    for rule in ALL_NODES[path]["x-kubernetes-validations"]:
         assert len(rule["message"].split()) > 5
         assert "\n" not in rule["message"]
 
@@ -89,13 +103,30 @@ def test_enums_contain_supported_values_only() -> None:
 
 def test_scale_and_printer_columns_refer_to_existing_fields() -> None:
     """Kubernetes ignores a path that does not exist, without an error."""
-    version = custom_resource_definition()["spec"]["versions"][0]
+    version = custom_resource_definition(SERVER)["spec"]["versions"][0]
     paths = [*version["subresources"]["scale"].values()]
     paths += [c["jsonPath"] for c in version["additionalPrinterColumns"] if "[?" not in c["jsonPath"]]
     assert all(path in NODES or path.startswith(".metadata") for path in paths)
     assert [c["name"] for c in version["additionalPrinterColumns"]] == [
         "Ready", "Reason", "Version", "URL", "Age",
     ]  # fmt: skip
+
+
+def test_platform_is_cluster_scoped_and_prints_whether_it_is_the_default() -> None:
+    """`kubectl get mlp` shows the default as `kubectl get storageclass` does. Tenants have no access to it."""
+    spec = custom_resource_definition(PLATFORM)["spec"]
+    columns = {c["name"]: c["jsonPath"] for c in spec["versions"][0]["additionalPrinterColumns"]}
+    assert (spec["scope"], spec["names"]["shortNames"]) == ("Cluster", ["mlp"])
+    assert [*columns] == ["Ready", "Reason", "Default", "Age"]
+    assert columns["Default"] == r".metadata.annotations.mlflow-operator\.dev/is-default-platform"
+    assert spec["versions"][0]["subresources"] == {"status": {}}
+
+
+def test_platform_requires_a_spec() -> None:
+    """An empty platform offers nothing; an empty MLflowServer is valid."""
+    assert openapi_schema(PLATFORM)["required"] == ["spec"]
+    assert "default" not in openapi_schema(PLATFORM)["properties"]["spec"]
+    assert "required" not in openapi_schema(SERVER)
 
 
 def test_rules_are_supported_by_kubernetes_1_30() -> None:
@@ -107,7 +138,7 @@ def test_rules_are_supported_by_kubernetes_1_30() -> None:
     unsupported = re.compile(
         r"\b(isIP|ip|isCIDR|cidr|format\.|semver|isSemver|transformList|transformMap|sortBy|reverse)\b"
     )
-    for path, node in NODES.items():
+    for path, node in ALL_NODES.items():
         for rule in node.get("x-kubernetes-validations", []):
             cel = rule["rule"] + rule.get("messageExpression", "")
             assert not unsupported.search(re.sub(r"'(\\.|[^'\\])*'", "''", cel)), f"{path}: {cel}"

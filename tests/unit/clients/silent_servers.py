@@ -171,6 +171,17 @@ def postgres_with_iterations(number: int) -> Handler:
     return handle
 
 
+def postgres_that_requests_cleartext(passwords: list[bytes]) -> Handler:
+    """Return a handler that requests a cleartext password, and adds what it gets to `passwords`."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await _read_postgres_login(reader, writer):
+            writer.write(_postgres_message(b"R", struct.pack("!i", 3)))
+            passwords.append(await _read_postgres_message(reader))
+
+    return handle
+
+
 async def _read_postgres_message(reader: asyncio.StreamReader) -> bytes:
     header = await reader.readexactly(5)
     return await reader.readexactly(struct.unpack("!i", header[1:])[0] - 4)

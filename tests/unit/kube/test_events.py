@@ -39,6 +39,14 @@ async def publish_event(
     return event
 
 
+async def test_event_about_a_cluster_scoped_object_is_in_the_namespace_default() -> None:
+    """The API server rejects it in any other namespace."""
+    metadata = {"name": "shared", "uid": "u", "resourceVersion": "7"}
+    event = await publish_event(server={**SERVER, "kind": "MLflowPlatform", "metadata": metadata})
+    assert event["metadata"]["namespace"] == "default"
+    assert "namespace" not in event["involvedObject"]
+
+
 async def test_event_is_found_by_kubectl_describe() -> None:
     """kubectl describe selects Events by name, namespace and uid of the involved object."""
     event = await publish_event()

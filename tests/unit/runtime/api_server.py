@@ -84,6 +84,42 @@ class APIServerWithSilentFirstWatch:
         return stream
 
 
+class APIServerWithPlatform:
+    """An API server that serves only MLflowPlatforms, with one platform that is deleted during the watch."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        metadata = {"name": "shared", "uid": "shared"}
+        platform = {"apiVersion": api.API_VERSION, "kind": "MLflowPlatform", "metadata": metadata}
+        match request.path:
+            case "/api":
+                return web.json_response({"versions": ["v1"]})
+            case "/api/v1":
+                namespaces = {"name": "namespaces", "singularName": "namespace", "kind": "Namespace"}
+                return web.json_response(
+                    {"resources": [{**namespaces, "namespaced": False, "verbs": ["list"]}]}
+                )
+            case "/apis":
+                version = {"groupVersion": api.API_VERSION, "version": "v1alpha1"}
+                group = {"name": "mlflow-operator.dev", "versions": [version], "preferredVersion": version}
+                return web.json_response({"groups": [group]})
+            case "/apis/mlflow-operator.dev/v1alpha1":
+                names = {
+                    "name": "mlflowplatforms",
+                    "singularName": "mlflowplatform",
+                    "kind": "MLflowPlatform",
+                }
+                resource = {**names, "namespaced": False, "verbs": ["list", "watch"]}
+                return web.json_response({"resources": [resource]})
+        assert request.path == "/apis/mlflow-operator.dev/v1alpha1/mlflowplatforms"
+        if "watch" not in request.query:
+            return web.json_response({"items": [platform], "metadata": {"resourceVersion": "1"}})
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await stream.write(json.dumps({"type": "DELETED", "object": platform}).encode() + b"\n")
+        await asyncio.sleep(3600)
+        return stream
+
+
 @asynccontextmanager
 async def watching(
     answer: Handler,

@@ -30,7 +30,7 @@ def last(lines: io.StringIO) -> dict[str, Any]:
 
 
 def test_log_line_is_a_json_object_with_the_documented_fields(lines: io.StringIO) -> None:
-    with logs.server_context("ns", "a"):
+    with logs.resource_context("ns", "a"):
         logging.getLogger("x").info("created %s", "Deployment")
     line = last(lines)
     assert line.pop("timestamp").endswith("Z")
@@ -41,6 +41,14 @@ def test_log_line_is_a_json_object_with_the_documented_fields(lines: io.StringIO
         "namespace": "ns",
         "name": "a",
     }
+
+
+def test_log_line_of_a_platform_has_no_namespace(lines: io.StringIO) -> None:
+    with logs.resource_context("", "shared"):
+        logging.getLogger("x").info("checked")
+    line = last(lines)
+    assert line["name"] == "shared"
+    assert "namespace" not in line
 
 
 def test_traceback_is_part_of_the_json_line(lines: io.StringIO) -> None:
@@ -66,7 +74,7 @@ def test_kopf_record_is_attributed_to_its_object(lines: io.StringIO) -> None:
 
 async def test_concurrent_reconciles_are_attributed_to_their_own_servers(lines: io.StringIO) -> None:
     async def reconcile(name: str) -> None:
-        with logs.server_context("ns", name):
+        with logs.resource_context("ns", name):
             await asyncio.sleep(0)
             await asyncio.gather(asyncio.sleep(0), log(name))
 
@@ -116,6 +124,6 @@ def test_log_level_debug_does_not_apply_to_libraries(lines: io.StringIO) -> None
 
 def test_text_format_has_level_server_and_message(lines: io.StringIO) -> None:
     logs.setup(text=True, stream=lines)
-    with logs.server_context("ns", "a"):
+    with logs.resource_context("ns", "a"):
         logging.getLogger("x").info("created")
     assert lines.getvalue().strip().endswith("INFO    ns/a created")

@@ -9,7 +9,12 @@ from aiohttp import web
 
 from mlflow_operator.kube.objects import NamespacedName
 from mlflow_operator.runtime import watch
-from tests.unit.runtime.api_server import APIServerWithSilentFirstWatch, api_server, watching
+from tests.unit.runtime.api_server import (
+    APIServerWithPlatform,
+    APIServerWithSilentFirstWatch,
+    api_server,
+    watching,
+)
 
 
 def test_kopf_publishes_no_events() -> None:
@@ -71,3 +76,21 @@ async def test_new_server_is_found_after_a_silent_watch_restarts(
     ):
         async with asyncio.timeout(20):
             assert await found == ("team", "new")
+
+
+async def test_platforms_are_watched_by_an_operator_of_selected_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are cluster-scoped: their keys have no namespace."""
+    found = asyncio.Queue[tuple[str, NamespacedName]]()
+    async with watching(
+        APIServerWithPlatform().answer,
+        lambda key: found.put_nowait(("enqueued", key)),
+        tmp_path,
+        monkeypatch,
+        on_deleted=lambda key, last_state: found.put_nowait(("deleted", key)),
+    ):
+        async with asyncio.timeout(20):
+            events = [await found.get() for _ in range(3)]
+    key = ("", "shared")
+    assert events == [("enqueued", key), ("deleted", key), ("enqueued", key)]

@@ -35,6 +35,11 @@ def test_server_without_event_at_two_checks_raises_watch_lost() -> None:
         run_checks({OLD, NEW}, {OLD, NEW}, seen={OLD})
 
 
+def test_platform_without_event_at_two_checks_raises_watch_lost() -> None:
+    with pytest.raises(WatchLost, match=r"MLflowPlatform shared$"):
+        run_checks({OLD, ("", "shared")}, {OLD, ("", "shared")}, seen={OLD})
+
+
 def test_server_without_event_at_one_check_is_tolerated() -> None:
     run_checks({OLD, NEW}, {OLD}, {OLD, NEW}, {OLD}, seen={OLD})
 

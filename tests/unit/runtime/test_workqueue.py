@@ -148,7 +148,12 @@ async def test_key_is_never_processed_twice_at_the_same_time() -> None:
         queue.add(key)
     await run_for(queue, 10.2)
     assert calls == 60
-    assert metrics.registry.get_sample_value("mlflow_operator_reconciles_total", {"result": "error"}) is None
+    assert (
+        metrics.registry.get_sample_value(
+            "mlflow_operator_reconciles_total", {"kind": "MLflowServer", "result": "error"}
+        )
+        is None
+    )
 
 
 @in_virtual_time
@@ -287,7 +292,7 @@ async def test_depth_counts_due_keys_that_wait() -> None:
     queue.add_after("later", 1000)
     task = asyncio.create_task(queue.run())
     await asyncio.sleep(1)
-    assert metrics.registry.get_sample_value("mlflow_operator_queue_depth") == 2
+    assert metrics.registry.get_sample_value("mlflow_operator_queue_depth", {"kind": "MLflowServer"}) == 2
     task.cancel()
 
 

@@ -18,6 +18,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from mlflow_operator.clients.postgres import statements
+from mlflow_operator.clients.postgres.errors import read_only
 from mlflow_operator.clients.postgres.session import Session, Sessions
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.postgres_uri import Connection
@@ -37,6 +38,14 @@ class PostgresAdmin:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+
+    async def check(self, admin: Connection, ca_path: str | None, field: str) -> None:
+        """Check that the administrator can log in and may create roles and databases. Writes nothing.
+
+        Arguments as in `provision`. Raises ConfigurationError or TransientError.
+        """
+        async with self._open(admin, ca_path, field) as server:
+            await server.check_attributes()
 
     async def provision(  # noqa: PLR0913
         self,
@@ -143,6 +152,13 @@ class _AdminSession:
     @property
     def server_version(self) -> int:
         return self.session.info.server_version
+
+    async def check_attributes(self) -> None:
+        self._require_attribute(self.can_create_roles, "create roles", "CREATEROLE")
+        self._require_attribute(self.can_create_databases, "create databases", "CREATEDB")
+        row = await (await self.session.execute("SHOW transaction_read_only")).fetchone()
+        if row and row[0] == "on":
+            raise read_only(self.address, self.field)
 
     async def check_privileges(self, plan: DatabasePlan, *, create: bool) -> None:
         """Check all privileges before anything is created.

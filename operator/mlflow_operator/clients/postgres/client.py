@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 import psycopg
 from psycopg import sql
 
+from mlflow_operator.clients.postgres.errors import read_only
 from mlflow_operator.clients.postgres.session import Session, Sessions, fetch_value
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError, TransientError
+from mlflow_operator.status.errors import ConfigurationError
 
 _INSPECT_DATABASE = sql.SQL(
     "SELECT pg_encoding_to_char(encoding), oid::text, pg_get_userbyid(datdba), datconnlimit, "
@@ -80,7 +81,7 @@ class Postgres:
         """
         async with self._sessions.open(connection, ca_path, field) as conn:
             row = await (await conn.execute(_INSPECT_DATABASE)).fetchone()
-            encoding, oid, owner, limit, comment, read_only, table, table_comment, major, login_limit = (
+            encoding, oid, owner, limit, comment, is_read_only, table, table_comment, major, login_limit = (
                 row or _NO_ROW
             )
             revision = (
@@ -89,12 +90,8 @@ class Postgres:
             needs_migration = expected_revision is None or revision != expected_revision
             obstacle = await _migration_obstacle(conn, table is not None) if needs_migration else None
             encrypted = await _encrypted_secrets(conn) if table else EncryptedSecrets()
-        if read_only == "on":
-            raise TransientError(
-                Reason.DATABASE_READ_ONLY,
-                f"The database at {connection.address} is read-only: it is a standby, or "
-                f"default_transaction_read_only is on. Configure the primary in {field}.",
-            )
+        if is_read_only == "on":
+            raise read_only(connection.address, field)
         if str(encoding).upper() != "UTF8":
             raise ConfigurationError(
                 Reason.DATABASE_ENCODING_UNSUPPORTED,

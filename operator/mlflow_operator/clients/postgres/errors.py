@@ -8,6 +8,16 @@ _NO_FREE_CONNECTION = (
 )
 
 _LIBPQ_ERRORS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
+    # The text also names the method that the server requests, and entries below have fragments of such names.
+    (
+        "authentication method requirement",
+        ConfigurationError,
+        Reason.DATABASE_AUTHENTICATION_FAILED,
+        (
+            "does not authenticate the administrator with scram-sha-256, so the operator does not send the password. "
+            "Use scram-sha-256 in pg_hba.conf, set password_encryption to scram-sha-256, and set the password again"
+        ),
+    ),
     (
         "invalid connection option",
         ConfigurationError,
@@ -213,6 +223,15 @@ def from_psycopg(error: Exception, address: str, field: str) -> ReconcileError:
         Reason.DATABASE_UNREACHABLE,
         f"The database at {address} cannot be reached. Check that it runs, that the network allows connections from "
         f"the operator's and the server's pods, and that {root} is correct.",
+    )
+
+
+def read_only(address: str, field: str) -> TransientError:
+    """Return the error for a Postgres that rejects writes. Arguments as above."""
+    return TransientError(
+        Reason.DATABASE_READ_ONLY,
+        f"The database at {address} is read-only: it is a standby, or default_transaction_read_only is on. Configure "
+        f"the primary in {field}.",
     )
 
 

@@ -14,6 +14,8 @@ from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRe
 from mlflow_operator.kube.objects import Object
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
+_UNUSED_POLICY = "mlflow-operator"
+"""Name that no policy has: the operator's policies have names with dots."""
 _POLICY_ID_PREFIX = "mlflow-operator.dev: made for "
 _WRONG_KEY_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _NOT_A_USER_CODES = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
@@ -25,6 +27,14 @@ class MinioAdmin:
 
     def __init__(self, requests: SignedRequests) -> None:
         self._api = MinioAPI(requests)
+
+    async def check(self, admin: Admin) -> None:
+        """Check that the store is MinIO and that the key may read policies. Writes nothing.
+
+        Raises ConfigurationError or TransientError.
+        """
+        request = AdminRequest("GET", "info-canned-policy", {"name": _UNUSED_POLICY})
+        await self._call_checked(admin, request, ignored_code=_NO_POLICY)
 
     async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
         """Create or update `user` with its secret and `policy` as its only policy.

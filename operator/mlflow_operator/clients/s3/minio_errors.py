@@ -40,8 +40,9 @@ def from_response(admin: Admin, response: AdminResponse) -> ReconcileError:
         )
     return ConfigurationError(
         Reason.PROVISIONING_DENIED,
-        f"The service at {endpoint} is not MinIO: it has no admin API, so the operator cannot create a user for the "
-        "server. Configure spec.artifacts.s3.credentialsSecretRef instead of adminSecretRef.",
+        f"The service at {endpoint} is not MinIO: it has no admin API, so the operator cannot create users for "
+        "servers. Set spec.artifacts.s3.endpoint to a MinIO. Or, in an MLflowServer, configure credentialsSecretRef "
+        "instead of adminSecretRef.",
     )
 
 

@@ -13,7 +13,7 @@ from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.minio_api import encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError, TransientError
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 from tests.unit.clients.s3.conftest import StartServer
 
 USER = AccessKey("USERKEY", "secret-of-the-user")
@@ -90,6 +90,36 @@ async def test_store_without_admin_api_is_reported(store: Store, body: bytes) ->
     with pytest.raises(ConfigurationError) as error:
         await ensure_user(await store(404, body))
     assert "credentialsSecretRef" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, b'{"Code": "XMinioAdminNoSuchPolicy"}'), (200, b'{"Version": "2012-10-17", "Statement": []}')],
+)
+async def test_administrator_who_may_read_policies_passes_the_check(
+    store: Store, status: int, body: bytes
+) -> None:
+    """MinIO answers that the policy does not exist."""
+    await MinioAdmin(SignedRequests()).check(await store(status, body))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "message"),
+    [
+        (403, b'{"Code": "AccessDenied"}', Reason.PROVISIONING_DENIED, "Grant it admin:CreateUser"),
+        (403, b'{"Code": "InvalidAccessKeyId"}', Reason.PROVISIONING_DENIED, "does not know"),
+        (403, b'{"Code": "SignatureDoesNotMatch"}', Reason.PROVISIONING_DENIED, "rejects the administrator"),
+        (404, b"<Error><Code>NoSuchKey</Code></Error>", Reason.PROVISIONING_DENIED, "is not MinIO"),
+        (503, b"", Reason.ARTIFACT_STORE_UNREACHABLE, "HTTP 503"),
+    ],
+)
+async def test_administrator_without_access_fails_the_check(
+    store: Store, status: int, body: bytes, reason: Reason, message: str
+) -> None:
+    with pytest.raises(ReconcileError) as error:
+        await MinioAdmin(SignedRequests()).check(await store(status, body))
+    assert error.value.reason is reason
+    assert message in error.value.message
 
 
 async def test_unreachable_store_is_transient_error() -> None:

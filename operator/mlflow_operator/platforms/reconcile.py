@@ -1,0 +1,125 @@
+"""The reconcile of one MLflowPlatform: check its stores with the administrators' credentials, and write its status.
+
+Owns: the status; the bucket, if `bucketCreation` allows the operator to create it.
+"""
+
+from collections.abc import Collection, Mapping
+
+from mlflow_operator.api import mlflowplatform
+from mlflow_operator.api.resource import InvalidResource
+from mlflow_operator.api.status import ConditionStatus
+from mlflow_operator.framework import status_writer
+from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS
+from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.observe import Reader
+from mlflow_operator.framework.reconcile_result import ReconcileResult
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.platform import Platform, defaults_for, resolve_platform
+from mlflow_operator.platforms.checks import Checks
+from mlflow_operator.platforms.stores import StoreChecks
+from mlflow_operator.status.conditions import (
+    Condition,
+    ConditionType,
+    Reason,
+    false_condition,
+    ready_condition,
+)
+
+_READY_MESSAGE = "All stores of the platform are ready."
+
+
+async def reconcile(
+    name: str, deps: Dependencies, checks: Checks, watched_namespaces: Collection[str] = ()
+) -> ReconcileResult:
+    """Check one platform and write its status.
+
+    `watched_namespaces` are those of the operator, all if empty. A platform that selects none of them is left to other
+    operators: two operators would otherwise overwrite the status of each other if only one may read the Secrets.
+    """
+    resource = await deps.cluster.get(kinds.MLFLOWPLATFORM, None, name)
+    if resource is None:
+        checks.forget(name)
+        return ReconcileResult(None)
+    try:
+        platform = resolve_platform(mlflowplatform.parse(resource))
+    except InvalidResource as error:
+        message = f"{str(error).rstrip('.')}. Reconciliation is paused until this is fixed."
+        return await _report(
+            resource, [false_condition(ConditionType.READY, Reason.INVALID_RESOURCE, message)], deps
+        )
+    namespaces = await _labels_of(watched_namespaces, deps) if watched_namespaces else None
+    if namespaces is not None and not any(map(platform.selects, namespaces.values())):
+        # Not None: a namespace may be selected later, without an event of the platform.
+        return ReconcileResult(ConditionStatus.UNKNOWN.value)
+    reader = Reader(deps.cluster, platform.secrets_namespace, {})
+    stores = StoreChecks(name, reader, checks, deps)
+    conditions: list[Condition] = []
+    if platform.database:
+        conditions.append(await stores.database(platform.database))
+    if platform.artifacts:
+        conditions.append(await stores.artifacts(platform.artifacts))
+    conflict = await _default_conflict(platform, namespaces, deps)
+    ready = conflict or ready_condition(conditions, _READY_MESSAGE)
+    return await _report(resource, [ready, *conditions], deps)
+
+
+async def _report(resource: Object, conditions: list[Condition], deps: Dependencies) -> ReconcileResult:
+    context = status_writer.status_context(resource, deps)
+    status = {"observedGeneration": context.generation, "conditions": context.conditions(conditions)}
+    await status_writer.write(resource, status, conditions, deps)
+    ready = conditions[0]
+    # The next reconcile reads the Secrets again. The stores are checked once a minute.
+    return ReconcileResult(ready.status.value, None if ready.is_true else RETRY_USER_ERROR_SECONDS)
+
+
+async def _labels_of(names: Collection[str], deps: Dependencies) -> Mapping[str, Mapping[str, str]]:
+    """Return the labels of namespaces, by their names. Those that do not exist are omitted."""
+    found = {}
+    for name in names:
+        try:
+            namespace = await deps.cluster.get(kinds.NAMESPACE, None, name)
+        except Forbidden:
+            # The Role that allows this request was deleted together with the namespace.
+            continue
+        if namespace:
+            found[name] = namespace["metadata"].get("labels") or {}
+    return found
+
+
+async def _default_conflict(
+    platform: Platform, namespaces: Mapping[str, Mapping[str, str]] | None, deps: Dependencies
+) -> Condition | None:
+    """Return the condition if another default platform selects the same namespace. `namespaces` None: all."""
+    if not platform.is_default:
+        return None
+    defaults = [platform, *await _other_defaults(platform, deps)]
+    if len(defaults) == 1:
+        return None
+    if namespaces is None:
+        namespaces = await deps.cluster.list_labels(kinds.NAMESPACE)
+    for namespace in sorted(namespaces):
+        selecting = defaults_for(defaults, namespaces[namespace])
+        others = [other for other in selecting if other is not platform]
+        if platform in selecting and others:
+            return false_condition(
+                ConditionType.READY,
+                Reason.DEFAULT_PLATFORM_CONFLICT,
+                f'The default platforms "{platform.name}" and "{others[0].name}" share namespace {namespace}, so none '
+                "of them is the default there. Narrow a spec.namespaceSelector, or remove the annotation "
+                f"{mlflowplatform.DEFAULT_ANNOTATION} from one of them.",
+            )
+    return None
+
+
+async def _other_defaults(platform: Platform, deps: Dependencies) -> list[Platform]:
+    """Return the other default platforms, sorted by name. Invalid ones report their own condition."""
+    found = []
+    for resource in await deps.cluster.list(kinds.MLFLOWPLATFORM):
+        try:
+            found.append(resolve_platform(mlflowplatform.parse(resource)))
+        except InvalidResource:
+            continue
+    others = (other for other in found if other.is_default and other.name != platform.name)
+    return sorted(others, key=lambda other: other.name)

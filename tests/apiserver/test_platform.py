@@ -1,0 +1,93 @@
+"""MLflowPlatform in the API server: validation, defaults and the columns of kubectl."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
+from mlflow_operator.api.resource import API_VERSION
+from mlflow_operator.kube import kinds
+from mlflow_operator.kube.client import KubernetesClient
+from tests.apiserver.client import ApiError, Client
+from tests.apiserver.kubectl import Kubectl, KubectlError
+from tests.unit.api.platform_refusals import ACCEPTED, REJECTED, platform
+from tests.unit.api.refusals import Accepted, Rejected
+
+Object = dict[str, Any]
+
+
+def resource(spec: Object, name: str = "shared", **annotations: str) -> Object:
+    """An MLflowPlatform."""
+    metadata = {"name": name, "annotations": annotations}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+
+
+def create(client: Client, spec: Object) -> Object:
+    """Create a platform as a dry run."""
+    return client.create(kinds.MLFLOWPLATFORM, resource(spec), dryRun="All", fieldValidation="Strict")
+
+
+@pytest.mark.parametrize("case", REJECTED, ids=lambda case: case.title)
+def test_invalid_platform_is_rejected(admin: Client, case: Rejected) -> None:
+    """The message names the field and the fix, and never a password."""
+    with pytest.raises(ApiError) as rejected:
+        create(admin, case.spec)
+    assert rejected.value.status == 422
+    assert case.field in str(rejected.value)
+    assert case.message.lower() in str(rejected.value).lower()
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.title)
+def test_valid_platform_is_accepted(admin: Client, case: Accepted) -> None:
+    create(admin, case.spec)
+
+
+def test_platform_without_a_spec_is_rejected(admin: Client) -> None:
+    with pytest.raises(ApiError, match="spec: Required value"):
+        admin.create(kinds.MLFLOWPLATFORM, {**resource({}), "spec": None}, dryRun="All")
+
+
+def test_defaults_are_stored(admin: Client) -> None:
+    """`kubectl get -o yaml` shows the safe defaults."""
+    spec = create(admin, platform())["spec"]
+    assert spec["database"]["postgres"] == {
+        "host": "postgres.mlflow-platform.svc",
+        "port": 5432,
+        "adminSecretRef": {"name": "postgres-admin", "usernameKey": "username", "passwordKey": "password"},
+        "tls": {"mode": "VerifyFull", "caSecretRef": {"name": "ca", "key": "ca.crt"}},
+    }
+    assert spec["artifacts"]["s3"]["prefix"] == "{namespace}/{name}"
+    assert spec["artifacts"]["s3"]["bucketCreation"] == "IfMissing"
+
+
+def test_kubectl_shows_the_default_platform(admin: Client, kubectl: Kubectl) -> None:
+    name = f"shared-{uuid.uuid4().hex[:8]}"
+    admin.create(kinds.MLFLOWPLATFORM, resource(platform(), name, **{DEFAULT_ANNOTATION: "true"}))
+    header, row = kubectl("get", "mlp", name).splitlines()
+    assert header.split() == ["NAME", "READY", "DEFAULT", "AGE"]
+    assert row.split()[:2] == [name, "true"]
+    admin.delete(kinds.MLFLOWPLATFORM, None, name)
+
+
+def test_kubectl_explain_describes_fields(kubectl: Kubectl) -> None:
+    explained = " ".join(kubectl("explain", "mlflowplatform.spec.artifacts.s3.prefix").split())
+    assert "the prefix must contain both" in explained
+
+
+def test_kubectl_rejects_a_namespace_in_a_reference(kubectl: Kubectl) -> None:
+    """All Secrets are in `secretsNamespace`."""
+    spec = platform(artifacts__s3__adminSecretRef={"name": "minio-admin", "namespace": "kube-system"})
+    with pytest.raises(KubectlError, match=r'unknown field "spec\.artifacts\.s3\.adminSecretRef\.namespace"'):
+        kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(resource(spec)))
+
+
+async def test_labels_of_namespaces_are_listed(cluster: KubernetesClient, admin: Client) -> None:
+    """Without their annotations, which need more memory."""
+    name = f"labels-{uuid.uuid4().hex[:8]}"
+    metadata = {"name": name, "labels": {"team": "a"}, "annotations": {"large": "x" * 100_000}}
+    admin.request("POST", "/api/v1/namespaces", {"metadata": metadata})
+    found = await cluster.list_labels(kinds.NAMESPACE)
+    assert found[name] == {"kubernetes.io/metadata.name": name, "team": "a"}
+    assert "kube-system" in found
