@@ -53,16 +53,23 @@ async def reconcile(
     if namespaces is not None and not any(map(platform.selects, namespaces.values())):
         # Not None: a namespace may be selected later, without an event of the platform.
         return ReconcileResult(ConditionStatus.UNKNOWN.value)
-    reader = Reader(deps.cluster, platform.secrets_namespace, {})
-    stores = StoreChecks(name, reader, checks, deps)
-    conditions: list[Condition] = []
-    if platform.database:
-        conditions.append(await stores.database(platform.database))
-    if platform.artifacts:
-        conditions.append(await stores.artifacts(platform.artifacts))
+    conditions = await _check_stores(platform, deps, checks)
     conflict = await _default_conflict(platform, namespaces, deps)
     ready = conflict or ready_condition(conditions, _READY_MESSAGE)
     return await _report(resource, [ready, *conditions], deps)
+
+
+async def _check_stores(platform: Platform, deps: Dependencies, checks: Checks) -> list[Condition]:
+    # A platform keeps no objects of servers, so that the memory of its Secrets is enough.
+    async with deps.memory.reserve(platform.secrets_namespace, 0) as memory:
+        reader = Reader(deps.cluster, platform.secrets_namespace, {}, memory)
+        stores = StoreChecks(platform.name, reader, checks, deps)
+        conditions: list[Condition] = []
+        if platform.database:
+            conditions.append(await stores.database(platform.database))
+        if platform.artifacts:
+            conditions.append(await stores.artifacts(platform.artifacts))
+    return conditions
 
 
 async def _report(resource: Object, conditions: list[Condition], deps: Dependencies) -> ReconcileResult:
