@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlflow_operator import api
-from mlflow_operator.framework.observe import OWNED
+from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube import labels as keys
 from mlflow_operator.kube.kinds import Kind
@@ -23,7 +23,7 @@ from tests.apiserver.control_plane import ControlPlane
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.chart.rendering import RELEASE, Values
 
-WRITTEN = tuple(kind for kind in OWNED if kind != kinds.POD)
+WRITTEN = (*(kind for kind in LISTED if kind != kinds.POD), kinds.SECRET)
 
 LABELS = keys.for_data("tracking", keys.SERVER_POD)
 OWNER = {

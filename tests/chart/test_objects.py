@@ -273,7 +273,7 @@ def test_existing_service_account_is_bound_to_the_roles() -> None:
     objects = render({"serviceAccount": {"create": False, "name": "mine"}})
     assert "ServiceAccount" not in {obj["kind"] for obj in objects}
     assert _pod(objects)["serviceAccountName"] == "mine"
-    bindings = [obj for obj in objects if obj["kind"].endswith("Binding")]
+    bindings = [obj for obj in objects if obj["kind"].endswith("RoleBinding")]
     assert [binding["subjects"] for binding in bindings] == 4 * [
         [{"kind": "ServiceAccount", "name": "mine", "namespace": NAMESPACE}]
     ]

@@ -66,7 +66,9 @@ def test_edit_and_view_never_write_platforms(admin: Client) -> None:
         admin.request("POST", f"{RBAC}/clusterrolebindings", binding)
 
     def verbs() -> dict[str, set[str]]:
-        return {role: allowed_verbs(admin, "", f"everywhere-{role}", "mlflowplatforms") for role in DEFAULT_ROLES}
+        return {
+            role: allowed_verbs(admin, "", f"everywhere-{role}", "mlflowplatforms") for role in DEFAULT_ROLES
+        }
 
     eventually("all roles are aggregated", lambda: verbs() == dict.fromkeys(DEFAULT_ROLES, READ_VERBS))
     for role in DEFAULT_ROLES:
