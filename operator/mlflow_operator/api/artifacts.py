@@ -153,6 +153,12 @@ class S3(S3Bucket):
     )
 
 
+class PlatformArtifactStore(Model):
+    """Bucket of a platform, in which the server has a prefix and an access key of its own. It has no settings: the
+    platform has them.
+    """
+
+
 class ExternalArtifactStore(Model):
     """Store that is not S3. MLflow gets its credentials from `spec.env`, `spec.envFrom` or the identity of the pods.
     The operator passes the URI to MLflow and neither checks nor creates anything in the store.
@@ -164,14 +170,19 @@ class ExternalArtifactStore(Model):
     """
 
 
+_MEMBERS = ("embedded", "s3", "external", "platform")
+
+
 class Artifacts(Model):
-    """At most one of `embedded`, `s3` and `external`. Defaults to `embedded`."""
+    """At most one of `embedded`, `s3`, `external` and `platform`. If none is set, a new server uses the platform in
+    `platformRef`, or the default platform of its namespace, if it offers an artifact store, and otherwise `embedded`.
+    """
 
     access: Annotated[ArtifactAccess, NotPersistedDefault()] = ArtifactAccess.PROXIED
     """How clients upload and download artifacts. Proxied: through the server, clients need no access to the store.
     Presigned: directly from and to the store, with URLs that the server signs. Direct: directly from and to the store,
-    with the access key in Secret `<name>-client`. Presigned and Direct require `s3`, and clients that can connect to
-    `publicEndpoint` or `endpoint`. Defaults to Proxied.
+    with the access key in Secret `<name>-client`. Presigned and Direct require `s3` or `platform`, and clients that can
+    connect to `publicEndpoint` or `endpoint`. Defaults to Proxied.
     """
     embedded: EmbeddedArtifactStore | None = None
     """S3 store that the operator runs for this server only."""
@@ -179,16 +190,22 @@ class Artifacts(Model):
     """Bucket in an S3 store that the operator does not run."""
     external: ExternalArtifactStore | None = None
     """Store that is not S3."""
+    platform: PlatformArtifactStore | None = None
+    """Bucket of the platform in `platformRef`, or of the default platform of the namespace."""
 
     rules = (
-        at_most_one("spec.artifacts", "embedded", "s3", "external"),
-        not_empty("spec.artifacts", "embedded", "s3", "external", "access"),
+        at_most_one("spec.artifacts", *_MEMBERS),
+        not_empty("spec.artifacts", *_MEMBERS, "access"),
         Rule(
-            "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3)",
-            "spec.artifacts.access Presigned and Direct require spec.artifacts.s3, because clients connect to the "
-            "store themselves: set access to Proxied, or configure spec.artifacts.s3",
+            "self.?access.orValue('Proxied') == 'Proxied' || has(self.s3) || has(self.platform)",
+            "spec.artifacts.access Presigned and Direct require spec.artifacts.s3 or spec.artifacts.platform, because "
+            "clients connect to the store themselves: set access to Proxied, or configure one of them",
             field=".access",
-            holds=lambda artifacts: artifacts.access is ArtifactAccess.PROXIED or artifacts.s3 is not None,
+            holds=lambda artifacts: (
+                artifacts.access is ArtifactAccess.PROXIED
+                or artifacts.s3 is not None
+                or artifacts.platform is not None
+            ),
         ),
         Rule(
             "!has(self.s3) || !has(self.s3.publicEndpoint) || self.?access.orValue('Proxied') != 'Proxied'",

@@ -195,11 +195,20 @@ class CloudNativePGDatabase(Model):
     """
 
 
-_MEMBERS = ("embedded", "external", "provision", "cloud_native_pg")
+class PlatformDatabase(Model):
+    """Database that the operator creates for this server on the PostgreSQL of a platform. It has no settings: the
+    platform has them.
+    """
+
+
+_MEMBERS = ("embedded", "external", "provision", "cloud_native_pg", "platform")
 
 
 class Database(Model):
-    """At most one of `embedded`, `external`, `provision` and `cloudNativePG`. Defaults to `embedded`."""
+    """At most one of `embedded`, `external`, `provision`, `cloudNativePG` and `platform`. If none is set, a new server
+    uses the platform in `platformRef`, or the default platform of its namespace, if it offers a database, and otherwise
+    `embedded`.
+    """
 
     embedded: EmbeddedDatabase | None = None
     """PostgreSQL that the operator runs for this server only."""
@@ -209,6 +218,8 @@ class Database(Model):
     """Database and role that the operator creates on a shared PostgreSQL."""
     cloud_native_pg: Annotated[CloudNativePGDatabase | None, Field(alias="cloudNativePG")] = None
     """Database in a CloudNativePG Cluster."""
+    platform: PlatformDatabase | None = None
+    """Database on the PostgreSQL of the platform in `platformRef`, or of the default platform of the namespace."""
 
     rules = (
         at_most_one("spec.database", *_MEMBERS),

@@ -10,7 +10,7 @@ from mlflow_operator.api.artifacts import S3TLS, S3Bucket
 from mlflow_operator.api.buckets import Endpoint
 from mlflow_operator.api.database import HOST_PATTERN, DatabaseTLS, DatabaseTLSMode
 from mlflow_operator.api.label_selector import LabelSelector
-from mlflow_operator.api.markers import Int32, Int64, ListMap
+from mlflow_operator.api.markers import Int32, Int64, ListMap, ListSet
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.references import CASecretRef, DatabaseUserRef, S3KeyRef
 from mlflow_operator.api.resource import Metadata, parse_as
@@ -56,6 +56,10 @@ QualifiedEndpoint = Annotated[
 
 NAMESPACE_PLACEHOLDER, NAME_PLACEHOLDER = "{namespace}", "{name}"
 
+OWNERS_SEGMENT = "_mlflow-operator"
+"""First segment of the keys at which the operator records the owners of prefixes. No namespace begins with an
+underscore, and no prefix begins with this segment: no server has access to these keys."""
+
 
 def _contains_once(placeholder: str) -> Rule:
     return string_rule(
@@ -78,8 +82,25 @@ PrefixTemplate = Annotated[
     ),
     _contains_once(NAMESPACE_PLACEHOLDER),
     _contains_once(NAME_PLACEHOLDER),
+    string_rule(
+        f"self.split('/')[0] != '{OWNERS_SEGMENT}'",
+        f"must not begin with {OWNERS_SEGMENT}, where the operator records which server each prefix belongs to: "
+        "use another first segment",
+        lambda prefix: prefix.split("/", maxsplit=1)[0] != OWNERS_SEGMENT,
+    ),
 ]
 """Prefix with placeholders. Prefixes of different servers are never equal, and none contains another."""
+
+
+Adoption = Annotated[
+    str,
+    Field(max_length=104),
+    matches(
+        r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z]([a-z0-9-]{0,38}[a-z0-9])?",
+        "is not a valid server: use its namespace and its name, such as team-a/tracking",
+    ),
+]
+"""Namespace and name of a server."""
 
 
 class PlatformCASecretRef(CASecretRef):
@@ -180,6 +201,13 @@ class Spec(Model):
     """Database for servers. If not set, servers use their own."""
     artifacts: PlatformArtifacts | None = None
     """Artifact store for servers. If not set, servers use their own."""
+    adoptions: Annotated[
+        tuple[Adoption, ...], Field(max_length=256, examples=[["team-a/tracking"]]), ListSet()
+    ] = ()
+    """Servers, as `namespace/name`, that may use a database, a role or a prefix of their name although they were
+    created for a server in another namespace of the same name, which was deleted. Without an entry, a namespace that is
+    deleted and created again gets no data back.
+    """
 
     rules = (
         Rule(

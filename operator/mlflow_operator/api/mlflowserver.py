@@ -17,6 +17,7 @@ from mlflow_operator.api.markers import Int32, ListAtomic, ListMap, ListSet, Not
 from mlflow_operator.api.model import Model
 from mlflow_operator.api.pods import PodTemplate, VolumeMount
 from mlflow_operator.api.quantities import Resources
+from mlflow_operator.api.references import PlatformRef
 from mlflow_operator.api.resource import Metadata, parse_as
 from mlflow_operator.api.restore import RESTORE_RULES, RestoreFrom
 from mlflow_operator.api.rules import Rule, matches
@@ -77,7 +78,9 @@ class StorageChangePolicy(StrEnum):
 
 
 class Spec(Model):
-    """Desired state of the server. `{}` is valid: MLflow with an embedded database and an embedded artifact store."""
+    """Desired state of the server. `{}` is valid: MLflow with the stores of the default platform of its namespace, or
+    else with an embedded database and an embedded artifact store.
+    """
 
     version: (
         Annotated[
@@ -121,8 +124,8 @@ class Spec(Model):
     """What happens to the data when this resource is deleted. Retain: the operator keeps all data and credentials, and
     a new resource with the same name uses them again. Delete: the operator permanently deletes the volumes of
     embedded stores, the generated Secrets, a provisioned database with its roles, and, with
-    `artifacts.s3.adminSecretRef`, the objects under the prefix with the server's user. Buckets, external databases and
-    backups in `backup.s3` are kept. Defaults to Retain.
+    `artifacts.s3.adminSecretRef` or a platform, the objects under the prefix with the server's user. Buckets, external
+    databases and backups in `backup.s3` are kept. Defaults to Retain.
     """
     rotate_credentials_at: Annotated[AwareDatetime | None, Field(examples=["2026-12-24T18:00:00Z"])] = None
     """Time at which the operator replaces the passwords and keys that it created, such as `2026-12-24T18:00:00Z`. Set a
@@ -163,10 +166,17 @@ class Spec(Model):
     """Metadata, scheduling, identity and volumes of the pods."""
     service: Service = Service()
     """Service of the server."""
+    platform_ref: PlatformRef | None = None
+    """MLflowPlatform whose stores the server uses, unless `database` or `artifacts` configures others. Defaults, for a
+    new server, to the default platform of the namespace, if there is one. The choice is recorded in `status.platform`;
+    a platform that appears later moves no server.
+    """
     database: Database = Database()
-    """Database of experiments, runs and registered models. Defaults to `embedded`."""
+    """Database of experiments, runs and registered models. Defaults to that of the platform, or to `embedded`."""
     artifacts: Annotated[Artifacts, NotPersistedDefault()] = Artifacts()
-    """Storage of artifacts: models, plots and other files of runs. Defaults to `embedded`."""
+    """Storage of artifacts: models, plots and other files of runs. Defaults to that of the platform, or to
+    `embedded`.
+    """
 
     encryption: Encryption | None = None
     """Keys with which MLflow encrypts gateway and webhook secrets in the database. By default, the operator generates
@@ -234,7 +244,9 @@ class MLflowServer(Model):
     kind: Literal["MLflowServer"] = "MLflowServer"
     metadata: Metadata
     spec: Spec = Spec()
-    """Desired state of the server. `{}` is valid: MLflow with an embedded database and an embedded artifact store."""
+    """Desired state of the server. `{}` is valid: MLflow with the stores of the default platform of its namespace, or
+    else with an embedded database and an embedded artifact store.
+    """
     status: Status = Status()
     """Observed state of the server."""
 

@@ -15,6 +15,13 @@ class LocalObjectReference(Model):
     """Name of the object."""
 
 
+class PlatformRef(Model):
+    """Reference to an MLflowPlatform."""
+
+    name: Annotated[ObjectName, Field(examples=["shared"])]
+    """Name of the MLflowPlatform."""
+
+
 class URISecretRef(Model):
     """Reference to a key of a Secret that contains a connection URI."""
 

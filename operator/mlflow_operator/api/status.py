@@ -44,7 +44,7 @@ class DatabaseStatus(Model):
     """Database that the server uses."""
 
     type: Annotated[Text | None, Field(examples=["Embedded"])] = None
-    """Type of the database: Embedded, External, Provision or CloudNativePG."""
+    """Type of the database: Embedded, External, Provision, CloudNativePG or Platform."""
     host: Annotated[Text | None, Field(examples=["tracking-postgres.team-a.svc"])] = None
     """Host name or IP address of the database."""
     port: Annotated[Int32 | None, Field(examples=[5432])] = None
@@ -70,7 +70,7 @@ class ArtifactsStatus(Model):
     """Artifact store that the server uses."""
 
     type: Annotated[Text | None, Field(examples=["Embedded"])] = None
-    """Type of the artifact store: Embedded, S3 or External."""
+    """Type of the artifact store: Embedded, S3, External or Platform."""
     uri: Annotated[Text | None, Field(examples=["s3://mlflow"])] = None
     """URI of the bucket with its prefix, or of the external store."""
     endpoint: Annotated[Text | None, Field(examples=["https://minio.example.com"])] = None
@@ -81,6 +81,21 @@ class ArtifactsStatus(Model):
     """Previous locations that pods still use after a change of the store. The generated key of the server keeps access
     to them until these pods are gone.
     """
+
+
+class PlatformStatus(Model):
+    """MLflowPlatform that the server uses. The operator chooses it once, before it creates anything."""
+
+    name: Annotated[Text, Field(examples=["shared"])]
+    """Name of the MLflowPlatform."""
+    uid: Annotated[Text, Field(examples=["0d4b3a52-7f0e-4b2f-9a53-5a4a3b1d8c11"])] = ""
+    """UID of the MLflowPlatform."""
+    parts: Annotated[
+        tuple[Annotated[str, Field(max_length=64)], ...],
+        Field(max_length=16, examples=[["Database", "Artifacts"]]),
+        ListAtomic(),
+    ] = ()
+    """Stores of the platform that the server uses: Database, Artifacts, or both."""
 
 
 class ClientConfigMapRef(Model):
@@ -199,6 +214,8 @@ class Status(Model):
         Field(examples=["mlflow-operator.dev/server=tracking,app.kubernetes.io/component=server"]),
     ] = None
     """Label selector of the server pods, for autoscalers."""
+    platform: PlatformStatus | None = None
+    """MLflowPlatform that the server uses. Not set if it uses none."""
     database: DatabaseStatus | None = None
     """Database that the server uses."""
     artifacts: ArtifactsStatus | None = None

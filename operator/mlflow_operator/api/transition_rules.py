@@ -18,8 +18,13 @@ CLOUD_NATIVE_PG_DATABASE = "database.cloudNativePG"
 NON_EMBEDDED_DATABASES = (EXTERNAL_DATABASE, PROVISIONED_DATABASE, CLOUD_NATIVE_PG_DATABASE)
 """Fields of `database` other than `embedded`."""
 
+PLATFORM_DATABASE = "database.platform"
+"""Not in NON_EMBEDDED_DATABASES: a server without this field may use a platform, too, which only its status shows. The
+operator compares the choice with `status.platform`. The same applies to PLATFORM_ARTIFACTS."""
+
 HOST = f"{EXTERNAL_DATABASE}.host"
 S3 = "artifacts.s3"
+PLATFORM_ARTIFACTS = "artifacts.platform"
 ENGINE = "artifacts.embedded.engine"
 EXTERNAL_ARTIFACTS = "artifacts.external"
 
@@ -163,8 +168,8 @@ TRANSITION_RULES = (
         "in the new way. Restore the previous value, or set spec.storageChangePolicy to Allow to confirm the change",
         field=".artifacts",
     ),
-    _size_does_not_shrink("database", NON_EMBEDDED_DATABASES, DATABASE_SIZE),
-    _size_does_not_shrink("artifacts", (S3, EXTERNAL_ARTIFACTS), ARTIFACTS_SIZE),
-    _same_storage_class("database", NON_EMBEDDED_DATABASES),
-    _same_storage_class("artifacts", (S3, EXTERNAL_ARTIFACTS)),
+    _size_does_not_shrink("database", (*NON_EMBEDDED_DATABASES, PLATFORM_DATABASE), DATABASE_SIZE),
+    _size_does_not_shrink("artifacts", (S3, EXTERNAL_ARTIFACTS, PLATFORM_ARTIFACTS), ARTIFACTS_SIZE),
+    _same_storage_class("database", (*NON_EMBEDDED_DATABASES, PLATFORM_DATABASE)),
+    _same_storage_class("artifacts", (S3, EXTERNAL_ARTIFACTS, PLATFORM_ARTIFACTS)),
 )

@@ -88,6 +88,10 @@ INVALID_PREFIXES = {
     "prefix with a slash at the beginning": ("/{namespace}/{name}", "is not a valid prefix"),
     "prefix with a wildcard": ("*/{namespace}/{name}", "is not a valid prefix"),
     "prefix with two dots": ("../{namespace}/{name}", "is not a valid prefix"),
+    "prefix among the owners": (
+        "_mlflow-operator/{namespace}/{name}",
+        "must not begin with _mlflow-operator",
+    ),
 }
 
 REJECTED = [
@@ -220,6 +224,15 @@ REJECTED = [
         Rejected(title, s3(prefix=prefix), f"{S3}.prefix", message)
         for title, (prefix, message) in INVALID_PREFIXES.items()
     ),
+    *(
+        Rejected(
+            f"adoption {adoption}",
+            platform(adoptions=[adoption]),
+            "spec.adoptions[0]",
+            "is not a valid server",
+        )
+        for adoption in ("tracking", "team-a/", "team-a/Tracking", "team-a/a/b", "*/tracking")
+    ),
 ]
 
 ACCEPTED = [
@@ -256,8 +269,14 @@ ACCEPTED = [
     ),
     *(
         Accepted(f"prefix {prefix}", s3(prefix=prefix))
-        for prefix in ("{namespace}/{name}", "{name}/{namespace}", "a/{namespace}/b/{name}/c=1")
+        for prefix in (
+            "{namespace}/{name}",
+            "{name}/{namespace}",
+            "a/{namespace}/b/{name}/c=1",
+            "_mlflow/{namespace}/{name}",
+        )
     ),
+    Accepted("adoptions", platform(adoptions=["team-a/tracking", "0-1/a"])),
     Accepted(
         "all settings of the bucket",
         s3(

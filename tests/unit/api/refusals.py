@@ -142,6 +142,19 @@ RESERVED_VARIABLES = {
 }
 
 REJECTED_ON_CREATE = [
+    Rejected("platform without a name", {"platformRef": {}}, "spec.platformRef.name", "required"),
+    Rejected(
+        "invalid name of a platform",
+        {"platformRef": {"name": "Shared"}},
+        "spec.platformRef.name",
+        "is not a valid object name",
+    ),
+    Rejected(
+        "database of a platform and an embedded database",
+        {"database": {"platform": {}, "embedded": {}}},
+        "spec.database",
+        "must set at most one",
+    ),
     Rejected(
         "invalid schedule",
         {"backup": {"schedule": "daily"}},
@@ -211,13 +224,13 @@ REJECTED_ON_CREATE = [
         "two databases",
         {"database": {"embedded": {}, **external_database()["database"]}},
         "spec.database",
-        "at most one of embedded, external, provision and cloudNativePG",
+        "at most one of embedded, external, provision, cloudNativePG and platform",
     ),
     Rejected(
         "two artifact stores",
         {"artifacts": {"embedded": {}, **s3()["artifacts"]}},
         "spec.artifacts",
-        "at most one of embedded, s3 and external",
+        "at most one of embedded, s3, external and platform",
     ),
     Rejected(
         "S3 credentials and S3 administrator",
@@ -283,7 +296,7 @@ REJECTED_ON_CREATE = [
         "presigned URLs for an external artifact store",
         {"artifacts": {"access": "Presigned", "external": {"uri": "gs://models"}}},
         "spec.artifacts.access",
-        "set access to Proxied, or configure spec.artifacts.s3",
+        "set access to Proxied, or configure one of them",
     ),
     Rejected(
         "empty external database",
@@ -321,7 +334,7 @@ REJECTED_ON_CREATE = [
         "direct access to an embedded artifact store",
         {"artifacts": {"access": "Direct"}},
         "spec.artifacts.access",
-        "set access to Proxied, or configure spec.artifacts.s3",
+        "set access to Proxied, or configure one of them",
     ),
     Rejected(
         "public endpoint with access Proxied",
@@ -333,7 +346,7 @@ REJECTED_ON_CREATE = [
         "presigned URLs for an embedded artifact store",
         {"artifacts": {"access": "Presigned"}},
         "spec.artifacts.access",
-        "set access to Proxied, or configure spec.artifacts.s3",
+        "set access to Proxied, or configure one of them",
     ),
     Rejected("unknown access mode", s3(access="Mounted"), "spec.artifacts.access", "Presigned"),
     *(
@@ -720,13 +733,13 @@ REJECTED_AFTER_PRUNING = [
         "null as external database",
         {"database": {"external": None}},
         "spec.database",
-        "must not be empty: set embedded, external, provision or cloudNativePG",
+        "must not be empty: set embedded, external, provision, cloudNativePG or platform",
     ),
     Rejected(
         "null as s3",
         {"artifacts": {"s3": None}},
         "spec.artifacts",
-        "must not be empty: set embedded, s3, external or access",
+        "must not be empty: set embedded, s3, external, platform or access",
     ),
     Rejected("empty database", {"database": {}}, "spec.database", "remove spec.database"),
 ]
@@ -939,6 +952,20 @@ REJECTED_ON_UPDATE = [
         old_spec=s3(endpoint="http://a:9000"),
     ),
     Rejected(
+        "platform instead of an external database",
+        {"database": {"platform": {}}},
+        "spec.database",
+        "The type of spec.database must not change",
+        old_spec=external_database(),
+    ),
+    Rejected(
+        "S3 store instead of a platform",
+        s3(),
+        "spec.artifacts",
+        "The type of spec.artifacts must not change",
+        old_spec={"artifacts": {"platform": {}}},
+    ),
+    Rejected(
         "other access mode",
         s3(access="Presigned"),
         "spec.artifacts",
@@ -948,7 +975,32 @@ REJECTED_ON_UPDATE = [
 ]
 """Rejected by transition rules on update."""
 
+PLATFORM_STORES: Spec = {"database": {"platform": {}}, "artifacts": {"platform": {}}}
+"""The stores of a platform, explicitly."""
+
 ACCEPTED = [
+    Accepted("stores of the default platform", PLATFORM_STORES),
+    Accepted("stores of a platform", {"platformRef": {"name": "shared"}, **PLATFORM_STORES}),
+    Accepted("platform without explicit stores", {"platformRef": {"name": "shared"}}),
+    *(
+        Accepted(
+            f"access {access} to the store of a platform", {"artifacts": {"access": access, "platform": {}}}
+        )
+        for access in ("Presigned", "Direct")
+    ),
+    # The operator decides whether the store changes: only the status shows which one a server without a choice uses.
+    Accepted("explicit choice of the platform's stores", PLATFORM_STORES, old_spec={}),
+    Accepted("default instead of an explicit choice", {}, old_spec=PLATFORM_STORES),
+    Accepted(
+        "platform instead of a large embedded database",
+        {**PLATFORM_STORES, **ALLOW_STORAGE_CHANGE},
+        old_spec={**embedded_database("100Gi", storageClassName="fast"), **embedded_artifacts("1Ti")},
+    ),
+    Accepted(
+        "platform instead of an S3 store",
+        {"artifacts": {"platform": {}}, **ALLOW_STORAGE_CHANGE},
+        old_spec=s3(),
+    ),
     Accepted(
         "rotation of the generated passphrase", {"encryption": {"rotatePassphraseAt": "2026-12-24T18:00:00Z"}}
     ),
