@@ -239,7 +239,13 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
                 filename, f"{name}: unknown field {', '.join(unknown)}. Correct the name or remove it."
             )
         try:
-            server = resolve(api.parse(document), defaults)
+            parsed = api.parse(document)
+            if parsed.spec.platform_ref or parsed.spec.database.platform or parsed.spec.artifacts.platform:
+                raise api.InvalidResource(
+                    "its platform is only known in the cluster, so its stores cannot be rendered. Configure other "
+                    "stores, or create the server in a cluster"
+                )
+            server = resolve(parsed, defaults)
         except api.InvalidResource as error:
             raise _input_error(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"

@@ -27,8 +27,14 @@ from mlflow_operator.components.server.pod_policy import PodPolicy
 from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade import version
 from mlflow_operator.components.upgrade.status import in_progress
-from mlflow_operator.framework import data_labels, env_from_variables, jobs, status_writer
-from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.framework import (
+    data_labels,
+    env_from_variables,
+    jobs,
+    platform_choice,
+    status_writer,
+)
+from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
@@ -41,6 +47,8 @@ from mlflow_operator.kube.objects import NamespacedName, Object
 from mlflow_operator.model import owned_objects
 from mlflow_operator.model import status as status_model
 from mlflow_operator.model.names import Names
+from mlflow_operator.model.platform import PlatformUse
+from mlflow_operator.model.platform_choice import check_location
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.results import Prerequisites, Results
@@ -74,16 +82,22 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         resource = await sync_finalizer(resource, deletes_data, deps)
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
-    return await _reconcile_valid(resource, parsed, deps)
+    try:
+        resource, platform = await platform_choice.choose(resource, parsed, deps)
+    except ConfigurationError as error:
+        return await _reject(resource, error.reason, error.message, deps, RETRY_USER_ERROR_SECONDS)
+    return await _reconcile_valid(resource, parsed, platform, deps)
 
 
-async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dependencies) -> ReconcileResult:
+async def _reconcile_valid(
+    resource: Object, parsed: api.MLflowServer, platform: PlatformUse | None, deps: Dependencies
+) -> ReconcileResult:
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
     async with deps.memory.reserve(namespace, INITIAL_MEMORY_BYTES) as memory:
         try:
             observed = await observe(resource, deps.cluster, memory)
             orphaned = await _deleted_with_orphans(observed, deps)
-            context = None if orphaned else await _context(observed, parsed, deps, memory)
+            context = None if orphaned else await _context(observed, parsed, platform, deps, memory)
         except ConfigurationError as error:
             return await _reject(resource, error.reason, error.message, deps)
         if context:
@@ -93,7 +107,11 @@ async def _reconcile_valid(resource: Object, parsed: api.MLflowServer, deps: Dep
 
 
 async def _context(
-    observed: ObservedState, parsed: api.MLflowServer, deps: Dependencies, memory: Reservation
+    observed: ObservedState,
+    parsed: api.MLflowServer,
+    platform: PlatformUse | None,
+    deps: Dependencies,
+    memory: Reservation,
 ) -> ReconcileContext:
     name = observed.resource["metadata"]["name"]
     observed = await data_labels.remove_instance_labels(observed, deps)
@@ -106,7 +124,9 @@ async def _context(
         observed.get(kinds.SERVICE, name),
         observed.get(kinds.DEPLOYMENT, name),
     ).with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
-    return ReconcileContext(observed, resolve(parsed, defaults), reader, deps)
+    server = resolve(parsed, defaults, platform)
+    check_location(server, observed.status)
+    return ReconcileContext(observed, server, reader, deps)
 
 
 async def _deleted_with_orphans(observed: ObservedState, deps: Dependencies) -> bool:
@@ -211,9 +231,11 @@ async def _report(context: ReconcileContext, results: Results) -> ReconcileResul
     return ReconcileResult(ready.status.value, results.requeue_after)
 
 
-async def _reject(resource: Object, reason: Reason, cause: str, deps: Dependencies) -> ReconcileResult:
+async def _reject(
+    resource: Object, reason: Reason, cause: str, deps: Dependencies, requeue_after: float | None = None
+) -> ReconcileResult:
     message = f"{cause.rstrip('.')}. Reconciliation is paused until this is fixed."
     new_conditions = [false_condition(ConditionType.READY, reason, message)]
     status = status_model.invalid_status(new_conditions, status_writer.status_context(resource, deps))
     await status_writer.write(resource, status, new_conditions, deps)
-    return ReconcileResult(ConditionStatus.FALSE.value)
+    return ReconcileResult(ConditionStatus.FALSE.value, requeue_after)

@@ -19,6 +19,7 @@ from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import DatabaseState, Postgres
 from mlflow_operator.clients.postgres.errors import from_psycopg
 from mlflow_operator.clients.postgres.roles import PostgresRoles
+from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.framework.reconcile_result import ReconcileResult
@@ -198,7 +199,14 @@ class FakeStoreAdmin:
     async def check(self, admin: Admin) -> None:
         """Check the administrator: succeed."""
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+    async def ensure_user(
+        self,
+        admin: Admin,
+        user: AccessKey,
+        policy_name: str,
+        policy: Object,
+        ownership: Ownership | None = None,
+    ) -> None:
         """Create or update a user: succeed."""
 
     async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:

@@ -257,14 +257,20 @@ class Reader:
         self._memory = memory
         self._unused_memory = _USUAL_REFERENCED_BYTES
         self._limit = ReadLimit(_MAX_REFERENCED_BYTES)
-        self._read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = {}
+        self._read: dict[tuple[str, str, str, bool], asyncio.Task[dict[str, str] | None]] = {}
 
-    async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
-        """All values of a Secret or ConfigMap; None if it does not exist or does not grant access to this server."""
+    async def values(
+        self, kind: Kind, name: str, namespace: str | None = None, *, from_platform: bool = False
+    ) -> dict[str, str] | None:
+        """All values of a Secret or ConfigMap; None if it does not exist or does not grant access to this server.
+
+        `from_platform`: an MLflowPlatform references the Secret, which grants access. This is part of the key of the
+        results, so that a reference in a server's spec never gets a value that only the platform may use.
+        """
         known = self.known.get((kind.kind, name)) if namespace in {None, self.namespace} else None
         if known is not None:
             return _values_of(known)
-        key = (kind.kind, namespace or self.namespace, name)
+        key = (kind.kind, namespace or self.namespace, name, from_platform)
         if key not in self._read:
             self._read[key] = asyncio.create_task(
                 self._fetch(kind, *key[1:]), name=f"read {kind.kind} {name}"
@@ -276,8 +282,9 @@ class Reader:
 
         Raises ConfigurationError, which names the missing Secret or key and the field that references it.
         """
-        values = await self.values(kinds.SECRET, reference.name, reference.namespace)
-        if values is None and reference.namespace not in {None, self.namespace}:
+        namespace, from_platform = reference.namespace or self.namespace, reference.from_platform
+        values = await self.values(kinds.SECRET, reference.name, namespace, from_platform=from_platform)
+        if values is None and namespace != self.namespace and not from_platform:
             # One message for both cases, so that it does not reveal which Secrets exist in other namespaces.
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
@@ -288,7 +295,7 @@ class Reader:
         if values is None:
             raise ConfigurationError(
                 Reason.SECRET_NOT_FOUND,
-                f'There is no Secret "{reference.name}" in namespace {self.namespace}. '
+                f'There is no Secret "{reference.name}" in namespace {namespace}. '
                 f"Create it, or reference another Secret in {reference.field}.name.",
             )
         if reference.key not in values:
@@ -309,7 +316,9 @@ class Reader:
         """Like `value`; None if `reference` is None."""
         return None if reference is None else await self.value(reference)
 
-    async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
+    async def _fetch(
+        self, kind: Kind, namespace: str, name: str, from_platform: bool
+    ) -> dict[str, str] | None:
         try:
             obj = await self.cluster.get(kind, namespace, name, self._limit)
         except TooLarge:
@@ -321,12 +330,13 @@ class Reader:
         except Forbidden:
             if namespace == self.namespace:
                 raise
+            value = "platformSecrets" if from_platform else "adminSecrets"
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'The operator is not allowed to read Secret "{name}" in namespace {namespace}. Ask its administrator '
-                "to add this Secret to the operator chart's value adminSecrets.",
+                f"to add this Secret to the operator chart's value {value}.",
             ) from None
-        if obj is None or not secret_access.allows(obj, self.namespace):
+        if obj is None or not (from_platform or secret_access.allows(obj, self.namespace)):
             return None
         values = _values_of(obj)
         self._count(values, f'{kind.kind} "{name}"')

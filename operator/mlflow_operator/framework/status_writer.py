@@ -19,6 +19,25 @@ def status_context(resource: Object, deps: Dependencies) -> StatusContext:
     )
 
 
+async def write_ahead(resource: Object, fields: Object, deps: Dependencies) -> Object:
+    """Set fields of the status at once, before an action that they describe. Returns the resource after the write.
+
+    Raises Conflict or NotFound if the resource was deleted meanwhile: the action must not happen then.
+    """
+    status = {**(resource.get("status") or {}), **fields}
+    return await deps.cluster.apply_status(_with_status(resource, status))
+
+
+def _with_status(resource: Object, status: Object) -> Object:
+    meta = resource["metadata"]
+    return {
+        "apiVersion": resource["apiVersion"],
+        "kind": resource["kind"],
+        "metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta},
+        "status": status,
+    }
+
+
 async def write(
     resource: Object, desired: Object, new_conditions: list[Condition], deps: Dependencies
 ) -> None:
@@ -27,16 +46,8 @@ async def write(
     changed = conditions.changed_conditions(new_conditions, previous.get("conditions") or ())
     if previous == desired:
         return
-    meta = resource["metadata"]
     try:
-        await deps.cluster.apply_status(
-            {
-                "apiVersion": resource["apiVersion"],
-                "kind": resource["kind"],
-                "metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta},
-                "status": desired,
-            }
-        )
+        await deps.cluster.apply_status(_with_status(resource, desired))
     except (NotFound, Conflict):
         return  # The resource was deleted, and perhaps recreated, meanwhile. Its watch event triggers a reconcile.
     for condition in changed:
@@ -55,7 +66,13 @@ async def write(
 _NORMAL_REASONS = {Reason.PROGRESSING, Reason.SUSPENDED}
 """Reasons of False conditions that are published as Normal Events instead of Warning Events."""
 
-_PUBLISHED_READY_REASONS = {*_NORMAL_REASONS, Reason.DELETION_BLOCKED, Reason.DEFAULT_PLATFORM_CONFLICT}
+_PUBLISHED_READY_REASONS = {
+    *_NORMAL_REASONS,
+    Reason.DELETION_BLOCKED,
+    Reason.DEFAULT_PLATFORM_CONFLICT,
+    Reason.PLATFORM_NOT_FOUND,
+    Reason.PLATFORM_NOT_ALLOWED,
+}
 """Reasons that only the condition Ready reports."""
 
 _REASONS_WITHOUT_EVENT = {*_NORMAL_REASONS, Reason.WAITING_FOR_DEPENDENCY}

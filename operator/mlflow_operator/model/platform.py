@@ -1,16 +1,31 @@
 """The resolved configuration of a platform: its stores, and the namespaces that may use them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.api.database import DatabaseTLSMode
-from mlflow_operator.api.mlflowplatform import NAME_PLACEHOLDER, NAMESPACE_PLACEHOLDER, MLflowPlatform
-from mlflow_operator.model import bucket_settings, label_selector
+from mlflow_operator.api.mlflowplatform import (
+    NAME_PLACEHOLDER,
+    NAMESPACE_PLACEHOLDER,
+    OWNERS_SEGMENT,
+    MLflowPlatform,
+)
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import bucket_settings, label_selector, provisioning, secrets, upload_arguments
 from mlflow_operator.model.label_selector import Selector
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import AdminCredentials, BucketSettings, SecretKey
+from mlflow_operator.model.server import (
+    AdminCredentials,
+    BucketSettings,
+    ObjectStore,
+    PlatformOrigin,
+    ProvisionedDatabase,
+    SecretKey,
+    ServerRef,
+)
 
 DATABASE_FIELD, ARTIFACTS_FIELD = "spec.database.postgres", "spec.artifacts.s3"
 
@@ -32,16 +47,8 @@ class PlatformDatabase:
     ca: SecretKey | None
 
     def admin_connection(self, database: str, username: str, password: str) -> Connection:
-        """Return a connection with the administrator's credentials.
-
-        The host is resolved in the operator's own namespace: a namespace's users could otherwise direct the connection
-        to a Service of theirs. The password is only sent as a SCRAM proof, which does not disclose it to a server that
-        does not know it, unless the platform allows unencrypted connections.
-        """
-        options = () if self.tls in UNPROTECTED_MODES else (_REQUIRED_AUTHENTICATION,)
-        return Connection(self.host, self.port, database, username, password, options).with_tls(
-            self.tls, None
-        )
+        """Return a connection with the administrator's credentials."""
+        return admin_connection(Connection(self.host, self.port, database, username, password), self.tls)
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,30 @@ class PlatformStore:
         return "/".join(values.get(segment, segment) for segment in self.prefix.split("/"))
 
 
+def admin_connection(connection: Connection, tls: DatabaseTLSMode) -> Connection:
+    """Return `connection`, which has an administrator's credentials, with the options that protect these.
+
+    The host is resolved in the operator's own namespace: a namespace's users could otherwise direct the connection to a
+    Service of theirs. The password is only sent as a SCRAM proof, which does not disclose it to a server that does not
+    know it, unless the platform allows unencrypted connections.
+    """
+    options = () if tls in UNPROTECTED_MODES else (_REQUIRED_AUTHENTICATION,)
+    return replace(connection, options=options).with_tls(tls, None)
+
+
+class Part(StrEnum):
+    """Store that a server can use of a platform, as in `status.platform.parts`."""
+
+    DATABASE = "Database"
+    ARTIFACTS = "Artifacts"
+
+
 @dataclass(frozen=True)
 class Platform:
     """Platform with all defaults set. A part that it does not offer is None.
 
-    `secrets_namespace` contains all Secrets that the parts reference.
+    `secrets_namespace` contains all Secrets that the parts reference. `adoptions`: servers, as `namespace/name`, that
+    may use what was created for a server in an earlier namespace of the same name.
     """
 
     name: str
@@ -84,10 +110,111 @@ class Platform:
     secrets_namespace: str
     database: PlatformDatabase | None
     artifacts: PlatformStore | None
+    adoptions: frozenset[str] = frozenset()
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The stores that the platform offers."""
+        offered = {Part.DATABASE: self.database, Part.ARTIFACTS: self.artifacts}
+        return frozenset(part for part, store in offered.items() if store is not None)
 
     def selects(self, namespace_labels: Mapping[str, str]) -> bool:
         """Whether servers in a namespace with these labels may use the platform."""
         return self.selector.selects(namespace_labels)
+
+
+@dataclass(frozen=True)
+class PlatformUse:
+    """What a server uses of a platform. `namespace_uid`: uid of the server's namespace.
+
+    Raises ValueError without the uid: the server would count as the owner of what its predecessors left behind.
+    """
+
+    platform: Platform
+    parts: frozenset[Part]
+    namespace_uid: str
+
+    def __post_init__(self) -> None:
+        """Check the uid."""
+        if not self.namespace_uid:
+            raise ValueError("the uid of the namespace is required")
+
+    def origin(self, owner: ServerRef) -> PlatformOrigin:
+        """Return the origin of the stores of `owner` on the platform."""
+        adopts = f"{owner.namespace}/{owner.name}" in self.platform.adoptions
+        return PlatformOrigin(self.platform.name, self.namespace_uid, adopts)
+
+    def server_database(self, owner: ServerRef) -> ProvisionedDatabase | None:
+        """Return the database of `owner`, None if it uses another one."""
+        database = self.platform.database
+        if database is None or Part.DATABASE not in self.parts:
+            return None
+        name = provisioning.derived_name(owner)
+        return ProvisionedDatabase(
+            host=database.host,
+            port=database.port,
+            database=name,
+            role=name,
+            username=self._reference(database.username),
+            password=self._reference(database.password),
+            tls=database.tls,
+            ca=_ca_of_pods(owner, secrets.DATABASE_CA_KEY, database.ca),
+            field=f"{self._prefix}{DATABASE_FIELD}",
+            origin=self.origin(owner),
+            ca_source=self._reference(database.ca) if database.ca else None,
+        )
+
+    def server_store(self, owner: ServerRef, env: Sequence[Object]) -> ObjectStore | None:
+        """Return the bucket and prefix of `owner`, None if it uses another store. `env` is `spec.env`."""
+        store = self.platform.artifacts
+        if store is None or Part.ARTIFACTS not in self.parts:
+            return None
+        admin = AdminCredentials(
+            self._reference(store.admin.access_key), self._reference(store.admin.secret_key)
+        )
+        access_key, secret_key = (
+            SecretKey(owner.names.artifacts_secret, key, admin.access_key.field)
+            for key in secrets.ACCESS_KEY_FIELDS
+        )
+        return ObjectStore(
+            endpoint=store.endpoint,
+            region=store.region,
+            bucket=store.bucket,
+            prefix=store.prefix_of(owner.namespace, owner.name),
+            addressing_style=store.addressing_style,
+            bucket_creation=store.bucket_creation,
+            access_key=access_key,
+            secret_key=secret_key,
+            ca=_ca_of_pods(owner, secrets.ARTIFACTS_CA_KEY, store.ca),
+            admin=admin,
+            settings=store.settings,
+            public_endpoint=store.public_endpoint,
+            upload_arguments=upload_arguments.merge(store.upload_encryption, env),
+            origin=self.origin(owner),
+            ca_source=self._reference(store.ca) if store.ca else None,
+            owner_arguments=upload_arguments.merge(store.upload_encryption, ()),
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return f"MLflowPlatform {self.platform.name}, "
+
+    def _reference(self, key: SecretKey) -> SecretKey:
+        """Return `key` for messages about a server, which must name the platform."""
+        return replace(key, field=f"{self._prefix}{key.field}")
+
+
+def owners_prefix(prefix: str) -> str:
+    """Return the prefix of the object that records the owner of a server's `prefix`. No server has access to it.
+
+    It has one segment per prefix, so that no owner is recorded below another one.
+    """
+    return f"{OWNERS_SEGMENT}/owners/{prefix.replace('/', '!')}"
+
+
+def _ca_of_pods(owner: ServerRef, key: str, source: SecretKey | None) -> SecretKey | None:
+    """Return the copy of a CA certificate in the Secret of the server's pods, which cannot read other namespaces."""
+    return SecretKey(owner.names.server_secret, key, source.field) if source else None
 
 
 def resolve_platform(resource: MLflowPlatform) -> Platform:
@@ -102,6 +229,7 @@ def resolve_platform(resource: MLflowPlatform) -> Platform:
         secrets_namespace=namespace,
         database=_database(spec.database.postgres, namespace) if spec.database else None,
         artifacts=_store(spec.artifacts.s3, namespace) if spec.artifacts else None,
+        adoptions=frozenset(spec.adoptions),
     )
 
 
@@ -116,8 +244,8 @@ def _database(spec: mlflowplatform.PlatformPostgres, namespace: str) -> Platform
     return PlatformDatabase(
         host=spec.host,
         port=spec.port,
-        username=SecretKey(admin.name, admin.username_key, ref_field, namespace),
-        password=SecretKey(admin.name, admin.password_key, ref_field, namespace),
+        username=_reference(admin.name, admin.username_key, ref_field, namespace),
+        password=_reference(admin.name, admin.password_key, ref_field, namespace),
         tls=spec.tls.mode,
         ca=_ca(ca_ref, DATABASE_FIELD, namespace) if ca_ref else None,
     )
@@ -135,8 +263,8 @@ def _store(spec: mlflowplatform.PlatformS3, namespace: str) -> PlatformStore:
         addressing_style=spec.addressing_style.value.lower(),
         bucket_creation=spec.bucket_creation,
         admin=AdminCredentials(
-            SecretKey(admin.name, admin.access_key_id_key, ref_field, namespace),
-            SecretKey(admin.name, admin.secret_access_key_key, ref_field, namespace),
+            _reference(admin.name, admin.access_key_id_key, ref_field, namespace),
+            _reference(admin.name, admin.secret_access_key_key, ref_field, namespace),
         ),
         ca=_ca(ca_ref, ARTIFACTS_FIELD, namespace) if ca_ref else None,
         settings=bucket_settings.resolve(spec),
@@ -145,4 +273,8 @@ def _store(spec: mlflowplatform.PlatformS3, namespace: str) -> PlatformStore:
 
 
 def _ca(ref: mlflowplatform.PlatformCASecretRef, field: str, namespace: str) -> SecretKey:
-    return SecretKey(ref.name, ref.key, f"{field}.tls.caSecretRef", namespace)
+    return _reference(ref.name, ref.key, f"{field}.tls.caSecretRef", namespace)
+
+
+def _reference(name: str, key: str, field: str, namespace: str) -> SecretKey:
+    return SecretKey(name, key, field, namespace, from_platform=True)

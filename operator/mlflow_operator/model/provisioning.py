@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import ServerRef
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
 
 MAX_IDENTIFIER_BYTES = 63
 """Postgres truncates longer identifiers without an error."""
@@ -24,7 +26,7 @@ MAX_ROLE_BYTES = MAX_IDENTIFIER_BYTES - max(map(len, LOGIN_SUFFIXES))
 """Maximum length of the owner role's name."""
 
 _MARKER_PREFIX = "mlflow-operator.dev: "
-_CLUSTER_SEPARATOR = " in cluster "
+_NAMESPACE_SEPARATOR, _CLUSTER_SEPARATOR = " in namespace ", " in cluster "
 _DIGEST_CHARS = 16
 """Hexadecimal digits of the hash in a shortened name. A collision becomes likely at four thousand million names."""
 
@@ -58,6 +60,8 @@ class Login:
 class DatabasePlan:
     """A database and its owner role. `marker` is the comment that identifies them as created for the server.
 
+    `platform`: name of the platform that they belong to, empty if they belong to none. `adopts`: whether they may have
+    been created for a server in an earlier namespace of the same name.
     `connection_limit` is the limit of the database, which applies to both logins together, and of each login: the owner
     of a database can lift its limit.
     """
@@ -66,6 +70,12 @@ class DatabasePlan:
     role: str
     connection_limit: int
     marker: str
+    platform: str = ""
+    adopts: bool = False
+
+    def owns(self, comment: str | None) -> bool:
+        """Whether the server may use an object with this comment."""
+        return is_marker_of(comment, self.marker) or (self.adopts and is_of_same_name(comment, self.marker))
 
     @property
     def logins(self) -> tuple[str, ...]:
@@ -91,29 +101,58 @@ def derived_name(owner: ServerRef) -> str:
     return f"{name[: MAX_ROLE_BYTES - _DIGEST_CHARS - 2]}__{digest}"
 
 
-def marker(owner: ServerRef, cluster: str | None) -> str:
+def marker(owner: ServerRef, cluster: str | None, namespace_uid: str | None = None) -> str:
     """Comment on everything that is created for `owner`.
 
     `cluster` distinguishes clusters that share a Postgres; None if the operator is not allowed to read its cluster's
-    ID.
+    ID. `namespace_uid`: on a platform, the uid of the server's namespace, which distinguishes it from later namespaces
+    of the same name, and from those of other clusters.
     """
-    return (
-        f"{_MARKER_PREFIX}{owner.namespace}/{owner.name}{f'{_CLUSTER_SEPARATOR}{cluster}' if cluster else ''}"
-    )
+    namespace = f"{_NAMESPACE_SEPARATOR}{namespace_uid}" if namespace_uid else ""
+    cluster = f"{_CLUSTER_SEPARATOR}{cluster}" if cluster else ""
+    return f"{_MARKER_PREFIX}{owner.namespace}/{owner.name}{namespace}{cluster}"
 
 
 def is_marker_of(comment: str | None, marker: str) -> bool:
     """Whether `comment` marks an object as created for the server of `marker`.
 
-    If one of the two does not contain its cluster, only the server's namespace and name are compared.
+    If `marker` contains the uid of the namespace, `comment` must contain the same. Otherwise the clusters are compared,
+    if both contain theirs.
     """
     if comment is None:
         return False
-    (server, _, cluster), (comment_server, _, comment_cluster) = (
-        marker.partition(_CLUSTER_SEPARATOR),
-        comment.partition(_CLUSTER_SEPARATOR),
+    (server, namespace, cluster), (other_server, other_namespace, other_cluster) = map(
+        _parts, (marker, comment)
     )
-    return server == comment_server and (not cluster or not comment_cluster or cluster == comment_cluster)
+    if namespace:
+        return (server, namespace) == (other_server, other_namespace)
+    return server == other_server and (not cluster or not other_cluster or cluster == other_cluster)
+
+
+def is_of_same_name(comment: str | None, marker: str) -> bool:
+    """Whether `comment` marks an object as created for a server of the namespace and name in `marker`, at any time."""
+    return comment is not None and _parts(comment)[0] == _parts(marker)[0]
+
+
+def _parts(marker: str) -> tuple[str, str, str]:
+    """The server with the prefix of all markers, the uid of its namespace, and the cluster; empty if missing."""
+    server_and_namespace, _, cluster = marker.partition(_CLUSTER_SEPARATOR)
+    server, _, namespace = server_and_namespace.partition(_NAMESPACE_SEPARATOR)
+    return server, namespace, cluster
+
+
+def adoption_required(description: str, marker: str, platform: str) -> ConfigurationError:
+    """Return the error for data that a server with `marker` may only use with an entry in `spec.adoptions`.
+
+    `description` is the subject of a sentence, such as `The role "a"`.
+    """
+    server = _parts(marker)[0].removeprefix(_MARKER_PREFIX)
+    return ConfigurationError(
+        Reason.ADOPTION_REQUIRED,
+        f"{description} was not created for a server in this namespace, but perhaps for one in an earlier namespace of "
+        "the same name. The operator does not use it. If the data may be used here, ask a cluster administrator to add "
+        f'"{server}" to spec.adoptions of MLflowPlatform "{platform}".',
+    )
 
 
 def connection_limit(

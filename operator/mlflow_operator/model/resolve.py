@@ -31,6 +31,7 @@ from mlflow_operator.model import (
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model import secrets as credentials
+from mlflow_operator.model.platform import PlatformUse
 from mlflow_operator.model.server import (
     AdminCredentials,
     Artifacts,
@@ -106,8 +107,10 @@ def public_cluster_ips(service: Object | None) -> tuple[str, ...]:
     return tuple(each for each in addresses if each != "None" and not allowed_hosts.is_private(each))
 
 
-def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
-    """Return the Server that `resource` specifies."""
+def resolve(
+    resource: api.MLflowServer, defaults: ClusterDefaults, platform: PlatformUse | None = None
+) -> Server:
+    """Return the Server that `resource` specifies. `platform`: what it uses of a platform."""
     spec, meta = resource.spec, resource.metadata
     owner = ServerRef(meta.name, meta.namespace, meta.uid)
     version = spec.version or resource.status.version or defaults.deployed_version or DEFAULT_VERSION
@@ -123,8 +126,15 @@ def resolve(resource: api.MLflowServer, defaults: ClusterDefaults) -> Server:
         *(spec.allowed_hosts or ()),
         *defaults.service_addresses,
     ]
-    database = _database(owner, spec.database, defaults.images, max_connections)
-    artifacts = _artifacts(owner, spec.artifacts, defaults.images, env)
+    platform_store = platform.server_store(owner, env) if platform else None
+    database = (platform.server_database(owner) if platform else None) or _database(
+        owner, spec.database, defaults.images, max_connections
+    )
+    artifacts = (
+        Artifacts(platform_store, None, spec.artifacts.access)
+        if platform_store
+        else _artifacts(owner, spec.artifacts, defaults.images, env)
+    )
     # The fast path's application is part of the plugins that are mounted for proxied artifacts.
     fast_path = is_default_image and artifacts.proxied and version in FAST_PATH_VERSIONS
     return Server(

@@ -16,6 +16,9 @@ from mlflow_operator.model.server import Artifacts, ObjectStore, ServerRef
 ROLLOUT_KEY = "rollout-key"
 """Key of the Secret `<name>-server` with the HMAC key for the digests in annotations."""
 
+DATABASE_CA_KEY, ARTIFACTS_CA_KEY = "database-ca.crt", "artifacts-ca.crt"
+"""Keys of the same Secret: the CA certificates of a platform's stores, whose own Secrets pods cannot read."""
+
 ACCESS_KEY_FIELDS = "accessKeyID", "secretAccessKey"
 """Keys of the Secret `<name>-artifacts`: root credentials of an embedded store, or the server's for a shared store."""
 

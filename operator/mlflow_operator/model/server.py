@@ -14,7 +14,9 @@ class SecretKey:
     """One key of one Secret. `field` is the field of the spec that references it.
 
     `namespace` None means the server's own namespace. Pods cannot read a Secret of another namespace; only the operator
-    reads it, if the Secret allows the server's namespace (`model.secret_access`). `optional`: pods start without it.
+    reads it, if the Secret allows the server's namespace (`model.secret_access`), or if an MLflowPlatform references
+    it: then `from_platform` is True. Only `resolve_platform` sets it, never for what a server's spec references.
+    `optional`: pods start without it.
     """
 
     name: str
@@ -22,6 +24,7 @@ class SecretKey:
     field: str
     namespace: str | None = None
     optional: bool = False
+    from_platform: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class ServerRef:
     def names(self) -> Names:
         """Names of the objects that the server owns."""
         return Names(self.name)
+
+
+@dataclass(frozen=True)
+class PlatformOrigin:
+    """The MLflowPlatform `name` that a store belongs to, and what distinguishes the server from others on it.
+
+    `namespace_uid`: uid of the server's namespace. A namespace that was deleted and created again has another one.
+    `adopts`: whether the server may use what was created for a server in an earlier namespace of the same name.
+    """
+
+    name: str
+    namespace_uid: str
+    adopts: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,9 @@ class ExternalDatabase:
 class ProvisionedDatabase:
     """A database that the operator creates on a shared Postgres.
 
-    `role` owns the database; `username` and `password` are the administrator's.
+    `role` owns the database; `username` and `password` are the administrator's. `field` configures it, for messages.
+    `origin`: the platform that offers it, None if the server's spec names the Postgres itself. The pods read the CA
+    from `ca`; `ca_source` is the platform's Secret that the operator copies it from.
     """
 
     host: str
@@ -92,6 +110,9 @@ class ProvisionedDatabase:
     password: SecretKey
     tls: DatabaseTLSMode
     ca: SecretKey | None
+    field: str = "spec.database.provision"
+    origin: PlatformOrigin | None = None
+    ca_source: SecretKey | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +163,9 @@ class ObjectStore:
 
     `public_endpoint` is the endpoint for clients, None if it is the same as `endpoint`. If `admin` is set, `access_key`
     and `secret_key` are keys that the operator creates. `upload_arguments` are those of boto3 for uploads, such as
-    encryption headers, as JSON; empty if there are none, or if only the pods know them.
+    encryption headers, as JSON; empty if there are none, or if only the pods know them. `origin`: the platform that
+    offers the bucket, None if the server's spec names it. The pods read the CA from `ca`; `ca_source` is the platform's
+    Secret that the operator copies it from. `owner_arguments` are those of the platform for the operator's own uploads.
     """
 
     endpoint: str | None
@@ -158,6 +181,9 @@ class ObjectStore:
     settings: BucketSettings = BucketSettings()
     public_endpoint: str | None = None
     upload_arguments: str = ""
+    origin: PlatformOrigin | None = None
+    ca_source: SecretKey | None = None
+    owner_arguments: str = ""
 
     @property
     def name(self) -> str:
@@ -352,6 +378,12 @@ class Server:
     def database_ca(self) -> SecretKey | None:
         """CA certificate for TLS to the database; None if none is configured or the database is embedded."""
         return None if isinstance(self.database, EmbeddedDatabase) else self.database.ca
+
+    @property
+    def database_ca_source(self) -> SecretKey | None:
+        """The Secret from which the operator reads this certificate: a platform's, or the one that the pods read."""
+        database = self.database
+        return (database.ca_source if isinstance(database, ProvisionedDatabase) else None) or self.database_ca
 
     @property
     def url(self) -> str:

@@ -14,6 +14,7 @@ RETAINED_FIELDS = (
     "version",
     "image",
     "schemaRevision",
+    "platform",
     "database",
     "artifacts",
     "replicas",

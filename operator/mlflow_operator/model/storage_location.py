@@ -8,13 +8,16 @@ from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import (
     Artifacts,
     ClusterDatabase,
+    Database,
     EmbeddedDatabase,
     ExternalDatabase,
     ProvisionedDatabase,
     Server,
 )
 
-PROVISION = "Provision"
+PROVISION, PLATFORM = "Provision", "Platform"
+PROVISIONED_TYPES = frozenset({PROVISION, PLATFORM})
+"""Types of databases that the operator creates on a shared Postgres."""
 
 _TYPES = {
     EmbeddedDatabase: "Embedded",
@@ -39,16 +42,29 @@ def status_fields(server: Server, connection: Connection) -> Object:
     """The fields `database` and `artifacts` of the status."""
     return {
         "database": {
-            "type": _TYPES[type(server.database)],
+            "type": _database_type(server.database),
             "host": connection.host,
             "port": connection.port,
             "name": connection.database,
         },
         "artifacts": {
-            "type": "Embedded" if server.artifacts.embedded else "S3" if server.artifacts.s3 else "External",
+            "type": _artifacts_type(server.artifacts),
             **desired_artifact_location(server.artifacts).as_object(),
         },
     }
+
+
+def _database_type(database: Database) -> str:
+    is_of_platform = isinstance(database, ProvisionedDatabase) and database.origin
+    return PLATFORM if is_of_platform else _TYPES[type(database)]
+
+
+def _artifacts_type(artifacts: Artifacts) -> str:
+    if artifacts.embedded:
+        return "Embedded"
+    if artifacts.s3 is None:
+        return "External"
+    return PLATFORM if artifacts.s3.origin else "S3"
 
 
 def is_recorded_database(recorded: Object, connection: Connection) -> bool:

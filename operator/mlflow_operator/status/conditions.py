@@ -141,7 +141,8 @@ class Reason(StrEnum):
     APPLY_CONFLICT = "ApplyConflict"
     """Another client repeatedly reverts a field that the operator sets."""
     STORAGE_CHANGE_REFUSED = "StorageChangeRefused"
-    """The spec names another database or bucket than the one in use, and does not allow this change."""
+    """The spec or the platform names another database or bucket than the one in use, and the spec does not allow this
+    change."""
     ROTATION_IN_PROGRESS = "RotationInProgress"
     """Credentials are being rotated, and the credentials in use remain valid."""
     REENCRYPTION_FAILED = "ReencryptionFailed"
@@ -149,7 +150,15 @@ class Reason(StrEnum):
     SECRETS_UNREADABLE = "SecretsUnreadable"
     """Stored gateway or webhook secrets are encrypted with keys that the server does not have."""
     DEFAULT_PLATFORM_CONFLICT = "DefaultPlatformConflict"
-    """Another default MLflowPlatform selects the same namespace, and neither is the default there."""
+    """Several default MLflowPlatforms select the same namespace, none is the default there, and new servers wait."""
+    PLATFORM_NOT_FOUND = "PlatformNotFound"
+    """The MLflowPlatform that the server uses or requests does not exist or is invalid, and nothing was changed."""
+    PLATFORM_NOT_ALLOWED = "PlatformNotAllowed"
+    """The MLflowPlatform does not select the namespace of the server or does not offer the store, and nothing was
+    changed."""
+    ADOPTION_REQUIRED = "AdoptionRequired"
+    """Data of the server's name on a platform was created in a deleted namespace, and `spec.adoptions` does not list
+    the server."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"

@@ -117,7 +117,9 @@ def test_all_secrets_are_in_the_namespace_of_the_platform() -> None:
     assert found.database
     assert found.artifacts
     reference = "spec.database.postgres.adminSecretRef"
-    assert found.database.username == SecretKey("postgres-admin", "username", reference, "mlflow-platform")
+    assert found.database.username == SecretKey(
+        "postgres-admin", "username", reference, "mlflow-platform", from_platform=True
+    )
     keys = (
         found.database.username,
         found.database.password,

@@ -68,6 +68,7 @@ class PostgresAdmin:
         async with self._open(admin, ca_path, field) as server:
             await server.check_privileges(plan, create=create)
             await server.ensure_owner(plan)
+            await server.mark_roles(plan)
             await server.ensure_database(plan)
             await server.ensure_login(plan, login)
         async with self._open(replace(admin, database=plan.database), ca_path, field) as database:
@@ -184,6 +185,15 @@ class _AdminSession:
                 await self.execute(statements.comment_on_role(plan.role, plan.marker))
         await self.grant_set_role(plan.role)
 
+    async def mark_roles(self, plan: DatabasePlan) -> None:
+        """Mark adopted roles as this server's, so that they remain its own without an entry in spec.adoptions."""
+        if not plan.adopts:
+            return
+        for name in (plan.role, *plan.logins):
+            row = await self._fetch_row(statements.FIND_ROLE_COMMENT, name)
+            if row is not None and not provisioning.is_marker_of(row[0], plan.marker):
+                await self.execute(statements.comment_on_role(name, plan.marker))
+
     async def ensure_database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
             locale = await self._locale()
@@ -240,7 +250,7 @@ class _AdminSession:
         if await self.find_database(plan) is None:
             return
         if not await self.role_exists(plan, plan.role):
-            raise self._name_conflict("database", plan.database, "or drop it manually")
+            raise self._name_conflict("database", plan.database, "or drop it manually", plan)
         await self.grant_set_role(plan.role)
         async with self.as_role(plan.role):
             try:
@@ -271,8 +281,8 @@ class _AdminSession:
     async def role_exists(self, plan: DatabasePlan, name: str) -> bool:
         """Return whether the role exists. Raise NameConflict if it was not created for this server."""
         row = await self._fetch_row(statements.FIND_ROLE_COMMENT, name)
-        if row is not None and not provisioning.is_marker_of(row[0], plan.marker):
-            raise self._name_conflict("role", name, _adoption_hint("role", name, plan))
+        if row is not None and not plan.owns(row[0]):
+            raise self._not_owned("role", name, row[0], plan)
         return row is not None
 
     async def find_database(self, plan: DatabasePlan) -> int | None:
@@ -283,10 +293,9 @@ class _AdminSession:
         oid, comment, owner = row
         if owner != plan.role:
             alternative = "or, to use it for this server, configure it in spec.database.external"
-            raise self._name_conflict("database", plan.database, alternative)
-        if comment is not None and not provisioning.is_marker_of(comment, plan.marker):
-            hint = _adoption_hint("database", plan.database, plan)
-            raise self._name_conflict("database", plan.database, hint)
+            raise self._name_conflict("database", plan.database, alternative, plan)
+        if comment is not None and not plan.owns(comment):
+            raise self._not_owned("database", plan.database, comment, plan)
         return int(oid)
 
     async def grant_set_role(self, role: str) -> None:
@@ -338,11 +347,26 @@ class _AdminSession:
                 f"it the attribute {attribute} there (ALTER ROLE … {attribute}), or configure another administrator.",
             )
 
-    def _name_conflict(self, object_type: str, name: str, alternative: str) -> ConfigurationError:
+    def _not_owned(
+        self, object_type: str, name: str, comment: str | None, plan: DatabasePlan
+    ) -> ConfigurationError:
+        """Return the error for an object with this comment, which does not allow this server to use it."""
+        if plan.platform and provisioning.is_of_same_name(comment, plan.marker):
+            description = f'The {object_type} "{name}" at {self.address}'
+            return provisioning.adoption_required(description, plan.marker, plan.platform)
+        return self._name_conflict(object_type, name, _adoption_hint(object_type, name, plan), plan)
+
+    def _name_conflict(
+        self, object_type: str, name: str, alternative: str, plan: DatabasePlan
+    ) -> ConfigurationError:
+        fix = f"Choose another name in {self.field}.{object_type}Name, {alternative}"
+        if plan.platform:
+            # The name cannot be chosen, and whose the object is can only be decided there.
+            fix = f'Ask the administrator of MLflowPlatform "{plan.platform}" to rename or drop it'
         return ConfigurationError(
             Reason.NAME_CONFLICT,
             f'There is a {object_type} "{name}" at {self.address} that was not created for this server. The operator '
-            f"does not modify it. Choose another name in {self.field}.{object_type}Name, {alternative}.",
+            f"does not modify it. {fix}.",
         )
 
 

@@ -6,12 +6,14 @@ users and policies unless it knows that they belong to this server.
 """
 
 import json
+from dataclasses import dataclass
 
 from mlflow_operator.clients.s3 import bucket_policy, minio_errors
 from mlflow_operator.clients.s3.http_transport import MAX_RESPONSE_BYTES
 from mlflow_operator.clients.s3.minio_api import AdminRequest, AdminResponse, MinioAPI, encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import provisioning
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
 _UNUSED_POLICY = "mlflow-operator"
@@ -20,6 +22,18 @@ _POLICY_ID_PREFIX = "mlflow-operator.dev: made for "
 _WRONG_KEY_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _NOT_A_USER_CODES = {"XMinioIAMActionNotAllowed", "XMinioInvalidIAMCredentials"}
 """Error codes for the root key and for the keys of service accounts."""
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """What identifies a server on a platform: the ID of its policy, which only administrators can change.
+
+    `platform` and `adopts` as in `DatabasePlan`.
+    """
+
+    marker: str
+    platform: str
+    adopts: bool = False
 
 
 class MinioAdmin:
@@ -36,10 +50,18 @@ class MinioAdmin:
         request = AdminRequest("GET", "info-canned-policy", {"name": _UNUSED_POLICY})
         await self._call_checked(admin, request, ignored_code=_NO_POLICY)
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+    async def ensure_user(
+        self,
+        admin: Admin,
+        user: AccessKey,
+        policy_name: str,
+        policy: Object,
+        ownership: Ownership | None = None,
+    ) -> None:
         """Create or update `user` with its secret and `policy` as its only policy.
 
-        `policy_name` is `bucket_policy.name`. During a rotation both the old and the new user have the policy.
+        `policy_name` is `bucket_policy.name`. During a rotation both the old and the new user have the policy. With
+        `ownership`, an existing policy must have its marker as ID; without, the ID names the first user.
         Raises ConfigurationError (the key is not an administrator's, the user or the policy belongs to someone else, or
         the policy overlaps with another server's) or TransientError.
         """
@@ -47,7 +69,10 @@ class MinioAdmin:
         has_own_policy = policy_name in _policy_names(user_info)
         if user_info and not has_own_policy and (_policy_names(user_info) or user_info.get("memberOf")):
             raise minio_errors.not_owned(admin, f'user "{user.id}"')
-        await self._ensure_policy(admin, user, policy_name, policy, owned=has_own_policy)
+        if ownership:
+            await self._ensure_owned_policy(admin, policy_name, policy, ownership)
+        else:
+            await self._ensure_policy(admin, user, policy_name, policy, owned=has_own_policy)
         if user_info is None or not secret_valid:
             body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
             response = await self._api.call(
@@ -98,6 +123,23 @@ class MinioAdmin:
         response = await self._api.call(admin, _user_info_request(user.id))
         return (None if response.code == _NO_USER else _checked_content(admin, response, user.id)), False
 
+    async def _ensure_owned_policy(
+        self, admin: Admin, name: str, policy: Object, ownership: Ownership
+    ) -> None:
+        """Create or update the policy of a server on a platform. Its ID is compared even if its contents are right.
+
+        Otherwise a server in a namespace that is created again would get the policy of a deleted one, with its prefix.
+        """
+        response = await self._api.call(admin, AdminRequest("GET", "info-canned-policy", {"name": name}))
+        observed = None if response.code == _NO_POLICY else _checked_content(admin, response)
+        recorded = None if observed is None else str(observed.get("ID") or "")
+        is_own = provisioning.is_marker_of(recorded, ownership.marker)
+        if observed is not None and not is_own and not ownership.adopts:
+            description = f'The policy "{name}" at {admin.endpoint}'
+            raise provisioning.adoption_required(description, ownership.marker, ownership.platform)
+        if not is_own or not bucket_policy.is_equivalent(observed, policy):
+            await self._put_policy(admin, name, {"ID": ownership.marker, **policy})
+
     async def _ensure_policy(
         self, admin: Admin, user: AccessKey, name: str, policy: Object, *, owned: bool
     ) -> None:
@@ -108,10 +150,13 @@ class MinioAdmin:
         policy_id = f"{_POLICY_ID_PREFIX}{user.id}"
         if observed is not None and not owned and observed.get("ID") != policy_id:
             raise minio_errors.not_owned(admin, f'policy "{name}"')
+        await self._put_policy(admin, name, {"ID": policy_id, **policy})
+
+    async def _put_policy(self, admin: Admin, name: str, policy: Object) -> None:
         overlapping = await self._overlapping_policy(admin, name, policy)
         if overlapping:
             raise minio_errors.policy_overlap(admin, overlapping)
-        body = json.dumps({"ID": policy_id, **policy}).encode()
+        body = json.dumps(policy).encode()
         await self._call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
 
     async def _overlapping_policy(self, admin: Admin, name: str, policy: Object) -> str | None:

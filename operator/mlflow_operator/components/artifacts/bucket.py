@@ -5,13 +5,14 @@ from dataclasses import replace
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy, lifecycle
 from mlflow_operator.clients.s3.client import Bucket
+from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.artifacts import locations
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import provisioning
-from mlflow_operator.model.server import AdminCredentials, ObjectStore
+from mlflow_operator.model import platform, provisioning
+from mlflow_operator.model.server import AdminCredentials, ObjectStore, PlatformOrigin
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
 
@@ -53,19 +54,79 @@ async def _provision(
 ) -> None:
     admin_bucket, admin_api = await store_clients.admin_clients(context, admin, bucket)
     created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
+    if not key_works and store.origin:
+        await _claim_prefix(context, store, store.origin, admin_bucket)
     await _apply_settings(context, store, admin_bucket)
     user = AccessKey(bucket.access_key, bucket.secret_key)
     await context.deps.minio_admin.ensure_user(
-        admin_api, user, bucket_policy.name(context.server.owner), policy(context, store)
+        admin_api,
+        user,
+        bucket_policy.name(context.server.owner),
+        policy(context, store),
+        ownership(context, store),
     )
-    if not key_works and (created or store.prefix):
+    if not key_works and not store.origin and (created or store.prefix):
         # With the policy in place no other server can write here. If the location is empty now, its objects may be
         # deleted together with the server.
-        await context.deps.stores.write_marker(admin_bucket, provisioning.marker(context.server.owner, None))
+        await context.deps.stores.write_marker(admin_bucket, _marker(context, None))
+
+
+async def _claim_prefix(
+    context: ReconcileContext, store: ObjectStore, origin: PlatformOrigin, admin_bucket: Bucket
+) -> None:
+    """Record that the server owns its prefix on a platform. Raises ConfigurationError if that is not certain.
+
+    Before its key gets access: otherwise the users of a namespace that is created again could read what a deleted
+    namespace of the same name left behind.
+    """
+    stores, marker = context.deps.stores, _marker(context, origin)
+    owners_bucket = marker_bucket(store, admin_bucket)
+    recorded = await stores.read_marker(owners_bucket)
+    if provisioning.is_marker_of(recorded, marker):
+        return
+    if not origin.adopts and (recorded is not None or await stores.has_objects(admin_bucket)):
+        description = f"What is stored under {store.uri} at {store.endpoint}"
+        raise provisioning.adoption_required(description, marker, origin.name)
+    if recorded is not None:
+        await stores.delete_objects(owners_bucket)
+    await stores.write_marker(owners_bucket, marker)
+
+
+def marker_bucket(store: ObjectStore, admin_bucket: Bucket) -> Bucket:
+    """Return the bucket with the prefix of the marker: the server's own, or one that no server of a platform can use.
+
+    The arguments for uploads in `spec.env` are the tenant's, and do not apply to the marker on a platform.
+    """
+    if store.origin is None:
+        return admin_bucket
+    prefix = platform.owners_prefix(store.prefix)
+    return replace(admin_bucket, prefix=prefix, upload_arguments=store.owner_arguments)
+
+
+def ownership(context: ReconcileContext, store: ObjectStore) -> Ownership | None:
+    """Return what identifies the server in the policy of its user, None if the store belongs to no platform."""
+    if store.origin is None:
+        return None
+    return Ownership(_marker(context, store.origin), store.origin.name, adopts=store.origin.adopts)
+
+
+def is_marker(context: ReconcileContext, store: ObjectStore, marker: str | None) -> bool:
+    """Whether `marker` allows the server to delete what is stored under its prefix."""
+    return provisioning.is_marker_of(marker, _marker(context, store.origin))
+
+
+def _marker(context: ReconcileContext, origin: PlatformOrigin | None) -> str:
+    return provisioning.marker(context.server.owner, None, origin.namespace_uid if origin else None)
 
 
 def policy(context: ReconcileContext, store: ObjectStore) -> Object:
-    """Return the policy of the server's user: access to the desired location, and to those that its pods still use."""
+    """Return the policy of the server's user: access to the desired location, and to those that its pods still use.
+
+    On a platform only to the desired one: the previous one may have been chosen by the spec of the server, and the
+    administrator's key must not give access to it.
+    """
+    if store.origin:
+        return bucket_policy.policy(store)
     previous = [
         replace(store, bucket=bucket, prefix=prefix)
         for uri, endpoint in sorted(locations.used_before(context))

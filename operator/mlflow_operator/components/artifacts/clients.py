@@ -14,7 +14,8 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
     """Return the bucket of `store` with credentials `key`. `ca` is the CA certificate (PEM), None for public CAs."""
     endpoint = store.endpoint
     is_embedded = context.server.artifacts.embedded and store == context.server.artifacts.s3
-    if endpoint and not is_embedded:
+    # Names in the namespace of the server must not decide where the credentials of a platform are sent.
+    if endpoint and not is_embedded and not store.origin:
         endpoint = await context.deps.resolver.resolve_url(
             endpoint, context.server.owner.namespace, context.deps.cluster_domain
         )

@@ -19,7 +19,7 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, mlflow_env, secrets, storage_location
 from mlflow_operator.model.postgres_uri import Connection
-from mlflow_operator.model.server import EmbeddedDatabase, EncryptionKeys
+from mlflow_operator.model.server import EmbeddedDatabase, EncryptionKeys, ProvisionedDatabase
 from mlflow_operator.status.conditions import ConditionType, true_condition
 
 _MIN_REDACTED_CHARS = 5
@@ -71,16 +71,17 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     connection = await database_credentials.resolve_connection(context)
     encryption_keys = await encryption.ensure_keys(context)
     store_credentials = await store_keys(context)
-    database_ca = await context.reader.optional_value(context.server.database_ca)
+    database_ca = await context.reader.optional_value(context.server.database_ca_source)
     store = context.server.artifacts.s3
-    store_ca = await context.reader.optional_value(store.ca) if store else None
+    store_ca = await context.reader.optional_value(store.ca_source or store.ca) if store else None
     root_key = store_credentials.root_key
     store_config = (
         secrets.embedded_store_config(context.server.artifacts, root_key.id, root_key.secret)
         if root_key
         else {}
     )
-    rollout_key, pending_secret = await _ensure_server_secret(context, connection, store_config)
+    copies = _copied_cas(context, database_ca, store_ca)
+    rollout_key, pending_secret = await _ensure_server_secret(context, connection, store_config | copies)
     return Result(
         true_condition(ConditionType.CREDENTIALS, "All credentials are available."),
         Credentials(
@@ -96,6 +97,17 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     )
 
 
+def _copied_cas(context: ReconcileContext, database_ca: str | None, store_ca: str | None) -> dict[str, str]:
+    """The CA certificates of a platform, by the keys that the pods read them from."""
+    database, store = context.server.database, context.server.artifacts.s3
+    copies = {}
+    if isinstance(database, ProvisionedDatabase) and database.ca_source and database_ca:
+        copies[secrets.DATABASE_CA_KEY] = database_ca
+    if store and store.ca_source and store_ca:
+        copies[secrets.ARTIFACTS_CA_KEY] = store_ca
+    return copies
+
+
 async def switch_database(context: ReconcileContext, credentials: Credentials) -> None:
     """Write the new database into the Secret of the server's pods. Its schema must be ready."""
     if credentials.pending_secret:
@@ -103,7 +115,7 @@ async def switch_database(context: ReconcileContext, credentials: Credentials) -
 
 
 async def _ensure_server_secret(
-    context: ReconcileContext, connection: Connection, store_config: dict[str, str]
+    context: ReconcileContext, connection: Connection, other_values: dict[str, str]
 ) -> tuple[str, Object | None]:
     """Return the rollout key and, if the pods still use another database, the Secret to write once they can switch."""
     name, namespace = context.server.names.server_secret, context.server.owner.namespace
@@ -118,11 +130,11 @@ async def _ensure_server_secret(
     if not isinstance(database, EmbeddedDatabase) and database.ca:
         connection = connection.with_tls(database.tls, container_parts.ca_path(mlflow_env.DATABASE_CA_VOLUME))
     uri, owner = secrets.pod_database_uri(connection), context.server.owner
-    desired = secrets.server_secret(owner, uri, rollout_key, **store_config)
+    desired = secrets.server_secret(owner, uri, rollout_key, **other_values)
     current_uri = values.get(mlflow_env.BACKEND_STORE_KEY)
     if not database_changes or current_uri in {None, uri}:
         await context.ensure(desired)
         return rollout_key, None
-    extra_values = {**store_config, mlflow_env.NEXT_STORE_KEY: uri}
+    extra_values = {**other_values, mlflow_env.NEXT_STORE_KEY: uri}
     await context.ensure(secrets.server_secret(owner, current_uri or uri, rollout_key, **extra_values))
     return rollout_key, desired

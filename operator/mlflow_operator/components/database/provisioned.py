@@ -11,14 +11,12 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
-from mlflow_operator.model import provisioning, storage_location
+from mlflow_operator.model import platform, provisioning, storage_location
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ProvisionedDatabase, Server
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
-
-FIELD = "spec.database.provision"
 
 _CLUSTER_IDENTITY_NAMESPACE = "kube-system"
 """The uid of this namespace identifies the cluster, because the namespace is never deleted and recreated."""
@@ -59,8 +57,15 @@ def plan(server: Server, database: ProvisionedDatabase, cluster_id: str | None) 
     connection_limit = provisioning.connection_limit(
         server.replicas, server.workers, job_execution=server.job_execution, env=server.env
     )
+    origin = database.origin
+    marker = provisioning.marker(server.owner, cluster_id, origin.namespace_uid if origin else None)
     return DatabasePlan(
-        database.database, database.role, connection_limit, provisioning.marker(server.owner, cluster_id)
+        database.database,
+        database.role,
+        connection_limit,
+        marker,
+        origin.name if origin else "",
+        adopts=origin is not None and origin.adopts,
     )
 
 
@@ -76,15 +81,19 @@ def matches_plan(desired: DatabasePlan, state: DatabaseState) -> bool:
 async def admin_connection(
     context: ReconcileContext, database: ProvisionedDatabase, connection: Connection
 ) -> Connection:
-    """Return a connection to the host of `connection` with the administrator's current credentials."""
-    return Connection(
-        connection.host,
-        connection.port,
+    """Return a connection to the host of `connection` with the administrator's current credentials.
+
+    The credentials of a platform are only sent to the platform's host, with the options that protect them.
+    """
+    admin = Connection(
+        database.host if database.origin else connection.host,
+        database.port if database.origin else connection.port,
         provisioning.MAINTENANCE_DATABASE,
         await context.reader.value(database.username),
         await context.reader.value(database.password),
         connection.options,
     )
+    return platform.admin_connection(admin, database.tls) if database.origin else admin
 
 
 async def cluster_uid(context: ReconcileContext) -> str | None:
@@ -105,7 +114,7 @@ async def _provision(
     expects_data = _expects_data(context, connection)
     try:
         await context.deps.postgres_admin.provision(
-            admin, ca_path, desired, login, FIELD, create=not expects_data
+            admin, ca_path, desired, login, database.field, create=not expects_data
         )
     except ReconcileError as error:
         raise await _with_hints(context, error, admin) from None
@@ -118,7 +127,7 @@ def _expects_data(context: ReconcileContext, connection: Connection) -> bool:
     """
     status = context.observed.status
     recorded = status.get("database") or {}
-    has_run = status.get("schemaRevision") and recorded.get("type") == storage_location.PROVISION
+    has_run = status.get("schemaRevision") and recorded.get("type") in storage_location.PROVISIONED_TYPES
     secret = context.observed.get(kinds.SECRET, context.server.names.database_secret)
     return bool(has_run and secret and storage_location.is_recorded_database(recorded, connection))
 

@@ -62,7 +62,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
         return await embedded_store.not_ready_reason(
             context, _TYPE, labels.DATABASE_POD, context.server.names.postgres_data
         )
-    field = _FIELDS[type(database)]
+    field = database.field if isinstance(database, ProvisionedDatabase) else _FIELDS[type(database)]
     ca_path = await context.deps.ca_files.path_of(credentials.database_ca)
     connection = await resolve_for_pods(context, credentials.connection)
     inspect_database = partial(
@@ -102,14 +102,19 @@ def _with_running_major(
 _FIELDS: dict[type[Database], str] = {
     EmbeddedDatabase: "spec.database.embedded",
     ExternalDatabase: "spec.database.external",
-    ProvisionedDatabase: provisioned.FIELD,
     ClusterDatabase: "spec.database.cloudNativePG",
 }
 
 
 async def resolve_for_pods(context: ReconcileContext, connection: Connection) -> Connection:
-    """Return `connection` with the address to which a short host name resolves in the server's namespace."""
-    if isinstance(context.server.database, EmbeddedDatabase):
+    """Return `connection` with the address to which a short host name resolves in the server's namespace.
+
+    Never the host of a platform: whoever controls names in the namespace would choose where the operator connects to.
+    """
+    database = context.server.database
+    if isinstance(database, EmbeddedDatabase) or (
+        isinstance(database, ProvisionedDatabase) and database.origin
+    ):
         return connection
     resolved = await context.deps.resolver.resolve(
         connection.host, context.server.owner.namespace, context.deps.cluster_domain

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mlflow_operator import api
 from mlflow_operator.components.deletion import remote
+from mlflow_operator.framework import platform_choice
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
@@ -16,6 +17,7 @@ from mlflow_operator.kube.apply import belongs_to, is_adoptable
 from mlflow_operator.kube.client import NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import owned_objects, retained_data
+from mlflow_operator.model.platform_choice import check_location
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.retained_data import RemovalProgress
 from mlflow_operator.model.server import Server
@@ -32,7 +34,7 @@ async def teardown(resource: Object, deps: Dependencies) -> RemovalProgress:
 
     Raises InvalidResource if the resource cannot be parsed, ReconcileError if an external system cannot be used.
     """
-    server = _resolve_server(resource, deps)
+    server = await _resolve_server(resource, deps)
     async with deps.memory.reserve(server.owner.namespace, INITIAL_MEMORY_BYTES) as memory:
         observed = await _adopt(await observe(resource, deps.cluster, memory), server, deps)
         reader = Reader(deps.cluster, server.owner.namespace, observed.owned, memory)
@@ -68,8 +70,13 @@ async def _adopt(observed: ObservedState, server: Server, deps: Dependencies) ->
     return replace(observed, owned=owned)
 
 
-def _resolve_server(resource: Object, deps: Dependencies) -> Server:
-    return resolve(api.parse(resource), cluster_defaults(deps.images, deps.cluster_domain, None))
+async def _resolve_server(resource: Object, deps: Dependencies) -> Server:
+    parsed = api.parse(resource)
+    platform = await platform_choice.recorded(parsed, deps)
+    server = resolve(parsed, cluster_defaults(deps.images, deps.cluster_domain, None), platform)
+    # Nothing can be found, and so deleted, in another place.
+    check_location(server, resource.get("status") or {})
+    return server
 
 
 async def _stop_servers(context: ReconcileContext, _: RemovalProgress) -> str | None:

@@ -8,12 +8,13 @@ import asyncio
 from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
+from mlflow_operator.components.artifacts import bucket
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database.reconcile import resolve_for_pods
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube import kinds
-from mlflow_operator.model import provisioning, secrets
+from mlflow_operator.model import secrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.retained_data import RemovalProgress
 from mlflow_operator.model.server import AdminCredentials, EmbeddedDatabase, ObjectStore, ProvisionedDatabase
@@ -35,11 +36,12 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
     target = Connection(database.host, database.port, database.database, "", "").with_tls(database.tls, None)
     admin = await provisioned.admin_connection(context, database, await resolve_for_pods(context, target))
     plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
-    ca_path = await context.deps.ca_files.path_of(await context.reader.optional_value(database.ca))
+    ca = await context.reader.optional_value(context.server.database_ca_source)
+    ca_path = await context.deps.ca_files.path_of(ca)
     try:
-        await context.deps.postgres_admin.deprovision(admin, ca_path, plan, provisioned.FIELD)
+        await context.deps.postgres_admin.deprovision(admin, ca_path, plan, database.field)
     except ReconcileError as error:
-        if error.reason is not Reason.NAME_CONFLICT:
+        if error.reason not in {Reason.NAME_CONFLICT, Reason.ADOPTION_REQUIRED}:
             raise
         progress.keeps_database = True
         progress.retained.append(
@@ -60,9 +62,9 @@ async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress)
         progress.retained.append(f"the artifacts at {artifacts.store.uri}")
         return None
     admin_bucket, admin_api = await _admin_clients(context, store, store.admin)
-    if provisioning.is_marker_of(
-        await context.deps.stores.read_marker(admin_bucket), provisioning.marker(context.server.owner, None)
-    ):
+    marker_bucket = bucket.marker_bucket(store, admin_bucket)
+    is_own = bucket.is_marker(context, store, await context.deps.stores.read_marker(marker_bucket))
+    if is_own:
         try:
             async with asyncio.timeout(context.deps.timeouts.delete_objects):
                 await context.deps.stores.delete_objects(admin_bucket)
@@ -71,14 +73,19 @@ async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress)
             return f"the many artifacts at {store.uri} to be deleted"
     elif await context.deps.stores.has_objects(admin_bucket):
         progress.retained.append(f"the artifacts at {store.uri}, where objects existed before it")
-    await _delete_user(context, admin_api)
+    if is_own or store.origin is None:
+        # On a platform, they may be those of a server in an earlier namespace of the same name.
+        await _delete_user(context, admin_api)
+    if is_own and store.origin:
+        # Last, because it permits the rest of the deletion.
+        await context.deps.stores.delete_objects(marker_bucket)
     return None
 
 
 async def _admin_clients(
     context: ReconcileContext, store: ObjectStore, admin: AdminCredentials
 ) -> tuple[Bucket, Admin]:
-    ca = await context.reader.optional_value(store.ca)
+    ca = await context.reader.optional_value(store.ca_source or store.ca)
     # The server's own key is not usable here: it has fewer permissions, and its Secret may be deleted.
     server_bucket = await store_clients.bucket(context, store, AccessKey("", ""), ca)
     return await store_clients.admin_clients(context, admin, server_bucket)

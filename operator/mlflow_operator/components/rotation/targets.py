@@ -101,7 +101,7 @@ def _provisioned_database(
     secret = context.reader.latest(kinds.SECRET, context.server.names.database_secret)
     if secret is None:
         return None
-    keys, field = CredentialKeys("username", "password", _derive_uri), provisioned.FIELD
+    keys, field = CredentialKeys("username", "password", _derive_uri), database.field
 
     async def admin_access() -> tuple[Connection, str | None, DatabasePlan]:
         connection = await resolve_for_pods(context, credentials.connection)
@@ -129,6 +129,7 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
         return None
     admin, keys = store.admin, CredentialKeys(*secrets.ACCESS_KEY_FIELDS)
     policy_name, policy = bucket_policy.name(owner), bucket.policy(context, store)
+    ownership = bucket.ownership(context, store)
 
     async def admin_api() -> Admin:
         key = credentials.store.service_key or AccessKey("", "")
@@ -137,7 +138,7 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
 
     async def grant(values: Values) -> None:
         user = AccessKey(values[keys.next_username_key], values[keys.next_password_key])
-        await context.deps.minio_admin.ensure_user(await admin_api(), user, policy_name, policy)
+        await context.deps.minio_admin.ensure_user(await admin_api(), user, policy_name, policy, ownership)
 
     async def revoke(values: Values) -> None:
         await context.deps.minio_admin.delete_user(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.dependencies import Timeouts
 from mlflow_operator.kube import labels
@@ -73,7 +74,14 @@ class FakeSharedStore(FakeObjectStore, FakeStoreAdmin):
         """Behave like the client of the admin API."""
         self.deleted_policies.append(policy_name)
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+    async def ensure_user(
+        self,
+        admin: Admin,
+        user: AccessKey,
+        policy_name: str,
+        policy: Object,
+        ownership: Ownership | None = None,
+    ) -> None:
         """Behave like the client of the admin API."""
         if self.admin_error:
             raise self.admin_error

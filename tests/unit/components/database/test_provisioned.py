@@ -6,7 +6,6 @@ import pytest
 
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.clients.postgres.errors import from_psycopg
-from mlflow_operator.components.database import provisioned
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Forbidden
 from mlflow_operator.kube.kinds import Kind
@@ -53,7 +52,9 @@ class SharedPostgres(FakePostgres):
             raise self.error
         plan = self.admin.database
         if self.admin.logins.get(connection.username) != connection.password or plan is None:
-            raise from_psycopg(Exception("password authentication failed"), "shared:5432", provisioned.FIELD)
+            raise from_psycopg(
+                Exception("password authentication failed"), "shared:5432", "spec.database.provision"
+            )
         limit = plan.connection_limit
         login_limit = limit if self.login_limit is None else self.login_limit
         return DatabaseState(

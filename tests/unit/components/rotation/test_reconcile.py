@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
@@ -58,7 +59,14 @@ class FakeEmbeddedStore(FakeObjectStore, FakeStoreAdmin):
         self.load_root_key()
         return access_key_id in self.users
 
-    async def ensure_user(self, admin: Admin, user: AccessKey, policy_name: str, policy: Object) -> None:
+    async def ensure_user(
+        self,
+        admin: Admin,
+        user: AccessKey,
+        policy_name: str,
+        policy: Object,
+        ownership: Ownership | None = None,
+    ) -> None:
         """Add a user with the root key."""
         assert self.users[admin.key.id] == admin.key.secret
         assert "arn:aws:s3:::mlflow/*" in str(policy)

@@ -1,0 +1,171 @@
+"""Which stores of which platform a server uses: decided once, before anything is created, and then recorded.
+
+A platform that appears later moves no server. Neither does one that changes: `check_location` reports it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow_operator import api
+from mlflow_operator.api.mlflowserver import Spec, StorageChangePolicy
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import storage_location
+from mlflow_operator.model.platform import Part, Platform
+from mlflow_operator.model.server import ProvisionedDatabase, Server
+from mlflow_operator.status.conditions import ConditionType, Reason
+from mlflow_operator.status.errors import ConfigurationError
+
+FIELDS: Mapping[Part, str] = {Part.DATABASE: "spec.database", Part.ARTIFACTS: "spec.artifacts"}
+"""The field of an MLflowServer that chooses each store."""
+
+_NOUNS = {Part.DATABASE: "database", Part.ARTIFACTS: "artifact store"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server requests of platforms.
+
+    `name`: the platform, None for the default. `explicit`: the stores that the spec requests by their own fields.
+    `open`: those for which the spec sets no field. `recorded`: those that the server already uses, None if nothing is
+    recorded. `is_new`: the operator has not created anything for the server yet.
+    """
+
+    name: str | None
+    explicit: frozenset[Part]
+    open: frozenset[Part]
+    recorded: frozenset[Part] | None
+    is_new: bool
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the server cannot do without a platform."""
+        return bool(self.name or self.explicit)
+
+    def parts(self, platform: Platform) -> frozenset[Part]:
+        """Return the stores of `platform` that the server uses. Raises ConfigurationError if it does not offer one."""
+        used = self.explicit
+        if self.recorded is not None:
+            used |= self.recorded & self.open
+        elif self.is_new:
+            used |= platform.parts & self.open
+        missing = sorted(used - platform.parts)
+        if missing:
+            noun, field = _NOUNS[missing[0]], FIELDS[missing[0]]
+            raise ConfigurationError(
+                Reason.PLATFORM_NOT_ALLOWED,
+                f'MLflowPlatform "{platform.name}" offers no {noun}. Ask its administrator to add one, use another '
+                f"platform in spec.platformRef, or configure another {noun} in {field}.",
+            )
+        return used
+
+
+def request(resource: api.MLflowServer) -> Request | None:
+    """Return what a server requests of platforms, None if nothing.
+
+    Raises ConfigurationError if it would change to other data without permission.
+    """
+    spec, recorded = resource.spec, resource.status.platform
+    explicit, open_parts = _explicit(spec), _open(spec)
+    reference = spec.platform_ref.name if spec.platform_ref else None
+    has_started = resource.status.database is not None or any(
+        condition.type == ConditionType.CREDENTIALS for condition in resource.status.conditions
+    )
+    if recorded is None and not (explicit or (not has_started and (reference or open_parts))):
+        return None
+    found = Request(
+        reference or (recorded.name if recorded else None),
+        explicit,
+        open_parts,
+        frozenset(part for part in Part if part in recorded.parts) if recorded else None,
+        is_new=recorded is None and not has_started,
+    )
+    has_data = resource.status.database is not None
+    if has_data and spec.storage_change_policy is not StorageChangePolicy.ALLOW:
+        _check_same_stores(found, recorded.name if recorded else None)
+    return found
+
+
+def allowed(platform: Platform, namespace: str, labels: Mapping[str, str]) -> Platform:
+    """Return `platform`. Raises ConfigurationError if it does not select the namespace with these labels."""
+    if not platform.selects(labels):
+        raise ConfigurationError(
+            Reason.PLATFORM_NOT_ALLOWED,
+            f'MLflowPlatform "{platform.name}" does not select namespace {namespace}. Ask its administrator to label '
+            "the namespace as its spec.namespaceSelector requires, or use another platform in spec.platformRef.",
+        )
+    return platform
+
+
+def check_location(server: Server, status: Object) -> None:
+    """Raise ConfigurationError if the platform now has other stores than those that the server uses.
+
+    The server would start with other, probably empty, stores. Its pods keep using the recorded ones.
+    """
+    if server.storage_change_allowed:
+        return
+    database, recorded = server.database, status.get("database") or {}
+    if isinstance(database, ProvisionedDatabase) and database.origin and recorded.get("host"):
+        current = {"host": database.host, "port": database.port, "name": database.database}
+        if not storage_location.is_same_database(recorded, current):
+            old, new = storage_location.as_text(recorded), storage_location.as_text(current)
+            raise _moved(database.origin.name, Part.DATABASE, old, new)
+    store, recorded = server.artifacts.s3, status.get("artifacts") or {}
+    if store and store.origin and recorded.get("uri"):
+        old_location = str(recorded.get("endpoint") or ""), str(recorded["uri"])
+        new_location = store.endpoint or "", store.uri
+        if _without_scheme(old_location) != _without_scheme(new_location):
+            old, new = (f"{uri} at {endpoint}" for endpoint, uri in (old_location, new_location))
+            raise _moved(store.origin.name, Part.ARTIFACTS, old, new)
+
+
+def _without_scheme(location: tuple[str, str]) -> tuple[str, str]:
+    """A change from http to https is not another store."""
+    endpoint, uri = location
+    return endpoint.partition("://")[2], uri
+
+
+def _moved(platform: str, part: Part, old: str, new: str) -> ConfigurationError:
+    return ConfigurationError(
+        Reason.STORAGE_CHANGE_REFUSED,
+        f'The {_NOUNS[part]} of MLflowPlatform "{platform}" for this server is now {new}, and the server uses {old}. '
+        "Everything logged so far would stay there. Ask the administrator of the platform to restore it, or set "
+        "spec.storageChangePolicy to Allow to switch.",
+    )
+
+
+def _explicit(spec: Spec) -> frozenset[Part]:
+    members = {Part.DATABASE: spec.database.platform, Part.ARTIFACTS: spec.artifacts.platform}
+    return frozenset(part for part, member in members.items() if member is not None)
+
+
+def _open(spec: Spec) -> frozenset[Part]:
+    database, artifacts = spec.database, spec.artifacts
+    members = {
+        Part.DATABASE: (
+            *(database.embedded, database.external, database.provision),
+            *(database.cloud_native_pg, database.platform),
+        ),
+        Part.ARTIFACTS: (artifacts.embedded, artifacts.s3, artifacts.external, artifacts.platform),
+    }
+    return frozenset(part for part, values in members.items() if all(value is None for value in values))
+
+
+def _check_same_stores(requested: Request, recorded_name: str | None) -> None:
+    recorded = requested.recorded or frozenset()
+    if recorded and requested.name != recorded_name:
+        raise ConfigurationError(
+            Reason.STORAGE_CHANGE_REFUSED,
+            f'The server uses the stores of MLflowPlatform "{recorded_name}", and spec.platformRef names '
+            f'"{requested.name}". Everything logged so far would stay on the first one. Restore spec.platformRef, or '
+            "set spec.storageChangePolicy to Allow to switch.",
+        )
+    added, removed = requested.explicit - recorded, recorded - requested.explicit - requested.open
+    for part in sorted(added | removed):
+        change = (
+            "from its present one to that of a platform" if part in added else "from that of its platform"
+        )
+        raise ConfigurationError(
+            Reason.STORAGE_CHANGE_REFUSED,
+            f"The {_NOUNS[part]} of the server would change {change}, and everything logged so far would stay in the "
+            f"old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to switch.",
+        )

@@ -1,0 +1,536 @@
+"""An MLflowServer on a platform: which one it uses, what it gets there, and what it never gets."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlflow_operator import api
+from mlflow_operator.kube import labels
+from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import provisioning
+from mlflow_operator.status.conditions import Reason
+from tests.unit.api.platform_refusals import platform, postgres, s3, without
+from tests.unit.platform_simulation import CA, PLATFORM, PLATFORM_NAMESPACE, ROOT, PlatformSimulation
+from tests.unit.simulation import NAME, NAMESPACE, ProcessKilled
+
+BOTH: Object = {"name": PLATFORM, "uid": f"platform-{PLATFORM}", "parts": ["Artifacts", "Database"]}
+EMBEDDED: Object = {"database": {"embedded": {}}, "artifacts": {"embedded": {}}}
+DELETE: Object = {"deletionPolicy": "Delete"}
+ADOPTIONS = [f"{NAMESPACE}/{NAME}"]
+CREATED = ("Secret", "StatefulSet", "Service", "Deployment", "ConfigMap", "PersistentVolumeClaim", "Job")
+
+
+async def ready(spec: Object | None = None, platform_spec: Object | None = None) -> PlatformSimulation:
+    """A Ready and stable server on the platform."""
+    simulation = PlatformSimulation(spec, platform_spec)
+    await simulation.reconcile_until_ready()
+    return simulation
+
+
+def created(simulation: PlatformSimulation) -> set[tuple[str, str]]:
+    """What the operator created in the namespace of the server."""
+    return {
+        key
+        for key, obj in simulation.api.objects.items()
+        if key[0] in CREATED and obj["metadata"].get("namespace") == NAMESPACE
+    }
+
+
+def ready_reason(simulation: PlatformSimulation) -> tuple[str, str]:
+    """Status and reason of Ready."""
+    return simulation.condition("Ready")[:2]
+
+
+# The choice
+
+
+async def test_server_without_a_choice_uses_the_default_platform() -> None:
+    simulation = await ready()
+    assert simulation.status["platform"] == BOTH
+    assert simulation.status["database"] == {
+        "type": "Platform",
+        "host": "postgres.mlflow-platform.svc",
+        "port": 5432,
+        "name": f"mlflow_{NAMESPACE}_{NAME}",
+    }
+    assert simulation.status["artifacts"] == {
+        "type": "Platform",
+        "uri": f"s3://mlflow/{NAMESPACE}/{NAME}",
+        "endpoint": "https://minio.mlflow-platform.svc:9000",
+    }
+    assert not {name for kind, name in created(simulation) if kind == "StatefulSet"}
+
+
+async def test_choice_is_recorded_before_anything_is_created() -> None:
+    simulation = PlatformSimulation()
+    await simulation.reconcile()
+    assert simulation.api.writes[0] == ("apply_status", f"{api.KIND}/{NAME}")
+
+
+async def test_interrupted_reconcile_keeps_the_recorded_choice() -> None:
+    """Although another default platform appears."""
+    simulation = PlatformSimulation()
+    simulation.api.crash_after_writes = 1
+    with pytest.raises(ProcessKilled):
+        await simulation.reconcile()
+    simulation.api.crash_after_writes = None
+    simulation.put_platform(platform(), "other")
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"] == BOTH
+
+
+async def test_nothing_is_written_at_rest() -> None:
+    simulation = await ready()
+    writes = len(simulation.api.writes)
+    await simulation.reconcile()
+    assert len(simulation.api.writes) == writes
+
+
+@pytest.mark.parametrize(
+    ("spec", "platform_spec", "parts"),
+    [
+        ({}, without("artifacts"), ["Database"]),
+        ({}, without("database"), ["Artifacts"]),
+        ({"database": {"embedded": {}}}, platform(), ["Artifacts"]),
+        ({"database": {"platform": {}}, "artifacts": {"embedded": {}}}, platform(), ["Database"]),
+        ({"artifacts": {"access": "Proxied"}}, platform(), ["Artifacts", "Database"]),
+    ],
+    ids=["database offered", "artifacts offered", "artifacts open", "explicit database", "access only"],
+)
+async def test_only_open_and_offered_parts_come_from_the_platform(
+    spec: Object, platform_spec: Object, parts: list[str]
+) -> None:
+    simulation = PlatformSimulation(spec, platform_spec)
+    await simulation.reconcile()
+    assert simulation.status["platform"]["parts"] == parts
+    stateful_sets = {name for kind, name in created(simulation) if kind == "StatefulSet"}
+    assert (f"{NAME}-postgres" in stateful_sets) == ("Database" not in parts)
+    assert (f"{NAME}-artifacts" in stateful_sets) == ("Artifacts" not in parts)
+
+
+@pytest.mark.parametrize("spec", [EMBEDDED, {}], ids=["embedded stores", "no selected namespace"])
+async def test_server_without_a_platform_is_embedded(spec: Object) -> None:
+    simulation = PlatformSimulation(spec)
+    if not spec:
+        simulation.recreate_namespace("other", {})
+    await simulation.reconcile()
+    assert "platform" not in simulation.status
+    assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
+
+
+async def test_platform_that_appears_later_moves_no_server() -> None:
+    """The choice counts from the first reconcile, not from the first running pod."""
+    simulation = PlatformSimulation(is_default=False)
+    await simulation.reconcile()
+    simulation.put_platform(platform())
+    await simulation.reconcile()
+    assert "platform" not in simulation.status
+    assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
+
+
+async def test_named_platform_is_used_without_being_the_default() -> None:
+    simulation = PlatformSimulation({"platformRef": {"name": PLATFORM}}, is_default=False)
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"] == BOTH
+
+
+@pytest.mark.parametrize("spec", [{}, {"platformRef": {"name": PLATFORM}}], ids=["default", "named"])
+async def test_volume_of_an_earlier_server_is_not_forgotten(spec: Object) -> None:
+    """A server that is created again finds its data. With an explicit platform, the user must decide."""
+    simulation = PlatformSimulation(spec)
+    metadata = {
+        "name": f"{NAME}-postgres-data",
+        "namespace": NAMESPACE,
+        "labels": labels.for_data(NAME, labels.DATABASE_POD),
+    }
+    simulation.api.put(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {}}
+    )
+    await simulation.reconcile()
+    if spec:
+        assert ready_reason(simulation) == ("False", Reason.STORAGE_CHANGE_REFUSED)
+        assert "spec.database.platform to {}" in simulation.condition("Ready")[2]
+    else:
+        assert simulation.status["platform"]["parts"] == ["Artifacts"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels_of_namespace", "reason"),
+    [
+        ({"platformRef": {"name": "missing"}}, None, Reason.PLATFORM_NOT_FOUND),
+        ({"platformRef": {"name": PLATFORM}}, {}, Reason.PLATFORM_NOT_ALLOWED),
+        ({"database": {"platform": {}}}, {}, Reason.PLATFORM_NOT_FOUND),
+    ],
+    ids=["missing", "not allowed", "no default"],
+)
+async def test_server_waits_for_its_platform(
+    spec: Object, labels_of_namespace: dict[str, str] | None, reason: Reason
+) -> None:
+    """Nothing is created, and it continues soon after an administrator has fixed the cause."""
+    simulation = PlatformSimulation(spec)
+    if labels_of_namespace is not None:
+        simulation.recreate_namespace("other", labels_of_namespace)
+    result = await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", reason)
+    assert result.requeue_after == 15
+    assert created(simulation) == set()
+    assert [event[1] for event in simulation.events.published] == [reason]
+    simulation.put_platform(platform(), "missing", is_default=False)
+    simulation.recreate_namespace("other")
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"]["parts"]
+
+
+async def test_two_default_platforms_make_the_server_wait() -> None:
+    """It would be embedded for ever, although the administrators wanted something else."""
+    simulation = PlatformSimulation()
+    simulation.put_platform(platform(), "other")
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.DEFAULT_PLATFORM_CONFLICT)
+    assert '"other" and "shared"' in simulation.condition("Ready")[2]
+    assert created(simulation) == set()
+
+
+async def test_invalid_default_platform_makes_the_server_wait() -> None:
+    simulation = PlatformSimulation(platform_spec={"secretsNamespace": "x"})
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.PLATFORM_NOT_FOUND)
+    assert created(simulation) == set()
+
+
+async def test_store_that_the_platform_does_not_offer_is_refused() -> None:
+    simulation = PlatformSimulation({"database": {"platform": {}}}, without("database"))
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.PLATFORM_NOT_ALLOWED)
+    assert "offers no database" in simulation.condition("Ready")[2]
+
+
+@pytest.mark.parametrize("change", ["deleted", "deselected"])
+async def test_running_server_keeps_its_pods_without_its_platform(change: str) -> None:
+    simulation = await ready()
+    before = created(simulation)
+    if change == "deleted":
+        simulation.delete_platform()
+    else:
+        simulation.recreate_namespace(NAMESPACE + "-1", {})
+    writes = len(simulation.api.writes)
+    await simulation.reconcile()
+    assert ready_reason(simulation)[0] == "False"
+    assert simulation.api.writes[writes:] == [("apply_status", f"{api.KIND}/{NAME}")]
+    assert created(simulation) == before
+    assert simulation.status["platform"] == BOTH
+
+
+# Changes
+
+
+@pytest.mark.parametrize(
+    ("spec", "changed"),
+    [
+        (EMBEDDED, {"database": {"platform": {}}}),
+        (EMBEDDED, {"artifacts": {"platform": {}}}),
+        ({}, {"database": {"embedded": {}}}),
+        ({}, {"artifacts": {"embedded": {}}}),
+        ({}, {"platformRef": {"name": "other"}}),
+    ],
+)
+async def test_store_changes_only_with_permission(spec: Object, changed: Object) -> None:
+    simulation = PlatformSimulation(spec)
+    simulation.put_platform(postgres(host="other.example.com"), "other", is_default=False)
+    await simulation.reconcile()
+    simulation.api.edit(
+        api.KIND, NAME, lambda obj: obj["status"].update(database={"host": "h", "name": "n", "type": "t"})
+    )
+    before = simulation.status.get("platform")
+    simulation.update_spec(**changed)
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.STORAGE_CHANGE_REFUSED)
+    assert simulation.status.get("platform") == before
+    simulation.update_spec(storageChangePolicy="Allow")
+    await simulation.reconcile()
+    assert simulation.status.get("platform") != before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        postgres(host="other.example.com"),
+        postgres(port=5433),
+        s3(bucket="other"),
+        s3(prefix="a/{namespace}/{name}"),
+        s3(endpoint="https://other.example.com"),
+    ],
+    ids=["host", "port", "bucket", "prefix", "endpoint"],
+)
+async def test_change_of_the_platform_moves_no_server(changed: Object) -> None:
+    """The condition names both locations."""
+    simulation = await ready()
+    deployment = simulation.get("Deployment", NAME)
+    simulation.put_platform(changed)
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("Ready")
+    assert (status, reason) == ("False", Reason.STORAGE_CHANGE_REFUSED)
+    assert "MLflowPlatform" in message
+    assert simulation.get("Deployment", NAME) == deployment
+    simulation.put_platform(platform())
+    await simulation.reconcile_until_ready()
+
+
+async def test_explicit_choice_of_the_same_stores_changes_nothing() -> None:
+    simulation = await ready()
+    deployment = simulation.get("Deployment", NAME)
+    simulation.update_spec(database={"platform": {}}, artifacts={"platform": {}})
+    await simulation.reconcile_until_ready()
+    assert simulation.get("Deployment", NAME) == deployment
+    assert simulation.status["platform"] == BOTH
+
+
+# Credentials
+
+
+async def test_administrator_connects_with_verified_tls_and_scram_only() -> None:
+    """Also if the namespace of the server resolves the platform's hosts to Services of its own."""
+    simulation = PlatformSimulation()
+    simulation.resolver.service_addresses = {
+        "postgres.mlflow-platform.svc": "10.0.0.66",
+        "minio.mlflow-platform.svc": "10.0.0.66",
+    }
+    await simulation.reconcile_until_ready()
+    assert simulation.admin.admins
+    for admin, ca_path in simulation.admin.admins:
+        assert (admin.host, admin.port, admin.username) == ("postgres.mlflow-platform.svc", 5432, "admin")
+        assert dict(admin.options) == {"sslmode": "verify-full", "require_auth": "scram-sha-256"}
+        assert ca_path
+    assert simulation.minio.endpoints == {"https://minio.mlflow-platform.svc:9000"}
+    assert all("hostaddr" not in dict(c.options) for c in simulation.postgres.connections)
+
+
+async def test_pods_read_no_secret_of_the_platform() -> None:
+    """Its CA is copied; everything else in the namespace is generated for the server."""
+    simulation = await ready()
+    assert simulation.secret(f"{NAME}-server")["database-ca.crt"] == CA
+    administrators = {simulation.admin.password, ROOT.secret}
+    for kind, name in created(simulation):
+        if kind == "Secret":
+            assert not administrators & {*simulation.secret(name).values()}
+        else:
+            names = {"postgres-admin", "minio-admin", *administrators}
+            assert not [text for text in names if text in str(simulation.get(kind, name))]
+
+
+async def test_changed_ca_reaches_the_pods() -> None:
+    simulation = await ready(platform_spec=s3(tls={"caSecretRef": {"name": "ca"}}))
+    deployment = simulation.get("Deployment", NAME)
+    simulation.put_platform_secret("ca", **{"ca.crt": f"{CA} new"})
+    await simulation.reconcile_until_ready()
+    assert simulation.secret(f"{NAME}-server")["artifacts-ca.crt"] == f"{CA} new"
+    assert simulation.get("Deployment", NAME) != deployment
+
+
+async def test_reference_in_a_spec_gets_no_secret_of_a_platform() -> None:
+    """Even if the same reconcile reads this Secret for the platform."""
+    admin = {"name": "postgres-admin", "namespace": PLATFORM_NAMESPACE}
+    simulation = PlatformSimulation({"database": {"provision": {"host": "evil", "adminSecretRef": admin}}})
+    await simulation.reconcile()
+    assert simulation.condition("DatabaseReady")[1] == Reason.PROVISIONING_DENIED
+    assert simulation.admin.admins == []
+    minio_admin = {"name": "minio-admin", "namespace": PLATFORM_NAMESPACE}
+    simulation = PlatformSimulation(
+        {
+            "artifacts": {
+                "s3": {"bucket": "mlflow", "endpoint": "http://evil:9000", "adminSecretRef": minio_admin}
+            }
+        }
+    )
+    await simulation.reconcile()
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.PROVISIONING_DENIED
+    assert simulation.minio.endpoints == set()
+
+
+@pytest.mark.parametrize("name", ["postgres-admin", "minio-admin", "ca"])
+async def test_missing_secret_names_platform_and_field(name: str) -> None:
+    simulation = PlatformSimulation()
+    del simulation.api.objects["Secret", name]
+    await simulation.reconcile()
+    _, reason, message = simulation.condition("Ready")
+    assert reason == Reason.SECRET_NOT_FOUND
+    assert f'"{name}" in namespace {PLATFORM_NAMESPACE}' in message
+    assert f"MLflowPlatform {PLATFORM}, spec." in message
+
+
+async def test_key_covers_only_the_own_prefix() -> None:
+    """Not even a location that the spec named before."""
+    simulation = PlatformSimulation({"artifacts": {"platform": {}}, "storageChangePolicy": "Allow"})
+    await simulation.reconcile()
+    simulation.api.edit(
+        api.KIND,
+        NAME,
+        lambda obj: obj["status"].update(
+            artifacts={
+                "uri": "s3://mlflow/team-b/victim",
+                "endpoint": "https://minio.mlflow-platform.svc:9000",
+            }
+        ),
+    )
+    await simulation.reconcile_until_stable()
+    assert simulation.covered() == {"arn:aws:s3:::mlflow", f"arn:aws:s3:::mlflow/{NAMESPACE}/{NAME}/*"}
+
+
+# Identity
+
+
+def recreate(simulation: PlatformSimulation) -> None:
+    """Delete the namespace with everything in it, and create another one of the same name with the same server."""
+    for key, obj in list(simulation.api.objects.items()):
+        if obj["metadata"].get("namespace") == NAMESPACE:
+            del simulation.api.objects[key]
+    simulation.recreate_namespace("another-uid")
+    simulation.create_server({})
+
+
+async def test_recreated_namespace_gets_nothing_back_without_adoption() -> None:
+    simulation = await ready()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "secret"
+    users, database = dict(simulation.minio.users), simulation.admin.database
+    recreate(simulation)
+    await simulation.reconcile()
+    for condition in ("DatabaseReady", "ArtifactStoreReady"):
+        status, reason, message = simulation.condition(condition)
+        assert (status, reason) == ("False", Reason.ADOPTION_REQUIRED)
+        assert f'add "{NAMESPACE}/{NAME}" to spec.adoptions of MLflowPlatform "{PLATFORM}"' in message
+    assert simulation.minio.users == users
+    assert simulation.admin.database == database
+    assert simulation.policy()["ID"].endswith(f"in namespace {NAMESPACE}-1")
+
+
+async def test_adopted_data_belongs_to_the_new_namespace() -> None:
+    """Then the entry can be removed."""
+    simulation = await ready()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "mine"
+    recreate(simulation)
+    simulation.put_platform(platform(adoptions=ADOPTIONS))
+    await simulation.reconcile_until_ready()
+    simulation.put_platform(platform())
+    await simulation.reconcile_until_ready()
+    assert simulation.policy()["ID"].endswith("in namespace another-uid")
+    assert simulation.admin.database
+    assert "another-uid" in simulation.admin.database.marker
+
+
+async def test_recreated_server_in_the_same_namespace_needs_no_adoption() -> None:
+    simulation = await ready()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "mine"
+    simulation.delete_server()
+    simulation.create_server({})
+    await simulation.reconcile_until_ready()
+
+
+async def test_objects_without_an_owner_are_not_given_to_a_server() -> None:
+    simulation = PlatformSimulation()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "of whom?"
+    await simulation.reconcile()
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.ADOPTION_REQUIRED
+    assert simulation.minio.users == {}
+
+
+async def test_marker_in_the_own_prefix_proves_nothing() -> None:
+    """The users of a namespace can write there."""
+    simulation = PlatformSimulation(DELETE)
+    marker = provisioning.marker(simulation.owner, None, f"{NAMESPACE}-1")
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/zzz-made-by-mlflow-operator"] = marker
+    await simulation.reconcile()
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.ADOPTION_REQUIRED
+
+
+# Deletion
+
+
+async def delete(simulation: PlatformSimulation) -> None:
+    """Delete the server and reconcile until it is gone or nothing changes."""
+    simulation.delete_server()
+    for _ in range(10):
+        if simulation.get(api.KIND, NAME) is None:
+            return
+        await simulation.reconcile()
+        simulation.run_controllers()
+
+
+async def test_deletion_removes_what_the_server_got() -> None:
+    simulation = await ready(DELETE)
+    simulation.minio.objects |= {f"{NAMESPACE}/{NAME}/model": "mine", f"{NAMESPACE}/{NAME}2/model": "other"}
+    # What was created must be deleted, although the namespace is not selected any more.
+    simulation.recreate_namespace(f"{NAMESPACE}-1", {})
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+    assert simulation.admin.database is None
+    assert simulation.minio.objects == {f"{NAMESPACE}/{NAME}2/model": "other"}
+    assert (simulation.minio.users, simulation.minio.policies) == ({}, {})
+
+
+async def test_retained_data_stays() -> None:
+    simulation = await ready()
+    await delete(simulation)
+    assert simulation.admin.database
+    assert simulation.minio.users
+
+
+async def test_deletion_of_a_recreated_namespace_keeps_the_data_of_the_first() -> None:
+    simulation = await ready()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "of the first"
+    objects, users, database = (
+        dict(simulation.minio.objects),
+        dict(simulation.minio.users),
+        simulation.admin.database,
+    )
+    recreate(simulation)
+    simulation.update_spec(**DELETE)
+    await simulation.reconcile()
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+    assert (simulation.minio.objects, simulation.minio.users) == (objects, users)
+    assert simulation.admin.database == database
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [None, postgres(host="other.example.com"), without("database")],
+    ids=["deleted", "moved", "gone"],
+)
+async def test_deletion_waits_for_the_platform(changed: Object | None) -> None:
+    """Otherwise it would report that the data is deleted."""
+    simulation = await ready(DELETE)
+    if changed is None:
+        simulation.delete_platform()
+    else:
+        simulation.put_platform(changed)
+    await delete(simulation)
+    assert ready_reason(simulation) == ("False", Reason.DELETION_BLOCKED)
+    assert simulation.admin.database
+    simulation.put_platform(platform())
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+
+
+async def test_rotation_works_on_a_platform() -> None:
+    simulation = await ready()
+    before = simulation.secret(f"{NAME}-artifacts"), simulation.secret(f"{NAME}-database")
+    simulation.now = "2026-02-01T00:00:00Z"
+    simulation.update_spec(rotateCredentialsAt="2026-01-15T00:00:00Z")
+    await simulation.reconcile_until_ready()
+    after = simulation.secret(f"{NAME}-artifacts"), simulation.secret(f"{NAME}-database")
+    assert before[0]["accessKeyID"] != after[0]["accessKeyID"]
+    assert before[1]["username"] != after[1]["username"]
+    assert simulation.minio.users == {after[0]["accessKeyID"]: after[0]["secretAccessKey"]}
+
+
+async def test_changed_administrator_is_only_a_note_for_a_running_server() -> None:
+    simulation = await ready()
+    simulation.put_platform_secret("postgres-admin", username="admin", password="wrong")
+    assert simulation.admin.database
+    simulation.admin.database = replace(simulation.admin.database, connection_limit=1)
+    await simulation.reconcile()
+    assert ready_reason(simulation)[0] == "True"
+    assert f"MLflowPlatform {PLATFORM}, " in simulation.condition("DatabaseReady")[2]
