@@ -197,7 +197,7 @@ def test_operator_of_selected_namespaces_checks_platforms_of_its_namespaces(
         "watchNamespaces": [namespace],
         "platformSecrets": {other_namespace: [SECRET]},
     }
-    chart_rbac.install(admin, values, ("Role", "Binding", "ServiceAccount"))
+    chart_rbac.install(admin, values, chart_rbac.ALL)
     selected = {"kubernetes.io/metadata.name": namespace}
     readable, unreadable, foreign = (
         Platform(admin, secrets_namespace, postgres)

@@ -406,6 +406,24 @@ async def test_recreated_namespace_gets_nothing_back_without_adoption() -> None:
     assert simulation.policy()["ID"].endswith(f"in namespace {NAMESPACE}-1")
 
 
+async def test_working_credentials_of_a_deleted_namespace_give_nothing() -> None:
+    """Its users know them, and can enter them in the Secrets of the new namespace."""
+    simulation = await ready()
+    secrets = {name: simulation.secret(name) for name in (f"{NAME}-database", f"{NAME}-artifacts")}
+    recreate(simulation)
+    for name, values in secrets.items():
+        simulation.put_secret(name, **values)
+        simulation.api.edit(
+            "Secret",
+            name,
+            lambda obj: obj["metadata"].update(labels=labels.for_data(NAME, labels.DATABASE_POD)),
+        )
+    await simulation.reconcile()
+    for condition in ("DatabaseReady", "ArtifactStoreReady"):
+        assert simulation.condition(condition)[:2] == ("False", Reason.ADOPTION_REQUIRED)
+    assert ("Deployment", NAME) not in created(simulation)
+
+
 async def test_adopted_data_belongs_to_the_new_namespace() -> None:
     """Then the entry can be removed."""
     simulation = await ready()

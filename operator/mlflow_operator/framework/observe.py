@@ -2,7 +2,7 @@
 
 Objects are found by labels with one request per kind; those with other names than the server uses are ignored. If there
 is more than usual, they are requested by their names. Secrets always are: the operator has no permission to list them,
-which would reveal all Secrets to whoever obtains its token. Pods and Jobs have no fixed names. They count whether or
+which would reveal all Secrets to an attacker with its token. Pods and Jobs have no fixed names. They count whether or
 not they have the server as their controller: a pod without a controller writes to the database as well, and a migration
 must wait for it.
 

@@ -40,7 +40,8 @@ async def _ensure_provisioned(
     try:
         await _provision(context, store, admin, bucket, key_works=key_works)
     except ReconcileError as error:
-        if not key_works or error.reason is Reason.BUCKET_SETTINGS_REFUSED:
+        # A key that works does not prove that the server owns the prefix: it may be that of a deleted namespace.
+        if not key_works or error.reason in {Reason.BUCKET_SETTINGS_REFUSED, Reason.ADOPTION_REQUIRED}:
             raise
         return f" The server's key works, but the operator cannot change the bucket. {error.message}"
     if not key_works:

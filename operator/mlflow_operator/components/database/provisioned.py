@@ -47,6 +47,9 @@ async def inspect_or_provision(
     try:
         await _provision(context, database, connection, ca_path)
     except ReconcileError as error:
+        if error.reason is Reason.ADOPTION_REQUIRED:
+            # A login that works proves nothing: it may be that of the server in the deleted namespace.
+            raise
         # The server can still use the database as it is.
         return state, f" It differs from the spec: {error.message}"
     return state, ""

@@ -109,7 +109,7 @@ _FIELDS: dict[type[Database], str] = {
 async def resolve_for_pods(context: ReconcileContext, connection: Connection) -> Connection:
     """Return `connection` with the address to which a short host name resolves in the server's namespace.
 
-    Never the host of a platform: whoever controls names in the namespace would choose where the operator connects to.
+    Never the host of a platform: Services in the namespace must not decide where the operator connects to.
     """
     database = context.server.database
     if isinstance(database, EmbeddedDatabase) or (

@@ -1,0 +1,117 @@
+"""An MLflowServer on a platform with a real Postgres: its database, and whose it is if a namespace is recreated."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from mlflow_operator.clients.postgres.admin import PostgresAdmin
+from mlflow_operator.clients.postgres.session import Sessions
+from mlflow_operator.kube import kinds
+from mlflow_operator.model import provisioning
+from mlflow_operator.model.postgres_uri import Connection
+from mlflow_operator.model.provisioning import DatabasePlan, Login
+from mlflow_operator.model.server import ServerRef
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
+from tests.apiserver.client import Client
+from tests.integration.operator import Operator
+from tests.integration.postgres import Postgres
+from tests.integration.server import Server
+from tests.integration.test_platform import Platform
+from tests.polling import eventually
+
+# A store that the operator does not check: the tests have no MinIO.
+EXTERNAL_STORE = {"artifacts": {"external": {"uri": "gs://bucket"}}}
+
+
+def create_namespace(admin: Client, name: str, labels: dict[str, str]) -> None:
+    """Create a namespace."""
+    admin.apply(
+        kinds.NAMESPACE,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
+    )
+
+
+@pytest.fixture
+def tenant(admin: Client) -> Iterator[tuple[str, dict[str, str]]]:
+    """A namespace, and a label that only this namespace has."""
+    name = f"tenant-{uuid.uuid4().hex[:8]}"
+    labels = {"example.com/tenant": name}
+    create_namespace(admin, name, labels)
+    yield name, labels
+    admin.delete(kinds.NAMESPACE, None, name)
+
+
+@pytest.fixture
+def platform(
+    admin: Client, namespace: str, postgres: Postgres, tenant: tuple[str, dict[str, str]]
+) -> Iterator[Platform]:
+    """The default platform of the namespace."""
+    created = Platform(admin, namespace, postgres)
+    created.put_secret()
+    created.apply(tenant[1], is_default=True)
+    yield created
+    created.delete()
+
+
+def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
+    operator: Operator,
+    admin: Client,
+    platform: Platform,
+    postgres: Postgres,
+    tenant: tuple[str, dict[str, str]],
+) -> None:
+    """The Secrets of the platform are in another namespace, and allow none to use them."""
+    name, labels = tenant
+    server = Server(admin, name).apply(EXTERNAL_STORE)
+    server.wait_for("DatabaseReady")
+    database = f"mlflow_{name}_tracking"
+    assert database in postgres.databases()
+    assert server.status["platform"]["name"] == platform.name
+    assert server.status["platform"]["parts"] == ["Database"]
+    admin.delete(kinds.NAMESPACE, None, name)
+    eventually("the namespace is gone", lambda: admin.get(kinds.NAMESPACE, None, name) is None)
+    create_namespace(admin, name, labels)
+    server.apply(EXTERNAL_STORE).wait_for("DatabaseReady", "False", "AdoptionRequired")
+    adoptions = {"spec": {"adoptions": [f"{name}/tracking"]}}
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, adoptions)
+    server.trigger_reconcile()
+    server.wait_for("DatabaseReady")
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, {"spec": {"adoptions": []}})
+    server.trigger_reconcile()
+    server.wait_for("DatabaseReady")
+    server.merge(kinds.MLFLOWSERVER, "tracking", {"spec": {"deletionPolicy": "Delete"}})
+    eventually("the finalizer is added", lambda: server.resource()["metadata"].get("finalizers"))
+    server.delete()
+    eventually("its database is deleted", lambda: database not in postgres.databases())
+    eventually("its roles are deleted", lambda: not {r for r in postgres.roles() if database in r})
+
+
+async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) -> None:
+    """Whoever has the same name later gets neither, and deletes neither."""
+    client, admin = (
+        PostgresAdmin(Sessions()),
+        Connection("127.0.0.1", postgres.port, "postgres", "postgres", "x"),
+    )
+    owner = ServerRef("tracking", f"owner-{uuid.uuid4().hex[:8]}", "")
+    name = provisioning.derived_name(owner)
+
+    def plan(namespace_uid: str, *, adopts: bool = False) -> DatabasePlan:
+        marker = provisioning.marker(owner, "cluster", namespace_uid)
+        return DatabasePlan(name, name, 20, marker, "shared", adopts=adopts)
+
+    async def provision(desired: DatabasePlan) -> None:
+        await client.provision(admin, None, desired, Login(desired.logins[0], "password"), "field")
+
+    await provision(plan("uid-1"))
+    for refused in (provision(plan("uid-2")), client.deprovision(admin, None, plan("uid-2"), "field")):
+        with pytest.raises(ConfigurationError, match=r"spec\.adoptions") as error:
+            await refused
+        assert error.value.reason is Reason.ADOPTION_REQUIRED
+    await provision(plan("uid-2", adopts=True))
+    await provision(plan("uid-2"))
+    with pytest.raises(ConfigurationError):
+        await provision(plan("uid-1"))
+    await client.deprovision(admin, None, plan("uid-2"), "field")
+    assert name not in postgres.databases()
