@@ -1,11 +1,14 @@
 """An MLflowServer on a platform: which one it uses, what it gets there, and what it never gets."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mlflow_operator import api
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import kinds, labels
+from mlflow_operator.kube.client import Forbidden, NotFound
+from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning
 from mlflow_operator.status.conditions import Reason
@@ -199,6 +202,30 @@ async def test_invalid_default_platform_makes_the_server_wait() -> None:
     await simulation.reconcile()
     assert ready_reason(simulation) == ("False", Reason.PLATFORM_NOT_FOUND)
     assert created(simulation) == set()
+
+
+@pytest.mark.parametrize(
+    "error", [Forbidden("list: 403"), NotFound("list: 404")], ids=["forbidden", "no CRD"]
+)
+async def test_server_is_embedded_only_if_there_certainly_is_no_platform(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator without the permission does not know. Without the CRD there is none."""
+    simulation = PlatformSimulation()
+    listed = simulation.api.list
+
+    async def fail(kind: Kind, *args: Any, **options: Any) -> list[Object]:
+        if kind == kinds.MLFLOWPLATFORM:
+            raise error
+        return await listed(kind, *args, **options)
+
+    monkeypatch.setattr(simulation.api, "list", fail)
+    await simulation.reconcile()
+    if isinstance(error, Forbidden):
+        assert ready_reason(simulation) == ("False", Reason.OPERATION_REFUSED)
+        assert created(simulation) == set()
+    else:
+        assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
 
 
 async def test_store_that_the_platform_does_not_offer_is_refused() -> None:

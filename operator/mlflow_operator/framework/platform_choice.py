@@ -10,7 +10,7 @@ from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.kube.client import Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import platform_choice
 from mlflow_operator.model.names import Names
@@ -117,7 +117,10 @@ async def _get(name: str, deps: Dependencies) -> Platform:
 
 async def _defaults(deps: Dependencies) -> list[Platform]:
     """Return the default platforms of all namespaces. An invalid one could be the default of this namespace."""
-    resources = await deps.cluster.list(kinds.MLFLOWPLATFORM)
+    try:
+        resources = await deps.cluster.list(kinds.MLFLOWPLATFORM)
+    except NotFound:
+        return []  # Without its CRD, which an upgrade may have omitted, there is no platform.
     return [_parse(resource) for resource in resources if _is_default(resource)]
 
 
