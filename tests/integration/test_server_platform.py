@@ -70,6 +70,8 @@ def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
     assert database in postgres.databases()
     assert server.status["platform"]["name"] == platform.name
     assert server.status["platform"]["parts"] == ["Database"]
+    server.delete()
+    eventually("the server is gone", lambda: server.get(kinds.MLFLOWSERVER, "tracking") is None)
     admin.delete(kinds.NAMESPACE, None, name)
     eventually("the namespace is gone", lambda: admin.get(kinds.NAMESPACE, None, name) is None)
     create_namespace(admin, name, labels)
@@ -89,7 +91,7 @@ def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
 
 
 async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) -> None:
-    """Whoever has the same name later gets neither, and deletes neither."""
+    """A later server of the same name gets neither, and deletes neither."""
     client, admin = (
         PostgresAdmin(Sessions()),
         Connection("127.0.0.1", postgres.port, "postgres", "postgres", "x"),

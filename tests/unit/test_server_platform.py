@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from mlflow_operator import api
+from mlflow_operator.api.mlflowplatform import KIND
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Forbidden, NotFound
+from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import provisioning
 from mlflow_operator.status.conditions import Reason
 from tests.unit.api.platform_refusals import platform, postgres, s3, without
@@ -185,6 +187,24 @@ async def test_server_waits_for_its_platform(
     simulation.recreate_namespace("other")
     await simulation.reconcile_until_ready()
     assert simulation.status["platform"]["parts"]
+
+
+@pytest.mark.parametrize("spec", [{}, {"platformRef": {"name": PLATFORM}}], ids=["default", "named"])
+async def test_platform_that_is_being_deleted_gets_no_new_servers(spec: Object) -> None:
+    simulation = PlatformSimulation(spec)
+    simulation.api.edit(
+        KIND, PLATFORM, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+    await simulation.reconcile()
+    assert "platform" not in simulation.status
+
+
+async def test_server_keeps_working_on_a_platform_that_is_being_deleted() -> None:
+    simulation = await ready()
+    simulation.api.edit(
+        KIND, PLATFORM, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+    await simulation.reconcile_until_ready()
 
 
 async def test_two_default_platforms_make_the_server_wait() -> None:
@@ -431,6 +451,31 @@ async def test_recreated_namespace_gets_nothing_back_without_adoption() -> None:
     assert simulation.minio.users == users
     assert simulation.admin.database == database
     assert simulation.policy()["ID"].endswith(f"in namespace {NAMESPACE}-1")
+
+
+@pytest.mark.parametrize("spec", [{"artifacts": {"embedded": {}}}, {"database": {"embedded": {}}}])
+async def test_reconcile_that_outlives_its_namespace_grants_nothing(
+    spec: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes the generated Secret into the new namespace, whose users must not get access with it."""
+    simulation = PlatformSimulation(spec)
+    get, requested = simulation.api.get, 0
+
+    async def get_recreated(
+        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
+        nonlocal requested
+        if (kind, name) == (kinds.NAMESPACE, NAMESPACE):
+            requested += 1
+            if requested == 2:
+                simulation.recreate_namespace("another-uid")
+        return await get(kind, namespace, name, limit)
+
+    monkeypatch.setattr(simulation.api, "get", get_recreated)
+    with pytest.raises(Conflict):
+        await simulation.reconcile()
+    assert simulation.admin.database is None
+    assert (simulation.minio.users, simulation.minio.objects) == ({}, {})
 
 
 async def test_working_credentials_of_a_deleted_namespace_give_nothing() -> None:

@@ -10,12 +10,13 @@ from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.client import Forbidden, NotFound
+from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import platform_choice
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import Part, Platform, PlatformUse, defaults_for, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
+from mlflow_operator.model.server import PlatformOrigin
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -72,12 +73,25 @@ async def recorded(parsed: api.MLflowServer, deps: Dependencies) -> PlatformUse 
     return PlatformUse(platform, parts, _uid_of(namespace)) if parts else None
 
 
+async def check_namespace(origin: PlatformOrigin | None, namespace: str, deps: Dependencies) -> None:
+    """Raise Conflict if the namespace is no longer the one whose server may use the platform.
+
+    For use between the write of a generated Secret and the grant of access with it. A reconcile can outlive its
+    namespace: the Secret would be in one that was created again, and the access that of the deleted one.
+    """
+    if origin is None:
+        return
+    current = await deps.cluster.get(kinds.NAMESPACE, None, namespace)
+    if current is None or _uid_of(current) != origin.namespace_uid:
+        raise Conflict(f"namespace {namespace} was deleted during the reconcile")
+
+
 async def _find(
     requested: Request, namespace_name: str, deps: Dependencies
 ) -> tuple[Platform, Object] | None:
     """Return the platform and the namespace, None if no platform is requested and there is no default."""
     if requested.name:
-        platform = await _get(requested.name, deps)
+        platform = await _get(requested.name, deps, is_new=requested.recorded is None)
         namespace = await _namespace(namespace_name, deps)
         return platform_choice.allowed(platform, namespace_name, _labels_of(namespace)), namespace
     defaults = await _defaults(deps)
@@ -104,8 +118,14 @@ async def _find(
     return None
 
 
-async def _get(name: str, deps: Dependencies) -> Platform:
+async def _get(name: str, deps: Dependencies, *, is_new: bool = False) -> Platform:
+    """Return a platform. `is_new`: the server does not use it yet, so it must not be about to be deleted."""
     resource = await deps.cluster.get(kinds.MLFLOWPLATFORM, None, name)
+    if resource and is_new and resource["metadata"].get("deletionTimestamp"):
+        raise ConfigurationError(
+            Reason.PLATFORM_NOT_FOUND,
+            f'MLflowPlatform "{name}" is being deleted. Use another platform in spec.platformRef.',
+        )
     if resource is None:
         raise ConfigurationError(
             Reason.PLATFORM_NOT_FOUND,
@@ -126,7 +146,8 @@ async def _defaults(deps: Dependencies) -> list[Platform]:
 
 def _is_default(resource: Object) -> bool:
     annotations = resource["metadata"].get("annotations") or {}
-    return bool(annotations.get(mlflowplatform.DEFAULT_ANNOTATION) == "true")
+    is_default = annotations.get(mlflowplatform.DEFAULT_ANNOTATION) == "true"
+    return is_default and not resource["metadata"].get("deletionTimestamp")
 
 
 def _parse(resource: Object) -> Platform:

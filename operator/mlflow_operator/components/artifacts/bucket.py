@@ -9,6 +9,7 @@ from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.artifacts import locations
+from mlflow_operator.framework import platform_choice
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import platform, provisioning
@@ -56,6 +57,7 @@ async def _provision(
     admin_bucket, admin_api = await store_clients.admin_clients(context, admin, bucket)
     created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
     if not key_works and store.origin:
+        await platform_choice.check_namespace(store.origin, context.server.owner.namespace, context.deps)
         await _claim_prefix(context, store, store.origin, admin_bucket)
     await _apply_settings(context, store, admin_bucket)
     user = AccessKey(bucket.access_key, bucket.secret_key)
