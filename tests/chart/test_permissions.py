@@ -44,6 +44,7 @@ NAMESPACE_PERMISSIONS = {
 CLUSTER_PERMISSIONS = {
     ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
     ("", "namespaces"): ("get", "list"),  # list: which namespaces two default platforms select
+    ("mlflow-operator.dev", "mlflowplatforms"): (*READ, "patch"),  # patch: finalizer
 }
 """Permissions for cluster-scoped resources. Not granted with `watchNamespaces`."""
 
@@ -64,7 +65,7 @@ WATCHED_NAMESPACES = {"watchNamespaces": ["team-a", "team-b"]}
 def test_cluster_wide_permissions_are_exact() -> None:
     """ClusterRoles, and a Role for the Lease in the namespace of the operator."""
     granted = _granted(render())
-    assert granted[None] == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS | PLATFORM_PERMISSIONS)
+    assert granted[None] == _flatten(NAMESPACE_PERMISSIONS | PLATFORM_PERMISSIONS | CLUSTER_PERMISSIONS)
     assert granted[NAMESPACE] == _flatten(LEASE_PERMISSIONS)
 
 
@@ -89,7 +90,7 @@ def test_rules_have_no_wildcards(case: str) -> None:
 
 @pytest.mark.parametrize("case", VALUES_CASES)
 def test_no_account_can_list_or_watch_secrets(case: str) -> None:
-    """Either shows all of them to whoever obtains the token of the operator."""
+    """Either shows all of them to an attacker with the token of the operator."""
     for permissions in _granted(render(VALUES_CASES[case])).values():
         assert not {("", "secrets", verb) for verb in ("list", "watch", "deletecollection")} & permissions
 
@@ -104,7 +105,7 @@ def test_operator_can_watch_the_kinds_that_it_lists(kind: Kind) -> None:
 def test_deletion_allowed_false_removes_delete_permissions() -> None:
     """The API server then rejects the deletion of data, whatever the operator or a user does."""
     permissions = _granted(render({"deletion": {"allowed": False}}))[None]
-    assert permissions == _flatten(NAMESPACE_PERMISSIONS | CLUSTER_PERMISSIONS | PLATFORM_PERMISSIONS) - {
+    assert permissions == _flatten(NAMESPACE_PERMISSIONS | PLATFORM_PERMISSIONS | CLUSTER_PERMISSIONS) - {
         ("", "secrets", "delete"),
         ("", "persistentvolumeclaims", "delete"),
     }
@@ -185,7 +186,7 @@ def _aggregated_to(role: Object) -> set[str]:
 
 
 def test_only_operators_and_readers_have_roles_for_platforms() -> None:
-    """A platform decides where the operator sends administrators' credentials."""
+    """A platform decides where the operator sends administrators' credentials. `patch` is for the finalizer."""
     verbs = {
         obj["metadata"]["name"]: {*rule["verbs"]}
         for obj in render()
@@ -193,7 +194,11 @@ def test_only_operators_and_readers_have_roles_for_platforms() -> None:
         if any(resource.startswith("mlflowplatforms") for resource in rule["resources"])
         and "mlflowplatforms/status" not in rule["resources"]
     }
-    assert verbs == {"mlflow-operator-platforms": set(READ), "mlflow-operator-view": set(READ)}
+    assert verbs == {
+        "mlflow-operator": {"patch"},
+        "mlflow-operator-platforms": set(READ),
+        "mlflow-operator-view": set(READ),
+    }
 
 
 def test_operators_of_the_same_name_have_different_cluster_roles() -> None:

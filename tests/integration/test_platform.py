@@ -133,12 +133,15 @@ def operator_writes(cluster: Cluster, platform: Platform) -> list[tuple[str, str
 def test_platform_is_ready_and_nothing_is_written_at_rest(
     operator: Operator, cluster: Cluster, platform: Platform
 ) -> None:
-    """One write of the status and one Event, however often it is reconciled. Postgres gets no object."""
+    """Finalizer, status and one Event are written once, however often it is reconciled. Postgres gets no object."""
     platform.put_secret()
     platform.apply().wait_for("True", "Ready")
     eventually("the Event is published", lambda: platform.events() == [("Normal", "Ready")])
     before = operator_writes(cluster, platform)
-    assert [verb for verb, uri in before if platform.name in uri] == ["patch"]
+    assert [(verb, "/status?" in uri) for verb, uri in before if platform.name in uri] == [
+        ("patch", False),
+        ("patch", True),
+    ]
     for _ in range(RECONCILE_COUNT):
         expected = reconcile_count(operator) + 1
         platform.trigger_reconcile()

@@ -60,6 +60,7 @@ NAMESPACE_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
 CLUSTER_RULES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("apiextensions.k8s.io", "customresourcedefinitions"): ("list", "watch"),
     ("", "namespaces"): ("list",),
+    (GROUP, "mlflowplatforms"): ("patch",),
 }
 """Permissions that are only needed if the operator watches all namespaces."""
 

@@ -39,6 +39,8 @@ RETRY_REQUESTED_AT = "mlflow-operator.dev/retry-requested-at"
 FINALIZER = "mlflow-operator.dev/delete-data"
 """Finalizer of an MLflowServer with `deletionPolicy: Delete` only. It must differ from the finalizer that kopf is
 configured with, because kopf removes that one."""
+PLATFORM_FINALIZER = "mlflow-operator.dev/platform-in-use"
+"""Finalizer of an MLflowPlatform, of operators that watch all namespaces: it stays while servers use the platform."""
 SKIP_DATA_DELETION = "mlflow-operator.dev/skip-data-deletion"
 """Annotation of an MLflowServer, with any value: ends its deletion and retains the data that is not yet deleted."""
 

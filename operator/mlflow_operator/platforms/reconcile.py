@@ -1,6 +1,6 @@
 """The reconcile of one MLflowPlatform: check its stores with the administrators' credentials, and write its status.
 
-Owns: the status; the bucket, if `bucketCreation` allows the operator to create it.
+Owns: the status; the finalizer; the bucket, if `bucketCreation` allows the operator to create it.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import Reader
 from mlflow_operator.framework.reconcile_result import ReconcileResult
-from mlflow_operator.kube import kinds
+from mlflow_operator.kube import finalizer, kinds, labels
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.platform import Platform, defaults_for, resolve_platform
@@ -28,6 +28,7 @@ from mlflow_operator.status.conditions import (
 )
 
 _READY_MESSAGE = "All stores of the platform are ready."
+_MAX_NAMED_SERVERS = 10
 
 
 async def reconcile(
@@ -42,6 +43,10 @@ async def reconcile(
     if resource is None:
         checks.forget(name)
         return ReconcileResult(None)
+    if resource["metadata"].get("deletionTimestamp"):
+        return await _finalize(resource, deps)
+    if not watched_namespaces and not finalizer.is_present(resource, labels.PLATFORM_FINALIZER):
+        resource = await finalizer.add(resource, deps.cluster, labels.PLATFORM_FINALIZER)
     try:
         platform = resolve_platform(mlflowplatform.parse(resource))
     except InvalidResource as error:
@@ -70,6 +75,37 @@ async def _check_stores(platform: Platform, deps: Dependencies, checks: Checks) 
         if platform.artifacts:
             conditions.append(await stores.artifacts(platform.artifacts))
     return conditions
+
+
+async def _finalize(resource: Object, deps: Dependencies) -> ReconcileResult:
+    """Let the platform be deleted once no server uses it.
+
+    Without it, the credentials of its servers could not be rotated any more, and their data could not be deleted. An
+    operator that watches selected namespaces does not know all servers: it neither adds nor removes the finalizer.
+    """
+    if not finalizer.is_present(resource, labels.PLATFORM_FINALIZER):
+        return ReconcileResult(None)
+    try:
+        servers = await deps.cluster.list(kinds.MLFLOWSERVER)
+    except Forbidden:
+        return ReconcileResult(ConditionStatus.UNKNOWN.value)
+    name = resource["metadata"]["name"]
+    users = sorted(
+        f"{server['metadata']['namespace']}/{server['metadata']['name']}"
+        for server in servers
+        if ((server.get("status") or {}).get("platform") or {}).get("name") == name
+    )
+    if not users:
+        await finalizer.remove(resource, deps.cluster, labels.PLATFORM_FINALIZER)
+        return ReconcileResult(None)
+    more = " and others" if len(users) > _MAX_NAMED_SERVERS else ""
+    message = (
+        f"The platform is being deleted, but servers use it: {', '.join(users[:_MAX_NAMED_SERVERS])}{more}. It stays "
+        "until they are deleted or use other stores; new servers cannot use it."
+    )
+    return await _report(
+        resource, [false_condition(ConditionType.READY, Reason.DELETION_BLOCKED, message)], deps
+    )
 
 
 async def _report(resource: Object, conditions: list[Condition], deps: Dependencies) -> ReconcileResult:

@@ -14,6 +14,7 @@ from mlflow_operator.clients.s3 import errors as s3_errors
 from mlflow_operator.clients.s3.signed_request import Admin
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.reconcile_result import ReconcileResult
+from mlflow_operator.kube import labels
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -151,7 +152,7 @@ async def test_platform_with_working_stores_is_ready() -> None:
             'The bucket "mlflow" is accessible, and the store has the admin API of MinIO.',
         ),
     }
-    assert simulation.writes == [("apply_status", f"{KIND}/{NAME}")]
+    assert simulation.writes == [("patch", f"{KIND}/{NAME}"), ("apply_status", f"{KIND}/{NAME}")]
     assert simulation.events == [(True, "Ready", "All stores of the platform are ready.")]
 
 
@@ -161,7 +162,7 @@ async def test_nothing_is_written_at_rest() -> None:
     simulation = Simulation(WITHOUT_CA)
     await simulation.reconcile()
     await _pass(600, simulation)
-    assert len(simulation.writes) == 1
+    assert len(simulation.writes) == 2  # the finalizer and the status
     assert len(simulation.events) == 1
     assert 2 <= len(simulation.postgres.checked) <= 11
     assert len(simulation.store_admin.checked) == len(simulation.postgres.checked)
@@ -204,7 +205,7 @@ async def test_unavailable_database_is_one_condition_and_one_event() -> None:
     assert simulation.conditions()["DatabaseReady"][1] == "DatabaseUnreachable"
     assert simulation.conditions()["ArtifactStoreReady"][0] == "True"
     assert [event[1] for event in simulation.events] == ["Ready", "DatabaseUnreachable"]
-    assert len(simulation.writes) == 2
+    assert len(simulation.writes) == 3
     simulation.postgres.error = None
     await _pass(2 * CHECK_INTERVAL_SECONDS, simulation)
     assert simulation.conditions()["Ready"][0] == "True"
@@ -410,3 +411,43 @@ async def test_operator_of_selected_namespaces_compares_defaults_in_them(
     monkeypatch.delattr(FakeAPIServer, "list_labels")
     await simulation.reconcile(watched=["mine"])
     assert simulation.conditions()["Ready"][1] == Reason.DEFAULT_PLATFORM_CONFLICT
+
+
+def server(name: str, platform_name: str) -> Object:
+    """A server that uses a platform."""
+    metadata = {"name": name, "namespace": "team-a"}
+    status = {"platform": {"name": platform_name, "uid": "", "parts": ["Database"]}}
+    return {"apiVersion": API_VERSION, "kind": "MLflowServer", "metadata": metadata, "status": status}
+
+
+async def test_platform_is_deleted_once_no_server_uses_it() -> None:
+    """The condition names the servers, and the stores are not checked any more."""
+    simulation = Simulation(WITHOUT_CA)
+    await simulation.reconcile()
+    assert simulation.api.objects[KIND, NAME]["metadata"]["finalizers"] == [labels.PLATFORM_FINALIZER]
+    for name in ("other", "b", "a"):
+        simulation.api.put(server(name, NAME if name != "other" else "another"))
+    simulation.api.edit(
+        KIND, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+    checked = len(simulation.postgres.checked)
+    result = await simulation.reconcile()
+    status, reason, message = simulation.conditions()["Ready"]
+    assert (status, reason, result.requeue_after) == ("False", "DeletionBlocked", 15)
+    assert "servers use it: team-a/a, team-a/b." in message
+    assert len(simulation.postgres.checked) == checked
+    writes = len(simulation.writes)
+    await simulation.reconcile()
+    assert len(simulation.writes) == writes
+    for name in ("a", "b"):
+        del simulation.api.objects["MLflowServer", name]
+    await simulation.reconcile()
+    assert simulation.api.objects[KIND, NAME]["metadata"]["finalizers"] == []
+
+
+async def test_operator_of_selected_namespaces_adds_no_finalizer() -> None:
+    """It does not know the servers of other operators, and has no permission to change platforms."""
+    simulation = Simulation(WITHOUT_CA)
+    simulation.put_namespace("team-a", TRACKING)
+    await simulation.reconcile(watched=("team-a",))
+    assert "finalizers" not in simulation.api.objects[KIND, NAME]["metadata"]

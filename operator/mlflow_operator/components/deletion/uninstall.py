@@ -3,7 +3,8 @@
 The operator is stopped first, because it would add its finalizers again. Without the finalizer `deletionPolicy: Delete`
 has the effect of Retain; an Event on each server and the output of the command report that.
 
-Owns: the removal of the finalizer of every server, with an Event DataKept; the replicas of the operator's Deployment.
+Owns: the removal of the finalizer of every server, with an Event DataKept, and of every platform; the replicas of the
+operator's Deployment.
 Needs: nothing from other components.
 Provides: `remove_all_finalizers` for the command `mlflow-operator remove-finalizers`.
 """
@@ -14,8 +15,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
-from mlflow_operator.kube import finalizer, json_patch, kinds
-from mlflow_operator.kube.client import Conflict, KubernetesClient, NotFound
+from mlflow_operator.kube import finalizer, json_patch, kinds, labels
+from mlflow_operator.kube.client import Conflict, Forbidden, KubernetesClient, NotFound
 from mlflow_operator.kube.events import Events
 from mlflow_operator.kube.objects import Object
 
@@ -56,6 +57,7 @@ async def remove_all_finalizers(
     ]
     for server in with_finalizer:
         await _remove_finalizer(cluster, events, server, report)
+    await _release_platforms(cluster)
     if not with_finalizer:
         report("No server has the operator's finalizer. Servers, volumes and Secrets are not changed.")
 
@@ -68,6 +70,17 @@ async def _servers(cluster: KubernetesClient, namespaces: Collection[str]) -> li
         except NotFound:
             continue  # The CRD is deleted, and every server with it.
     return servers
+
+
+async def _release_platforms(cluster: KubernetesClient) -> None:
+    """Remove the finalizers of platforms, which operators that watch all namespaces add."""
+    try:
+        platforms = await cluster.list(kinds.MLFLOWPLATFORM)
+        for platform in platforms:
+            if finalizer.is_present(platform, labels.PLATFORM_FINALIZER):
+                await finalizer.remove(platform, cluster, labels.PLATFORM_FINALIZER)
+    except (Forbidden, NotFound):
+        return  # Without the CRD or the permission, this operator added none.
 
 
 async def _stop_operator(

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from mlflow_operator import api
 from mlflow_operator.cli import main
 from mlflow_operator.components.deletion.uninstall import OperatorDeployment, remove_all_finalizers
-from mlflow_operator.kube import labels
+from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.errors import Conflict
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
@@ -53,6 +53,17 @@ async def test_finalizers_are_removed_and_retained_data_is_reported(simulation: 
     event = next(obj for (kind, _), obj in simulation.api.objects.items() if kind == "Event")
     assert event["message"] in line
     assert event["reason"] == "DataKept"
+
+
+async def test_finalizers_of_platforms_are_removed(simulation: SimulatedCluster) -> None:
+    """And no others."""
+    metadata = {"name": "shared", "finalizers": [labels.PLATFORM_FINALIZER, "example.com/other"]}
+    kind = kinds.MLFLOWPLATFORM
+    simulation.api.put({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
+    await remove_all_finalizers(simulation.api, (), None, lambda _: None)  # type: ignore[arg-type]
+    platform = simulation.get(kind.kind, "shared")
+    assert platform
+    assert platform["metadata"]["finalizers"] == ["example.com/other"]
 
 
 async def test_operator_is_stopped_first(simulation: SimulatedCluster) -> None:
