@@ -48,7 +48,7 @@ async def publish_event(context: ReconcileContext, status_patch: Object) -> None
 
 def _database(context: ReconcileContext, old: Object) -> str:
     names, address = context.server.names, f"the database {storage_location.as_text(old)}"
-    if old.get("type") == storage_location.PROVISION:
+    if old.get("type") in storage_location.PROVISIONED_TYPES:
         return f"{address} with its role"
     if old.get("type") != "Embedded":
         return address
