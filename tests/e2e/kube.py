@@ -24,6 +24,7 @@ Object = dict[str, Any]
 
 API_VERSIONS = {
     "MLflowServer": "mlflow-operator.dev/v1alpha1",
+    "MLflowPlatform": "mlflow-operator.dev/v1alpha1",
     "Deployment": "apps/v1",
     "StatefulSet": "apps/v1",
     "ReplicaSet": "apps/v1",
