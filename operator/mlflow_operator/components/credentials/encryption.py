@@ -1,6 +1,7 @@
 """Generate the encryption keys of a server once, or check those that the user manages.
 
-It writes the Secret `<name>-encryption`. The component `encryption` makes a passphrase the current one.
+It writes the Secret `<name>-encryption`. The component `encryption` calls `create_keys` for a new server, and makes a
+passphrase the current one.
 """
 
 from dataclasses import replace
@@ -11,19 +12,44 @@ from mlflow_operator.kube import kinds, pod_references
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import encryption, secrets
+from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
 
 async def ensure_keys(context: ReconcileContext) -> EncryptionKeys:
-    """Return the keys that the pods get now. Raises ConfigurationError if a key is missing or invalid."""
+    """Return the keys that the pods get now. Raises ConfigurationError if a key is missing or invalid.
+
+    A new server gets its keys from `create_keys`, once the state of its database is known.
+    """
     keys = context.server.encryption
-    if keys.is_generated:
-        await _ensure_generated(context)
-    else:
+    if not keys.is_generated:
         await _check_referenced(context, keys)
+    elif not await _ensure_generated(context):
+        return replace(keys, is_withheld=True)
     return current_keys(context)
+
+
+async def create_keys(context: ReconcileContext, stored: EncryptedSecrets) -> None:
+    """Generate the keys of a new server, unless they exist.
+
+    `stored`: what its database contains. If no gateway secret is encrypted with another passphrase, the generated one
+    is current at once.
+    """
+    keys = context.server.encryption
+    if not keys.is_generated or context.reader.latest(kinds.SECRET, keys.secret):
+        return
+    values = _new_values(context)
+    if keys.manages_passphrase and not stored.passphrase_versions:
+        values = encryption.with_current_passphrase(values)
+    await _ensure_complete(context, encryption.secret(context.server.owner, values))
+
+
+def is_missing(context: ReconcileContext) -> bool:
+    """Whether the pods would start without the keys that the operator generates."""
+    keys = context.server.encryption
+    return keys.is_generated and context.reader.latest(kinds.SECRET, keys.secret) is None
 
 
 def current_keys(context: ReconcileContext) -> EncryptionKeys:
@@ -48,6 +74,8 @@ def current_keys(context: ReconcileContext) -> EncryptionKeys:
 async def secret_values(context: ReconcileContext) -> tuple[str, ...]:
     """The values of the keys, which no message may contain."""
     keys = context.server.encryption
+    if is_missing(context):
+        return ()
     values = await context.reader.values(kinds.SECRET, keys.secret) or {}
     if keys.is_generated:
         names = {key for key in values if not key.endswith(("-version", "-at"))}
@@ -56,31 +84,53 @@ async def secret_values(context: ReconcileContext) -> tuple[str, ...]:
     return tuple(values[name] for name in sorted(names & values.keys()))
 
 
-async def _ensure_generated(context: ReconcileContext) -> None:
-    owner, name = context.server.owner, context.server.names.encryption_secret
+async def _ensure_generated(context: ReconcileContext) -> bool:
+    """Whether the Secret exists, is complete, and belongs to the server. It is created, except for a new server.
+
+    Raises ConfigurationError if the Secret or one of its keys is lost.
+    """
+    name = context.server.names.encryption_secret
     observed = context.observed.get(kinds.SECRET, name)
-    if observed is None:
-        await _check_not_lost(context)
-        generate = context.deps.generate_password
-        observed = encryption.secret(owner, encryption.new_values(generate(), generate(), generate()))
-    values = secrets.text_values(await context.ensure(observed, data=True))
-    lost = encryption.lost_key(values)
+    # A Secret that exists and is not observed has lost its labels. The conflict that follows says how to add them.
+    if observed is None and not await retained_store.exists(context, kinds.SECRET, name):
+        _check_not_lost(context)
+        if _is_new(context):
+            return False
+    await _ensure_complete(context, observed or encryption.secret(context.server.owner, _new_values(context)))
+    return True
+
+
+def _is_new(context: ReconcileContext) -> bool:
+    """Whether no pod has run yet and no user must add earlier keys to the Secret, which a restore may need."""
+    return (
+        context.server.restore is None
+        and context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment) is None
+    )
+
+
+def _new_values(context: ReconcileContext) -> dict[str, str]:
+    generate = context.deps.generate_password
+    return encryption.new_values(generate(), generate(), generate())
+
+
+async def _ensure_complete(context: ReconcileContext, secret: Object) -> None:
+    """Create the Secret, unless it exists. Raises ConfigurationError if it has lost a key."""
+    lost = encryption.lost_key(secrets.text_values(await context.ensure(secret, data=True)))
     if lost:
         raise ConfigurationError(
             Reason.SECRET_KEY_MISSING,
-            f'Secret "{name}" has lost its key "{lost}". Secrets in the database may be encrypted with it, so the '
-            "operator does not generate another one. Restore the key from a backup of the Secret.",
+            f'Secret "{context.server.names.encryption_secret}" has lost its key "{lost}". Secrets in the database may '
+            "be encrypted with it, so the operator does not generate another one. Restore the key from a backup of the "
+            "Secret.",
         )
 
 
-async def _check_not_lost(context: ReconcileContext) -> None:
+def _check_not_lost(context: ReconcileContext) -> None:
     """Raise ConfigurationError if the server has used keys of the missing Secret.
 
     Existing servers of operator versions without keys have no trace of them, and get new ones.
     """
     name = context.server.names.encryption_secret
-    if await retained_store.exists(context, kinds.SECRET, name):
-        return  # It has lost its labels. The conflict that follows says how to add them.
     recorded = context.observed.status.get("encryption") or {}
     deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
     references = pod_references.of_pod(deployment["spec"]["template"]["spec"]) if deployment else ()

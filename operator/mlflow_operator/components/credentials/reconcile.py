@@ -1,8 +1,8 @@
 """Generate or read the credentials of the database and the artifact store, and write the Secret of the server's pods.
 
 Owns: condition CredentialsReady, which rotation reports; Secret `<name>-server`; the Secrets `<name>-database` and
-`<name>-artifacts` if their contents are generated; the Secret `<name>-encryption`. A credential is generated only if
-there is none.
+`<name>-artifacts` if their contents are generated; the Secret `<name>-encryption`, which `encryption` creates for a new
+server. A credential is generated only if there is none.
 Needs: nothing from other components.
 Provides: `Credentials` for database, artifacts, server, rotation and backup; `Credentials.switches_database` for
 restore, upgrade and migration; `switch_database` for server.

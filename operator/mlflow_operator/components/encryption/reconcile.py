@@ -5,14 +5,14 @@ with MLflow's own rotation, while the server runs. Afterwards the passphrase bec
 restart. A server without gateway secrets needs no Job.
 
 Owns: condition EncryptionReady; the Jobs `<name>-rewrap-<hash>`; the keys of the Secret `<name>-encryption` that change
-with a rotation; `status.encryption`.
+with a rotation, and the Secret of a new server; `status.encryption`.
 Needs: credentials (the keys); database (the encrypted secrets); the condition of migration.
 Provides: the keys that the pods get (the value of the result) for server.
 """
 
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.components.credentials.encryption import current_keys
+from mlflow_operator.components.credentials.encryption import create_keys, current_keys
 from mlflow_operator.components.encryption import manifests, messages, state
 from mlflow_operator.framework.component import (
     RETRY_TRANSIENT_SECONDS,
@@ -71,6 +71,7 @@ async def reconcile(
         return Result(
             waiting(_TYPE, "the tables, which a migration locks"), requeue_after=RETRY_TRANSIENT_SECONDS
         )
+    await create_keys(context, database.encrypted)
     keys = await _keys(context, database.encrypted)
     restore = context.server.restore
     accepts_loss = restore is not None and restore.ignores_missing_keys

@@ -3,6 +3,7 @@
 from enum import Enum
 
 from mlflow_operator.clients.postgres.client import DatabaseState
+from mlflow_operator.components.credentials import encryption
 from mlflow_operator.components.upgrade.preflight_decision import UpgradePlan
 from mlflow_operator.components.upgrade.reconcile import running_version
 from mlflow_operator.framework.component import ReconcileContext, Result
@@ -27,6 +28,8 @@ def unmet_dependency(context: ReconcileContext, artifacts: Result[None], schema:
     """
     if not schema.condition.is_true:
         return "the schema"
+    if encryption.is_missing(context):
+        return "the encryption keys (condition EncryptionReady)"
     if artifacts.condition.is_true or not artifact_location_changes(context):
         return None
     return "the new artifact store"

@@ -9,11 +9,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from mlflow_operator.kube import labels
+from mlflow_operator.kube.client import QuotaExceeded
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS
-from tests.unit.simulation import EXTERNAL, NAME, URI, ProcessKilled, SimulatedCluster
+from tests.unit.simulation import DATABASE_UNREACHABLE, EXTERNAL, NAME, URI, ProcessKilled, SimulatedCluster
 
 SECRET = f"{NAME}-encryption"
 VARIABLES = (encryption.PASSPHRASE_ENV, encryption.VERSION_ENV)
@@ -484,16 +485,111 @@ async def test_webhook_secrets_under_a_key_of_the_keyring_are_encrypted_again() 
 
 async def test_existing_schema_of_a_new_server_gets_pods_with_the_keys_at_once() -> None:
     """The Deployment is not created with the public passphrase and rolled afterwards."""
-    simulation = SimulatedCluster(EXTERNAL)
-    simulation.put_secret("db", uri=URI.format(host="one"))
-    simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
-    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    simulation = new_server_on_a_migrated_database()
     for _ in range(10):
         simulation.run_controllers()
         await simulation.reconcile()
         if simulation.get("Deployment", NAME):
             assert set(VARIABLES) <= references(simulation).keys()
     assert simulation.get("Deployment", NAME)
+
+
+def new_server_on_a_migrated_database(*versions: int) -> SimulatedCluster:
+    """A server that has not been reconciled, whose database contains gateway secrets under these versions."""
+    simulation = SimulatedCluster(EXTERNAL)
+    simulation.put_secret("db", uri=URI.format(host="one"))
+    simulation.put_secret("keys", accessKeyID="k", secretAccessKey="s")
+    simulation.postgres.revision = SCHEMA_HEADS[DEFAULT_VERSION]
+    store(simulation, *versions)
+    return simulation
+
+
+async def test_passphrase_of_a_new_server_is_current_at_once() -> None:
+    """Its database contains nothing that is encrypted with another one."""
+    simulation = new_server_on_a_migrated_database()
+    await simulation.reconcile()
+    assert encryption.NEXT_VERSION not in simulation.secret(SECRET)
+    assert simulation.condition("EncryptionReady")[0] == "True"
+    assert set(VARIABLES) <= references(simulation).keys()
+
+
+@pytest.mark.parametrize("versions", [(1,), (4711,), (1, 4711)], ids=["public", "unknown", "both"])
+async def test_passphrase_of_a_new_server_is_not_current_on_a_database_with_gateway_secrets(
+    versions: tuple[int, ...],
+) -> None:
+    """They must be encrypted with it first."""
+    simulation = new_server_on_a_migrated_database(*versions)
+    for _ in range(3):
+        simulation.run_controllers(complete_jobs=False)
+        await simulation.reconcile()
+        values = simulation.secret(SECRET)
+        assert encryption.NEXT_VERSION in values
+        assert "passphrase" not in values
+        assert not set(VARIABLES) & references(simulation).keys()
+
+
+async def test_keys_of_a_new_server_wait_for_the_state_of_its_database() -> None:
+    """Not even the pods of a server that was suspended meanwhile can start without them."""
+    simulation = new_server_on_a_migrated_database(1)
+    simulation.postgres.error = DATABASE_UNREACHABLE
+    await simulation.reconcile()
+    simulation.postgres.error = None
+    simulation.update_spec(suspend=True)
+    await simulation.reconcile()
+    assert simulation.get("Secret", SECRET) is None
+    assert simulation.get("Deployment", NAME) is None
+    simulation.update_spec(suspend=False)
+    await simulation.reconcile()
+    assert encryption.NEXT_VERSION in simulation.secret(SECRET)
+
+
+async def test_no_pod_of_a_new_server_starts_without_the_keys() -> None:
+    """For example because a quota does not allow another Secret."""
+    simulation = new_server_on_a_migrated_database()
+    api, create = simulation.api, simulation.api.create
+
+    async def refuse(obj: Object) -> Object:
+        if obj["metadata"]["name"] == SECRET:
+            raise QuotaExceeded("create: 403 exceeded quota", f"Secret {SECRET}")
+        return await create(obj)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "create", refuse)
+        for _ in range(2):
+            await simulation.reconcile()
+        assert simulation.get("Deployment", NAME) is None
+        assert simulation.condition("EncryptionReady")[:2] == ("False", "QuotaExceeded")
+        assert (
+            simulation.condition("Ready")[2] == "Waiting for the encryption keys (condition EncryptionReady)."
+        )
+    await simulation.reconcile_until_ready()
+
+
+async def test_secret_of_another_owner_stops_a_new_server_before_it_connects() -> None:
+    simulation = new_server_on_a_migrated_database()
+    simulation.put_secret(SECRET, passphrase="of someone else")
+    await simulation.reconcile()
+    assert simulation.condition("CredentialsReady")[:2] == ("False", "NameConflict")
+    assert simulation.get("Deployment", NAME) is None
+    assert not simulation.postgres.connections
+
+
+async def test_secret_exists_before_a_restore_begins() -> None:
+    """The keys of the backup are added to it."""
+    simulation = new_server_on_a_migrated_database()
+    simulation.update_spec(
+        restoreFrom={
+            "serverName": "old",
+            "s3": {
+                "bucket": "backups",
+                "endpoint": "http://s3:9000",
+                "credentialsSecretRef": {"name": "keys"},
+            },
+        }
+    )
+    simulation.postgres.error = DATABASE_UNREACHABLE
+    await simulation.reconcile()
+    assert encryption.NEXT_VERSION in simulation.secret(SECRET)
 
 
 async def test_new_server_reports_no_encryption_of_stored_secrets() -> None:
