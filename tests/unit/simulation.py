@@ -66,8 +66,17 @@ class FakeAPIServer(FakeKubernetesClient):
         """Errors raised by writes of objects of a kind; for `Event`, by lists."""
         self.events: dict[str, list[Object]] = {}
         """Events of Kubernetes' controllers by the uid of their object."""
+        self.reads: list[str] = []
+        """Requests for one object: kind and name."""
         self.before_next_list: Callable[[], None] | None = None
         """Another client's changes after the operator has read the server, and before it lists its objects."""
+
+    async def get(
+        self, kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
+        """Return an object; None if there is none."""
+        self.reads.append(f"{kind.kind}/{name}")
+        return await super().get(kind, namespace, name, limit)
 
     async def list(
         self,
@@ -97,7 +106,7 @@ class FakeAPIServer(FakeKubernetesClient):
         excluded = dict(pair.split("!=") for pair in pairs if "!=" in pair)
         phases = {field.removeprefix("status.phase!=") for field in fields.split(",")}
         objects = [
-            await self.get(kind, namespace, name)
+            await FakeKubernetesClient.get(self, kind, namespace, name)
             for (kind_name, name) in self.objects
             if kind_name == kind.kind
         ]

@@ -1,13 +1,15 @@
 """How many requests the creation of one server needs: a platform team creates fifty servers at once."""
 
+import contextlib
 from collections import Counter
 
 import pytest
 
 from mlflow_operator import api
+from mlflow_operator.kube.client import Conflict
 from mlflow_operator.kube.objects import Object
-from tests.unit.platform_simulation import PlatformSimulation
-from tests.unit.simulation import EXTERNAL, NAME, URI, SimulatedCluster
+from tests.unit.platform_simulation import PLATFORM, PlatformSimulation
+from tests.unit.simulation import EXTERNAL, NAME, NAMESPACE, URI, ProcessKilled, SimulatedCluster
 
 SERVER = f"{api.KIND}/{NAME}"
 COMMON = [f"Secret/{NAME}-encryption", f"Secret/{NAME}-server", "Job", f"ConfigMap/{NAME}-client"]
@@ -81,3 +83,76 @@ async def test_finalizer_is_one_more_write() -> None:
     await simulation.reconcile()
     assert writes(simulation).total() == 10
     assert simulation.api.writes[0] == ("patch", SERVER)
+
+
+async def test_absent_secrets_are_not_requested_again_before_they_are_created() -> None:
+    """A missing Secret is known from the observed state, and a creation fails if there is one by now.
+
+    Except the one that is applied: an apply would take over a Secret that another client has created meanwhile.
+    """
+    simulation = on_platform()
+    await simulation.reconcile()
+    secrets = {
+        name: count
+        for name, count in Counter(simulation.api.reads).items()
+        if name.startswith(f"Secret/{NAME}-")
+    }
+    assert secrets == {**dict.fromkeys(secrets, 1), f"Secret/{NAME}-server": 2}
+
+
+async def test_requests_at_rest() -> None:
+    """On a platform: its resource, the namespace, which it may select no longer, and its Secrets."""
+    simulation = on_platform()
+    await simulation.reconcile_until_ready()
+    simulation.api.reads.clear()
+    await simulation.reconcile()
+    assert Counter(simulation.api.reads) == Counter(
+        [
+            SERVER,
+            f"MLflowPlatform/{PLATFORM}",
+            f"Namespace/{NAMESPACE}",
+            "Secret/ca",
+            "Secret/minio-admin",
+            *(f"Secret/{NAME}-{purpose}" for purpose in ("artifacts", "database", "encryption", "server")),
+        ]
+    )
+
+
+async def test_secret_that_was_created_meanwhile_is_not_replaced() -> None:
+    """The reconcile is repeated, and uses or refuses the stored values."""
+    simulation = on_platform()
+    other = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"{NAME}-database", "namespace": NAMESPACE},
+    }
+    create = simulation.api.create
+
+    async def create_after_another(obj: Object) -> Object:
+        if obj["metadata"]["name"] == f"{NAME}-database":
+            simulation.api.put(other)
+        return await create(obj)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulation.api, "create", create_after_another)
+        with pytest.raises(Conflict):
+            await simulation.reconcile()
+    await simulation.reconcile()
+    assert simulation.condition("CredentialsReady")[:2] == ("False", "NameConflict")
+
+
+@pytest.mark.parametrize("write_count", range(1, 13))
+async def test_interrupted_creation_generates_nothing_twice(write_count: int) -> None:
+    """And no passphrase of a server without stored secrets needs a second write."""
+    simulation = on_platform()
+    simulation.api.crash_after_writes = write_count
+    with contextlib.suppress(ProcessKilled, BaseExceptionGroup):
+        for _ in range(4):
+            await simulation.reconcile()
+            simulation.run_controllers()
+    simulation.api.crash_after_writes = None
+    await simulation.reconcile_until_ready()
+    generated = [*PROVISIONED, f"Secret/{NAME}-encryption"]
+    assert {name: count for name, count in writes(simulation).items() if name in generated} == dict.fromkeys(
+        generated, 1
+    )

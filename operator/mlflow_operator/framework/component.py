@@ -12,6 +12,7 @@ from mlflow_operator.framework.observe import ObservedState, Reader
 from mlflow_operator.kube import admission_errors, kinds
 from mlflow_operator.kube.apply import NameConflictError
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
+from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.server import Server
 from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
@@ -43,10 +44,21 @@ class ReconcileContext:
         """Whether the server had ready replicas before. A missing dependency is then a failure, not a slow start."""
         return bool(self.observed.status.get("readyReplicas"))
 
+    def is_absent(self, kind: Kind, name: str) -> bool:
+        """Whether it is known without another request that no object of this name exists, whatever its labels are."""
+        is_unknown = self.reader.latest(kind, name) is None
+        return kind == kinds.SECRET and is_unknown and name in self.observed.absent_secrets
+
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
         """Create or update one object. Returns the stored object."""
-        observed = self.observed.get(kinds.of(desired), desired["metadata"]["name"])
-        stored = await self.deps.applier.ensure(desired, observed, self.observed.resource, data=data)
+        kind, name = kinds.of(desired), desired["metadata"]["name"]
+        stored = await self.deps.applier.ensure(
+            desired,
+            self.observed.get(kind, name),
+            self.observed.resource,
+            data=data,
+            is_absent=self.is_absent(kind, name),
+        )
         return self.reader.store(stored)
 
     async def patch(self, obj: Object, operations: Sequence[Object]) -> Object:

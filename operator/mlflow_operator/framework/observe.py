@@ -69,6 +69,8 @@ class ObservedState:
     """By kind and name. A Job with injected containers has the condition that its own containers lead to."""
     unrecorded_outcomes: Mapping[str, tuple[Object, Outcome]]
     """Outcomes of Jobs that are only known from their pods, with the Job as Kubernetes stores it, by its name."""
+    absent_secrets: frozenset[str] = frozenset()
+    """Names of the server's Secrets that did not exist, with or without its labels."""
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """The object of this kind and name; None if there is none or if it does not have the labels."""
@@ -118,7 +120,9 @@ async def observe(resource: Object, cluster: KubernetesClient, memory: Reservati
         kinds_in_order = (*_BEFORE_PODS, kinds.SECRET, kinds.POD)
         lists = [await _read_large(kind, resource, cluster, limit) for kind in kinds_in_order]
     memory.shrink(limit.memory + _USUAL_REFERENCED_BYTES)
-    owned = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
+    found = {(obj["kind"], obj["metadata"]["name"]): obj for objects in lists for obj in objects}
+    server = resource["metadata"]["name"]
+    owned = {key: obj for key, obj in found.items() if labels.belong_to_server(obj["metadata"], server)}
     jobs = [obj for (kind, _), obj in owned.items() if kind == kinds.JOB.kind]
     unrecorded = {}
     for job in jobs:
@@ -132,7 +136,8 @@ async def observe(resource: Object, cluster: KubernetesClient, memory: Reservati
                 unrecorded[job_name] = job, outcome
         if outcome:
             owned[kinds.JOB.kind, job_name] = job_outcome.with_outcome(job, outcome)
-    return ObservedState(resource, owned, unrecorded)
+    absent = frozenset(name for name in _secret_names(resource) if (kinds.SECRET.kind, name) not in found)
+    return ObservedState(resource, owned, unrecorded, absent)
 
 
 def _is_owned(job: Object, server_uid: str) -> bool:
@@ -198,10 +203,9 @@ async def _read_large(
 async def _by_name(
     kind: Kind, name: str, resource: Object, cluster: KubernetesClient, limit: ReadLimit
 ) -> list[Object]:
-    """The object of this name; an empty list if there is none or if it does not have the labels of the server."""
-    namespace, server = resource["metadata"]["namespace"], resource["metadata"]["name"]
-    found = await cluster.get(kind, namespace, name, limit)
-    return [found] if found and labels.belong_to_server(found["metadata"], server) else []
+    """The object of this name, with or without the labels of the server; an empty list if there is none."""
+    found = await cluster.get(kind, resource["metadata"]["namespace"], name, limit)
+    return [found] if found else []
 
 
 def _secret_names(resource: Object) -> frozenset[str]:

@@ -12,6 +12,8 @@ async def exists(context: ReconcileContext, kind: Kind, name: str) -> bool:
     """Whether an object of this name exists, with or without labels. Sends a request only if it is not observed."""
     if context.observed.get(kind, name):
         return True
+    if context.is_absent(kind, name):
+        return False
     return await context.deps.cluster.get(kind, context.server.owner.namespace, name) is not None
 
 

@@ -120,9 +120,9 @@ async def _ensure_server_secret(
     """Return the rollout key and, if the pods still use another database, the Secret to write once they can switch."""
     name, namespace = context.server.names.server_secret, context.server.owner.namespace
     # Also read by name: a Secret without its labels would get a new rollout key, which restarts all pods needlessly.
-    secret = context.observed.get(kinds.SECRET, name) or await context.deps.cluster.get(
-        kinds.SECRET, namespace, name
-    )
+    secret = context.observed.get(kinds.SECRET, name)
+    if secret is None and not context.is_absent(kinds.SECRET, name):
+        secret = await context.deps.cluster.get(kinds.SECRET, namespace, name)
     values = secrets.text_values(secret) if secret else {}
     rollout_key = values.get(secrets.ROLLOUT_KEY) or context.deps.generate_password()
     database_changes = storage_location.database_changed(context.observed.status, connection)

@@ -54,18 +54,26 @@ class Applier:
         self._admitted = AdmittedWrites()
 
     async def ensure(
-        self, desired: Object, observed: Object | None, owner: Object, *, data: bool = False
+        self,
+        desired: Object,
+        observed: Object | None,
+        owner: Object,
+        *,
+        data: bool = False,
+        is_absent: bool = False,
     ) -> Object:
         """Create the object, or update `observed` to match `desired`.
 
         Returns the stored object; this is `observed` itself if there was nothing to write. `owner` is the MLflowServer
         as read from the cluster. A disposable object gets an ownerReference to it, even if it was restored from a
         backup of the cluster without one; a data object (`data`) does not. A data object is created once and its values
-        are never changed; only a PersistentVolumeClaim is resized if the desired size is larger.
+        are never changed; only a PersistentVolumeClaim is resized if the desired size is larger. `is_absent`: the
+        caller has just requested the object by name, and there is none; a data object is then created without another
+        request. Raises AlreadyExists if it exists by now.
 
         Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
         """
-        if observed is None:
+        if observed is None and not (data and is_absent):
             # Read again by name: the list by label does not contain an object of another owner, and an apply would take
             # that object over.
             observed = await self._cluster.get(kinds.of(desired), _namespace(desired), _name(desired))
