@@ -5,4 +5,4 @@ benchmark; tests/unit tests how samples become rows.
 """
 
 BENCH_LABEL = "mlflow-operator.dev/bench"
-"""Label of every namespace that a benchmark creates."""
+"""Label of every namespace and platform that a benchmark creates."""

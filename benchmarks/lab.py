@@ -54,7 +54,7 @@ class Lab(Waits):
         return operator_image.reference(self.kube.settings, self.kube.shell).rsplit(":", 1)[1]
 
     def install(self) -> None:
-        """Delete namespaces that an interrupted run left behind, and install the operator with Helm."""
+        """Delete namespaces and platforms that an interrupted run left behind, and install the operator with Helm."""
         self.kube.kubectl("get", "--raw", "/readyz", within=20)
         found = self.kube.kubectl("get", "namespaces", "-l", BENCH_LABEL, "-o", "name").split()
         if found:
@@ -71,6 +71,9 @@ class Lab(Waits):
             "Helm has installed the operator",
             lambda: operator_release.install(self.kube),
             INSTALL_TIMEOUT_SECONDS,
+        )
+        self.kube.kubectl(
+            "delete", "mlflowplatforms", "-l", BENCH_LABEL, "--ignore-not-found", "--wait=false"
         )
 
     def _benchmark_namespaces(self) -> str:
