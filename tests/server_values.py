@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mlflow_operator.api.crd import openapi_schema
+from mlflow_operator.api.crd import SERVER, CustomResource, openapi_schema
 
 Schema = dict[str, Any]
 
@@ -92,9 +92,9 @@ def values(current: str) -> str:
     return "\n".join([f"{head}{SPEC_MARKER}{introduction}", "", *_value_lines(fields)])
 
 
-def resource_schema() -> Schema:
-    """Return the JSON schema of an MLflowServer. `metadata` is not validated."""
-    document = closed_schema(openapi_schema())
+def resource_schema(resource: CustomResource = SERVER) -> Schema:
+    """Return the JSON schema of a resource. `metadata` is not validated."""
+    document = closed_schema(openapi_schema(resource))
     document["properties"] |= {"metadata": {"type": "object"}}
     return document
 

@@ -1,8 +1,8 @@
 """Validation of objects with kubeconform. Unknown fields and kinds without a schema are errors.
 
 The schemas of Kubernetes are those of the package kubernetes-validate, the schema of ServiceMonitor is from cloudcoil's
-models, that of MLflowServer from the CRD, and that of the CloudNativePG Cluster, limited to the fields that are used,
-from tests/cloudnativepg.py. All are converted to the format of kubeconform.
+models, those of MLflowServer and MLflowPlatform are from the CRDs, and that of the CloudNativePG Cluster, limited to
+the fields that are used, from tests/cloudnativepg.py. All are converted to the format of kubeconform.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 from kubernetes_validate.utils import all_versions, latest_version
 
+from mlflow_operator.api.crd import CUSTOM_RESOURCES
 from mlflow_operator.kube.objects import Object
 from tests.cloudnativepg import CLUSTER_SCHEMA
 from tests.cluster.settings import load
@@ -61,7 +62,9 @@ def _schema_dir(kubernetes: str) -> Path:
         # The schemas refer to each other by URLs that do not exist.
         text = file.read_text().replace('"https://kubernetes.io/api/', '"/api/')
         (directory / file.name).write_text(text.replace('"/api/', f'"file://{directory}/'))
-    (directory / "mlflowserver-mlflow-operator-v1alpha1.json").write_text(json.dumps(resource_schema()))
+    for resource in CUSTOM_RESOURCES:
+        file_name = f"{resource.kind.lower()}-mlflow-operator-v1alpha1.json"
+        (directory / file_name).write_text(json.dumps(resource_schema(resource)))
     service_monitor = _strict(ServiceMonitor.model_json_schema(by_alias=True))
     (directory / "servicemonitor-monitoring-v1.json").write_text(json.dumps(service_monitor))
     (directory / "cluster-postgresql-v1.json").write_text(json.dumps(_strict(CLUSTER_SCHEMA)))

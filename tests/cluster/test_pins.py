@@ -36,7 +36,7 @@ def test_seaweedfs_pins_match() -> None:
 
 def test_example_stores_use_the_tested_images() -> None:
     """The stores in manifests/examples run the images that the tests use."""
-    text = (settings.ROOT / "manifests" / "examples" / "shared-platform.yaml").read_text()
+    text = (settings.ROOT / "manifests" / "examples" / "platform.yaml").read_text()
     images = set(re.findall(r"^ +image: (\S+)$", text, re.MULTILINE))
     assert images == {PINS["IMAGE_POSTGRES"], PINS["IMAGE_MINIO"]}
 

@@ -18,9 +18,11 @@ from _pytest.mark import ParameterSet
 
 from mlflow_operator import api
 from mlflow_operator import render as desired
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.client import FIELD_MANAGER
 from mlflow_operator.model import encryption
+from mlflow_operator.model.platform import Part, PlatformUse, resolve_platform
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.versions import Images
 from tests import cloudnativepg
@@ -35,7 +37,7 @@ AUDIT_LOGS = "/var/log/kubernetes/audit*.log"
 APPLIED_KINDS = ("ConfigMap", "StatefulSet", "Service", "Deployment", "PodDisruptionBudget")
 """Kinds that the operator applies. It creates volume claims, Secrets and Jobs only once."""
 
-CLUSTER_SCOPED_KINDS = ("Namespace", "PriorityClass")
+CLUSTER_SCOPED_KINDS = ("Namespace", "PriorityClass", mlflowplatform.KIND)
 """Cluster-scoped kinds in the examples."""
 
 OWNED_KINDS = (*APPLIED_KINDS, "PersistentVolumeClaim", "Secret", "Job")
@@ -270,11 +272,10 @@ def adapted_documents(
     text = (
         example.read_text()
         .replace("team-a", ns.namespace)
-        .replace("team-b", other_ns.namespace)
         .replace("namespace: platform", f"namespace: {other_ns.namespace}")
     )
-    if "ml-platform" in text:
-        text = text.replace("ml-platform", create_ns().namespace)
+    if "mlflow-platform" in text:
+        text = text.replace("mlflow-platform", create_ns().namespace)
     documents = [document for document in yaml.safe_load_all(text) if document]
     secrets, change = (
         ADAPTATIONS[example.stem](ns, other_ns, platform) if example.stem in ADAPTATIONS else ({}, {})
@@ -286,6 +287,8 @@ def adapted_documents(
             document["metadata"].setdefault("namespace", ns.namespace)
         if document["kind"] == "Namespace":  # it exists already; keep the test's label
             document["metadata"]["labels"][TEST_LABEL] = "true"
+        if document["kind"] == mlflowplatform.KIND:
+            document["metadata"]["name"] = ns.namespace
         if document["kind"] == api.KIND:
             merge(document["spec"], change)
     assert not secrets, "the example has no such Secrets"
@@ -428,9 +431,8 @@ def dry_run_differences(server: Server) -> dict[str, list[str]]:
     kube = server.kube
     resource = api.parse(server.resource())
     defaults = cluster_defaults(Images(), "cluster.local", kube.get("Service", server.names.service))
-    desired_objects = [
-        obj for obj in desired.objects(resolve(resource, defaults)) if obj["kind"] in APPLIED_KINDS
-    ]
+    resolved = resolve(resource, defaults, platform_use(server))
+    desired_objects = [obj for obj in desired.objects(resolved) if obj["kind"] in APPLIED_KINDS]
     changed_fields: dict[str, list[str]] = {}
     for obj in desired_objects:
         observed = kube.get(obj["kind"], obj["metadata"]["name"])
@@ -452,6 +454,19 @@ def dry_run_differences(server: Server) -> dict[str, list[str]]:
         ]:
             changed_fields[f"{obj['kind']} {meta['name']}"] = changed
     return changed_fields
+
+
+def platform_use(server: Server) -> PlatformUse | None:
+    """Return what the server uses of a platform, None if it uses none."""
+    recorded = server.resource()["status"].get("platform")
+    if not recorded:
+        return None
+    platform = resolve_platform(
+        mlflowplatform.parse(server.kube.require(mlflowplatform.KIND, recorded["name"]))
+    )
+    namespace = server.kube.require("Namespace", server.kube.namespace)
+    parts = frozenset(Part(part) for part in recorded["parts"])
+    return PlatformUse(platform, parts, namespace["metadata"]["uid"])
 
 
 def annotation(obj: Object, key: str) -> dict[str, str]:
@@ -485,7 +500,11 @@ def check_roles(ns: Kube) -> None:
 
 
 def delete_cluster_scoped(ns: Kube, documents: list[Object]) -> None:
-    """Delete cluster-scoped objects, which are not deleted with the namespace."""
+    """Delete cluster-scoped objects, which are not deleted with the namespace.
+
+    A platform is kept until the namespace with its servers is deleted.
+    """
     for document in documents:
-        if document["kind"] == "PriorityClass":
-            ns.kubectl("delete", "priorityclass", document["metadata"]["name"], "--ignore-not-found")
+        kind, name = document["kind"], document["metadata"]["name"]
+        if kind in CLUSTER_SCOPED_KINDS and kind != "Namespace":
+            ns.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
