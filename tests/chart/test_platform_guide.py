@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.kubeconform import schema_errors
+from tests.chart.kubeconform import TESTED_KUBERNETES, schema_errors
 from tests.cluster.settings import ROOT
 from tests.generate import tool
 
 GUIDE = ROOT / "docs" / "guides" / "set-up-platform.md"
 EXAMPLE = ROOT / "manifests" / "examples" / "platform.yaml"
 HEADING = "### TLS for the stores of the example\n"
-KUBERNETES = "1.34.0"
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -38,7 +37,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 
 def test_objects_match_their_schemas(objects: Objects) -> None:
     """The namespaces of the stores and of the team are those of the example."""
-    assert schema_errors(objects.values(), KUBERNETES) == []
+    assert schema_errors(objects.values(), TESTED_KUBERNETES) == []
     example = [*yaml.safe_load_all(EXAMPLE.read_text())]
     assert {(obj["kind"], obj["metadata"]["name"]) for obj in example} < objects.keys()
 
