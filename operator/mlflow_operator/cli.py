@@ -171,11 +171,12 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option
     help="Deployment of the operator, which is scaled to 0 first. If not given, the operator must not be running.",
 )
 def remove_finalizers(namespaces: tuple[str, ...], operator: str | None) -> None:
-    """Remove finalizers from all MLflowServers.
+    """Remove finalizers from all MLflowServers and MLflowPlatforms.
 
-    Removes the finalizer of the operator, so that deletions do not wait for an operator that no longer runs. Run this
+    Removes the finalizers of the operator, so that deletions do not wait for an operator that no longer runs. Run this
     command before you uninstall the operator without Helm. The Helm chart runs it automatically.
-    Afterwards, `deletionPolicy: Delete` has no effect: the data of deleted MLflowServers is retained.
+    Afterwards, `deletionPolicy: Delete` has no effect: the data of deleted MLflowServers is retained. MLflowPlatforms
+    are deleted although MLflowServers use them. With --namespace, they keep their finalizer.
     """
     from mlflow_operator.components.deletion.uninstall import OperatorDeployment, remove_all_finalizers  # noqa: PLC0415
     from mlflow_operator.kube.client import ClusterError, KubernetesClient  # noqa: PLC0415

@@ -11,7 +11,7 @@ Provides: `remove_all_finalizers` for the command `mlflow-operator remove-finali
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mlflow_operator.components.deletion.retained_event import DATA_KEPT, retained_objects
@@ -23,7 +23,7 @@ from mlflow_operator.kube.objects import Object
 logger = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 5
-"""Attempts for one server if another client changes its finalizers at the same time."""
+"""Attempts for one resource if another client changes its finalizers at the same time."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,19 @@ async def remove_all_finalizers(
 ) -> None:
     """Stop the operator, remove its finalizer from every server, and report for each server which data is kept.
 
-    `namespaces` empty: all namespaces. `operator` None: it is already stopped. Raises the errors of the API server.
+    `namespaces` empty: all namespaces, and the platforms. Operators that watch selected namespaces add no finalizer to
+    platforms: that of a platform belongs to another operator. `operator` None: it is already stopped. Raises the errors
+    of the API server.
     """
     if operator:
         await _stop_operator(cluster, operator, report)
     events = Events(cluster)
-    with_finalizer = [
-        server for server in await _servers(cluster, namespaces) if finalizer.is_present(server)
-    ]
+    servers = await _servers(cluster, namespaces)
+    with_finalizer = [server for server in servers if finalizer.is_present(server)]
     for server in with_finalizer:
-        await _remove_finalizer(cluster, events, server, report)
-    await _release_platforms(cluster)
+        await _release_server(cluster, events, server, report)
+    if not namespaces:
+        await _release_platforms(cluster, servers, report)
     if not with_finalizer:
         report("No server has the operator's finalizer. Servers, volumes and Secrets are not changed.")
 
@@ -72,15 +74,51 @@ async def _servers(cluster: KubernetesClient, namespaces: Collection[str]) -> li
     return servers
 
 
-async def _release_platforms(cluster: KubernetesClient) -> None:
-    """Remove the finalizers of platforms, which operators that watch all namespaces add."""
+async def _release_platforms(
+    cluster: KubernetesClient, servers: Iterable[Object], report: Callable[[str], None]
+) -> None:
+    """Remove the finalizer of every platform, and report which servers still use it.
+
+    A platform that is being deleted disappears then, although servers use it: otherwise, it would wait forever, and so
+    would the deletion of the CRD. Their data on its stores is kept.
+    """
     try:
         platforms = await cluster.list(kinds.MLFLOWPLATFORM)
-        for platform in platforms:
-            if finalizer.is_present(platform, labels.PLATFORM_FINALIZER):
-                await finalizer.remove(platform, cluster, labels.PLATFORM_FINALIZER)
     except (Forbidden, NotFound):
         return  # Without the CRD or the permission, this operator added none.
+    users: dict[str, list[str]] = {}
+    for server in servers:
+        recorded = (server.get("status") or {}).get("platform") or {}
+        users.setdefault(str(recorded.get("name")), []).append(_full_name(server))
+    for platform in platforms:
+        if not finalizer.is_present(platform, labels.PLATFORM_FINALIZER):
+            continue
+        name = platform["metadata"]["name"]
+        try:
+            is_removed = await _remove_finalizer(cluster, platform, labels.PLATFORM_FINALIZER)
+        except Forbidden as error:
+            report(
+                f"MLflowPlatform {name}: The finalizer is not removed, and deletion waits for an operator: {error}."
+            )
+            continue
+        if is_removed:
+            is_deleted = bool(platform["metadata"].get("deletionTimestamp"))
+            message = _platform_message(sorted(users.get(name, ())), is_deleted=is_deleted)
+            report(f"MLflowPlatform {name}: {message}")
+
+
+def _platform_message(users: Sequence[str], *, is_deleted: bool) -> str:
+    if not is_deleted:
+        return (
+            "The operator is being uninstalled. Until an operator runs again, deleting this resource does not wait for "
+            "the servers that use it."
+        )
+    if not users:
+        return "Its deletion no longer waits for an operator. No server uses it."
+    return (
+        f"Its deletion no longer waits for the servers that use it: {', '.join(users)}. They keep running with their "
+        "data. Create it again with the same stores before you install an operator again."
+    )
 
 
 async def _stop_operator(
@@ -105,27 +143,40 @@ async def _stop_operator(
     report("The operator is stopped.")
 
 
-async def _remove_finalizer(
+async def _release_server(
     cluster: KubernetesClient, events: Events, server: Object, report: Callable[[str], None]
 ) -> None:
-    namespace, name = server["metadata"]["namespace"], server["metadata"]["name"]
+    if not await _remove_finalizer(cluster, server, labels.FINALIZER):
+        return
+    retained = await retained_objects(server, cluster) or "nothing"
+    message = (
+        "The operator is being uninstalled. Until an operator runs again, spec.deletionPolicy Delete has the "
+        f"effect of Retain: deleting this resource deletes none of its data. Kept: {retained}."
+    )
+    report(f"{_full_name(server)}: {message}")
+    await events.publish(server, False, DATA_KEPT, message)
+
+
+async def _remove_finalizer(cluster: KubernetesClient, resource: Object, name: str) -> bool:
+    """Remove the finalizer `name`. False if the resource is deleted, or no longer has it."""
+    observed = resource
     for _ in range(_MAX_ATTEMPTS):
         try:
-            await finalizer.remove(server, cluster)
+            await finalizer.remove(observed, cluster, name)
         except NotFound:
-            return
+            return False
         except Conflict:
-            observed = await cluster.get(kinds.MLFLOWSERVER, namespace, name)
-            if observed is None or not finalizer.is_present(observed):
-                return
-            server = observed
+            meta = resource["metadata"]
+            current = await cluster.get(kinds.of(resource), meta.get("namespace"), meta["name"])
+            if current is None or not finalizer.is_present(current, name):
+                return False
+            observed = current
             continue
-        retained = await retained_objects(server, cluster) or "nothing"
-        message = (
-            "The operator is being uninstalled. Until an operator runs again, spec.deletionPolicy Delete has the "
-            f"effect of Retain: deleting this resource deletes none of its data. Kept: {retained}."
-        )
-        report(f"{namespace}/{name}: {message}")
-        await events.publish(server, False, DATA_KEPT, message)
-        return
-    raise Conflict(f"MLflowServer {namespace}/{name}: another client keeps changing its finalizers")
+        return True
+    raise Conflict(f"{resource['kind']} {_full_name(resource)}: another client keeps changing its finalizers")
+
+
+def _full_name(resource: Object) -> str:
+    """The namespace, if it has one, and the name."""
+    meta = resource["metadata"]
+    return "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)

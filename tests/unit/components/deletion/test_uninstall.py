@@ -1,5 +1,7 @@
 """Removal of finalizers before the operator is uninstalled."""
 
+from typing import Any, cast
+
 import pytest
 from click.testing import CliRunner
 
@@ -7,7 +9,8 @@ from mlflow_operator import api
 from mlflow_operator.cli import main
 from mlflow_operator.components.deletion.uninstall import OperatorDeployment, remove_all_finalizers
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.kube.errors import Conflict
+from mlflow_operator.kube.client import KubernetesClient
+from mlflow_operator.kube.errors import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from tests.unit.simulation import NAME, SimulatedCluster
@@ -55,15 +58,103 @@ async def test_finalizers_are_removed_and_retained_data_is_reported(simulation: 
     assert event["reason"] == "DataKept"
 
 
-async def test_finalizers_of_platforms_are_removed(simulation: SimulatedCluster) -> None:
-    """And no others."""
-    metadata = {"name": "shared", "finalizers": [labels.PLATFORM_FINALIZER, "example.com/other"]}
+async def release(simulation: SimulatedCluster, *namespaces: str) -> list[str]:
+    """Remove all finalizers and return the output."""
+    output: list[str] = []
+    await remove_all_finalizers(cast("KubernetesClient", simulation.api), namespaces, None, output.append)
+    return output
+
+
+def put_platform(simulation: SimulatedCluster, name: str, **metadata: object) -> None:
+    """Create a platform with the operator's finalizer and another one."""
     kind = kinds.MLFLOWPLATFORM
-    simulation.api.put({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
-    await remove_all_finalizers(simulation.api, (), None, lambda _: None)  # type: ignore[arg-type]
-    platform = simulation.get(kind.kind, "shared")
+    finalizers = [labels.PLATFORM_FINALIZER, "example.com/other"]
+    meta = {"name": name, "finalizers": finalizers, **metadata}
+    simulation.api.put({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta})
+
+
+def platform_finalizers(simulation: SimulatedCluster, name: str) -> list[str]:
+    """The finalizers of a platform."""
+    platform = simulation.get(kinds.MLFLOWPLATFORM.kind, name)
     assert platform
-    assert platform["metadata"]["finalizers"] == ["example.com/other"]
+    return [*platform["metadata"]["finalizers"]]
+
+
+def use_platform(simulation: SimulatedCluster, name: str) -> None:
+    """Record in the status of the server that it uses a platform."""
+    simulation.api.edit(api.KIND, NAME, lambda live: live["status"].update(platform={"name": name}))
+
+
+async def test_finalizers_of_platforms_are_removed(simulation: SimulatedCluster) -> None:
+    """And no others. The output says what this means for a platform that is deleted while servers use it."""
+    put_platform(simulation, "offered")
+    put_platform(simulation, "shared", deletionTimestamp="2026-01-01T00:00:00Z")
+    put_platform(simulation, "unused", deletionTimestamp="2026-01-01T00:00:00Z")
+    use_platform(simulation, "shared")
+    output = await release(simulation)
+    for name in ("offered", "shared", "unused"):
+        assert platform_finalizers(simulation, name) == ["example.com/other"]
+    server, offered, shared, unused = output
+    assert server.startswith("team/a: ")
+    assert "does not wait for the servers that use it" in offered
+    assert shared.startswith(
+        "MLflowPlatform shared: Its deletion no longer waits for the servers that use it: team/a."
+    )
+    assert "Create it again" in shared
+    assert "No server uses it" in unused
+
+
+async def test_finalizers_of_platforms_are_kept_for_other_operators(simulation: SimulatedCluster) -> None:
+    """An operator that watches selected namespaces adds none: they belong to another operator."""
+    put_platform(simulation, "shared")
+    await release(simulation, "team")
+    assert labels.PLATFORM_FINALIZER in platform_finalizers(simulation, "shared")
+    assert finalizers(simulation) == []
+
+
+@pytest.mark.parametrize("change", ["deleted", "changed"])
+async def test_concurrent_change_of_one_platform_does_not_affect_the_others(
+    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """No platform is left behind with a finalizer that no operator removes."""
+    put_platform(simulation, "first")
+    put_platform(simulation, "second")
+    patch, patched = simulation.api.json_patch, set[str]()
+
+    async def change_first(kind: Kind, namespace: str | None, name: str, *args: Any) -> Object:
+        if kind == kinds.MLFLOWPLATFORM and name not in patched:
+            patched.add(name)
+            if name == "first" and change == "deleted":
+                raise NotFound("patch: it is gone")
+            if name == "first":
+                simulation.api.edit(
+                    kind.kind, name, lambda live: live["metadata"]["finalizers"].append("example.com/new")
+                )
+        return await patch(kind, namespace, name, *args)
+
+    monkeypatch.setattr(simulation.api, "json_patch", change_first)
+    await release(simulation)
+    assert platform_finalizers(simulation, "second") == ["example.com/other"]
+    if change == "changed":
+        assert platform_finalizers(simulation, "first") == ["example.com/other", "example.com/new"]
+
+
+async def test_missing_permission_for_platforms_is_reported(
+    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finalizers of servers are removed all the same."""
+    put_platform(simulation, "shared")
+    patch = simulation.api.json_patch
+
+    async def deny_platforms(kind: Kind, *args: Any) -> Object:
+        if kind == kinds.MLFLOWPLATFORM:
+            raise Forbidden("patch MLflowPlatform shared: forbidden")
+        return await patch(kind, *args)
+
+    monkeypatch.setattr(simulation.api, "json_patch", deny_platforms)
+    output = await release(simulation)
+    assert finalizers(simulation) == []
+    assert "MLflowPlatform shared: The finalizer is not removed" in output[-1]
 
 
 async def test_operator_is_stopped_first(simulation: SimulatedCluster) -> None:
