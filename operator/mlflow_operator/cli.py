@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, TextIO
 import click
 import yaml
 
-from mlflow_operator import __version__, api
+from mlflow_operator import __version__, api, render_platforms
 from mlflow_operator import render as manifests
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.crd import as_yaml, unknown_fields
 from mlflow_operator.kube.no_proxy import exempt_cluster
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
+from mlflow_operator.status.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mlflow_operator.doctor.operators import DeploymentRef
@@ -218,20 +220,39 @@ def remove_finalizers(namespaces: tuple[str, ...], operator: str | None) -> None
     show_default=True,
     help="Namespace of MLflowServers that do not specify one.",
 )
+@click.option(
+    "--platform",
+    "platform_files",
+    type=click.File("r"),
+    multiple=True,
+    help="File that contains MLflowPlatforms that the MLflowServers can use, and Namespaces. Can be repeated.",
+)
 @click.option("--with-secrets", is_flag=True, help="Also print the Secrets, with newly generated values.")
 @click.option(
     "--cluster-domain", default=_DEFAULT_CLUSTER_DOMAIN, show_default=True, help="The cluster's DNS domain."
 )
-def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain: str) -> None:
+def render(
+    filename: TextIO,
+    namespace: str,
+    platform_files: tuple[TextIO, ...],
+    with_secrets: bool,
+    cluster_domain: str,
+) -> None:
     """Print the objects the operator would create.
 
-    Does not connect to a cluster. Placeholders replace values that exist only in the cluster, such as node ports and
-    passwords in your Secrets.
+    Does not connect to a cluster. Placeholders replace values that exist only in the cluster, such as node ports,
+    passwords in your Secrets and CA certificates of a platform.
+
+    MLflowPlatforms are read from FILENAME and from --platform, for example from the output of `kubectl get
+    mlflowplatforms,namespaces -o yaml`. A new MLflowServer uses the same one as in a cluster. If there is no manifest
+    of its Namespace, the namespaceSelector of the platform is assumed to select it, and a note on stderr says so.
     """
-    documents = _read_servers(filename)
+    documents = _read_documents(filename)
+    servers = _servers(filename, documents)
+    platforms = _platforms(documents, platform_files)
     defaults = ClusterDefaults(Images(), cluster_domain)
     objects: list[Object] = []
-    for document in documents:
+    for document in servers:
         document["metadata"].setdefault("namespace", namespace)
         unknown = unknown_fields(document)
         if unknown:
@@ -241,16 +262,14 @@ def render(filename: TextIO, namespace: str, with_secrets: bool, cluster_domain:
             )
         try:
             parsed = api.parse(document)
-            if parsed.spec.platform_ref or parsed.spec.database.platform or parsed.spec.artifacts.platform:
-                raise api.InvalidResource(
-                    "its platform is only known in the cluster, so its stores cannot be rendered. Configure other "
-                    "stores, or create the server in a cluster"
-                )
-            server = resolve(parsed, defaults)
-        except api.InvalidResource as error:
+            platform, note = platforms.choose(parsed)
+            server = resolve(parsed, defaults, platform)
+        except (api.InvalidResource, ConfigurationError) as error:
             raise _input_error(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"
             ) from None
+        if note:
+            click.echo(f"{server.owner.namespace}/{server.owner.name}: {note}", err=True)
         if with_secrets:
             objects += manifests.secrets(server, _generate_values())
         objects += manifests.objects(server)
@@ -365,18 +384,41 @@ def _own_namespace() -> str:
     return path.read_text().strip() if path.exists() else "default"
 
 
-def _read_servers(file: TextIO) -> list[Object]:
+def _read_documents(file: TextIO) -> list[Object]:
+    """Return the objects in a file, with those in lists, as `kubectl get -o yaml` prints them."""
     try:
-        documents = [document for document in yaml.safe_load_all(file) if document]
+        documents = [document for document in yaml.safe_load_all(file) if isinstance(document, dict)]
     except yaml.YAMLError as error:
         raise _input_error(file, f"is not valid YAML: {error}") from None
-    servers = [d for d in documents if isinstance(d, dict) and d.get("kind") == api.KIND]
+    lists = [
+        document.get("items") if document.get("kind") == "List" else [document] for document in documents
+    ]
+    return [item for items in lists if isinstance(items, list) for item in items if isinstance(item, dict)]
+
+
+def _servers(file: TextIO, documents: list[Object]) -> list[Object]:
+    servers = [document for document in documents if document.get("kind") == api.KIND]
     if not servers:
         raise _input_error(file, f"contains no {api.KIND} (apiVersion: {api.API_VERSION}, kind: {api.KIND}).")
     for server in servers:
         if not isinstance(server.get("metadata"), dict):
             raise _input_error(file, f"contains an {api.KIND} without metadata. Add metadata.name.")
     return servers
+
+
+def _platforms(documents: list[Object], platform_files: tuple[TextIO, ...]) -> render_platforms.Input:
+    """Return the platforms in the file of the servers, whose objects are `documents`, and in those of --platform."""
+    documents = [*documents]
+    for file in platform_files:
+        added = _read_documents(file)
+        if not any(document.get("kind") in {mlflowplatform.KIND, "Namespace"} for document in added):
+            kind = mlflowplatform.KIND
+            raise _input_error(file, f"contains no {kind} (apiVersion: {api.API_VERSION}, kind: {kind}).")
+        documents += added
+    try:
+        return render_platforms.read(documents)
+    except api.InvalidResource as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _input_error(file: TextIO, message: str) -> click.ClickException:

@@ -75,9 +75,23 @@ def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
     return [
         *manifests,
         secret_manifests.server_secret(
-            owner, secret_manifests.pod_database_uri(connection), generated.rollout_key, **store_config
+            owner,
+            secret_manifests.pod_database_uri(connection),
+            generated.rollout_key,
+            **store_config,
+            **_copied_cas(server),
         ),
     ]
+
+
+def _copied_cas(server: Server) -> dict[str, str]:
+    """Placeholders for the CA certificates of a platform, which the operator copies for the pods."""
+    database, store = server.database, server.artifacts.s3
+    sources = {
+        secret_manifests.DATABASE_CA_KEY: isinstance(database, ProvisionedDatabase) and database.ca_source,
+        secret_manifests.ARTIFACTS_CA_KEY: store and store.ca_source,
+    }
+    return {key: "CA-CERTIFICATES" for key, source in sources.items() if source}
 
 
 def objects(server: Server) -> list[Object]:

@@ -140,12 +140,12 @@ def openapi_schema(resource: CustomResource = SERVER) -> Schema:
     return schema
 
 
-def unknown_fields(resource: dict[str, Any]) -> list[str]:
+def unknown_fields(resource: dict[str, Any], definition: CustomResource = SERVER) -> list[str]:
     """Return the paths of fields that the API server would report as unknown, sorted. The status is not checked.
 
     The models ignore such fields, and kubectl reports them only when it applies the resource.
     """
-    schema = openapi_schema()
+    schema = openapi_schema(definition)
     schema["properties"] |= {
         "metadata": {"properties": {name: {} for name in _METADATA_FIELDS}},
         "status": {},
