@@ -318,9 +318,10 @@ def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
     context: str | None,
     output: str,
 ) -> None:
-    """Check the operator and its MLflowServers.
+    """Check the operator, its MLflowServers and MLflowPlatforms.
 
-    Prints how to fix each problem. If NAME is given, only the MLflowServer of this name is checked.
+    Prints how to fix each problem. If NAME is given, only the MLflowServer of this name and the MLflowPlatform that it
+    uses are checked, with --namespace those of the namespace.
 
     Does not change any object and does not read Secrets. Checks that your permissions do not allow are listed and
     do not affect the exit code. Exit codes: 0 no problems, 1 problems found or objects not ready yet, 2 the

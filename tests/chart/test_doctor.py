@@ -1,10 +1,13 @@
 """doctor checks exactly the permissions that the chart grants, and finds the operator that the chart installs."""
 
 from mlflow_operator import __version__
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.doctor import operators, permissions
 from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.platform import resolve_platform
 from tests.chart.rendering import NAMESPACE, get_object, render
+from tests.unit.api import platform_refusals
 
 
 def operator_permissions(objects: list[Object]) -> set[Permission]:
@@ -41,6 +44,17 @@ def test_doctor_checks_permissions_in_each_watched_namespace() -> None:
     assert {
         *permissions.required_permissions(watched, NAMESPACE, operators.lease_name(deployment))
     } == operator_permissions(objects)
+
+
+def test_doctor_checks_the_secrets_of_platforms_that_the_chart_grants() -> None:
+    """With `platformSecrets`, an operator that watches selected namespaces may read them, and doctor expects that."""
+    platform = resolve_platform(
+        mlflowplatform.parse({"metadata": {"name": "shared"}, "spec": platform_refusals.platform()})
+    )
+    values = {"watchNamespaces": ["team-a"]}
+    secrets = {"platformSecrets": {"mlflow-platform": ["ca", "minio-admin", "postgres-admin"]}}
+    added = operator_permissions(render(values | secrets)) - operator_permissions(render(values))
+    assert {*permissions.platform_secret_permissions(platform)} == added
 
 
 def test_optional_permissions_are_those_of_deletion_allowed() -> None:

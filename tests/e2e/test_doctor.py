@@ -120,7 +120,11 @@ def test_view_role_is_enough_for_one_namespace(shared_server: Server, viewer_kub
     done = doctor(shared_server.kube, "-n", ns, "-o", "json", kubeconfig=viewer_kubeconfig)
     found = findings(done.stdout)
     assert {(finding["check"], finding["state"]) for finding in problems(found)} == {
-        (check, "unknown") for check in ("CRD", "operator", "URL in cluster", "URL through proxy")
+        (check, "unknown")
+        for check in (
+            *("CRD", "platform CRD", "platforms", "operator"),
+            *("URL in cluster", "URL through proxy"),
+        )
     }
     assert found[f"server {ns}/{shared_server.name}", "Ready"]["state"] == "ok"
     assert done.returncode == 0

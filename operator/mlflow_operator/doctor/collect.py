@@ -2,18 +2,25 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from mlflow_operator import __version__
-from mlflow_operator.api.mlflowserver import PLURAL
+from mlflow_operator.api.crd import CUSTOM_RESOURCES
 from mlflow_operator.api.resource import GROUP
-from mlflow_operator.doctor import connect, operators, probe
+from mlflow_operator.doctor import connect, operators, platforms, probe
 from mlflow_operator.doctor.access import Session
 from mlflow_operator.doctor.connect import DoctorError
 from mlflow_operator.doctor.finding import Unobserved
-from mlflow_operator.doctor.observed import ObservedCluster, Operator, Server
+from mlflow_operator.doctor.observed import (
+    ObservedCluster,
+    ObservedPlatform,
+    ObservedPlatforms,
+    Operator,
+    Server,
+)
 from mlflow_operator.doctor.operators import DeploymentRef
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import ClusterError, Forbidden, NotFound, Unavailable
@@ -48,9 +55,17 @@ async def observe(options: Options) -> ObservedCluster:
 async def _observe(client: ReadOnlyClient, options: Options) -> ObservedCluster:
     user = await _current_user(client)
     in_cluster = connect.runs_in_cluster(options.kubeconfig, options.context)
-    crd, servers, found_operators = await asyncio.gather(
-        _crd(client), _servers(client, options, user), operators.find(client, options.operator)
+    crds, servers, found_operators, found_platforms = await asyncio.gather(
+        asyncio.gather(*(_crd(client, resource.plural) for resource in CUSTOM_RESOURCES)),
+        _servers(client, options, user),
+        operators.find(client, options.operator),
+        platforms.read(client),
     )
+    crd, platform_crd = crds
+    readable = found_platforms if isinstance(found_platforms, tuple) else ()
+    watched = _watched_namespaces(found_operators)
+    in_scope = {*(options.namespaces or watched), *(server.namespace for server in servers or ())}
+    labels = await platforms.namespace_labels(client, in_scope | {*watched}) if readable else {}
     observed_operators: tuple[Operator, ...] | Unobserved
     if isinstance(found_operators, Unobserved):
         observed_operators = found_operators
@@ -58,10 +73,14 @@ async def _observe(client: ReadOnlyClient, options: Options) -> ObservedCluster:
         connect_again = partial(connect.connect, options.kubeconfig, options.context)
         session = Session(client, connect_again, user, in_cluster, options.namespaces)
         observed_operators = tuple(
-            await asyncio.gather(*(operators.observe(session, operator) for operator in found_operators))
+            await asyncio.gather(
+                *(operators.observe(session, operator, readable, labels) for operator in found_operators)
+            )
         )
     if isinstance(crd, Unobserved) and servers is None:
         crd = None
+    if isinstance(platform_crd, Unobserved) and found_platforms is None:
+        platform_crd = None
     return ObservedCluster(
         now=datetime.now(UTC),
         version=__version__,
@@ -69,7 +88,50 @@ async def _observe(client: ReadOnlyClient, options: Options) -> ObservedCluster:
         crd=crd,
         operators=observed_operators,
         servers=await probe.probe_servers(client, servers or (), observed_operators, in_cluster),
+        platforms=ObservedPlatforms(
+            platform_crd,
+            found_platforms or (),
+            _checked_platforms(options, readable, servers or (), watched, labels),
+            labels,
+        ),
     )
+
+
+def _watched_namespaces(found: tuple[operators.OperatorDeployment, ...] | Unobserved) -> tuple[str, ...]:
+    """The namespaces that the operators watch; empty if one of them watches all, or if that is unknown."""
+    if isinstance(found, Unobserved):
+        return ()
+    watched = [
+        ()
+        if isinstance(operator.deployment, Unobserved)
+        else operators.watched_namespaces(operator.deployment)
+        for operator in found
+    ]
+    return tuple(name for names in watched for name in names) if all(watched) else ()
+
+
+def _checked_platforms(
+    options: Options,
+    found: tuple[ObservedPlatform, ...],
+    servers: tuple[Server, ...],
+    watched: tuple[str, ...],
+    labels: Mapping[str, Mapping[str, str]],
+) -> frozenset[str]:
+    """Names of the platforms to check: those that the servers use, and those that select a checked namespace.
+
+    An operator ignores a platform that selects none of the namespaces that it watches.
+    """
+    used = {
+        str(((server.resource.get("status") or {}).get("platform") or {}).get("name")) for server in servers
+    }
+    namespaces = options.namespaces or watched
+    if options.name:
+        selected: list[ObservedPlatform] = []
+    elif namespaces:
+        selected = platforms.selecting(found, namespaces, labels)
+    else:
+        selected = [*found]
+    return frozenset(platform.name for platform in found if platform.name in used or platform in selected)
 
 
 def _client_location(in_cluster: bool) -> str:
@@ -92,9 +154,9 @@ async def _current_user(client: ReadOnlyClient) -> str:
         return ""  # an account without this permission may still be allowed to read the rest
 
 
-async def _crd(client: ReadOnlyClient) -> Object | Unobserved | None:
+async def _crd(client: ReadOnlyClient, plural: str) -> Object | Unobserved | None:
     try:
-        crds = await client.list(kinds.CRD, fields=f"metadata.name={PLURAL}.{GROUP}")
+        crds = await client.list(kinds.CRD, fields=f"metadata.name={plural}.{GROUP}")
     except Forbidden:
         return Unobserved("this account is not allowed to list customresourcedefinitions.")
     return crds[0] if crds else None

@@ -1,12 +1,13 @@
 """Data read from the cluster, before it is evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow_operator.doctor.finding import Unobserved
 from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.platform import Platform
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,53 @@ class Server:
 
 
 @dataclass(frozen=True)
+class ObservedPlatform:
+    """One MLflowPlatform. `resolved` None: it violates the CRD of this version."""
+
+    resource: Object
+    resolved: Platform | None
+
+    @property
+    def name(self) -> str:
+        """Name of the platform."""
+        return str(self.resource["metadata"]["name"])
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the platform is being deleted."""
+        return bool(self.resource["metadata"].get("deletionTimestamp"))
+
+    @property
+    def subject(self) -> str:
+        """Subject of the findings."""
+        return f"platform {self.name}"
+
+
+@dataclass(frozen=True)
+class ObservedPlatforms:
+    """All platforms. `crd` None: their CRD does not exist.
+
+    `checked`: names of those that concern the checked namespaces and servers. `namespaces`: labels of the namespaces
+    that could be read, by name; empty if there are no platforms.
+    """
+
+    crd: Object | Unobserved | None
+    resources: tuple[ObservedPlatform, ...] | Unobserved
+    checked: frozenset[str]
+    namespaces: Mapping[str, Mapping[str, str]]
+
+    @property
+    def by_name(self) -> Mapping[str, ObservedPlatform]:
+        """The platforms by name; empty if they could not be read."""
+        resources = () if isinstance(self.resources, Unobserved) else self.resources
+        return {platform.name: platform for platform in resources}
+
+
+@dataclass(frozen=True)
 class ObservedCluster:
-    """All data for the checks. `crd` None: it does not exist. `version`: of doctor, and so of the expected CRD.
+    """All data for the checks. `crd` is that of servers, None if it does not exist.
+
+    `version`: of doctor, and so of the expected CRDs.
 
     `header`: address of the API server, user and origin of the requests; the first line of the report.
     """
@@ -122,6 +168,7 @@ class ObservedCluster:
     crd: Object | Unobserved | None
     operators: tuple[Operator, ...] | Unobserved
     servers: tuple[Server, ...]
+    platforms: ObservedPlatforms
 
     def operators_of(self, namespace: str) -> Iterator[Operator]:
         """The operators that watch a namespace, as far as that is known."""

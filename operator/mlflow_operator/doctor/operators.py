@@ -1,16 +1,16 @@
 """Find the operators and read their Deployments, pods and Leases."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from mlflow_operator.doctor import access, permissions
+from mlflow_operator.doctor import access, permissions, platforms
 from mlflow_operator.doctor.access import Session
 from mlflow_operator.doctor.connect import DoctorError
 from mlflow_operator.doctor.finding import Unobserved
-from mlflow_operator.doctor.observed import Lease, Operator
+from mlflow_operator.doctor.observed import Lease, ObservedPlatform, Operator
 from mlflow_operator.kube import kinds, timestamps
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.kube.objects import Object
@@ -68,8 +68,13 @@ async def find(
     )
 
 
-async def observe(session: Session, operator: OperatorDeployment) -> Operator:
-    """Read the pods, the Lease and the permissions of an operator."""
+async def observe(
+    session: Session,
+    operator: OperatorDeployment,
+    observed_platforms: tuple[ObservedPlatform, ...],
+    labels: Mapping[str, Mapping[str, str]],
+) -> Operator:
+    """Read the pods, the Lease and the permissions of an operator. `labels`: those of the namespaces, by name."""
     ref, deployment = operator.ref, operator.deployment
     # The chart gives the Lease the name of the Deployment.
     lease, account = ref.name, ""
@@ -77,13 +82,15 @@ async def observe(session: Session, operator: OperatorDeployment) -> Operator:
     if not isinstance(deployment, Unobserved):
         lease, account = lease_name(deployment), _service_account_user(ref, deployment)
         namespaces = watched_namespaces(deployment)
-    required = permissions.required_permissions(
-        session.namespaces if namespaces is None else namespaces, ref.namespace, lease
-    )
+    watched = session.namespaces if namespaces is None else namespaces
+    required = [*permissions.required_permissions(watched, ref.namespace, lease)]
+    for platform in platforms.selecting(observed_platforms, watched, labels):
+        if platform.resolved:
+            required += permissions.platform_secret_permissions(platform.resolved)
     pods, lease_state, review = await asyncio.gather(
         _pods(session.client, ref, deployment),
         _lease(session.client, ref.namespace, lease),
-        access.check_access(session, account, required),
+        access.check_access(session, account, tuple(required)),
     )
     return Operator(ref.namespace, ref.name, deployment, pods, lease_state, review, namespaces)
 

@@ -6,6 +6,8 @@ The chart grants them; tests/chart compares this list with the chart.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mlflow_operator.model.platform import Platform
+
 GROUP = "mlflow-operator.dev"
 
 _READ = ("get", "list", "watch")
@@ -99,3 +101,19 @@ def required_permissions(
         Permission(group, resource, "update", operator_namespace, lease_name),
     )
     return (*namespace_permissions, *cluster_permissions, *platform_permissions, *lease_permissions)
+
+
+def platform_secret_permissions(platform: Platform) -> tuple[Permission, ...]:
+    """Permissions to read the Secrets of a platform, for an operator that does not watch all namespaces."""
+    database, store = platform.database, platform.artifacts
+    keys = (
+        *((database.username, database.password, database.ca) if database else ()),
+        *((store.admin.access_key, store.admin.secret_key, store.ca) if store else ()),
+    )
+    names = sorted({key.name for key in keys if key})
+    return tuple(Permission("", "secrets", "get", platform.secrets_namespace, name) for name in names)
+
+
+def is_platform_secret(permission: Permission) -> bool:
+    """Whether the permission is one of `platform_secret_permissions`."""
+    return permission.resource == "secrets" and bool(permission.name)

@@ -11,9 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
-from mlflow_operator.api.crd import custom_resource_definition
+from mlflow_operator.api.crd import PLATFORM, SERVER, CustomResource, custom_resource_definition
+from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION
 from mlflow_operator.kube.objects import Object
+from tests.unit.api.platform_refusals import platform as platform_spec
 from tests.unit.kubeconfig import write_kubeconfig
+from tests.unit.platform_simulation import SELECTED
 
 ADMIN = "kubernetes-admin"
 ACCOUNT = "system:serviceaccount:mlflow-operator:mlflow-operator"
@@ -22,9 +25,9 @@ LABELS = {"app.kubernetes.io/name": "mlflow-operator", "app.kubernetes.io/compon
 _CREATED = "2026-11-01T00:00:00Z"
 
 
-def crd() -> Object:
+def crd(resource: CustomResource = SERVER) -> Object:
     """The CRD as the API server returns it."""
-    document: Object = json.loads(json.dumps(custom_resource_definition()))
+    document: Object = json.loads(json.dumps(custom_resource_definition(resource)))
     conditions = [
         {"type": condition_type, "status": "True"} for condition_type in ("NamesAccepted", "Established")
     ]
@@ -115,12 +118,37 @@ def server(*conditions: Object, **status: Any) -> Object:
     }
 
 
+def platform(
+    *conditions: Object, spec: Object | None = None, name: str = "shared", is_default: bool = True
+) -> Object:
+    """A ready MLflowPlatform that selects the namespace of the server, except for the given conditions and spec."""
+    types = ("DatabaseReady", "ArtifactStoreReady", "Ready")
+    by_type = {each: condition(each) for each in types} | {entry["type"]: entry for entry in conditions}
+    return {
+        "apiVersion": "mlflow-operator.dev/v1alpha1",
+        "kind": "MLflowPlatform",
+        "metadata": {
+            "name": name,
+            "generation": 2,
+            "creationTimestamp": _CREATED,
+            "annotations": {DEFAULT_ANNOTATION: "true"} if is_default else {},
+        },
+        "spec": spec or platform_spec(),
+        "status": {"observedGeneration": 2, "conditions": [*by_type.values()]},
+    }
+
+
+def uses_platform(name: str = "shared", *parts: str) -> Object:
+    """A ready server on a platform."""
+    return server(platform={"name": name, "uid": "1", "parts": [*(parts or ("Artifacts", "Database"))]})
+
+
 @dataclass
 class RecordedAPIServer:
     """Objects and permissions of the API server. All checks pass until a test modifies them."""
 
     servers: list[Object] | None = field(default_factory=lambda: [server()])
-    crds: list[Object] = field(default_factory=lambda: [crd()])
+    crds: list[Object] = field(default_factory=lambda: [crd(), crd(PLATFORM)])
     deployments: list[Object] = field(default_factory=lambda: [deployment()])
     pods: list[Object] = field(default_factory=lambda: [pod(running={})])
     lease: Object | None = field(
@@ -132,15 +160,18 @@ class RecordedAPIServer:
     )
     renews_lease: bool = True
     user: str = ADMIN
-    namespaces: set[str] = field(default_factory=lambda: {"team-a"})
+    platforms: list[Object] | None = field(default_factory=list)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=lambda: {"team-a": {**SELECTED}})
     forbidden: set[str] = field(default_factory=set)
-    """Resources (plural, with the subresource) that cannot be read in all namespaces; `impersonate`."""
+    """Resources (plural, with the subresource) that cannot be read, or with " list" not be listed; `impersonate`."""
     denied: set[tuple[str, str]] = field(default_factory=set)
     """Resources and verbs that the operator's account is not allowed to use."""
     proxy_response: tuple[int, Any] = (200, {"experiments": []})
     exec_output: str = json.dumps({URL: {"status": 200, "error": "", "host_rejected": False}})
     requests: list[str] = field(default_factory=list)
     impersonated: set[str] = field(default_factory=set)
+    reviewed: list[Object] = field(default_factory=list)
+    """Attributes of all access reviews."""
     port: int = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -151,15 +182,16 @@ class RecordedAPIServer:
         resource, namespace, name = _parse_path(parts)
         if resource.startswith("selfsubject"):
             return await self._review(request, resource)
-        if resource in self.forbidden:
+        if resource in self.forbidden or (not name and f"{resource} list" in self.forbidden):
             return _status(403, "Forbidden", f"{resource} is forbidden")
         if resource == "pods/exec":
             return await self._exec(request)
         if resource == "services/proxy":
             return web.json_response(self.proxy_response[1], status=self.proxy_response[0])
-        return self._stored(resource, namespace, name)
+        selected = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
+        return self._stored(resource, namespace, name, selected)
 
-    def _stored(self, resource: str, namespace: str | None, name: str) -> web.Response:
+    def _stored(self, resource: str, namespace: str | None, name: str, selected: str) -> web.Response:
         if resource == "leases":
             return self._lease()
         stored = {
@@ -167,11 +199,16 @@ class RecordedAPIServer:
             "deployments": self.deployments,
             "pods": self.pods,
             "customresourcedefinitions": self.crds,
-            "namespaces": [{"metadata": {"name": namespace_name}} for namespace_name in self.namespaces],
+            "mlflowplatforms": self.platforms,
+            "namespaces": [
+                {"metadata": {"name": name, "labels": labels}} for name, labels in self.namespaces.items()
+            ],
         }[resource]
         if stored is None:
             return _status(404, "NotFound", "the server could not find the requested resource")
         items = [obj for obj in stored if namespace in (None, obj["metadata"].get("namespace"))]
+        if selected:
+            items = [obj for obj in items if obj["metadata"]["name"] == selected]
         if not name:
             return web.json_response({"items": items})
         named = [obj for obj in items if obj["metadata"]["name"] == name]
@@ -187,6 +224,7 @@ class RecordedAPIServer:
             if "impersonate" in self.forbidden:
                 return _status(403, "Forbidden", f"cannot impersonate {user}")
         attributes = body["spec"]["resourceAttributes"]
+        self.reviewed.append(attributes)
         resource = "/".join(part for part in (attributes["resource"], attributes["subresource"]) if part)
         allowed = (resource, attributes["verb"]) not in self.denied
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)

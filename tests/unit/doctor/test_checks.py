@@ -11,7 +11,7 @@ from mlflow_operator.doctor.checks.crd import schema_differences
 from mlflow_operator.doctor.checks.operators import format_permissions
 from mlflow_operator.doctor.checks.servers import check
 from mlflow_operator.doctor.finding import Finding, State, Unobserved, exit_code
-from mlflow_operator.doctor.observed import ObservedCluster, Server
+from mlflow_operator.doctor.observed import ObservedCluster, ObservedPlatforms, Server
 from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.doctor.report import summary, table
 from mlflow_operator.kube.objects import Object
@@ -22,7 +22,9 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def findings(resource: Object) -> dict[str, Finding]:
     """Findings by check for one server. The operators could not be listed."""
-    cluster = ObservedCluster(NOW, "0.1.0", "header", {}, Unobserved("no permission"), ())
+    no_platforms = ObservedPlatforms(None, (), frozenset(), {})
+    operators = Unobserved("no permission")
+    cluster = ObservedCluster(NOW, "0.1.0", "header", {}, operators, (), no_platforms)
     return {finding.check: finding for finding in check(Server(resource), cluster)}
 
 

@@ -2,16 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from mlflow_operator.cli import main
-from mlflow_operator.doctor import operators
+from tests.unit.doctor.doctor_command import CLUSTER, OPERATOR, SERVER, Doctor
 from tests.unit.doctor.recorded_api_server import (
     ACCOUNT,
     URL,
@@ -25,44 +22,6 @@ from tests.unit.doctor.recorded_api_server import (
 from tests.unit.kubeconfig import write_kubeconfig
 
 
-@dataclass
-class Doctor:
-    """Run the command against a recorded API server."""
-
-    api: RecordedAPIServer
-    kubeconfig: Path
-
-    def __call__(self, *args: str) -> Result:
-        result = CliRunner().invoke(main, ["doctor", "--kubeconfig", str(self.kubeconfig), *args])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        assert "Traceback" not in result.output
-        return result
-
-    def findings(self, *args: str, code: int = 0) -> dict[tuple[str, str], dict[str, str]]:
-        """Return the findings by subject and check. The exit code must be `code`."""
-        result = self(*args, "-o", "json")
-        output = json.loads(result.stdout)
-        assert (result.exit_code, output["exitCode"]) == (code, code), result.output
-        return {(finding["subject"], finding["check"]): finding for finding in output["findings"]}
-
-
-OPERATOR, SERVER, CLUSTER = "operator mlflow-operator/mlflow-operator", "server team-a/tracking", "cluster"
-
-
-@pytest.fixture
-def api() -> RecordedAPIServer:
-    return RecordedAPIServer()
-
-
-@pytest.fixture
-def doctor(api: RecordedAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(operators, "_LEASE_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(operators, "_LEASE_GRACE_SECONDS", 0.0)
-    with api.serve(tmp_path) as path:
-        yield Doctor(api, path)
-
-
 def test_healthy_installation_has_exit_code_0(doctor: Doctor) -> None:
     """Every check is listed, so that a passed check is not confused with a missing one."""
     result = doctor()
@@ -72,7 +31,7 @@ def test_healthy_installation_has_exit_code_0(doctor: Doctor) -> None:
     states = {key: finding["state"] for key, finding in doctor.findings().items()}
     assert {*states.values()} == {"ok"}
     assert {*states} == {
-        (CLUSTER, "CRD"),
+        *((CLUSTER, check) for check in ("CRD", "platform CRD")),
         *((OPERATOR, check) for check in ("deployment", "lease", "permissions", "version")),
         *((SERVER, condition["type"]) for condition in server()["status"]["conditions"]),
         (SERVER, "URL in cluster"),
@@ -113,17 +72,22 @@ def test_checks_without_permission_are_unknown(doctor: Doctor) -> None:
     doctor.api.forbidden = {
         "impersonate",
         "customresourcedefinitions",
+        "mlflowplatforms",
         "deployments",
         "leases",
         "services/proxy",
         "pods/exec",
     }
     findings = doctor.findings("-n", "team-a")
-    for key in ((CLUSTER, "CRD"), (CLUSTER, "operator"), (SERVER, "URL through proxy")):
+    unknown = (
+        *((CLUSTER, check) for check in ("CRD", "platform CRD", "platforms", "operator")),
+        (SERVER, "URL through proxy"),
+    )
+    for key in unknown:
         assert findings[key]["state"] == "unknown"
         assert findings[key]["nextStep"]
     assert findings[SERVER, "Ready"]["state"] == "ok"
-    assert "No check failed, 4 unknown." in doctor("-n", "team-a").stdout
+    assert "No check failed, 6 unknown." in doctor("-n", "team-a").stdout
 
 
 @pytest.mark.parametrize(
@@ -174,6 +138,20 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
         (CLUSTER, "CRD"),
         "does not serve the CRD: taken",
         "Upgrade the chart",
+    ),
+    "no CRD of platforms": (
+        apply_all(lambda api: api.crds.pop(), set_attribute("platforms", None)),
+        (CLUSTER, "platform CRD"),
+        "CRD of MLflowPlatform is not installed",
+        "mlflow-operator crd",
+    ),
+    "CRD of platforms of an older version": (
+        lambda api: api.crds[1]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
+            "properties"
+        ].pop("adoptions"),
+        (CLUSTER, "platform CRD"),
+        "it lacks spec.adoptions",
+        "kubectl apply --server-side",
     ),
     "no operator": (
         lambda api: api.deployments.clear(),
@@ -293,7 +271,7 @@ def test_another_version_of_the_operator_is_a_note(doctor: Doctor) -> None:
     newer = crd()
     schema = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema["properties"]["spec"]["properties"]["newField"] = {"type": "string"}
-    doctor.api.crds = [newer]
+    doctor.api.crds[0] = newer
     findings = doctor.findings()
     assert findings[OPERATOR, "version"]["state"] == findings[CLUSTER, "CRD"]["state"] == "note"
     assert (

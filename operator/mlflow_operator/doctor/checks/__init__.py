@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlflow_operator.doctor.checks import crd, operators, servers
+from mlflow_operator.doctor.checks import crd, operators, platforms, servers
 from mlflow_operator.doctor.finding import Finding, State
 from mlflow_operator.doctor.observed import ObservedCluster
 
@@ -13,8 +13,9 @@ def findings(cluster: ObservedCluster) -> tuple[Finding, ...]:
 
 
 def _findings(cluster: ObservedCluster) -> Iterator[Finding]:
-    yield crd.check(cluster)
+    yield from crd.check(cluster)
     yield from operators.check(cluster)
+    yield from platforms.check(cluster)
     if not cluster.servers and cluster.crd is not None:
         yield Finding("cluster", "servers", State.NOTE, "There is no MLflowServer in the checked namespaces.")
     for server in cluster.servers:

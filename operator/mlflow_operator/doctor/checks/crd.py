@@ -1,10 +1,10 @@
-"""Compare the CRD in the cluster with the CRD of this version."""
+"""Compare the CRDs in the cluster with those of this version."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from mlflow_operator.api.crd import custom_resource_definition
+from mlflow_operator.api.crd import PLATFORM, SERVER, CustomResource, custom_resource_definition
 from mlflow_operator.api.resource import VERSION
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.observed import ObservedCluster
@@ -18,18 +18,22 @@ _MAX_LISTED_FIELDS = 5
 """Maximum number of differing fields in the message."""
 
 
-def check(cluster: ObservedCluster) -> Finding:
-    """Whether the CRD exists, is served and has the schema of this version."""
-    state, message, next_step = _evaluate(cluster)
-    return Finding("cluster", "CRD", state, message, next_step)
+def check(cluster: ObservedCluster) -> Iterator[Finding]:
+    """Whether each CRD exists, is served and has the schema of this version."""
+    for name, resource, crd in (
+        ("CRD", SERVER, cluster.crd),
+        ("platform CRD", PLATFORM, cluster.platforms.crd),
+    ):
+        yield Finding("cluster", name, *_evaluate(resource, crd, cluster))
 
 
-def _evaluate(cluster: ObservedCluster) -> tuple[State, str, str]:
-    crd = cluster.crd
+def _evaluate(
+    resource: CustomResource, crd: Object | Unobserved | None, cluster: ObservedCluster
+) -> tuple[State, str, str]:
     if crd is None:
         return (
             State.FAILED,
-            "The CRD of MLflowServer is not installed.",
+            f"The CRD of {resource.kind} is not installed.",
             "Install the operator's chart, or: mlflow-operator crd | kubectl apply --server-side -f -",
         )
     if isinstance(crd, Unobserved):
@@ -41,7 +45,7 @@ def _evaluate(cluster: ObservedCluster) -> tuple[State, str, str]:
     not_served = _not_served_reason(crd)
     if not_served:
         return State.FAILED, not_served, _UPDATE_CRD
-    return _compare(crd, cluster)
+    return _compare(resource, crd, cluster)
 
 
 def _not_served_reason(crd: Object) -> str:
@@ -54,8 +58,8 @@ def _not_served_reason(crd: Object) -> str:
     return ""
 
 
-def _compare(crd: Object, cluster: ObservedCluster) -> tuple[State, str, str]:
-    expected = _schema(_served_version(custom_resource_definition()))
+def _compare(resource: CustomResource, crd: Object, cluster: ObservedCluster) -> tuple[State, str, str]:
+    expected = _schema(_served_version(custom_resource_definition(resource)))
     missing, additional, different = schema_differences(expected, _schema(_served_version(crd)))
     if not (missing or additional or different):
         return State.OK, f"matches version {cluster.version}", ""

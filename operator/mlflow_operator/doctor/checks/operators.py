@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.observed import ObservedCluster, Operator
-from mlflow_operator.doctor.permissions import DATA_DELETION, Permission
+from mlflow_operator.doctor.permissions import DATA_DELETION, Permission, is_platform_secret
 from mlflow_operator.kube.objects import Object
 
 
@@ -144,8 +144,7 @@ def _permissions(operator: Operator) -> Finding:
             "permissions",
             State.FAILED,
             f"{access.account} lacks permissions: {format_permissions(missing)}.",
-            "Upgrade or reinstall the chart, which includes the roles, or apply manifests/operator.yaml. Then find out "
-            "what removed the permissions.",
+            " ".join(_permission_steps(missing)),
         )
     if withheld:
         return Finding(
@@ -157,6 +156,19 @@ def _permissions(operator: Operator) -> Finding:
             "If this is not intended, set deletion.allowed to true in the chart's values.",
         )
     return Finding(subject, "permissions", State.OK, f"{access.account} has all required permissions")
+
+
+def _permission_steps(missing: Iterable[Permission]) -> Iterator[str]:
+    missing = [*missing]
+    if any(map(is_platform_secret, missing)):
+        yield (
+            "Add the Secrets of platforms to platformSecrets in the values of the operator's chart, by their namespace."
+        )
+    if not all(map(is_platform_secret, missing)):
+        yield (
+            "Upgrade or reinstall the chart, which includes the roles, or apply manifests/operator.yaml. Then find out "
+            "what removed the permissions."
+        )
 
 
 def format_permissions(permissions: Iterable[Permission]) -> str:
