@@ -8,6 +8,7 @@ from tests.e2e.kube import CommandError, Kube
 
 COMMANDS = {
     "servers.yaml": ("get", "mlflowservers", "-o", "yaml"),
+    "platforms.yaml": ("get", "mlflowplatforms", "-o", "yaml"),
     "objects.yaml": ("get", "deployments,statefulsets,services,configmaps,pvc,jobs,pods,pdb", "-o", "yaml"),
     "secrets.txt": ("describe", "secrets"),
     "pods.txt": ("get", "pods", "-o", "wide"),
