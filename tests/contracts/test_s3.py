@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_contents, lifecycle
 from mlflow_operator.clients.s3.client import Bucket, ObjectStores
 from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
 from mlflow_operator.clients.s3.signed_request import AccessKey, SignedRequests
-from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
+from mlflow_operator.model.server import BucketSettings, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 from tests.contracts.minio import FIELD, KMS_KEY, Store
@@ -230,20 +229,8 @@ def settings(**fields: Any) -> BucketSettings:
 
 async def apply_settings(stores: ObjectStores, bucket: Bucket, desired: BucketSettings) -> None:
     """Apply the settings as the operator does."""
-    store = ObjectStore(
-        None,
-        "us-east-1",
-        bucket.name,
-        bucket.prefix,
-        "path",
-        BucketCreation.NEVER,
-        None,
-        None,
-        None,
-        None,
-        desired,
-    )
-    await stores.apply_settings(bucket, desired, RULE_ID, lifecycle.rule(OWNER, store))
+    rule = lifecycle.rule(RULE_ID, bucket.prefix, desired)
+    await stores.apply_settings(bucket, desired, RULE_ID, rule)
 
 
 async def test_versioning_is_enabled(store: Store, stores: ObjectStores, bucket: Bucket) -> None:

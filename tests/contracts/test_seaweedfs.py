@@ -53,11 +53,7 @@ async def test_versioning_and_lifecycle_are_set_once(
     seaweedfs_store: Store, stores: ObjectStores, bucket: Bucket
 ) -> None:
     settings = BucketSettings(versioned=True, lifecycle=True, noncurrent_days=30, abort_multipart_days=7)
-    desired = ObjectStore(
-        *(None, "us-east-1", bucket.name, bucket.prefix, "path", BucketCreation.NEVER, None, None, None),
-        settings=settings,
-    )
-    rule = lifecycle.rule(ServerRef("tracking", "team-a", "uid"), desired)
+    rule = lifecycle.rule(RULE_ID, bucket.prefix, settings)
     await stores.apply_settings(bucket, settings, RULE_ID, rule)
     client = seaweedfs_store.client(OWNER_KEY)
     assert client.get_bucket_versioning(Bucket=bucket.name)["Status"] == "Enabled"

@@ -102,6 +102,8 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         self.users: dict[str, str] = {}
         self.policies: dict[str, Object] = {}
         self.endpoints: set[str | None] = set()
+        self.encryption = ""
+        """Arguments of uploads that the platform configures."""
 
     async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Succeed for the root key and the keys of users."""
@@ -115,7 +117,7 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
 
     async def write_marker(self, bucket: Any, marker: str) -> None:
         """Behave like the client."""
-        assert (bucket.access_key, bucket.upload_arguments) == (ROOT.id, "")
+        assert (bucket.access_key, bucket.upload_arguments) == (ROOT.id, self.encryption)
         if not await self.has_objects(bucket):
             self.objects[f"{bucket.key_prefix}{MARKER}"] = marker
 

@@ -183,6 +183,7 @@ class FakeObjectStore:
     error: ReconcileError | None = None
     checked_buckets: list[Any] = field(default_factory=list)
     applied_settings: list[Any] = field(default_factory=list)
+    settings_error: ReconcileError | None = None
 
     async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Succeed unless `error` is set."""
@@ -195,7 +196,9 @@ class FakeObjectStore:
         """Succeed."""
 
     async def apply_settings(self, bucket: Any, settings: Any, rule_id: str, rule: Object | None) -> None:
-        """Record the settings."""
+        """Record the settings, unless `settings_error` is set."""
+        if self.settings_error:
+            raise self.settings_error
         self.applied_settings.append((bucket, settings, rule))
 
 

@@ -355,6 +355,21 @@ async def test_administrator_connects_with_verified_tls_and_scram_only() -> None
     assert all("hostaddr" not in dict(c.options) for c in simulation.postgres.connections)
 
 
+async def test_server_applies_no_settings_of_the_shared_bucket() -> None:
+    """Fifty servers would overwrite each other's lifecycle rules. Its own uploads request the encryption."""
+    simulation = PlatformSimulation(
+        platform_spec=s3(
+            versioning="Enabled",
+            lifecycle={"noncurrentVersionExpirationDays": 30},
+            encryption={"type": "SSES3"},
+        )
+    )
+    simulation.minio.encryption = '{"ServerSideEncryption": "AES256"}'
+    await simulation.reconcile_until_ready()
+    assert simulation.minio.applied_settings == []
+    assert "AES256" in str(simulation.get("Deployment", NAME))
+
+
 async def test_pods_read_no_secret_of_the_platform() -> None:
     """Its CA is copied; everything else in the namespace is generated for the server."""
     simulation = await ready()

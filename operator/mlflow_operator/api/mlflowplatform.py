@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mlflow_operator.api.artifacts import S3TLS, S3Bucket
+from mlflow_operator.api.artifacts import S3TLS, BucketCreation, S3Bucket
+from mlflow_operator.api.bucket_settings import Encryption, Lifecycle
 from mlflow_operator.api.buckets import Endpoint
 from mlflow_operator.api.database import HOST_PATTERN, DatabaseTLS, DatabaseTLSMode
 from mlflow_operator.api.label_selector import LabelSelector
@@ -181,6 +182,19 @@ class PlatformS3(S3Bucket):
     """
     tls: PlatformS3TLS | None = None
     """Verification of the store's TLS certificate. Defaults to the public CAs."""
+    bucket_creation: BucketCreation = BucketCreation.IF_MISSING
+    """Whether the operator creates the bucket. IfMissing: the operator creates a bucket that does not exist.
+    Never: the condition ArtifactStoreReady is False until the bucket exists. Defaults to IfMissing.
+    """
+    lifecycle: Lifecycle | None = None
+    """Lifecycle rule for the artifacts of all servers. It covers everything under the part of `prefix` before the first
+    placeholder, with the default prefix the whole bucket. If not set, the operator does not manage the rule, and a rule
+    that it created earlier stays. Set to `{}` to remove that rule.
+    """
+    encryption: Encryption | None = None
+    """Default encryption of the bucket, which servers and their backups also request with each upload. If not set, the
+    operator does not change it.
+    """
 
 
 class PlatformArtifacts(Model):

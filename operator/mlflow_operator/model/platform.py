@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.artifacts import BucketCreation
@@ -75,6 +76,12 @@ class PlatformStore:
         """Return the prefix of the artifacts of a server. Different servers have prefixes that do not overlap."""
         values = {NAMESPACE_PLACEHOLDER: namespace, NAME_PLACEHOLDER: name}
         return "/".join(values.get(segment, segment) for segment in self.prefix.split("/"))
+
+    @property
+    def common_prefix(self) -> str:
+        """The prefix that contains those of all servers; empty if that is the whole bucket."""
+        first = {NAMESPACE_PLACEHOLDER, NAME_PLACEHOLDER}
+        return "/".join(takewhile(lambda segment: segment not in first, self.prefix.split("/")))
 
 
 def admin_connection(connection: Connection, tls: DatabaseTLSMode) -> Connection:
@@ -187,7 +194,7 @@ class PlatformUse:
             secret_key=secret_key,
             ca=_ca_of_pods(owner, secrets.ARTIFACTS_CA_KEY, store.ca),
             admin=admin,
-            settings=store.settings,
+            # Without `settings`, which the platform applies: its servers would overwrite each other's lifecycle rules.
             public_endpoint=store.public_endpoint,
             upload_arguments=upload_arguments.merge(store.upload_encryption, env),
             origin=self.origin(owner),

@@ -156,6 +156,11 @@ class BucketSettings:
     encryption: str | None = None
     kms_key: str | None = None
 
+    @property
+    def is_managed(self) -> bool:
+        """Whether the operator manages any setting."""
+        return bool(self.versioned or self.lifecycle or self.encryption)
+
 
 @dataclass(frozen=True)
 class ObjectStore:

@@ -1,6 +1,6 @@
 """The reconcile of one MLflowPlatform: check its stores with the administrators' credentials, and write its status.
 
-Owns: the status; the finalizer; the bucket, if `bucketCreation` allows the operator to create it.
+Owns: the status; the finalizer; the bucket, if `bucketCreation` allows the operator to create it, and its settings.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,9 +1,10 @@
-"""Checks of a platform's stores, with the administrator's credentials."""
+"""Checks of a platform's stores, with the administrator's credentials, and the settings of its bucket."""
 
 from functools import partial
 
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.api.database import DatabaseTLSMode
+from mlflow_operator.clients.s3 import lifecycle
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.framework.access_keys import read_access_key
@@ -79,7 +80,7 @@ class StoreChecks:
         )
         admin = Admin(store.endpoint, key, ca_path, f"the Secret referenced by {field}")
         check = partial(self._check_store, store, admin, bucket)
-        inputs = (admin, bucket, store.bucket_creation)
+        inputs = (admin, bucket, store.bucket_creation, store.common_prefix, store.settings)
         return await self._checks.condition(self._platform, condition_type, inputs, check)
 
     async def _check_database(
@@ -99,8 +100,16 @@ class StoreChecks:
         await self._deps.stores.ensure_bucket(
             bucket, create=store.bucket_creation is BucketCreation.IF_MISSING
         )
+        await self._apply_settings(store, bucket)
         note = "" if store.endpoint.startswith("https://") else _HTTP_NOTE
         return f'The bucket "{store.bucket}" is accessible, and the store has the admin API of MinIO.{note}'
+
+    async def _apply_settings(self, store: PlatformStore, bucket: Bucket) -> None:
+        """Apply the settings once for all servers. S3 has no partial change of lifecycle rules that many could use."""
+        if store.settings.is_managed:
+            rule_id = lifecycle.platform_rule_id(self._platform)
+            rule = lifecycle.rule(rule_id, store.common_prefix, store.settings)
+            await self._deps.stores.apply_settings(bucket, store.settings, rule_id, rule)
 
     def _secret_condition(
         self, condition_type: ConditionType, error: Forbidden | ReconcileError

@@ -22,7 +22,7 @@ from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.platforms.checks import CHECK_INTERVAL_SECONDS, Checks
 from mlflow_operator.platforms.reconcile import reconcile
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ReconcileError
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 from tests.unit.api.platform_refusals import platform, postgres, s3, without
 from tests.unit.simulation import FakeAPIServer, FakeStoreAdmin, SimulatedCluster
 from tests.unit.virtual_time import in_virtual_time
@@ -321,6 +321,69 @@ async def test_bucket_is_not_created_in_a_store_without_the_admin_api() -> None:
     await simulation.reconcile()
     assert simulation.conditions()["ArtifactStoreReady"][1] == "ArtifactStoreUnreachable"
     assert simulation.store.checked_buckets == []
+
+
+SETTINGS: Object = {
+    "versioning": "Enabled",
+    "lifecycle": {"noncurrentVersionExpirationDays": 30},
+    "encryption": {"type": "SSES3"},
+}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "covered"),
+    [
+        ("{namespace}/{name}", ""),
+        ("mlflow/{namespace}/{name}", "mlflow/"),
+        ("a/b/{name}/x/{namespace}", "a/b/"),
+    ],
+)
+async def test_settings_of_the_bucket_are_applied_for_all_servers(prefix: str, covered: str) -> None:
+    """With one lifecycle rule, because servers that each add one would overwrite those of others."""
+    simulation = Simulation(s3(prefix=prefix, **SETTINGS))
+    await simulation.reconcile()
+    ((bucket, settings, rule),) = simulation.store.applied_settings
+    assert (bucket.access_key, bucket.name) == ("root", "mlflow")
+    assert (settings.versioned, settings.encryption) == (True, "AES256")
+    assert rule == {
+        "ID": f"mlflow-operator/platform/{NAME}",
+        "Status": "Enabled",
+        "Filter": {"Prefix": covered},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+    }
+
+
+@in_virtual_time
+async def test_settings_are_compared_once_a_minute_and_changed_at_once() -> None:
+    simulation = Simulation(WITHOUT_CA)
+    await _pass(600, simulation)
+    assert simulation.store.applied_settings == []
+    simulation.put_platform(without_ca(lifecycle={"noncurrentVersionExpirationDays": 30}))
+    await simulation.reconcile()
+    assert len(simulation.store.applied_settings) == 1
+    writes = len(simulation.writes)
+    await _pass(600, simulation)
+    assert 2 <= len(simulation.store.applied_settings) <= 11
+    assert len(simulation.writes) == writes
+    simulation.put_platform(without_ca(lifecycle={}))
+    await simulation.reconcile()
+    _, settings, rule = simulation.store.applied_settings[-1]
+    assert (settings.lifecycle, rule) == (True, None)
+
+
+def without_ca(**fields: Any) -> Object:
+    """A platform like WITHOUT_CA with other fields of the store."""
+    changes = {f"artifacts__s3__{name}": value for name, value in fields.items()}
+    return platform(database__postgres__tls={"mode": "Require"}, **changes)
+
+
+async def test_refused_settings_are_one_condition_of_the_platform() -> None:
+    simulation = Simulation(s3(**SETTINGS))
+    simulation.store.settings_error = ConfigurationError(Reason.BUCKET_SETTINGS_REFUSED, "No.")
+    await simulation.reconcile()
+    assert simulation.conditions()["ArtifactStoreReady"] == ("False", "BucketSettingsRefused", "No.")
+    assert simulation.conditions()["DatabaseReady"][0] == "True"
+    assert [event[1] for event in simulation.events] == ["BucketSettingsRefused"]
 
 
 async def test_invalid_platform_is_reported() -> None:

@@ -1,10 +1,12 @@
-"""The lifecycle rule of a server. The bucket may contain rules of other servers and users."""
+"""The lifecycle rule of a server or a platform. The bucket may contain rules of others."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
+from mlflow_operator.model.server import BucketSettings, ServerRef
+
+_MAX_ID_CHARS = 255
 
 
 def rule_id(owner: ServerRef) -> str:
@@ -12,9 +14,19 @@ def rule_id(owner: ServerRef) -> str:
     return f"mlflow-operator.{owner.namespace}.{owner.name}"
 
 
-def rule(owner: ServerRef, store: ObjectStore) -> Object | None:
-    """Return the rule for the server's prefix, None if the spec configures nothing that needs a rule."""
-    settings: BucketSettings = store.settings
+def platform_rule_id(platform: str) -> str:
+    """Return the ID of a platform's rule. No server has it, because IDs of servers contain no slash.
+
+    The names of two platforms of one bucket may only share their first 227 characters.
+    """
+    return f"mlflow-operator/platform/{platform}"[:_MAX_ID_CHARS]
+
+
+def rule(name: str, prefix: str, settings: BucketSettings) -> Object | None:
+    """Return the rule with the ID `name` for `prefix`, None if the settings configure nothing that needs a rule.
+
+    `prefix` is without a slash at its end. The rule covers the whole bucket if it is empty.
+    """
     actions: Object = {}
     if settings.noncurrent_days is not None:
         actions["NoncurrentVersionExpiration"] = {"NoncurrentDays": settings.noncurrent_days}
@@ -22,8 +34,8 @@ def rule(owner: ServerRef, store: ObjectStore) -> Object | None:
         actions["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": settings.abort_multipart_days}
     if not actions:
         return None
-    prefix = f"{store.prefix}/" if store.prefix else ""
-    return {"ID": rule_id(owner), "Status": "Enabled", "Filter": {"Prefix": prefix}, **actions}
+    key_prefix = f"{prefix}/" if prefix else ""
+    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": key_prefix}, **actions}
 
 
 def merge(observed: Iterable[Mapping[str, Any]], name: str, desired: Object | None) -> list[Object] | None:

@@ -140,10 +140,10 @@ def policy(context: ReconcileContext, store: ObjectStore) -> Object:
 
 
 async def _apply_settings(context: ReconcileContext, store: ObjectStore, bucket: Bucket) -> None:
-    owner, settings = context.server.owner, store.settings
-    if settings.versioned or settings.encryption or settings.lifecycle:
-        rule = lifecycle.rule(owner, store)
-        await context.deps.stores.apply_settings(bucket, settings, lifecycle.rule_id(owner), rule)
+    settings, rule_id = store.settings, lifecycle.rule_id(context.server.owner)
+    if settings.is_managed:
+        rule = lifecycle.rule(rule_id, store.prefix, settings)
+        await context.deps.stores.apply_settings(bucket, settings, rule_id, rule)
 
 
 def _may_create(store: ObjectStore) -> bool:

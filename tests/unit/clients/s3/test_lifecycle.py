@@ -1,18 +1,15 @@
 """The lifecycle rule of a server, next to other rules in the same bucket."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import lifecycle
-from mlflow_operator.model.server import BucketSettings, ObjectStore, ServerRef
+from mlflow_operator.model.server import BucketSettings, ServerRef
 
 OWNER = ServerRef("tracking", "team-a", "uid")
-STORE = ObjectStore(None, "us-east-1", "models", "team-a", "path", BucketCreation.NEVER, None, None, None)
 RULE_ID = lifecycle.rule_id(OWNER)
 OTHER_RULES = st.lists(st.sampled_from("abcd"), unique=True).map(
     lambda names: [{"ID": name, "Status": "Enabled", "Prefix": name} for name in names]
@@ -21,9 +18,7 @@ OTHER_RULES = st.lists(st.sampled_from("abcd"), unique=True).map(
 
 def rule(prefix: str = "team-a", **settings: Any) -> Any:
     """The desired rule of the server."""
-    return lifecycle.rule(
-        OWNER, replace(STORE, prefix=prefix, settings=BucketSettings(lifecycle=True, **settings))
-    )
+    return lifecycle.rule(RULE_ID, prefix, BucketSettings(lifecycle=True, **settings))
 
 
 def test_rule_applies_only_to_prefix_of_server() -> None:
@@ -68,3 +63,12 @@ def test_unchanged_rule_is_not_written(prefix: str) -> None:
 
 def test_no_write_without_desired_rule() -> None:
     assert lifecycle.merge([], RULE_ID, None) is None
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))
+def test_rule_of_a_platform_is_that_of_no_server(platform: str) -> None:
+    """Also if a namespace has the name of the platform. S3 allows 255 characters."""
+    rule_id = lifecycle.platform_rule_id(platform)
+    assert len(rule_id) <= 255
+    assert "/" in rule_id
+    assert "/" not in RULE_ID
