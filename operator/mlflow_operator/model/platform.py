@@ -204,11 +204,16 @@ class PlatformUse:
 
     @property
     def _prefix(self) -> str:
-        return f"MLflowPlatform {self.platform.name}, "
+        return field_prefix(self.platform.name)
 
     def _reference(self, key: SecretKey) -> SecretKey:
         """Return `key` for messages about a server, which must name the platform."""
         return replace(key, field=f"{self._prefix}{key.field}")
+
+
+def field_prefix(platform: str) -> str:
+    """Return what precedes a field of the platform in messages about a server."""
+    return f"MLflowPlatform {platform}, "
 
 
 def owners_prefix(prefix: str) -> str:

@@ -18,7 +18,8 @@ from mlflow_operator.status.errors import ConfigurationError
 FIELDS: Mapping[Part, str] = {Part.DATABASE: "spec.database", Part.ARTIFACTS: "spec.artifacts"}
 """The field of an MLflowServer that chooses each store."""
 
-_NOUNS = {Part.DATABASE: "database", Part.ARTIFACTS: "artifact store"}
+NOUNS: Mapping[Part, str] = {Part.DATABASE: "database", Part.ARTIFACTS: "artifact store"}
+"""What messages call each store."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Request:
             used |= platform.parts & self.open
         missing = sorted(used - platform.parts)
         if missing:
-            noun, field = _NOUNS[missing[0]], FIELDS[missing[0]]
+            noun, field = NOUNS[missing[0]], FIELDS[missing[0]]
             raise ConfigurationError(
                 Reason.PLATFORM_NOT_ALLOWED,
                 f'MLflowPlatform "{platform.name}" offers no {noun}. Ask its administrator to add one, use another '
@@ -127,7 +128,7 @@ def _without_scheme(location: tuple[str, str]) -> tuple[str, str]:
 def _moved(platform: str, part: Part, old: str, new: str) -> ConfigurationError:
     return ConfigurationError(
         Reason.STORAGE_CHANGE_REFUSED,
-        f'The {_NOUNS[part]} of MLflowPlatform "{platform}" for this server is now {new}, and the server uses {old}. '
+        f'The {NOUNS[part]} of MLflowPlatform "{platform}" for this server is now {new}, and the server uses {old}. '
         "Everything logged so far would stay there. Ask the administrator of the platform to restore it, or set "
         "spec.storageChangePolicy to Allow to switch.",
     )
@@ -166,6 +167,6 @@ def _check_same_stores(requested: Request, recorded_name: str | None) -> None:
         )
         raise ConfigurationError(
             Reason.STORAGE_CHANGE_REFUSED,
-            f"The {_NOUNS[part]} of the server would change {change}, and everything logged so far would stay in the "
+            f"The {NOUNS[part]} of the server would change {change}, and everything logged so far would stay in the "
             f"old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to switch.",
         )

@@ -385,6 +385,17 @@ class Server:
         return None if isinstance(self.database, EmbeddedDatabase) else self.database.ca
 
     @property
+    def database_field(self) -> str:
+        """The field that configures the database, for messages: one of the platform if the database is on it."""
+        database = self.database
+        is_on_platform = isinstance(database, ProvisionedDatabase) and database.origin
+        return (
+            database.field
+            if isinstance(database, ProvisionedDatabase) and is_on_platform
+            else "spec.database"
+        )
+
+    @property
     def database_ca_source(self) -> SecretKey | None:
         """The Secret from which the operator reads this certificate: a platform's, or the one that the pods read."""
         database = self.database

@@ -113,6 +113,7 @@ def check_database(server: Server, offered: Platform) -> None:
     assert (database.host, database.port) == (offered.database.host, offered.database.port)
     assert database.database == database.role == provisioning.derived_name(server.owner)
     assert database.tls is offered.database.tls
+    assert server.database_field == f"MLflowPlatform {offered.name}, spec.database.postgres"
 
 
 def check_store(server: Server, offered: Platform) -> None:

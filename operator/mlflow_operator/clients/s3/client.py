@@ -62,8 +62,9 @@ class Timeouts:
 class Bucket:
     """Bucket and the parameters for connecting to its store. `endpoint` None means AWS.
 
-    `field` is the spec field that configures the key. `prefix` is the server's part of the bucket, without leading or
-    trailing slash; empty means the whole bucket. `upload_arguments` are those of boto3 for uploads, as JSON.
+    `field` is the spec field that configures the key, `key_secret` the Secret with it if the operator generated it.
+    `prefix` is the server's part of the bucket, without leading or trailing slash; empty means the whole bucket.
+    `upload_arguments` are those of boto3 for uploads, as JSON.
     """
 
     endpoint: str | None
@@ -76,6 +77,7 @@ class Bucket:
     field: str
     prefix: str = ""
     upload_arguments: str = ""
+    key_secret: str = ""
 
     def __repr__(self) -> str:
         """Return a representation without the keys, because it may be logged."""
@@ -85,6 +87,11 @@ class Bucket:
     def location(self) -> str:
         """Location of the store, for messages."""
         return self.endpoint or f"AWS S3 in {self.region}"
+
+    @property
+    def key_source(self) -> str:
+        """Where the key is, for messages."""
+        return f'Secret "{self.key_secret}"' if self.key_secret else f"the Secret referenced by {self.field}"
 
     @property
     def key_prefix(self) -> str:
@@ -173,7 +180,7 @@ class ObjectStores:
 
     def _client(self, bucket: Bucket) -> "S3Client":
         # One client for all buckets of a key: servers that use the same administrator share its client.
-        key = replace(bucket, name="", prefix="", field="", upload_arguments="")
+        key = replace(bucket, name="", prefix="", field="", upload_arguments="", key_secret="")
         return self._clients.get_or_create(key, partial(self._create_client, bucket))
 
     def _create_client(self, bucket: Bucket) -> "S3Client":

@@ -111,7 +111,7 @@ class BucketLocation(Protocol):
     @property
     def location(self) -> str: ...
     @property
-    def field(self) -> str: ...
+    def key_source(self) -> str: ...
     @property
     def key_prefix(self) -> str: ...
     @property
@@ -181,13 +181,13 @@ def _credentials_error(code: str, bucket: BucketLocation) -> ReconcileError | No
     if code == "InvalidAccessKeyId":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f"The store at {bucket.location} does not know the access key in the Secret referenced by {bucket.field}, "
-            "or the key is disabled. Correct it there.",
+            f"The store at {bucket.location} does not know the access key in {bucket.key_source}, or the "
+            "key is disabled. Correct it there.",
         )
     if code == "SignatureDoesNotMatch":
         return ConfigurationError(
             Reason.BUCKET_ACCESS_DENIED,
-            f"The store at {bucket.location} rejects the secret access key in the Secret referenced by {bucket.field}. "
+            f"The store at {bucket.location} rejects the secret access key in {bucket.key_source}. "
             "Correct it there.",
         )
     return None
@@ -216,7 +216,7 @@ def _access_denied(bucket: BucketLocation, action: str, setting: str) -> Reconci
         if bucket.key_prefix
         else f'in the bucket "{bucket.name}"'
     )
-    key = f"the key in the Secret referenced by {bucket.field}"
+    key = f"the key in {bucket.key_source}"
     if setting:
         return ConfigurationError(
             Reason.BUCKET_SETTINGS_REFUSED,

@@ -16,14 +16,14 @@ def from_response(admin: Admin, response: AdminResponse) -> ReconcileError:
     if response.code == "InvalidAccessKeyId":
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {endpoint} does not know the administrator's access key, or the key is disabled. The "
-            f"server's user cannot be reconciled. Correct the key in {admin.key_source}.",
+            f"The store at {endpoint} does not know the administrator's access key, or the key is disabled, so the "
+            f"operator cannot manage users there. Correct the key in {admin.key_source}.",
         )
     if response.code == "SignatureDoesNotMatch":
         return ConfigurationError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {endpoint} rejects the administrator's secret key. The server's user cannot be reconciled. "
-            f"Correct the key in {admin.key_source}.",
+            f"The store at {endpoint} rejects the administrator's secret key, so the operator cannot manage users "
+            f"there. Correct the key in {admin.key_source}.",
         )
     if response.code in {"AccessDenied", "XMinioIAMActionNotAllowed"}:
         return ConfigurationError(
@@ -35,14 +35,13 @@ def from_response(admin: Admin, response: AdminResponse) -> ReconcileError:
     if response.code.startswith("XMinio"):
         return TransientError(
             Reason.PROVISIONING_DENIED,
-            f"The store at {endpoint} cannot create a user for the server: it returns {response.code}. Check the log "
-            "of the store.",
+            f"The store at {endpoint} cannot manage users: it returns {response.code}. Check the log of the store.",
         )
     return ConfigurationError(
         Reason.PROVISIONING_DENIED,
         f"The service at {endpoint} is not MinIO: it has no admin API, so the operator cannot create users for "
-        "servers. Set spec.artifacts.s3.endpoint to a MinIO. Or, in an MLflowServer, configure credentialsSecretRef "
-        "instead of adminSecretRef.",
+        "servers. Set spec.artifacts.s3.endpoint to a MinIO. An MLflowServer with a bucket of its own can use "
+        "credentialsSecretRef instead of adminSecretRef.",
     )
 
 

@@ -11,8 +11,10 @@ from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.artifacts import locations
 from mlflow_operator.framework import platform_choice
 from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import platform, provisioning
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.server import AdminCredentials, ObjectStore, PlatformOrigin
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
@@ -26,7 +28,8 @@ async def ensure(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
     """
     bucket = await store_clients.bucket(context, store, key, ca)
     if store.admin:
-        return await _ensure_provisioned(context, store, store.admin, bucket)
+        with of_platform(store.origin, Part.ARTIFACTS):
+            return await _ensure_provisioned(context, store, store.admin, bucket)
     await context.deps.stores.ensure_bucket(bucket, _may_create(store))
     await context.deps.stores.check_access(bucket)
     await _apply_settings(context, store, bucket)
@@ -39,7 +42,8 @@ async def _ensure_provisioned(
     """Provision the server's user. If its key already works, a failure of the administrator's key is only a note."""
     key_works = await store_clients.can_read(context, bucket)
     try:
-        await _provision(context, store, admin, bucket, key_works=key_works)
+        with of_platform(store.origin, Part.ARTIFACTS):
+            await _provision(context, store, admin, bucket, key_works=key_works)
     except ReconcileError as error:
         # A key that works does not prove that the server owns the prefix: it may be that of a deleted namespace.
         if not key_works or error.reason in {Reason.BUCKET_SETTINGS_REFUSED, Reason.ADOPTION_REQUIRED}:

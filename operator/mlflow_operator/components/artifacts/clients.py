@@ -30,6 +30,7 @@ async def bucket(context: ReconcileContext, store: ObjectStore, key: AccessKey, 
         store.access_key.field if store.access_key else "spec.artifacts",
         store.prefix,
         store.upload_arguments,
+        store.access_key.name if store.admin and store.access_key else "",
     )
 
 
@@ -45,7 +46,7 @@ async def admin_clients(
         await read_access_key(context.reader, admin.secret_key),
     )
     field = admin.access_key.field
-    admin_bucket = replace(bucket, access_key=key.id, secret_key=key.secret, field=field)
+    admin_bucket = replace(bucket, access_key=key.id, secret_key=key.secret, field=field, key_secret="")
     return admin_bucket, Admin(
         bucket.endpoint or "", key, bucket.ca_path, f"the Secret referenced by {field}"
     )

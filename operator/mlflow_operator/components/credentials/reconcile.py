@@ -15,9 +15,11 @@ from mlflow_operator.components.credentials import database as database_credenti
 from mlflow_operator.components.credentials import encryption
 from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
 from mlflow_operator.framework.component import ReconcileContext, Result, component
+from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, mlflow_env, secrets, storage_location
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import EmbeddedDatabase, EncryptionKeys, ProvisionedDatabase
 from mlflow_operator.status.conditions import ConditionType, true_condition
@@ -71,9 +73,12 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     connection = await database_credentials.resolve_connection(context)
     encryption_keys = await encryption.ensure_keys(context)
     store_credentials = await store_keys(context)
-    database_ca = await context.reader.optional_value(context.server.database_ca_source)
-    store = context.server.artifacts.s3
-    store_ca = await context.reader.optional_value(store.ca_source or store.ca) if store else None
+    database, store = context.server.database, context.server.artifacts.s3
+    database_origin = database.origin if isinstance(database, ProvisionedDatabase) else None
+    with of_platform(database_origin, Part.DATABASE):
+        database_ca = await context.reader.optional_value(context.server.database_ca_source)
+    with of_platform(store.origin if store else None, Part.ARTIFACTS):
+        store_ca = await context.reader.optional_value(store.ca_source or store.ca) if store else None
     root_key = store_credentials.root_key
     store_config = (
         secrets.embedded_store_config(context.server.artifacts, root_key.id, root_key.secret)

@@ -9,9 +9,11 @@ from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.framework import platform_choice, retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
+from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import platform, provisioning, storage_location
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ProvisionedDatabase, Server
@@ -111,15 +113,17 @@ async def cluster_uid(context: ReconcileContext) -> str | None:
 async def _provision(
     context: ReconcileContext, database: ProvisionedDatabase, connection: Connection, ca_path: str | None
 ) -> None:
-    admin = await admin_connection(context, database, connection)
+    with of_platform(database.origin, Part.DATABASE):
+        admin = await admin_connection(context, database, connection)
     desired = plan(context.server, database, await cluster_uid(context))
     login = Login(connection.username, connection.password)
     expects_data = _expects_data(context, connection)
     await platform_choice.check_namespace(database.origin, context.server.owner.namespace, context.deps)
     try:
-        await context.deps.postgres_admin.provision(
-            admin, ca_path, desired, login, database.field, create=not expects_data
-        )
+        with of_platform(database.origin, Part.DATABASE):
+            await context.deps.postgres_admin.provision(
+                admin, ca_path, desired, login, database.field, create=not expects_data
+            )
     except ReconcileError as error:
         raise await _with_hints(context, error, admin) from None
 

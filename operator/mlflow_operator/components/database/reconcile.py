@@ -23,9 +23,11 @@ from mlflow_operator.framework.component import (
     waiting,
 )
 from mlflow_operator.framework.login_hint import with_login_hint
+from mlflow_operator.framework.platform_errors import of_platform, with_platform
 from mlflow_operator.framework.schema_revision import expected_revision
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.model import postgres, postgres_major
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import (
     ClusterDatabase,
@@ -70,9 +72,13 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
     )
     try:
         if isinstance(database, ProvisionedDatabase):
-            state, note = await provisioned.inspect_or_provision(
-                context, database, connection, ca_path, inspect_database
-            )
+            with of_platform(database.origin, Part.DATABASE):
+                state, note = await provisioned.inspect_or_provision(
+                    context, database, connection, ca_path, inspect_database
+                )
+            if state.obstacle and database.origin:
+                obstacle = with_platform(state.obstacle, database.origin, Part.DATABASE)
+                state = replace(state, obstacle=obstacle)
         else:
             state = await inspect_database()
     except ReconcileError as error:

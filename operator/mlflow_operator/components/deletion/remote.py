@@ -13,8 +13,10 @@ from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.database import provisioned
 from mlflow_operator.components.database.reconcile import resolve_for_pods
 from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
 from mlflow_operator.model import secrets
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.retained_data import RemovalProgress
 from mlflow_operator.model.server import AdminCredentials, EmbeddedDatabase, ObjectStore, ProvisionedDatabase
@@ -33,6 +35,14 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
         progress.keeps_database = True
         progress.retained.append("the database in spec.database")
         return None
+    with of_platform(database.origin, Part.DATABASE):
+        await _deprovision(context, database, progress)
+    return None
+
+
+async def _deprovision(
+    context: ReconcileContext, database: ProvisionedDatabase, progress: RemovalProgress
+) -> None:
     target = Connection(database.host, database.port, database.database, "", "").with_tls(database.tls, None)
     admin = await provisioned.admin_connection(context, database, await resolve_for_pods(context, target))
     plan = provisioned.plan(context.server, database, await provisioned.cluster_uid(context))
@@ -47,7 +57,6 @@ async def delete_database(context: ReconcileContext, progress: RemovalProgress) 
         progress.retained.append(
             f'the database "{plan.database}" and the role "{plan.role}", which were not created for it'
         )
-    return None
 
 
 async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress) -> str | None:
@@ -61,7 +70,14 @@ async def delete_artifacts(context: ReconcileContext, progress: RemovalProgress)
     if store is None or store.admin is None:
         progress.retained.append(f"the artifacts at {artifacts.store.uri}")
         return None
-    admin_bucket, admin_api = await _admin_clients(context, store, store.admin)
+    with of_platform(store.origin, Part.ARTIFACTS):
+        return await _delete_provisioned(context, store, store.admin, progress)
+
+
+async def _delete_provisioned(
+    context: ReconcileContext, store: ObjectStore, admin: AdminCredentials, progress: RemovalProgress
+) -> str | None:
+    admin_bucket, admin_api = await _admin_clients(context, store, admin)
     marker_bucket = bucket.marker_bucket(store, admin_bucket)
     is_own = bucket.is_marker(context, store, await context.deps.stores.read_marker(marker_bucket))
     if is_own:

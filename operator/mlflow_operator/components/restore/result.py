@@ -77,7 +77,7 @@ _FAILURES = {
         "The restore cannot read the backup: {message}.",
         "Check the name of the bucket, and the permissions of the access key of {store}",
     ),
-    "database": ("The restore cannot use the database: {message}.", "Check spec.database"),
+    "database": ("The restore cannot use the database: {message}.", "Check {database}"),
     "start_timeout": (
         "The restore did not start: {message}.",
         "Check that the image {postgres_image} starts",
@@ -115,6 +115,7 @@ def failure(
         "source": f"{restore.namespace}/{restore.server}",
         "source_keys": f'"{Names(restore.server).encryption_secret}" in namespace {restore.namespace}',
         "recreate": _RECREATE,
+        "database": server.database_field,
         "store": "spec.restoreFrom.s3" if restore.separate_bucket else "the artifact store",
     }
     advice = advice.format(**values)

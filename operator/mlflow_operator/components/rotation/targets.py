@@ -17,9 +17,11 @@ from mlflow_operator.components.database.reconcile import resolve_for_pods
 from mlflow_operator.components.rotation import state
 from mlflow_operator.components.rotation.state import CredentialKeys, Stage, Values
 from mlflow_operator.framework.component import ReconcileContext
+from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import postgres_uri, provisioning, secrets
+from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
@@ -111,12 +113,14 @@ def _provisioned_database(
 
     async def grant(values: Values) -> None:
         login = Login(values[keys.next_username_key], values[keys.next_password_key])
-        await context.deps.postgres_admin.ensure_login(*await admin_access(), login, field)
+        with of_platform(database.origin, Part.DATABASE):
+            await context.deps.postgres_admin.ensure_login(*await admin_access(), login, field)
 
     async def revoke(values: Values) -> None:
-        await context.deps.postgres_admin.delete_login(
-            *await admin_access(), values[keys.previous_username_key], field
-        )
+        with of_platform(database.origin, Part.DATABASE):
+            await context.deps.postgres_admin.delete_login(
+                *await admin_access(), values[keys.previous_username_key], field
+            )
 
     return RotatedCredential(secret, keys, _alternate_login_generator(context, database.role), grant, revoke)
 
@@ -129,7 +133,7 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
         return None
     admin, keys = store.admin, CredentialKeys(*secrets.ACCESS_KEY_FIELDS)
     policy_name, policy = bucket_policy.name(owner), bucket.policy(context, store)
-    ownership = bucket.ownership(context, store)
+    ownership, origin = bucket.ownership(context, store), store.origin
 
     async def admin_api() -> Admin:
         key = credentials.store.service_key or AccessKey("", "")
@@ -138,12 +142,16 @@ def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> R
 
     async def grant(values: Values) -> None:
         user = AccessKey(values[keys.next_username_key], values[keys.next_password_key])
-        await context.deps.minio_admin.ensure_user(await admin_api(), user, policy_name, policy, ownership)
+        with of_platform(origin, Part.ARTIFACTS):
+            await context.deps.minio_admin.ensure_user(
+                await admin_api(), user, policy_name, policy, ownership
+            )
 
     async def revoke(values: Values) -> None:
-        await context.deps.minio_admin.delete_user(
-            await admin_api(), values[keys.previous_username_key], policy_name
-        )
+        with of_platform(origin, Part.ARTIFACTS):
+            await context.deps.minio_admin.delete_user(
+                await admin_api(), values[keys.previous_username_key], policy_name
+            )
 
     return RotatedCredential(secret, keys, _access_key_generator(context), grant, revoke)
 

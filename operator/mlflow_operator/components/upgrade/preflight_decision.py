@@ -170,7 +170,7 @@ _ERROR_MESSAGES = {
     ),
     "encoding": (
         "The database has the encoding {message}, which MLflow does not support.",
-        "Set a UTF8 database in spec.database",
+        "Set a UTF8 database in {database}",
     ),
     "privilege": (
         "The database user lacks privileges: {message}.",
@@ -187,14 +187,14 @@ _ERROR_MESSAGES = {
 }
 _DEFAULT_ERROR_MESSAGE = (
     "With the server's environment, the image cannot use the database: {message}.",
-    "Check spec.database, and the settings for the database in spec.env",
+    "Check {database}, and the settings for the database in spec.env",
 )
 
 
 def _error_message(server: Server, error: JobError) -> tuple[str, str]:
     fact, advice = _ERROR_MESSAGES.get(error.code, _DEFAULT_ERROR_MESSAGE)
     message = message_text.strip_volatile(error.message).rstrip(".")
-    return fact.format(image=server.image, message=message), advice
+    return fact.format(image=server.image, message=message), advice.format(database=server.database_field)
 
 
 def _public_version(version: str | None) -> str:
