@@ -1,6 +1,7 @@
 """A simulated cluster with an MLflowPlatform, whose Postgres and MinIO check who owns what they contain."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
@@ -80,21 +81,27 @@ class PlatformPostgres(FakePostgres):
         self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
     ) -> DatabaseState:
         """Behave like the client."""
-        self.connections.append(connection)
         plan = self.admin.database
-        if self.error:
-            raise self.error
+        state = await super().inspect(connection, ca_path, field, expected_revision)
+        if connection.host.startswith(f"{NAME}-postgres."):
+            return state  # the embedded database
         if plan is None or self.admin.logins.get(connection.username) != connection.password:
             raise from_psycopg(Exception("password authentication failed"), connection.address, field)
         limit = plan.connection_limit
-        return DatabaseState(
-            *("UTF8", self.revision, "shared#1", None, plan.role, limit, plan.marker),
+        return replace(
+            state,
+            owner=plan.role,
+            connection_limit=limit,
             login_connection_limit=limit,
+            comment=plan.marker,
         )
 
 
 class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
-    """The platform's MinIO: the objects of one bucket, users, and policies. `endpoints` were sent the root key."""
+    """The platform's MinIO: the objects of one bucket, users, and policies.
+
+    `endpoints` were sent the root key `root`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,14 +109,17 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         self.users: dict[str, str] = {}
         self.policies: dict[str, Object] = {}
         self.endpoints: set[str | None] = set()
+        self.root = ROOT
         self.encryption = ""
         """Arguments of uploads that the platform configures."""
 
     async def ensure_bucket(self, bucket: Any, create: bool) -> bool:
         """Succeed for the root key and the keys of users."""
         await super().ensure_bucket(bucket, create)
+        if _is_embedded(bucket.endpoint):
+            return False
         key = AccessKey(bucket.access_key, bucket.secret_key)
-        if key == ROOT:
+        if key == self.root:
             self.endpoints.add(bucket.endpoint)
         elif self.users.get(key.id) != key.secret:
             raise ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
@@ -117,7 +127,7 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
 
     async def write_marker(self, bucket: Any, marker: str) -> None:
         """Behave like the client."""
-        assert (bucket.access_key, bucket.upload_arguments) == (ROOT.id, self.encryption)
+        assert (bucket.access_key, bucket.upload_arguments) == (self.root.id, self.encryption)
         if not await self.has_objects(bucket):
             self.objects[f"{bucket.key_prefix}{MARKER}"] = marker
 
@@ -145,7 +155,10 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         ownership: Ownership | None = None,
     ) -> None:
         """Behave like the client."""
-        assert admin.key == ROOT
+        if _is_embedded(admin.endpoint):
+            return
+        if admin.key != self.root:
+            raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store does not know the administrator.")
         assert ownership
         observed = self.policies.get(policy_name)
         is_own = provisioning.is_marker_of((observed or {}).get("ID"), ownership.marker)
@@ -161,6 +174,11 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
     async def delete_policy(self, admin: Admin, policy_name: str) -> None:
         """Behave like the client."""
         self.policies.pop(policy_name, None)
+
+
+def _is_embedded(endpoint: str | None) -> bool:
+    """Whether this is the endpoint of the server's embedded store."""
+    return bool(endpoint and f"//{NAME}-artifacts." in endpoint)
 
 
 class PlatformSimulation(SimulatedCluster):

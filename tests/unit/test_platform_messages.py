@@ -98,7 +98,7 @@ DATABASE_ERRORS = [
             "postgres.mlflow-platform.svc:5432",
             f"MLflowPlatform {PLATFORM}, spec.database.postgres{reference}",
         )
-        for fragment, *_ in (*postgres_errors._LIBPQ_ERRORS, ("something else",))
+        for fragment in (*(entry[0] for entry in postgres_errors._LIBPQ_ERRORS), "something else")
         for reference in ("", ".adminSecretRef")
         if "password authentication" not in fragment
     ),

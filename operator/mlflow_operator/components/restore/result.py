@@ -67,6 +67,11 @@ _REFUSALS = {
 }
 """Fact and advice for errors that a retry cannot fix."""
 
+_NOT_FOUND_ON_PLATFORM = (
+    'The key of this server has access to its own prefix of MLflowPlatform "{platform}" only. To restore a backup of '
+    "another server, {recreate} with the bucket, the prefix and an access key of that server in spec.restoreFrom.s3"
+)
+
 _RECREATE = (
     "delete this server with spec.deletionPolicy Retain, which keeps the backups in its artifact store, and create it "
     "again"
@@ -107,7 +112,11 @@ def failure(
     error = result.errors[0]
     refused = error.code in _REFUSALS
     fact, advice = _REFUSALS.get(error.code) or _FAILURES.get(error.code) or _DEFAULT_FAILURE
+    origin = restore.store.origin
+    if error.code == "not_found" and origin:
+        advice = _NOT_FOUND_ON_PLATFORM
     values = {
+        "platform": origin.name if origin else "",
         "message": message_text.strip_volatile(error.message).rstrip("."),
         "image": server.image,
         "postgres_image": restore.image,
