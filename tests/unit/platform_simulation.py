@@ -8,7 +8,7 @@ from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
 from mlflow_operator.api.resource import API_VERSION
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.clients.postgres.errors import from_psycopg
-from mlflow_operator.clients.s3 import bucket_policy
+from mlflow_operator.clients.s3 import bucket_policy, minio_errors
 from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.kube.objects import Object
@@ -164,12 +164,19 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         is_own = provisioning.is_marker_of((observed or {}).get("ID"), ownership.marker)
         if observed and not is_own and not ownership.adopts:
             raise provisioning.adoption_required("The policy", ownership.marker, ownership.platform)
+        overlapping = await self.overlapping_policy(admin, policy_name, policy)
+        if overlapping:
+            raise minio_errors.policy_overlap(admin, overlapping)
         self.users[user.id] = user.secret
         self.policies[policy_name] = {"ID": ownership.marker, **policy}
 
     async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
         """Behave like the client."""
         self.users.pop(access_key_id, None)
+
+    async def overlapping_policy(self, admin: Admin, policy_name: str, policy: Object) -> str | None:
+        """Behave like the client."""
+        return bucket_policy.overlapping_policy(self.policies, policy_name, policy)
 
     async def delete_policy(self, admin: Admin, policy_name: str) -> None:
         """Behave like the client."""

@@ -13,6 +13,7 @@ from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import provisioning
+from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
 from tests.unit.api.platform_refusals import platform, postgres, s3, without
 from tests.unit.platform_simulation import CA, PLATFORM, PLATFORM_NAMESPACE, ROOT, PlatformSimulation
@@ -573,6 +574,60 @@ async def test_deletion_removes_what_the_server_got() -> None:
     assert simulation.admin.database is None
     assert simulation.minio.objects == {f"{NAMESPACE}/{NAME}2/model": "other"}
     assert (simulation.minio.users, simulation.minio.policies) == ({}, {})
+
+
+async def test_prefix_that_another_server_can_write_to_is_not_emptied() -> None:
+    """With two templates for one bucket, it can contain the artifacts of a server whose prefix begins like it.
+
+    The owner of a prefix is recorded before its key is refused.
+    """
+    simulation = PlatformSimulation(DELETE)
+    other = "mlflow-operator.x.other"
+    simulation.minio.policies[other] = {
+        "Statement": [{"Effect": "Allow", "Resource": [f"arn:aws:s3:::mlflow/{NAMESPACE}/*"]}]
+    }
+    await simulation.reconcile()
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.NAME_CONFLICT
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "of the other server"
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+    assert simulation.minio.objects == {f"{NAMESPACE}/{NAME}/model": "of the other server"}
+    assert set(simulation.minio.policies) == {other}
+    assert f'policy "{other}"' in simulation.events.published[-1][2]
+
+
+@pytest.mark.parametrize("adoptions", [[], ADOPTIONS])
+async def test_prefix_of_another_server_is_neither_used_nor_deleted(adoptions: list[str]) -> None:
+    """After a change of the template, the prefix of a/b can be that of b/a. `spec.adoptions` does not name that one."""
+    spec = s3(prefix="{name}/{namespace}")
+    simulation = PlatformSimulation(DELETE, {**spec, "adoptions": adoptions})
+    owner_key = f"_mlflow-operator/owners/{NAME}!{NAMESPACE}/zzz-made-by-mlflow-operator"
+    objects = {
+        owner_key: provisioning.marker(ServerRef(NAMESPACE, NAME, ""), None, "uid-of-b"),
+        f"{NAME}/{NAMESPACE}/model": "of the other server",
+    }
+    simulation.minio.objects = dict(objects)
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("ArtifactStoreReady")
+    assert (status, reason) == ("False", Reason.NAME_CONFLICT)
+    assert f'MLflowPlatform "{PLATFORM}"' in message
+    assert simulation.minio.users == {}
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+    assert simulation.minio.objects == objects
+
+
+@pytest.mark.parametrize(
+    "marker", ["", "garbage", f"mlflow-operator.dev: {NAMESPACE}/{NAME}", "mlflow-operator.dev: "]
+)
+async def test_marker_that_does_not_describe_the_server_permits_no_deletion(marker: str) -> None:
+    simulation = await ready(DELETE)
+    owner_key = f"_mlflow-operator/owners/{NAMESPACE}!{NAME}/zzz-made-by-mlflow-operator"
+    simulation.minio.objects = {owner_key: marker, f"{NAMESPACE}/{NAME}/model": "mine?"}
+    objects, users = dict(simulation.minio.objects), dict(simulation.minio.users)
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None
+    assert (simulation.minio.objects, simulation.minio.users) == (objects, users)
 
 
 async def test_retained_data_stays() -> None:

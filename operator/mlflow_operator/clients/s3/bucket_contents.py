@@ -32,6 +32,9 @@ PAGE_SIZE = 250
 """Number of versions per DeleteObjects request: a quarter of S3's maximum, so that a slow store answers in time, and a
 page with the longest keys is smaller than the limit for responses."""
 
+_NO_VERSION = "null"
+"""Version of an object that was written while the bucket had no versioning."""
+
 _VERSIONS_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
@@ -182,6 +185,8 @@ def _list_page(client: "S3Client", bucket: str, key_prefix: str, page_size: int)
         if str(error.response.get("Error", {}).get("Code")) not in _VERSIONS_UNSUPPORTED_CODES:
             raise
         objects: Any = client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, MaxKeys=page_size)
-        return [{"Key": entry["Key"]} for entry in objects.get("Contents") or ()]
+        return [{"Key": entry.get("Key", "")} for entry in objects.get("Contents") or ()]
     entries = [*(versions.get("Versions") or ()), *(versions.get("DeleteMarkers") or ())]
-    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+    return [
+        {"Key": entry.get("Key", ""), "VersionId": entry.get("VersionId", _NO_VERSION)} for entry in entries
+    ]

@@ -153,13 +153,17 @@ class MinioAdmin:
         await self._put_policy(admin, name, {"ID": policy_id, **policy})
 
     async def _put_policy(self, admin: Admin, name: str, policy: Object) -> None:
-        overlapping = await self._overlapping_policy(admin, name, policy)
+        overlapping = await self.overlapping_policy(admin, name, policy)
         if overlapping:
             raise minio_errors.policy_overlap(admin, overlapping)
         body = json.dumps(policy).encode()
         await self._call_checked(admin, AdminRequest("PUT", "add-canned-policy", {"name": name}, body))
 
-    async def _overlapping_policy(self, admin: Admin, name: str, policy: Object) -> str | None:
+    async def overlapping_policy(self, admin: Admin, name: str, policy: Object) -> str | None:
+        """Return the name of another server's policy that covers objects that `policy` covers, if any.
+
+        `name` is the name of `policy`. Errors as in `check`.
+        """
         # A method of its own: the caller must not keep all policies while it waits for the next response.
         request = AdminRequest("GET", "list-canned-policies", {}, max_response_bytes=MAX_RESPONSE_BYTES)
         policies = _checked_content(admin, await self._api.call(admin, request))

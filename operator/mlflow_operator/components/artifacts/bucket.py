@@ -17,7 +17,7 @@ from mlflow_operator.model import platform, provisioning
 from mlflow_operator.model.platform import Part
 from mlflow_operator.model.server import AdminCredentials, ObjectStore, PlatformOrigin
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ReconcileError
+from mlflow_operator.status.errors import ConfigurationError, ReconcileError
 
 
 async def ensure(context: ReconcileContext, store: ObjectStore, key: AccessKey, ca: str | None) -> str:
@@ -91,12 +91,24 @@ async def _claim_prefix(
     recorded = await stores.read_marker(owners_bucket)
     if provisioning.is_marker_of(recorded, marker):
         return
+    if recorded is not None and not provisioning.is_of_same_name(recorded, marker):
+        # An entry in spec.adoptions does not name that server.
+        raise _prefix_conflict(store, origin)
     if not origin.adopts and (recorded is not None or await stores.has_objects(admin_bucket)):
         description = f"What is stored under {store.uri} at {store.endpoint}"
         raise provisioning.adoption_required(description, marker, origin.name)
     if recorded is not None:
         await stores.delete_objects(owners_bucket)
     await stores.write_marker(owners_bucket, marker)
+
+
+def _prefix_conflict(store: ObjectStore, origin: PlatformOrigin) -> ConfigurationError:
+    return ConfigurationError(
+        Reason.NAME_CONFLICT,
+        f"The prefix {store.uri} at {store.endpoint} was given to another server, when this or another platform "
+        "with the same bucket had another spec.artifacts.s3.prefix. The operator does not use it. Ask the administrator of "
+        f'MLflowPlatform "{origin.name}" to use another bucket, or a prefix that begins with another segment.',
+    )
 
 
 def marker_bucket(store: ObjectStore, admin_bucket: Bucket) -> Bucket:

@@ -80,7 +80,12 @@ async def _delete_provisioned(
     admin_bucket, admin_api = await _admin_clients(context, store, admin)
     marker_bucket = bucket.marker_bucket(store, admin_bucket)
     is_own = bucket.is_marker(context, store, await context.deps.stores.read_marker(marker_bucket))
-    if is_own:
+    overlapping = await _overlapping_policy(context, store, admin_api) if is_own else None
+    if overlapping:
+        progress.retained.append(
+            f'the artifacts at {store.uri}, which the policy "{overlapping}" also covers'
+        )
+    elif is_own:
         try:
             async with asyncio.timeout(context.deps.timeouts.delete_objects):
                 await context.deps.stores.delete_objects(admin_bucket)
@@ -96,6 +101,18 @@ async def _delete_provisioned(
         # Last, because it permits the rest of the deletion.
         await context.deps.stores.delete_objects(marker_bucket)
     return None
+
+
+async def _overlapping_policy(context: ReconcileContext, store: ObjectStore, admin_api: Admin) -> str | None:
+    """Return the policy of another server that can write under the prefix, if any.
+
+    The owner of a prefix on a platform is recorded before its key is refused because of such a policy: what is stored
+    there then belongs to the other server.
+    """
+    if store.origin is None:
+        return None
+    policy_name, policy = bucket_policy.name(context.server.owner), bucket.policy(context, store)
+    return await context.deps.minio_admin.overlapping_policy(admin_api, policy_name, policy)
 
 
 async def _admin_clients(
