@@ -106,8 +106,9 @@ def _prefix_conflict(store: ObjectStore, origin: PlatformOrigin) -> Configuratio
     return ConfigurationError(
         Reason.NAME_CONFLICT,
         f"The prefix {store.uri} at {store.endpoint} was given to another server, when this or another platform "
-        "with the same bucket had another spec.artifacts.s3.prefix. The operator does not use it. Ask the administrator of "
-        f'MLflowPlatform "{origin.name}" to use another bucket, or a prefix that begins with another segment.',
+        "with the same bucket had another spec.artifacts.s3.prefix. The operator does not use it. Ask the "
+        f'administrator of MLflowPlatform "{origin.name}" to use another bucket, or a prefix that begins with another '
+        "segment.",
     )
 
 
