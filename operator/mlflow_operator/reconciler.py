@@ -235,7 +235,7 @@ async def _reject(
     resource: Object, reason: Reason, cause: str, deps: Dependencies, requeue_after: float | None = None
 ) -> ReconcileResult:
     message = f"{cause.rstrip('.')}. Reconciliation is paused until this is fixed."
-    new_conditions = [false_condition(ConditionType.READY, reason, message)]
-    status = status_model.invalid_status(new_conditions, status_writer.status_context(resource, deps))
-    await status_writer.write(resource, status, new_conditions, deps)
+    ready = false_condition(ConditionType.READY, reason, message)
+    status = status_model.rejected_status(ready, status_writer.status_context(resource, deps))
+    await status_writer.write(resource, status, [ready], deps)
     return ReconcileResult(ConditionStatus.FALSE.value, requeue_after)

@@ -228,14 +228,6 @@ class PlatformSimulation(SimulatedCluster):
         metadata = {"name": NAMESPACE, "uid": uid, "labels": SELECTED if labels is None else labels}
         self.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
-    @property
-    def status(self) -> Object:
-        """The status of the server."""
-        server = self.get("MLflowServer", "a")
-        assert server
-        status: Object = server.get("status") or {}
-        return status
-
     def covered(self) -> set[str]:
         """Resources that the policy of the server's key covers."""
         policy = self.policy()

@@ -585,6 +585,14 @@ class SimulatedCluster:
         meta = {"name": name, "namespace": NAMESPACE}
         self.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
 
+    @property
+    def status(self) -> Object:
+        """The status of the server."""
+        server = self.get(api.KIND, NAME)
+        assert server
+        status: Object = server.get("status") or {}
+        return status
+
     def condition(self, condition_type: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition."""
         server = self.get(api.KIND, NAME)

@@ -536,13 +536,17 @@ async def test_suspend_stops_the_server_before_its_stores(ready_server: Simulate
 
 async def test_invalid_stored_resource_changes_nothing(ready_server: SimulatedCluster) -> None:
     """The resource bypassed the CRD validation. The condition names the field, and the server keeps running."""
-    before = ready_server.get("Deployment", "a")
+    before, conditions = ready_server.get("Deployment", "a"), ready_server.status["conditions"]
+    ready_server.events.published.clear()
     ready_server.update_spec(workers="many")
-    await ready_server.reconcile()
+    for _ in range(3):
+        await ready_server.reconcile()
     status, reason, message = ready_server.condition("Ready")
     assert (status, reason) == ("False", "InvalidResource")
     assert "workers" in message
     assert ready_server.get("Deployment", "a") == before
+    assert ready_server.status["conditions"][1:] == conditions[1:]
+    assert ready_server.events.published == [(False, "InvalidResource", message)]
 
 
 async def test_event_is_published_once_per_change(ready_server: SimulatedCluster) -> None:

@@ -256,20 +256,43 @@ async def test_store_that_the_platform_does_not_offer_is_refused() -> None:
     assert "offers no database" in simulation.condition("Ready")[2]
 
 
-@pytest.mark.parametrize("change", ["deleted", "deselected"])
-async def test_running_server_keeps_its_pods_without_its_platform(change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("deleted", Reason.PLATFORM_NOT_FOUND),
+        ("deselected", Reason.PLATFORM_NOT_ALLOWED),
+        ("moved", Reason.STORAGE_CHANGE_REFUSED),
+        ("invalid", Reason.PLATFORM_NOT_FOUND),
+    ],
+)
+async def test_running_server_keeps_its_pods_and_conditions_without_its_platform(
+    change: str, reason: Reason
+) -> None:
+    """The platform is deleted by force, for example. There is one Event when it begins and one when it ends."""
     simulation = await ready()
-    before = created(simulation)
+    before, conditions = created(simulation), simulation.status["conditions"]
+    simulation.events.published.clear()
     if change == "deleted":
         simulation.delete_platform()
-    else:
+    elif change == "deselected":
         simulation.recreate_namespace(NAMESPACE + "-1", {})
+    else:
+        simulation.put_platform(
+            postgres(host="other.example.com" if change == "moved" else "short"), is_default=True
+        )
     writes = len(simulation.api.writes)
-    await simulation.reconcile()
-    assert ready_reason(simulation)[0] == "False"
+    for _ in range(3):
+        await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", reason)
+    assert PLATFORM in simulation.condition("Ready")[2]
+    assert simulation.status["conditions"][1:] == conditions[1:]
     assert simulation.api.writes[writes:] == [("apply_status", f"{api.KIND}/{NAME}")]
     assert created(simulation) == before
     assert simulation.status["platform"] == BOTH
+    simulation.recreate_namespace(NAMESPACE + "-1")
+    simulation.put_platform(platform())
+    await simulation.reconcile_until_ready()
+    assert [event[:2] for event in simulation.events.published] == [(False, reason), (True, Reason.READY)]
 
 
 # Changes

@@ -51,7 +51,7 @@ async def write(
     except (NotFound, Conflict):
         return  # The resource was deleted, and perhaps recreated, meanwhile. Its watch event triggers a reconcile.
     for condition in changed:
-        if _needs_event(condition):
+        if _needs_event(condition, new_conditions):
             logger.info(
                 "%s is %s (%s): %s",
                 condition.type,
@@ -66,27 +66,18 @@ async def write(
 _NORMAL_REASONS = {Reason.PROGRESSING, Reason.SUSPENDED}
 """Reasons of False conditions that are published as Normal Events instead of Warning Events."""
 
-_PUBLISHED_READY_REASONS = {
-    *_NORMAL_REASONS,
-    Reason.DELETION_BLOCKED,
-    Reason.DEFAULT_PLATFORM_CONFLICT,
-    Reason.PLATFORM_NOT_FOUND,
-    Reason.PLATFORM_NOT_ALLOWED,
-}
-"""Reasons that only the condition Ready reports."""
-
 _REASONS_WITHOUT_EVENT = {*_NORMAL_REASONS, Reason.WAITING_FOR_DEPENDENCY}
 
 
-def _needs_event(condition: Condition) -> bool:
-    """Whether a changed condition is published as an Event.
+def _needs_event(condition: Condition, new_conditions: list[Condition]) -> bool:
+    """Whether a changed condition is published as an Event. `new_conditions`: all that the reconcile determined.
 
-    `Ready` conditions are published if they are True or have one of _PUBLISHED_READY_REASONS: the condition of the
-    failing component reports every other failure. Other conditions are published only if they report a failure or a
-    credential rotation.
+    `Ready` is published if it is True or has one of _NORMAL_REASONS, or if it reports a failure that no other condition
+    reports. Other conditions are published only if they report a failure or a credential rotation.
     """
     if condition.type is ConditionType.READY:
-        return condition.is_true or condition.reason in _PUBLISHED_READY_REASONS
+        others = {other.reason for other in new_conditions if other is not condition}
+        return condition.is_true or condition.reason in _NORMAL_REASONS or condition.reason not in others
     return condition.reason is Reason.ROTATION_IN_PROGRESS or (
         not condition.is_true and condition.reason not in _REASONS_WITHOUT_EVENT
     )

@@ -68,10 +68,24 @@ def status(
     }
 
 
-def invalid_status(new_conditions: Iterable[Condition], context: StatusContext) -> Object:
-    """The status of a resource that does not match the CRD: the previous status with new conditions."""
+def rejected_status(ready: Condition, context: StatusContext) -> Object:
+    """The status of a resource that is not reconciled: the previous status with another condition Ready.
+
+    The other conditions stay as they were observed last, with the generation that they had then.
+    """
+    previous = context.previous.get("conditions") or ()
+    others = [dict(condition) for condition in previous if condition.get("type") != ready.type]
     return {
         **context.previous,
         "observedGeneration": context.generation,
-        "conditions": context.conditions(new_conditions),
+        "conditions": [*context.conditions([ready]), *others],
+    }
+
+
+def deletion_status(ready: Condition, context: StatusContext) -> Object:
+    """The status of a resource that is being deleted: the previous status with no other condition than Ready."""
+    return {
+        **context.previous,
+        "observedGeneration": context.generation,
+        "conditions": context.conditions([ready]),
     }

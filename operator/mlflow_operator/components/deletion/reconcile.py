@@ -163,13 +163,9 @@ async def _remove_finalizer(
 
 
 async def _write_condition(resource: Object, deps: Dependencies, reason: Reason, message: str) -> None:
-    conditions = [false_condition(ConditionType.READY, reason, message)]
-    await status_writer.write(
-        resource,
-        statuses.invalid_status(conditions, status_writer.status_context(resource, deps)),
-        conditions,
-        deps,
-    )
+    ready = false_condition(ConditionType.READY, reason, message)
+    status = statuses.deletion_status(ready, status_writer.status_context(resource, deps))
+    await status_writer.write(resource, status, [ready], deps)
 
 
 async def _cleanup_timed_out(resource: Object, deps: Dependencies) -> bool:
