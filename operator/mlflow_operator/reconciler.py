@@ -49,6 +49,7 @@ from mlflow_operator.model import status as status_model
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import PlatformUse
 from mlflow_operator.model.platform_choice import check_location
+from mlflow_operator.model.platform_choice import names as platform_names
 from mlflow_operator.model.resolve import cluster_defaults, resolve
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.results import Prerequisites, Results
@@ -72,7 +73,8 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         return ReconcileResult(None)
     if resource["metadata"].get("deletionTimestamp"):
         requeue_after = await finalize(resource, deps)
-        return ReconcileResult(None if requeue_after is None else ConditionStatus.FALSE.value, requeue_after)
+        ready = None if requeue_after is None else ConditionStatus.FALSE.value
+        return ReconcileResult(ready, requeue_after, platform_names(resource))
     try:
         parsed = api.parse(resource)
     except api.InvalidResource as error:
@@ -228,7 +230,7 @@ async def _report(context: ReconcileContext, results: Results) -> ReconcileResul
     status = status_model.status(context.server, status_patch, conditions, status_context)
     await status_writer.write(resource, status, conditions, context.deps)
     await garbage_collection.publish_event(context, results.garbage_collection)
-    return ReconcileResult(ready.status.value, results.requeue_after)
+    return ReconcileResult(ready.status.value, results.requeue_after, platform_names(resource))
 
 
 async def _reject(
@@ -238,4 +240,4 @@ async def _reject(
     ready = false_condition(ConditionType.READY, reason, message)
     status = status_model.rejected_status(ready, status_writer.status_context(resource, deps))
     await status_writer.write(resource, status, [ready], deps)
-    return ReconcileResult(ConditionStatus.FALSE.value, requeue_after)
+    return ReconcileResult(ConditionStatus.FALSE.value, requeue_after, platform_names(resource))

@@ -17,12 +17,14 @@ from mlflow_operator.status.errors import ConfigurationError
 from tests.apiserver.client import Client
 from tests.integration.operator import Operator
 from tests.integration.postgres import Postgres
-from tests.integration.server import Server
+from tests.integration.server import Server, external_spec
 from tests.integration.test_platform import Platform
 from tests.polling import eventually
 
 # A store that the operator does not check: the tests have no MinIO.
 EXTERNAL_STORE = {"artifacts": {"external": {"uri": "gs://bucket"}}}
+SOON_SECONDS = 10.0
+"""Earlier than the retry of a refusal (15 s) and the resync (60 s)."""
 
 
 def create_namespace(admin: Client, name: str, labels: dict[str, str]) -> None:
@@ -88,6 +90,28 @@ def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
     server.delete()
     eventually("its database is deleted", lambda: database not in postgres.databases())
     eventually("its roles are deleted", lambda: not {r for r in postgres.roles() if database in r})
+
+
+def test_changed_platform_reaches_its_servers_before_their_resync(
+    operator: Operator,
+    admin: Client,
+    platform: Platform,
+    postgres: Postgres,
+    tenant: tuple[str, dict[str, str]],
+) -> None:
+    """There is one Event about the refusal, although it is retried, and the other conditions stay."""
+    name, labels = tenant
+    # With stores of its own it becomes Ready in this cluster, and is not reconciled any more.
+    spec = external_spec(admin, name, postgres, platformRef={"name": platform.name})
+    server = Server(admin, name).apply(spec)
+    server.wait_for("Ready")
+    platform.apply({"example.com/tenant": "another"}, is_default=True)
+    server.wait_for("Ready", "False", "PlatformNotAllowed", seconds=SOON_SECONDS)
+    assert server.conditions()["DatabaseReady"]["status"] == "True"
+    platform.apply(labels, is_default=True)
+    server.wait_for("Ready", seconds=SOON_SECONDS)
+    assert len(server.events("PlatformNotAllowed")) == 1
+    server.delete()
 
 
 async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) -> None:

@@ -53,6 +53,7 @@ def ready_reason(simulation: PlatformSimulation) -> tuple[str, str]:
 async def test_server_without_a_choice_uses_the_default_platform() -> None:
     simulation = await ready()
     assert simulation.status["platform"] == BOTH
+    assert (await simulation.reconcile()).platforms == {PLATFORM}
     assert simulation.status["database"] == {
         "type": "Platform",
         "host": "postgres.mlflow-platform.svc",
@@ -182,6 +183,7 @@ async def test_server_waits_for_its_platform(
     result = await simulation.reconcile()
     assert ready_reason(simulation) == ("False", reason)
     assert result.requeue_after == 15
+    assert result.platforms == {spec[field]["name"] for field in spec if field == "platformRef"}
     assert created(simulation) == set()
     assert [event[1] for event in simulation.events.published] == [reason]
     simulation.put_platform(platform(), "missing", is_default=False)
@@ -212,7 +214,7 @@ async def test_two_default_platforms_make_the_server_wait() -> None:
     """It would be embedded for ever, although the administrators wanted something else."""
     simulation = PlatformSimulation()
     simulation.put_platform(platform(), "other")
-    await simulation.reconcile()
+    assert (await simulation.reconcile()).requeue_after == 15
     assert ready_reason(simulation) == ("False", Reason.DEFAULT_PLATFORM_CONFLICT)
     assert '"other" and "shared"' in simulation.condition("Ready")[2]
     assert created(simulation) == set()
@@ -286,6 +288,7 @@ async def test_running_server_keeps_its_pods_and_conditions_without_its_platform
     assert ready_reason(simulation) == ("False", reason)
     assert PLATFORM in simulation.condition("Ready")[2]
     assert simulation.status["conditions"][1:] == conditions[1:]
+    assert (await simulation.reconcile()).platforms == {PLATFORM}
     assert simulation.api.writes[writes:] == [("apply_status", f"{api.KIND}/{NAME}")]
     assert created(simulation) == before
     assert simulation.status["platform"] == BOTH

@@ -86,6 +86,13 @@ def request(resource: api.MLflowServer) -> Request | None:
     return found
 
 
+def names(resource: Object) -> frozenset[str]:
+    """Return the names of the platforms that a server uses or requests by name. `resource` may be invalid."""
+    holders = (resource.get("status") or {}).get("platform"), (resource.get("spec") or {}).get("platformRef")
+    found = (holder.get("name") for holder in holders if isinstance(holder, dict))
+    return frozenset(name for name in found if name and isinstance(name, str))
+
+
 def allowed(platform: Platform, namespace: str, labels: Mapping[str, str]) -> Platform:
     """Return `platform`. Raises ConfigurationError if it does not select the namespace with these labels."""
     if not platform.selects(labels):

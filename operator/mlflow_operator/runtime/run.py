@@ -7,9 +7,11 @@ import secrets
 import signal
 import socket
 from asyncio import sslproto
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from mlflow_operator.clients import limits
 from mlflow_operator.clients.ca_files import CAFiles
@@ -39,6 +41,7 @@ from mlflow_operator.platforms.checks import CHECK_INTERVAL_SECONDS, Checks
 from mlflow_operator.reconciler import reconcile
 from mlflow_operator.runtime import health, watch, watch_check
 from mlflow_operator.runtime.logging import resource_context
+from mlflow_operator.runtime.platform_users import PlatformUsers
 from mlflow_operator.runtime.workqueue import MAX_IN_FLIGHT, WorkQueue
 from mlflow_operator.runtime.workqueue_schedule import JITTER, Schedule
 from mlflow_operator.status.metrics import Metrics
@@ -160,35 +163,64 @@ async def run(settings: Settings) -> None:
         await lease_client.close()
 
 
-async def _lead(deps: Dependencies, settings: Settings) -> None:
-    deleted_servers: dict[NamespacedName, Object] = {}
-    seen: set[NamespacedName] = set()
-    server_queue, platform_queue = _server_queue(deps, deleted_servers), _platform_queue(deps, settings)
+@dataclass
+class _Dispatcher:
+    """Adds the keys of the watches to the queues.
 
-    def on_deleted(key: NamespacedName, last_state: Object) -> None:
-        seen.discard(key)
-        if key[0]:
-            deleted_servers[key] = last_state
+    `seen`: keys that had an event. `deleted_servers`: last states that have no Event yet.
+    """
 
-    def enqueue(key: NamespacedName) -> None:
+    servers: WorkQueue[NamespacedName]
+    platforms: WorkQueue[str]
+    users: PlatformUsers
+    deleted_servers: dict[NamespacedName, Object]
+    seen: set[NamespacedName] = field(default_factory=set)
+
+    def enqueue(self, key: NamespacedName) -> None:
         namespace, name = key
         if namespace:
-            server_queue.add(key)
+            self.servers.add(key)
         else:
-            platform_queue.add(name)
+            self.platforms.add(name)
 
+    def on_seen(self, key: NamespacedName, metadata: Mapping[str, Any]) -> None:
+        self.seen.add(key)
+        namespace, name = key
+        if not namespace:
+            self._enqueue_all(self.users.changed(name, metadata))
+
+    def on_deleted(self, key: NamespacedName, last_state: Object) -> None:
+        self.seen.discard(key)
+        namespace, name = key
+        if namespace:
+            self.deleted_servers[key] = last_state
+        else:
+            self._enqueue_all(self.users.deleted(name))
+
+    def _enqueue_all(self, servers: Iterable[NamespacedName]) -> None:
+        for server in servers:
+            self.servers.add(server)
+
+
+async def _lead(deps: Dependencies, settings: Settings) -> None:
+    deleted_servers: dict[NamespacedName, Object] = {}
+    users = PlatformUsers()
+    server_queue = _server_queue(deps, deleted_servers, users)
+    platform_queue = _platform_queue(deps, settings)
+    dispatcher = _Dispatcher(server_queue, platform_queue, users, deleted_servers)
     # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
     before_kopf = (
         asyncio.create_task(server_queue.run(), name="queue"),
         asyncio.create_task(platform_queue.run(), name="platform queue"),
         asyncio.create_task(
-            watch_check.verify(lambda: _list_resources(deps.cluster, settings.namespaces), seen),
+            watch_check.verify(lambda: _list_resources(deps.cluster, settings.namespaces), dispatcher.seen),
             name="watch check",
         ),
     )
     await asyncio.sleep(0)
     watch_task = asyncio.create_task(
-        watch.run(enqueue, seen.add, on_deleted, settings.namespaces), name="watch"
+        watch.run(dispatcher.enqueue, dispatcher.on_seen, dispatcher.on_deleted, settings.namespaces),
+        name="watch",
     )
     tasks = (*before_kopf, watch_task)
     try:
@@ -203,7 +235,7 @@ async def _lead(deps: Dependencies, settings: Settings) -> None:
 
 
 def _server_queue(
-    deps: Dependencies, deleted_servers: dict[NamespacedName, Object]
+    deps: Dependencies, deleted_servers: dict[NamespacedName, Object], users: PlatformUsers
 ) -> WorkQueue[NamespacedName]:
     """The work queue of MLflowServers. `deleted_servers`: last states that have no Event yet."""
     readiness = _ReadinessMetric(deps.metrics)
@@ -222,6 +254,7 @@ def _server_queue(
                 # The API server accepts no new objects there, and deletes the existing ones.
                 result = ReconcileResult(None)
         readiness.record(key, result.ready)
+        users.record(key, result.platforms if result.ready else ())
         if result.ready is None:
             queue.forget(key)
         return result.requeue_after

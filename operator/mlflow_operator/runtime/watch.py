@@ -51,13 +51,14 @@ class _RetryDelays:
 
 def registry(
     enqueue: Callable[[NamespacedName], None],
-    on_seen: Callable[[NamespacedName], None],
+    on_seen: Callable[[NamespacedName, Mapping[str, Any]], None],
     on_deleted: Callable[[NamespacedName, Object], None],
 ) -> kopf.OperatorRegistry:
     """Handlers that call `enqueue` with the key of the server or platform that an event concerns.
 
-    For an event of the resource itself, they call `on_seen` first, or, if it was deleted, `on_deleted` with its last
-    metadata and status, which can no longer be read from the API server. The namespace of a platform is empty.
+    For an event of the resource itself, they call `on_seen` with its metadata first, or, if it was deleted,
+    `on_deleted` with its last metadata and status, which can no longer be read from the API server. The namespace of a
+    platform is empty. The metadata of a server are incomplete.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -66,7 +67,7 @@ def registry(
         if event.get("type") == "DELETED":
             on_deleted(key, {**_TYPE_META, **event["object"]})
         else:
-            on_seen(key)
+            on_seen(key, event["object"]["metadata"])
         enqueue(key)
 
     async def owned(namespace: str | None, meta: Mapping[str, Any], **_: Any) -> None:
@@ -104,7 +105,7 @@ def settings(
 
 async def run(
     enqueue: Callable[[NamespacedName], None],
-    on_seen: Callable[[NamespacedName], None],
+    on_seen: Callable[[NamespacedName, Mapping[str, Any]], None],
     on_deleted: Callable[[NamespacedName, Object], None],
     namespaces: Collection[str],
     inactivity_timeout_seconds: float = INACTIVITY_TIMEOUT_SECONDS,

@@ -3,10 +3,10 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -88,7 +88,7 @@ class APIServerWithPlatform:
     """An API server that serves only MLflowPlatforms, with one platform that is deleted during the watch."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        metadata = {"name": "shared", "uid": "shared"}
+        metadata = {"name": "shared", "uid": "shared", "generation": 3}
         platform = {"apiVersion": api.API_VERSION, "kind": "MLflowPlatform", "metadata": metadata}
         match request.path:
             case "/api":
@@ -129,12 +129,13 @@ async def watching(
     *,
     inactivity_timeout_seconds: float = watch.INACTIVITY_TIMEOUT_SECONDS,
     on_deleted: Callable[[NamespacedName, Object], None] = lambda key, last_state: None,
+    on_seen: Callable[[NamespacedName, Mapping[str, Any]], None] = lambda key, metadata: None,
 ) -> AsyncIterator[None]:
     """Watch the namespace `team` of the API server."""
     async with api_server(folder, answer) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
         watch_task = asyncio.create_task(
-            watch.run(enqueue, lambda key: None, on_deleted, ["team"], inactivity_timeout_seconds)
+            watch.run(enqueue, on_seen, on_deleted, ["team"], inactivity_timeout_seconds)
         )
         try:
             yield

@@ -62,7 +62,7 @@ async def test_rejected_token_raises_watch_lost(tmp_path: Path, monkeypatch: pyt
     async with api_server(tmp_path, refuse) as environment:
         monkeypatch.setenv("KUBECONFIG", environment["KUBECONFIG"])
         with pytest.raises(watch.WatchLost, match="LoginError"):
-            await watch.run(lambda key: None, lambda key: None, lambda key, last_state: None, ())
+            await watch.run(lambda key: None, lambda key, metadata: None, lambda key, last_state: None, ())
 
 
 async def test_new_server_is_found_after_a_silent_watch_restarts(
@@ -81,16 +81,19 @@ async def test_new_server_is_found_after_a_silent_watch_restarts(
 async def test_platforms_are_watched_by_an_operator_of_selected_namespaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are cluster-scoped: their keys have no namespace."""
+    """They are cluster-scoped: their keys have no namespace. The generation distinguishes changes of the spec."""
     found = asyncio.Queue[tuple[str, NamespacedName]]()
+    generations: list[int] = []
     async with watching(
         APIServerWithPlatform().answer,
         lambda key: found.put_nowait(("enqueued", key)),
         tmp_path,
         monkeypatch,
         on_deleted=lambda key, last_state: found.put_nowait(("deleted", key)),
+        on_seen=lambda key, metadata: generations.append(metadata["generation"]),
     ):
         async with asyncio.timeout(20):
             events = [await found.get() for _ in range(3)]
     key = ("", "shared")
     assert events == [("enqueued", key), ("deleted", key), ("enqueued", key)]
+    assert generations == [3]
