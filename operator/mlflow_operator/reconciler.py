@@ -28,6 +28,7 @@ from mlflow_operator.components.upgrade import reconcile as upgrade
 from mlflow_operator.components.upgrade import version
 from mlflow_operator.components.upgrade.status import in_progress
 from mlflow_operator.framework import (
+    adoption,
     data_labels,
     env_from_variables,
     jobs,
@@ -104,8 +105,21 @@ async def _reconcile_valid(
             return await _reject(resource, error.reason, error.message, deps)
         if context:
             await jobs.record_outcomes(context)
-            return await _report(*await _run_components(context))
+            context, results = await _run_components(context)
+            try:
+                adopts = platform is not None and await _uses_adoption(context, results, platform)
+            except ConfigurationError as error:
+                return await _reject(resource, error.reason, error.message, deps, RETRY_USER_ERROR_SECONDS)
+            if not adopts:
+                return await _report(context, results)
     return await reconcile((namespace, name), deps)
+
+
+async def _uses_adoption(context: ReconcileContext, results: Results, platform: PlatformUse) -> bool:
+    """Whether an entry in `spec.adoptions` of the platform now allows what a component was refused."""
+    return results.requires_adoption and await adoption.record_use(
+        platform, context.server.owner, context.deps
+    )
 
 
 async def _context(

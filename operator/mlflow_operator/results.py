@@ -20,7 +20,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.status import conditions
-from mlflow_operator.status.conditions import Condition
+from mlflow_operator.status.conditions import Condition, Reason
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Results:
                 replace(condition, message=keys.redact(condition.message)) for condition in components
             ]
         return [conditions.ready_condition(components), *components]
+
+    @property
+    def requires_adoption(self) -> bool:
+        """Whether a store contains something of the server's name that belongs to an earlier namespace."""
+        return any(result.condition.reason is Reason.ADOPTION_REQUIRED for result in self._all())
 
     @property
     def requeue_after(self) -> float | None:

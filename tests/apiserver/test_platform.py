@@ -9,7 +9,7 @@ import pytest
 from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
 from mlflow_operator.api.resource import API_VERSION
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import KubernetesClient
+from mlflow_operator.kube.client import Conflict, KubernetesClient
 from tests.apiserver.client import ApiError, Client
 from tests.apiserver.kubectl import Kubectl, KubectlError
 from tests.unit.api.platform_refusals import ACCEPTED, REJECTED, platform
@@ -68,6 +68,23 @@ def test_kubectl_shows_the_default_platform(admin: Client, kubectl: Kubectl) -> 
     header, row = kubectl("get", "mlp", name).splitlines()
     assert header.split() == ["NAME", "READY", "DEFAULT", "AGE"]
     assert row.split()[:2] == [name, "true"]
+    admin.delete(kinds.MLFLOWPLATFORM, None, name)
+
+
+async def test_applied_status_is_not_older_than_the_stored_one(
+    admin: Client, cluster: KubernetesClient
+) -> None:
+    """The reconciles of a platform and of its servers write the same status."""
+    name = f"shared-{uuid.uuid4().hex[:8]}"
+    created = admin.create(kinds.MLFLOWPLATFORM, resource(platform(), name))
+    adoptions = [{"server": "team-a/tracking", "namespaceUID": "uid-1"}]
+    meta = {key: created["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+    applied = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": {"adoptions": adoptions}}
+    stored = await cluster.apply_status(applied)
+    assert stored["status"]["adoptions"] == adoptions
+    with pytest.raises(Conflict):
+        await cluster.apply_status({**applied, "status": {"observedGeneration": 1}})
+    assert admin.need(kinds.MLFLOWPLATFORM, None, name)["status"] == {"adoptions": adoptions}
     admin.delete(kinds.MLFLOWPLATFORM, None, name)
 
 

@@ -64,10 +64,15 @@ class Platform:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
         self.client.apply(kinds.SECRET, secret)
 
+    @property
+    def status(self) -> Object:
+        """The status of the platform."""
+        status: Object = self.client.need(kinds.MLFLOWPLATFORM, None, self.name).get("status") or {}
+        return status
+
     def condition(self, condition_type: str = "Ready") -> tuple[str, str]:
         """Status and reason of a condition; empty if there is none."""
-        status = self.client.need(kinds.MLFLOWPLATFORM, None, self.name).get("status") or {}
-        found = [c for c in status.get("conditions", ()) if c["type"] == condition_type]
+        found = [c for c in self.status.get("conditions", ()) if c["type"] == condition_type]
         return (found[0]["status"], found[0]["reason"]) if found else ("", "")
 
     def wait_for(self, status: str, reason: str, condition_type: str = "Ready") -> None:

@@ -80,9 +80,16 @@ def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
     server.apply(EXTERNAL_STORE).wait_for("DatabaseReady", "False", "AdoptionRequired")
     adoptions = {"spec": {"adoptions": [f"{name}/tracking"]}}
     admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, adoptions)
-    server.trigger_reconcile()
     server.wait_for("DatabaseReady")
+    namespace = admin.need(kinds.NAMESPACE, None, name)
+    used = [{"server": f"{name}/tracking", "namespaceUID": namespace["metadata"]["uid"]}]
+    assert platform.status["adoptions"] == used
+    assert ("Normal", "AdoptionUsed") in platform.events()
+    platform.trigger_reconcile()
+    platform.wait_for("True", "Ready")
+    assert platform.status["adoptions"] == used
     admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, {"spec": {"adoptions": []}})
+    eventually("the entry is forgotten", lambda: "adoptions" not in platform.status)
     server.trigger_reconcile()
     server.wait_for("DatabaseReady")
     server.merge(kinds.MLFLOWSERVER, "tracking", {"spec": {"deletionPolicy": "Delete"}})

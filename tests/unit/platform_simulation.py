@@ -211,7 +211,10 @@ class PlatformSimulation(SimulatedCluster):
         """Create or replace a platform as a cluster administrator."""
         annotations = {DEFAULT_ANNOTATION: "true"} if is_default else {}
         metadata = {"name": name, "uid": f"platform-{name}", "annotations": annotations}
-        self.api.put({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
+        existing = self.api.objects.get((KIND, name), {})
+        self.api.put(
+            {**existing, "apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+        )
 
     def delete_platform(self, name: str = PLATFORM) -> None:
         """Delete a platform."""

@@ -25,7 +25,7 @@ from mlflow_operator.framework.dependencies import Dependencies, Timeouts
 from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.apply import Applier
-from mlflow_operator.kube.errors import Forbidden
+from mlflow_operator.kube.errors import Conflict, Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
@@ -127,8 +127,11 @@ class FakeAPIServer(FakeKubernetesClient):
         return {obj["metadata"]["name"]: obj["metadata"].get("labels", {}) for obj in await self.list(kind)}
 
     async def apply_status(self, obj: Object) -> Object:
-        """Replace the status."""
+        """Replace the status. Raises Conflict for another resourceVersion than the stored one."""
         self._record_write("apply_status", obj)
+        stored_version = self.objects[obj["kind"], obj["metadata"]["name"]]["metadata"].get("resourceVersion")
+        if obj["metadata"].get("resourceVersion", stored_version) != stored_version:
+            raise Conflict(f"apply status of {obj['kind']}: 409")
         return self.edit(
             obj["kind"], obj["metadata"]["name"], lambda stored: stored.update(status=obj["status"])
         )

@@ -14,6 +14,8 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.server import ServerRef
+from mlflow_operator.platforms.checks import Checks
+from mlflow_operator.platforms.reconcile import reconcile as reconcile_platform
 from mlflow_operator.status.conditions import Reason
 from tests.unit.api.platform_refusals import platform, postgres, s3, without
 from tests.unit.platform_simulation import CA, PLATFORM, PLATFORM_NAMESPACE, ROOT, PlatformSimulation
@@ -471,13 +473,36 @@ async def test_key_covers_only_the_own_prefix() -> None:
 # Identity
 
 
-def recreate(simulation: PlatformSimulation) -> None:
+def recreate(simulation: PlatformSimulation, uid: str = "another-uid") -> None:
     """Delete the namespace with everything in it, and create another one of the same name with the same server."""
     for key, obj in list(simulation.api.objects.items()):
         if obj["metadata"].get("namespace") == NAMESPACE:
             del simulation.api.objects[key]
-    simulation.recreate_namespace("another-uid")
+    simulation.recreate_namespace(uid)
     simulation.create_server({})
+
+
+def used_adoptions(simulation: PlatformSimulation) -> list[tuple[str, str]]:
+    """The entries in the status of the platform."""
+    status = simulation.api.objects[KIND, PLATFORM].get("status", {})
+    return [(used["server"], used["namespaceUID"]) for used in status.get("adoptions", ())]
+
+
+async def adoptable(uid: str = "another-uid") -> PlatformSimulation:
+    """A recreated namespace whose server is listed in spec.adoptions, before its first reconcile."""
+    simulation = await ready()
+    simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "mine"
+    recreate(simulation, uid)
+    simulation.put_platform(platform(adoptions=ADOPTIONS))
+    simulation.events.published.clear()
+    return simulation
+
+
+def assert_not_adopted(simulation: PlatformSimulation) -> None:
+    """The database and the policy still belong to the first namespace."""
+    assert simulation.policy()["ID"].endswith(f"in namespace {NAMESPACE}-1")
+    assert simulation.admin.database
+    assert f"{NAMESPACE}-1" in simulation.admin.database.marker
 
 
 async def test_recreated_namespace_gets_nothing_back_without_adoption() -> None:
@@ -550,6 +575,135 @@ async def test_adopted_data_belongs_to_the_new_namespace() -> None:
     assert simulation.policy()["ID"].endswith("in namespace another-uid")
     assert simulation.admin.database
     assert "another-uid" in simulation.admin.database.marker
+
+
+async def test_use_of_an_adoption_is_recorded_once() -> None:
+    """Before anything is granted: an interrupted reconcile must not leave the entry to another namespace."""
+    simulation = await adoptable()
+    record = ("apply_status", f"{KIND}/{PLATFORM}")
+    await simulation.reconcile_until_ready()
+    assert simulation.api.writes.count(record) == 1
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
+    events = [(normal, reason) for normal, reason, _ in simulation.events.published]
+    assert events.count((True, "AdoptionUsed")) == 1
+    assert (False, Reason.ADOPTION_REQUIRED) not in events
+    writes = len(simulation.api.writes)
+    await simulation.reconcile()
+    assert len(simulation.api.writes) == writes
+
+
+async def test_interrupted_adoption_is_continued_by_the_same_namespace_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = await adoptable()
+
+    async def end(*_: Any) -> None:
+        raise ProcessKilled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.events, "publish", end)
+        with pytest.raises(ProcessKilled):
+            await simulation.reconcile()
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
+    assert_not_adopted(simulation)
+    stored = simulation.api.objects[KIND, PLATFORM]
+    recreate(simulation, "third-uid")
+    await simulation.reconcile_until_stable()
+    assert_not_adopted(simulation)
+    recreate(simulation, "another-uid")
+    await simulation.reconcile_until_ready()
+    assert simulation.api.objects[KIND, PLATFORM]["status"] == stored["status"]
+
+
+async def test_adoption_does_not_count_for_a_later_namespace() -> None:
+    """The administrator may have forgotten the entry. It counts again once it was removed and added."""
+    simulation = await adoptable()
+    await simulation.reconcile_until_ready()
+    recreate(simulation, "third-uid")
+    await simulation.reconcile_until_stable()
+    status, reason, message = simulation.condition("DatabaseReady")
+    assert (status, reason) == ("False", Reason.ADOPTION_REQUIRED)
+    assert "remove it, and add it again once status.adoptions does not list it" in message
+    assert simulation.policy()["ID"].endswith("in namespace another-uid")
+    simulation.put_platform(platform())
+    await reconcile_platform(PLATFORM, simulation.dependencies(), Checks())
+    assert used_adoptions(simulation) == []
+    simulation.put_platform(platform(adoptions=ADOPTIONS))
+    await simulation.reconcile_until_ready()
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "third-uid")]
+
+
+async def test_server_that_needs_no_adoption_uses_none() -> None:
+    """Neither without data nor with its own. The entry may be meant for the namespace that is created next."""
+    simulation = await ready({}, platform(adoptions=ADOPTIONS))
+    assert used_adoptions(simulation) == []
+    simulation.delete_server()
+    simulation.create_server({})
+    await simulation.reconcile_until_ready()
+    assert used_adoptions(simulation) == []
+
+
+async def test_adoption_is_not_used_if_the_platform_changes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The administrator removes the entry between the read and the record."""
+    simulation = await adoptable()
+    apply_status = simulation.api.apply_status
+
+    async def change_first(obj: Object) -> Object:
+        if obj["kind"] == KIND:
+            simulation.put_platform(platform())
+        return await apply_status(obj)
+
+    monkeypatch.setattr(simulation.api, "apply_status", change_first)
+    with pytest.raises(Conflict):
+        await simulation.reconcile()
+    await simulation.reconcile()
+    assert simulation.condition("DatabaseReady")[1] == Reason.ADOPTION_REQUIRED
+    assert_not_adopted(simulation)
+    assert used_adoptions(simulation) == []
+
+
+@pytest.mark.parametrize("fault", ["forbidden", "old CRD"])
+async def test_nothing_is_adopted_without_a_record(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry would count for each later namespace."""
+    simulation = await adoptable()
+    apply_status = simulation.api.apply_status
+
+    async def drop(obj: Object) -> Object:
+        if obj["kind"] == KIND and fault == "forbidden":
+            raise Forbidden("apply mlflowplatforms/status: 403")
+        if obj["kind"] == KIND:
+            obj["status"].pop("adoptions")
+        return await apply_status(obj)
+
+    monkeypatch.setattr(simulation.api, "apply_status", drop)
+    for _ in range(2):
+        await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.OPERATION_REFUSED)
+    assert f'status.adoptions of MLflowPlatform "{PLATFORM}"' in simulation.condition("Ready")[2]
+    assert_not_adopted(simulation)
+    assert [reason for _, reason, _ in simulation.events.published] == [Reason.OPERATION_REFUSED]
+
+
+async def test_record_of_a_server_and_the_status_of_its_platform_do_not_overwrite_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The checks of the platform take seconds, in which a server records its adoption."""
+    simulation = await adoptable()
+    check = simulation.admin.check
+
+    async def record_meanwhile(*arguments: Any) -> None:
+        await simulation.reconcile_until_ready()
+        await check(*arguments)
+
+    monkeypatch.setattr(simulation.admin, "check", record_meanwhile)
+    checks = Checks()
+    await reconcile_platform(PLATFORM, simulation.dependencies(), checks)
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
+    await reconcile_platform(PLATFORM, simulation.dependencies(), checks)
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
+    assert simulation.api.objects[KIND, PLATFORM]["status"]["conditions"]
 
 
 async def test_recreated_server_in_the_same_namespace_needs_no_adoption() -> None:

@@ -220,7 +220,9 @@ class Spec(Model):
     ] = ()
     """Servers, as `namespace/name`, that may use a database, a role or a prefix of their name although they were
     created for a server in another namespace of the same name, which was deleted. Without an entry, a namespace that is
-    deleted and created again gets no data back.
+    deleted and created again gets no data back. An entry counts for the first namespace that uses it, which
+    `status.adoptions` records. To use it for a later namespace of the same name, remove it, and add it again once the
+    status does not list it.
     """
 
     rules = (
@@ -239,6 +241,18 @@ class PlatformCondition(Condition):
     """Type of the condition: Ready, DatabaseReady or ArtifactStoreReady."""
 
 
+class UsedAdoption(Model):
+    """Entry of `spec.adoptions` that a server has used."""
+
+    server: Annotated[str, Field(max_length=1024, examples=["team-a/tracking"])]
+    """Namespace and name of the server."""
+    namespace_uid: Annotated[
+        str,
+        Field(alias="namespaceUID", max_length=1024, examples=["7c1f6c0e-4a0d-4a55-9d0e-1f8a6b1f9b57"]),
+    ] = ""
+    """UID of the namespace whose server has used the entry."""
+
+
 class Status(Model):
     """Most recently observed state of the platform."""
 
@@ -247,6 +261,10 @@ class Status(Model):
     conditions: Annotated[tuple[PlatformCondition, ...], Field(max_length=32), ListMap("type")] = ()
     """Conditions of the platform. Ready summarizes the others. A condition that is not True has a message with the
     cause and the next step.
+    """
+    adoptions: Annotated[tuple[UsedAdoption, ...], Field(max_length=256), ListMap("server")] = ()
+    """Entries of `spec.adoptions` that servers have used, each with the namespace for which it counts. They are not
+    needed any more, and disappear here when they are removed there.
     """
 
 

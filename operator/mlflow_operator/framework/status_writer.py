@@ -2,6 +2,7 @@
 
 import logging
 
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube.client import Conflict, NotFound
 from mlflow_operator.kube.objects import Object
@@ -22,18 +23,22 @@ def status_context(resource: Object, deps: Dependencies) -> StatusContext:
 async def write_ahead(resource: Object, fields: Object, deps: Dependencies) -> Object:
     """Set fields of the status at once, before an action that they describe. Returns the resource after the write.
 
-    Raises Conflict or NotFound if the resource was deleted meanwhile: the action must not happen then.
+    Raises Conflict or NotFound if the resource was deleted meanwhile, or is a platform that was changed: the action
+    must not happen then.
     """
     status = {**(resource.get("status") or {}), **fields}
     return await deps.cluster.apply_status(_with_status(resource, status))
 
 
 def _with_status(resource: Object, status: Object) -> Object:
-    meta = resource["metadata"]
+    meta, fields = resource["metadata"], ["name", "namespace", "uid"]
+    if resource["kind"] == mlflowplatform.KIND:
+        # Its status is written by its own reconcile and by those of its servers: neither must overwrite the other.
+        fields.append("resourceVersion")
     return {
         "apiVersion": resource["apiVersion"],
         "kind": resource["kind"],
-        "metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta},
+        "metadata": {key: meta[key] for key in fields if key in meta},
         "status": status,
     }
 
@@ -49,7 +54,9 @@ async def write(
     try:
         await deps.cluster.apply_status(_with_status(resource, desired))
     except (NotFound, Conflict):
-        return  # The resource was deleted, and perhaps recreated, meanwhile. Its watch event triggers a reconcile.
+        # The resource was deleted, and perhaps recreated, meanwhile, or the platform was changed. Its watch event
+        # triggers a reconcile.
+        return
     for condition in changed:
         if _needs_event(condition, new_conditions):
             logger.info(

@@ -1,7 +1,7 @@
 """The resolved configuration of a platform: its stores, and the namespaces that may use them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import takewhile
 
@@ -107,7 +107,8 @@ class Platform:
     """Platform with all defaults set. A part that it does not offer is None.
 
     `secrets_namespace` contains all Secrets that the parts reference. `adoptions`: servers, as `namespace/name`, that
-    may use what was created for a server in an earlier namespace of the same name.
+    may use what was created for a server in an earlier namespace of the same name. `used_adoptions`: the uid of the
+    namespace that has used the entry of a server.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Platform:
     database: PlatformDatabase | None
     artifacts: PlatformStore | None
     adoptions: frozenset[str] = frozenset()
+    used_adoptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -147,9 +149,19 @@ class PlatformUse:
             raise ValueError("the uid of the namespace is required")
 
     def origin(self, owner: ServerRef) -> PlatformOrigin:
-        """Return the origin of the stores of `owner` on the platform."""
-        adopts = f"{owner.namespace}/{owner.name}" in self.platform.adoptions
+        """Return the origin of the stores of `owner` on the platform.
+
+        An entry in `spec.adoptions` counts only once its use by this namespace is recorded, and only while it exists.
+        """
+        server = _entry_of(owner)
+        is_recorded = self.platform.used_adoptions.get(server) == self.namespace_uid
+        adopts = server in self.platform.adoptions and is_recorded
         return PlatformOrigin(self.platform.name, self.namespace_uid, adopts)
+
+    def has_unused_adoption(self, owner: ServerRef) -> bool:
+        """Whether `spec.adoptions` lists `owner`, and no namespace has used the entry."""
+        server = _entry_of(owner)
+        return server in self.platform.adoptions and server not in self.platform.used_adoptions
 
     def server_database(self, owner: ServerRef) -> ProvisionedDatabase | None:
         """Return the database of `owner`, None if it uses another one."""
@@ -216,6 +228,10 @@ def field_prefix(platform: str) -> str:
     return f"MLflowPlatform {platform}, "
 
 
+def _entry_of(owner: ServerRef) -> str:
+    return f"{owner.namespace}/{owner.name}"
+
+
 def owners_prefix(prefix: str) -> str:
     """Return the prefix of the object that records the owner of a server's `prefix`. No server has access to it.
 
@@ -242,6 +258,7 @@ def resolve_platform(resource: MLflowPlatform) -> Platform:
         database=_database(spec.database.postgres, namespace) if spec.database else None,
         artifacts=_store(spec.artifacts.s3, namespace) if spec.artifacts else None,
         adoptions=frozenset(spec.adoptions),
+        used_adoptions={used.server: used.namespace_uid for used in resource.status.adoptions},
     )
 
 

@@ -151,7 +151,8 @@ def adoption_required(description: str, marker: str, platform: str) -> Configura
         Reason.ADOPTION_REQUIRED,
         f"{description} was not created for a server in this namespace, but perhaps for one in an earlier namespace of "
         "the same name. The operator does not use it. If the data may be used here, ask a cluster administrator to add "
-        f'"{server}" to spec.adoptions of MLflowPlatform "{platform}".',
+        f'"{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is listed already, an earlier '
+        "namespace has used the entry: remove it, and add it again once status.adoptions does not list it.",
     )
 
 

@@ -51,9 +51,8 @@ async def reconcile(
         platform = resolve_platform(mlflowplatform.parse(resource))
     except InvalidResource as error:
         message = f"{str(error).rstrip('.')}. Reconciliation is paused until this is fixed."
-        return await _report(
-            resource, [false_condition(ConditionType.READY, Reason.INVALID_RESOURCE, message)], deps
-        )
+        ready = false_condition(ConditionType.READY, Reason.INVALID_RESOURCE, message)
+        return await _report(resource, [ready], _used_adoptions(resource), deps)
     namespaces = await _labels_of(watched_namespaces, deps) if watched_namespaces else None
     if namespaces is not None and not any(map(platform.selects, namespaces.values())):
         # Not None: a namespace may be selected later, without an event of the platform.
@@ -61,7 +60,8 @@ async def reconcile(
     conditions = await _check_stores(platform, deps, checks)
     conflict = await _default_conflict(platform, namespaces, deps)
     ready = conflict or ready_condition(conditions, _READY_MESSAGE)
-    return await _report(resource, [ready, *conditions], deps)
+    used = [entry for entry in _used_adoptions(resource) if entry["server"] in platform.adoptions]
+    return await _report(resource, [ready, *conditions], used, deps)
 
 
 async def _check_stores(platform: Platform, deps: Dependencies, checks: Checks) -> list[Condition]:
@@ -103,14 +103,25 @@ async def _finalize(resource: Object, deps: Dependencies) -> ReconcileResult:
         f"The platform is being deleted, but servers use it: {', '.join(users[:_MAX_NAMED_SERVERS])}{more}. It stays "
         "until they are deleted or use other stores; new servers cannot use it."
     )
-    return await _report(
-        resource, [false_condition(ConditionType.READY, Reason.DELETION_BLOCKED, message)], deps
-    )
+    ready = false_condition(ConditionType.READY, Reason.DELETION_BLOCKED, message)
+    return await _report(resource, [ready], _used_adoptions(resource), deps)
 
 
-async def _report(resource: Object, conditions: list[Condition], deps: Dependencies) -> ReconcileResult:
+def _used_adoptions(resource: Object) -> list[Object]:
+    """Return the entries of `spec.adoptions` that servers have used. The reconciles of the servers record them."""
+    return [*((resource.get("status") or {}).get("adoptions") or ())]
+
+
+async def _report(
+    resource: Object, conditions: list[Condition], used_adoptions: list[Object], deps: Dependencies
+) -> ReconcileResult:
     context = status_writer.status_context(resource, deps)
-    status = {"observedGeneration": context.generation, "conditions": context.conditions(conditions)}
+    status: Object = {
+        "observedGeneration": context.generation,
+        "conditions": context.conditions(conditions),
+    }
+    if used_adoptions:
+        status["adoptions"] = used_adoptions
     await status_writer.write(resource, status, conditions, deps)
     ready = conditions[0]
     # The next reconcile reads the Secrets again. The stores are checked once a minute.

@@ -158,7 +158,7 @@ class Reason(StrEnum):
     changed."""
     ADOPTION_REQUIRED = "AdoptionRequired"
     """Data of the server's name on a platform was created in a deleted namespace, and `spec.adoptions` does not list
-    the server."""
+    the server, or an earlier namespace has used the entry."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"

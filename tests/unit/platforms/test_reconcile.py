@@ -408,6 +408,37 @@ async def test_deleted_platform_is_forgotten() -> None:
     assert len(simulation.postgres.checked) == 2
 
 
+USED = [{"server": "team-a/tracking", "namespaceUID": "uid-1"}]
+"""Entries of spec.adoptions that a server has used."""
+
+
+@pytest.mark.parametrize("state", ["valid", "invalid", "deleted"])
+async def test_used_adoption_stays_in_the_status_while_it_is_listed(state: str) -> None:
+    """Without it, the entry would count for another namespace. An invalid spec says nothing about its entries."""
+    simulation = Simulation(platform(adoptions=["team-a/tracking"]))
+    simulation.api.edit(KIND, NAME, lambda obj: obj.update(status={"adoptions": USED}))
+    if state == "invalid":
+        simulation.put_platform(postgres(host="postgres"))
+    if state == "deleted":
+        simulation.api.put(server("tracking", NAME))
+        await simulation.reconcile()
+        simulation.api.edit(
+            KIND, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+        )
+    await simulation.reconcile()
+    assert simulation.api.objects[KIND, NAME]["status"]["adoptions"] == USED
+    writes = len(simulation.writes)
+    await simulation.reconcile()
+    assert len(simulation.writes) == writes
+
+
+async def test_used_adoption_that_is_removed_from_the_spec_is_forgotten() -> None:
+    simulation = Simulation(platform(adoptions=["team-a/other"]))
+    simulation.api.edit(KIND, NAME, lambda obj: obj.update(status={"adoptions": USED}))
+    await simulation.reconcile()
+    assert "adoptions" not in simulation.api.objects[KIND, NAME]["status"]
+
+
 def selecting(**labels: str) -> Object:
     """A spec that selects namespaces with these labels."""
     return platform(namespaceSelector={"matchLabels": labels})
