@@ -66,8 +66,9 @@ def test_kubectl_shows_the_default_platform(admin: Client, kubectl: Kubectl) -> 
     name = f"shared-{uuid.uuid4().hex[:8]}"
     admin.create(kinds.MLFLOWPLATFORM, resource(platform(), name, **{DEFAULT_ANNOTATION: "true"}))
     header, row = kubectl("get", "mlp", name).splitlines()
-    assert header.split() == ["NAME", "READY", "DEFAULT", "AGE"]
-    assert row.split()[:2] == [name, "true"]
+    assert header.split() == ["NAME", "READY", "DEFAULT", "DATABASE", "ARTIFACTS", "AGE"]
+    stores = ["postgres.mlflow-platform.svc", "https://minio.mlflow-platform.svc:9000"]
+    assert row.split()[:-1] == [name, "true", *stores]
     admin.delete(kinds.MLFLOWPLATFORM, None, name)
 
 

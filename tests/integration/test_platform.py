@@ -120,6 +120,11 @@ def reconcile_count(operator: Operator) -> float:
     )
 
 
+def ready_platforms(operator: Operator) -> float:
+    """Number of platforms that are Ready, according to the metric."""
+    return operator.metrics().get('mlflow_operator_platforms{ready="True"}', 0.0)
+
+
 def operator_writes(cluster: Cluster, platform: Platform) -> list[tuple[str, str]]:
     """The operator's writes that concern a platform, from the API server's audit log, and its Events."""
     entries: list[Object] = [
@@ -139,9 +144,11 @@ def test_platform_is_ready_and_nothing_is_written_at_rest(
     operator: Operator, cluster: Cluster, platform: Platform
 ) -> None:
     """Finalizer, status and one Event are written once, however often it is reconciled. Postgres gets no object."""
+    ready_before = ready_platforms(operator)
     platform.put_secret()
     platform.apply().wait_for("True", "Ready")
     eventually("the Event is published", lambda: platform.events() == [("Normal", "Ready")])
+    eventually("the platform is counted", lambda: ready_platforms(operator) == ready_before + 1)
     before = operator_writes(cluster, platform)
     assert [(verb, "/status?" in uri) for verb, uri in before if platform.name in uri] == [
         ("patch", False),
@@ -152,6 +159,8 @@ def test_platform_is_ready_and_nothing_is_written_at_rest(
         platform.trigger_reconcile()
         eventually("the platform is reconciled", partial(_has_reconciled, operator, expected))
     assert operator_writes(cluster, platform) == before
+    platform.delete()
+    eventually("the platform is not counted", lambda: ready_platforms(operator) == ready_before)
 
 
 def _has_reconciled(operator: Operator, times: float) -> bool:

@@ -70,6 +70,13 @@ SERVER = CustomResource(
             "description": "URL of the server inside the cluster.",
             "jsonPath": ".status.url",
         },
+        {
+            "name": "Platform",
+            "type": "string",
+            "description": "MLflowPlatform that the server uses.",
+            "jsonPath": ".status.platform.name",
+            "priority": 1,
+        },
         _AGE_COLUMN,
     ),
     {
@@ -106,7 +113,26 @@ PLATFORM = CustomResource(
             "description": "Whether the platform is the default of the namespaces that it selects.",
             "jsonPath": f".metadata.annotations.{_DEFAULT_PATH}",
         },
+        {
+            "name": "Database",
+            "type": "string",
+            "description": "Host of the PostgreSQL for servers.",
+            "jsonPath": ".spec.database.postgres.host",
+        },
+        {
+            "name": "Artifacts",
+            "type": "string",
+            "description": "URL of the artifact store for servers.",
+            "jsonPath": ".spec.artifacts.s3.endpoint",
+        },
         _AGE_COLUMN,
+        {
+            "name": "Message",
+            "type": "string",
+            "description": "Message of the condition Ready.",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].message',
+            "priority": 1,
+        },
     ),
 )
 

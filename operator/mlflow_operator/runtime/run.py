@@ -7,11 +7,12 @@ import secrets
 import signal
 import socket
 from asyncio import sslproto
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mlflow_operator.clients import limits
 from mlflow_operator.clients.ca_files import CAFiles
@@ -48,6 +49,8 @@ from mlflow_operator.status.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+K = TypeVar("K", bound=Hashable)
+
 _DNS_THREADS = 256
 """Threads for DNS lookups, created on demand. If an external DNS server does not answer, each lookup of its names
 occupies a thread for most of a minute, several times as long as the call that needs it: the limits of one namespace
@@ -81,21 +84,18 @@ class Settings:
 
 
 @dataclass
-class _ReadinessMetric:
-    """Updates the metric that counts servers by the status of their Ready condition."""
+class _ReadinessMetric(Generic[K]):
+    """Updates a metric that counts resources by the status of their Ready condition. `set_counts` sets it."""
 
-    metrics: Metrics
-    ready_by_server: dict[NamespacedName, str] = field(default_factory=dict)
+    set_counts: Callable[[Mapping[str, int]], None]
+    ready_by_key: dict[K, str] = field(default_factory=dict)
 
-    def record(self, key: NamespacedName, ready: str | None) -> None:
+    def record(self, key: K, ready: str | None) -> None:
         if ready is None:
-            self.ready_by_server.pop(key, None)
+            self.ready_by_key.pop(key, None)
         else:
-            self.ready_by_server[key] = ready
-        counts: dict[str, int] = {}
-        for status in self.ready_by_server.values():
-            counts[status] = counts.get(status, 0) + 1
-        self.metrics.set_servers_by_ready(counts)
+            self.ready_by_key[key] = ready
+        self.set_counts(Counter(self.ready_by_key.values()))
 
 
 async def run(settings: Settings) -> None:
@@ -238,7 +238,7 @@ def _server_queue(
     deps: Dependencies, deleted_servers: dict[NamespacedName, Object], users: PlatformUsers
 ) -> WorkQueue[NamespacedName]:
     """The work queue of MLflowServers. `deleted_servers`: last states that have no Event yet."""
-    readiness = _ReadinessMetric(deps.metrics)
+    readiness = _ReadinessMetric[NamespacedName](deps.metrics.set_servers_by_ready)
 
     async def handle(key: NamespacedName) -> float | None:
         with resource_context(*key), limits.on_behalf_of(key[0]):
@@ -268,11 +268,13 @@ def _server_queue(
 def _platform_queue(deps: Dependencies, settings: Settings) -> WorkQueue[str]:
     """The work queue of MLflowPlatforms, by their names."""
     checks = Checks()
+    readiness = _ReadinessMetric[str](deps.metrics.set_platforms_by_ready)
 
     async def handle(name: str) -> float | None:
         # The calls to the stores of each platform count against limits of their own.
         with resource_context("", name), limits.on_behalf_of(f"{kinds.MLFLOWPLATFORM.plural}/{name}"):
             result = await platforms.reconcile(name, deps, checks, settings.namespaces)
+        readiness.record(name, result.ready)
         if result.ready is None:
             queue.forget(name)
         return result.requeue_after

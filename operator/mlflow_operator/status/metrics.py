@@ -59,13 +59,29 @@ class Metrics:
             ["ready"],
             registry=self.registry,
         )
+        self.platforms = Gauge(
+            "mlflow_operator_platforms",
+            "Number of MLflowPlatforms, by status of the Ready condition: True or False. Unknown are those that an "
+            "operator of selected namespaces does not check, because they select none of its namespaces.",
+            ["ready"],
+            registry=self.registry,
+        )
         self.set_servers_by_ready({})
+        self.set_platforms_by_ready({})
 
     def set_servers_by_ready(self, counts: Mapping[str, int]) -> None:
         """Set the number of MLflowServers for each status of the Ready condition. A status without a count gets 0."""
-        for status in ("True", "False", "Unknown"):
-            self.servers.labels(ready=status).set(counts.get(status, 0))
+        _set_by_ready(self.servers, counts)
+
+    def set_platforms_by_ready(self, counts: Mapping[str, int]) -> None:
+        """Set the number of MLflowPlatforms, like `set_servers_by_ready`."""
+        _set_by_ready(self.platforms, counts)
 
     def exposition(self) -> bytes:
         """Return the metrics in the Prometheus text format (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)
+
+
+def _set_by_ready(gauge: Gauge, counts: Mapping[str, int]) -> None:
+    for status in ("True", "False", "Unknown"):
+        gauge.labels(ready=status).set(counts.get(status, 0))

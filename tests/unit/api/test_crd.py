@@ -108,7 +108,7 @@ def test_scale_and_printer_columns_refer_to_existing_fields() -> None:
     paths += [c["jsonPath"] for c in version["additionalPrinterColumns"] if "[?" not in c["jsonPath"]]
     assert all(path in NODES or path.startswith(".metadata") for path in paths)
     assert [c["name"] for c in version["additionalPrinterColumns"]] == [
-        "Ready", "Reason", "Version", "URL", "Age",
+        "Ready", "Reason", "Version", "URL", "Platform", "Age",
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_platform_is_cluster_scoped_and_prints_whether_it_is_the_default() -> No
     spec = custom_resource_definition(PLATFORM)["spec"]
     columns = {c["name"]: c["jsonPath"] for c in spec["versions"][0]["additionalPrinterColumns"]}
     assert (spec["scope"], spec["names"]["shortNames"]) == ("Cluster", ["mlp"])
-    assert [*columns] == ["Ready", "Reason", "Default", "Age"]
+    assert [*columns] == ["Ready", "Reason", "Default", "Database", "Artifacts", "Age", "Message"]
     assert columns["Default"] == r".metadata.annotations.mlflow-operator\.dev/is-default-platform"
     assert spec["versions"][0]["subresources"] == {"status": {}}
 

@@ -43,11 +43,14 @@ async def test_metrics_use_the_prometheus_text_format() -> None:
     metrics = Metrics()
     metrics.api_writes.labels(kind="Deployment", verb="apply").inc()
     metrics.set_servers_by_ready({"True": 3})
+    metrics.set_platforms_by_ready({"False": 1})
     status, page = await fetch("/metrics", metrics=metrics)
     assert status == 200
     assert 'mlflow_operator_api_writes_total{kind="Deployment",verb="apply"} 1.0' in page
     assert 'mlflow_operator_servers{ready="True"} 3.0' in page
     assert 'mlflow_operator_servers{ready="False"} 0.0' in page
+    assert 'mlflow_operator_platforms{ready="False"} 1.0' in page
+    assert 'mlflow_operator_platforms{ready="True"} 0.0' in page
 
 
 async def test_two_metrics_objects_share_no_registry() -> None:
