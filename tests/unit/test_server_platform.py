@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from mlflow_operator import api
-from mlflow_operator.api.mlflowplatform import KIND
+from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
+from mlflow_operator.api.resource import API_VERSION
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.kinds import Kind
@@ -18,8 +19,15 @@ from mlflow_operator.platforms.checks import Checks
 from mlflow_operator.platforms.reconcile import reconcile as reconcile_platform
 from mlflow_operator.status.conditions import Reason
 from tests.unit.api.platform_refusals import platform, postgres, s3, without
-from tests.unit.platform_simulation import CA, PLATFORM, PLATFORM_NAMESPACE, ROOT, PlatformSimulation
-from tests.unit.simulation import NAME, NAMESPACE, ProcessKilled
+from tests.unit.platform_simulation import (
+    CA,
+    PLATFORM,
+    PLATFORM_NAMESPACE,
+    ROOT,
+    SELECTED,
+    PlatformSimulation,
+)
+from tests.unit.simulation import NAME, NAMESPACE, ProcessKilled, SimulatedCluster
 
 BOTH: Object = {"name": PLATFORM, "uid": f"platform-{PLATFORM}", "parts": ["Artifacts", "Database"]}
 EMBEDDED: Object = {"database": {"embedded": {}}, "artifacts": {"embedded": {}}}
@@ -135,6 +143,62 @@ async def test_platform_that_appears_later_moves_no_server() -> None:
     await simulation.reconcile()
     assert "platform" not in simulation.status
     assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
+
+
+@pytest.mark.parametrize("stores", ["embedded", "own"])
+async def test_running_server_makes_no_request_about_platforms(
+    stores: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A default platform that appears changes nothing for it."""
+    own = stores == "own"
+    simulation = await (SimulatedCluster.with_external_stores() if own else SimulatedCluster.ready())
+    metadata = {"name": NAMESPACE, "uid": "1", "labels": SELECTED}
+    simulation.api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    metadata = {"name": PLATFORM, "uid": "1", "annotations": {DEFAULT_ANNOTATION: "true"}}
+    simulation.api.put({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": platform()})
+    requested: list[Kind] = []
+    for verb in ("get", "list"):
+        monkeypatch.setattr(simulation.api, verb, recording(getattr(simulation.api, verb), requested))
+    before, writes = dict(simulation.api.objects), len(simulation.api.writes)
+    await simulation.reconcile()
+    assert kinds.MLFLOWPLATFORM not in requested
+    assert simulation.api.objects == before
+    assert len(simulation.api.writes) == writes
+
+
+def recording(request: Any, requested: list[Kind]) -> Any:
+    """The request, which also records its kind."""
+
+    async def record(kind: Kind, *arguments: Any, **options: Any) -> Any:
+        requested.append(kind)
+        return await request(kind, *arguments, **options)
+
+    return record
+
+
+async def test_refused_server_stays_embedded() -> None:
+    """It has started, even if nothing was created for it yet, and no default platform that appears then is used."""
+    spec = {"database": {"external": {"uriSecretRef": {"name": "missing"}}}}
+    simulation = PlatformSimulation(spec, is_default=False)
+    await simulation.reconcile()
+    simulation.update_spec(workers="many")
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.INVALID_RESOURCE)
+    simulation.put_platform(platform())
+    simulation.update_spec(workers=1)
+    await simulation.reconcile()
+    assert "platform" not in simulation.status
+
+
+@pytest.mark.parametrize("is_default", [True, False], ids=["still default", "no default"])
+async def test_other_default_platform_does_not_concern_a_server_with_a_platform(is_default: bool) -> None:
+    simulation = await ready()
+    simulation.put_platform(platform(), is_default=is_default)
+    simulation.put_platform(postgres(host="other.example.com"), "other")
+    writes = len(simulation.api.writes)
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"] == BOTH
+    assert len(simulation.api.writes) == writes
 
 
 async def test_named_platform_is_used_without_being_the_default() -> None:
@@ -267,6 +331,7 @@ async def test_store_that_the_platform_does_not_offer_is_refused() -> None:
         ("deselected", Reason.PLATFORM_NOT_ALLOWED),
         ("moved", Reason.STORAGE_CHANGE_REFUSED),
         ("invalid", Reason.PLATFORM_NOT_FOUND),
+        ("incomplete", Reason.PLATFORM_NOT_ALLOWED),
     ],
 )
 async def test_running_server_keeps_its_pods_and_conditions_without_its_platform(
@@ -281,9 +346,12 @@ async def test_running_server_keeps_its_pods_and_conditions_without_its_platform
     elif change == "deselected":
         simulation.recreate_namespace(NAMESPACE + "-1", {})
     else:
-        simulation.put_platform(
-            postgres(host="other.example.com" if change == "moved" else "short"), is_default=True
-        )
+        changed = {
+            "moved": postgres(host="other.example.com"),
+            "invalid": postgres(host="short"),
+            "incomplete": without("database"),
+        }
+        simulation.put_platform(changed[change])
     writes = len(simulation.api.writes)
     for _ in range(3):
         await simulation.reconcile()
@@ -330,18 +398,22 @@ async def test_store_changes_only_with_permission(spec: Object, changed: Object)
     assert simulation.status.get("platform") != before
 
 
+OLD_DATABASE = f"postgres.mlflow-platform.svc:5432/mlflow_{NAMESPACE}_{NAME}"
+OLD_STORE = f"s3://mlflow/{NAMESPACE}/{NAME} at https://minio.mlflow-platform.svc:9000"
+
+
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "old", "new"),
     [
-        postgres(host="other.example.com"),
-        postgres(port=5433),
-        s3(bucket="other"),
-        s3(prefix="a/{namespace}/{name}"),
-        s3(endpoint="https://other.example.com"),
+        (postgres(host="other.example.com"), OLD_DATABASE, "other.example.com:5432"),
+        (postgres(port=5433), OLD_DATABASE, "postgres.mlflow-platform.svc:5433"),
+        (s3(bucket="other"), OLD_STORE, f"s3://other/{NAMESPACE}/{NAME} at"),
+        (s3(prefix="a/{namespace}/{name}"), OLD_STORE, f"s3://mlflow/a/{NAMESPACE}/{NAME} at"),
+        (s3(endpoint="https://other.example.com"), OLD_STORE, "at https://other.example.com"),
     ],
     ids=["host", "port", "bucket", "prefix", "endpoint"],
 )
-async def test_change_of_the_platform_moves_no_server(changed: Object) -> None:
+async def test_change_of_the_platform_moves_no_server(changed: Object, old: str, new: str) -> None:
     """The condition names both locations."""
     simulation = await ready()
     deployment = simulation.get("Deployment", NAME)
@@ -349,7 +421,8 @@ async def test_change_of_the_platform_moves_no_server(changed: Object) -> None:
     await simulation.reconcile()
     status, reason, message = simulation.condition("Ready")
     assert (status, reason) == ("False", Reason.STORAGE_CHANGE_REFUSED)
-    assert "MLflowPlatform" in message
+    assert new in message.partition(", and the server uses ")[0]
+    assert f"the server uses {old}" in message
     assert simulation.get("Deployment", NAME) == deployment
     simulation.put_platform(platform())
     await simulation.reconcile_until_ready()
