@@ -150,10 +150,9 @@ def test_operator_can_change_its_own_lease_only(rbac: Rbac) -> None:
     assert rbac.verbs(*lease, "some-namespace", RELEASE) == set()
 
 
-@pytest.mark.parametrize("value", ["adminSecrets", "platformSecrets"])
-def test_administrator_secrets_are_readable_by_name_only(rbac: Rbac, value: str) -> None:
+def test_secrets_of_platforms_are_readable_by_name_only(rbac: Rbac) -> None:
     """The value does not allow to read other Secrets of the namespace, to list Secrets, or to write them."""
-    rbac.install({"watchNamespaces": ["team-a"], value: {"platform": ["postgres-admin"]}})
+    rbac.install({"watchNamespaces": ["team-a"], "platformSecrets": {"platform": ["postgres-admin"]}})
     assert rbac.verbs("", "secrets", "platform", "postgres-admin") == {"get"}
     assert rbac.verbs("", "secrets", "platform", "another") == set()
     assert rbac.verbs("", "secrets", "platform") == set()

@@ -65,6 +65,17 @@ def resource(spec: Object, name: str) -> Object:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
+def test_namespace_of_an_administrators_secret_is_an_unknown_field(servers: Servers) -> None:
+    """Earlier versions read the Secret there. kubectl rejects it; others' requests lose it."""
+    admin_ref = {"name": "postgres-admin", "namespace": "kube-system"}
+    spec = {"database": {"provision": {"host": "a", "adminSecretRef": admin_ref}}}
+    stored, warning = servers.create(resource(spec, "tracking"), fieldValidation="Warn")
+    assert "namespace" not in stored["spec"]["database"]["provision"]["adminSecretRef"]
+    assert 'unknown field "spec.database.provision.adminSecretRef.namespace"' in warning.replace("\\", "")
+    with pytest.raises(ApiError, match="unknown field"):
+        servers.create(resource(spec, "tracking"), fieldValidation="Strict")
+
+
 @pytest.mark.parametrize("case", [*REJECTED_ON_CREATE, *REJECTED_AFTER_PRUNING], ids=lambda case: case.title)
 def test_invalid_resource_is_rejected(servers: Servers, case: Rejected) -> None:
     """The message names the field and the fix."""

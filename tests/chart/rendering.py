@@ -22,7 +22,6 @@ ALL_VALUES: Values = {
     "image": {"repository": "registry.example.com:5000/operator", "tag": "2.0.0", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "login"}],
     "replicaCount": 3,
-    "adminSecrets": {"platform": ["postgres-admin", "minio-admin"]},
     "platformSecrets": {"mlflow-platform": ["postgres-admin", "ca"]},
     "images": {
         "mlflow": "registry.example.com:5000/mlflow",
@@ -64,9 +63,8 @@ VALUES_CASES: Mapping[str, Values] = {
     "two replicas": {"replicaCount": 2},
     "watched namespaces": {"watchNamespaces": ["team-a", "team-b"]},
     "watched namespaces with the operator's namespace": {"watchNamespaces": ["team-a", NAMESPACE]},
-    "watched namespaces with administrator Secrets": {
+    "watched namespaces with Secrets of platforms": {
         "watchNamespaces": ["team-a"],
-        "adminSecrets": {"platform": ["postgres-admin", "minio-admin"], "other": ["admin"]},
         "platformSecrets": {"platform": ["postgres-admin", "minio-admin"], "default": ["ca"]},
     },
     "all optional objects disabled": {

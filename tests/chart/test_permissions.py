@@ -134,10 +134,10 @@ def test_only_the_operators_lease_can_be_changed() -> None:
     assert resource_names == {"create": None, "get": ["mlflow-operator"], "update": ["mlflow-operator"]}
 
 
-@pytest.mark.parametrize("value", ["adminSecrets", "platformSecrets"])
-def test_admin_secrets_are_granted_by_name(value: str) -> None:
+def test_secrets_of_platforms_are_granted_by_name() -> None:
     """Only with `watchNamespaces`, and no other Secrets of that namespace."""
-    objects = render(WATCHED_NAMESPACES | {value: {"platform": ["postgres-admin", "minio-admin"]}})
+    values = {"platformSecrets": {"platform": ["postgres-admin", "minio-admin"]}}
+    objects = render(WATCHED_NAMESPACES | values)
     assert _granted(objects)["platform"] == {("", "secrets", "get")}
     rules = [
         rule
@@ -146,7 +146,7 @@ def test_admin_secrets_are_granted_by_name(value: str) -> None:
         for rule in obj["rules"]
     ]
     assert [rule["resourceNames"] for rule in rules] == [["postgres-admin", "minio-admin"]]
-    assert "platform" not in _granted(render({value: {"platform": ["postgres-admin"]}}))
+    assert "platform" not in _granted(render(values))
 
 
 @pytest.mark.parametrize(

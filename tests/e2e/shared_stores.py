@@ -4,24 +4,22 @@ The administrator of Postgres may create roles and databases but is not a superu
 database is a template with MLflow's schema at the current revision: a server on a copy of it needs no migration Job.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_operator.api.mlflowplatform import KIND as PLATFORM_KIND
+from mlflow_operator.api.resource import API_VERSION
 from tests.e2e import certificates, external_stores
 from tests.e2e.certificates import CertificateAuthority, create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
 from tests.e2e.kube import Kube, Object
 from tests.e2e.server import Server, small_spec
 
-ALLOW_NAMESPACES_ANNOTATION = "mlflow-operator.dev/allow-namespaces"
-"""Annotation of a Secret that allows servers of other namespaces to use it."""
-
-TEST_NAMESPACES = "e2e-*"
-"""Matches all namespaces that tests create."""
-
 DATABASE_ADMIN_SECRET = "postgres-admin"
 STORE_ADMIN_SECRET = "minio-admin"
-"""Secrets of the administrators in the platform's namespace. Servers in all test namespaces may use them."""
+"""Secrets of the administrators: in the namespace of each server that references them, and in that of the platform."""
 
 ADMIN_PASSWORD = "adm!n p@ss/w:rd?#[]&%2F+ \"'\\$x"
 """Differs from the superuser's password, so that a test cannot confuse the two."""
@@ -44,27 +42,65 @@ class Platform:
     admin: str = "platform-admin"
     admin_password: str = ADMIN_PASSWORD
 
-    def provision_spec(self, **more: Any) -> Object:
-        """Return a `spec.database` that provisions a database and a role on this Postgres."""
-        admin = {"name": DATABASE_ADMIN_SECRET, "namespace": self.kube.namespace}
+    def provision_spec(self, kube: Kube, **more: Any) -> Object:
+        """Return a `spec.database` that provisions a database and a role on this Postgres.
+
+        Creates the administrator's Secret in the namespace of `kube`, which is that of the server.
+        """
+        kube.apply(self.database_admin_secret(DATABASE_ADMIN_SECRET))
+        admin = {"name": DATABASE_ADMIN_SECRET}
         return {"provision": {"host": self.postgres.host, "adminSecretRef": admin, **more}}
 
-    def bucket_spec(self, name: str, **more: Any) -> Object:
-        """Return a `spec.artifacts` with a bucket on this MinIO; the operator creates a key for the server."""
-        admin = {"name": STORE_ADMIN_SECRET, "namespace": self.kube.namespace}
+    def bucket_spec(self, kube: Kube, name: str, **more: Any) -> Object:
+        """Return a `spec.artifacts` with a bucket on this MinIO; the operator creates a key for the server.
+
+        Creates the administrator's Secret in the namespace of `kube`, which is that of the server.
+        """
+        kube.apply(self.store_admin_secret(STORE_ADMIN_SECRET))
+        admin = {"name": STORE_ADMIN_SECRET}
         return {
             "s3": {"endpoint": self.minio.endpoint, "bucket": name, "adminSecretRef": admin, **more},
         }
 
-    def database_admin_secret(self, name: str, allow: str | None = TEST_NAMESPACES, **changed: str) -> Object:
-        """Return a Secret with Postgres' administrator; `changed` overrides values, `allow=None` allows none."""
-        values = {"username": self.admin, "password": self.admin_password, **changed}
-        return allow_namespaces(secret(name, **values), allow)
+    @contextmanager
+    def resource(self, name: str, bucket: str) -> Iterator[Object]:
+        """Offer Postgres and the bucket as an MLflowPlatform, and yield the part of a spec that uses it.
 
-    def store_admin_secret(self, name: str, allow: str | None = TEST_NAMESPACES, **changed: str) -> Object:
-        """Return a Secret with MinIO's administrator; `changed` overrides values, `allow=None` allows none."""
+        It is not a default platform, so that it affects no other test. `name` must be unique in the cluster. It is
+        deleted afterwards, as soon as no server uses it any more.
+        """
+        postgres = {
+            "host": self.postgres.host,
+            "adminSecretRef": {"name": DATABASE_ADMIN_SECRET},
+            "tls": {"caSecretRef": {"name": "platform-ca"}},
+        }
+        s3 = {
+            "endpoint": self.minio.endpoint,
+            "bucket": bucket,
+            "adminSecretRef": {"name": STORE_ADMIN_SECRET},
+        }
+        spec = {
+            "namespaceSelector": {},
+            "secretsNamespace": self.kube.namespace,
+            "database": {"postgres": postgres},
+            "artifacts": {"s3": s3},
+        }
+        self.kube.apply(
+            {"apiVersion": API_VERSION, "kind": PLATFORM_KIND, "metadata": {"name": name}, "spec": spec}
+        )
+        try:
+            yield {"platformRef": {"name": name}, "database": {"platform": {}}, "artifacts": {"platform": {}}}
+        finally:
+            self.kube.kubectl("delete", "mlflowplatform", name, "--wait=false")
+
+    def database_admin_secret(self, name: str, **changed: str) -> Object:
+        """Return a Secret with Postgres' administrator; `changed` overrides values."""
+        return secret(name, **{"username": self.admin, "password": self.admin_password, **changed})
+
+    def store_admin_secret(self, name: str, **changed: str) -> Object:
+        """Return a Secret with MinIO's administrator; `changed` overrides values."""
         values = {"accessKeyID": self.minio.access_key, "secretAccessKey": self.minio.secret_key, **changed}
-        return allow_namespaces(secret(name, **values), allow)
+        return secret(name, **values)
 
     def ca_secret(self, name: str = "platform-ca") -> Object:
         """Return a Secret with the certificate of the CA that signed Postgres' certificate."""
@@ -103,7 +139,7 @@ class Platform:
         }
         return {
             "database": {"external": external},
-            "artifacts": self.bucket_spec(f"{kube.namespace}-{name}"),
+            "artifacts": self.bucket_spec(kube, f"{kube.namespace}-{name}"),
         }
 
     def databases(self, kube: Kube) -> set[str]:
@@ -129,13 +165,6 @@ class Platform:
         }
 
 
-def allow_namespaces(obj: Object, namespaces: str | None) -> Object:
-    """Annotate a Secret so that servers of these namespaces may use it; returns the Secret."""
-    if namespaces is not None:
-        obj["metadata"]["annotations"] = {ALLOW_NAMESPACES_ANNOTATION: namespaces}
-    return obj
-
-
 def start(kube: Kube) -> Platform:
     """Start both in the namespace of `kube`: Postgres with TLS, MinIO with plain HTTP on a NodePort."""
     ca = create_authority("Platform Root")
@@ -143,9 +172,7 @@ def start(kube: Kube) -> Platform:
         kube, external_stores.start_postgres(kube, ca), external_stores.start_minio(kube, None), ca
     )
     create_admin(platform.postgres, platform.admin, platform.admin_password)
-    kube.apply(
-        platform.database_admin_secret(DATABASE_ADMIN_SECRET), platform.store_admin_secret(STORE_ADMIN_SECRET)
-    )
+    kube.apply(platform.database_admin_secret(DATABASE_ADMIN_SECRET), platform.ca_secret())
     _create_template(platform)
     return platform
 
@@ -171,7 +198,9 @@ def _create_template(platform: Platform) -> None:
         "credentialsSecretRef": {"name": "template-database"},
     }
     server = Server(kube, "template").apply(
-        small_spec(replicas=0, database={"external": external}, artifacts=platform.bucket_spec("template"))
+        small_spec(
+            replicas=0, database={"external": external}, artifacts=platform.bucket_spec(kube, "template")
+        )
     )
     server.wait_for("SchemaReady")
     server.delete()

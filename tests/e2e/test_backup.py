@@ -70,7 +70,7 @@ def server_with_backups(platform: Platform, kube: Kube, database: str) -> Server
     return Server(kube).apply(
         small_spec(
             database={"external": external},
-            artifacts=platform.bucket_spec(ARTIFACTS_BUCKET, prefix=kube.namespace),
+            artifacts=platform.bucket_spec(kube, ARTIFACTS_BUCKET, prefix=kube.namespace),
             backup={"schedule": RARE_SCHEDULE, "image": kube.settings.pins["IMAGE_MLFLOW"], "s3": backup_s3},
         )
     )

@@ -127,7 +127,9 @@ def embedded_database(cluster: Cluster) -> Object:
     storage = {"storageClassName": cluster.storage_class}
     database = {"embedded": {"storage": storage, "resources": SMALL_RESOURCES}}
     return small_spec(
-        replicas=0, database=database, artifacts=cluster.platform.bucket_spec(cluster.ns.namespace)
+        replicas=0,
+        database=database,
+        artifacts=cluster.platform.bucket_spec(cluster.ns, cluster.ns.namespace),
     )
 
 
@@ -150,7 +152,7 @@ def empty_database(cluster: Cluster) -> Object:
     return small_spec(
         replicas=0,
         database={"external": external},
-        artifacts=cluster.platform.bucket_spec(cluster.ns.namespace),
+        artifacts=cluster.platform.bucket_spec(cluster.ns, cluster.ns.namespace),
     )
 
 

@@ -31,23 +31,20 @@ def retained_objects(kube: Kube) -> set[str]:
 
 
 def test_namespace_deletion_deletes_servers_and_provisioned_databases(ns: Kube, platform: Platform) -> None:
-    """With deletionPolicy Delete: one server has embedded stores, the other a database outside the namespace."""
+    """With deletionPolicy Delete: one server has embedded stores, the other those of a platform.
+
+    The administrator's Secret must not be deleted with the namespace.
+    """
     embedded = Server(ns).apply(small_spec(replicas=0, deletionPolicy="Delete"))
-    other = Server(ns, "other").apply(
-        small_spec(
-            replicas=0,
-            deletionPolicy="Delete",
-            database=platform.provision_spec(),
-            artifacts=platform.bucket_spec("ends"),
-        )
-    )
-    for server in (embedded, other):
-        server.wait_for("DatabaseReady")
-    assert platform.databases(ns)
-    assert platform.roles(ns)
-    ns.kubectl("delete", "namespace", ns.namespace, "--wait=false")
-    get_namespace = ("get", "namespace", ns.namespace, "--ignore-not-found", "-o", "name")
-    eventually("the namespace is gone", lambda: not ns.kubectl(*get_namespace), DELETION_TIMEOUT_SECONDS)
+    with platform.resource(ns.namespace, "ends") as use_platform:
+        other = Server(ns, "other").apply(small_spec(replicas=0, deletionPolicy="Delete", **use_platform))
+        for server in (embedded, other):
+            server.wait_for("DatabaseReady")
+        assert platform.databases(ns)
+        assert platform.roles(ns)
+        ns.kubectl("delete", "namespace", ns.namespace, "--wait=false")
+        get_namespace = ("get", "namespace", ns.namespace, "--ignore-not-found", "-o", "name")
+        eventually("the namespace is gone", lambda: not ns.kubectl(*get_namespace), DELETION_TIMEOUT_SECONDS)
     assert platform.databases(ns) == set()
     assert platform.roles(ns) == set()
 

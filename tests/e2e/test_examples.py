@@ -113,9 +113,10 @@ def direct_artifacts(
 
 
 def shared_minio(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
-    """Use the platform's MinIO, without TLS, and a Secret of its administrator in another namespace."""
-    s3 = {"endpoint": platform.minio.endpoint, "adminSecretRef": {"namespace": other_ns.namespace}}
-    return {"minio-admin": minio_root_key(platform)}, {"artifacts": {"s3": s3}}
+    """Use the platform's MinIO, without TLS."""
+    return {"minio-admin": minio_root_key(platform)}, {
+        "artifacts": {"s3": {"endpoint": platform.minio.endpoint}}
+    }
 
 
 def provisioned_postgres(

@@ -15,7 +15,7 @@ def test_unavailable_images_are_reported_and_can_be_corrected(ns: Kube, platform
         small_spec(
             image=f"{MIRROR}/mlflow:typo",
             database={"embedded": {"image": database, "resources": SMALL_RESOURCES}},
-            artifacts=platform.bucket_spec(f"images-{ns.namespace}"),
+            artifacts=platform.bucket_spec(ns, f"images-{ns.namespace}"),
         )
     )
     condition = server.wait_for("DatabaseReady", "False", "ImagePullFailed", within=timeouts.READY_SECONDS)

@@ -80,7 +80,7 @@ def test_server_runs_in_a_namespace_with_a_quota_on_limits(ns: Kube) -> None:
 )
 def test_jobs_complete_with_a_sidecar_that_never_exits(ns: Kube, other_ns: Kube, platform: Platform) -> None:
     """Migration, backup and garbage collection. No pod of a Job is left that would hold resources."""
-    stores = {"database": platform.provision_spec(), "artifacts": platform.bucket_spec(ns.namespace)}
+    stores = {"database": platform.provision_spec(ns), "artifacts": platform.bucket_spec(ns, ns.namespace)}
     with sidecars.inject(ns, other_ns):
         server = Server(ns).apply(small_spec(**stores, **SCHEDULED)).wait_ready()
         containers = [container["name"] for container in server.pod()["spec"]["containers"]]

@@ -98,7 +98,7 @@ def test_data_of_earlier_versions_is_readable_after_the_upgrade(
 
     def upgrade_from(version: str) -> Object:
         server = Server(ns, f"from-{version.replace('.', '-')}")
-        stores = {"database": platform.provision_spec(), "artifacts": platform.bucket_spec(server.name)}
+        stores = {"database": platform.provision_spec(ns), "artifacts": platform.bucket_spec(ns, server.name)}
         server.apply(small_spec(version=version, image=earlier_images[version], **stores)).wait_ready(
             UPGRADE_TIMEOUT_SECONDS
         )
@@ -136,8 +136,8 @@ def test_rolling_update_keeps_previous_servers_during_migration(
 ) -> None:
     """Strategy RollingUpdate: the server answers all the time, and the logged data is available afterwards."""
     stores = {
-        "database": platform.provision_spec(),
-        "artifacts": platform.bucket_spec(f"{ns.namespace}-rolls"),
+        "database": platform.provision_spec(ns),
+        "artifacts": platform.bucket_spec(ns, f"{ns.namespace}-rolls"),
     }
     upgrade = {"strategy": "RollingUpdate"}
     version = "3.17.2"

@@ -33,6 +33,8 @@ class FakeKubernetesClient:
         self, kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
     ) -> Object | None:
         found = copy.deepcopy(self.objects.get((kind.kind, name)))
+        if found and namespace and found["metadata"].get("namespace", namespace) != namespace:
+            return None
         if limit is not None:
             limit.take(json.dumps(found).encode(), f"get {name}")
         return found

@@ -495,11 +495,11 @@ async def test_changed_ca_reaches_the_pods() -> None:
 
 
 async def test_reference_in_a_spec_gets_no_secret_of_a_platform() -> None:
-    """Even if the same reconcile reads this Secret for the platform."""
+    """Even if the same reconcile reads this Secret for the platform, and the API server has not dropped the field."""
     admin = {"name": "postgres-admin", "namespace": PLATFORM_NAMESPACE}
     simulation = PlatformSimulation({"database": {"provision": {"host": "evil", "adminSecretRef": admin}}})
     await simulation.reconcile()
-    assert simulation.condition("DatabaseReady")[1] == Reason.PROVISIONING_DENIED
+    assert simulation.condition("DatabaseReady")[1] == Reason.SECRET_NOT_FOUND
     assert simulation.admin.admins == []
     minio_admin = {"name": "minio-admin", "namespace": PLATFORM_NAMESPACE}
     simulation = PlatformSimulation(
@@ -510,7 +510,7 @@ async def test_reference_in_a_spec_gets_no_secret_of_a_platform() -> None:
         }
     )
     await simulation.reconcile()
-    assert simulation.condition("ArtifactStoreReady")[1] == Reason.PROVISIONING_DENIED
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.SECRET_NOT_FOUND
     assert simulation.minio.endpoints == set()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlflow_operator.api.model import Model
-from mlflow_operator.api.string_types import DataKey, NamespaceName, ObjectName
+from mlflow_operator.api.string_types import DataKey, ObjectName
 
 
 class LocalObjectReference(Model):
@@ -79,16 +79,12 @@ class S3CredentialsRef(S3KeyRef):
 class DatabaseAdminRef(DatabaseUserRef):
     """Reference to a Secret with a database user that may create roles and databases."""
 
-    namespace: NamespaceName | None = None
-    """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
-    the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
-    """
+    name: ObjectName
+    """Name of the Secret, in the namespace of the server."""
 
 
 class S3AdminRef(S3KeyRef):
     """Reference to a Secret with an access key that may create buckets, users and policies."""
 
-    namespace: NamespaceName | None = None
-    """Namespace of the Secret. Defaults to the namespace of the server. A Secret in another namespace must list
-    the namespace of the server in its annotation `mlflow-operator.dev/allow-namespaces`.
-    """
+    name: ObjectName
+    """Name of the Secret, in the namespace of the server."""

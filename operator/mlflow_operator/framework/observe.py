@@ -22,7 +22,7 @@ from mlflow_operator.kube.job_outcome import Outcome
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
-from mlflow_operator.model import owned_objects, secret_access
+from mlflow_operator.model import owned_objects
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.secrets import all_values, is_text
 from mlflow_operator.model.server import SecretKey
@@ -261,20 +261,17 @@ class Reader:
         self._memory = memory
         self._unused_memory = _USUAL_REFERENCED_BYTES
         self._limit = ReadLimit(_MAX_REFERENCED_BYTES)
-        self._read: dict[tuple[str, str, str, bool], asyncio.Task[dict[str, str] | None]] = {}
+        self._read: dict[tuple[str, str, str], asyncio.Task[dict[str, str] | None]] = {}
 
-    async def values(
-        self, kind: Kind, name: str, namespace: str | None = None, *, from_platform: bool = False
-    ) -> dict[str, str] | None:
-        """All values of a Secret or ConfigMap; None if it does not exist or does not grant access to this server.
+    async def values(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, str] | None:
+        """All values of a Secret or ConfigMap; None if it does not exist.
 
-        `from_platform`: an MLflowPlatform references the Secret, which grants access. This is part of the key of the
-        results, so that a reference in a server's spec never gets a value that only the platform may use.
+        `namespace` as in `SecretKey`: only a reference of an MLflowPlatform has another one than the server's.
         """
         known = self.known.get((kind.kind, name)) if namespace in {None, self.namespace} else None
         if known is not None:
             return _values_of(known)
-        key = (kind.kind, namespace or self.namespace, name, from_platform)
+        key = (kind.kind, namespace or self.namespace, name)
         if key not in self._read:
             self._read[key] = asyncio.create_task(
                 self._fetch(kind, *key[1:]), name=f"read {kind.kind} {name}"
@@ -286,21 +283,13 @@ class Reader:
 
         Raises ConfigurationError, which names the missing Secret or key and the field that references it.
         """
-        namespace, from_platform = reference.namespace or self.namespace, reference.from_platform
-        values = await self.values(kinds.SECRET, reference.name, namespace, from_platform=from_platform)
-        if values is None and namespace != self.namespace and not from_platform:
-            # One message for both cases, so that it does not reveal which Secrets exist in other namespaces.
-            raise ConfigurationError(
-                Reason.PROVISIONING_DENIED,
-                f'There is no Secret "{reference.name}" in namespace {reference.namespace} that servers in namespace '
-                f"{self.namespace} may use. Ask its owner to create it or to add {self.namespace} to its annotation "
-                f"{secret_access.ALLOW_NAMESPACES}, or correct {reference.field}.",
-            )
+        namespace = reference.namespace or self.namespace
+        values = await self.values(kinds.SECRET, reference.name, namespace)
         if values is None:
             raise ConfigurationError(
                 Reason.SECRET_NOT_FOUND,
                 f'There is no Secret "{reference.name}" in namespace {namespace}. '
-                f"Create it, or reference another Secret in {reference.field}.name.",
+                f"Create it, or reference another Secret in {reference.field}.name.{_hint(reference)}",
             )
         if reference.key not in values:
             raise ConfigurationError(
@@ -320,9 +309,7 @@ class Reader:
         """Like `value`; None if `reference` is None."""
         return None if reference is None else await self.value(reference)
 
-    async def _fetch(
-        self, kind: Kind, namespace: str, name: str, from_platform: bool
-    ) -> dict[str, str] | None:
+    async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
         try:
             obj = await self.cluster.get(kind, namespace, name, self._limit)
         except TooLarge:
@@ -334,13 +321,12 @@ class Reader:
         except Forbidden:
             if namespace == self.namespace:
                 raise
-            value = "platformSecrets" if from_platform else "adminSecrets"
             raise ConfigurationError(
                 Reason.PROVISIONING_DENIED,
                 f'The operator is not allowed to read Secret "{name}" in namespace {namespace}. Ask its administrator '
-                f"to add this Secret to the operator chart's value {value}.",
+                f"to add this Secret to the operator chart's value platformSecrets.",
             ) from None
-        if obj is None or not (from_platform or secret_access.allows(obj, self.namespace)):
+        if obj is None:
             return None
         values = _values_of(obj)
         self._count(values, f'{kind.kind} "{name}"')
@@ -365,6 +351,19 @@ class Reader:
         if obj["kind"] in {kinds.SECRET.kind, kinds.CONFIGMAP.kind}:
             self.known[obj["kind"], obj["metadata"]["name"]] = obj
         return obj
+
+
+def _hint(reference: SecretKey) -> str:
+    """A sentence with a leading space about the Secret of an administrator, empty for other references.
+
+    A spec could once name one in another namespace. The API server drops this field, also from stored servers.
+    """
+    if reference.namespace or not reference.field.endswith(".adminSecretRef"):
+        return ""
+    return (
+        " It must be in the namespace of the server. To use one in another namespace, let the server use an "
+        'MLflowPlatform, which can take over its data: see the guide "Migrate to a platform".'
+    )
 
 
 def _values_of(obj: Object) -> dict[str, str]:

@@ -306,4 +306,4 @@ def _ca(ref: mlflowplatform.PlatformCASecretRef, field: str, namespace: str) -> 
 
 
 def _reference(name: str, key: str, field: str, namespace: str) -> SecretKey:
-    return SecretKey(name, key, field, namespace, from_platform=True)
+    return SecretKey(name, key, field, namespace)

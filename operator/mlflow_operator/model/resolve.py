@@ -253,8 +253,8 @@ def _provisioned(owner: ServerRef, spec: api_database.ProvisionedDatabase) -> Pr
         port=spec.port,
         database=spec.database_name or derived,
         role=spec.role_name or derived,
-        username=SecretKey(admin.name, admin.username_key, ref_field, admin.namespace),
-        password=SecretKey(admin.name, admin.password_key, ref_field, admin.namespace),
+        username=SecretKey(admin.name, admin.username_key, ref_field),
+        password=SecretKey(admin.name, admin.password_key, ref_field),
         tls=tls.mode,
         ca=_ca(tls, field),
     )
@@ -408,8 +408,8 @@ def _s3_keys(
             SecretKey(secret, credentials.ACCESS_KEY_FIELDS[0], ref_field),
             SecretKey(secret, credentials.ACCESS_KEY_FIELDS[1], ref_field),
             AdminCredentials(
-                SecretKey(admin.name, admin.access_key_id_key, ref_field, admin.namespace),
-                SecretKey(admin.name, admin.secret_access_key_key, ref_field, admin.namespace),
+                SecretKey(admin.name, admin.access_key_id_key, ref_field),
+                SecretKey(admin.name, admin.secret_access_key_key, ref_field),
             ),
         )
     if keys:

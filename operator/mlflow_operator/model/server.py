@@ -13,10 +13,9 @@ from mlflow_operator.model.pod_template import PodSettings
 class SecretKey:
     """One key of one Secret. `field` is the field of the spec that references it.
 
-    `namespace` None means the server's own namespace. Pods cannot read a Secret of another namespace; only the operator
-    reads it, if the Secret allows the server's namespace (`model.secret_access`), or if an MLflowPlatform references
-    it: then `from_platform` is True. Only `resolve_platform` sets it, never for what a server's spec references.
-    `optional`: pods start without it.
+    `namespace` None means the server's own namespace. Only `resolve_platform` sets another one, for what an
+    MLflowPlatform references: a server's spec cannot name a Secret of another namespace. The operator reads such a
+    Secret; pods cannot. `optional`: pods start without it.
     """
 
     name: str
@@ -24,7 +23,6 @@ class SecretKey:
     field: str
     namespace: str | None = None
     optional: bool = False
-    from_platform: bool = False
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def database_uri(**fields: Any) -> Spec:
 
 def provisioned_database(**fields: Any) -> Spec:
     """Provisioned database on a shared PostgreSQL."""
-    admin = {"name": "postgres-admin", "namespace": "platform"}
+    admin = {"name": "postgres-admin"}
     return {"database": {"provision": {"host": "db", "adminSecretRef": admin, **fields}}}
 
 
@@ -94,7 +94,7 @@ def s3(access: str | None = None, **fields: Any) -> Spec:
 
 
 S3_CREDENTIALS: Spec = {"endpoint": "http://a:9000", "credentialsSecretRef": {"name": "key"}}
-S3_ADMIN: Spec = {"endpoint": "http://a:9000", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
+S3_ADMIN: Spec = {"endpoint": "http://a:9000", "adminSecretRef": {"name": "admin"}}
 
 
 def external_artifacts(uri: str) -> Spec:
@@ -418,12 +418,6 @@ REJECTED_ON_CREATE = [
         provisioned_database(databaseName="a b"),
         "spec.database.provision.databaseName",
         "not a supported database name",
-    ),
-    Rejected(
-        "administrator Secret in an invalid namespace",
-        provisioned_database(adminSecretRef={"name": "a", "namespace": "A_b"}),
-        "spec.database.provision.adminSecretRef.namespace",
-        "not a valid namespace name",
     ),
     Rejected(
         "Cluster name with a namespace",

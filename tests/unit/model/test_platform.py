@@ -117,9 +117,7 @@ def test_all_secrets_are_in_the_namespace_of_the_platform() -> None:
     assert found.database
     assert found.artifacts
     reference = "spec.database.postgres.adminSecretRef"
-    assert found.database.username == SecretKey(
-        "postgres-admin", "username", reference, "mlflow-platform", from_platform=True
-    )
+    assert found.database.username == SecretKey("postgres-admin", "username", reference, "mlflow-platform")
     keys = (
         found.database.username,
         found.database.password,

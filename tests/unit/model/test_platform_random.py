@@ -104,7 +104,7 @@ def platform_references(part: Any, store: Any = None) -> Iterator[Found]:
     if isinstance(part, ObjectStore | ProvisionedDatabase):
         store = part
     if isinstance(part, SecretKey):
-        if part.from_platform:
+        if part.namespace is not None:
             yield Found(store, part)
     elif is_dataclass(part):
         for field in fields(part):
@@ -186,8 +186,8 @@ def test_a_random_server_gets_only_what_the_platform_allows(
         check_store(server, offered)
     for obj in (*desired.secrets(server, GENERATED), *desired.objects(server)):
         assert obj["metadata"]["namespace"] == server.owner.namespace
-    assert server.database_ca is None or not server.database_ca.from_platform
-    assert store is None or store.ca is None or not store.ca.from_platform
+    assert server.database_ca is None or server.database_ca.namespace is None
+    assert store is None or store.ca is None or store.ca.namespace is None
 
 
 @settings(SLOW, max_examples=200)

@@ -150,13 +150,13 @@ def test_a_store_other_than_s3_gets_its_uri_and_no_s3_settings() -> None:
     assert not {name for name in plain if name.startswith(("AWS_", "MLFLOW_S3", "MLFLOW_BOTO"))}
 
 
-def test_the_admin_secret_may_be_in_another_namespace_but_not_the_servers_own() -> None:
-    admin = {"name": "admin", "namespace": "platform", "accessKeyIDKey": "id"}
+def test_the_admin_secret_is_in_the_namespace_of_the_server() -> None:
+    admin = {"name": "admin", "accessKeyIDKey": "id"}
     spec = {"artifacts": {"s3": {"bucket": "models", "endpoint": "http://a:9000", "adminSecretRef": admin}}}
     store = server(spec).artifacts.s3
     assert store
     assert store.admin
-    assert (store.admin.access_key.namespace, store.admin.access_key.key) == ("platform", "id")
+    assert (store.admin.access_key.namespace, store.admin.access_key.key) == (None, "id")
     assert store.access_key
     assert (store.access_key.name, store.access_key.namespace) == ("a-artifacts", None)
 

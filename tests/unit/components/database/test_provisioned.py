@@ -27,11 +27,6 @@ from tests.unit.simulation import (
 
 ADMIN: Object = {"name": "admin"}
 SPEC: Object = {"database": {"provision": {"host": "shared", "adminSecretRef": ADMIN}}}
-SPEC_WITH_OTHER_NAMESPACE: Object = {
-    "database": {
-        "provision": {"host": "shared", "adminSecretRef": {"name": "admin", "namespace": "platform"}}
-    }
-}
 DERIVED_NAME = provisioning.derived_name(ServerRef(NAME, NAMESPACE, ""))
 
 
@@ -210,44 +205,29 @@ async def test_new_administrator_password_is_used(
     await simulation.reconcile_until_ready()
 
 
-async def test_administrator_secret_of_another_namespace_needs_an_annotation(
+async def test_missing_administrator_secret_names_the_way_to_use_one_of_another_namespace(
     simulation: SimulatedCluster, postgres: FakePostgresAdmin
 ) -> None:
-    """The error is the same as for a Secret that does not exist."""
-    simulation.update_spec(**SPEC_WITH_OTHER_NAMESPACE)
+    """Earlier versions read it there. The API server has dropped the field that named the namespace."""
     simulation.api.edit("Secret", "admin", lambda live: live["metadata"].update(namespace="platform"))
     await simulation.reconcile()
-    condition = simulation.condition("DatabaseReady")
-    assert condition[:2] == ("False", "ProvisioningDenied")
+    status, reason, message = simulation.condition("DatabaseReady")
+    assert (status, reason) == ("False", "SecretNotFound")
+    assert f'"admin" in namespace {NAMESPACE}' in message
+    assert "spec.database.provision.adminSecretRef" in message
+    assert "MLflowPlatform" in message
     assert postgres.attempts == 0
-    simulation.api.edit(
-        "Secret",
-        "admin",
-        lambda live: live["metadata"].update(annotations={"mlflow-operator.dev/allow-namespaces": "te*"}),
-    )
-    await simulation.reconcile_until_ready()
-    assert postgres.attempts == 1
 
 
-async def test_administrator_secret_without_read_permission_is_reported(
-    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+async def test_missing_administrator_secret_does_not_stop_a_running_server(
+    ready_server: SimulatedCluster,
 ) -> None:
-    """The message names the value of the chart that grants the permission."""
-    get = simulation.api.get
-
-    async def get_without_permission(
-        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
-    ) -> Object | None:
-        if namespace == "platform":
-            raise Forbidden("get Secret platform/admin: 403")
-        return await get(kind, namespace, name, limit)
-
-    monkeypatch.setattr(simulation.api, "get", get_without_permission)
-    simulation.update_spec(**SPEC_WITH_OTHER_NAMESPACE)
-    await simulation.reconcile()
-    _, reason, message = simulation.condition("DatabaseReady")
-    assert reason == "ProvisioningDenied"
-    assert "chart's value adminSecrets" in message
+    """The Secret is only read if something must be written."""
+    del ready_server.api.objects["Secret", "admin"]
+    await ready_server.reconcile_until_ready()
+    ready_server.update_spec(replicas=2)
+    await ready_server.reconcile_until_ready()
+    assert "MLflowPlatform" in ready_server.condition("DatabaseReady")[2]
 
 
 @pytest.mark.parametrize("readable", [True, False])
