@@ -20,7 +20,11 @@ NON_EMBEDDED_DATABASES = (EXTERNAL_DATABASE, PROVISIONED_DATABASE, CLOUD_NATIVE_
 
 PLATFORM_DATABASE = "database.platform"
 """Not in NON_EMBEDDED_DATABASES: a server without this field may use a platform, too, which only its status shows. The
-operator compares the choice with `status.platform`. The same applies to PLATFORM_ARTIFACTS."""
+operator compares the choice with `status.platform`. The same applies to PLATFORM_ARTIFACTS.
+
+A platform can take over a provisioned database or an S3 bucket. Only the operator knows where the platform's are: it
+refuses other ones.
+"""
 
 HOST = f"{EXTERNAL_DATABASE}.host"
 S3 = "artifacts.s3"
@@ -64,11 +68,18 @@ def _unchanged_unless_allowed(cel: str, subject: str, field: str) -> Rule:
     return Rule(f"{_ALLOWED} || {cel}", f"{subject} must not change: {_CONSEQUENCE_AND_FIX}", field=field)
 
 
-def _same_member(*paths: str) -> Rule:
-    """Return the rule that the same field of a union stays set. `paths` are fields of the union."""
+def _same_member(*paths: str, interchangeable: tuple[str, str] | None = None) -> Rule:
+    """Return the rule that the same field of a union stays set. `paths` are fields of the union.
+
+    One of the two `interchangeable` fields may be replaced by the other one.
+    """
     union = paths[0].split(".", maxsplit=1)[0]
     same = " && ".join(f"({_has('self', path)}) == ({_has('oldSelf', path)})" for path in paths)
-    return _unchanged_unless_allowed(f"({same})", f"The type of spec.{union}", f".{union}")
+    allowed = [f"({same})"]
+    if interchangeable:
+        for old, new in (interchangeable, interchangeable[::-1]):
+            allowed.append(f"({_has('oldSelf', old)} && {_has('self', new)})")
+    return _unchanged_unless_allowed(" || ".join(allowed), f"The type of spec.{union}", f".{union}")
 
 
 def _same_field_of(path: str, member: str, subject: str | None = None) -> Rule:
@@ -121,8 +132,8 @@ def _same_s3_host() -> str:
 
 
 TRANSITION_RULES = (
-    _same_member(*NON_EMBEDDED_DATABASES),
-    _same_member(S3),
+    _same_member(*NON_EMBEDDED_DATABASES, interchangeable=(PROVISIONED_DATABASE, PLATFORM_DATABASE)),
+    _same_member(S3, interchangeable=(S3, PLATFORM_ARTIFACTS)),
     _same_member(EXTERNAL_ARTIFACTS),
     _unchanged_unless_allowed(
         f"!({_set_in_both(HOST)}) || ({_same(HOST)} && {_same_or_default(f'{EXTERNAL_DATABASE}.port', '5432')})",

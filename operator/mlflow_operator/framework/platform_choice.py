@@ -16,7 +16,7 @@ from mlflow_operator.model import platform_choice
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import Part, Platform, PlatformUse, defaults_for, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
-from mlflow_operator.model.server import PlatformOrigin
+from mlflow_operator.model.server import PlatformOrigin, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -44,12 +44,18 @@ async def choose(
             "chart with all of its roles.",
         ) from None
     parts = requested.parts(platform) - retained
+    use = PlatformUse(platform, parts, _uid_of(namespace)) if parts else None
+    if use:
+        # Before the choice is recorded, because it is final.
+        meta = parsed.metadata
+        owner = ServerRef(meta.name, meta.namespace, meta.uid)
+        platform_choice.check_taken_over(requested.added, use, owner, resource.get("status") or {})
     if requested.recorded is None and not parts and not requested.name:
         return resource, None
     recorded = {"name": platform.name, "uid": platform.uid, "parts": sorted(part.value for part in parts)}
     if (resource.get("status") or {}).get("platform") != recorded:
         resource = await status_writer.write_ahead(resource, {"platform": recorded}, deps)
-    return resource, PlatformUse(platform, parts, _uid_of(namespace)) if parts else None
+    return resource, use
 
 
 async def recorded(parsed: api.MLflowServer, deps: Dependencies) -> PlatformUse | None:

@@ -4,14 +4,14 @@ A platform that appears later moves no server. Neither does one that changes: `c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_operator import api
 from mlflow_operator.api.mlflowserver import Spec, StorageChangePolicy
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
-from mlflow_operator.model.platform import Part, Platform
-from mlflow_operator.model.server import ProvisionedDatabase, Server
+from mlflow_operator.model.platform import Part, Platform, PlatformUse
+from mlflow_operator.model.server import ObjectStore, ProvisionedDatabase, Server, ServerRef
 from mlflow_operator.status.conditions import ConditionType, Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -28,7 +28,8 @@ class Request:
 
     `name`: the platform, None for the default. `explicit`: the stores that the spec requests by their own fields.
     `open`: those for which the spec sets no field. `recorded`: those that the server already uses, None if nothing is
-    recorded. `is_new`: the operator has not created anything for the server yet.
+    recorded. `is_new`: the operator has not created anything for the server yet. `added`: those that the platform must
+    already contain, because the server has its data there without a platform.
     """
 
     name: str | None
@@ -36,6 +37,7 @@ class Request:
     open: frozenset[Part]
     recorded: frozenset[Part] | None
     is_new: bool
+    added: frozenset[Part] = frozenset()
 
     @property
     def is_required(self) -> bool:
@@ -81,9 +83,10 @@ def request(resource: api.MLflowServer) -> Request | None:
         is_new=recorded is None and not has_started,
     )
     has_data = resource.status.database is not None
-    if has_data and spec.storage_change_policy is not StorageChangePolicy.ALLOW:
-        _check_same_stores(found, recorded.name if recorded else None)
-    return found
+    if not has_data or spec.storage_change_policy is StorageChangePolicy.ALLOW:
+        return found
+    _check_same_stores(found, recorded.name if recorded else None)
+    return replace(found, added=explicit - (found.recorded or frozenset()))
 
 
 def names(resource: Object) -> frozenset[str]:
@@ -104,6 +107,34 @@ def allowed(platform: Platform, namespace: str, labels: Mapping[str, str]) -> Pl
     return platform
 
 
+def check_taken_over(added: frozenset[Part], use: PlatformUse, owner: ServerRef, status: Object) -> None:
+    """Raise ConfigurationError unless the stores in `added` are those that the server uses already.
+
+    Then the platform takes them over, and no data stays behind.
+    """
+    for part in sorted(added):
+        if part is Part.DATABASE:
+            recorded, change = (
+                status.get("database") or {},
+                _database_change(use.server_database(owner), status),
+            )
+            is_known = bool(recorded.get("host"))
+        else:
+            recorded, change = (
+                status.get("artifacts") or {},
+                _store_change(use.server_store(owner, ()), status),
+            )
+            is_known = bool(recorded.get("uri"))
+        if change or not is_known:
+            old, new = change or ("its present one", "that of a platform")
+            raise ConfigurationError(
+                Reason.STORAGE_CHANGE_REFUSED,
+                f"The {NOUNS[part]} of the server would change from {old} to {new}, and everything logged so far "
+                f"would stay in the old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to "
+                "switch.",
+            )
+
+
 def check_location(server: Server, status: Object) -> None:
     """Raise ConfigurationError if the platform now has other stores than those that the server uses.
 
@@ -111,19 +142,39 @@ def check_location(server: Server, status: Object) -> None:
     """
     if server.storage_change_allowed:
         return
-    database, recorded = server.database, status.get("database") or {}
-    if isinstance(database, ProvisionedDatabase) and database.origin and recorded.get("host"):
-        current = {"host": database.host, "port": database.port, "name": database.database}
-        if not storage_location.is_same_database(recorded, current):
-            old, new = storage_location.as_text(recorded), storage_location.as_text(current)
-            raise _moved(database.origin.name, Part.DATABASE, old, new)
-    store, recorded = server.artifacts.s3, status.get("artifacts") or {}
-    if store and store.origin and recorded.get("uri"):
-        old_location = str(recorded.get("endpoint") or ""), str(recorded["uri"])
-        new_location = store.endpoint or "", store.uri
-        if _without_scheme(old_location) != _without_scheme(new_location):
-            old, new = (f"{uri} at {endpoint}" for endpoint, uri in (old_location, new_location))
-            raise _moved(store.origin.name, Part.ARTIFACTS, old, new)
+    database, store = server.database, server.artifacts.s3
+    if isinstance(database, ProvisionedDatabase) and database.origin:
+        change = _database_change(database, status)
+        if change:
+            raise _moved(database.origin.name, Part.DATABASE, *change)
+    if store and store.origin:
+        change = _store_change(store, status)
+        if change:
+            raise _moved(store.origin.name, Part.ARTIFACTS, *change)
+
+
+def _database_change(database: ProvisionedDatabase | None, status: Object) -> tuple[str, str] | None:
+    """The recorded database and `database` as text; None if they are the same, or if none is recorded."""
+    recorded = status.get("database") or {}
+    if database is None or not recorded.get("host"):
+        return None
+    current = {"host": database.host, "port": database.port, "name": database.database}
+    if storage_location.is_same_database(recorded, current):
+        return None
+    return storage_location.as_text(recorded), storage_location.as_text(current)
+
+
+def _store_change(store: ObjectStore | None, status: Object) -> tuple[str, str] | None:
+    """The recorded artifact location and that of `store` as text; None if they are the same, or if none is recorded."""
+    recorded = status.get("artifacts") or {}
+    if store is None or not recorded.get("uri"):
+        return None
+    old_location = str(recorded.get("endpoint") or ""), str(recorded["uri"])
+    new_location = store.endpoint or "", store.uri
+    if _without_scheme(old_location) == _without_scheme(new_location):
+        return None
+    old, new = (f"{uri} at {endpoint}" if endpoint else uri for endpoint, uri in (old_location, new_location))
+    return old, new
 
 
 def _without_scheme(location: tuple[str, str]) -> tuple[str, str]:
@@ -167,13 +218,9 @@ def _check_same_stores(requested: Request, recorded_name: str | None) -> None:
             f'"{requested.name}". Everything logged so far would stay on the first one. Restore spec.platformRef, or '
             "set spec.storageChangePolicy to Allow to switch.",
         )
-    added, removed = requested.explicit - recorded, recorded - requested.explicit - requested.open
-    for part in sorted(added | removed):
-        change = (
-            "from its present one to that of a platform" if part in added else "from that of its platform"
-        )
+    for part in sorted(recorded - requested.explicit - requested.open):
         raise ConfigurationError(
             Reason.STORAGE_CHANGE_REFUSED,
-            f"The {NOUNS[part]} of the server would change {change}, and everything logged so far would stay in the "
-            f"old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to switch.",
+            f"The {NOUNS[part]} of the server would change from that of its platform, and everything logged so far "
+            f"would stay in the old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to switch.",
         )

@@ -953,11 +953,18 @@ REJECTED_ON_UPDATE = [
         old_spec=external_database(),
     ),
     Rejected(
-        "S3 store instead of a platform",
-        s3(),
+        "external database instead of a platform",
+        external_database(),
+        "spec.database",
+        "The type of spec.database must not change",
+        old_spec={"database": {"platform": {}}},
+    ),
+    Rejected(
+        "platform instead of an external artifact store",
+        {"artifacts": {"platform": {}}},
         "spec.artifacts",
         "The type of spec.artifacts must not change",
-        old_spec={"artifacts": {"platform": {}}},
+        old_spec=external_artifacts("gs://models/a"),
     ),
     Rejected(
         "other access mode",
@@ -990,10 +997,16 @@ ACCEPTED = [
         {**PLATFORM_STORES, **ALLOW_STORAGE_CHANGE},
         old_spec={**embedded_database("100Gi", storageClassName="fast"), **embedded_artifacts("1Ti")},
     ),
+    # The operator refuses other stores than the platform's.
     Accepted(
-        "platform instead of an S3 store",
-        {"artifacts": {"platform": {}}, **ALLOW_STORAGE_CHANGE},
-        old_spec=s3(),
+        "platform that takes over a provisioned database and a bucket",
+        PLATFORM_STORES,
+        old_spec={**provisioned_database(), **s3(**S3_ADMIN)},
+    ),
+    Accepted(
+        "return from a platform that refuses to take over the stores",
+        {**provisioned_database(), **s3(**S3_ADMIN)},
+        old_spec=PLATFORM_STORES,
     ),
     Accepted(
         "rotation of the generated passphrase", {"encryption": {"rotatePassphraseAt": "2026-12-24T18:00:00Z"}}

@@ -60,7 +60,8 @@ async def _provision(
 ) -> None:
     admin_bucket, admin_api = await store_clients.admin_clients(context, admin, bucket)
     created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
-    if not key_works and store.origin:
+    # A platform also takes over a server whose key works. Later it is identified by the policy, without this request.
+    if store.origin and (store.origin.adopts or not key_works):
         await platform_choice.check_namespace(store.origin, context.server.owner.namespace, context.deps)
         await _claim_prefix(context, store, store.origin, admin_bucket)
     await _apply_settings(context, store, admin_bucket)
