@@ -56,8 +56,8 @@ class Postgres:
         self._query(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {USER}")
         return name
 
-    def migrate(self, database: str, version: str = DEFAULT_VERSION) -> None:
-        """Set the schema revision of an empty database to that of an MLflow version.
+    def migrate(self, database: str, version: str = DEFAULT_VERSION, owner: str = USER) -> None:
+        """Set the schema revision of an empty database to that of an MLflow version. `owner` owns the table.
 
         The operator cannot distinguish this from the result of a migration Job. Statements without parameters in one
         query are one transaction, so the operator never reads a table without a revision.
@@ -65,7 +65,7 @@ class Postgres:
         statements = (
             "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
             f"INSERT INTO alembic_version VALUES ('{SCHEMA_HEADS[version]}')",  # noqa: S608 - a constant
-            f"ALTER TABLE alembic_version OWNER TO {USER}",
+            f'ALTER TABLE alembic_version OWNER TO "{owner}"',
         )
         self._query("; ".join(statements), database)
 

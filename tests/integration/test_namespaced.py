@@ -8,6 +8,7 @@ from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.integration.conftest import Operators
 from tests.integration.postgres import Postgres
 from tests.integration.server import Server, external_spec
+from tests.integration.test_platform import SECRET, Platform
 from tests.polling import eventually
 
 
@@ -37,6 +38,56 @@ def test_namespaced_operator_works_with_namespaced_permissions(
     assert _secret_names(other_server) == {"postgres"}
     assert "status" not in other_server.resource()
     assert operator.error_messages() == []
+
+
+def test_server_of_a_namespaced_operator_uses_a_platform(
+    operators: Operators, admin: Client, postgres: Postgres, namespace: str, other_namespace: str
+) -> None:
+    """With the chart's Roles. It reads the platform's Secret by its name, in a namespace that it does not watch."""
+    values = {
+        "fullnameOverride": "platform-user",
+        "watchNamespaces": [namespace],
+        "platformSecrets": {other_namespace: [SECRET]},
+    }
+    chart_rbac.install(admin, values, chart_rbac.ALL)
+    platform = Platform(admin, other_namespace, postgres)
+    platform.put_secret()
+    platform.apply({"kubernetes.io/metadata.name": namespace})
+    try:
+        operator = operators.start(values)
+        eventually("the operator leads", operator.is_leader)
+        spec = external_spec(admin, namespace, postgres, deletionPolicy="Delete")
+        server = Server(admin, namespace).apply(
+            {**spec, "platformRef": {"name": platform.name}, "database": {"platform": {}}}
+        )
+        server.wait_for("DatabaseReady")
+        assert server.status["platform"]["parts"] == ["Database"]
+        assert server.get(kinds.SECRET, SECRET) is None
+        server.delete()
+        eventually("the server is gone", lambda: server.get(kinds.MLFLOWSERVER, server.name) is None)
+        assert operator.error_messages() == []
+    finally:
+        platform.delete()
+
+
+def test_operator_without_permissions_for_platforms_reconciles_servers_without_one(
+    operators: Operators, admin: Client, postgres: Postgres, namespace: str
+) -> None:
+    """With the roles of an earlier release. A server that could use a default platform waits, since it never moves."""
+    values = {"fullnameOverride": "earlier-roles", "watchNamespaces": [namespace]}
+    installed = chart_rbac.install(admin, values, chart_rbac.ALL)
+    for path in installed:
+        if "clusterrole" in path:
+            admin.request("DELETE", path)
+    operator = operators.start(values)
+    eventually("the operator leads", operator.is_leader)
+    server = Server(admin, namespace).apply(external_spec(admin, namespace, postgres)).wait_ready()
+    undecided = Server(admin, namespace, "undecided").apply({})
+    message = undecided.wait_for("Ready", "False", "OperationRefused")["message"]
+    assert "mlflowplatforms" in message
+    assert _secret_names(undecided) == _secret_names(server)
+    admin.delete(kinds.SERVICE, namespace, server.names.service)
+    eventually("a deleted object is recreated", lambda: server.get(kinds.SERVICE, server.names.service))
 
 
 def _secret_names(server: Server) -> set[str]:

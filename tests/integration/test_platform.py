@@ -12,12 +12,15 @@ from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
 from mlflow_operator.api.resource import API_VERSION
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import provisioning
+from mlflow_operator.model.server import ServerRef
 from tests.apiserver import chart_rbac
 from tests.apiserver.client import Client
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import Operators
 from tests.integration.operator import Operator
 from tests.integration.postgres import PASSWORD, USER, Postgres
+from tests.integration.server import Server, external_spec
 from tests.polling import eventually
 
 SECRET = "postgres-admin"
@@ -203,6 +206,34 @@ def test_two_defaults_of_one_namespace_are_reported(
         other.delete()
     platform.trigger_reconcile()
     platform.wait_for("True", "Ready")
+
+
+def test_platform_takes_over_the_database_of_a_server(
+    operator: Operator, admin: Client, platform: Platform, namespace: str, postgres: Postgres
+) -> None:
+    """Which `provision` created with an administrator's Secret. The API server accepts the change of the spec."""
+    platform.put_secret()
+    admin_ref, tls = {"name": SECRET}, {"mode": "Disable"}
+    provision = {"host": "127.0.0.1", "port": postgres.port, "adminSecretRef": admin_ref, "tls": tls}
+    spec = external_spec(admin, namespace, postgres, deletionPolicy="Delete")
+    server = Server(admin, namespace).apply({**spec, "database": {"provision": provision}})
+    server.wait_for("DatabaseReady")
+    role = provisioning.derived_name(ServerRef(server.name, namespace, ""))
+    postgres.migrate(role, owner=role)
+    before = server.wait_ready().status["database"]
+    platform.apply().wait_for("True", "Ready")
+    on_platform = {"platformRef": {"name": platform.name}, "database": {"platform": {}, "provision": None}}
+    server.patch_spec(**on_platform)
+    server.wait_for("DatabaseReady", "False", "AdoptionRequired")
+    entry = {"spec": {"adoptions": [f"{namespace}/{server.name}"]}}
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, entry)
+    server.trigger_reconcile()
+    server.wait_for("DatabaseReady")
+    assert server.wait_ready().status["database"] == {**before, "type": "Platform"}
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, {"spec": {"adoptions": []}})
+    server.delete()
+    eventually("the server is gone", lambda: server.get(kinds.MLFLOWSERVER, server.name) is None)
+    assert before["name"] not in postgres.databases()
 
 
 def test_operator_of_selected_namespaces_checks_platforms_of_its_namespaces(

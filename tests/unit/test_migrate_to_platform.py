@@ -166,3 +166,18 @@ async def test_platform_with_other_stores_takes_over_nothing(
     running.update_spec(platformRef=None, **before())
     await running.reconcile_until_ready()
     assert running.get("Deployment", NAME) == deployment
+
+
+async def test_artifacts_can_be_copied_to_the_prefix_of_the_platform() -> None:
+    """If the server had another prefix. The key of the platform covers only the new one."""
+    simulation = await running_before(before(prefix=NAMESPACE))
+    simulation.put_platform(platform(adoptions=ADOPTIONS), is_default=False)
+    simulation.update_spec(**ON_PLATFORM)
+    await simulation.reconcile()
+    assert simulation.condition("Ready")[1] == Reason.STORAGE_CHANGE_REFUSED
+    simulation.minio.objects[MODEL] = simulation.minio.objects[f"{NAMESPACE}/model"]
+    simulation.update_spec(storageChangePolicy="Allow")
+    await simulation.reconcile_until_ready()
+    assert simulation.status["artifacts"]["uri"] == f"s3://mlflow/{NAMESPACE}/{NAME}"
+    assert simulation.covered() == {"arn:aws:s3:::mlflow", f"arn:aws:s3:::mlflow/{NAMESPACE}/{NAME}/*"}
+    assert simulation.minio.objects[MODEL] == simulation.minio.objects[f"{NAMESPACE}/model"] == "data"
