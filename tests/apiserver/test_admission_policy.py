@@ -22,6 +22,7 @@ from tests.apiserver.conftest import create_namespace
 from tests.apiserver.control_plane import ControlPlane
 from tests.chart.rendering import NAMESPACE as OPERATOR_NAMESPACE
 from tests.chart.rendering import RELEASE, Values
+from tests.unit.api.platform_refusals import platform
 
 WRITTEN = (*(kind for kind in LISTED if kind != kinds.POD), kinds.SECRET)
 
@@ -214,6 +215,33 @@ def test_objects_that_the_operator_does_not_own_are_unaffected(
     }
     created = operator.create(kinds.LEASE, lease)
     operator.request("PUT", kinds.LEASE.path(OPERATOR_NAMESPACE, RELEASE), created)
+
+
+@pytest.mark.parametrize("kind", [kinds.MLFLOWSERVER, kinds.MLFLOWPLATFORM], ids=lambda kind: kind.kind)
+def test_only_finalizers_and_status_of_resources_can_be_changed(
+    operator: Client, admin: Client, namespace: str, kind: Kind
+) -> None:
+    """A platform decides where the credentials of administrators are sent, a server which pods run."""
+    is_server = kind == kinds.MLFLOWSERVER
+    scope, name = namespace if is_server else None, "limited"
+    spec = {"replicas": 1} if is_server else platform()
+    metadata = {"name": name, **({"namespace": namespace} if is_server else {})}
+    admin.create(kind, {"apiVersion": api.API_VERSION, "kind": kind.kind, "metadata": metadata, "spec": spec})
+    change = ("replicas", 2) if is_server else ("secretsNamespace", "elsewhere")
+    changes: list[Object] = [
+        {"op": "replace", "path": f"/spec/{change[0]}", "value": change[1]},
+        *ANNOTATE,
+        {"op": "add", "path": "/metadata/labels", "value": {"a": "1"}},
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [{**OWNER, "controller": False}]},
+    ]
+    for step in changes:
+        with denied():
+            operator.json_patch(kind, scope, name, [step])
+    finalizers = [{"op": "add", "path": "/metadata/finalizers", "value": [keys.PLATFORM_FINALIZER]}]
+    operator.json_patch(kind, scope, name, finalizers)
+    operator.merge(kind, scope, name, {"status": {"observedGeneration": 1}}, subresource="status")
+    operator.json_patch(kind, scope, name, [{"op": "remove", "path": "/metadata/finalizers"}])
+    admin.delete(kind, scope, name)
 
 
 def test_other_accounts_are_unaffected(
