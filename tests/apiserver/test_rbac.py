@@ -191,3 +191,28 @@ def test_user_roles_grant_mlflowservers_and_never_their_status(
     assert verbs("mlflowservers/finalizers", namespace) == set()
     assert verbs("mlflowservers", "another-namespace") == set()
     assert verbs("mlflowplatforms", "") == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "reads"),
+    [("mlflow-operator-edit", set()), ("mlflow-operator-view", {"get", "list", "watch"})],
+)
+def test_user_roles_never_allow_to_write_platforms(
+    rbac: Rbac, admin: Client, role: str, reads: set[str]
+) -> None:
+    """Also if they are bound in the whole cluster and aggregated: only cluster administrators write platforms."""
+    rbac.install({"userRoles": {"aggregateToEdit": True}})
+    user = f"cluster-user-of-{role}"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    admin.request("POST", path, binding)
+    try:
+        for name in ("", "shared"):
+            assert rbac.verbs("mlflow-operator.dev", "mlflowplatforms", "", name, user) == reads
+            assert rbac.verbs("mlflow-operator.dev", "mlflowplatforms/status", "", name, user) == set()
+    finally:
+        admin.request("DELETE", f"{path}/{user}")

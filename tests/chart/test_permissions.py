@@ -185,11 +185,12 @@ def _aggregated_to(role: Object) -> set[str]:
     return {key.removeprefix(prefix) for key in role["metadata"]["labels"] if key.startswith(prefix)}
 
 
-def test_only_operators_and_readers_have_roles_for_platforms() -> None:
+@pytest.mark.parametrize("values", [{}, {"userRoles": {"aggregateToEdit": True}}], ids=str)
+def test_only_operators_and_readers_have_roles_for_platforms(values: Values) -> None:
     """A platform decides where the operator sends administrators' credentials. `patch` is for the finalizer."""
     verbs = {
         obj["metadata"]["name"]: {*rule["verbs"]}
-        for obj in render()
+        for obj in render(values)
         for rule in obj.get("rules", ())
         if any(resource.startswith("mlflowplatforms") for resource in rule["resources"])
         and "mlflowplatforms/status" not in rule["resources"]

@@ -218,11 +218,11 @@ class Spec(Model):
     adoptions: Annotated[
         tuple[Adoption, ...], Field(max_length=256, examples=[["team-a/tracking"]]), ListSet()
     ] = ()
-    """Servers, as `namespace/name`, that may use a database, a role or a prefix of their name although they were
-    created for a server in another namespace of the same name, which was deleted. Without an entry, a namespace that is
-    deleted and created again gets no data back. An entry counts for the first namespace that uses it, which
-    `status.adoptions` records. To use it for a later namespace of the same name, remove it, and add it again once the
-    status does not list it.
+    """Servers, as `namespace/name`, that may use a database, a role or a prefix of their name although these were
+    created before the server used the platform, or for a server in another namespace of the same name, which was
+    deleted. Without an entry, a namespace that is deleted and created again gets no data back. An entry counts for the
+    first namespace that uses it, which `status.adoptions` records. To use it for a later namespace of the same name,
+    remove it, and add it again once the status does not list it.
     """
 
     rules = (

@@ -149,10 +149,11 @@ def adoption_required(description: str, marker: str, platform: str) -> Configura
     server = _parts(marker)[0].removeprefix(_MARKER_PREFIX)
     return ConfigurationError(
         Reason.ADOPTION_REQUIRED,
-        f"{description} was not created for a server in this namespace, but perhaps for one in an earlier namespace of "
-        "the same name. The operator does not use it. If the data may be used here, ask a cluster administrator to add "
-        f'"{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is listed already, an earlier '
-        "namespace has used the entry: remove it, and add it again once status.adoptions does not list it.",
+        f"{description} was not created for this server on a platform, but perhaps before it used one, or for one in "
+        "an earlier namespace of the same name. The operator does not use it. If the data may be used here, ask a "
+        f'cluster administrator to add "{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is listed '
+        "already, an earlier namespace has used the entry: remove it, and add it again once status.adoptions does not "
+        "list it.",
     )
 
 

@@ -135,7 +135,7 @@ class Reason(StrEnum):
     VOLUME_LOST = "VolumeLost"
     """A volume of the server is deleted or being deleted, and is not recreated automatically."""
     PROVISIONING_DENIED = "ProvisioningDenied"
-    """An admin Secret is not available to this namespace, or its user may not create the desired objects."""
+    """The operator may not read a Secret of a platform, or an administrator may not create the desired objects."""
     NAME_CONFLICT = "NameConflict"
     """An object with a name that the operator requires exists and does not belong to this server."""
     APPLY_CONFLICT = "ApplyConflict"

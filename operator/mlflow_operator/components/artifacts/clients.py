@@ -39,7 +39,7 @@ async def admin_clients(
 ) -> tuple[Bucket, Admin]:
     """Return `bucket` with the administrator's credentials, and the admin API of the same store.
 
-    Raises ConfigurationError if the Secret does not exist, lacks a key, or must not be used from this namespace.
+    Raises ConfigurationError if the Secret does not exist, lacks a key, or must not be read by the operator.
     """
     key = AccessKey(
         await read_access_key(context.reader, admin.access_key),
