@@ -45,7 +45,7 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
 from mlflow_operator.kube.objects import NamespacedName, Object
-from mlflow_operator.model import owned_objects
+from mlflow_operator.model import owned_objects, server_defaults
 from mlflow_operator.model import status as status_model
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import PlatformUse
@@ -87,6 +87,7 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
     try:
         resource, platform = await platform_choice.choose(resource, parsed, deps)
+        parsed = server_defaults.apply(parsed, _platform_defaults(resource))
     except ConfigurationError as error:
         return await _reject(resource, error.reason, error.message, deps, RETRY_USER_ERROR_SECONDS)
     return await _reconcile_valid(resource, parsed, platform, deps)
@@ -139,7 +140,10 @@ async def _context(
         deps.cluster_domain,
         observed.get(kinds.SERVICE, name),
         observed.get(kinds.DEPLOYMENT, name),
-    ).with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
+    )
+    taken = _platform_defaults(observed.resource)
+    defaults = replace(defaults, default_version=taken.get("version") or defaults.default_version)
+    defaults = defaults.with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
     server = resolve(parsed, defaults, platform)
     check_location(server, observed.status)
     return ReconcileContext(observed, server, reader, deps)
@@ -245,6 +249,12 @@ async def _report(context: ReconcileContext, results: Results) -> ReconcileResul
     await status_writer.write(resource, status, conditions, context.deps)
     await garbage_collection.publish_event(context, results.garbage_collection)
     return ReconcileResult(ready.status.value, results.requeue_after, platform_names(resource))
+
+
+def _platform_defaults(resource: Object) -> Object:
+    """Return the defaults that the server took from a platform when it was created; empty if it took none."""
+    taken: Object = (resource.get("status") or {}).get("platformDefaults") or {}
+    return taken
 
 
 async def _reject(

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from mlflow_operator import api
+from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
 from mlflow_operator.api.resource import API_VERSION
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Conflict, KubernetesClient
+from mlflow_operator.model import server_defaults
+from mlflow_operator.model.platform import resolve_platform
 from tests.apiserver.client import ApiError, Client
 from tests.apiserver.kubectl import Kubectl, KubectlError
 from tests.unit.api.platform_refusals import ACCEPTED, REJECTED, platform
@@ -60,6 +64,34 @@ def test_defaults_are_stored(admin: Client) -> None:
     }
     assert spec["artifacts"]["s3"]["prefix"] == "{namespace}/{name}"
     assert spec["artifacts"]["s3"]["bucketCreation"] == "IfMissing"
+
+
+def test_default_limits_are_stored(admin: Client) -> None:
+    """Defaults for servers are not: an empty backup would be a daily one."""
+    spec = create(admin, platform())["spec"]
+    assert spec["policy"] == {"stores": "Any", "serviceTypes": ["ClusterIP"]}
+    assert "serverDefaults" not in spec
+    spec = create(admin, platform(serverDefaults={"backup": {}}))["spec"]
+    assert spec["serverDefaults"]["backup"]["schedule"] == "0 2 * * *"
+    assert "garbageCollection" not in spec["serverDefaults"]
+
+
+async def test_recorded_defaults_are_stored_unchanged(
+    cluster: KubernetesClient, admin: Client, namespace: str
+) -> None:
+    """Otherwise each reconcile would write them again. The status takes part in no rule of the CRD."""
+    defaults = next(case.spec for case in ACCEPTED if case.title == "all defaults")["serverDefaults"]
+    spec = platform(serverDefaults=defaults)
+    offered = resolve_platform(mlflowplatform.parse(create(admin, spec)))
+    metadata = {"name": "tracking", "namespace": namespace}
+    server = {"apiVersion": API_VERSION, "kind": api.KIND, "metadata": metadata}
+    stored = admin.create(kinds.MLFLOWSERVER, {**server, "spec": {}})
+    taken = server_defaults.taken(api.parse(stored).spec, offered)
+    written = await cluster.apply_status({**server, "status": {"platformDefaults": taken}})
+    assert written["status"]["platformDefaults"] == taken
+    assert server_defaults.apply(api.parse(written), taken).spec.backup == offered.server_defaults.backup
+    created = await cluster.list_creation_times(kinds.MLFLOWSERVER, namespace)
+    assert created == {"tracking": stored["metadata"]["creationTimestamp"]}
 
 
 def test_kubectl_shows_the_default_platform(admin: Client, kubectl: Kubectl) -> None:

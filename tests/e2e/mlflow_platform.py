@@ -62,6 +62,8 @@ class MLflowPlatform:
                     "tls": ca,
                 }
             },
+            # The tests connect to servers at their NodePorts.
+            "policy": {"serviceTypes": ["ClusterIP", "NodePort"]},
         }
         return {
             "apiVersion": API_VERSION,

@@ -121,6 +121,44 @@ def test_changed_platform_reaches_its_servers_before_their_resync(
     server.delete()
 
 
+def test_limits_and_defaults_of_a_platform(
+    operator: Operator, admin: Client, platform: Platform, tenant: tuple[str, dict[str, str]]
+) -> None:
+    """A violation creates nothing and has one Event. Defaults are taken once."""
+    name, _ = tenant
+    labels = {"example.com/cost-center": "42"}
+    policy = {"images": ["registry.example.com/ml"], "serversPerNamespace": 1}
+    defaults = {"podMetadata": {"labels": labels}, "backup": {"s3": {"bucket": "backups"}}}
+    limits = {"spec": {"policy": policy, "serverDefaults": defaults}}
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, limits)
+    image = "registry.example.com/ml-evil/mlflow"
+    server = Server(admin, name).apply({**EXTERNAL_STORE, "image": image, "service": {"type": "NodePort"}})
+    message = server.wait_for("Ready", "False", "PolicyViolation")["message"]
+    assert f'MLflowPlatform "{platform.name}": spec.image is {image}' in message
+    assert "spec.service.type is NodePort" in message
+    server.trigger_reconcile()
+    other = Server(admin, name, "z-second").apply(EXTERNAL_STORE)
+    assert "serversPerNamespace is 1" in other.wait_for("Ready", "False", "PolicyViolation")["message"]
+    for kind in (kinds.DEPLOYMENT, kinds.SERVICE, kinds.JOB, kinds.PVC):
+        assert server.objects(kind) == []
+    reasons = [event["reason"] for event in server.objects(kinds.EVENT)]
+    assert reasons == ["PolicyViolation", "PolicyViolation"]
+    server.patch_spec(image=None, service=None)
+    server.wait_for("DatabaseReady")
+    taken = server.status["platformDefaults"]
+    assert taken["podMetadata"] == {"labels": labels}
+    assert taken["backup"]["s3"]["bucket"] == "backups"
+    eventually("the schema is migrated", lambda: server.objects(kinds.JOB))
+    assert labels.items() <= server.objects(kinds.JOB)[0]["spec"]["template"]["metadata"]["labels"].items()
+    admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, {"spec": {"serverDefaults": None}})
+    server.trigger_reconcile()
+    server.wait_for("DatabaseReady")
+    assert server.status["platformDefaults"] == taken
+    server.delete()
+    eventually("the server is gone", lambda: server.get(kinds.MLFLOWSERVER, "tracking") is None)
+    other.wait_for("DatabaseReady")
+
+
 async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) -> None:
     """A later server of the same name gets neither, and deletes neither."""
     client, admin = (

@@ -94,7 +94,7 @@ class FakeAPIServer(FakeKubernetesClient):
         """
         if kind == kinds.SECRET:
             raise Forbidden("list secrets: 403")
-        if self.before_next_list:
+        if self.before_next_list and kind != kinds.MLFLOWPLATFORM:
             change, self.before_next_list = self.before_next_list, None
             change()
         if kind == kinds.EVENT:
@@ -125,6 +125,11 @@ class FakeAPIServer(FakeKubernetesClient):
     async def list_labels(self, kind: Kind) -> dict[str, dict[str, str]]:
         """Return the labels of all objects of a kind."""
         return {obj["metadata"]["name"]: obj["metadata"].get("labels", {}) for obj in await self.list(kind)}
+
+    async def list_creation_times(self, kind: Kind, namespace: str) -> dict[str, str]:
+        """Return the creation times of all objects of a kind."""
+        found = await self.list(kind, namespace)
+        return {obj["metadata"]["name"]: obj["metadata"].get("creationTimestamp", "") for obj in found}
 
     async def apply_status(self, obj: Object) -> Object:
         """Replace the status. Raises Conflict for another resourceVersion than the stored one."""

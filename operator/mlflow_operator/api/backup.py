@@ -27,11 +27,11 @@ class Retention(Model):
 class BackupStore(Model):
     """Bucket in an S3 store. Use a store whose failure does not also affect the database and the artifacts."""
 
-    endpoint: Endpoint | None = None
+    endpoint: Annotated[Endpoint | None, Field(examples=["https://backups.example.com:9000"])] = None
     """URL of the store, such as `https://minio.example.com:9000`. Defaults to Amazon S3."""
     region: Region = "us-east-1"
     """Region that requests are signed for. Most stores other than AWS accept any region. Defaults to us-east-1."""
-    bucket: BucketName
+    bucket: Annotated[BucketName, Field(examples=["mlflow-backups"])]
     """Name of the bucket."""
     prefix: Annotated[Prefix | None, Field(examples=["backups/tracking"])] = None
     """Key prefix of backups in the bucket. Each server has its own folder below it. Defaults to the root of the

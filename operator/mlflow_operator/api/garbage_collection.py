@@ -32,7 +32,7 @@ ExperimentID = Annotated[
 class TraceRetention(Model):
     """Retention of traces, including traces that are not deleted."""
 
-    older_than: Duration | None = None
+    older_than: Annotated[Duration | None, Field(examples=["2160h"])] = None
     """Age after which traces are deleted permanently, counted from their start, such as `2160h` for 90 days. If not
     set, traces are kept.
     """

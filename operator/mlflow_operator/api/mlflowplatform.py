@@ -1,4 +1,6 @@
-"""The custom resource MLflowPlatform: the stores that a platform team offers, and the namespaces that may use them."""
+"""The custom resource MLflowPlatform: the stores that a platform team offers, the namespaces that may use them, and the
+defaults and limits of their servers.
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +15,11 @@ from mlflow_operator.api.database import HOST_PATTERN, DatabaseTLS, DatabaseTLSM
 from mlflow_operator.api.label_selector import LabelSelector
 from mlflow_operator.api.markers import Int32, Int64, ListMap, ListSet
 from mlflow_operator.api.model import Model
+from mlflow_operator.api.platform_policy import Policy
 from mlflow_operator.api.references import CASecretRef, DatabaseUserRef, S3KeyRef
 from mlflow_operator.api.resource import Metadata, parse_as
 from mlflow_operator.api.rules import Rule, matches, string_rule
+from mlflow_operator.api.server_defaults import ServerDefaults
 from mlflow_operator.api.status import Condition
 from mlflow_operator.api.string_types import NamespaceName, ObjectName
 
@@ -205,16 +209,31 @@ class PlatformArtifacts(Model):
 
 
 class Spec(Model):
-    """Stores that the platform offers, and the namespaces that may use them."""
+    """Stores that the platform offers, the namespaces that may use them, and the defaults and limits of their
+    servers.
+    """
 
     namespace_selector: LabelSelector
     """Selector of the namespaces whose servers may use the platform. `{}` selects every namespace."""
     secrets_namespace: Annotated[NamespaceName, Field(examples=["mlflow-platform"])]
-    """Namespace of all Secrets that this resource references. Users of the platform need no access to it."""
+    """Namespace of all Secrets that this resource references, except those in `serverDefaults`. Users of the platform
+    need no access to it.
+    """
     database: PlatformDatabase | None = None
     """Database for servers. If not set, servers use their own."""
     artifacts: PlatformArtifacts | None = None
     """Artifact store for servers. If not set, servers use their own."""
+    server_defaults: ServerDefaults = ServerDefaults()
+    """Defaults for fields that a new server leaves out. A server takes them once, when it is created, and records them
+    in `status.platformDefaults`; later changes of the platform change no existing server. The server's own value takes
+    precedence, also if it is set later. They apply to servers that use the platform, and to those with stores of their
+    own in namespaces of which it is the default platform.
+    """
+    policy: Policy = Policy()
+    """Limits for all servers in the selected namespaces, whichever stores they use and whenever they were created. If a
+    namespace is selected by several platforms, the policies of all of them apply. A server that violates a policy has
+    the reason PolicyViolation: the operator applies nothing, and its running pods continue.
+    """
     adoptions: Annotated[
         tuple[Adoption, ...], Field(max_length=256, examples=[["team-a/tracking"]]), ListSet()
     ] = ()
@@ -278,7 +297,9 @@ class MLflowPlatform(Model):
     kind: Literal["MLflowPlatform"] = "MLflowPlatform"
     metadata: Metadata
     spec: Spec
-    """Stores that the platform offers, and the namespaces that may use them."""
+    """Stores that the platform offers, the namespaces that may use them, and the defaults and limits of their
+    servers.
+    """
     status: Status = Status()
     """Observed state of the platform."""
 

@@ -23,7 +23,7 @@ from mlflow_operator.api.restore import RESTORE_RULES, RestoreFrom
 from mlflow_operator.api.rules import Rule, matches
 from mlflow_operator.api.service import Service
 from mlflow_operator.api.status import Status
-from mlflow_operator.api.string_types import ImageReference
+from mlflow_operator.api.string_types import ImageReference, MLflowVersion
 from mlflow_operator.api.transition_rules import TRANSITION_RULES
 from mlflow_operator.api.upgrade import BackupBeforeMigration, Upgrade
 
@@ -82,20 +82,10 @@ class Spec(Model):
     else with an embedded database and an embedded artifact store.
     """
 
-    version: (
-        Annotated[
-            str,
-            Field(max_length=64),
-            matches(
-                r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?",
-                "is not a valid MLflow version: use a release such as 3.17.2, without a leading v; "
-                "set a custom image in spec.image",
-            ),
-        ]
-        | None
-    ) = None
+    version: MLflowVersion | None = None
     """MLflow version, such as `3.17.2`. Defaults to the version that the server runs (`status.version`), or, for a
-    new server, the version that the operator is tested with. An upgrade of the operator never migrates a database.
+    new server, to that of its platform (`serverDefaults`), or the version that the operator is tested with. An upgrade
+    of the operator or a change of a platform never migrates a database.
     """
     image: ImageReference | None = None
     """Image of the server. Defaults to the official `-full` image of the version."""

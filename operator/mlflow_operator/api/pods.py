@@ -173,9 +173,11 @@ _APPARMOR_ANNOTATIONS = "container.apparmor.security.beta.kubernetes.io/"
 class PodMetadata(Model):
     """Labels and annotations of pods."""
 
-    labels: Labels = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict, examples=[{"example.com/cost-center": "42"}])
     """Labels of the pods. Labels that the operator sets take precedence."""
-    annotations: Annotations = Field(default_factory=dict)
+    annotations: Annotations = Field(
+        default_factory=dict, examples=[{"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}]
+    )
     """Annotations of the pods."""
 
     rules = (

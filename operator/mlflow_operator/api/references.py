@@ -11,7 +11,7 @@ from mlflow_operator.api.string_types import DataKey, ObjectName
 class LocalObjectReference(Model):
     """Reference to an object in the namespace of the server."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(examples=["registry"])]
     """Name of the object."""
 
 
@@ -72,7 +72,7 @@ class S3KeyRef(Model):
 class S3CredentialsRef(S3KeyRef):
     """Reference to a Secret with an S3 access key."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(examples=["tracking-s3"])]
     """Name of the Secret, in the namespace of the server."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap
+from mlflow_operator.api.markers import Int32, Int64, ListAtomic, ListMap, Opaque
 from mlflow_operator.api.model import Model
 
 Text = Annotated[str, Field(max_length=1024)]
@@ -96,6 +96,34 @@ class PlatformStatus(Model):
         ListAtomic(),
     ] = ()
     """Stores of the platform that the server uses: Database, Artifacts, or both."""
+
+
+class PullSecretRef(Model):
+    """Reference to a Secret with registry credentials."""
+
+    name: Annotated[Text, Field(examples=["registry"])]
+    """Name of the Secret, in the namespace of the server."""
+
+
+class PlatformDefaultsStatus(Model):
+    """Values that the server took from `spec.serverDefaults` of an MLflowPlatform when it was created, because its spec
+    did not set them. A value that the spec sets later takes precedence. Fields that are not set were not taken.
+    """
+
+    platform: Annotated[Text, Field(examples=["shared"])]
+    """Name of the MLflowPlatform."""
+    version: Annotated[Text | None, Field(examples=["3.17.2"])] = None
+    """MLflow version with which the server was created."""
+    image_pull_secrets: Annotated[tuple[PullSecretRef, ...] | None, Field(max_length=16), ListAtomic()] = None
+    """Secrets with registry credentials, for all pods of the server."""
+    pod_metadata: Annotated[
+        Opaque | None, Field(examples=[{"labels": {"example.com/cost-center": "42"}}])
+    ] = None
+    """Labels and annotations of the pods, as in `spec.podTemplate.metadata`."""
+    backup: Annotated[Opaque | None, Field(examples=[{"schedule": "0 2 * * *"}])] = None
+    """Scheduled backups of the database, as in `spec.backup`."""
+    garbage_collection: Annotated[Opaque | None, Field(examples=[{"schedule": "0 3 * * 0"}])] = None
+    """Garbage collection, as in `spec.garbageCollection`."""
 
 
 class ClientConfigMapRef(Model):
@@ -216,6 +244,8 @@ class Status(Model):
     """Label selector of the server pods, for autoscalers."""
     platform: PlatformStatus | None = None
     """MLflowPlatform that the server uses. Not set if it uses none."""
+    platform_defaults: PlatformDefaultsStatus | None = None
+    """Values that the server took from an MLflowPlatform when it was created."""
     database: DatabaseStatus | None = None
     """Database that the server uses."""
     artifacts: ArtifactsStatus | None = None

@@ -1,4 +1,4 @@
-"""Strings with a pattern: names of objects, keys and images."""
+"""Strings with a pattern: names of objects, keys, images and versions."""
 
 from typing import Annotated
 
@@ -45,6 +45,17 @@ ImageReference = Annotated[
     ),
 ]
 """Container image: repository with a tag or digest."""
+
+MLflowVersion = Annotated[
+    str,
+    Field(max_length=64),
+    matches(
+        r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?",
+        "is not a valid MLflow version: use a release such as 3.17.2, without a leading v; "
+        "set a custom image in spec.image",
+    ),
+]
+"""Release of MLflow."""
 
 LabelKey = Annotated[str, Field(max_length=317)]
 """Key of a label or annotation, including the prefix."""

@@ -1,18 +1,26 @@
-"""Finds the platform that a server uses, and records the choice before anything is created.
+"""Finds the platform that a server uses, and records the choice before anything is created. Checks the policies of all
+platforms that select the namespace, whichever of them the server uses.
 
 Platforms and the namespace are requested directly: a watch may not know a platform yet that was created together with
-the server, and the choice is final. A server that uses no platform makes no request once it has been started.
+the server, the choice is final, and a policy must apply from the first pod. Each reconcile makes one request if there
+are no platforms, and a second one for the namespace if there are.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from mlflow_operator import api
 from mlflow_operator.api import mlflowplatform
+from mlflow_operator.api.label_selector import LabelSelector
 from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import platform_choice
+from mlflow_operator.model import label_selector, platform_choice, platform_policy, server_defaults
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import Part, Platform, PlatformUse, defaults_for, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
@@ -21,41 +29,86 @@ from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
 
+@dataclass(frozen=True)
+class _Offer:
+    """All MLflowPlatforms, and those that select the namespace. `namespace` is empty if there are no platforms."""
+
+    resources: Sequence[Object]
+    selecting: Sequence[Platform]
+    namespace: Object
+
+    def find(self, name: str) -> Object | None:
+        """Return the platform of this name, which need not select the namespace."""
+        return next((found for found in self.resources if found["metadata"]["name"] == name), None)
+
+    def defaults(self) -> list[Platform]:
+        """Return the default platforms of the namespace. One that is being deleted accepts no new servers."""
+        deleted = {
+            found["metadata"]["name"]
+            for found in self.resources
+            if found["metadata"].get("deletionTimestamp")
+        }
+        remaining = (platform for platform in self.selecting if platform.name not in deleted)
+        return defaults_for(remaining, _labels_of(self.namespace))
+
+
 async def choose(
     resource: Object, parsed: api.MLflowServer, deps: Dependencies
 ) -> tuple[Object, PlatformUse | None]:
     """Return the resource, with the choice recorded in its status, and what it uses of a platform.
 
-    Raises ConfigurationError if the server must wait: nothing is created then.
+    Raises ConfigurationError if the server must wait: nothing is created or changed then.
     """
     requested = platform_choice.request(parsed)
-    if requested is None:
-        return resource, None
+    namespace = parsed.metadata.namespace
     try:
-        found = await _find(requested, parsed.metadata.namespace, deps)
-        if found is None:
-            return resource, None
-        platform, namespace = found
-        retained = await _retained(requested, platform, parsed, deps)
+        offer = await _offer(namespace, deps)
+        platform = _find(requested, namespace, offer) if requested else None
+        parts: frozenset[Part] = frozenset()
+        if requested and platform:
+            parts = requested.parts(platform) - await _retained(requested, platform, parsed, deps)
+        await _check_policies(parsed, offer.selecting, parts, deps)
     except Forbidden as error:
         raise ConfigurationError(
             Reason.OPERATION_REFUSED,
             f"The operator is not allowed to read what decides about the platform of the server: {error}. Install its "
             "chart with all of its roles.",
         ) from None
-    parts = requested.parts(platform) - retained
-    use = PlatformUse(platform, parts, _uid_of(namespace)) if parts else None
-    if use:
+    uses = PlatformUse(platform, parts, _uid_of(offer.namespace)) if platform and parts else None
+    if requested and uses:
         # Before the choice is recorded, because it is final.
         meta = parsed.metadata
         owner = ServerRef(meta.name, meta.namespace, meta.uid)
-        platform_choice.check_taken_over(requested.added, use, owner, resource.get("status") or {})
-    if requested.recorded is None and not parts and not requested.name:
-        return resource, None
-    recorded = {"name": platform.name, "uid": platform.uid, "parts": sorted(part.value for part in parts)}
-    if (resource.get("status") or {}).get("platform") != recorded:
-        resource = await status_writer.write_ahead(resource, {"platform": recorded}, deps)
-    return resource, use
+        platform_choice.check_taken_over(requested.added, uses, owner, resource.get("status") or {})
+    record: Object = {}
+    if requested and platform and (requested.recorded is not None or parts or requested.name):
+        parts_text = sorted(part.value for part in parts)
+        record["platform"] = {"name": platform.name, "uid": platform.uid, "parts": parts_text}
+    if platform_choice.takes_defaults(parsed):
+        record |= _taken_defaults(parsed, platform, offer)
+    if any((resource.get("status") or {}).get(field) != value for field, value in record.items()):
+        resource = await status_writer.write_ahead(resource, record, deps)
+    return resource, uses
+
+
+def _taken_defaults(parsed: api.MLflowServer, platform: Platform | None, offer: _Offer) -> Object:
+    """Return the field of the status with the defaults that a new server takes: those of its platform, or else those
+    of the only default platform of the namespace.
+    """
+    sources = [platform] if platform else offer.defaults()
+    taken = server_defaults.taken(parsed.spec, sources[0]) if len(sources) == 1 else {}
+    return {"platformDefaults": taken} if taken else {}
+
+
+async def _check_policies(
+    parsed: api.MLflowServer, selecting: Sequence[Platform], parts: frozenset[Part], deps: Dependencies
+) -> None:
+    created: dict[str, str] = {}
+    if platform_policy.counts_servers(selecting):
+        created = await deps.cluster.list_creation_times(kinds.MLFLOWSERVER, parsed.metadata.namespace)
+    message = platform_policy.violations(parsed, selecting, parts, created)
+    if message:
+        raise ConfigurationError(Reason.POLICY_VIOLATION, message)
 
 
 async def recorded(parsed: api.MLflowServer, deps: Dependencies) -> PlatformUse | None:
@@ -92,17 +145,12 @@ async def check_namespace(origin: PlatformOrigin | None, namespace: str, deps: D
         raise Conflict(f"namespace {namespace} was deleted during the reconcile")
 
 
-async def _find(
-    requested: Request, namespace_name: str, deps: Dependencies
-) -> tuple[Platform, Object] | None:
-    """Return the platform and the namespace, None if no platform is requested and there is no default."""
+def _find(requested: Request, namespace_name: str, offer: _Offer) -> Platform | None:
+    """Return the platform that a server uses, None if it requests none and there is no default."""
     if requested.name:
-        platform = await _get(requested.name, deps, is_new=requested.recorded is None)
-        namespace = await _namespace(namespace_name, deps)
-        return platform_choice.allowed(platform, namespace_name, _labels_of(namespace)), namespace
-    defaults = await _defaults(deps)
-    namespace = await _namespace(namespace_name, deps) if defaults else {}
-    selecting = defaults_for(defaults, _labels_of(namespace)) if defaults else []
+        platform = _named(requested.name, offer.find(requested.name), is_new=requested.recorded is None)
+        return platform_choice.allowed(platform, namespace_name, _labels_of(offer.namespace))
+    selecting = offer.defaults()
     if len(selecting) > 1:
         names = " and ".join(f'"{name}"' for name in sorted(platform.name for platform in selecting))
         raise ConfigurationError(
@@ -112,7 +160,7 @@ async def _find(
             "spec.database and spec.artifacts.",
         )
     if selecting:
-        return selecting[0], namespace
+        return selecting[0]
     if requested.is_required:
         field = FIELDS[min(requested.explicit)]
         raise ConfigurationError(
@@ -124,9 +172,13 @@ async def _find(
     return None
 
 
-async def _get(name: str, deps: Dependencies, *, is_new: bool = False) -> Platform:
+async def _get(name: str, deps: Dependencies) -> Platform:
+    """Return the platform that a server has recorded."""
+    return _named(name, await deps.cluster.get(kinds.MLFLOWPLATFORM, None, name))
+
+
+def _named(name: str, resource: Object | None, *, is_new: bool = False) -> Platform:
     """Return a platform. `is_new`: the server does not use it yet, so it must not be about to be deleted."""
-    resource = await deps.cluster.get(kinds.MLFLOWPLATFORM, None, name)
     if resource and is_new and resource["metadata"].get("deletionTimestamp"):
         raise ConfigurationError(
             Reason.PLATFORM_NOT_FOUND,
@@ -141,19 +193,33 @@ async def _get(name: str, deps: Dependencies, *, is_new: bool = False) -> Platfo
     return _parse(resource)
 
 
-async def _defaults(deps: Dependencies) -> list[Platform]:
-    """Return the default platforms of all namespaces. An invalid one could be the default of this namespace."""
+async def _offer(namespace_name: str, deps: Dependencies) -> _Offer:
     try:
         resources = await deps.cluster.list(kinds.MLFLOWPLATFORM)
     except NotFound:
-        return []  # Without its CRD, which an upgrade may have omitted, there is no platform.
-    return [_parse(resource) for resource in resources if _is_default(resource)]
+        resources = []  # Without its CRD, which an upgrade may have omitted, there is no platform.
+    if not resources:
+        return _Offer((), (), {})
+    namespace = await _namespace(namespace_name, deps)
+    namespace_labels = _labels_of(namespace)
+    selecting = [_parse(resource) for resource in resources if _may_select(resource, namespace_labels)]
+    return _Offer(
+        resources, [platform for platform in selecting if platform.selects(namespace_labels)], namespace
+    )
 
 
-def _is_default(resource: Object) -> bool:
-    annotations = resource["metadata"].get("annotations") or {}
-    is_default = annotations.get(mlflowplatform.DEFAULT_ANNOTATION) == "true"
-    return is_default and not resource["metadata"].get("deletionTimestamp")
+def _may_select(resource: Object, namespace_labels: dict[str, str]) -> bool:
+    """Whether a platform selects a namespace with these labels, or has no valid selector.
+
+    Another field of it may be invalid since an upgrade of the operator. Then the servers in its namespaces wait,
+    because its policy is not known, but not those in other namespaces.
+    """
+    selector = (resource.get("spec") or {}).get("namespaceSelector")
+    try:
+        parsed = LabelSelector.model_validate(selector, by_alias=True, by_name=False)
+    except ValidationError:
+        return True
+    return label_selector.resolve(parsed).selects(namespace_labels)
 
 
 def _parse(resource: Object) -> Platform:
@@ -175,7 +241,7 @@ async def _namespace(name: str, deps: Dependencies) -> Object:
 
 
 def _labels_of(namespace: Object) -> dict[str, str]:
-    return {**(namespace["metadata"].get("labels") or {})}
+    return {**((namespace.get("metadata") or {}).get("labels") or {})}
 
 
 def _uid_of(namespace: Object) -> str:

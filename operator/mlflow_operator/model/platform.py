@@ -14,6 +14,8 @@ from mlflow_operator.api.mlflowplatform import (
     OWNERS_SEGMENT,
     MLflowPlatform,
 )
+from mlflow_operator.api.platform_policy import Policy
+from mlflow_operator.api.server_defaults import ServerDefaults
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import bucket_settings, label_selector, provisioning, secrets, upload_arguments
 from mlflow_operator.model.label_selector import Selector
@@ -108,7 +110,7 @@ class Platform:
 
     `secrets_namespace` contains all Secrets that the parts reference. `adoptions`: servers, as `namespace/name`, that
     may use what was created for a server in an earlier namespace of the same name. `used_adoptions`: the uid of the
-    namespace that has used the entry of a server.
+    namespace that has used the entry of a server. `server_defaults` and `policy` are those of the spec.
     """
 
     name: str
@@ -118,7 +120,9 @@ class Platform:
     secrets_namespace: str
     database: PlatformDatabase | None
     artifacts: PlatformStore | None
-    adoptions: frozenset[str] = frozenset()
+    adoptions: frozenset[str]
+    server_defaults: ServerDefaults
+    policy: Policy
     used_adoptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -259,6 +263,8 @@ def resolve_platform(resource: MLflowPlatform) -> Platform:
         artifacts=_store(spec.artifacts.s3, namespace) if spec.artifacts else None,
         adoptions=frozenset(spec.adoptions),
         used_adoptions={used.server: used.namespace_uid for used in resource.status.adoptions},
+        server_defaults=spec.server_defaults,
+        policy=spec.policy,
     )
 
 

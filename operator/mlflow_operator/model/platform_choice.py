@@ -70,9 +70,7 @@ def request(resource: api.MLflowServer) -> Request | None:
     spec, recorded = resource.spec, resource.status.platform
     explicit, open_parts = _explicit(spec), _open(spec)
     reference = spec.platform_ref.name if spec.platform_ref else None
-    has_started = resource.status.database is not None or any(
-        condition.type == ConditionType.CREDENTIALS for condition in resource.status.conditions
-    )
+    has_started = _has_started(resource)
     if recorded is None and not (explicit or (not has_started and (reference or open_parts))):
         return None
     found = Request(
@@ -94,6 +92,20 @@ def names(resource: Object) -> frozenset[str]:
     holders = (resource.get("status") or {}).get("platform"), (resource.get("spec") or {}).get("platformRef")
     found = (holder.get("name") for holder in holders if isinstance(holder, dict))
     return frozenset(name for name in found if name and isinstance(name, str))
+
+
+def takes_defaults(resource: api.MLflowServer) -> bool:
+    """Whether the server is created now. Later, no edit of a platform may restart its pods or migrate its database."""
+    status = resource.status
+    is_recorded = status.platform is not None or status.platform_defaults is not None
+    return not (is_recorded or _has_started(resource))
+
+
+def _has_started(resource: api.MLflowServer) -> bool:
+    """Whether the operator may have created something for the server."""
+    return resource.status.database is not None or any(
+        condition.type == ConditionType.CREDENTIALS for condition in resource.status.conditions
+    )
 
 
 def allowed(platform: Platform, namespace: str, labels: Mapping[str, str]) -> Platform:

@@ -66,6 +66,7 @@ class ClusterDefaults:
     `status.version` that was lost, for example by the restore of a cluster backup.
     `env_from_variables`: names of the variables that `spec.envFrom` sets.
     `encryption_keys`: keys of the generated Secret with the encryption keys, None if it is unknown.
+    `default_version`: the MLflow version of a server that sets none and does not run yet.
     """
 
     images: Images
@@ -75,6 +76,7 @@ class ClusterDefaults:
     deployed_version: str | None = None
     env_from_variables: frozenset[str] = frozenset()
     encryption_keys: frozenset[str] | None = None
+    default_version: str = DEFAULT_VERSION
 
     def with_encryption(self, secret: Object | None, env_from_variables: frozenset[str]) -> "ClusterDefaults":
         """The defaults with the keys of the observed generated Secret, and the variables that `spec.envFrom` sets."""
@@ -113,7 +115,7 @@ def resolve(
     """Return the Server that `resource` specifies. `platform`: what it uses of a platform."""
     spec, meta = resource.spec, resource.metadata
     owner = ServerRef(meta.name, meta.namespace, meta.uid)
-    version = spec.version or resource.status.version or defaults.deployed_version or DEFAULT_VERSION
+    version = spec.version or resource.status.version or defaults.deployed_version or defaults.default_version
     job_execution = spec.job_execution.value == "Enabled"
     default_image = defaults.images.server(version)
     is_default_image = not spec.image or defaults.images.is_server(spec.image, version)

@@ -15,6 +15,7 @@ RETAINED_FIELDS = (
     "image",
     "schemaRevision",
     "platform",
+    "platformDefaults",
     "database",
     "artifacts",
     "replicas",

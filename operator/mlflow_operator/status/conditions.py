@@ -37,9 +37,11 @@ class ConditionType(StrEnum):
     SERVER = "ServerAvailable"
     """All desired MLflow pods are available."""
     BACKUP = "BackupReady"
-    """The last backup succeeded and is not older than twice its schedule. Set only if `spec.backup` is set."""
+    """The last backup succeeded and is not older than twice its schedule. Set only if `spec.backup` is set, or was
+    taken from a platform."""
     GARBAGE_COLLECTION = "GarbageCollectionReady"
-    """The last garbage collection succeeded. Set only if `spec.garbageCollection` is set."""
+    """The last garbage collection succeeded. Set only if `spec.garbageCollection` is set, or was taken from
+    a platform."""
 
 
 PLATFORM_CONDITIONS: Mapping[ConditionType, str] = {
@@ -152,10 +154,13 @@ class Reason(StrEnum):
     DEFAULT_PLATFORM_CONFLICT = "DefaultPlatformConflict"
     """Several default MLflowPlatforms select the same namespace, none is the default there, and new servers wait."""
     PLATFORM_NOT_FOUND = "PlatformNotFound"
-    """The MLflowPlatform that the server uses or requests does not exist or is invalid, and nothing was changed."""
+    """The MLflowPlatform that the server uses or requests does not exist, or one that selects its namespace is invalid,
+    and nothing was changed."""
     PLATFORM_NOT_ALLOWED = "PlatformNotAllowed"
     """The MLflowPlatform does not select the namespace of the server or does not offer the store, and nothing was
     changed."""
+    POLICY_VIOLATION = "PolicyViolation"
+    """The server violates the policy of an MLflowPlatform that selects its namespace, and nothing was changed."""
     ADOPTION_REQUIRED = "AdoptionRequired"
     """Data of the server's name on a platform was created in a deleted namespace, and `spec.adoptions` does not list
     the server, or an earlier namespace has used the entry."""

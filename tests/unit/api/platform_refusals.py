@@ -94,7 +94,82 @@ INVALID_PREFIXES = {
     ),
 }
 
+INVALID_IMAGE_PREFIXES = {
+    "without a registry": "library/postgres",
+    "with a tag": "registry.example.com/ml:1",
+    "with a slash at the end": "registry.example.com/ml/",
+    "with a wildcard": "registry.example.com/*",
+    "with an empty segment": "registry.example.com//ml",
+    "with two dots": "registry.example.com/../ml",
+    "in upper case": "registry.example.com/ML",
+    "with a URL": "https://registry.example.com",
+    "empty": "",
+}
+
+INVALID_DEFAULTS: dict[str, tuple[Spec, str, str]] = {
+    "version": ({"version": "v3.17.2"}, "version", "is not a valid MLflow version"),
+    "empty version": ({"version": ""}, "version", "is not a valid MLflow version"),
+    "pull secret": (
+        {"imagePullSecrets": [{"name": "Registry"}]},
+        "imagePullSecrets[0].name",
+        "is not a valid object name",
+    ),
+    "AppArmor profile": (
+        {"podMetadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}}},
+        "podMetadata.annotations",
+        "must not select the AppArmor profile unconfined",
+    ),
+    "schedule of backups": ({"backup": {"schedule": "daily"}}, "backup.schedule", "is not a valid"),
+    "bucket of backups": (
+        {"backup": {"s3": {"bucket": "My_bucket"}}},
+        "backup.s3.bucket",
+        "is not a valid bucket name",
+    ),
+    "age in garbage collection": (
+        {"garbageCollection": {"olderThan": "30d"}},
+        "garbageCollection.olderThan",
+        "is not a valid",
+    ),
+}
+
 REJECTED = [
+    *(
+        Rejected(
+            f"image prefix {title}",
+            platform(policy={"images": [prefix]}),
+            "spec.policy.images[0]",
+            "is not a valid image prefix",
+        )
+        for title, prefix in INVALID_IMAGE_PREFIXES.items()
+    ),
+    Rejected(
+        "no service type", platform(policy={"serviceTypes": []}), "spec.policy.serviceTypes", "at least 1"
+    ),
+    Rejected(
+        "service type ExternalName",
+        platform(policy={"serviceTypes": ["ExternalName"]}),
+        "spec.policy.serviceTypes[0]",
+        "ClusterIP",
+    ),
+    Rejected("other stores", platform(policy={"stores": "Own"}), "spec.policy.stores", "PlatformOnly"),
+    Rejected(
+        "invalid service account",
+        platform(policy={"serviceAccountNames": ["A"]}),
+        "spec.policy.serviceAccountNames[0]",
+        "is not a valid object name",
+    ),
+    Rejected(
+        "no servers",
+        platform(policy={"serversPerNamespace": 0}),
+        "spec.policy.serversPerNamespace",
+        "greater than or equal to 1",
+    ),
+    *(
+        Rejected(
+            f"default {title}", platform(serverDefaults=defaults), f"spec.serverDefaults.{field}", message
+        )
+        for title, (defaults, field, message) in INVALID_DEFAULTS.items()
+    ),
     Rejected(
         "no store",
         without("database", "artifacts"),
@@ -275,6 +350,38 @@ ACCEPTED = [
             "a/{namespace}/b/{name}/c=1",
             "_mlflow/{namespace}/{name}",
         )
+    ),
+    Accepted("no limits and no defaults", platform(policy={}, serverDefaults={})),
+    *(
+        Accepted(f"image prefix {prefix}", platform(policy={"images": [prefix]}))
+        for prefix in (
+            *("docker.io", "docker.io/library", "localhost/ml", "localhost:5000", "registry:5000/a/b"),
+            *("registry.example.com/ml-flow/a__b.c", "10.0.0.1:5000/ml"),
+        )
+    ),
+    Accepted(
+        "all limits",
+        platform(
+            policy={
+                "stores": "PlatformOnly",
+                "images": ["registry.example.com/ml", "ghcr.io/mlflow"],
+                "serviceTypes": ["NodePort", "LoadBalancer"],
+                "serviceAccountNames": ["mlflow"],
+                "serversPerNamespace": 1,
+            }
+        ),
+    ),
+    Accepted(
+        "all defaults",
+        platform(
+            serverDefaults={
+                "version": "3.17.2",
+                "imagePullSecrets": [{"name": "registry"}],
+                "podMetadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+                "backup": {"s3": {"bucket": "backups", "credentialsSecretRef": {"name": "backups"}}},
+                "garbageCollection": {"olderThan": "24h"},
+            }
+        ),
     ),
     Accepted("adoptions", platform(adoptions=["team-a/tracking", "0-1/a"])),
     Accepted(

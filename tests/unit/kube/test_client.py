@@ -215,6 +215,23 @@ async def test_list_of_names_requests_no_contents(cluster: KubernetesClient, ser
     }
 
 
+async def test_list_of_creation_times_requests_no_contents(cluster: KubernetesClient, server: Server) -> None:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        page = int(request.query.get("continue", "0"))
+        metadata = {"continue": str(page + 1)} if page < 1 else {}
+        item = {"metadata": {"name": f"p{page}", "creationTimestamp": f"2026-01-0{page + 1}T00:00:00Z"}}
+        return web.json_response({"metadata": metadata, "items": [item]})
+
+    server.respond = respond
+    assert await cluster.list_creation_times(kinds.MLFLOWSERVER, "ns") == {
+        "p0": "2026-01-01T00:00:00Z",
+        "p1": "2026-01-02T00:00:00Z",
+    }
+    assert {request.headers["Accept"] for request in server.requests} == {
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    }
+
+
 async def test_list_reads_all_pages_and_adds_kind(cluster: KubernetesClient, server: Server) -> None:
     async def respond(request: web.Request) -> web.StreamResponse:
         page = int(request.query.get("continue", "0"))
