@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.settings import ROOT
-from tests.reference import api, cli, conditions, metrics, mlflow_versions
+from tests.reference import api, cli, conditions, metrics, mlflow_versions, roles
 
 FOLDER = ROOT / "docs" / "reference"
 
@@ -18,4 +18,5 @@ def pages() -> Mapping[Path, str]:
         FOLDER / "conditions.md": conditions.page(),
         FOLDER / "metrics.md": metrics.page(),
         FOLDER / "mlflow-versions.md": mlflow_versions.page(),
+        FOLDER / "roles.md": roles.page(),
     }
