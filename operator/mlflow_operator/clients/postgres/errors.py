@@ -1,5 +1,6 @@
 """Condition messages for libpq's and PgBouncer's errors: the cause, and what the user must do."""
 
+from mlflow_operator.clients import metadata_addresses
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
@@ -8,6 +9,15 @@ _NO_FREE_CONNECTION = (
 )
 
 _LIBPQ_ERRORS: tuple[tuple[str, type[ReconcileError], Reason, str], ...] = (
+    (
+        metadata_addresses.REFUSED,
+        ConfigurationError,
+        Reason.DATABASE_UNREACHABLE,
+        (
+            "has an address at which clouds serve credentials of their nodes, so the operator does not connect to it. "
+            "Use another host in {root}"
+        ),
+    ),
     # The text also names the method that the server requests, and entries below have fragments of such names.
     (
         "authentication method requirement",

@@ -13,6 +13,7 @@ from typing import Any, LiteralString, Self, TypeVar
 import psycopg
 from psycopg.abc import PQGen, PQGenConn
 
+from mlflow_operator.clients import metadata_addresses
 from mlflow_operator.clients.limits import Limiter, Limits, current_namespace
 from mlflow_operator.clients.postgres.errors import (
     from_psycopg,
@@ -57,6 +58,10 @@ class _LimitedConnection(psycopg.AsyncConnection[tuple[object, ...]]):
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        # psycopg resolves the host, and calls this with each of its addresses.
+        address = psycopg.conninfo.conninfo_to_dict(conninfo).get("hostaddr")
+        if metadata_addresses.is_refused(str(address)):
+            raise psycopg.OperationalError(metadata_addresses.REFUSED)
         steps = _limited(super()._connect_gen(conninfo), lambda wanted: wanted[0])
         return _LOGIN.get().in_threads(steps)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from botocore.exceptions import ClientError
 
+from mlflow_operator.clients import metadata_addresses
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
 
@@ -15,6 +16,32 @@ _ENDPOINT = "spec.artifacts.s3.endpoint"
 
 _TIMEOUT_ERROR_NAMES = ("ReadTimeout", "ConnectTimeout", "TimeoutError")
 """Parts of the class names of timeout errors in botocore, aiohttp and Python."""
+
+_CONFIGURATION_ERRORS = (
+    (
+        (metadata_addresses.REFUSED,),
+        (
+            "has an address at which clouds serve credentials of their nodes, so the operator does not connect to it. "
+            f"Use another host in {_ENDPOINT}"
+        ),
+    ),
+    (
+        ("ostname mismatch", "IP address mismatch", "doesn't match"),
+        f"presents a certificate for another host. Use the host name in the certificate in {_ENDPOINT}",
+    ),
+    (
+        ("CERTIFICATE_VERIFY_FAILED",),
+        (
+            "presents a certificate that is not trusted. Store the certificate of its CA in the Secret referenced by "
+            "spec.artifacts.s3.tls.caSecretRef"
+        ),
+    ),
+    (
+        ("[SSL", "SSLError"),
+        f"does not support TLS. Use http:// instead of https:// in {_ENDPOINT}, or enable TLS in the store",
+    ),
+)
+"""Fragments of the error text, and predicate of the message. The first match applies."""
 
 
 def timed_out(location: str) -> TransientError:
@@ -44,26 +71,11 @@ def unreachable(error: BaseException, location: str, *, embedded: bool = False) 
     if any(fragment in type(error).__name__ for fragment in _TIMEOUT_ERROR_NAMES):
         return timed_out(location)
     error_text = f"{type(error).__name__} {error} {getattr(error, 'kwargs', {}).get('error', '')}"
-    if any(
-        fragment in error_text for fragment in ("ostname mismatch", "IP address mismatch", "doesn't match")
-    ):
-        return ConfigurationError(
-            Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {location} presents a certificate for another host. Use the host name in the "
-            f"certificate in {_ENDPOINT}.",
-        )
-    if "CERTIFICATE_VERIFY_FAILED" in error_text:
-        return ConfigurationError(
-            Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {location} presents a certificate that is not trusted. Store the certificate of "
-            "its CA in the Secret referenced by spec.artifacts.s3.tls.caSecretRef.",
-        )
-    if "[SSL" in error_text or "SSLError" in error_text:
-        return ConfigurationError(
-            Reason.ARTIFACT_STORE_UNREACHABLE,
-            f"The artifact store at {location} does not support TLS. Use http:// instead of https:// in {_ENDPOINT}, "
-            "or enable TLS in the store.",
-        )
+    for fragments, predicate in _CONFIGURATION_ERRORS:
+        if any(fragment in error_text for fragment in fragments):
+            return ConfigurationError(
+                Reason.ARTIFACT_STORE_UNREACHABLE, f"The artifact store at {location} {predicate}."
+            )
     if any(fragment in error_text for fragment in ("DNSError", "NameResolutionError", "Failed to resolve")):
         return TransientError(
             Reason.ARTIFACT_STORE_UNREACHABLE,

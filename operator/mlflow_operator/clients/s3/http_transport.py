@@ -15,6 +15,8 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
+from mlflow_operator.clients import metadata_addresses
+
 MAX_RESPONSE_BYTES = 1024 * 1024
 """Maximum size of a response. The largest ones are a page of object versions and a bucket's lifecycle rules."""
 MAX_RESPONSE_TOKENS = 100_000
@@ -80,6 +82,8 @@ class HTTPTransport:
         url = URL(request.url, encoded=True)
         async with (
             aiohttp.ClientSession(
+                # Called with each address before the connection, also with one in the URL.
+                connector=aiohttp.TCPConnector(socket_factory=metadata_addresses.create_socket),
                 timeout=limits,
                 auto_decompress=False,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
