@@ -20,6 +20,7 @@ from tests.e2e.operator_release import error_lines, lease_losses
 from tests.e2e.secret_scan import Record
 from tests.e2e.server import Server, restart_count, small_spec
 from tests.e2e.shared_stores import Platform
+from tests.e2e.tenants import Tenancy
 
 # A test should fail at once if the server is down, not after MLflow's default of seven retries.
 os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="3", MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true")
@@ -247,6 +248,21 @@ def platform(_platform: Platform, started_at: str, request: pytest.FixtureReques
     """One Postgres and one MinIO with their administrators, which several tests use in parallel."""
     yield _platform
     _save_evidence(request, _platform.kube, started_at)
+
+
+@pytest.fixture(scope="module")
+def _tenancy(kube: Kube, _platform: Platform) -> Iterator[Tenancy]:
+    created = Tenancy(kube, _platform)
+    yield created
+    created.delete()
+
+
+@pytest.fixture
+def tenancy(_tenancy: Tenancy, started_at: str, request: pytest.FixtureRequest) -> Iterator[Tenancy]:
+    """MLflowPlatforms and tenants that the tests of a module share. The tests must belong to one group."""
+    yield _tenancy
+    for tenant in _tenancy.tenants:
+        _save_evidence(request, _tenancy.kube.in_namespace(tenant.namespace), started_at)
 
 
 @pytest.fixture(scope="session")

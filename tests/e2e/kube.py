@@ -44,7 +44,9 @@ class CommandError(AssertionError):
 
 
 class Kube:
-    """Client of the test cluster for one namespace."""
+    """Client of the test cluster for one namespace. With `user`, all requests have the permissions of this user."""
+
+    user = ""
 
     def __init__(self, namespace: str = "default") -> None:
         self.namespace = namespace
@@ -59,7 +61,10 @@ class Kube:
 
     @cached_property
     def _dynamic(self) -> DynamicClient:
-        return DynamicClient(config.new_client_from_config(str(self.settings.kubeconfig)))
+        api = config.new_client_from_config(str(self.settings.kubeconfig))
+        if self.user:
+            api.set_default_header("Impersonate-User", self.user)
+        return DynamicClient(api)
 
     @cached_property
     def shell(self) -> Shell:
@@ -91,7 +96,11 @@ class Kube:
 
     def kubectl(self, *args: str, stdin: str = "", within: float = 120) -> str:
         """Run kubectl in this namespace; returns stdout. Raises CommandError."""
-        return self.run("kubectl", "-n", self.namespace, *args, stdin=stdin, within=within)
+        return self.run("kubectl", *self._flags(self.namespace), *args, stdin=stdin, within=within)
+
+    def _flags(self, namespace: str) -> tuple[str, ...]:
+        """Return the arguments of kubectl for a namespace and for the user."""
+        return ("-n", namespace, *((f"--as={self.user}",) if self.user else ()))
 
     def apply(self, *objects: Object) -> None:
         """Run `kubectl apply` in the objects' namespaces, by default in this one."""
@@ -99,7 +108,12 @@ class Kube:
         for obj in objects:
             by_namespace.setdefault(obj["metadata"].get("namespace", self.namespace), []).append(obj)
         for namespace, group in by_namespace.items():
-            self.run("kubectl", "-n", namespace, "apply", "-f", "-", stdin=yaml.safe_dump_all(group))
+            flags = self._flags(namespace)
+            self.run("kubectl", *flags, "apply", "-f", "-", stdin=yaml.safe_dump_all(group))
+
+    def create(self, obj: Object) -> None:
+        """Create an object in this namespace, without a process and without the annotation of `kubectl apply`."""
+        self._resource(obj["kind"]).create(body=obj, namespace=self.namespace)
 
     def node_command(self, *args: str) -> str:
         """Run a program on the cluster's only node."""
@@ -179,4 +193,10 @@ class Kube:
         kube = Kube.__new__(Kube)
         kube.__dict__.update(self.__dict__)
         kube.namespace = namespace
+        return kube
+
+    def as_user(self, user: str) -> "Kube":
+        """Return a client for the same namespace that impersonates a user, who is in no group."""
+        kube = Kube(self.namespace)
+        kube.user = user
         return kube
