@@ -220,10 +220,10 @@ class PlatformSimulation(SimulatedCluster):
         """Delete a platform."""
         del self.api.objects[KIND, name]
 
-    def put_platform_secret(self, name: str, **values: str) -> None:
-        """Create or replace a Secret of the platform. It allows no namespace to use it."""
+    def put_platform_secret(self, name: str, namespace: str = PLATFORM_NAMESPACE, **values: str) -> None:
+        """Create or replace a Secret of the platform."""
         data = {key: base64.b64encode(text.encode()).decode() for key, text in values.items()}
-        metadata = {"name": name, "namespace": PLATFORM_NAMESPACE}
+        metadata = {"name": name, "namespace": namespace}
         self.api.put({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
     def recreate_namespace(self, uid: str, labels: dict[str, str] | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mlflow_operator import api
 from mlflow_operator.kube.client import Conflict
 from mlflow_operator.kube.objects import Object
-from tests.unit.platform_simulation import PLATFORM, PlatformSimulation
+from tests.unit.platform_simulation import PlatformSimulation
 from tests.unit.simulation import EXTERNAL, NAME, NAMESPACE, URI, ProcessKilled, SimulatedCluster
 
 SERVER = f"{api.KIND}/{NAME}"
@@ -101,7 +101,7 @@ async def test_absent_secrets_are_not_requested_again_before_they_are_created() 
 
 
 async def test_requests_at_rest() -> None:
-    """On a platform: its resource, the namespace, which it may select no longer, and its Secrets."""
+    """On a platform: the namespace, which it may select no longer, and its Secrets. Lists are not counted."""
     simulation = on_platform()
     await simulation.reconcile_until_ready()
     simulation.api.reads.clear()
@@ -109,7 +109,6 @@ async def test_requests_at_rest() -> None:
     assert Counter(simulation.api.reads) == Counter(
         [
             SERVER,
-            f"MLflowPlatform/{PLATFORM}",
             f"Namespace/{NAMESPACE}",
             "Secret/ca",
             "Secret/minio-admin",

@@ -246,7 +246,13 @@ async def test_requests_of_all_components_stay_within_the_prefix(spec: Object) -
     )
     values = {"username": "admin", "password": simulation.admin.password, "ca.crt": CA}
     for name in ("postgres-admin", "minio-admin", "ca", "server-database", "server-server"):
-        simulation.put_platform_secret(name, accessKeyID=ROOT.id, secretAccessKey=ROOT.secret, **values)
+        simulation.put_platform_secret(
+            name,
+            spec["secretsNamespace"],
+            accessKeyID=ROOT.id,
+            secretAccessKey=ROOT.secret,
+            **values,
+        )
     await simulation.reconcile_until_ready()
     simulation.now = "2026-02-01T00:00:00Z"
     simulation.update_spec(rotateCredentialsAt="2026-01-15T00:00:00Z")

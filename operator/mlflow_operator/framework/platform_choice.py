@@ -69,6 +69,9 @@ async def choose(
             parts = requested.parts(platform) - await _retained(requested, platform, parsed, deps)
         await _check_policies(parsed, offer.selecting, parts, deps)
     except Forbidden as error:
+        if requested is None:
+            # Installed without the role for platforms: none can limit the server, which goes on as before.
+            return resource, None
         raise ConfigurationError(
             Reason.OPERATION_REFUSED,
             f"The operator is not allowed to read what decides about the platform of the server: {error}. Install its "
