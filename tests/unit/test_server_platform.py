@@ -230,6 +230,13 @@ async def test_volume_of_an_earlier_server_is_not_forgotten(spec: Object) -> Non
 # Refusals
 
 
+def delete_later(simulation: PlatformSimulation, name: str = PLATFORM) -> None:
+    """Mark a platform for deletion, which other servers that use it delay."""
+    simulation.api.edit(
+        KIND, name, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "labels_of_namespace", "reason"),
     [
@@ -261,18 +268,51 @@ async def test_server_waits_for_its_platform(
 @pytest.mark.parametrize("spec", [{}, {"platformRef": {"name": PLATFORM}}], ids=["default", "named"])
 async def test_platform_that_is_being_deleted_gets_no_new_servers(spec: Object) -> None:
     simulation = PlatformSimulation(spec)
-    simulation.api.edit(
-        KIND, PLATFORM, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
-    )
+    delete_later(simulation)
     await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.PLATFORM_NOT_FOUND)
+    message = simulation.condition("Ready")[2]
+    assert f'MLflowPlatform "{PLATFORM}"' in message
+    assert "is being deleted" in message
+    assert "spec.platformRef" in message
+    assert created(simulation) == set()
     assert "platform" not in simulation.status
+
+
+async def test_server_is_embedded_once_its_default_platform_is_deleted() -> None:
+    """Until then it waits: a server that was embedded meanwhile would stay embedded for ever."""
+    simulation = PlatformSimulation()
+    delete_later(simulation)
+    result = await simulation.reconcile()
+    assert result.requeue_after == 15
+    del simulation.api.objects[KIND, PLATFORM]
+    await simulation.reconcile_until_stable()
+    assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
+
+
+async def test_default_platform_that_is_being_deleted_does_not_hide_another() -> None:
+    simulation = PlatformSimulation()
+    simulation.put_platform(platform(), "other")
+    delete_later(simulation, "other")
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"]["name"] == PLATFORM
+
+
+@pytest.mark.parametrize(
+    "spec", [{"database": {"embedded": {}}, "artifacts": {"embedded": {}}}, {"artifacts": {"embedded": {}}}]
+)
+async def test_default_platform_that_is_being_deleted_concerns_only_servers_that_would_use_it(
+    spec: Object,
+) -> None:
+    simulation = PlatformSimulation(spec, without("database"))
+    delete_later(simulation)
+    await simulation.reconcile()
+    assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)
 
 
 async def test_server_keeps_working_on_a_platform_that_is_being_deleted() -> None:
     simulation = await ready()
-    simulation.api.edit(
-        KIND, PLATFORM, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
-    )
+    delete_later(simulation)
     await simulation.reconcile_until_ready()
 
 

@@ -43,13 +43,18 @@ class _Offer:
 
     def defaults(self) -> list[Platform]:
         """Return the default platforms of the namespace. One that is being deleted accepts no new servers."""
-        deleted = {
-            found["metadata"]["name"]
-            for found in self.resources
-            if found["metadata"].get("deletionTimestamp")
-        }
-        remaining = (platform for platform in self.selecting if platform.name not in deleted)
-        return defaults_for(remaining, _labels_of(self.namespace))
+        return [platform for platform in self._all_defaults() if not self._is_deleted(platform)]
+
+    def deleted_default(self) -> Platform | None:
+        """Return a default platform that is being deleted, None if there is none or another default remains."""
+        return None if self.defaults() else next(iter(self._all_defaults()), None)
+
+    def _all_defaults(self) -> list[Platform]:
+        return defaults_for(self.selecting, _labels_of(self.namespace))
+
+    def _is_deleted(self, platform: Platform) -> bool:
+        resource = self.find(platform.name)
+        return resource is not None and bool(resource["metadata"].get("deletionTimestamp"))
 
 
 async def choose(
@@ -67,6 +72,8 @@ async def choose(
         parts: frozenset[Part] = frozenset()
         if requested and platform:
             parts = requested.parts(platform) - await _retained(requested, platform, parsed, deps)
+        elif requested:
+            await _check_no_deleted_default(requested, offer, parsed, deps)
         await _check_policies(parsed, offer.selecting, parts, deps)
     except Forbidden as error:
         if requested is None:
@@ -101,6 +108,25 @@ def _taken_defaults(parsed: api.MLflowServer, platform: Platform | None, offer: 
     sources = [platform] if platform else offer.defaults()
     taken = server_defaults.taken(parsed.spec, sources[0]) if len(sources) == 1 else {}
     return {"platformDefaults": taken} if taken else {}
+
+
+async def _check_no_deleted_default(
+    requested: Request, offer: _Offer, parsed: api.MLflowServer, deps: Dependencies
+) -> None:
+    """Raise ConfigurationError if the server would use a default platform, were it not about to be deleted.
+
+    Other stores would be chosen for ever, while the platform can remain, or be created again.
+    """
+    platform = offer.deleted_default()
+    if platform is None:
+        return
+    if requested.parts(platform) - await _retained(requested, platform, parsed, deps):
+        raise ConfigurationError(
+            Reason.PLATFORM_NOT_FOUND,
+            f'MLflowPlatform "{platform.name}", the default of namespace {parsed.metadata.namespace}, is being '
+            "deleted, and the choice of other stores could not be changed later. Name another platform in "
+            "spec.platformRef, set spec.database and spec.artifacts, or wait until the platform is deleted.",
+        )
 
 
 async def _check_policies(
@@ -164,7 +190,7 @@ def _find(requested: Request, namespace_name: str, offer: _Offer) -> Platform | 
         )
     if selecting:
         return selecting[0]
-    if requested.is_required:
+    if requested.is_required and not offer.deleted_default():
         field = FIELDS[min(requested.explicit)]
         raise ConfigurationError(
             Reason.PLATFORM_NOT_FOUND,

@@ -154,8 +154,9 @@ class Reason(StrEnum):
     DEFAULT_PLATFORM_CONFLICT = "DefaultPlatformConflict"
     """Several default MLflowPlatforms select the same namespace, none is the default there, and new servers wait."""
     PLATFORM_NOT_FOUND = "PlatformNotFound"
-    """The MLflowPlatform that the server uses or requests does not exist, or one that selects its namespace is invalid,
-    and nothing was changed."""
+    """The MLflowPlatform that the server uses or requests does not exist or is being deleted, or one that selects its
+    namespace is invalid, and nothing was changed.
+    """
     PLATFORM_NOT_ALLOWED = "PlatformNotAllowed"
     """The MLflowPlatform does not select the namespace of the server or does not offer the store, and nothing was
     changed."""
