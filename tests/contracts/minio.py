@@ -61,7 +61,21 @@ class Store:
             **options,
         )
 
-    def client(self, key: AccessKey = ROOT_KEY) -> "S3Client":
+    def assume_role(self, key: AccessKey) -> tuple[AccessKey, str]:
+        """Request temporary credentials, with their session token, for the user of `key`."""
+        sts = _SESSION.client(
+            "sts",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=key.id,
+            aws_secret_access_key=key.secret,
+        )
+        found = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/any", RoleSessionName="any")[
+            "Credentials"
+        ]
+        return AccessKey(found["AccessKeyId"], found["SecretAccessKey"]), found["SessionToken"]
+
+    def client(self, key: AccessKey = ROOT_KEY, session_token: str | None = None) -> "S3Client":
         """An ordinary boto3 client."""
         return _SESSION.client(
             "s3",
@@ -69,6 +83,7 @@ class Store:
             region_name="us-east-1",
             aws_access_key_id=key.id,
             aws_secret_access_key=key.secret,
+            aws_session_token=session_token,
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
 

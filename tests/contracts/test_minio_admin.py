@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 
 from mlflow_operator.api.artifacts import BucketCreation
 from mlflow_operator.clients.s3 import bucket_policy
-from mlflow_operator.clients.s3.minio_admin import MinioAdmin
-from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
+from mlflow_operator.clients.s3.minio_admin import MinioAdmin, Ownership
+from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI, encrypt_body
 from mlflow_operator.clients.s3.signed_request import AccessKey, SignedRequests
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import provisioning
 from mlflow_operator.model.server import ObjectStore, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -315,6 +316,60 @@ async def test_key_without_admin_permissions_is_reported(create_tenant: Callable
     assert error.value.reason is Reason.PROVISIONING_DENIED
     with pytest.raises(ConfigurationError, match="admin:CreateUser"):
         await MINIO_ADMIN.check(tenant.store.admin(other.key))
+
+
+async def test_adoption_ends_the_access_of_a_deleted_namespace(store: Store, bucket: str) -> None:
+    """Of both users that it had during a rotation, and of keys that they created for themselves or assumed.
+
+    A user whose Secret was restored works again, as do its temporary credentials, but not the keys made from it.
+    """
+    number = next(_numbers)
+    owner = ServerRef(f"server-{number}", "team", "")
+    old, rotated, new = (
+        AccessKey(f"{name}{number}", f"secret-of-{name}-user") for name in ("OLD", "ROT", "NEW")
+    )
+
+    async def ensure(uid: str, key: AccessKey, *, adopts: bool = False) -> None:
+        ownership = Ownership(provisioning.marker(owner, None, uid), "shared", adopts=adopts)
+        name = bucket_policy.name(owner, uid)
+        await MINIO_ADMIN.ensure_user(store.admin(), key, name, policy(bucket, "team-a"), ownership)
+
+    def works(key: AccessKey, token: str | None = None) -> bool:
+        client = store.client(key, token)
+        try:
+            client.put_object(Bucket=bucket, Key="team-a/model", Body=b"weights")
+            client.get_object(Bucket=bucket, Key="team-a/model")
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise
+            return False
+        return True
+
+    for key in (old, rotated):
+        await ensure("uid-1", key)
+    child = AccessKey(f"CHILD{number}", "secret-of-a-child")
+    body = encrypt_body({"accessKey": child.id, "secretKey": child.secret}, old.secret)
+    request = AdminRequest("PUT", "add-service-account", {}, body)
+    assert (await MINIO_API.call(store.admin(), request, signed_by=old)).ok
+    session, token = store.assume_role(old)
+    assert all((works(old), works(rotated), works(child), works(session, token)))
+    with pytest.raises(ConfigurationError) as error:
+        await ensure("uid-2", new)
+    assert error.value.reason is Reason.ADOPTION_REQUIRED
+    assert works(old)
+    await ensure("uid-2", new, adopts=True)
+    assert works(new)
+    assert not any((works(old), works(rotated), works(child), works(session, token)))
+    await ensure("uid-2", new)
+    await ensure("uid-2", old, adopts=True)
+    assert works(old)
+    assert not any((works(rotated), works(child)))
+    await MINIO_ADMIN.delete_user(store.admin(), rotated.id, bucket_policy.name(owner, "uid-1"))
+    await ensure("uid-3", new, adopts=True)
+    policies = await admin_info(store, "list-canned-policies")
+    assert policies
+    names = [bucket_policy.name(owner, f"uid-{generation}") for generation in (1, 2, 3)]
+    assert [name in policies for name in names] == [False, True, True]
 
 
 ADMINISTRATOR_POLICY = {

@@ -215,7 +215,10 @@ class Tenancy:
 
     async def policy_resources(self, server: Server) -> set[str]:
         """Return the resources in the policy of a server's key on MinIO."""
-        name = bucket_policy.name(ServerRef(server.name, server.kube.namespace, ""))
+        uid = self.kube.require("Namespace", server.kube.namespace)["metadata"]["uid"]
+        on_platform = "Artifacts" in (server.status.get("platform") or {}).get("parts", ())
+        owner = ServerRef(server.name, server.kube.namespace, "")
+        name = bucket_policy.name(owner, uid if on_platform else None)
         request = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
         response = await MinioAPI(SignedRequests()).call(self.minio_admin(), request)
         assert response.ok, response

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
@@ -159,12 +160,53 @@ def test_limits_and_defaults_of_a_platform(
     other.wait_for("DatabaseReady")
 
 
+ADMINISTRATOR = "administrator"
+"""A role with only CREATEROLE and CREATEDB."""
+
+
+async def connect(postgres: Postgres, database: str, user: str) -> psycopg.AsyncConnection:
+    """Open a session as a user, whose password this Postgres does not check."""
+    return await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=postgres.port, dbname=database, user=user
+    )
+
+
+async def test_running_server_keeps_its_sessions_when_it_begins_to_use_a_platform(postgres: Postgres) -> None:
+    """Also those of the previous login during a rotation. Without a database in use, they end as in an adoption."""
+    client = PostgresAdmin(Sessions())
+    admin = Connection("127.0.0.1", postgres.port, "postgres", "postgres", "x")
+    owner = ServerRef("tracking", f"owner-{uuid.uuid4().hex[:8]}", "")
+    name = provisioning.derived_name(owner)
+    before = DatabasePlan(name, name, 20, provisioning.marker(owner, "cluster"))
+    marker = provisioning.marker(owner, "cluster", "uid-1")
+    after = DatabasePlan(name, name, 20, marker, "shared", adopts=True)
+    logins = [Login(login, "password") for login in before.logins]
+    for in_use in (True, False):
+        await client.provision(admin, None, before, logins[0], "field")
+        await client.ensure_login(admin, None, before, logins[1], "field")
+        sessions = [await connect(postgres, name, login.name) for login in logins]
+        await client.provision(admin, None, after, logins[0], "field", create=not in_use)
+        for session in sessions:
+            async with session:
+                if in_use:
+                    await session.execute("SELECT 1")
+                    continue
+                with pytest.raises(psycopg.OperationalError):
+                    await session.execute("SELECT 1")
+        await client.deprovision(admin, None, after, "field")
+
+
 async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) -> None:
-    """A later server of the same name gets neither, and deletes neither."""
+    """A later server of the same name gets neither, and deletes neither.
+
+    If it adopts them, both logins of the earlier server end, with their sessions.
+    """
     client, admin = (
         PostgresAdmin(Sessions()),
-        Connection("127.0.0.1", postgres.port, "postgres", "postgres", "x"),
+        Connection("127.0.0.1", postgres.port, "postgres", ADMINISTRATOR, "x"),
     )
+    async with await connect(postgres, "postgres", "postgres") as superuser:
+        await superuser.execute(f"CREATE ROLE {ADMINISTRATOR} LOGIN CREATEROLE CREATEDB")
     owner = ServerRef("tracking", f"owner-{uuid.uuid4().hex[:8]}", "")
     name = provisioning.derived_name(owner)
 
@@ -180,7 +222,19 @@ async def test_roles_and_database_belong_to_one_namespace(postgres: Postgres) ->
         with pytest.raises(ConfigurationError, match=r"spec\.adoptions") as error:
             await refused
         assert error.value.reason is Reason.ADOPTION_REQUIRED
+    rotated = Login(plan("").logins[1], "rotated")
+    await client.ensure_login(admin, None, plan("uid-1"), rotated, "field")
+    sessions = [await connect(postgres, name, login) for login in plan("").logins]
     await provision(plan("uid-2", adopts=True))
+    for session in sessions:
+        with pytest.raises(psycopg.OperationalError):
+            await session.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        await connect(postgres, name, rotated.name)
+    async with await connect(postgres, name, plan("").logins[0]) as session:
+        # The sessions of the new server are not terminated.
+        await provision(plan("uid-2", adopts=True))
+        await session.execute("SELECT 1")
     await provision(plan("uid-2"))
     with pytest.raises(ConfigurationError):
         await provision(plan("uid-1"))

@@ -107,6 +107,7 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         super().__init__()
         self.objects: dict[str, str] = {}
         self.users: dict[str, str] = {}
+        self.policy_of_user: dict[str, str] = {}
         self.policies: dict[str, Object] = {}
         self.endpoints: set[str | None] = set()
         self.root = ROOT
@@ -121,9 +122,18 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         key = AccessKey(bucket.access_key, bucket.secret_key)
         if key == self.root:
             self.endpoints.add(bucket.endpoint)
-        elif self.users.get(key.id) != key.secret:
+        elif not self.has_access(key):
             raise ConfigurationError(Reason.BUCKET_ACCESS_DENIED, "The store does not know the key.")
         return False
+
+    def has_access(self, key: AccessKey) -> bool:
+        """Whether a user has this key, and a policy that allows anything."""
+        policy = self.policies.get(self.policy_of_user.get(key.id, ""))
+        return (
+            policy is not None
+            and self.users.get(key.id) == key.secret
+            and not bucket_policy.is_revoked(policy)
+        )
 
     async def write_marker(self, bucket: Any, marker: str) -> None:
         """Behave like the client."""
@@ -160,14 +170,18 @@ class PlatformMinio(FakeObjectStore, FakeStoreAdmin):
         if admin.key != self.root:
             raise ConfigurationError(Reason.PROVISIONING_DENIED, "The store does not know the administrator.")
         assert ownership
-        observed = self.policies.get(policy_name)
-        is_own = provisioning.is_marker_of((observed or {}).get("ID"), ownership.marker)
-        if observed and not is_own and not ownership.adopts:
+        overlapping = bucket_policy.overlapping_policies(self.policies, policy_name, policy)
+        earlier = {other for other in overlapping if bucket_policy.is_of_same_name(other, policy_name)}
+        if earlier and not ownership.adopts:
             raise provisioning.adoption_required("The policy", ownership.marker, ownership.platform)
-        overlapping = await self.overlapping_policy(admin, policy_name, policy)
-        if overlapping:
-            raise minio_errors.policy_overlap(admin, overlapping)
+        if {*overlapping} - earlier:
+            raise minio_errors.policy_overlap(admin, min({*overlapping} - earlier))
+        for other in earlier:
+            self.policies[other] = bucket_policy.revoked(self.policies[other])
         self.users[user.id] = user.secret
+        self.policy_of_user[user.id] = policy_name
+        for other in earlier - {*self.policy_of_user.values()}:
+            del self.policies[other]
         self.policies[policy_name] = {"ID": ownership.marker, **policy}
 
     async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
@@ -237,8 +251,14 @@ class PlatformSimulation(SimulatedCluster):
         return {resource for statement in policy["Statement"] for resource in statement["Resource"]}
 
     def policy(self) -> Object:
-        """The policy of the server's key."""
-        return self.minio.policies[bucket_policy.name(self.owner)]
+        """The policy of the server's key: the only one of its name that allows anything."""
+        own_name = bucket_policy.name(self.owner)
+        (found,) = (
+            policy
+            for name, policy in self.minio.policies.items()
+            if bucket_policy.is_of_same_name(name, own_name) and not bucket_policy.is_revoked(policy)
+        )
+        return found
 
     @property
     def owner(self) -> ServerRef:

@@ -49,6 +49,7 @@ class UnmarkedMinio(PlatformMinio):
             await super().ensure_user(admin, user, policy_name, policy, ownership)
             return
         self.users[user.id] = user.secret
+        self.policy_of_user[user.id] = policy_name
         self.policies[policy_name] = {"ID": f"made for {user.id}", **policy}
 
 

@@ -156,7 +156,7 @@ async def test_policies_and_users_are_those_of_the_server(spec: Object, namespac
     requests = RecordingRequests()
     client = MinioAdmin(cast("Any", requests))
     admin = Admin(store.endpoint or "", ROOT, None, "the Secret")
-    own_policy, user = bucket_policy.name(server.owner), AccessKey("USER", "user-secret")
+    own_policy, user = bucket_policy.name(server.owner, "uid-1"), AccessKey("USER", "user-secret")
     marker = provisioning.marker(server.owner, None, "uid-1")
     await client.ensure_user(
         admin, user, own_policy, bucket_policy.policy(store), Ownership(marker, "shared")
@@ -169,7 +169,7 @@ async def test_policies_and_users_are_those_of_the_server(spec: Object, namespac
     for sender, command, query, body in requests.sent:
         assert sender.endpoint == expected["endpoint"]
         assert {*query.get("name", ()), *query.get("policyName", ())} <= {
-            f"mlflow-operator.{namespace}.{name}"
+            f"mlflow-operator.{namespace}.{name}.uid-1"
         }
         assert {*query.get("accessKey", ()), *query.get("userOrGroup", ())} <= {user.id}
         if command == "add-canned-policy":

@@ -8,6 +8,7 @@ import pytest
 from mlflow_operator import api
 from mlflow_operator.api.mlflowplatform import DEFAULT_ANNOTATION, KIND
 from mlflow_operator.api.resource import API_VERSION
+from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.kinds import Kind
@@ -658,11 +659,8 @@ async def test_reconcile_that_outlives_its_namespace_grants_nothing(
     assert (simulation.minio.users, simulation.minio.objects) == ({}, {})
 
 
-async def test_working_credentials_of_a_deleted_namespace_give_nothing() -> None:
-    """Its users know them, and can enter them in the Secrets of the new namespace."""
-    simulation = await ready()
-    secrets = {name: simulation.secret(name) for name in (f"{NAME}-database", f"{NAME}-artifacts")}
-    recreate(simulation)
+def restore_secrets(simulation: PlatformSimulation, secrets: dict[str, dict[str, str]]) -> None:
+    """Create Secrets as a restore of a cluster backup does."""
     for name, values in secrets.items():
         simulation.put_secret(name, **values)
         simulation.api.edit(
@@ -670,22 +668,42 @@ async def test_working_credentials_of_a_deleted_namespace_give_nothing() -> None
             name,
             lambda obj: obj["metadata"].update(labels=labels.for_data(NAME, labels.DATABASE_POD)),
         )
+
+
+async def test_working_credentials_of_a_deleted_namespace_give_nothing() -> None:
+    """Its users know them, and can enter them in the Secrets of the new namespace."""
+    simulation = await ready()
+    secrets = {name: simulation.secret(name) for name in (f"{NAME}-database", f"{NAME}-artifacts")}
+    recreate(simulation)
+    restore_secrets(simulation, secrets)
     await simulation.reconcile()
     for condition in ("DatabaseReady", "ArtifactStoreReady"):
         assert simulation.condition(condition)[:2] == ("False", Reason.ADOPTION_REQUIRED)
     assert ("Deployment", NAME) not in created(simulation)
 
 
-async def test_adopted_data_belongs_to_the_new_namespace() -> None:
-    """Then the entry can be removed."""
+@pytest.mark.parametrize("restored", [False, True], ids=["new Secrets", "restored Secrets"])
+async def test_adopted_data_belongs_to_the_new_namespace(*, restored: bool) -> None:
+    """Then the entry can be removed. Of the earlier namespace, only a restored key still works."""
     simulation = await ready()
     simulation.minio.objects[f"{NAMESPACE}/{NAME}/model"] = "mine"
+    secrets = {name: simulation.secret(name) for name in (f"{NAME}-database", f"{NAME}-artifacts")}
+    (old_key,) = (AccessKey(*user) for user in simulation.minio.users.items())
     recreate(simulation)
+    if restored:
+        restore_secrets(simulation, secrets)
+        await simulation.reconcile()
+        assert simulation.condition("ArtifactStoreReady")[1] == Reason.ADOPTION_REQUIRED
     simulation.put_platform(platform(adoptions=ADOPTIONS))
     await simulation.reconcile_until_ready()
     simulation.put_platform(platform())
     await simulation.reconcile_until_ready()
     assert simulation.policy()["ID"].endswith("in namespace another-uid")
+    (marker,) = (
+        text for key, text in simulation.minio.objects.items() if key.startswith("_mlflow-operator/")
+    )
+    assert marker.endswith("in namespace another-uid")
+    assert simulation.minio.has_access(old_key) is restored
     assert simulation.admin.database
     assert "another-uid" in simulation.admin.database.marker
 

@@ -134,6 +134,11 @@ def is_of_same_name(comment: str | None, marker: str) -> bool:
     return comment is not None and _parts(comment)[0] == _parts(marker)[0]
 
 
+def has_namespace(comment: str | None) -> bool:
+    """Whether `comment` contains the uid of a namespace: what it marks was created for a server on a platform."""
+    return comment is not None and bool(_parts(comment)[1])
+
+
 def _parts(marker: str) -> tuple[str, str, str]:
     """The server with the prefix of all markers, the uid of its namespace, and the cluster; empty if missing."""
     server_and_namespace, _, cluster = marker.partition(_CLUSTER_SEPARATOR)

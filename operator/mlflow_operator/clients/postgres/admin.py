@@ -68,7 +68,7 @@ class PostgresAdmin:
         async with self._open(admin, ca_path, field) as server:
             await server.check_privileges(plan, create=create)
             await server.ensure_owner(plan)
-            await server.mark_roles(plan)
+            await server.adopt_roles(plan, login, is_in_use=not create)
             await server.ensure_database(plan)
             await server.ensure_login(plan, login)
         async with self._open(replace(admin, database=plan.database), ca_path, field) as database:
@@ -185,14 +185,29 @@ class _AdminSession:
                 await self.execute(statements.comment_on_role(plan.role, plan.marker))
         await self.grant_set_role(plan.role)
 
-    async def mark_roles(self, plan: DatabasePlan) -> None:
-        """Mark adopted roles as this server's, so that they remain its own without an entry in spec.adoptions."""
+    async def adopt_roles(self, plan: DatabasePlan, login: Login, *, is_in_use: bool) -> None:
+        """Mark adopted roles as this server's, so that they remain its own without an entry in spec.adoptions.
+
+        A login is marked once the earlier namespace has no access with it: `login` has its new password, the other one
+        stays disabled until a rotation, and the sessions of both are terminated. `login` itself is never disabled: with
+        a restored Secret, the operator would not notice after a crash that it has to continue here.
+        `is_in_use`: the server has run with this database. If it used no platform then, its logins and sessions stay.
+        """
         if not plan.adopts:
             return
-        for name in (plan.role, *plan.logins):
+        for name in (*plan.logins, plan.role):
             row = await self._fetch_row(statements.FIND_ROLE_COMMENT, name)
-            if row is not None and not provisioning.is_marker_of(row[0], plan.marker):
-                await self.execute(statements.comment_on_role(name, plan.marker))
+            if row is None or provisioning.is_marker_of(row[0], plan.marker):
+                continue
+            if is_in_use and not provisioning.has_namespace(row[0]):
+                pass
+            elif name == login.name:
+                self._require_attribute(self.can_create_roles, "change passwords", "CREATEROLE")
+                await self.execute(statements.alter_login(name, await self._password_verifier(login)))
+                await self._terminate_sessions(name)
+            elif name != plan.role:
+                await self.disable_login(plan, name)
+            await self.execute(statements.comment_on_role(name, plan.marker))
 
     async def ensure_database(self, plan: DatabasePlan) -> None:
         if await self.find_database(plan) is None:
@@ -236,10 +251,13 @@ class _AdminSession:
             return False
         self._require_attribute(self.can_create_roles, "change roles", "CREATEROLE")
         await self.execute(statements.disable_login(name))
+        await self._terminate_sessions(name)
+        return True
+
+    async def _terminate_sessions(self, name: str) -> None:
         await self.grant_set_role(name)
         async with self.as_role(name):
             await self.session.execute(statements.TERMINATE_SESSIONS, (name,))
-        return True
 
     async def reassign_owned(self, plan: DatabasePlan, name: str) -> None:
         async with self.as_role(name):

@@ -20,9 +20,42 @@ _OBJECT_ACTIONS = (
 )
 
 
-def name(owner: ServerRef) -> str:
-    """Return the name of the policy for a server's keys. It is unique in a cluster: neither part can contain a dot."""
-    return f"{_NAME_PREFIX}{owner.namespace}.{owner.name}"
+def name(owner: ServerRef, namespace_uid: str | None = None) -> str:
+    """Return the name of the policy for a server's keys. It is unique in a cluster: no part can contain a dot.
+
+    `namespace_uid`: on a platform, the uid of the server's namespace. The keys of a server in a deleted namespace,
+    which are not known any more, then have another policy than those of the server that adopts its artifacts.
+    """
+    return f"{_NAME_PREFIX}{owner.namespace}.{owner.name}" + (f".{namespace_uid}" if namespace_uid else "")
+
+
+def is_of_same_name(policy_name: str, own_name: str) -> bool:
+    """Whether the policy was created for a server of the same namespace and name, at any time."""
+    return _server_of(policy_name) == _server_of(own_name)
+
+
+def precedes_platform(policy_name: str) -> bool:
+    """Whether the policy was created for a server that used no platform."""
+    return len(policy_name.removeprefix(_NAME_PREFIX).split(".")) == len(_server_of(policy_name))
+
+
+def revoked(document: Mapping[str, Any]) -> Object:
+    """Return a policy that gives no access to anything: neither to the keys that have it, nor to keys made from them.
+
+    It names what `document` names, and nothing more: earlier releases of the operator regard that as occupied.
+    """
+    resources = {
+        resource
+        for statement in _as_list(document.get("Statement"))
+        for resource in _as_list(statement.get("Resource"))
+    }
+    statement = {"Effect": "Deny", "Action": ["s3:*"], "Resource": sorted(resources)}
+    return {**document, "Statement": [statement]}
+
+
+def is_revoked(document: Mapping[str, Any]) -> bool:
+    """Whether a policy gives no access to anything."""
+    return not _allowing_statements(document)
 
 
 def policy(store: ObjectStore, *other_stores: ObjectStore) -> Object:
@@ -73,30 +106,46 @@ def is_equivalent(observed: Mapping[str, Any] | None, desired: Mapping[str, Any]
 def overlapping_policy(
     policies: Mapping[str, Mapping[str, Any]], own_name: str, desired: Mapping[str, Any]
 ) -> str | None:
-    """Return the name of another server's policy in `policies` that covers objects that `desired` covers, if any.
+    """Return the name of the first policy of `overlapping_policies`, None if there is none."""
+    return next(iter(overlapping_policies(policies, own_name, desired)), None)
+
+
+def overlapping_policies(
+    policies: Mapping[str, Mapping[str, Any]], own_name: str, desired: Mapping[str, Any]
+) -> list[str]:
+    """Return the names of other servers' policies in `policies` that allow access to objects that `desired` covers.
 
     Without this check a server could get a key to another server's artifacts by specifying their prefix. `own_name` is
     the name of `desired`. Policies that the operator did not create are ignored: the administrator manages them.
     """
     prefixes = _covered_prefixes(desired)
-    for name in sorted(policies):
-        if (
-            name.startswith(_NAME_PREFIX)
-            and name != own_name
-            and _overlap(prefixes, _covered_prefixes(policies[name]))
-        ):
-            return name
-    return None
+    return [
+        name
+        for name in sorted(policies)
+        if name.startswith(_NAME_PREFIX)
+        and name != own_name
+        and _overlap(prefixes, _covered_prefixes(policies[name]))
+    ]
+
+
+def _server_of(policy_name: str) -> list[str]:
+    """Return namespace and name of the server with this policy; empty if the operator did not create it."""
+    is_own = policy_name.startswith(_NAME_PREFIX)
+    return policy_name.removeprefix(_NAME_PREFIX).split(".")[:2] if is_own else []
+
+
+def _allowing_statements(document: Mapping[str, Any]) -> list[Any]:
+    return [part for part in _as_list(document.get("Statement")) if part.get("Effect") != "Deny"]
 
 
 def _covered_prefixes(document: Mapping[str, Any]) -> set[str]:
-    """Return the prefixes of the objects that a policy covers, as `bucket/` or `bucket/prefix/`.
+    """Return the prefixes of the objects to which a policy allows access, as `bucket/` or `bucket/prefix/`.
 
     A resource with a wildcard elsewhere than at its end counts as everything that begins like it.
     """
     resources = [
         resource
-        for statement in _as_list(document.get("Statement"))
+        for statement in _allowing_statements(document)
         for resource in _as_list(statement.get("Resource"))
     ]
     return {

@@ -69,7 +69,7 @@ async def _provision(
     await context.deps.minio_admin.ensure_user(
         admin_api,
         user,
-        bucket_policy.name(context.server.owner),
+        policy_name(context, store),
         policy(context, store),
         ownership(context, store),
     )
@@ -138,6 +138,11 @@ def is_marker(context: ReconcileContext, store: ObjectStore, marker: str | None)
 
 def _marker(context: ReconcileContext, origin: PlatformOrigin | None) -> str:
     return provisioning.marker(context.server.owner, None, origin.namespace_uid if origin else None)
+
+
+def policy_name(context: ReconcileContext, store: ObjectStore) -> str:
+    """Return the name of the policy of the server's user."""
+    return bucket_policy.name(context.server.owner, store.origin.namespace_uid if store.origin else None)
 
 
 def policy(context: ReconcileContext, store: ObjectStore) -> Object:

@@ -5,7 +5,6 @@ A database or a prefix without the server's marker is not deleted, but reported 
 
 import asyncio
 
-from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import bucket
@@ -96,7 +95,7 @@ async def _delete_provisioned(
         progress.retained.append(f"the artifacts at {store.uri}, where objects existed before it")
     if is_own or store.origin is None:
         # On a platform, they may be those of a server in an earlier namespace of the same name.
-        await _delete_user(context, admin_api)
+        await _delete_user(context, store, admin_api)
     if is_own and store.origin:
         # Last, because it permits the rest of the deletion.
         await context.deps.stores.delete_objects(marker_bucket)
@@ -111,7 +110,7 @@ async def _overlapping_policy(context: ReconcileContext, store: ObjectStore, adm
     """
     if store.origin is None:
         return None
-    policy_name, policy = bucket_policy.name(context.server.owner), bucket.policy(context, store)
+    policy_name, policy = bucket.policy_name(context, store), bucket.policy(context, store)
     return await context.deps.minio_admin.overlapping_policy(admin_api, policy_name, policy)
 
 
@@ -124,8 +123,8 @@ async def _admin_clients(
     return await store_clients.admin_clients(context, admin, server_bucket)
 
 
-async def _delete_user(context: ReconcileContext, admin_api: Admin) -> None:
-    policy_name = bucket_policy.name(context.server.owner)
+async def _delete_user(context: ReconcileContext, store: ObjectStore, admin_api: Admin) -> None:
+    policy_name = bucket.policy_name(context, store)
     secret = context.observed.get(kinds.SECRET, context.server.names.artifacts_secret)
     values = secrets.text_values(secret) if secret else {}
     for key in _KEY_ID_FIELDS:

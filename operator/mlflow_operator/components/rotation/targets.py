@@ -6,7 +6,6 @@ It creates and deletes the logins and access keys in the stores; `reconcile` wri
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
 from mlflow_operator.components.artifacts import bucket
 from mlflow_operator.components.artifacts import clients as store_clients
@@ -127,12 +126,12 @@ def _provisioned_database(
 
 def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
     """The key of the server's user in a shared store."""
-    store, owner = context.server.artifacts.s3, context.server.owner
+    store = context.server.artifacts.s3
     secret = context.reader.latest(kinds.SECRET, context.server.names.artifacts_secret)
     if store is None or store.admin is None or secret is None:
         return None
     admin, keys = store.admin, CredentialKeys(*secrets.ACCESS_KEY_FIELDS)
-    policy_name, policy = bucket_policy.name(owner), bucket.policy(context, store)
+    policy_name, policy = bucket.policy_name(context, store), bucket.policy(context, store)
     ownership, origin = bucket.ownership(context, store), store.origin
 
     async def admin_api() -> Admin:

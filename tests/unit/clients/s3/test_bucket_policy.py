@@ -57,6 +57,7 @@ def test_policy_does_not_allow_changes_to_bucket() -> None:
 )
 def test_policy_names_are_unique(first: ServerRef, second: ServerRef) -> None:
     assert bucket_policy.name(first) != bucket_policy.name(second)
+    assert not bucket_policy.is_of_same_name(bucket_policy.name(first, "uid"), bucket_policy.name(second))
 
 
 def test_policy_as_returned_by_stores_is_equivalent() -> None:
@@ -140,3 +141,20 @@ def test_policy_overlaps_with_wildcards_of_another_server(resource: str) -> None
     }
     overlapping = bucket_policy.overlapping_policy(policies, OWN_NAME, policy("models", "team-a"))
     assert overlapping == "mlflow-operator.team-b.tracking"
+
+
+def test_names_in_different_namespaces_of_one_name_differ() -> None:
+    owner = ServerRef("tracking", "team-a", "uid")
+    names = [bucket_policy.name(owner, uid) for uid in (None, "uid-1", "uid-2")]
+    assert len(set(names)) == 3
+    assert all(bucket_policy.is_of_same_name(name, names[0]) for name in names)
+    assert not bucket_policy.is_of_same_name("team-a.tracking", names[0])
+
+
+def test_revoked_policy_allows_nothing_and_occupies_nothing() -> None:
+    revoked = bucket_policy.revoked(policy("models", "team-a"))
+    assert bucket_policy.is_revoked(revoked)
+    assert not bucket_policy.is_revoked(policy("models", "team-a"))
+    assert {statement["Effect"] for statement in revoked["Statement"]} == {"Deny"}
+    policies = {"mlflow-operator.team-a.tracking.uid-1": revoked}
+    assert bucket_policy.overlapping_policies(policies, OWN_NAME, policy("models", "team-a")) == []

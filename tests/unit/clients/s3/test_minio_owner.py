@@ -1,6 +1,8 @@
 """The owner of a policy on a platform, against a fake admin API that keeps users and policies."""
 
+import contextlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,16 +15,18 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning
 from mlflow_operator.model.server import ServerRef
 from mlflow_operator.status.conditions import Reason
-from mlflow_operator.status.errors import ConfigurationError
+from mlflow_operator.status.errors import ConfigurationError, TransientError
 from tests.unit.clients.s3.conftest import StartServer
 
 OWNER = ServerRef("tracking", "team-a", "")
-NAME = bucket_policy.name(OWNER)
+NAME, NEXT_NAME = bucket_policy.name(OWNER, "uid-1"), bucket_policy.name(OWNER, "uid-2")
 USER, NEXT_USER = AccessKey("FIRSTKEY", "secret-1"), AccessKey("SECONDKEY", "secret-2")
+NEW_USER = AccessKey("THIRDKEY", "secret-3")
 POLICY: Object = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Resource": ["arn:aws:s3:::a/b/*"]}],
 }
+BROADER_POLICY: Object = {**POLICY, "Statement": [{"Effect": "Allow", "Resource": ["arn:aws:s3:::a/*"]}]}
 OTHER_POLICY: Object = {**POLICY, "Statement": [{"Effect": "Allow", "Resource": ["arn:aws:s3:::a/c/*"]}]}
 
 
@@ -38,6 +42,14 @@ class FakeMinio:
         self.users: dict[str, str] = {}
         self.policies: dict[str, Any] = {}
         self.writes = 0
+        self.removed: list[str] = []
+        self.fails_at = 0
+        """The write that fails, with all later ones, counted from 1; 0 for none."""
+
+    def has_access(self, user: AccessKey) -> bool:
+        """Whether a user has a policy that allows anything."""
+        policy = self.policies.get(self.users.get(user.id, ""), {"Statement": []})
+        return any(statement["Effect"] == "Allow" for statement in policy["Statement"])
 
     async def respond(self, request: web.Request) -> web.Response:
         """Respond to a request."""
@@ -48,13 +60,25 @@ class FakeMinio:
         if request.method == "GET":
             return self._read(command, query.get("accessKey") or query.get("name") or "")
         self.writes += 1
+        if 0 < self.fails_at <= self.writes:
+            return web.Response(status=503, text='{"Code": "XMinioServerNotInitialized"}')
+        return self._write(command, query, await request.text() if command == "add-canned-policy" else "")
+
+    def _write(self, command: str, query: Mapping[str, str], body: str) -> web.Response:
         match command:
             case "add-canned-policy":
-                self.policies[query["name"]] = json.loads(await request.text())
+                self.policies[query["name"]] = json.loads(body)
             case "add-user":
                 self.users[query["accessKey"]] = ""
             case "set-user-or-group-policy":
                 self.users[query["userOrGroup"]] = query["policyName"]
+            case "remove-user":
+                del self.users[query["accessKey"]]
+                self.removed.append(query["accessKey"])
+            case "remove-canned-policy" if query["name"] in self.users.values():
+                return web.Response(status=400, text='{"Code": "XMinioIAMPolicyInUse"}')
+            case "remove-canned-policy":
+                self.policies.pop(query["name"], None)
         return web.Response()
 
     def _read(self, command: str, name: str) -> web.Response:
@@ -84,8 +108,10 @@ async def admin(minio: FakeMinio, start_server: StartServer) -> Admin:
 async def ensure(
     admin: Admin, owner: Ownership | None, user: AccessKey = USER, policy: Object | None = None
 ) -> None:
-    """Create or update the user of the server."""
-    await MinioAdmin(SignedRequests()).ensure_user(admin, user, NAME, policy or POLICY, owner)
+    """Create or update the user of the server. Without `owner` it uses no platform."""
+    uid = owner.marker.rpartition(" ")[2] if owner else None
+    name = bucket_policy.name(OWNER, uid)
+    await MinioAdmin(SignedRequests()).ensure_user(admin, user, name, policy or POLICY, owner)
 
 
 async def test_policy_names_its_owner_and_is_not_written_again(minio: FakeMinio, admin: Admin) -> None:
@@ -97,7 +123,7 @@ async def test_policy_names_its_owner_and_is_not_written_again(minio: FakeMinio,
 
 
 @pytest.mark.parametrize("user", [USER, NEXT_USER], ids=["user of the deleted namespace", "new user"])
-@pytest.mark.parametrize("policy", [POLICY, OTHER_POLICY], ids=["same prefix", "other prefix"])
+@pytest.mark.parametrize("policy", [POLICY, BROADER_POLICY], ids=["same prefix", "broader prefix"])
 async def test_policy_of_a_deleted_namespace_gives_no_access(
     minio: FakeMinio, admin: Admin, user: AccessKey, policy: Object
 ) -> None:
@@ -110,13 +136,87 @@ async def test_policy_of_a_deleted_namespace_gives_no_access(
     assert (json.dumps(minio.policies), minio.writes) == (before, writes)
 
 
-async def test_adopted_policy_gets_the_new_owner(minio: FakeMinio, admin: Admin) -> None:
+async def test_user_of_a_deleted_namespace_does_not_get_another_prefix(
+    minio: FakeMinio, admin: Admin
+) -> None:
+    """Its policy gives no access to what the server wants, so there is nothing to adopt."""
     await ensure(admin, ownership("uid-1"))
-    await ensure(admin, ownership("uid-2", adopts=True), NEXT_USER)
-    assert minio.policies[NAME]["ID"].endswith("uid-2")
-    await ensure(admin, ownership("uid-2"), NEXT_USER)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError) as error:
+        await ensure(admin, ownership("uid-2"), USER, OTHER_POLICY)
+    assert error.value.reason is Reason.NAME_CONFLICT
+    assert set(minio.policies) == {NAME}
+
+
+async def test_adoption_ends_the_access_of_the_deleted_namespace(minio: FakeMinio, admin: Admin) -> None:
+    """Also of the second user that it had during a rotation. The entry in spec.adoptions is then not needed."""
+    for user in (USER, NEXT_USER):
+        await ensure(admin, ownership("uid-1"), user)
+    await ensure(admin, ownership("uid-2", adopts=True), NEW_USER)
+    assert [minio.has_access(user) for user in (USER, NEXT_USER, NEW_USER)] == [False, False, True]
+    assert minio.policies[NEXT_NAME]["ID"].endswith("uid-2")
+    writes = minio.writes
+    for adopts in (True, False):
+        await ensure(admin, ownership("uid-2", adopts=adopts), NEW_USER)
+    assert minio.writes == writes
+    with pytest.raises(ConfigurationError) as error:
         await ensure(admin, ownership("uid-1"))
+    assert error.value.reason is Reason.ADOPTION_REQUIRED
+
+
+async def test_unused_policy_of_the_deleted_namespace_is_deleted(minio: FakeMinio, admin: Admin) -> None:
+    await ensure(admin, ownership("uid-1"))
+    minio.users.clear()
+    await ensure(admin, ownership("uid-2", adopts=True))
+    assert set(minio.policies) == {NEXT_NAME}
+
+
+async def test_restored_user_is_created_again(minio: FakeMinio, admin: Admin) -> None:
+    """The Secret of the deleted namespace was restored. Keys that its users made from the user end with the user."""
+    await ensure(admin, ownership("uid-1"))
+    minio.users[USER.id] = NAME
+    await ensure(admin, ownership("uid-2", adopts=True))
+    assert minio.removed == [USER.id]
+    assert minio.users == {USER.id: NEXT_NAME}
+    assert set(minio.policies) == {NEXT_NAME}
+
+
+@pytest.mark.parametrize("user", [USER, NEW_USER], ids=["restored user", "new user"])
+@pytest.mark.parametrize("completed", range(6))
+async def test_interrupted_adoption_never_leaves_two_namespaces_with_access(
+    minio: FakeMinio, admin: Admin, user: AccessKey, completed: int
+) -> None:
+    for old_user in (USER, NEXT_USER):
+        await ensure(admin, ownership("uid-1"), old_user)
+    minio.fails_at = minio.writes + completed + 1
+    adopting = ownership("uid-2", adopts=True)
+    try:
+        await ensure(admin, adopting, user)
+    except TransientError:
+        assert not (minio.has_access(NEXT_USER) and NEXT_NAME in minio.policies)
+    minio.fails_at = 0
+    await ensure(admin, adopting, user)
+    assert minio.users[user.id] == NEXT_NAME
+    assert not minio.has_access(NEXT_USER)
+    assert minio.has_access(user)
+
+
+async def test_adoption_does_not_touch_other_servers(minio: FakeMinio, admin: Admin) -> None:
+    """A policy of the same name for other objects can be that of a server in another cluster."""
+    await ensure(admin, ownership("uid-1"), USER, OTHER_POLICY)
+    await ensure(admin, ownership("uid-2", adopts=True), NEXT_USER)
+    assert minio.has_access(USER)
+    with pytest.raises(ConfigurationError) as error:
+        await ensure(admin, ownership("uid-3", adopts=True), USER)
+    assert error.value.reason is Reason.NAME_CONFLICT
+    assert minio.has_access(USER)
+
+
+async def test_policy_is_not_revoked_for_an_adoption_that_is_refused(minio: FakeMinio, admin: Admin) -> None:
+    await ensure(admin, ownership("uid-1"))
+    minio.policies["mlflow-operator.team-b.tracking.uid-9"] = POLICY
+    with pytest.raises(ConfigurationError, match="overlap"):
+        await ensure(admin, ownership("uid-2", adopts=True), NEXT_USER)
+    assert minio.has_access(USER)
 
 
 async def test_policy_of_the_same_server_with_its_own_administrator_is_not_taken_over(admin: Admin) -> None:
@@ -125,6 +225,33 @@ async def test_policy_of_the_same_server_with_its_own_administrator_is_not_taken
     with pytest.raises(ConfigurationError) as error:
         await ensure(admin, ownership("uid-1"))
     assert error.value.reason is Reason.ADOPTION_REQUIRED
+
+
+@pytest.mark.parametrize("policy", [POLICY, OTHER_POLICY], ids=["same prefix", "other prefix"])
+@pytest.mark.parametrize("completed", range(7))
+async def test_running_server_that_begins_to_use_a_platform_keeps_its_access(
+    minio: FakeMinio, admin: Admin, completed: int, policy: Object
+) -> None:
+    """Also if the change is interrupted, or made during a rotation, whose previous user can still be deleted."""
+    for user in (USER, NEXT_USER):
+        await ensure(admin, None, user, policy)
+    with pytest.raises(ConfigurationError) as error:
+        await ensure(admin, ownership("uid-1"))
+    assert error.value.reason is Reason.ADOPTION_REQUIRED
+    minio.fails_at = minio.writes + completed + 1
+    adopting = ownership("uid-1", adopts=True)
+    with contextlib.suppress(TransientError):
+        await ensure(admin, adopting)
+    assert minio.has_access(USER)
+    minio.fails_at = 0
+    await ensure(admin, adopting)
+    assert minio.users[USER.id] == NAME
+    assert minio.removed == []
+    await MinioAdmin(SignedRequests()).delete_user(admin, NEXT_USER.id, NAME)
+    assert minio.users == {USER.id: NAME}
+    writes = minio.writes
+    await ensure(admin, ownership("uid-1"))
+    assert minio.writes == writes
 
 
 async def test_overlapping_policy_is_refused_on_a_platform(minio: FakeMinio, admin: Admin) -> None:
