@@ -12,7 +12,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from tests.e2e import external_stores, timeouts
 from tests.e2e.certificates import CertificateAuthority, create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
-from tests.e2e.kube import Kube, Object
+from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import API_VERSION, eventually
 from tests.e2e.shared_stores import ADMIN_PASSWORD, create_admin
 
@@ -68,7 +68,11 @@ class MLflowPlatform:
         return {
             "apiVersion": API_VERSION,
             "kind": "MLflowPlatform",
-            "metadata": {"name": self.name, "annotations": annotations},
+            "metadata": {
+                "name": self.name,
+                "annotations": annotations,
+                "labels": {TEST_LABEL: "true"},
+            },
             "spec": {**stores, **spec},
         }
 

@@ -36,6 +36,7 @@ FOLDER = "tests/e2e"
 FINAL_TESTS = ["tests/e2e/test_no_secrets.py"]
 KEPT_FOLDERS = (records.FOLDER.name, "bench")
 """Folders in `out` that are kept because other commands read them."""
+PLATFORM_CRD = "mlflowplatforms.mlflow-operator.dev"
 NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 
 _record: Record | None = None
@@ -52,7 +53,7 @@ def run_started_at() -> str | None:
 
 
 def delete_leftovers(kube: Kube) -> None:
-    """Delete the evidence of an earlier run, and its namespaces if it was killed.
+    """Delete the evidence of an earlier run, and its namespaces and platforms if it was killed.
 
     Keeps the records of the other test tiers, because the report at the end of `make test` needs them, and the samples
     of benchmarks.
@@ -62,7 +63,10 @@ def delete_leftovers(kube: Kube) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file():
             path.unlink()
-    kube.kubectl("delete", "namespaces", "-l", f"{TEST_LABEL}=true", "--wait=false")
+    leftovers = ("-l", f"{TEST_LABEL}=true", "--wait=false")
+    kube.kubectl("delete", "namespaces", *leftovers)
+    if kube.kubectl("get", "crd", PLATFORM_CRD, "--ignore-not-found", "-o", "name"):
+        kube.kubectl("delete", PLATFORM_CRD, *leftovers)
 
 
 def current_time() -> str:

@@ -14,7 +14,7 @@ from mlflow_operator.api.resource import API_VERSION
 from tests.e2e import certificates, external_stores
 from tests.e2e.certificates import CertificateAuthority, create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
-from tests.e2e.kube import Kube, Object
+from tests.e2e.kube import TEST_LABEL, Kube, Object
 from tests.e2e.server import Server, small_spec
 
 DATABASE_ADMIN_SECRET = "postgres-admin"
@@ -63,11 +63,11 @@ class Platform:
         }
 
     @contextmanager
-    def resource(self, name: str, bucket: str) -> Iterator[Object]:
-        """Offer Postgres and the bucket as an MLflowPlatform, and yield the part of a spec that uses it.
+    def resource(self, name: str, bucket: str, *tenants: Kube) -> Iterator[Object]:
+        """Offer Postgres and the bucket to namespaces as an MLflowPlatform, and yield the part of a spec that uses it.
 
-        It is not a default platform, so that it affects no other test. `name` must be unique in the cluster. It is
-        deleted afterwards, as soon as no server uses it any more.
+        It selects no other namespaces, where its policy would apply to the servers of other tests. `name` must be
+        unique in the cluster. It is deleted afterwards, as soon as no server uses it any more.
         """
         postgres = {
             "host": self.postgres.host,
@@ -79,14 +79,21 @@ class Platform:
             "bucket": bucket,
             "adminSecretRef": {"name": STORE_ADMIN_SECRET},
         }
+        expression = {
+            "key": "kubernetes.io/metadata.name",
+            "operator": "In",
+            "values": [kube.namespace for kube in tenants],
+        }
         spec = {
-            "namespaceSelector": {},
+            "namespaceSelector": {"matchExpressions": [expression]},
+            "policy": {"serviceTypes": ["ClusterIP", "NodePort"]},
             "secretsNamespace": self.kube.namespace,
             "database": {"postgres": postgres},
             "artifacts": {"s3": s3},
         }
+        metadata = {"name": name, "labels": {TEST_LABEL: "true"}}
         self.kube.apply(
-            {"apiVersion": API_VERSION, "kind": PLATFORM_KIND, "metadata": {"name": name}, "spec": spec}
+            {"apiVersion": API_VERSION, "kind": PLATFORM_KIND, "metadata": metadata, "spec": spec}
         )
         try:
             yield {"platformRef": {"name": name}, "database": {"platform": {}}, "artifacts": {"platform": {}}}

@@ -150,10 +150,7 @@ class Tenancy:
         return tenant
 
     def offer(self, name: str = "", *, is_default: bool = False, **changes: Any) -> str:
-        """Create or change a platform, and return its name. `changes`: parts of the spec that are merged into it.
-
-        Its Secrets have no annotation that allows servers to use them.
-        """
+        """Create or change a platform, and return its name. `changes`: parts of the spec that are merged into it."""
         namespace, platform = self.stores.kube, f"{self.name}{name and '-'}{name}"
         postgres, minio = self.stores.postgres, self.stores.minio
         namespace.apply(
@@ -163,6 +160,7 @@ class Tenancy:
         )
         spec: Object = {
             "namespaceSelector": {"matchLabels": {OFFER_LABEL: self.name}},
+            "policy": {"serviceTypes": ["ClusterIP", "NodePort"]},
             "secretsNamespace": namespace.namespace,
             "database": {
                 "postgres": {
@@ -180,7 +178,7 @@ class Tenancy:
             },
         }
         annotations = {DEFAULT_ANNOTATION: "true"} if is_default else {}
-        metadata = {"name": platform, "annotations": annotations}
+        metadata = {"name": platform, "annotations": annotations, "labels": {TEST_LABEL: "true"}}
         resource = {"apiVersion": API_VERSION, "kind": "MLflowPlatform", "metadata": metadata}
         self.kube.apply({**resource, "spec": _merged(spec, changes)})
         self.offers.append(platform)

@@ -36,7 +36,7 @@ def test_namespace_deletion_deletes_servers_and_provisioned_databases(ns: Kube, 
     The administrator's Secret must not be deleted with the namespace.
     """
     embedded = Server(ns).apply(small_spec(replicas=0, deletionPolicy="Delete"))
-    with platform.resource(ns.namespace, "ends") as use_platform:
+    with platform.resource(ns.namespace, "ends", ns) as use_platform:
         other = Server(ns, "other").apply(small_spec(replicas=0, deletionPolicy="Delete", **use_platform))
         for server in (embedded, other):
             server.wait_for("DatabaseReady")

@@ -98,7 +98,8 @@ def test_deletion_removes_the_data_of_one_server_and_then_releases_the_platform(
     second = mlflow_platform.MLflowPlatform(
         shared.kube, f"{shared.name}-second", shared.postgres, shared.minio, shared.authority
     )
-    second.apply(is_default=False, namespaceSelector={})
+    second.select(ns, other_ns)
+    second.apply(is_default=False)
     spec = tenant_spec(platformRef={"name": second.name}, deletionPolicy="Delete")
     servers = [Server(kube).apply(spec) for kube in (ns, other_ns)]
     deleted, kept = (server.wait_ready() for server in servers)

@@ -40,7 +40,7 @@ async def test_servers_in_one_bucket_cannot_access_each_others_artifacts(
     The other one has an administrator's Secret of its own.
     """
     artifacts = platform.bucket_spec(other_ns, BUCKET, prefix=other_ns.namespace)
-    with platform.resource(ns.namespace, BUCKET) as use_platform:
+    with platform.resource(ns.namespace, BUCKET, ns) as use_platform:
         tenant, other = Server(ns), Server(other_ns)
         tenant.apply(small_spec(**use_platform))
         other.apply(
