@@ -130,7 +130,6 @@ def test_crd_deletion_honors_deletion_policy(operators: Operators, admin: Client
     data = {
         f"Secret/{names.database_secret}",
         f"Secret/{names.artifacts_secret}",
-        f"Secret/{names.encryption_secret}",
         f"PersistentVolumeClaim/{names.postgres_data}",
         f"PersistentVolumeClaim/{names.artifact_store_data}",
     }
