@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -244,8 +245,9 @@ def render(
     passwords in your Secrets and CA certificates of a platform.
 
     MLflowPlatforms are read from FILENAME and from --platform, for example from the output of `kubectl get
-    mlflowplatforms,namespaces -o yaml`. A new MLflowServer uses the same one as in a cluster. If there is no manifest
-    of its Namespace, the namespaceSelector of the platform is assumed to select it, and a note on stderr says so.
+    mlflowplatforms,namespaces -o yaml`. A new MLflowServer uses the same one as in a cluster and takes its
+    serverDefaults. If there is no manifest of its Namespace, the namespaceSelector of the platform is assumed to select
+    it, and a note on stderr says so. A violation of a policy is an error; serversPerNamespace is not checked.
     """
     documents = _read_documents(filename)
     servers = _servers(filename, documents)
@@ -262,13 +264,15 @@ def render(
             )
         try:
             parsed = api.parse(document)
-            platform, note = platforms.choose(parsed)
-            server = resolve(parsed, defaults, platform)
+            recorded_defaults = (document.get("status") or {}).get("platformDefaults") or {}
+            choice = platforms.choose(parsed, recorded_defaults)
+            version = choice.version or defaults.default_version
+            server = resolve(choice.server, replace(defaults, default_version=version), choice.use)
         except (api.InvalidResource, ConfigurationError) as error:
             raise _input_error(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"
             ) from None
-        if note:
+        for note in choice.notes:
             click.echo(f"{server.owner.namespace}/{server.owner.name}: {note}", err=True)
         if with_secrets:
             objects += manifests.secrets(server, _generate_values())

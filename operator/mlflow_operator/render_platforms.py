@@ -1,7 +1,8 @@
-"""The platforms of `mlflow-operator render`: which one a server would use, without a cluster.
+"""The platforms of `mlflow-operator render`: which one a server would use, which defaults it would take, and whether
+it violates a policy, without a cluster.
 
-Platforms and namespaces are manifests. The rules are those of `model.platform_choice`, which the operator applies to
-what it reads from the cluster.
+Platforms and namespaces are manifests. The rules are those of `model.platform_choice`, `model.server_defaults` and
+`model.platform_policy`, which the operator applies to what it reads from the cluster.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +12,8 @@ from mlflow_operator import api
 from mlflow_operator.api import crd, mlflowplatform
 from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import platform_choice
-from mlflow_operator.model.platform import Platform, PlatformUse, resolve_platform
+from mlflow_operator.model import platform_choice, platform_policy, server_defaults
+from mlflow_operator.model.platform import Part, Platform, PlatformUse, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
@@ -25,33 +26,89 @@ _UNKNOWN_UID = "NAMESPACE-UID"
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a server would use of a platform, and the server with the defaults that it would take.
+
+    `version`: the version among these defaults, which does not apply to a server with another image; empty if there is
+    none. `notes` are for the user.
+    """
+
+    use: PlatformUse | None
+    server: api.MLflowServer
+    version: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Input:
     """The platforms by name, and the labels of the namespaces for which there is a manifest."""
 
     platforms: Mapping[str, Platform]
     namespaces: Mapping[str, Mapping[str, str]]
 
-    def choose(self, server: api.MLflowServer) -> tuple[PlatformUse | None, str]:
-        """Return what a server would use of a platform, and a note for the user, which can be empty.
+    def choose(self, server: api.MLflowServer, recorded_defaults: Object) -> Choice:
+        """Return what a server would use of a platform, and take of its defaults.
 
-        Raises ConfigurationError if it would wait for a platform, or if its platform is not in the input.
+        `recorded_defaults` are those that an existing server took: `status.platformDefaults`, empty if there are none.
+        Raises ConfigurationError if it would wait for a platform, if its platform is not in the input, or if it
+        violates a policy.
         """
         requested = platform_choice.request(server)
-        if requested is None:
-            return None, ""
         namespace = server.metadata.namespace
-        platform = self._named(requested) if requested.name else self._default(requested, namespace)
-        if platform is None:
-            return None, self._note_about_no_platform(namespace)
-        parts = requested.parts(platform)
-        use = PlatformUse(platform, parts, _UNKNOWN_UID) if parts else None
-        if self._selects(platform, namespace) is None:
-            return use, (
-                f'The spec.namespaceSelector of MLflowPlatform "{platform.name}" is assumed to select namespace '
-                f"{namespace}. To evaluate it, add the Namespace with its labels to the input."
-            )
-        platform_choice.allowed(platform, namespace, self._labels(namespace))
-        return use, ""
+        platform, notes = None, []
+        if requested:
+            platform = self._named(requested) if requested.name else self._default(requested, namespace)
+            if platform is None:
+                notes.append(self._note_about_no_platform(namespace))
+            elif self._selects(platform, namespace) is None:
+                notes.append(_note_about_the_selector(platform, namespace))
+            else:
+                platform_choice.allowed(platform, namespace, self._labels(namespace))
+        parts = requested.parts(platform) if requested and platform else frozenset()
+        notes.append(self._check_policies(server, platform, parts))
+        taken = recorded_defaults
+        if platform_choice.takes_defaults(server):
+            taken, note = self._taken_defaults(server, platform)
+            notes.append(note)
+        return Choice(
+            PlatformUse(platform, parts, _UNKNOWN_UID) if platform and parts else None,
+            server_defaults.apply(server, taken),
+            str(taken.get("version") or ""),
+            tuple(filter(None, notes)),
+        )
+
+    def _check_policies(
+        self, server: api.MLflowServer, chosen: Platform | None, parts: frozenset[Part]
+    ) -> str:
+        """Raise ConfigurationError if the server violates a policy. Return a note about one that may not apply."""
+        namespace = server.metadata.namespace
+        # Its age is not known, so that it counts as the oldest server of the namespace.
+        created = {server.metadata.name: ""}
+        selecting, possible = [], []
+        for platform in self.platforms.values():
+            selects = self._selects(platform, namespace)
+            if selects or (selects is None and platform is chosen):
+                selecting.append(platform)
+            elif selects is None:
+                possible.append(platform)
+        message = platform_policy.violations(server, selecting, parts, created)
+        if message:
+            raise ConfigurationError(Reason.POLICY_VIOLATION, message)
+        note = platform_policy.violations(server, possible, parts, created)
+        return (
+            f"If the platform selects namespace {namespace}: {note} To evaluate its spec.namespaceSelector, add the "
+            "Namespace with its labels to the input."
+            if note
+            else ""
+        )
+
+    def _taken_defaults(self, server: api.MLflowServer, platform: Platform | None) -> tuple[Object, str]:
+        """Return the defaults that a new server takes, as in its status, and a note, which can be empty."""
+        namespace = server.metadata.namespace
+        sources = [platform] if platform else self._candidates(namespace)
+        taken = server_defaults.taken(server.spec, sources[0]) if len(sources) == 1 else {}
+        is_assumed = taken and not platform and self._selects(sources[0], namespace) is None
+        return taken, _note_about_the_selector(sources[0], namespace) if is_assumed else ""
 
     def _named(self, requested: Request) -> Platform:
         platform = self.platforms.get(requested.name or "")
@@ -65,9 +122,7 @@ class Input:
 
     def _default(self, requested: Request, namespace: str) -> Platform | None:
         candidates = {
-            platform.name: self._selects(platform, namespace)
-            for platform in self.platforms.values()
-            if platform.is_default and self._selects(platform, namespace) is not False
+            platform.name: self._selects(platform, namespace) for platform in self._candidates(namespace)
         }
         if len(candidates) > 1:
             names = " and ".join(f'"{name}"' for name in sorted(candidates))
@@ -90,6 +145,14 @@ class Input:
             )
         return None
 
+    def _candidates(self, namespace: str) -> list[Platform]:
+        """Return the default platforms that select the namespace, or may select it."""
+        return [
+            platform
+            for platform in self.platforms.values()
+            if platform.is_default and self._selects(platform, namespace) is not False
+        ]
+
     def _note_about_no_platform(self, namespace: str) -> str:
         if not self.platforms:
             return ""
@@ -111,6 +174,13 @@ class Input:
         ):
             return None
         return platform.selects(self._labels(namespace))
+
+
+def _note_about_the_selector(platform: Platform, namespace: str) -> str:
+    return (
+        f'The spec.namespaceSelector of MLflowPlatform "{platform.name}" is assumed to select namespace {namespace}. '
+        "To evaluate it, add the Namespace with its labels to the input."
+    )
 
 
 def read(documents: Iterable[Object]) -> Input:

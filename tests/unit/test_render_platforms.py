@@ -38,6 +38,7 @@ def namespace(labels: Object) -> Object:
 
 TEAM_A = namespace(SELECTED)
 NAMED: Object = {"platformRef": {"name": "shared"}}
+OWN_STORES: Object = {"database": {"embedded": {}}, "artifacts": {"embedded": {}}}
 
 
 def render(*documents: Object, options: tuple[str, ...] = ()) -> Result:
@@ -144,6 +145,61 @@ def test_default_that_does_not_select_the_name_of_the_namespace_is_not_used() ->
     assert "team-a/tracking: The server uses no platform" in result.stderr
 
 
+DEFAULTS: Object = {
+    "version": "3.16.0",
+    "podMetadata": {"labels": {"example.com/cost-center": "42"}},
+    "garbageCollection": {"olderThan": "24h"},
+}
+
+
+def takes_defaults(result: Result) -> bool:
+    """Whether the output contains all of DEFAULTS, or none of them."""
+    printed = objects(result)
+    pod = printed["Deployment", "tracking"]["spec"]["template"]
+    found = {
+        "v3.16.0" in pod["spec"]["containers"][0]["image"],
+        pod["metadata"]["labels"].get("example.com/cost-center") == "42",
+        ("CronJob", "tracking-gc") in printed,
+    }
+    assert len(found) == 1
+    return True in found
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_default", "are_taken"),
+    [({}, True, True), (NAMED, False, True), (OWN_STORES, True, True), (OWN_STORES, False, False)],
+    ids=["default platform", "named platform", "own stores", "own stores without a default platform"],
+)
+def test_new_server_takes_defaults_of_the_platform(spec: Object, is_default: bool, are_taken: bool) -> None:
+    offered = shared(platform(serverDefaults=DEFAULTS), is_default=is_default)
+    assert takes_defaults(render(offered, TEAM_A, server(spec))) is are_taken
+    result = render(offered, server(spec))
+    assert takes_defaults(result) is are_taken
+    assert ("is assumed to select namespace team-a" in result.stderr) is are_taken
+
+
+def test_existing_server_keeps_the_defaults_that_it_took() -> None:
+    """Those of the platform can have changed."""
+    recorded = {"name": "shared", "uid": "u", "parts": ["Database", "Artifacts"]}
+    offered = shared(platform(serverDefaults=DEFAULTS))
+    assert not takes_defaults(render(offered, TEAM_A, server(platform=recorded)))
+    existing = server(platform=recorded, platformDefaults={"platform": "shared", **DEFAULTS})
+    assert takes_defaults(render(shared(), TEAM_A, existing))
+
+
+def test_policy_of_a_platform_that_may_select_the_namespace_is_noted() -> None:
+    """It is not an error, because platforms for other namespaces can be in the input."""
+    other = shared(platform(policy={"stores": "PlatformOnly"}), "other", is_default=False)
+    result = render(other, server(OWN_STORES))
+    assert has_embedded_database(result)
+    assert "If the platform selects namespace team-a: The server violates the policy" in result.stderr
+
+
+def test_number_of_servers_is_not_checked() -> None:
+    """The input does not contain all servers of the namespace, and not their creation times."""
+    objects(render(shared(platform(policy={"serversPerNamespace": 1})), TEAM_A, server()))
+
+
 ERRORS: dict[str, tuple[list[Object], str]] = {
     "named platform that is not in the input": (
         [server(NAMED)],
@@ -172,6 +228,18 @@ ERRORS: dict[str, tuple[list[Object], str]] = {
     "store that is not offered": (
         [shared(without("artifacts")), TEAM_A, server({"artifacts": {"platform": {}}})],
         'MLflowPlatform "shared" offers no artifact store',
+    ),
+    "violation of the policy": (
+        [shared(), TEAM_A, server({"service": {"type": "LoadBalancer"}})],
+        'The server violates the policy of MLflowPlatform "shared": spec.service.type is LoadBalancer, but only',
+    ),
+    "violation of the policy of a platform that is assumed to be used": (
+        [shared(), server({"service": {"type": "LoadBalancer"}})],
+        "spec.service.type is LoadBalancer, but only ClusterIP is allowed",
+    ),
+    "own stores where a platform requires its own": (
+        [shared(platform(policy={"stores": "PlatformOnly"}), is_default=False), TEAM_A, server(OWN_STORES)],
+        "spec.database uses embedded, but only stores of a platform are allowed",
     ),
     "invalid platform": (
         [shared(platform(database__postgres__host="postgres")), server()],
