@@ -163,8 +163,8 @@ class Reason(StrEnum):
     POLICY_VIOLATION = "PolicyViolation"
     """The server violates the policy of an MLflowPlatform that selects its namespace, and nothing was changed."""
     ADOPTION_REQUIRED = "AdoptionRequired"
-    """Data of the server's name on a platform was created in a deleted namespace, and `spec.adoptions` does not list
-    the server, or an earlier namespace has used the entry."""
+    """Data of the server's name on a platform was created in a deleted namespace, or before the server used the
+    platform, and `spec.adoptions` does not list the server, or an earlier namespace has used the entry."""
     DELETION_BLOCKED = "DeletionBlocked"
     """The resource is being deleted, but some of the data to delete with it cannot be deleted."""
     INVALID_RESOURCE = "InvalidResource"
