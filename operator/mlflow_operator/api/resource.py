@@ -13,6 +13,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 R = TypeVar("R", bound=Model)
 
+_MESSAGES = {"model_type": "Input should be an object with fields"}
+"""Messages by the type of the error, in place of those of pydantic that name Python classes."""
+
 
 class InvalidResource(ValueError):  # noqa: N818 - a condition's reason of the same name
     """The resource violates the CRD. The message names the fields and contains no values that may be secret."""
@@ -48,4 +51,5 @@ def parse_as(model: type[R], obj: Mapping[str, Any]) -> R:
 
 def _format_error(details: Mapping[str, Any], kind: str) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
-    return f"{path.lstrip('.') or kind}: {str(details['msg']).removeprefix('Value error, ')}"
+    message = _MESSAGES.get(details["type"]) or str(details["msg"]).removeprefix("Value error, ")
+    return f"{path.lstrip('.') or kind}: {message}"

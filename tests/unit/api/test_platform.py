@@ -46,6 +46,12 @@ def test_platform_requires_a_spec() -> None:
         parse({"metadata": {"name": "shared"}})
 
 
+def test_message_about_a_wrong_type_names_no_python_class() -> None:
+    with pytest.raises(InvalidResource) as error:
+        parse(manifest(platform(database__postgres__tls__caSecretRef="ca")))
+    assert str(error.value) == "spec.database.postgres.tls.caSecretRef: Input should be an object with fields"
+
+
 @pytest.mark.parametrize(("value", "is_default"), [("true", True), ("false", False), ("True", False)])
 def test_annotation_makes_a_platform_the_default(value: str, is_default: bool) -> None:
     """As for StorageClasses, only `true` counts."""
