@@ -717,6 +717,9 @@ async def test_use_of_an_adoption_is_recorded_once() -> None:
     assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
     events = [(normal, reason) for normal, reason, _ in simulation.events.published]
     assert events.count((True, "AdoptionUsed")) == 1
+    (message,) = [text for _, reason, text in simulation.events.published if reason == "AdoptionUsed"]
+    # Without the entry, the artifacts would not be adopted after the database.
+    assert message.endswith("Remove it when the server is Ready.")
     assert (False, Reason.ADOPTION_REQUIRED) not in events
     writes = len(simulation.api.writes)
     await simulation.reconcile()

@@ -43,8 +43,9 @@ async def record_use(use: PlatformUse, owner: ServerRef, deps: Dependencies) -> 
     ]
     await _write(resource, records, deps)
     message = (
-        f"The server {server} may use what was created for a server of this name in an earlier namespace. Its entry in "
-        f"spec.adoptions counts for the present namespace only, which has the uid {current.namespace_uid}. Remove it."
+        f"The server {server} may use what was created for a server of this name in an earlier namespace, or before it "
+        "used the platform. Its entry in spec.adoptions counts for the present namespace only, which has the uid "
+        f"{current.namespace_uid}. Remove it when the server is Ready."
     )
     await deps.events.publish(resource, True, EVENT_REASON, message)
     return True
