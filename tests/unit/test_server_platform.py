@@ -1,5 +1,6 @@
 """An MLflowServer on a platform: which one it uses, what it gets there, and what it never gets."""
 
+import base64
 from dataclasses import replace
 from typing import Any
 
@@ -1008,3 +1009,23 @@ async def test_changed_administrator_is_only_a_note_for_a_running_server() -> No
     await simulation.reconcile()
     assert ready_reason(simulation)[0] == "True"
     assert f"MLflowPlatform {PLATFORM}, " in simulation.condition("DatabaseReady")[2]
+
+
+@pytest.mark.parametrize("key", ["nextUsername", "previousUsername"])
+@pytest.mark.parametrize("name", [f"mlflow_{NAMESPACE}_other", f"mlflow_{NAMESPACE}_{NAME}", "analyst"])
+async def test_secret_of_a_tenant_names_no_role_to_the_administrator(key: str, name: str) -> None:
+    """Users of the namespace can write the generated Secret: the role would take the name of another server's, and
+    a role for each edit would escape the limit on connections.
+    """
+    simulation = await ready()
+    logins = dict(simulation.admin.logins)
+    values = simulation.secret(f"{NAME}-database") | {key: name, "nextPassword": "chosen"}
+    data = {k: base64.b64encode(v.encode()).decode() for k, v in values.items()}
+    simulation.api.edit("Secret", f"{NAME}-database", lambda obj: obj.update(data=data))
+    for _ in range(3):
+        await simulation.reconcile()
+    assert simulation.admin.logins == logins
+    assert simulation.admin.database
+    status, reason, message = simulation.condition("CredentialsReady")
+    assert (status, reason) == ("False", Reason.SECRET_VALUE_INVALID)
+    assert key in message

@@ -24,6 +24,8 @@ from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import EmbeddedDatabase, ProvisionedDatabase
+from mlflow_operator.status.conditions import Reason
+from mlflow_operator.status.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -111,17 +113,34 @@ def _provisioned_database(
         return admin, await context.deps.ca_files.path_of(credentials.database_ca), plan
 
     async def grant(values: Values) -> None:
+        _require_own_login(database, secret, keys.next_username_key, values)
         login = Login(values[keys.next_username_key], values[keys.next_password_key])
         with of_platform(database.origin, Part.DATABASE):
             await context.deps.postgres_admin.ensure_login(*await admin_access(), login, field)
 
     async def revoke(values: Values) -> None:
+        _require_own_login(database, secret, keys.previous_username_key, values)
         with of_platform(database.origin, Part.DATABASE):
             await context.deps.postgres_admin.delete_login(
                 *await admin_access(), values[keys.previous_username_key], field
             )
 
     return RotatedCredential(secret, keys, _alternate_login_generator(context, database.role), grant, revoke)
+
+
+def _require_own_login(database: ProvisionedDatabase, secret: Object, key: str, values: Values) -> None:
+    """Raise ConfigurationError unless the value of `key` is a login of the server.
+
+    Users of the namespace can write the Secret. With any other name, the administrator would create a role that takes
+    the name of another server's, or one more for each edit, although the limit on connections is one of each role.
+    """
+    if values[key] not in provisioning.logins(database.role):
+        raise ConfigurationError(
+            Reason.SECRET_VALUE_INVALID,
+            f'Key "{key}" of Secret "{secret["metadata"]["name"]}" is not the name of a login of the server. The '
+            "operator writes this key while it rotates credentials, and neither creates nor deletes another role. "
+            "Remove the key from the Secret.",
+        )
 
 
 def _provisioned_store(context: ReconcileContext, credentials: Credentials) -> RotatedCredential | None:
