@@ -102,6 +102,8 @@ class MinioAdmin:
         """
         user_info, secret_valid = await self._inspect_user(admin, user)
         foreign = _foreign_user(user.id, user_info, policy_name)
+        if user_info and not (foreign or secret_valid) and _may_be_administrators(user_info):
+            raise minio_errors.not_owned(admin, f'user "{user.id}"')
         if ownership:
             await self._ensure_owned_policy(admin, policy_name, policy, ownership, foreign)
             if foreign:
@@ -111,13 +113,16 @@ class MinioAdmin:
         else:
             owned = policy_name in _policy_names(user_info)
             await self._ensure_policy(admin, user, policy_name, policy, owned=owned)
+        if user_info and _policy_names(user_info) != {policy_name}:
+            # First: the secret must never be valid together with another policy.
+            await self._assign_policy(admin, user.id, policy_name)
         if user_info is None or not secret_valid:
             body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
             response = await self._api.call(
                 admin, AdminRequest("PUT", "add-user", {"accessKey": user.id}, body)
             )
             _checked_content(admin, response, user.id)
-        if _policy_names(user_info) != {policy_name}:
+        if user_info is None:
             await self._assign_policy(admin, user.id, policy_name)
 
     async def delete_user(self, admin: Admin, access_key_id: str, policy_name: str) -> None:
@@ -270,6 +275,15 @@ def _foreign_user(access_key_id: str, user_info: Object | None, policy_name: str
     policies, has_groups = frozenset(_policy_names(user_info)), bool((user_info or {}).get("memberOf"))
     is_foreign = policy_name not in policies and (policies or has_groups)
     return _ForeignUser(access_key_id, policies, has_groups) if is_foreign else None
+
+
+def _may_be_administrators(user_info: Object) -> bool:
+    """Whether a user whose secret is unknown may not be the server's: it has no policy, or is in groups.
+
+    An administrator may have created a user of their own with the name in the server's Secret. The secret and the policy
+    of the server would then take it over, with the permissions of its groups.
+    """
+    return not _policy_names(user_info) or bool(user_info.get("memberOf"))
 
 
 def _check_adoption(

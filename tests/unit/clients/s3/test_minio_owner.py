@@ -259,3 +259,46 @@ async def test_overlapping_policy_is_refused_on_a_platform(minio: FakeMinio, adm
     with pytest.raises(ConfigurationError, match="overlap"):
         await ensure(admin, ownership("uid-1"))
     assert NAME not in minio.policies
+
+
+class Foreign(FakeMinio):
+    """A store with a user of an administrator, whose secret the server does not have."""
+
+    def __init__(self, policies: str, groups: list[str]) -> None:
+        super().__init__()
+        self.users = {USER.id: policies}
+        self.groups, self.commands = groups, list[str]()
+
+    async def respond(self, request: web.Request) -> web.Response:
+        """Respond to a request."""
+        command = request.path.rpartition("/")[2]
+        if f"Credential={USER.id}/" in request.headers["Authorization"]:
+            return web.Response(status=403, text='{"Code": "SignatureDoesNotMatch"}')
+        if request.method != "GET":
+            self.commands.append(command)
+        if command == "user-info":
+            return web.json_response({"policyName": self.users[USER.id], "memberOf": self.groups})
+        return await super().respond(request)
+
+
+@pytest.mark.parametrize(
+    ("policies", "groups"),
+    [("", []), ("", ["admins"]), (NAME, ["admins"]), ("velero", []), ("velero", ["admins"])],
+)
+async def test_user_of_an_administrator_is_not_taken_over(
+    start_server: StartServer, policies: str, groups: list[str]
+) -> None:
+    """A tenant can write any name into the Secret, also one that an administrator uses later."""
+    store = Foreign(policies, groups)
+    admin = Admin(await start_server(store.respond), AccessKey("root", "root-secret"), None, "the Secret")
+    with pytest.raises(ConfigurationError, match="was not created for this server"):
+        await ensure(admin, ownership("uid-1"))
+    assert store.commands == []
+
+
+async def test_other_policies_are_removed_before_the_secret_is_set(start_server: StartServer) -> None:
+    """Otherwise the server's secret would have their permissions for a moment."""
+    store = Foreign(f"{NAME},velero", [])
+    admin = Admin(await start_server(store.respond), AccessKey("root", "root-secret"), None, "the Secret")
+    await ensure(admin, ownership("uid-1"))
+    assert store.commands == ["add-canned-policy", "set-user-or-group-policy", "add-user"]
