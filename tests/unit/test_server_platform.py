@@ -1029,3 +1029,25 @@ async def test_secret_of_a_tenant_names_no_role_to_the_administrator(key: str, n
     status, reason, message = simulation.condition("CredentialsReady")
     assert (status, reason) == ("False", Reason.SECRET_VALUE_INVALID)
     assert key in message
+
+
+async def test_server_that_left_its_platform_does_not_need_it() -> None:
+    """Neither to run and to be deleted, nor does it keep the platform from being deleted."""
+    simulation = await ready({**DELETE, "storageChangePolicy": "Allow"})
+    simulation.update_spec(**EMBEDDED)
+    await simulation.reconcile_until_ready()
+    assert simulation.status["platform"]["parts"] == []
+    simulation.api.edit(
+        KIND,
+        PLATFORM,
+        lambda obj: obj["metadata"].update(
+            deletionTimestamp="2026-01-01T00:00:00Z", finalizers=[labels.PLATFORM_FINALIZER]
+        ),
+    )
+    result = await reconcile_platform(PLATFORM, simulation.dependencies(), Checks())
+    assert result.ready is None
+    simulation.api.objects.pop((KIND, PLATFORM), None)
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("True", Reason.READY)
+    await delete(simulation)
+    assert simulation.get(api.KIND, NAME) is None

@@ -146,7 +146,7 @@ async def recorded(parsed: api.MLflowServer, deps: Dependencies) -> PlatformUse 
     The platform need not select the namespace any more: what was created there must be deleted. Raises
     ConfigurationError if the platform does not exist.
     """
-    if parsed.status.platform is None:
+    if parsed.status.platform is None or not parsed.status.platform.parts:
         return None
     platform = await _get(parsed.status.platform.name, deps)
     namespace = await _namespace(parsed.metadata.namespace, deps)

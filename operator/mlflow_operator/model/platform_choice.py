@@ -71,7 +71,10 @@ def request(resource: api.MLflowServer) -> Request | None:
     explicit, open_parts = _explicit(spec), _open(spec)
     reference = spec.platform_ref.name if spec.platform_ref else None
     has_started = _has_started(resource)
-    if recorded is None and not (explicit or (not has_started and (reference or open_parts))):
+    may_choose = recorded is None and not has_started and bool(reference or open_parts)
+    # A server that has left its platform, whose record has no parts, no longer depends on it.
+    is_bound = recorded is not None and bool(reference or recorded.parts)
+    if not (explicit or may_choose or is_bound):
         return None
     found = Request(
         reference or (recorded.name if recorded else None),

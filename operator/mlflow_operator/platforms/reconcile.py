@@ -93,7 +93,7 @@ async def _finalize(resource: Object, deps: Dependencies) -> ReconcileResult:
     users = sorted(
         f"{server['metadata']['namespace']}/{server['metadata']['name']}"
         for server in servers
-        if ((server.get("status") or {}).get("platform") or {}).get("name") == name
+        if _uses(server, name)
     )
     if not users:
         await finalizer.remove(resource, deps.cluster, labels.PLATFORM_FINALIZER)
@@ -101,10 +101,19 @@ async def _finalize(resource: Object, deps: Dependencies) -> ReconcileResult:
     more = " and others" if len(users) > _MAX_NAMED_SERVERS else ""
     message = (
         f"The platform is being deleted, but servers use it: {', '.join(users[:_MAX_NAMED_SERVERS])}{more}. It stays "
-        "until they are deleted or use other stores; new servers cannot use it."
+        "until they are deleted, or use other stores and no spec.platformRef to it; new servers cannot use it."
     )
     ready = false_condition(ConditionType.READY, Reason.DELETION_BLOCKED, message)
     return await _report(resource, [ready], _used_adoptions(resource), deps)
+
+
+def _uses(server: Object, platform: str) -> bool:
+    """Whether a server has stores of the platform, or was admitted to it and still names it."""
+    recorded = (server.get("status") or {}).get("platform") or {}
+    reference = (server.get("spec") or {}).get("platformRef") or {}
+    return recorded.get("name") == platform and bool(
+        recorded.get("parts") or reference.get("name") == platform
+    )
 
 
 def _used_adoptions(resource: Object) -> list[Object]:
