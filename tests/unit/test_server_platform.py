@@ -1051,3 +1051,36 @@ async def test_server_that_left_its_platform_does_not_need_it() -> None:
     assert ready_reason(simulation) == ("True", Reason.READY)
     await delete(simulation)
     assert simulation.get(api.KIND, NAME) is None
+
+
+async def test_server_without_its_status_finds_its_stores() -> None:
+    """As after the restore of a backup of the cluster, if another platform has become the default."""
+    simulation = await ready()
+    simulation.put_platform(platform(), is_default=False)
+    simulation.put_platform(
+        {**postgres(host="other.example.com"), "artifacts": s3(bucket="other")["artifacts"]}, "other"
+    )
+    before = dict(simulation.admin.logins)
+    simulation.api.edit(api.KIND, NAME, lambda obj: obj.pop("status"))
+    for _ in range(3):
+        await simulation.reconcile()
+    status, reason, message = simulation.condition("Ready")
+    assert (status, reason) == ("False", Reason.STORAGE_CHANGE_REFUSED)
+    assert "platformRef" in message
+    assert "platform" not in simulation.status
+    assert simulation.admin.logins == before
+    simulation.update_spec(platformRef={"name": PLATFORM})
+    await simulation.reconcile_until_ready()
+
+
+async def test_server_without_its_status_and_platform_does_not_start_with_embedded_stores() -> None:
+    """The platform is no longer the default. With permission, the server starts without its data."""
+    simulation = await ready()
+    simulation.put_platform(platform(), is_default=False)
+    simulation.api.edit(api.KIND, NAME, lambda obj: obj.pop("status"))
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.STORAGE_CHANGE_REFUSED)
+    assert ("StatefulSet", f"{NAME}-postgres") not in created(simulation)
+    simulation.update_spec(storageChangePolicy="Allow")
+    await simulation.reconcile_until_ready()
+    assert ("StatefulSet", f"{NAME}-postgres") in created(simulation)

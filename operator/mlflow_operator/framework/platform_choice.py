@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from mlflow_operator import api
 from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.label_selector import LabelSelector
+from mlflow_operator.api.mlflowserver import StorageChangePolicy
 from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import label_selector, platform_choice, platform_policy, server_defaults
+from mlflow_operator.model import label_selector, platform_choice, platform_policy, secrets, server_defaults
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import Part, Platform, PlatformUse, defaults_for, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
@@ -70,8 +71,10 @@ async def choose(
         offer = await _offer(namespace, deps)
         platform = _find(requested, namespace, offer) if requested else None
         parts: frozenset[Part] = frozenset()
+        retained: frozenset[Part] = frozenset()
         if requested and platform:
-            parts = requested.parts(platform) - await _retained(requested, platform, parsed, deps)
+            retained = await _retained(requested, platform, parsed, deps)
+            parts = requested.parts(platform) - retained
         elif requested:
             await _check_no_deleted_default(requested, offer, parsed, deps)
         await _check_policies(parsed, offer.selecting, parts, deps)
@@ -85,10 +88,14 @@ async def choose(
             "chart with all of its roles.",
         ) from None
     uses = PlatformUse(platform, parts, _uid_of(offer.namespace)) if platform and parts else None
+    meta = parsed.metadata
+    owner = ServerRef(meta.name, meta.namespace, meta.uid)
+    # Before the choice is recorded, because it is final.
+    if requested and offer.resources and requested.is_new:
+        await _check_earlier_stores(
+            (requested.explicit | requested.open) - retained, uses, owner, parsed, deps
+        )
     if requested and uses:
-        # Before the choice is recorded, because it is final.
-        meta = parsed.metadata
-        owner = ServerRef(meta.name, meta.namespace, meta.uid)
         platform_choice.check_taken_over(requested.added, uses, owner, resource.get("status") or {})
     record: Object = {}
     if requested and platform and (requested.recorded is not None or parts or requested.name):
@@ -303,3 +310,25 @@ async def _retained(
             )
         retained.add(part)
     return frozenset(retained)
+
+
+async def _check_earlier_stores(
+    decided: frozenset[Part],
+    uses: PlatformUse | None,
+    owner: ServerRef,
+    parsed: api.MLflowServer,
+    deps: Dependencies,
+) -> None:
+    """Raise ConfigurationError if the Secret of an earlier server of this name leads to another store.
+
+    A server that is created again, or whose status was lost with the restore of a cluster backup, would otherwise start
+    with empty stores if another platform, or none, is the default by then.
+    """
+    if parsed.spec.storage_change_policy is StorageChangePolicy.ALLOW:
+        return
+    for part in sorted(decided):
+        name = owner.names.database_secret if part is Part.DATABASE else owner.names.artifacts_secret
+        secret = await deps.cluster.get(kinds.SECRET, owner.namespace, name)
+        if secret is None or not labels.belong_to_server(secret["metadata"], owner.name):
+            continue
+        platform_choice.check_earlier_store(part, secrets.text_values(secret), uses, owner, name)

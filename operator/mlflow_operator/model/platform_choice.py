@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mlflow_operator import api
 from mlflow_operator.api.mlflowserver import Spec, StorageChangePolicy
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import storage_location
+from mlflow_operator.model import provisioning, storage_location
 from mlflow_operator.model.platform import Part, Platform, PlatformUse
 from mlflow_operator.model.server import ObjectStore, ProvisionedDatabase, Server, ServerRef
 from mlflow_operator.status.conditions import ConditionType, Reason
@@ -148,6 +148,37 @@ def check_taken_over(added: frozenset[Part], use: PlatformUse, owner: ServerRef,
                 f"would stay in the old one. Restore {FIELDS[part]}, or set spec.storageChangePolicy to Allow to "
                 "switch.",
             )
+
+
+def check_earlier_store(
+    part: Part, values: Mapping[str, str], use: PlatformUse | None, owner: ServerRef, secret: str
+) -> None:
+    """Raise ConfigurationError if `values` of a generated Secret lead to another store than the one of `use`.
+
+    Embedded stores are not concerned: their volumes decide.
+    """
+    if part is Part.DATABASE:
+        database = use.server_database(owner) if use else None
+        old, service = (values.get("host", ""), values.get("port", "")), owner.names.postgres
+        is_known = values.get("dbname") == provisioning.derived_name(owner)
+        new = (database.host, str(database.port)) if database else None
+        host, text = old[0], ":".join(old)
+    else:
+        store = use.server_store(owner, ()) if use else None
+        endpoint, bucket = values.get("endpoint", ""), values.get("bucket", "")
+        old, service = (endpoint.partition("://")[2], bucket), owner.names.artifact_store
+        is_known = bool(bucket)
+        new = ((store.endpoint or "").partition("://")[2], store.bucket) if store else None
+        host, text = old[0], f"{endpoint}/{bucket}"
+    if not host or not is_known or host.startswith(f"{service}.") or old == new:
+        return
+    raise ConfigurationError(
+        Reason.STORAGE_CHANGE_REFUSED,
+        f'An earlier server of this name had its {NOUNS[part]} at {text}, according to Secret "{secret}". This server '
+        "would start with another one, without what was logged there. To use it, name its platform in "
+        f"spec.platformRef, or configure it in {FIELDS[part]}. To start without it, delete the Secret, or set "
+        "spec.storageChangePolicy to Allow.",
+    )
 
 
 def check_location(server: Server, status: Object) -> None:
