@@ -146,16 +146,26 @@ def _parts(marker: str) -> tuple[str, str, str]:
     return server, namespace, cluster
 
 
-def adoption_required(description: str, marker: str, platform: str) -> ConfigurationError:
+def adoption_required(
+    description: str, marker: str, platform: str, comment: str | None = None
+) -> ConfigurationError:
     """Return the error for data that a server with `marker` may only use with an entry in `spec.adoptions`.
 
-    `description` is the subject of a sentence, such as `The role "a"`.
+    `description` is the subject of a sentence, such as `The role "a"`. `comment` is the marker of the data, if any.
     """
-    server = _parts(marker)[0].removeprefix(_MARKER_PREFIX)
+    server, _, cluster = _parts(marker)
+    server = server.removeprefix(_MARKER_PREFIX)
+    other_cluster = _parts(comment or "")[2]
+    is_of_other_cluster = bool(cluster and other_cluster) and cluster != other_cluster
+    warning = (
+        "Another cluster created it: if that cluster still exists, an adoption takes the data away from its server. "
+        if is_of_other_cluster
+        else ""
+    )
     return ConfigurationError(
         Reason.ADOPTION_REQUIRED,
         f"{description} was not created for this server on a platform, but perhaps before it used one, or for one in "
-        "an earlier namespace of the same name. The operator does not use it. If the data may be used here, ask a "
+        f"an earlier namespace of the same name. {warning}The operator does not use it. If the data may be used here, ask a "
         f'cluster administrator to add "{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is listed '
         "already, an earlier namespace has used the entry: remove it, and add it again once status.adoptions does not "
         "list it.",

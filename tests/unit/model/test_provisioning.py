@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mlflow_operator.model.provisioning import (
     MAX_ROLE_BYTES,
     DatabasePlan,
+    adoption_required,
     connection_limit,
     derived_name,
     is_marker_of,
@@ -89,3 +90,13 @@ def test_other_comments_are_not_markers(comment: str | None) -> None:
 def test_the_connection_limit_covers_all_pools(limit: int, expected: int) -> None:
     """It includes one more pod, the migration and a user's shell. A suspended server keeps the limit of one replica."""
     assert limit == expected
+
+
+@pytest.mark.parametrize(("cluster", "warns"), [("cluster-1", False), ("cluster-2", True), (None, False)])
+def test_adoption_from_another_cluster_is_warned_of(cluster: str | None, warns: bool) -> None:
+    """Its server may be running, and would lose its login."""
+    owner = ServerRef("tracking", "team-a", "")
+    own, found = marker(owner, "cluster-1", "uid-1"), marker(owner, cluster, "uid-2")
+    message = adoption_required("The role", own, "shared", found).message
+    assert ("Another cluster created it" in message) == warns
+    assert 'add "team-a/tracking"' in message

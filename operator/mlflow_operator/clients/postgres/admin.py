@@ -371,7 +371,7 @@ class _AdminSession:
         """Return the error for an object with this comment, which does not allow this server to use it."""
         if plan.platform and provisioning.is_of_same_name(comment, plan.marker):
             description = f'The {object_type} "{name}" at {self.address}'
-            return provisioning.adoption_required(description, plan.marker, plan.platform)
+            return provisioning.adoption_required(description, plan.marker, plan.platform, comment)
         return self._name_conflict(object_type, name, _adoption_hint(object_type, name, plan), plan)
 
     def _name_conflict(
