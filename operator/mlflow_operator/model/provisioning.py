@@ -165,10 +165,10 @@ def adoption_required(
     return ConfigurationError(
         Reason.ADOPTION_REQUIRED,
         f"{description} was not created for this server on a platform, but perhaps before it used one, or for one in "
-        f"an earlier namespace of the same name. {warning}The operator does not use it. If the data may be used here, ask a "
-        f'cluster administrator to add "{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is listed '
-        "already, an earlier namespace has used the entry: remove it, and add it again once status.adoptions does not "
-        "list it.",
+        f"an earlier namespace of the same name. {warning}The operator does not use it. If the data may be used here, "
+        f'ask a cluster administrator to add "{server}" to spec.adoptions of MLflowPlatform "{platform}". If it is '
+        "listed already, an earlier namespace has used the entry: remove it, and add it again once status.adoptions "
+        "does not list it.",
     )
 
 

@@ -16,6 +16,8 @@ def check(server: Server, platforms: ObservedPlatforms) -> Iterator[Finding]:
     name = str(recorded.get("name") or "")
     if not name or isinstance(platforms.resources, Unobserved):
         return
+    if not recorded.get("parts") and not (server.resource.get("spec") or {}).get("platformRef"):
+        return  # It has moved to other stores, and does not need the platform any more.
     parts = [part for part in Part if part in (recorded.get("parts") or ())]
     nouns = " and ".join(_NOUNS[part] for part in parts) or "no store"
     state, message, next_step = State.OK, f"{name} ({nouns})", ""
