@@ -280,8 +280,8 @@ def _foreign_user(access_key_id: str, user_info: Object | None, policy_name: str
 def _may_be_administrators(user_info: Object) -> bool:
     """Whether a user whose secret is unknown may not be the server's: it has no policy, or is in groups.
 
-    An administrator may have created a user of their own with the name in the server's Secret. The secret and the policy
-    of the server would then take it over, with the permissions of its groups.
+    An administrator may have created a user of their own with the name in the server's Secret. The secret and the
+    policy of the server would then take it over, with the permissions of its groups.
     """
     return not _policy_names(user_info) or bool(user_info.get("memberOf"))
 
