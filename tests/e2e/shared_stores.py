@@ -11,6 +11,8 @@ from typing import Any
 
 from mlflow_operator.api.mlflowplatform import KIND as PLATFORM_KIND
 from mlflow_operator.api.resource import API_VERSION
+from mlflow_operator.clients.s3 import bucket_policy
+from mlflow_operator.model.server import ServerRef
 from tests.e2e import certificates, external_stores
 from tests.e2e.certificates import CertificateAuthority, create_authority
 from tests.e2e.external_stores import MinIO, Postgres, secret
@@ -228,3 +230,11 @@ def create_admin_statement(name: str, password: str, rights: str = "CREATEROLE C
     """Return the SQL statement that creates an administrator's role."""
     quoted = password.replace("'", "''")
     return f"CREATE ROLE \"{name}\" LOGIN NOSUPERUSER {rights} PASSWORD '{quoted}'"
+
+
+def policy_name(server: Server) -> str:
+    """Return the name of the policy of the server's keys on MinIO."""
+    namespace = server.kube.require("Namespace", server.kube.namespace)
+    on_platform = "Artifacts" in (server.status.get("platform") or {}).get("parts", ())
+    owner = ServerRef(server.name, server.kube.namespace, "")
+    return bucket_policy.name(owner, namespace["metadata"]["uid"] if on_platform else None)

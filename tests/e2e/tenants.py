@@ -10,16 +10,14 @@ from typing import Any
 
 import yaml
 
-from mlflow_operator.clients.s3 import bucket_policy
 from mlflow_operator.clients.s3.minio_api import AdminRequest, MinioAPI
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin, SignedRequests
 from mlflow_operator.model.secrets import text_values
-from mlflow_operator.model.server import ServerRef
 from tests.e2e import namespaces, operator_release, rogue_stores, timeouts
 from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.kube import TEST_LABEL, CommandError, Kube, Object
 from tests.e2e.server import API_VERSION, SMALL_RESOURCES, Server, eventually, is_ready
-from tests.e2e.shared_stores import Platform
+from tests.e2e.shared_stores import Platform, policy_name
 
 DEFAULT_ANNOTATION = "mlflow-operator.dev/is-default-platform"
 OFFER_LABEL = "e2e.mlflow-operator.dev/offer"
@@ -213,11 +211,7 @@ class Tenancy:
 
     async def policy_resources(self, server: Server) -> set[str]:
         """Return the resources in the policy of a server's key on MinIO."""
-        uid = self.kube.require("Namespace", server.kube.namespace)["metadata"]["uid"]
-        on_platform = "Artifacts" in (server.status.get("platform") or {}).get("parts", ())
-        owner = ServerRef(server.name, server.kube.namespace, "")
-        name = bucket_policy.name(owner, uid if on_platform else None)
-        request = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
+        request = AdminRequest("GET", "info-canned-policy", {"name": policy_name(server), "v": "2"})
         response = await MinioAPI(SignedRequests()).call(self.minio_admin(), request)
         assert response.ok, response
         statements = response.content["Policy"]["Statement"]

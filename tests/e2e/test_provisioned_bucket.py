@@ -16,7 +16,7 @@ from tests.e2e.fault_cases import FaultExpectations
 from tests.e2e.kube import Kube, Object
 from tests.e2e.mlflow_workload import Workload
 from tests.e2e.server import Server, small_spec
-from tests.e2e.shared_stores import STORE_ADMIN_SECRET, Platform
+from tests.e2e.shared_stores import STORE_ADMIN_SECRET, Platform, policy_name
 
 MINIO_ADMIN, MINIO_API = MinioAdmin(SignedRequests()), MinioAPI(SignedRequests())
 BUCKET = "shared"
@@ -69,7 +69,7 @@ async def test_servers_in_one_bucket_cannot_access_each_others_artifacts(
 
 def _check_isolation(platform: Platform, server: Server, other: Server) -> None:
     key = text_values(server.kube.require("Secret", server.names.artifacts_secret))
-    mine, theirs = f"{server.kube.namespace}/", f"{other.kube.namespace}/"
+    mine, theirs = (_prefix(each) for each in (server, other))
     client = platform.minio.client(key["accessKeyID"], key["secretAccessKey"])
     assert client.list_objects_v2(Bucket=BUCKET, Prefix=mine)["KeyCount"]
     objects = platform.minio.client().list_objects_v2(Bucket=BUCKET, Prefix=theirs)["Contents"]
@@ -88,9 +88,13 @@ def _check_isolation(platform: Platform, server: Server, other: Server) -> None:
         assert status == 403, f"{action}: {refused.value}"
 
 
+def _prefix(server: Server) -> str:
+    uri: str = server.status["artifacts"]["uri"]
+    return uri.removeprefix(f"s3://{BUCKET}/") + "/"
+
+
 async def _check_reconcile_writes_nothing(platform: Platform, server: Server) -> None:
-    name = f"mlflow-operator.{server.kube.namespace}.{server.name}"
-    request = AdminRequest("GET", "info-canned-policy", {"name": name, "v": "2"})
+    request = AdminRequest("GET", "info-canned-policy", {"name": policy_name(server), "v": "2"})
     before = (await MINIO_API.call(admin(platform), request)).content
     server.trigger_reconcile()
     server.wait_for("Ready")
