@@ -568,20 +568,28 @@ async def test_missing_secret_names_platform_and_field(name: str) -> None:
 
 
 async def test_key_covers_only_the_own_prefix() -> None:
-    """Not even a location that the spec named before."""
+    """Not even a location that the spec named before, and that a pod still uses."""
     simulation = PlatformSimulation({"artifacts": {"platform": {}}, "storageChangePolicy": "Allow"})
     await simulation.reconcile()
+    uri, endpoint = "s3://mlflow/team-b/victim", "https://minio.mlflow-platform.svc:9000"
     simulation.api.edit(
         api.KIND,
         NAME,
-        lambda obj: obj["status"].update(
-            artifacts={
-                "uri": "s3://mlflow/team-b/victim",
-                "endpoint": "https://minio.mlflow-platform.svc:9000",
-            }
-        ),
+        lambda obj: obj["status"].update(artifacts={"uri": uri, "endpoint": endpoint}),
     )
+    env = [
+        {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": uri},
+        {"name": "MLFLOW_S3_ENDPOINT_URL", "value": endpoint},
+    ]
+    metadata = {
+        "name": "earlier",
+        "namespace": NAMESPACE,
+        "labels": labels.for_component(NAME, labels.SERVER_POD),
+    }
+    pod: Object = {"metadata": metadata, "spec": {"containers": [{"name": "mlflow", "env": env}]}}
+    simulation.api.put({"apiVersion": "v1", "kind": "Pod", **pod, "status": {"phase": "Running"}})
     await simulation.reconcile_until_stable()
+    assert simulation.status["artifacts"]["previousLocations"] == [{"uri": uri, "endpoint": endpoint}]
     assert simulation.covered() == {"arn:aws:s3:::mlflow", f"arn:aws:s3:::mlflow/{NAMESPACE}/{NAME}/*"}
 
 
@@ -766,6 +774,27 @@ async def test_adoption_does_not_count_for_a_later_namespace() -> None:
     simulation.put_platform(platform(adoptions=ADOPTIONS))
     await simulation.reconcile_until_ready()
     assert used_adoptions(simulation) == [(ADOPTIONS[0], "third-uid")]
+
+
+async def test_removed_entry_counts_no_more_although_its_use_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The administrator revokes it before the server has got anything, and the platform is not reconciled yet."""
+    simulation = await adoptable()
+
+    async def end(*_: Any) -> None:
+        raise ProcessKilled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.events, "publish", end)
+        with pytest.raises(ProcessKilled):
+            await simulation.reconcile()
+    simulation.put_platform(platform())
+    assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
+    await simulation.reconcile_until_stable()
+    assert simulation.condition("DatabaseReady")[1] == Reason.ADOPTION_REQUIRED
+    assert simulation.condition("ArtifactStoreReady")[1] == Reason.ADOPTION_REQUIRED
+    assert_not_adopted(simulation)
 
 
 async def test_server_that_needs_no_adoption_uses_none() -> None:
