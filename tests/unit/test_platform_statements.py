@@ -140,6 +140,9 @@ async def test_sql_names_only_the_database_and_roles_of_the_server(
         assert {*re.findall("'([^']*)'", text)} <= {*roles, marker, VERIFIER, *FIXED_LITERALS}, text
         assert {*parameters} <= roles
         assert "password'" not in text.replace(VERIFIER, "")
+    issued = [text for text, _ in sessions.statements]
+    assert f'ALTER ROLE "{own}_a" CONNECTION LIMIT {plan.connection_limit}' in issued
+    assert f'REVOKE ALL ON DATABASE "{own}" FROM PUBLIC' in issued
     expected = spec["database"]["postgres"]
     for connection in sessions.connections:
         assert (connection.host, connection.port) == (expected["host"], expected.get("port", 5432))
