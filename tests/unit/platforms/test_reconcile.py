@@ -539,6 +539,24 @@ async def test_platform_is_deleted_once_no_server_uses_it() -> None:
     assert simulation.api.objects[KIND, NAME]["metadata"]["finalizers"] == []
 
 
+async def test_platform_stays_if_the_operator_may_not_list_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator of selected namespaces does not know whether servers elsewhere use the platform."""
+    simulation = Simulation(WITHOUT_CA)
+    await simulation.reconcile()
+    simulation.api.edit(
+        KIND, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+
+    async def forbid(*_: Any, **__: Any) -> list[Object]:
+        raise Forbidden("list mlflowservers: 403")
+
+    monkeypatch.setattr(simulation.api, "list", forbid)
+    writes = len(simulation.writes)
+    assert (await simulation.reconcile(watched=("team-a",))).ready == "Unknown"
+    assert len(simulation.writes) == writes
+    assert simulation.api.objects[KIND, NAME]["metadata"]["finalizers"] == [labels.PLATFORM_FINALIZER]
+
+
 async def test_operator_of_selected_namespaces_adds_no_finalizer() -> None:
     """It does not know the servers of other operators, and has no permission to change platforms."""
     simulation = Simulation(WITHOUT_CA)
