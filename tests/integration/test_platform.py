@@ -28,12 +28,17 @@ RECONCILE_COUNT = 4
 
 
 class Platform:
-    """An MLflowPlatform whose Postgres is the one of the tests, and whose Secrets are in `namespace`."""
+    """An MLflowPlatform whose Postgres is the one of the tests, and whose Secrets are in `namespace`.
 
-    def __init__(self, client: Client, namespace: str, postgres: Postgres) -> None:
+    `port` leads to this Postgres if it is not its own.
+    """
+
+    def __init__(
+        self, client: Client, namespace: str, postgres: Postgres, *, port: int | None = None
+    ) -> None:
         self.client, self.namespace = client, namespace
         self.name = f"platform-{uuid.uuid4().hex[:8]}"
-        self._port = postgres.port
+        self._port = port or postgres.port
 
     def apply(self, labels: dict[str, str] | None = None, *, is_default: bool = False) -> "Platform":
         """Create or replace it. It selects namespaces with `labels`, by default the one of its Secrets."""
@@ -60,10 +65,10 @@ class Platform:
         )
         return self
 
-    def put_secret(self, username: str = "postgres") -> None:
-        """Create or replace the administrator's Secret."""
+    def put_secret(self, username: str = "postgres", password: str = PASSWORD) -> None:
+        """Create or replace the administrator's Secret. The Postgres of the tests accepts every password."""
         metadata = {"name": SECRET, "namespace": self.namespace}
-        data = {"username": username, "password": PASSWORD}
+        data = {"username": username, "password": password}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
         self.client.apply(kinds.SECRET, secret)
 
@@ -114,12 +119,12 @@ def platform(admin: Client, namespace: str, postgres: Postgres) -> Iterator[Plat
         platform.delete()
 
 
-def reconcile_count(operator: Operator) -> float:
-    """Number of reconciles of platforms so far."""
+def reconcile_count(operator: Operator, kind: str = KIND) -> float:
+    """Number of reconciles of a kind so far, by default of platforms."""
     return sum(
         value
         for name, value in operator.metrics().items()
-        if name.startswith("mlflow_operator_reconciles_total") and f'kind="{KIND}"' in name
+        if name.startswith("mlflow_operator_reconciles_total") and f'kind="{kind}"' in name
     )
 
 
