@@ -21,6 +21,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import provisioning
 
 _NO_USER, _NO_POLICY, _IN_USE = "XMinioAdminNoSuchUser", "XMinioAdminNoSuchPolicy", "XMinioIAMPolicyInUse"
+_DISABLED = "disabled"
 _UNUSED_POLICY = "mlflow-operator"
 """Name that no policy has: the operator's policies have names with dots."""
 _POLICY_ID_PREFIX = "mlflow-operator.dev: made for "
@@ -115,7 +116,12 @@ class MinioAdmin:
             await self._ensure_policy(admin, user, policy_name, policy, owned=owned)
         if user_info and _policy_names(user_info) != {policy_name}:
             # First: the secret must never be valid together with another policy.
-            await self._assign_policy(admin, user.id, policy_name)
+            if user_info.get("status") == _DISABLED:
+                # The store does not change the policies of a disabled user.
+                await self._remove_user(admin, user.id)
+                user_info = None
+            else:
+                await self._assign_policy(admin, user.id, policy_name)
         if user_info is None or not secret_valid:
             body = encrypt_body({"secretKey": user.secret, "status": "enabled"}, admin.key.secret)
             response = await self._api.call(
