@@ -273,7 +273,7 @@ def render(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"
             ) from None
         for note in choice.notes:
-            click.echo(f"{server.owner.namespace}/{server.owner.name}: {note}", err=True)
+            click.echo(f"{server.owner}: {note}", err=True)
         if with_secrets:
             objects += manifests.secrets(server, _generate_values())
         objects += manifests.objects(server)

@@ -34,7 +34,7 @@ async def record_use(use: PlatformUse, owner: ServerRef, deps: Dependencies) -> 
         return False
     # Otherwise a reconcile that outlives its namespace would use up the entry for nothing.
     await platform_choice.check_namespace(current.origin(owner), owner.namespace, deps)
-    server = f"{owner.namespace}/{owner.name}"
+    server = str(owner)
     used = {**current.platform.used_adoptions, server: current.namespace_uid}
     records = [
         {"server": name, "namespaceUID": uid}

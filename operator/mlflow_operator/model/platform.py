@@ -157,14 +157,14 @@ class PlatformUse:
 
         An entry in `spec.adoptions` counts only once its use by this namespace is recorded, and only while it exists.
         """
-        server = _entry_of(owner)
+        server = str(owner)
         is_recorded = self.platform.used_adoptions.get(server) == self.namespace_uid
         adopts = server in self.platform.adoptions and is_recorded
         return PlatformOrigin(self.platform.name, self.namespace_uid, adopts)
 
     def has_unused_adoption(self, owner: ServerRef) -> bool:
         """Whether `spec.adoptions` lists `owner`, and no namespace has used the entry."""
-        server = _entry_of(owner)
+        server = str(owner)
         return server in self.platform.adoptions and server not in self.platform.used_adoptions
 
     def server_database(self, owner: ServerRef) -> ProvisionedDatabase | None:
@@ -230,10 +230,6 @@ class PlatformUse:
 def field_prefix(platform: str) -> str:
     """Return what precedes a field of the platform in messages about a server."""
     return f"MLflowPlatform {platform}, "
-
-
-def _entry_of(owner: ServerRef) -> str:
-    return f"{owner.namespace}/{owner.name}"
 
 
 def owners_prefix(prefix: str) -> str:

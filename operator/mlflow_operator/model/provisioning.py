@@ -97,7 +97,7 @@ def derived_name(owner: ServerRef) -> str:
     name = f"mlflow_{owner.namespace}_{owner.name}"
     if len(name) <= MAX_ROLE_BYTES:
         return name
-    digest = hashlib.sha256(f"{owner.namespace}/{owner.name}".encode()).hexdigest()[:_DIGEST_CHARS]
+    digest = hashlib.sha256(str(owner).encode()).hexdigest()[:_DIGEST_CHARS]
     return f"{name[: MAX_ROLE_BYTES - _DIGEST_CHARS - 2]}__{digest}"
 
 
@@ -110,7 +110,7 @@ def marker(owner: ServerRef, cluster: str | None, namespace_uid: str | None = No
     """
     namespace = f"{_NAMESPACE_SEPARATOR}{namespace_uid}" if namespace_uid else ""
     cluster = f"{_CLUSTER_SEPARATOR}{cluster}" if cluster else ""
-    return f"{_MARKER_PREFIX}{owner.namespace}/{owner.name}{namespace}{cluster}"
+    return f"{_MARKER_PREFIX}{owner}{namespace}{cluster}"
 
 
 def is_marker_of(comment: str | None, marker: str) -> bool:

@@ -38,6 +38,10 @@ class ServerRef:
         """Names of the objects that the server owns."""
         return Names(self.name)
 
+    def __str__(self) -> str:
+        """Return namespace and name, as in messages, markers and `spec.adoptions` of a platform."""
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True)
 class PlatformOrigin:
