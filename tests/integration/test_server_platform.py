@@ -65,7 +65,7 @@ def test_namespace_that_is_recreated_gets_its_database_only_with_an_adoption(
     postgres: Postgres,
     tenant: tuple[str, dict[str, str]],
 ) -> None:
-    """The Secrets of the platform are in another namespace, and allow none to use them."""
+    """The Secrets of the platform are in another namespace."""
     name, labels = tenant
     server = Server(admin, name).apply(EXTERNAL_STORE)
     server.wait_for("DatabaseReady")

@@ -735,10 +735,10 @@ async def test_use_of_an_adoption_is_recorded_once() -> None:
     assert len(simulation.api.writes) == writes
 
 
-async def test_interrupted_adoption_is_continued_by_the_same_namespace_only(
-    monkeypatch: pytest.MonkeyPatch,
+async def end_after_the_adoption_is_recorded(
+    simulation: PlatformSimulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulation = await adoptable()
+    """Reconcile until the process ends, before the server has got anything."""
 
     async def end(*_: Any) -> None:
         raise ProcessKilled
@@ -747,6 +747,13 @@ async def test_interrupted_adoption_is_continued_by_the_same_namespace_only(
         patch.setattr(simulation.events, "publish", end)
         with pytest.raises(ProcessKilled):
             await simulation.reconcile()
+
+
+async def test_interrupted_adoption_is_continued_by_the_same_namespace_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = await adoptable()
+    await end_after_the_adoption_is_recorded(simulation, monkeypatch)
     assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
     assert_not_adopted(simulation)
     stored = simulation.api.objects[KIND, PLATFORM]
@@ -781,14 +788,7 @@ async def test_removed_entry_counts_no_more_although_its_use_is_recorded(
 ) -> None:
     """The administrator revokes it before the server has got anything, and the platform is not reconciled yet."""
     simulation = await adoptable()
-
-    async def end(*_: Any) -> None:
-        raise ProcessKilled
-
-    with monkeypatch.context() as patch:
-        patch.setattr(simulation.events, "publish", end)
-        with pytest.raises(ProcessKilled):
-            await simulation.reconcile()
+    await end_after_the_adoption_is_recorded(simulation, monkeypatch)
     simulation.put_platform(platform())
     assert used_adoptions(simulation) == [(ADOPTIONS[0], "another-uid")]
     await simulation.reconcile_until_stable()

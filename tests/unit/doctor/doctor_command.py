@@ -30,5 +30,12 @@ class Doctor:
         assert (result.exit_code, output["exitCode"]) == (code, code), result.output
         return {(finding["subject"], finding["check"]): finding for finding in output["findings"]}
 
+    def assert_reports(self, key: tuple[str, str], message: str, next_step: str) -> None:
+        """Check that the finding `key` has failed, with these texts, and that the exit code says so."""
+        findings = self.findings(code=1)
+        assert findings[key]["state"] == "failed", findings
+        assert message in findings[key]["message"]
+        assert next_step in findings[key]["nextStep"]
+
 
 OPERATOR, SERVER, CLUSTER = "operator mlflow-operator/mlflow-operator", "server team-a/tracking", "cluster"

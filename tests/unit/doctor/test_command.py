@@ -259,10 +259,7 @@ def test_problems_are_reported_with_a_next_step(doctor: Doctor, case: str) -> No
     """The exit code is 1. Checks that do not depend on the problem pass."""
     change, key, expected, next_step = CASES[case]
     change(doctor.api)
-    findings = doctor.findings(code=1)
-    assert findings[key]["state"] == "failed", findings
-    assert expected in findings[key]["message"]
-    assert next_step in findings[key]["nextStep"]
+    doctor.assert_reports(key, expected, next_step)
 
 
 def test_another_version_of_the_operator_is_a_note(doctor: Doctor) -> None:

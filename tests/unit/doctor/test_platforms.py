@@ -137,10 +137,7 @@ CASES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
 def test_problems_are_reported_with_a_next_step(doctor: Doctor, case: str) -> None:
     change, key, expected, next_step = CASES[case]
     change(doctor.api)
-    findings = doctor.findings(code=1)
-    assert findings[key]["state"] == "failed", findings
-    assert expected in findings[key]["message"]
-    assert next_step in findings[key]["nextStep"]
+    doctor.assert_reports(key, expected, next_step)
 
 
 def test_secrets_of_platforms_are_only_required_by_operators_that_need_them(doctor: Doctor) -> None:

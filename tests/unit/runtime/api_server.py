@@ -56,23 +56,9 @@ class APIServerWithSilentFirstWatch:
         self.events = [server_event("ADDED", "new")]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        match request.path:
-            case "/api":
-                return web.json_response({"versions": ["v1"]})
-            case "/api/v1":
-                # kopf does not start without them.
-                namespaces = {"name": "namespaces", "singularName": "namespace", "kind": "Namespace"}
-                return web.json_response(
-                    {"resources": [{**namespaces, "namespaced": False, "verbs": ["list"]}]}
-                )
-            case "/apis":
-                version = {"groupVersion": api.API_VERSION, "version": "v1alpha1"}
-                group = {"name": "mlflow-operator.dev", "versions": [version], "preferredVersion": version}
-                return web.json_response({"groups": [group]})
-            case "/apis/mlflow-operator.dev/v1alpha1":
-                names = {"name": "mlflowservers", "singularName": "mlflowserver", "kind": api.KIND}
-                resource = {**names, "namespaced": True, "verbs": ["list", "watch"]}
-                return web.json_response({"resources": [resource]})
+        discovered = _discovery(request.path, "mlflowservers", api.KIND, namespaced=True)
+        if discovered is not None:
+            return web.json_response(discovered)
         if "watch" not in request.query:
             return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
         self.watches += 1
@@ -90,26 +76,9 @@ class APIServerWithPlatform:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         metadata = {"name": "shared", "uid": "shared", "generation": 3}
         platform = {"apiVersion": api.API_VERSION, "kind": "MLflowPlatform", "metadata": metadata}
-        match request.path:
-            case "/api":
-                return web.json_response({"versions": ["v1"]})
-            case "/api/v1":
-                namespaces = {"name": "namespaces", "singularName": "namespace", "kind": "Namespace"}
-                return web.json_response(
-                    {"resources": [{**namespaces, "namespaced": False, "verbs": ["list"]}]}
-                )
-            case "/apis":
-                version = {"groupVersion": api.API_VERSION, "version": "v1alpha1"}
-                group = {"name": "mlflow-operator.dev", "versions": [version], "preferredVersion": version}
-                return web.json_response({"groups": [group]})
-            case "/apis/mlflow-operator.dev/v1alpha1":
-                names = {
-                    "name": "mlflowplatforms",
-                    "singularName": "mlflowplatform",
-                    "kind": "MLflowPlatform",
-                }
-                resource = {**names, "namespaced": False, "verbs": ["list", "watch"]}
-                return web.json_response({"resources": [resource]})
+        discovered = _discovery(request.path, "mlflowplatforms", "MLflowPlatform", namespaced=False)
+        if discovered is not None:
+            return web.json_response(discovered)
         assert request.path == "/apis/mlflow-operator.dev/v1alpha1/mlflowplatforms"
         if "watch" not in request.query:
             return web.json_response({"items": [platform], "metadata": {"resourceVersion": "1"}})
@@ -118,6 +87,25 @@ class APIServerWithPlatform:
         await stream.write(json.dumps({"type": "DELETED", "object": platform}).encode() + b"\n")
         await asyncio.sleep(3600)
         return stream
+
+
+def _discovery(path: str, plural: str, kind: str, *, namespaced: bool) -> Object | None:
+    """Return the answer of an API server with one custom resource, None if the path is not about its API."""
+    match path:
+        case "/api":
+            return {"versions": ["v1"]}
+        case "/api/v1":
+            # kopf does not start without them.
+            namespaces = {"name": "namespaces", "singularName": "namespace", "kind": "Namespace"}
+            return {"resources": [{**namespaces, "namespaced": False, "verbs": ["list"]}]}
+        case "/apis":
+            version = {"groupVersion": api.API_VERSION, "version": "v1alpha1"}
+            group = {"name": "mlflow-operator.dev", "versions": [version], "preferredVersion": version}
+            return {"groups": [group]}
+        case "/apis/mlflow-operator.dev/v1alpha1":
+            names = {"name": plural, "singularName": plural.removesuffix("s"), "kind": kind}
+            return {"resources": [{**names, "namespaced": namespaced, "verbs": ["list", "watch"]}]}
+    return None
 
 
 @asynccontextmanager
