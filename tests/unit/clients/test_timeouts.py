@@ -80,8 +80,13 @@ async def port(handler: Handler) -> AsyncIterator[int]:
 
 async def database_error(port: int) -> TransientError:
     """The error of a database session."""
+    return await database_error_of(SESSIONS, port)
+
+
+async def database_error_of(sessions: Sessions, port: int) -> TransientError:
+    """The error of one of these sessions."""
     with pytest.raises(TransientError) as error:
-        async with SESSIONS.open(
+        async with sessions.open(
             database(port), None, "spec.database.external", 2 * TIMEOUT_SECONDS
         ) as session:
             await fetch_value(session, "SELECT 1")
@@ -453,6 +458,34 @@ async def test_the_same_short_name_is_another_postgres_in_each_namespace() -> No
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["busy", "silent"])
+async def test_wait_for_other_sessions_reports_an_unreachable_database_only_if_none_ends(
+    answers: bool,
+) -> None:
+    """With many servers on one Postgres, some wait longer than a session may take, which is no fault of Postgres."""
+    sessions, first_may_end = Sessions(), asyncio.Event()
+
+    async def hold(port: int, end: asyncio.Event) -> None:
+        async with sessions.open(database(port), None, "spec.database.external", 30):
+            await end.wait()
+
+    async with serve(postgres_silent_after_login) as port:
+        holders = [
+            asyncio.create_task(hold(port, first_may_end if number == 0 else asyncio.Event()))
+            for number in range(5)
+        ]
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(database_error_of(sessions, port))
+        await asyncio.sleep(0.1)
+        if answers:
+            first_may_end.set()
+        error = await waiting
+        for holder in holders:
+            holder.cancel()
+        await asyncio.gather(*holders, return_exceptions=True)
+    assert error.reason is (Reason.PROGRESSING if answers else Reason.DATABASE_UNREACHABLE)
 
 
 async def _connect(sessions: Sessions, postgres: Connection) -> None:

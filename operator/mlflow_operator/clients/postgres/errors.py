@@ -263,6 +263,14 @@ def no_answer(address: str) -> TransientError:
     )
 
 
+def in_use(address: str) -> TransientError:
+    """Return the error for a server that answers, but only other sessions: many servers were changed at once."""
+    return TransientError(
+        Reason.PROGRESSING,
+        f"The operator is checking the databases of other servers at {address}, and will check this one afterwards.",
+    )
+
+
 def too_many_iterations(address: str) -> TransientError:
     """Return the error for a server whose login the operator has not computed within the timeout."""
     return TransientError(

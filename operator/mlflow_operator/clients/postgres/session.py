@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
@@ -17,12 +18,14 @@ from mlflow_operator.clients import metadata_addresses
 from mlflow_operator.clients.limits import Limiter, Limits, current_namespace
 from mlflow_operator.clients.postgres.errors import (
     from_psycopg,
+    in_use,
     login_blocked,
     no_answer,
     too_many_iterations,
     too_much_data,
 )
 from mlflow_operator.clients.postgres.login import Login, Logins
+from mlflow_operator.clients.ttl_cache import TTLCache
 from mlflow_operator.model.postgres_uri import Connection
 
 Session = psycopg.AsyncConnection[tuple[object, ...]]
@@ -98,6 +101,17 @@ def _received_bytes(descriptor: int) -> int:
     return 0
 
 
+@dataclass
+class _LastSession:
+    """`ended_at`: when a Postgres last completed a session without an error, in the time of the event loop."""
+
+    ended_at: float = float("-inf")
+
+
+_MAX_REMEMBERED_HOSTS = 1024
+"""The hosts belong to users of the operator, who could otherwise fill its memory with them."""
+
+
 class Sessions:
     """Opens sessions, a limited number per Postgres at a time. The operator has one instance."""
 
@@ -105,6 +119,9 @@ class Sessions:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._limiter = Limiter(_SESSION_LIMITS)
         self._logins = Logins()
+        self._last_sessions: TTLCache[str, _LastSession] = TTLCache(
+            _MAX_REMEMBERED_HOSTS, SESSION_TIMEOUT_SECONDS
+        )
 
     @asynccontextmanager
     async def open(
@@ -117,15 +134,18 @@ class Sessions:
         """Open a session in autocommit mode and close it after `timeout_seconds` at the latest.
 
         `ca_path` is a local file, `field` the spec field that messages refer to.
-        Raises ConfigurationError or TransientError for psycopg's errors.
+        Raises ConfigurationError or TransientError for psycopg's errors, and TransientError with the reason Progressing
+        if other sessions use the Postgres all the time and it answers them.
         """
-        address = connection.address
+        address, host = connection.address, _limited_host(connection)
         login = self._logins.begin(current_namespace(), address, self._connect_timeout_seconds)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_seconds
+        started_at, last_session = loop.time(), self._last_sessions.get_or_create(host, _LastSession)
+        deadline, is_waiting = started_at + timeout_seconds, True
         try:
             async with asyncio.timeout_at(deadline):
-                end_session = await self._limiter.acquire(_limited_host(connection))
+                end_session = await self._limiter.acquire(host)
+            is_waiting = False
             try:
                 async with asyncio.timeout_at(deadline):
                     conn = await self._connect(connection, ca_path, login)
@@ -133,6 +153,7 @@ class Sessions:
                 try:
                     async with conn:
                         yield conn
+                    last_session.ended_at = loop.time()
                 finally:
                     timer.cancel()
             finally:
@@ -140,6 +161,8 @@ class Sessions:
         except _TooMuchData:
             raise too_much_data(address, field) from None
         except (psycopg.Error, TimeoutError) as error:
+            if is_waiting and last_session.ended_at >= started_at:
+                raise in_use(address) from None
             if login.is_computing:
                 raise too_many_iterations(address) from None
             # psycopg's timeout can expire shortly before that of the login.
