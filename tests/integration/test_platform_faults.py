@@ -112,10 +112,7 @@ def test_fifty_servers_at_once_and_an_outage_of_their_postgres(
         server.apply(EXTERNAL_STORE)
     for server in servers:
         server.wait_for("DatabaseReady", seconds=ALL_SERVERS_SECONDS)
-    # On a busy machine, Postgres may not answer all of them in time.
-    before = warnings(admin, namespace)
-    assert {*before.values()} <= {1}
-    assert {reason for _, reason in before} <= {"DatabaseUnreachable"}
+    assert not warnings(admin, namespace)
     assert platform.events() == [("Normal", "Ready")]
     created = {name for name in gate.postgres.databases() if name.startswith(f"mlflow_{namespace}_")}
     assert created == {f"mlflow_{namespace}_{server.name}" for server in servers}
@@ -143,8 +140,7 @@ def test_fifty_servers_at_once_and_an_outage_of_their_postgres(
         lambda: reconcile_count(operator, "MLflowServer") >= reconciles,
         ALL_SERVERS_SECONDS,
     )
-    during_outage = warnings(admin, namespace) - before
-    assert during_outage == {(server.name, "DatabaseUnreachable"): 1 for server in servers}
+    assert warnings(admin, namespace) == {(server.name, "DatabaseUnreachable"): 1 for server in servers}
     assert platform.events() == [("Normal", "Ready"), ("Warning", "DatabaseUnreachable")]
 
     gate.open()
