@@ -68,6 +68,8 @@ class FakeAPIServer(FakeKubernetesClient):
         """Events of Kubernetes' controllers by the uid of their object."""
         self.reads: list[str] = []
         """Requests for one object: kind and name."""
+        self.lists: list[str] = []
+        """Requests for all objects of a kind."""
         self.before_next_list: Callable[[], None] | None = None
         """Another client's changes after the operator has read the server, and before it lists its objects."""
 
@@ -92,6 +94,7 @@ class FakeAPIServer(FakeKubernetesClient):
 
         Refuses to list Secrets, like the API server with the chart's roles.
         """
+        self.lists.append(kind.kind)
         if kind == kinds.SECRET:
             raise Forbidden("list secrets: 403")
         if self.before_next_list and kind != kinds.MLFLOWPLATFORM:
@@ -462,9 +465,9 @@ class SimulatedCluster:
         else:
             self.api.garbage_collect(NAME)
 
-    async def reconcile(self) -> ReconcileResult:
-        """Run one reconcile as a newly started process."""
-        return await reconcile((NAMESPACE, NAME), self.dependencies())
+    async def reconcile(self, deps: Dependencies | None = None) -> ReconcileResult:
+        """Run one reconcile as a newly started process, or in the process with these dependencies."""
+        return await reconcile((NAMESPACE, NAME), deps or self.dependencies())
 
     def dependencies(self) -> Dependencies:
         """The dependencies of a reconcile."""

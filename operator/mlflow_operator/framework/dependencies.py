@@ -11,6 +11,7 @@ from mlflow_operator.clients.postgres.roles import PostgresRoles
 from mlflow_operator.clients.s3.client import ObjectStores
 from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
+from mlflow_operator.framework.cluster_identity import ClusterIdentity
 from mlflow_operator.framework.memory_limit import MemoryLimit
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
@@ -57,3 +58,4 @@ class Dependencies:
     generate_password: Callable[[], str]
     timeouts: Timeouts = Timeouts()
     memory: MemoryLimit = field(default_factory=MemoryLimit)
+    cluster_identity: ClusterIdentity = field(default_factory=ClusterIdentity)

@@ -11,7 +11,6 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import platform, provisioning, storage_location
 from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
@@ -19,9 +18,6 @@ from mlflow_operator.model.provisioning import DatabasePlan, Login
 from mlflow_operator.model.server import ProvisionedDatabase, Server
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ReconcileError
-
-_CLUSTER_IDENTITY_NAMESPACE = "kube-system"
-"""The uid of this namespace identifies the cluster, because the namespace is never deleted and recreated."""
 
 
 async def inspect_or_provision(
@@ -103,11 +99,7 @@ async def admin_connection(
 
 async def cluster_uid(context: ReconcileContext) -> str | None:
     """Return the uid that identifies this cluster, None if the operator is not allowed to read it."""
-    try:
-        namespace = await context.deps.cluster.get(kinds.NAMESPACE, None, _CLUSTER_IDENTITY_NAMESPACE)
-    except Forbidden:
-        return None
-    return str(namespace["metadata"]["uid"]) if namespace else None
+    return await context.deps.cluster_identity.uid(context.deps.cluster)
 
 
 async def _provision(

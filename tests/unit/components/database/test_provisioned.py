@@ -252,6 +252,30 @@ async def test_marker_contains_the_cluster_uid_if_it_can_be_read(
     assert postgres.database.marker.endswith("uid-of-kube-system" if readable else "team/a")
 
 
+async def test_cluster_uid_is_read_once_per_process(
+    simulation: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while the operator may not read it: the permission can be granted later."""
+    deps, get, readable = simulation.dependencies(), simulation.api.get, False
+
+    async def get_namespace(
+        kind: Kind, namespace: str | None, name: str, limit: ReadLimit | None = None
+    ) -> Object | None:
+        found = await get(kind, namespace, name, limit)
+        if kind == kinds.NAMESPACE and not readable:
+            raise Forbidden("get Namespace kube-system: 403")
+        return {"metadata": {"name": name, "uid": "u"}} if kind == kinds.NAMESPACE else found
+
+    monkeypatch.setattr(simulation.api, "get", get_namespace)
+    requests = []
+    for replicas in range(1, 6):
+        readable = replicas > 2
+        simulation.update_spec(replicas=replicas)  # changes the connection limit of the role
+        await simulation.reconcile(deps)
+        requests.append(simulation.api.reads.count("Namespace/kube-system"))
+    assert requests == [1, 2, 3, 3, 3]
+
+
 async def test_password_of_the_embedded_database_is_never_lost(
     postgres: FakePostgresAdmin,
 ) -> None:
