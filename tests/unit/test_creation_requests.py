@@ -35,7 +35,7 @@ def external(spec: Object | None = None) -> SimulatedCluster:
     return simulation
 
 
-def on_platform(spec: Object | None = None) -> SimulatedCluster:
+def on_platform(spec: Object | None = None) -> PlatformSimulation:
     """A new server on a platform."""
     return PlatformSimulation(spec)
 
@@ -100,6 +100,19 @@ async def test_absent_secrets_are_not_requested_again_before_they_are_created() 
     }
     twice = [f"Secret/{NAME}-{suffix}" for suffix in ("server", "database", "artifacts")]
     assert secrets == dict.fromkeys(secrets, 1) | dict.fromkeys(twice, 2)
+
+
+async def test_namespace_is_requested_for_the_choice_and_before_all_grants() -> None:
+    """After the generated Secrets were written. Database and artifact store share this request."""
+    simulation = on_platform()
+    await simulation.reconcile()
+    reads = simulation.api.reads
+    assert reads.count(f"Namespace/{NAMESPACE}") == 2
+    simulation.minio.users.clear()
+    simulation.admin.database = None
+    reads.clear()
+    await simulation.reconcile()
+    assert reads.count(f"Namespace/{NAMESPACE}") == 2, "each reconcile checks it again"
 
 
 async def test_requests_at_rest() -> None:

@@ -643,7 +643,7 @@ async def test_recreated_namespace_gets_nothing_back_without_adoption() -> None:
     assert simulation.policy()["ID"].endswith(f"in namespace {NAMESPACE}-1")
 
 
-@pytest.mark.parametrize("spec", [{"artifacts": {"embedded": {}}}, {"database": {"embedded": {}}}])
+@pytest.mark.parametrize("spec", [{}, {"artifacts": {"embedded": {}}}, {"database": {"embedded": {}}}])
 async def test_reconcile_that_outlives_its_namespace_grants_nothing(
     spec: Object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

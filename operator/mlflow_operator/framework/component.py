@@ -1,7 +1,7 @@
 """What components have in common: the input and the result of `reconcile`, and how errors become conditions."""
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -9,12 +9,13 @@ from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.framework import name_conflicts
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.observe import ObservedState, Reader
+from mlflow_operator.framework.platform_choice import NamespaceCheck
 from mlflow_operator.kube import admission_errors, kinds
 from mlflow_operator.kube.apply import NameConflictError
 from mlflow_operator.kube.client import Forbidden, Invalid, NamespaceTerminating, QuotaExceeded
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import Server
+from mlflow_operator.model.server import PlatformOrigin, Server
 from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 from mlflow_operator.status.errors import ReconcileError, TransientError
 
@@ -38,6 +39,7 @@ class ReconcileContext:
     server: Server
     reader: Reader
     deps: Dependencies
+    namespace_check: NamespaceCheck = field(default_factory=NamespaceCheck)
 
     @property
     def was_ready(self) -> bool:
@@ -48,6 +50,13 @@ class ReconcileContext:
         """Whether it is known without another request that no object of this name exists, whatever its labels are."""
         is_unknown = self.reader.latest(kind, name) is None
         return kind == kinds.SECRET and is_unknown and name in self.observed.absent_secrets
+
+    async def check_namespace(self, origin: PlatformOrigin | None) -> None:
+        """Raise Conflict if the namespace may not use the platform any more. Call it before each grant of access.
+
+        All calls of a reconcile make one request. No generated Secret may be written after the first call.
+        """
+        await self.namespace_check.run(origin, self.server.owner.namespace, self.deps)
 
     async def ensure(self, desired: Object, *, data: bool = False) -> Object:
         """Create or update one object. Returns the stored object."""

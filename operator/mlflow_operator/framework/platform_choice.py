@@ -6,6 +6,7 @@ the server, the choice is final, and a policy must apply from the first pod. Eac
 are no platforms, and a second one for the namespace if there are.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -179,6 +180,26 @@ async def check_namespace(origin: PlatformOrigin | None, namespace: str, deps: D
     current = await deps.cluster.get(kinds.NAMESPACE, None, namespace)
     if current is None or _uid_of(current) != origin.namespace_uid:
         raise Conflict(f"namespace {namespace} was deleted during the reconcile")
+
+
+class NamespaceCheck:
+    """One `check_namespace` for all grants of a reconcile. It must start after the last generated Secret was written.
+
+    The Secrets are then known to be in the namespace that may use the platform. One that is created again later has
+    none of them, so that a later grant needs no other check.
+    """
+
+    def __init__(self) -> None:
+        self._started: asyncio.Task[None] | None = None
+
+    async def run(self, origin: PlatformOrigin | None, namespace: str, deps: Dependencies) -> None:
+        """Check the namespace, or wait for the check that has started."""
+        if origin is None:
+            return
+        if self._started is None:
+            check = check_namespace(origin, namespace, deps)
+            self._started = asyncio.create_task(check, name=f"check namespace {namespace}")
+        await asyncio.shield(self._started)
 
 
 def _find(requested: Request, namespace_name: str, offer: _Offer) -> Platform | None:

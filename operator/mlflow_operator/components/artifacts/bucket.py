@@ -9,7 +9,6 @@ from mlflow_operator.clients.s3.minio_admin import Ownership
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.components.artifacts import clients as store_clients
 from mlflow_operator.components.artifacts import locations
-from mlflow_operator.framework import platform_choice
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube.objects import Object
@@ -62,7 +61,7 @@ async def _provision(
     created = not key_works and await context.deps.stores.ensure_bucket(admin_bucket, _may_create(store))
     # A platform also takes over a server whose key works. Later it is identified by the policy, without this request.
     if store.origin and (store.origin.adopts or not key_works):
-        await platform_choice.check_namespace(store.origin, context.server.owner.namespace, context.deps)
+        await context.check_namespace(store.origin)
         await _claim_prefix(context, store, store.origin, admin_bucket)
     await _apply_settings(context, store, admin_bucket)
     user = AccessKey(bucket.access_key, bucket.secret_key)

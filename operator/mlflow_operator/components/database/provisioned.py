@@ -6,7 +6,7 @@ The administrator's Secret, which may be deleted or changed later, is read only 
 from collections.abc import Awaitable, Callable
 
 from mlflow_operator.clients.postgres.client import DatabaseState
-from mlflow_operator.framework import platform_choice, retained_store
+from mlflow_operator.framework import retained_store
 from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.platform_errors import of_platform
@@ -110,7 +110,7 @@ async def _provision(
     desired = plan(context.server, database, await cluster_uid(context))
     login = Login(connection.username, connection.password)
     expects_data = _expects_data(context, connection)
-    await platform_choice.check_namespace(database.origin, context.server.owner.namespace, context.deps)
+    await context.check_namespace(database.origin)
     try:
         with of_platform(database.origin, Part.DATABASE):
             await context.deps.postgres_admin.provision(
