@@ -39,6 +39,7 @@ from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, Reconc
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
+from mlflow_operator.framework.platform_choice import Offer
 from mlflow_operator.framework.reconcile_result import ReconcileResult
 from mlflow_operator.framework.task_group import task_group
 from mlflow_operator.kube import kinds
@@ -86,20 +87,28 @@ async def reconcile(key: NamespacedName, deps: Dependencies) -> ReconcileResult:
     except (Forbidden, Invalid) as error:
         return await _reject(resource, Reason.OPERATION_REFUSED, str(error), deps)
     try:
-        resource, platform = await platform_choice.choose(resource, parsed, deps)
-        parsed = server_defaults.apply(parsed, _platform_defaults(resource))
+        offer = await platform_choice.find(parsed, deps)
     except ConfigurationError as error:
         return await _reject(resource, error.reason, error.message, deps, RETRY_USER_ERROR_SECONDS)
-    return await _reconcile_valid(resource, parsed, platform, deps)
+    return await _reconcile_valid(resource, parsed, offer, deps)
 
 
 async def _reconcile_valid(
-    resource: Object, parsed: api.MLflowServer, platform: PlatformUse | None, deps: Dependencies
+    resource: Object, parsed: api.MLflowServer, offer: Offer, deps: Dependencies
 ) -> ReconcileResult:
     namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
     async with deps.memory.reserve(namespace, INITIAL_MEMORY_BYTES) as memory:
         try:
             observed = await observe(resource, deps.cluster, memory)
+        except ConfigurationError as error:
+            return await _reject(resource, error.reason, error.message, deps)
+        try:
+            observed, platform = await platform_choice.choose(offer, observed, parsed, deps)
+            resource = observed.resource
+            parsed = server_defaults.apply(parsed, _platform_defaults(resource))
+        except ConfigurationError as error:
+            return await _reject(resource, error.reason, error.message, deps, RETRY_USER_ERROR_SECONDS)
+        try:
             orphaned = await _deleted_with_orphans(observed, deps)
             context = None if orphaned else await _context(observed, parsed, platform, deps, memory)
         except ConfigurationError as error:

@@ -8,7 +8,7 @@ import pytest
 from mlflow_operator import api
 from mlflow_operator.kube.client import Conflict
 from mlflow_operator.kube.objects import Object
-from tests.unit.platform_simulation import PlatformSimulation
+from tests.unit.platform_simulation import PLATFORM, PlatformSimulation
 from tests.unit.simulation import EXTERNAL, NAME, NAMESPACE, URI, ProcessKilled, SimulatedCluster
 
 SERVER = f"{api.KIND}/{NAME}"
@@ -85,21 +85,33 @@ async def test_finalizer_is_one_more_write() -> None:
     assert simulation.api.writes[0] == ("patch", SERVER)
 
 
-async def test_absent_secrets_are_not_requested_again_before_they_are_created() -> None:
+async def test_absent_objects_are_not_requested_again_before_they_are_created() -> None:
     """A missing Secret is known from the observed state, and a creation fails if there is one by now.
 
-    Except the one that is applied: an apply would take over a Secret that another client has created meanwhile. And
-    those that show where an earlier server had its stores, before the choice of a platform.
+    Except the one that is applied: an apply would take over a Secret that another client has created meanwhile. The
+    choice of the platform needs the volumes and Secrets of an earlier server, and no request for them.
     """
     simulation = on_platform()
     await simulation.reconcile()
-    secrets = {
-        name: count
-        for name, count in Counter(simulation.api.reads).items()
-        if name.startswith(f"Secret/{NAME}-")
-    }
-    twice = [f"Secret/{NAME}-{suffix}" for suffix in ("server", "database", "artifacts")]
-    assert secrets == dict.fromkeys(secrets, 1) | dict.fromkeys(twice, 2)
+    reads = Counter(simulation.api.reads)
+    secrets = {name: count for name, count in reads.items() if name.startswith(f"Secret/{NAME}-")}
+    assert secrets == dict.fromkeys(secrets, 1) | {f"Secret/{NAME}-server": 2}
+    assert not [name for name in reads if name.startswith("PersistentVolumeClaim")]
+    assert simulation.api.lists.count("PersistentVolumeClaim") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing", PLATFORM],
+    ids=["no such platform", "not selected"],
+)
+async def test_server_that_waits_for_its_platform_needs_three_requests(name: str) -> None:
+    """Every 15 seconds. Its objects do not matter yet."""
+    simulation = PlatformSimulation({"platformRef": {"name": name}})
+    simulation.recreate_namespace("uid", {})
+    await simulation.reconcile()
+    assert simulation.api.lists == ["MLflowPlatform"]
+    assert simulation.api.reads == [SERVER, f"Namespace/{NAMESPACE}"]
 
 
 async def test_namespace_is_requested_for_the_choice_and_before_all_grants() -> None:

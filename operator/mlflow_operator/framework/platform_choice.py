@@ -3,12 +3,13 @@ platforms that select the namespace, whichever of them the server uses.
 
 Platforms and the namespace are requested directly: a watch may not know a platform yet that was created together with
 the server, the choice is final, and a policy must apply from the first pod. Each reconcile makes one request if there
-are no platforms, and a second one for the namespace if there are.
+are no platforms, and a second one for the namespace if there are. What an earlier server of the same name left behind
+is known from the observed state.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
@@ -19,7 +20,8 @@ from mlflow_operator.api.mlflowserver import StorageChangePolicy
 from mlflow_operator.api.resource import InvalidResource
 from mlflow_operator.framework import status_writer
 from mlflow_operator.framework.dependencies import Dependencies
-from mlflow_operator.kube import kinds, labels
+from mlflow_operator.framework.observe import ObservedState
+from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import Conflict, Forbidden, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import label_selector, platform_choice, platform_policy, secrets, server_defaults
@@ -32,12 +34,18 @@ from mlflow_operator.status.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
-class _Offer:
-    """All MLflowPlatforms, and those that select the namespace. `namespace` is empty if there are no platforms."""
+class Offer:
+    """What a server requests of platforms, the platform that it would use, and what all platforms say about it.
 
-    resources: Sequence[Object]
-    selecting: Sequence[Platform]
-    namespace: Object
+    `resources`: all MLflowPlatforms; `selecting`: those that select the namespace. `namespace` is empty if there are no
+    platforms.
+    """
+
+    requested: Request | None
+    platform: Platform | None = None
+    resources: Sequence[Object] = ()
+    selecting: Sequence[Platform] = ()
+    namespace: Object = field(default_factory=dict)
 
     def find(self, name: str) -> Object | None:
         """Return the platform of this name, which need not select the namespace."""
@@ -59,57 +67,72 @@ class _Offer:
         return resource is not None and bool(resource["metadata"].get("deletionTimestamp"))
 
 
-async def choose(
-    resource: Object, parsed: api.MLflowServer, deps: Dependencies
-) -> tuple[Object, PlatformUse | None]:
-    """Return the resource, with the choice recorded in its status, and what it uses of a platform.
+async def find(parsed: api.MLflowServer, deps: Dependencies) -> Offer:
+    """Return the platform that a server would use, and all others that limit it.
 
-    Raises ConfigurationError if the server must wait: nothing is created or changed then.
+    Raises ConfigurationError if the server must wait for a platform. Its objects need not be observed then.
     """
     requested = platform_choice.request(parsed)
     namespace = parsed.metadata.namespace
     try:
-        offer = await _offer(namespace, deps)
-        platform = _find(requested, namespace, offer) if requested else None
-        parts: frozenset[Part] = frozenset()
-        retained: frozenset[Part] = frozenset()
-        if requested and platform:
-            retained = await _retained(requested, platform, parsed, deps)
-            parts = requested.parts(platform) - retained
-        elif requested:
-            await _check_no_deleted_default(requested, offer, parsed, deps)
+        offer = await _offer(requested, namespace, deps)
+    except Forbidden as error:
+        if requested:
+            raise _not_readable(error) from None
+        # Installed without the role for platforms: none can limit the server, which goes on as before.
+        return Offer(None)
+    return replace(offer, platform=_find(requested, namespace, offer)) if requested else offer
+
+
+async def choose(
+    offer: Offer, observed: ObservedState, parsed: api.MLflowServer, deps: Dependencies
+) -> tuple[ObservedState, PlatformUse | None]:
+    """Return the observed state, with the choice recorded in the status, and what the server uses of a platform.
+
+    Raises ConfigurationError if the server must wait: nothing is created or changed then.
+    """
+    requested, platform, resource = offer.requested, offer.platform, observed.resource
+    parts: frozenset[Part] = frozenset()
+    retained: frozenset[Part] = frozenset()
+    if requested and platform:
+        retained = _retained(requested, platform, observed)
+        parts = requested.parts(platform) - retained
+    elif requested:
+        _check_no_deleted_default(requested, offer, observed)
+    try:
         await _check_policies(parsed, offer.selecting, parts, deps)
     except Forbidden as error:
-        if requested is None:
-            # Installed without the role for platforms: none can limit the server, which goes on as before.
-            return resource, None
-        raise ConfigurationError(
-            Reason.OPERATION_REFUSED,
-            f"The operator is not allowed to read what decides about the platform of the server: {error}. Install its "
-            "chart with all of its roles.",
-        ) from None
+        if requested:
+            raise _not_readable(error) from None
+        return observed, None
     uses = PlatformUse(platform, parts, _uid_of(offer.namespace)) if platform and parts else None
     meta = parsed.metadata
     owner = ServerRef(meta.name, meta.namespace, meta.uid)
     # Before the choice is recorded, because it is final.
     if requested and offer.resources and requested.is_new:
-        await _check_earlier_stores(
-            (requested.explicit | requested.open) - retained, uses, owner, parsed, deps
-        )
+        _check_earlier_stores((requested.explicit | requested.open) - retained, uses, owner, parsed, observed)
     if requested and uses:
-        platform_choice.check_taken_over(requested.added, uses, owner, resource.get("status") or {})
+        platform_choice.check_taken_over(requested.added, uses, owner, observed.status)
     record: Object = {}
     if requested and platform and (requested.recorded is not None or parts or requested.name):
         parts_text = sorted(part.value for part in parts)
         record["platform"] = {"name": platform.name, "uid": platform.uid, "parts": parts_text}
     if platform_choice.takes_defaults(parsed):
         record |= _taken_defaults(parsed, platform, offer)
-    if any((resource.get("status") or {}).get(field) != value for field, value in record.items()):
-        resource = await status_writer.write_ahead(resource, record, deps)
-    return resource, uses
+    if any(observed.status.get(field) != value for field, value in record.items()):
+        observed = replace(observed, resource=await status_writer.write_ahead(resource, record, deps))
+    return observed, uses
 
 
-def _taken_defaults(parsed: api.MLflowServer, platform: Platform | None, offer: _Offer) -> Object:
+def _not_readable(error: Forbidden) -> ConfigurationError:
+    return ConfigurationError(
+        Reason.OPERATION_REFUSED,
+        f"The operator is not allowed to read what decides about the platform of the server: {error}. Install its "
+        "chart with all of its roles.",
+    )
+
+
+def _taken_defaults(parsed: api.MLflowServer, platform: Platform | None, offer: Offer) -> Object:
     """Return the field of the status with the defaults that a new server takes: those of its platform, or else those
     of the only default platform of the namespace.
     """
@@ -118,9 +141,7 @@ def _taken_defaults(parsed: api.MLflowServer, platform: Platform | None, offer: 
     return {"platformDefaults": taken} if taken else {}
 
 
-async def _check_no_deleted_default(
-    requested: Request, offer: _Offer, parsed: api.MLflowServer, deps: Dependencies
-) -> None:
+def _check_no_deleted_default(requested: Request, offer: Offer, observed: ObservedState) -> None:
     """Raise ConfigurationError if the server would use a default platform, were it not about to be deleted.
 
     Other stores would be chosen for ever, while the platform can remain, or be created again.
@@ -128,10 +149,11 @@ async def _check_no_deleted_default(
     platform = offer.deleted_default()
     if platform is None:
         return
-    if requested.parts(platform) - await _retained(requested, platform, parsed, deps):
+    if requested.parts(platform) - _retained(requested, platform, observed):
+        namespace = observed.resource["metadata"]["namespace"]
         raise ConfigurationError(
             Reason.PLATFORM_NOT_FOUND,
-            f'MLflowPlatform "{platform.name}", the default of namespace {parsed.metadata.namespace}, is being '
+            f'MLflowPlatform "{platform.name}", the default of namespace {namespace}, is being '
             "deleted, and the choice of other stores could not be changed later. Name another platform in "
             "spec.platformRef, set spec.database and spec.artifacts, or wait until the platform is deleted.",
         )
@@ -202,7 +224,7 @@ class NamespaceCheck:
         await asyncio.shield(self._started)
 
 
-def _find(requested: Request, namespace_name: str, offer: _Offer) -> Platform | None:
+def _find(requested: Request, namespace_name: str, offer: Offer) -> Platform | None:
     """Return the platform that a server uses, None if it requests none and there is no default."""
     if requested.name:
         platform = _named(requested.name, offer.find(requested.name), is_new=requested.recorded is None)
@@ -250,19 +272,18 @@ def _named(name: str, resource: Object | None, *, is_new: bool = False) -> Platf
     return _parse(resource)
 
 
-async def _offer(namespace_name: str, deps: Dependencies) -> _Offer:
+async def _offer(requested: Request | None, namespace_name: str, deps: Dependencies) -> Offer:
     try:
         resources = await deps.cluster.list(kinds.MLFLOWPLATFORM)
     except NotFound:
         resources = []  # Without its CRD, which an upgrade may have omitted, there is no platform.
     if not resources:
-        return _Offer((), (), {})
+        return Offer(requested)
     namespace = await _namespace(namespace_name, deps)
     namespace_labels = _labels_of(namespace)
     selecting = [_parse(resource) for resource in resources if _may_select(resource, namespace_labels)]
-    return _Offer(
-        resources, [platform for platform in selecting if platform.selects(namespace_labels)], namespace
-    )
+    selecting = [platform for platform in selecting if platform.selects(namespace_labels)]
+    return Offer(requested, None, resources, selecting, namespace)
 
 
 def _may_select(resource: Object, namespace_labels: dict[str, str]) -> bool:
@@ -305,22 +326,18 @@ def _uid_of(namespace: Object) -> str:
     return str(namespace["metadata"]["uid"])
 
 
-async def _retained(
-    requested: Request, platform: Platform, parsed: api.MLflowServer, deps: Dependencies
-) -> frozenset[Part]:
+def _retained(requested: Request, platform: Platform, observed: ObservedState) -> frozenset[Part]:
     """Return the stores for which the spec sets no field and whose embedded volume of an earlier server exists.
 
     A server that is created again, or whose status was lost with the restore of a cluster backup, must find its data.
     """
     if not requested.is_new:
         return frozenset()
-    namespace, server = parsed.metadata.namespace, parsed.metadata.name
-    names = Names(server)
+    names = Names(observed.resource["metadata"]["name"])
     claims = {Part.DATABASE: names.postgres_data, Part.ARTIFACTS: names.artifact_store_data}
     retained = set()
     for part in sorted(platform.parts & requested.open):
-        claim = await deps.cluster.get(kinds.PVC, namespace, claims[part])
-        if claim is None or not labels.belong_to_server(claim["metadata"], server):
+        if observed.get(kinds.PVC, claims[part]) is None:
             continue
         if requested.name:
             raise ConfigurationError(
@@ -333,12 +350,12 @@ async def _retained(
     return frozenset(retained)
 
 
-async def _check_earlier_stores(
+def _check_earlier_stores(
     decided: frozenset[Part],
     uses: PlatformUse | None,
     owner: ServerRef,
     parsed: api.MLflowServer,
-    deps: Dependencies,
+    observed: ObservedState,
 ) -> None:
     """Raise ConfigurationError if the Secret of an earlier server of this name leads to another store.
 
@@ -349,7 +366,7 @@ async def _check_earlier_stores(
         return
     for part in sorted(decided):
         name = owner.names.database_secret if part is Part.DATABASE else owner.names.artifacts_secret
-        secret = await deps.cluster.get(kinds.SECRET, owner.namespace, name)
-        if secret is None or not labels.belong_to_server(secret["metadata"], owner.name):
+        secret = observed.get(kinds.SECRET, name)
+        if secret is None:
             continue
         platform_choice.check_earlier_store(part, secrets.text_values(secret), uses, owner, name)
