@@ -127,6 +127,18 @@ async def test_namespace_is_requested_for_the_choice_and_before_all_grants() -> 
     assert reads.count(f"Namespace/{NAMESPACE}") == 2, "each reconcile checks it again"
 
 
+async def test_secret_for_clients_is_requested_once_there_are_pods() -> None:
+    """Until the server is Ready: it may contain keys for clients that an earlier spec allowed."""
+    simulation = on_platform()
+    requested = []
+    for _ in range(4):
+        await simulation.reconcile()
+        requested.append(simulation.api.reads.count(f"Secret/{NAME}-client"))
+        simulation.run_controllers()
+    assert requested == [0, 1, 2, 2]
+    assert simulation.condition("Ready")[0] == "True"
+
+
 async def test_requests_at_rest() -> None:
     """On a platform: the namespace, which it may select no longer, and its Secrets. Lists are not counted."""
     simulation = on_platform()

@@ -211,18 +211,13 @@ async def _by_name(
 def _secret_names(resource: Object) -> frozenset[str]:
     """Names of the Secrets that the server can have.
 
-    Data outlives a change of the stores, so its Secrets can exist whatever the spec is. The status names the Secret for
-    clients; without direct access it is emptied before the server becomes Ready.
+    Data outlives a change of the stores, so its Secrets can exist whatever the spec is. The Secret for clients can
+    exist as well if the status does not name it; `server` requests it when it must be emptied.
     """
     names = Names(resource["metadata"]["name"])
     secrets = owned_objects.fixed_names(names, kinds.SECRET) or frozenset()
-    status = resource.get("status") or {}
-    is_ready = any(
-        condition.get("type") == ConditionType.READY.value and condition.get("status") == "True"
-        for condition in status.get("conditions") or ()
-    )
-    is_emptied = is_ready and "clientSecretRef" not in status
-    return secrets - {names.client} if is_emptied else secrets
+    has_client_secret = "clientSecretRef" in (resource.get("status") or {})
+    return secrets if has_client_secret else secrets - {names.client}
 
 
 async def _without_ended_server_pods(

@@ -94,9 +94,7 @@ async def _run_pods(
 async def _ensure_deployment(
     context: ReconcileContext, credentials: Credentials, version: str | None
 ) -> Result[RunningServer]:
-    if client_config.has_secret(context.server) or context.observed.get(
-        kinds.SECRET, context.server.names.client
-    ):
+    if client_config.has_secret(context.server) or await _must_empty_client_secret(context):
         key = credentials.store.service_key
         await context.ensure(
             client_config.secret(context.server, key.id if key else None, key.secret if key else None)
@@ -114,6 +112,22 @@ async def _ensure_deployment(
     return Result(
         condition, RunningServer(observed, version), RETRY_USER_ERROR_SECONDS if is_failing else None
     )
+
+
+async def _must_empty_client_secret(context: ReconcileContext) -> bool:
+    """Whether clients receive no credentials any more, and a Secret may still contain them.
+
+    It is empty since the server is Ready without direct access. Until then, the status does not always name the Secret:
+    the spec can change before the first status is written, and a backup of the cluster contains none.
+    """
+    name, status = context.server.names.client, context.observed.status
+    if "clientSecretRef" in status:
+        return context.observed.get(kinds.SECRET, name) is not None
+    if context.observed.condition(ConditionType.READY).get("status") == ConditionStatus.TRUE.value:
+        return False
+    owner = context.server.owner
+    secret = await context.deps.cluster.get(kinds.SECRET, owner.namespace, name)
+    return secret is not None and labels.belong_to_server(secret["metadata"], owner.name)
 
 
 def can_serve_now(context: ReconcileContext, credentials: Credentials | None) -> bool:

@@ -53,6 +53,16 @@ async def test_rejected_removal_of_the_client_keys_is_repeated(external_stores: 
     assert {*external_stores.secret("a-client").values()} == {""}
 
 
+async def test_client_keys_are_removed_although_the_status_is_lost(external_stores: SimulatedCluster) -> None:
+    """For example if the process ended before it wrote the first status, and the spec has changed since then."""
+    external_stores.update_spec(storageChangePolicy="Allow", artifacts={"access": "Direct", "s3": S3})
+    await external_stores.reconcile_until_ready()
+    external_stores.update_spec(artifacts={"access": "Proxied", "s3": S3})
+    external_stores.api.edit("MLflowServer", "a", lambda server: server.pop("status"))
+    await external_stores.reconcile_until_ready()
+    assert {*external_stores.secret("a-client").values()} == {""}
+
+
 async def test_existing_secret_of_another_owner_is_not_overwritten(external_stores: SimulatedCluster) -> None:
     """It is not changed, and the condition reports the name conflict."""
     external_stores.put_secret("a-client", AWS_ACCESS_KEY_ID="theirs")
