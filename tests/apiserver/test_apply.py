@@ -2,7 +2,9 @@
 other clients make to the operator's fields are detected and reverted.
 """
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from mlflow_operator import api
 from mlflow_operator import render as desired
 from mlflow_operator.framework.observe import LISTED
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.apply import Applier, diff
+from mlflow_operator.kube.apply import Applier, NameConflictError, diff
 from mlflow_operator.kube.apply.unmanaged_fields import removals
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.kinds import Kind
@@ -180,6 +182,70 @@ async def test_removed_labels_are_restored(
     repaired = await observe(cluster, obj)
     for field in ("labels", "ownerReferences"):
         assert repaired["metadata"][field] == stored["metadata"][field]
+
+
+@pytest.mark.parametrize("kind", APPLIED, ids=lambda kind: kind.kind)
+async def test_creation_needs_one_request_and_takes_over_nothing(
+    cluster: KubernetesClient,
+    admin: Client,
+    owner: Object,
+    *,
+    objects: dict[Kind, Object],
+    kind: Kind,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An existing object stays as it is, also if it differs in fields that nobody can change. A second attempt to
+    create it would be a rejected write in each reconcile.
+    """
+    obj, is_absent = objects[kind], kind == kinds.SECRET
+    found = await cluster.get(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
+    if found:
+        await cluster.delete(found)
+    verbs = record_verbs(cluster, monkeypatch)
+    created = await Applier(cluster).ensure(obj, None, owner, is_absent=is_absent)
+    assert verbs == (["GET", "PATCH"] if kind == kinds.STATEFULSET else ["PATCH"])
+    assert await Applier(cluster).ensure(obj, created, owner) is created
+    await cluster.delete(created)
+
+    foreign = admin.create(kind, with_other_content(obj))
+    applier = Applier(cluster)
+    verbs.clear()
+    for _ in range(2):
+        with pytest.raises(NameConflictError):
+            await applier.ensure(obj, None, owner)
+    assert verbs == (["GET", "GET"] if kind in {kinds.STATEFULSET, kinds.SECRET} else ["PATCH", "GET", "GET"])
+    with pytest.raises(NameConflictError):
+        await applier.ensure(obj, None, owner, is_absent=True)
+    assert await observe(cluster, obj) == foreign
+    await cluster.delete(foreign)
+
+
+def record_verbs(cluster: KubernetesClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the method of each request."""
+    verbs: list[str] = []
+    request = cluster._request
+
+    async def record(method: str, path: str, *args: Any, **options: Any) -> Object:
+        verbs.append(method)
+        return await request(method, path, *args, **options)
+
+    monkeypatch.setattr(cluster, "_request", record)
+    return verbs
+
+
+def with_other_content(obj: Object) -> Object:
+    """An object of the same name that another client creates, with other immutable fields where the kind has any."""
+    foreign = copy.deepcopy(obj)
+    foreign["metadata"] = {key: obj["metadata"][key] for key in ("name", "namespace")}
+    spec = foreign.get("spec", {})
+    if "selector" in spec and "template" in spec:
+        spec["selector"] = {"matchLabels": {"other": "1"}}
+        spec["template"]["metadata"]["labels"] = {"other": "1"}
+    elif foreign["kind"] == "Service":
+        spec["clusterIP"] = "None"
+    elif foreign["kind"] in {"Secret", "ConfigMap"}:
+        foreign["immutable"] = True
+    return foreign
 
 
 def _without_metadata(obj: Object) -> Object:

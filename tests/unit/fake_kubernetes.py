@@ -20,12 +20,14 @@ class FakeKubernetesClient:
     """In-memory replacement for `KubernetesClient` that implements the parts of server-side apply that tests need.
 
     It supports resourceVersions, uids, list-maps and the last applied state. It sets no defaults, and it validates only
-    that an environment variable has one source. `writes` records the write requests.
+    that an environment variable has one source. `writes` records the write requests, except `rejected_creations`: those
+    of `apply_new` that found an object of this name, and changed nothing.
     """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[tuple[str, str]] = []
+        self.rejected_creations: list[str] = []
         self._last_applied: dict[tuple[str, str], Object] = {}
         self._resource_versions = itertools.count(1)
 
@@ -56,6 +58,12 @@ class FakeKubernetesClient:
         _reject_two_env_sources(merged)
         self._last_applied[key] = obj
         return self._store(merged)
+
+    async def apply_new(self, obj: Object) -> Object:
+        if _key(obj) in self.objects:
+            self.rejected_creations.append("/".join(_key(obj)))
+            raise AlreadyExists(f"apply {_key(obj)}: 409")
+        return await self.apply(obj)
 
     async def json_patch(
         self, kind: Kind, namespace: str | None, name: str, operations: Sequence[Object]

@@ -260,6 +260,17 @@ class KubernetesClient:
         """
         return await self._apply(obj, None)
 
+    async def apply_new(self, obj: Object) -> Object:
+        """Create an object by server-side apply. Raises AlreadyExists if the name is in use, and changes nothing then.
+
+        Unlike after `create`, later applies also remove fields. The API server compares the resourceVersion with that
+        of an existing object, whose lowest value is 2, and ignores it if there is none.
+        """
+        try:
+            return await self._apply({**obj, "metadata": {**obj["metadata"], "resourceVersion": "1"}}, None)
+        except Conflict as error:
+            raise AlreadyExists(str(error)) from error
+
     async def apply_status(self, obj: Object) -> Object:
         """Server-side apply of the status subresource. Raises NotFound if the object does not exist."""
         return await self._apply(obj, "status")

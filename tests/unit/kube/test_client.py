@@ -18,7 +18,15 @@ from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.client import MAX_CONNECTIONS, KubernetesClient
-from mlflow_operator.kube.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unavailable
+from mlflow_operator.kube.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit, max_memory
 from mlflow_operator.status.metrics import Metrics
@@ -285,6 +293,17 @@ async def test_apply_to_object_with_another_uid_is_conflict(
     server.respond = always(422, "Invalid", causes=[{"field": "metadata.uid", "message": "x", "reason": "y"}])
     with pytest.raises(Conflict):
         await cluster.apply(CONFIG)
+
+
+async def test_apply_of_a_new_object_matches_no_existing_object(
+    cluster: KubernetesClient, server: Server
+) -> None:
+    await cluster.apply_new(CONFIG)
+    assert server.bodies[-1]["metadata"].pop("resourceVersion") == "1"
+    assert server.bodies[-1] == CONFIG
+    server.respond = always(409, "Conflict")
+    with pytest.raises(AlreadyExists):
+        await cluster.apply_new(CONFIG)
 
 
 async def test_delete_is_limited_to_uid_and_ignores_missing_object(

@@ -7,6 +7,7 @@ one of the same name adopts them by name and label. Nothing is written when an o
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from mlflow_operator.kube import json_patch, kinds, labels, quantity
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 _MAX_PATCH_ATTEMPTS = 3
 """Attempts to apply a JSON patch to an object that others change at the same time."""
 
+_CREATED_UNREAD = frozenset({kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB, kinds.CRONJOB})
+"""Kinds that the operator can recreate at any time without loss. It creates them without reading them first."""
+
 _ADMISSION_HINT = (
     " If there is none, check the admission webhooks and policies of the cluster: "
     "kubectl get mutatingwebhookconfigurations"
@@ -52,6 +56,7 @@ class Applier:
     def __init__(self, cluster: KubernetesClient, backoff: ApplyBackoff | None = None) -> None:
         self._cluster, self._backoff = cluster, backoff or ApplyBackoff()
         self._admitted = AdmittedWrites()
+        self._used_names: defaultdict[NamespacedName, set[tuple[str, str]]] = defaultdict(set)
 
     async def ensure(
         self,
@@ -68,11 +73,17 @@ class Applier:
         as read from the cluster. A disposable object gets an ownerReference to it, even if it was restored from a
         backup of the cluster without one; a data object (`data`) does not. A data object is created once and its values
         are never changed; only a PersistentVolumeClaim is resized if the desired size is larger. `is_absent`: the
-        caller has just requested the object by name, and there is none; a data object is then created without another
-        request. Raises AlreadyExists if it exists by now.
+        caller has just requested the object by name, and there is none; it is then created without another request.
+        For a data object, raises AlreadyExists if it exists by now.
 
         Raises NameConflictError, BeingDeletedError, ApplyConflictError, and the errors of `KubernetesClient`.
         """
+        owned = desired if data else _with_owner_reference(desired, owner)
+        if observed is None and not data and (is_absent or self._may_create_unread(desired, owner)):
+            try:
+                return self._created(owned, await self._cluster.apply_new(_with_digest(owned)), owner)
+            except AlreadyExists:
+                self._used_names[_server(owner)].add(_kind_and_name(desired))
         if observed is None and not (data and is_absent):
             # Read again by name: the list by label does not contain an object of another owner, and an apply would take
             # that object over.
@@ -81,12 +92,8 @@ class Applier:
             check_ownership(observed, owner, data=data)
         if data:
             return await self._ensure_data(desired, observed)
-        owned = _with_owner_reference(desired, owner)
         if observed is None:
-            created = await self._cluster.apply(_with_digest(owned))
-            logger.info("created %s", _describe(desired))
-            self._accept_admission(owned, created, owner)
-            return created
+            return self._created(owned, await self._cluster.apply(_with_digest(owned)), owner)
         updated = await self._update(owned, observed, owner)
         return await self._own_fields(updated) if is_adoptable(observed, owner) else updated
 
@@ -193,6 +200,21 @@ class Applier:
     def forget_server(self, server: NamespacedName) -> None:
         """Free the memory for a server that does not exist any more."""
         self._admitted.forget_server(server)
+        self._used_names.pop(server, None)
+
+    def _may_create_unread(self, desired: Object, owner: Object) -> bool:
+        """Whether to create an object without reading it first: if it exists, the API server changes nothing.
+
+        If it existed before, each attempt would be a rejected write, in each reconcile until the name is free.
+        """
+        is_used = _kind_and_name(desired) in self._used_names[_server(owner)]
+        return kinds.of(desired) in _CREATED_UNREAD and not is_used
+
+    def _created(self, desired: Object, created: Object, owner: Object) -> Object:
+        logger.info("created %s", _describe(desired))
+        self._used_names[_server(owner)].discard(_kind_and_name(desired))
+        self._accept_admission(desired, created, owner)
+        return created
 
     async def _update(self, desired: Object, observed: Object, owner: Object) -> Object:
         differences = diff.drift(desired, observed)
@@ -363,6 +385,10 @@ def _with_digest(desired: Object, uid: str | None = None) -> Object:
 def _last_applied_digest(observed: Object) -> str | None:
     digest = (observed["metadata"].get("annotations") or {}).get(labels.APPLIED_DIGEST)
     return str(digest) if digest else None
+
+
+def _kind_and_name(obj: Object) -> tuple[str, str]:
+    return str(obj["kind"]), _name(obj)
 
 
 def _server(owner: Object) -> NamespacedName:

@@ -16,6 +16,7 @@ from mlflow_operator.kube.apply import (
 from mlflow_operator.kube.apply.admission import AdmittedWrites
 from mlflow_operator.kube.apply.backoff import MAX_IMMEDIATE_UPDATES, ApplyBackoff
 from mlflow_operator.kube.errors import Conflict
+from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, TransientError
@@ -158,6 +159,74 @@ class TestDisposableObjects:
         assert await Applier(cluster).ensure(secret(password="eA=="), now, OWNER) is now
 
 
+class TestCreation:
+    """Disposable objects are created without a request whether they exist."""
+
+    @pytest.fixture
+    def reads(self, cluster: FakeKubernetesClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names that were requested."""
+        get, reads = cluster.get, list[str]()
+
+        async def record(kind: Kind, namespace: str | None, name: str) -> Object | None:
+            reads.append(name)
+            return await get(kind, namespace, name)
+
+        monkeypatch.setattr(cluster, "get", record)
+        return reads
+
+    async def test_needs_one_request(self, cluster: Any, reads: list[str]) -> None:
+        await Applier(cluster).ensure(deployment(), None, OWNER)
+        assert (reads, cluster.writes) == ([], [("apply", "Deployment/a")])
+
+    @pytest.mark.parametrize("is_absent", [True, False])
+    async def test_secret_is_created_unread_only_if_it_is_known_to_be_absent(
+        self, cluster: Any, reads: list[str], is_absent: bool
+    ) -> None:
+        await Applier(cluster).ensure(secret(password="eA=="), None, OWNER, is_absent=is_absent)
+        assert reads == ([] if is_absent else ["a-database"])
+
+    async def test_secret_that_was_created_meanwhile_is_not_taken_over(self, cluster: Any) -> None:
+        stored = cluster.put({**secret(x="eA=="), "metadata": {"name": "a-database", "namespace": "ns"}})
+        with pytest.raises(NameConflictError):
+            await Applier(cluster).ensure(secret(password="eA=="), None, OWNER, is_absent=True)
+        assert cluster.objects["Secret", "a-database"] == stored
+
+    async def test_used_name_is_read_from_then_on(self, cluster: Any, reads: list[str]) -> None:
+        """Otherwise, each reconcile would send a write that is rejected."""
+        applier = Applier(cluster)
+        foreign = cluster.put({**deployment(), "metadata": {"name": "a", "namespace": "ns"}})
+        for _ in range(3):
+            with pytest.raises(NameConflictError):
+                await applier.ensure(deployment(), None, OWNER)
+        assert cluster.rejected_creations == ["Deployment/a"]
+        assert reads == ["a"] * 3
+        assert cluster.objects["Deployment", "a"] == foreign
+
+        del cluster.objects["Deployment", "a"]
+        await applier.ensure(deployment(), None, OWNER)
+        assert reads == ["a"] * 4
+        del cluster.objects["Deployment", "a"]
+        await applier.ensure(deployment(), None, OWNER)
+        assert reads == ["a"] * 4, "the name was free"
+
+    async def test_names_of_a_deleted_server_are_forgotten(self, cluster: Any, reads: list[str]) -> None:
+        applier = Applier(cluster)
+        cluster.put({**deployment(), "metadata": {"name": "a", "namespace": "ns"}})
+        with pytest.raises(NameConflictError):
+            await applier.ensure(deployment(), None, OWNER)
+        applier.forget_server(("ns", "a"))
+        del cluster.objects["Deployment", "a"]
+        await applier.ensure(deployment(), None, OWNER)
+        assert reads == ["a"]
+
+    async def test_object_without_its_labels_is_repaired(self, cluster: Any) -> None:
+        """The list by label did not contain it, although the server owns it."""
+        await Applier(cluster).ensure(deployment(), None, OWNER)
+        cluster.edit("Deployment", "a", lambda d: d["metadata"]["labels"].clear())
+        repaired = await Applier(cluster).ensure(deployment(), None, OWNER)
+        assert repaired["metadata"]["labels"] == deployment()["metadata"]["labels"]
+
+
 class TestOwnership:
     async def test_foreign_object_is_not_changed(self, cluster: Any) -> None:
         cluster.put({**deployment(image="other:1"), "metadata": {"name": "a", "namespace": "ns"}})
@@ -169,6 +238,7 @@ class TestOwnership:
         )
         assert (caught.value.conflict.kind, caught.value.conflict.name) == ("Deployment", "a")
         assert cluster.writes == []
+        assert cluster.rejected_creations == ["Deployment/a"]
 
     @pytest.mark.parametrize("kind", ["MLflowServer", "HelmRelease"])
     async def test_object_of_another_controller_is_not_adopted_by_its_labels(
