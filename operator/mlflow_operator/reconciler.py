@@ -141,7 +141,8 @@ async def _context(
 ) -> ReconcileContext:
     name = observed.resource["metadata"]["name"]
     observed = await data_labels.remove_instance_labels(observed, deps)
-    reader = Reader(deps.cluster, observed.resource["metadata"]["namespace"], observed.owned, memory)
+    namespace = observed.resource["metadata"]["namespace"]
+    reader = Reader(deps.cluster, namespace, observed.owned, memory, deps.shared_reads)
     sources = [source.manifest() for source in parsed.spec.env_from]
     variables = await env_from_variables.names(sources, reader)
     defaults = cluster_defaults(

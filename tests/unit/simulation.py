@@ -438,14 +438,14 @@ class SimulatedCluster:
         await simulation.reconcile_until_ready()
         return simulation
 
-    def create_server(self, spec: Object | None = None) -> None:
-        """Create the MLflowServer as a user."""
+    def create_server(self, spec: Object | None = None, name: str = NAME) -> None:
+        """Create the MLflowServer as a user, or another one."""
         self.api.put(
             {
                 "apiVersion": api.API_VERSION,
                 "kind": api.KIND,
                 "metadata": {
-                    "name": NAME,
+                    "name": name,
                     "namespace": NAMESPACE,
                     "uid": f"server-{next(self._uids)}",
                     "generation": 1,

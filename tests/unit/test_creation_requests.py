@@ -1,15 +1,23 @@
 """How many requests the creation of one server needs: a platform team creates fifty servers at once."""
 
+import asyncio
 import contextlib
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from mlflow_operator import api
+from mlflow_operator.clients.ca_files import CAFiles
+from mlflow_operator.framework.dependencies import Dependencies
+from mlflow_operator.framework.shared_reads import MAX_AGE_SECONDS
 from mlflow_operator.kube.client import Conflict
 from mlflow_operator.kube.objects import Object
-from tests.unit.platform_simulation import PLATFORM, PlatformSimulation
+from mlflow_operator.model import secrets
+from mlflow_operator.reconciler import reconcile
+from tests.unit.platform_simulation import CA, PLATFORM, PlatformSimulation
 from tests.unit.simulation import EXTERNAL, NAME, NAMESPACE, URI, ProcessKilled, SimulatedCluster
+from tests.unit.virtual_time import in_virtual_time
 
 SERVER = f"{api.KIND}/{NAME}"
 COMMON = [f"Secret/{NAME}-encryption", f"Secret/{NAME}-server", "Job", f"ConfigMap/{NAME}-client"]
@@ -38,6 +46,19 @@ def external(spec: Object | None = None) -> SimulatedCluster:
 def on_platform(spec: Object | None = None) -> PlatformSimulation:
     """A new server on a platform."""
     return PlatformSimulation(spec)
+
+
+class CAFilesWithoutThreads(CAFiles):
+    """A virtual clock does not wait for threads."""
+
+    async def path_of(self, pem: str | None) -> str | None:
+        """Return a path without a file."""
+        return "/ca.crt" if pem else None
+
+
+def process(simulation: SimulatedCluster) -> Dependencies:
+    """The dependencies of one process, with a virtual clock."""
+    return replace(simulation.dependencies(), ca_files=CAFilesWithoutThreads())
 
 
 def writes(simulation: SimulatedCluster) -> Counter[str]:
@@ -136,6 +157,55 @@ async def test_secret_for_clients_is_requested_once_there_are_pods() -> None:
         simulation.run_controllers()
     assert requested == [0, 1, 2, 2]
     assert simulation.condition("Ready")[0] == "True"
+
+
+@in_virtual_time
+async def test_servers_that_are_created_at_once_share_the_secrets_of_their_platform() -> None:
+    """Within a second. Then a changed credential or CA is known."""
+    simulation = on_platform()
+    names = [NAME, "b", "c"]
+    for name in names[1:]:
+        simulation.create_server({}, name)
+    deps = process(simulation)
+
+    async def requests() -> list[int]:
+        simulation.api.reads.clear()
+        await asyncio.gather(*(reconcile((NAMESPACE, name), deps) for name in names))
+        return [
+            simulation.api.reads.count(f"Secret/{name}") for name in ("ca", "postgres-admin", "minio-admin")
+        ]
+
+    assert await requests() == [1, 1, 1]
+    simulation.put_platform_secret("ca", **{"ca.crt": "NEW"})
+    await asyncio.sleep(MAX_AGE_SECONDS)
+    assert (await requests())[0] == 1
+    assert simulation.secret(f"{NAME}-server")[secrets.DATABASE_CA_KEY] == "NEW"
+
+
+@in_virtual_time
+async def test_missing_secret_of_a_platform_is_requested_for_each_server() -> None:
+    """It may be created together with the servers, and they would wait for the next retry."""
+    simulation = on_platform()
+    deps = process(simulation)
+    del simulation.api.objects["Secret", "ca"]
+    await simulation.reconcile(deps)
+    assert simulation.condition("CredentialsReady")[1] == "SecretNotFound"
+    simulation.put_platform_secret("ca", **{"ca.crt": CA})
+    await simulation.reconcile(deps)
+    assert simulation.condition("CredentialsReady")[0] == "True"
+
+
+@in_virtual_time
+async def test_secrets_in_the_namespace_of_a_server_are_not_shared() -> None:
+    """Neither its own nor those of the user, who waits for the effect of a change."""
+    simulation = external()
+    deps = process(simulation)
+    await simulation.reconcile(deps)
+    first = Counter(name for name in simulation.api.reads if name.startswith("Secret/"))
+    assert {"Secret/db", "Secret/keys", f"Secret/{NAME}-server"} <= first.keys()
+    simulation.api.reads.clear()
+    await simulation.reconcile(deps)
+    assert Counter(name for name in simulation.api.reads if name.startswith("Secret/")) == first
 
 
 async def test_requests_at_rest() -> None:

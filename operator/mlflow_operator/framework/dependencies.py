@@ -13,6 +13,7 @@ from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
 from mlflow_operator.framework.cluster_identity import ClusterIdentity
 from mlflow_operator.framework.memory_limit import MemoryLimit
+from mlflow_operator.framework.shared_reads import SharedReads
 from mlflow_operator.kube.apply import Applier
 from mlflow_operator.kube.client import KubernetesClient
 from mlflow_operator.kube.events import Events
@@ -59,3 +60,4 @@ class Dependencies:
     timeouts: Timeouts = Timeouts()
     memory: MemoryLimit = field(default_factory=MemoryLimit)
     cluster_identity: ClusterIdentity = field(default_factory=ClusterIdentity)
+    shared_reads: SharedReads = field(default_factory=SharedReads)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow_operator.framework.memory_limit import Reservation
+from mlflow_operator.framework.shared_reads import SharedReads
 from mlflow_operator.framework.task_group import task_group
 from mlflow_operator.kube import job_outcome, kinds, labels, read_limit
 from mlflow_operator.kube.client import Forbidden, KubernetesClient, TooLarge, Unavailable
@@ -240,7 +241,8 @@ class Reader:
     """Reads Secrets and ConfigMaps that a resource references, each at most once per reconcile.
 
     `namespace` is the one of a reference that names none. The objects in `known`, by kind and name, and those that the
-    reconcile writes are known without a request.
+    reconcile writes are known without a request. With `shared`, those in other namespaces, which are the Secrets of a
+    platform, can be a second old.
     """
 
     def __init__(
@@ -249,8 +251,10 @@ class Reader:
         namespace: str,
         known: Mapping[tuple[str, str], Object],
         memory: Reservation,
+        shared: SharedReads | None = None,
     ) -> None:
         self.cluster = cluster
+        self._shared = shared
         self.namespace = namespace
         self.known = dict(known)
         self._memory = memory
@@ -306,7 +310,7 @@ class Reader:
 
     async def _fetch(self, kind: Kind, namespace: str, name: str) -> dict[str, str] | None:
         try:
-            obj = await self.cluster.get(kind, namespace, name, self._limit)
+            obj = await self._get(kind, namespace, name)
         except TooLarge:
             raise ConfigurationError(
                 Reason.SECRET_VALUE_INVALID,
@@ -326,6 +330,22 @@ class Reader:
         values = _values_of(obj)
         self._count(values, f'{kind.kind} "{name}"')
         return values
+
+    async def _get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        if self._shared is None or namespace == self.namespace:
+            return await self.cluster.get(kind, namespace, name, self._limit)
+
+        async def read() -> tuple[Object | None, ReadLimit]:
+            limit = ReadLimit(_MAX_REFERENCED_BYTES)
+            return await self.cluster.get(kind, namespace, name, limit), limit
+
+        key = (kind, namespace, name)
+        obj, limit = await self._shared.get(key, read)
+        self._limit.take_shared(limit, f"get {kind.kind} {namespace}/{name}")
+        if obj is None:
+            # Its platform was perhaps just created. The next server must find the Secret.
+            self._shared.forget(key)
+        return obj
 
     def _count(self, values: Mapping[str, str], description: str) -> None:
         """Reserve memory for values, which the reconcile keeps until its end."""

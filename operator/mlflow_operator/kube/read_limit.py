@@ -43,3 +43,10 @@ class ReadLimit:
         self.used += size
         has_wide_text = not body.isascii() or _ESCAPED in body
         self.memory += len(body) * (_BYTES_PER_CHAR if has_wide_text else 1) + members * _MEMORY_PER_MEMBER
+
+    def take_shared(self, other: "ReadLimit", action: str) -> None:
+        """Count the responses that `other` has counted. Raises TooLarge if they exceed the limit."""
+        if other.used > self.remaining:
+            raise TooLarge(f"{action}: the response is too large")
+        self.used += other.used
+        self.memory += other.memory
