@@ -404,6 +404,14 @@ class FakeResolver(Resolver):
         return (f"{host}.fully-qualified", address) if address else None
 
 
+class CAFilesWithoutThreads(CAFiles):
+    """Writes no files."""
+
+    async def path_of(self, pem: str | None) -> str | None:
+        """Return a path."""
+        return "/ca.crt" if pem else None
+
+
 class SimulatedCluster:
     """MLflowServer `team/a` and its environment. The time changes only if a test sets `now`."""
 
@@ -490,6 +498,10 @@ class SimulatedCluster:
             generate_password=lambda: f"password-number-{next(self._password_numbers)}-long-enough",
             timeouts=self.timeouts,
         )
+
+    def process(self) -> Dependencies:
+        """The dependencies of one process with a virtual clock, which does not wait for threads."""
+        return replace(self.dependencies(), ca_files=CAFilesWithoutThreads())
 
     def run_controllers(self, *, complete_jobs: bool = True) -> None:
         """Run Kubernetes' controllers once: pods become ready, Jobs complete."""

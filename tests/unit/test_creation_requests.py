@@ -3,13 +3,10 @@
 import asyncio
 import contextlib
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from mlflow_operator import api
-from mlflow_operator.clients.ca_files import CAFiles
-from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.shared_reads import MAX_AGE_SECONDS
 from mlflow_operator.kube.client import Conflict
 from mlflow_operator.kube.objects import Object
@@ -46,19 +43,6 @@ def external(spec: Object | None = None) -> SimulatedCluster:
 def on_platform(spec: Object | None = None) -> PlatformSimulation:
     """A new server on a platform."""
     return PlatformSimulation(spec)
-
-
-class CAFilesWithoutThreads(CAFiles):
-    """A virtual clock does not wait for threads."""
-
-    async def path_of(self, pem: str | None) -> str | None:
-        """Return a path without a file."""
-        return "/ca.crt" if pem else None
-
-
-def process(simulation: SimulatedCluster) -> Dependencies:
-    """The dependencies of one process, with a virtual clock."""
-    return replace(simulation.dependencies(), ca_files=CAFilesWithoutThreads())
 
 
 def writes(simulation: SimulatedCluster) -> Counter[str]:
@@ -166,7 +150,7 @@ async def test_servers_that_are_created_at_once_share_the_secrets_of_their_platf
     names = [NAME, "b", "c"]
     for name in names[1:]:
         simulation.create_server({}, name)
-    deps = process(simulation)
+    deps = simulation.process()
 
     async def requests() -> list[int]:
         simulation.api.reads.clear()
@@ -186,7 +170,7 @@ async def test_servers_that_are_created_at_once_share_the_secrets_of_their_platf
 async def test_missing_secret_of_a_platform_is_requested_for_each_server() -> None:
     """It may be created together with the servers, and they would wait for the next retry."""
     simulation = on_platform()
-    deps = process(simulation)
+    deps = simulation.process()
     del simulation.api.objects["Secret", "ca"]
     await simulation.reconcile(deps)
     assert simulation.condition("CredentialsReady")[1] == "SecretNotFound"
@@ -199,7 +183,7 @@ async def test_missing_secret_of_a_platform_is_requested_for_each_server() -> No
 async def test_secrets_in_the_namespace_of_a_server_are_not_shared() -> None:
     """Neither its own nor those of the user, who waits for the effect of a change."""
     simulation = external()
-    deps = process(simulation)
+    deps = simulation.process()
     await simulation.reconcile(deps)
     first = Counter(name for name in simulation.api.reads if name.startswith("Secret/"))
     assert {"Secret/db", "Secret/keys", f"Secret/{NAME}-server"} <= first.keys()

@@ -5,11 +5,15 @@ Platforms and the namespace are requested directly: a watch may not know a platf
 the server, the choice is final, and a policy must apply from the first pod. Each reconcile makes one request if there
 are no platforms, and a second one for the namespace if there are. What an earlier server of the same name left behind
 is known from the observed state.
+
+Once the choice is recorded, a reconcile may use the platforms that another one has read within the last second. An
+edit of a platform then counts up to a second later, and not after its watch event.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -75,7 +79,7 @@ async def find(parsed: api.MLflowServer, deps: Dependencies) -> Offer:
     requested = platform_choice.request(parsed)
     namespace = parsed.metadata.namespace
     try:
-        offer = await _offer(requested, namespace, deps)
+        offer = await _offer(requested, parsed, deps)
     except Forbidden as error:
         if requested:
             raise _not_readable(error) from None
@@ -272,9 +276,10 @@ def _named(name: str, resource: Object | None, *, is_new: bool = False) -> Platf
     return _parse(resource)
 
 
-async def _offer(requested: Request | None, namespace_name: str, deps: Dependencies) -> Offer:
+async def _offer(requested: Request | None, parsed: api.MLflowServer, deps: Dependencies) -> Offer:
+    namespace_name = parsed.metadata.namespace
     try:
-        resources = await deps.cluster.list(kinds.MLFLOWPLATFORM)
+        resources = await _platforms(requested, parsed, deps)
     except NotFound:
         resources = []  # Without its CRD, which an upgrade may have omitted, there is no platform.
     if not resources:
@@ -284,6 +289,31 @@ async def _offer(requested: Request | None, namespace_name: str, deps: Dependenc
     selecting = [_parse(resource) for resource in resources if _may_select(resource, namespace_labels)]
     selecting = [platform for platform in selecting if platform.selects(namespace_labels)]
     return Offer(requested, None, resources, selecting, namespace)
+
+
+async def _platforms(
+    requested: Request | None, parsed: api.MLflowServer, deps: Dependencies
+) -> Sequence[Object]:
+    """Return all platforms. If the server only checks an earlier decision, they can be a second old.
+
+    A decision must see a platform that was created together with the server. So must an adoption that was revoked: an
+    entry for the server gives access to the data of others.
+    """
+
+    def read() -> Coroutine[Any, Any, Sequence[Object]]:
+        return deps.cluster.list(kinds.MLFLOWPLATFORM)
+
+    if platform_choice.is_decided(parsed, requested):
+        shared = await deps.shared_reads.get(kinds.MLFLOWPLATFORM, read)
+        server = str(ServerRef(parsed.metadata.name, parsed.metadata.namespace, ""))
+        if not any(server in ((found.get("spec") or {}).get("adoptions") or ()) for found in shared):
+            return shared
+    return await deps.shared_reads.refresh(kinds.MLFLOWPLATFORM, read)
+
+
+def forget_platforms(deps: Dependencies) -> None:
+    """Let no later reconcile use platforms that were read before. For the event of a changed platform."""
+    deps.shared_reads.forget(kinds.MLFLOWPLATFORM)
 
 
 def _may_select(resource: Object, namespace_labels: dict[str, str]) -> bool:

@@ -104,6 +104,19 @@ def takes_defaults(resource: api.MLflowServer) -> bool:
     return not (is_recorded or _has_started(resource))
 
 
+def is_decided(resource: api.MLflowServer, requested: Request | None) -> bool:
+    """Whether an earlier reconcile decided which platform and which defaults the server uses, and nothing is requested
+    in addition. This reconcile then only checks them.
+    """
+    if takes_defaults(resource):
+        return False
+    if requested is None:
+        return True
+    recorded = resource.status.platform
+    is_same = recorded is not None and recorded.name == requested.name
+    return is_same and requested.explicit <= (requested.recorded or frozenset())
+
+
 def _has_started(resource: api.MLflowServer) -> bool:
     """Whether the operator may have created something for the server."""
     return resource.status.database is not None or any(

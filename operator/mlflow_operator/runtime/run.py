@@ -26,6 +26,7 @@ from mlflow_operator.clients.s3.minio_admin import MinioAdmin
 from mlflow_operator.clients.s3.seaweedfs_admin import SeaweedFSAdmin
 from mlflow_operator.clients.s3.signed_request import SignedRequests
 from mlflow_operator.components.deletion import retained_event
+from mlflow_operator.framework import platform_choice
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.generated_secrets import generate_password
 from mlflow_operator.framework.reconcile_result import ReconcileResult
@@ -167,13 +168,15 @@ async def run(settings: Settings) -> None:
 class _Dispatcher:
     """Adds the keys of the watches to the queues.
 
-    `seen`: keys that had an event. `deleted_servers`: last states that have no Event yet.
+    `seen`: keys that had an event. `deleted_servers`: last states that have no Event yet. `forget_platforms` is called
+    for each event of a platform, before the servers that use it are reconciled.
     """
 
     servers: WorkQueue[NamespacedName]
     platforms: WorkQueue[str]
     users: PlatformUsers
     deleted_servers: dict[NamespacedName, Object]
+    forget_platforms: Callable[[], None]
     seen: set[NamespacedName] = field(default_factory=set)
 
     def enqueue(self, key: NamespacedName) -> None:
@@ -187,6 +190,7 @@ class _Dispatcher:
         self.seen.add(key)
         namespace, name = key
         if not namespace:
+            self.forget_platforms()
             self._enqueue_all(self.users.changed(name, metadata))
 
     def on_deleted(self, key: NamespacedName, last_state: Object) -> None:
@@ -195,6 +199,7 @@ class _Dispatcher:
         if namespace:
             self.deleted_servers[key] = last_state
         else:
+            self.forget_platforms()
             self._enqueue_all(self.users.deleted(name))
 
     def _enqueue_all(self, servers: Iterable[NamespacedName]) -> None:
@@ -207,7 +212,9 @@ async def _lead(deps: Dependencies, settings: Settings) -> None:
     users = PlatformUsers()
     server_queue = _server_queue(deps, deleted_servers, users)
     platform_queue = _platform_queue(deps, settings)
-    dispatcher = _Dispatcher(server_queue, platform_queue, users, deleted_servers)
+    dispatcher = _Dispatcher(
+        server_queue, platform_queue, users, deleted_servers, lambda: platform_choice.forget_platforms(deps)
+    )
     # On exit, kopf cancels every task that started after it. These tasks must start before kopf.
     before_kopf = (
         asyncio.create_task(server_queue.run(), name="queue"),
