@@ -4,7 +4,14 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels, pod_references, requested_image
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
-from mlflow_operator.model import container_parts, encryption, mlflow_env, plugins, pod_template
+from mlflow_operator.model import (
+    container_parts,
+    encryption,
+    mlflow_env,
+    plugins,
+    pod_template,
+    provisioning,
+)
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import SecretKey, Server
 
@@ -88,6 +95,19 @@ def deployment(server: Server, inputs_digest: str) -> Object:
 def image_of(observed: Object) -> str:
     """The image that was requested for the server's container in an existing Deployment."""
     return requested_image.of(observed["spec"]["template"], CONTAINER_NAME) or ""
+
+
+def connection_demand(observed: Object) -> int:
+    """Maximum number of database connections of the pods of an existing Deployment."""
+    containers = observed["spec"]["template"]["spec"]["containers"]
+    env = next((each.get("env") or () for each in containers if each["name"] == CONTAINER_NAME), ())
+    values = {variable["name"]: variable.get("value") for variable in env}
+    return provisioning.connection_limit(
+        int(observed["spec"].get("replicas") or 0),
+        provisioning.positive_int(values.get(mlflow_env.WORKERS_ENV), 1),
+        job_execution=values.get(mlflow_env.JOB_EXECUTION_ENV) == "true",
+        env=env,
+    )
 
 
 def references(server: Server) -> frozenset[Reference]:

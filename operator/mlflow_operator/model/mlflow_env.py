@@ -19,6 +19,8 @@ PRESIGNED_ENV = ("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "MLFLOW_ENABLE_PROXY_MU
 """Environment variables with which a server offers presigned URLs for uploads and downloads."""
 TELEMETRY_ENV = "MLFLOW_DISABLE_TELEMETRY"
 """Environment variable that turns off MLflow's usage data, also that of its web UI."""
+WORKERS_ENV, JOB_EXECUTION_ENV = "MLFLOW_WORKERS", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+"""Environment variables with the number of worker processes, and whether the server runs background jobs."""
 NEXT_STORE_KEY = "next-store-uri"
 """Key of the same Secret with the URI of the next database, while the server is switched to it. Pods whose containers
 start during the switch must still find the current database."""
@@ -112,10 +114,8 @@ def server_env(server: Server) -> list[Object]:
         container_parts.env_value("MLFLOW_HOST", "0.0.0.0"),  # noqa: S104 - the network of the pod
         # For a Service named "mlflow", Kubernetes would set MLFLOW_PORT to tcp://...
         container_parts.env_value("MLFLOW_PORT", str(PORT)),
-        container_parts.env_value("MLFLOW_WORKERS", str(server.workers)),
-        container_parts.env_value(
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true" if server.job_execution else "false"
-        ),
+        container_parts.env_value(WORKERS_ENV, str(server.workers)),
+        container_parts.env_value(JOB_EXECUTION_ENV, "true" if server.job_execution else "false"),
         container_parts.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
         container_parts.env_value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(server.allowed_origins)),
         container_parts.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),

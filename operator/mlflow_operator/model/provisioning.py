@@ -182,8 +182,8 @@ def connection_limit(
     connections.
     """
     values = {e["name"]: e.get("value") for e in env}
-    pool_size = _positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"), _POOL_SIZE)
-    max_overflow = _positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"), _MAX_OVERFLOW)
+    pool_size = positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"), _POOL_SIZE)
+    max_overflow = positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"), _MAX_OVERFLOW)
     engines = _ENGINES_WITH_JOBS if job_execution else _ENGINES_PER_PROCESS
     jobs = _JOB_PROCESSES * engines if job_execution else 0
     per_pod = workers * engines * (pool_size + max_overflow) + engines + jobs
@@ -202,6 +202,6 @@ def embedded_max_connections(
     return -(-needed // _MAX_CONNECTIONS_STEP) * _MAX_CONNECTIONS_STEP
 
 
-def _positive_int(text: str | None, default: int) -> int:
-    # MLflow treats 0 as unset.
+def positive_int(text: str | None, default: int) -> int:
+    """The value of an environment variable, `default` if it is not a number or 0, which MLflow treats as unset."""
     return int(text) if text and text.isdecimal() and int(text) else default

@@ -4,6 +4,7 @@ The administrator's Secret, which may be deleted or changed later, is read only 
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.framework import retained_store
@@ -11,7 +12,9 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
-from mlflow_operator.model import platform, provisioning, storage_location
+from mlflow_operator.kube.client import Forbidden
+from mlflow_operator.model import availability, platform, provisioning, storage_location
+from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
@@ -40,7 +43,8 @@ async def inspect_or_provision(
             raise
         await _provision(context, database, connection, ca_path)
         return await inspect(), ""
-    if matches_plan(plan(context.server, database, None), state):
+    desired = plan(context.server, database, None)
+    if matches_plan(desired, state) or _waits_for_rollout(context, desired, state):
         return state, ""
     try:
         await _provision(context, database, connection, ca_path)
@@ -76,6 +80,25 @@ def matches_plan(desired: DatabasePlan, state: DatabaseState) -> bool:
         state.owner == desired.role
         and state.connection_limit == state.login_connection_limit == desired.connection_limit
         and provisioning.is_marker_of(state.comment, desired.marker)
+    )
+
+
+def _waits_for_rollout(context: ReconcileContext, desired: DatabasePlan, state: DatabaseState) -> bool:
+    """Whether the database only needs a lower connection limit, and pods run that may need the present one.
+
+    They keep the connections of their pools. With the lower limit, new pods would get none, and the rollout would never
+    end.
+    """
+    present = state.connection_limit
+    deployment = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
+    return (
+        present > desired.connection_limit
+        and matches_plan(replace(desired, connection_limit=present), state)
+        and deployment is not None
+        and (
+            not availability.is_rolled_out(deployment)
+            or deployments.connection_demand(deployment) > desired.connection_limit
+        )
     )
 
 

@@ -134,6 +134,43 @@ async def test_connection_limit_follows_replicas(
     assert postgres.database.connection_limit == 2 * (before - 5) + 5
 
 
+@pytest.mark.parametrize("setting", ["replicas", "workers"])
+async def test_lower_connection_limit_waits_for_the_rollout(
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin, setting: str
+) -> None:
+    """The previous pods keep their connections, and new pods would get none: the rollout would never end."""
+    ready_server.update_spec(**{setting: 4})
+    await ready_server.reconcile_until_ready()
+    assert postgres.database
+    before = postgres.database.connection_limit
+    ready_server.update_spec(**{setting: 1})
+    await ready_server.reconcile()
+    assert postgres.database.connection_limit == before
+    previous_pods_run = {"replicas": 2, "updatedReplicas": 1, "availableReplicas": 2}
+    ready_server.api.edit("Deployment", NAME, lambda live: live["status"].update(previous_pods_run))
+    await ready_server.reconcile()
+    assert postgres.database.connection_limit == before
+    assert ready_server.condition("DatabaseReady")[0] == "True"
+    await ready_server.reconcile_until_stable()
+    assert postgres.database.connection_limit < before
+
+
+async def test_database_that_must_be_repaired_gets_its_lower_limit_at_once(
+    ready_server: SimulatedCluster, postgres: FakePostgresAdmin
+) -> None:
+    ready_server.update_spec(replicas=4)
+    await ready_server.reconcile_until_ready()
+    assert postgres.database
+    before, attempts = postgres.database.connection_limit, postgres.attempts
+    database = ready_server.postgres
+    assert isinstance(database, SharedPostgres)
+    database.login_limit = -1
+    ready_server.update_spec(replicas=1)
+    await ready_server.reconcile()
+    assert postgres.attempts == attempts + 1
+    assert postgres.database.connection_limit < before
+
+
 async def test_lost_secret_is_recreated(ready_server: SimulatedCluster, postgres: FakePostgresAdmin) -> None:
     """A new password is set for the same database."""
     before = ready_server.secret("a-database")
