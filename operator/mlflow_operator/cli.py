@@ -22,6 +22,7 @@ from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.crd import as_yaml, unknown_fields
 from mlflow_operator.kube.no_proxy import exempt_cluster
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import provisioning
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from mlflow_operator.status.errors import ConfigurationError
@@ -268,6 +269,7 @@ def render(
             choice = platforms.choose(parsed, recorded_defaults)
             version = choice.version or defaults.default_version
             server = resolve(choice.server, replace(defaults, default_version=version), choice.use)
+            provisioning.check_limit(server)
         except (api.InvalidResource, ConfigurationError) as error:
             raise _input_error(
                 filename, f"{document['metadata'].get('name', 'an MLflowServer')}: {error}"

@@ -46,7 +46,7 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
 from mlflow_operator.kube.objects import NamespacedName, Object
-from mlflow_operator.model import owned_objects, server_defaults
+from mlflow_operator.model import owned_objects, provisioning, server_defaults
 from mlflow_operator.model import status as status_model
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import PlatformUse
@@ -156,6 +156,7 @@ async def _context(
     defaults = defaults.with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
     server = resolve(parsed, defaults, platform)
     check_location(server, observed.status)
+    provisioning.check_limit(server)
     return ReconcileContext(observed, server, reader, deps)
 
 

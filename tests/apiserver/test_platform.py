@@ -61,6 +61,7 @@ def test_defaults_are_stored(admin: Client) -> None:
         "port": 5432,
         "adminSecretRef": {"name": "postgres-admin", "usernameKey": "username", "passwordKey": "password"},
         "tls": {"mode": "VerifyFull", "caSecretRef": {"name": "ca", "key": "ca.crt"}},
+        "maxConnectionsPerServer": 130,
     }
     assert spec["artifacts"]["s3"]["prefix"] == "{namespace}/{name}"
     assert spec["artifacts"]["s3"]["bucketCreation"] == "IfMissing"

@@ -5,6 +5,7 @@ import pytest
 from mlflow_operator.clients.s3.signed_request import AccessKey
 from mlflow_operator.kube import pod_references
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model.deployment import connection_demand
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.status.conditions import Reason
 from tests.unit.api.platform_refusals import platform, postgres, s3
@@ -362,6 +363,124 @@ async def test_passphrase_is_rotated_with_the_login_of_the_server() -> None:
     simulation.now = "2026-02-01T00:00:00Z"
     simulation.update_spec(encryption={"rotatePassphraseAt": "2026-01-15T00:00:00Z"})
     check_references(await jobs_until_ready(simulation), {"-rewrap-"})
+
+
+# Limit of connections
+
+POOL_SIZE, MAX_OVERFLOW = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"
+LARGE_POOL: Object = {"name": POOL_SIZE, "value": "1000"}
+
+
+def server_environment(simulation: PlatformSimulation) -> dict[str, str]:
+    """The variables of the server's pods."""
+    return environment(pod_specs(simulation, "Deployment")[NAME])
+
+
+def demand(simulation: PlatformSimulation) -> int:
+    """The connections that the pods of the server can open."""
+    deployment = simulation.get("Deployment", NAME)
+    assert deployment
+    return connection_demand(deployment)
+
+
+def plugin_files(simulation: PlatformSimulation) -> dict[str, str]:
+    """The files of the ConfigMap with the fast path."""
+    found = simulation.get("ConfigMap", f"{NAME}-server")
+    assert found
+    files: dict[str, str] = found["data"]
+    return files
+
+
+async def test_default_server_is_not_limited() -> None:
+    """Neither its pods nor its messages change."""
+    simulation = await ready()
+    assert simulation.admin.database
+    assert simulation.admin.database.connection_limit == 129
+    assert not {POOL_SIZE, MAX_OVERFLOW} & {*server_environment(simulation)}
+    assert "small_pool.py" not in plugin_files(simulation)
+    assert "limits" not in simulation.condition("DatabaseReady")[2]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 3, "workers": 4},
+        {"env": [LARGE_POOL]},
+        {"jobExecution": "Enabled"},
+        {
+            "replicas": 2,
+            "env": [LARGE_POOL, {"name": MAX_OVERFLOW, "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
+        },
+    ],
+    ids=["replicas and workers", "pool size", "background jobs", "unknown overflow"],
+)
+async def test_pools_of_a_large_server_fit_into_the_limit_of_the_platform(spec: Object) -> None:
+    """The limit of the role is the one of the platform, and the rolling update fits."""
+    simulation = await ready(spec)
+    assert simulation.admin.database
+    assert simulation.admin.database.connection_limit == 130
+    assert demand(simulation) <= 130
+    names = [
+        variable["name"] for variable in pod_specs(simulation, "Deployment")[NAME]["containers"][0]["env"]
+    ]
+    assert names.count(POOL_SIZE) == names.count(MAX_OVERFLOW) == 1
+    assert "small_pool.py" in plugin_files(simulation)
+    assert "small_pool:app" in plugin_files(simulation)["direct_entry_points.txt"]
+    status, _, message = simulation.condition("DatabaseReady")
+    assert status == "True"
+    assert message.count(f'MLflowPlatform "{PLATFORM}" limits each server to 130 connections') == 1
+    assert "lower spec.replicas or spec.workers" in message
+    assert f"MLflowPlatform {PLATFORM}, spec.database.postgres.maxConnectionsPerServer" in message
+
+
+async def test_server_gets_its_own_pools_with_a_higher_limit() -> None:
+    """The pods restart once."""
+    simulation = await ready({"workers": 4})
+    assert POOL_SIZE in server_environment(simulation)
+    simulation.put_platform(postgres(maxConnectionsPerServer=1000))
+    await simulation.reconcile_until_ready()
+    assert POOL_SIZE not in server_environment(simulation)
+    assert simulation.admin.database
+    assert simulation.admin.database.connection_limit == 249
+    assert "limits" not in simulation.condition("DatabaseReady")[2]
+
+
+async def test_lower_limit_of_the_platform_waits_for_pods_with_smaller_pools() -> None:
+    """Otherwise the new pods would get no connections."""
+    simulation = await ready()
+    simulation.put_platform(postgres(maxConnectionsPerServer=60))
+    await simulation.reconcile()
+    assert simulation.admin.database
+    assert simulation.admin.database.connection_limit == 129
+    await simulation.reconcile_until_ready()
+    assert simulation.admin.database.connection_limit == 60
+    assert demand(simulation) <= 60
+
+
+async def test_server_that_cannot_fit_is_refused_and_its_pods_continue() -> None:
+    simulation = await ready()
+    deployment, database = simulation.get("Deployment", NAME), simulation.admin.database
+    simulation.update_spec(replicas=100, workers=64)
+    await simulation.reconcile()
+    status, reason, message = simulation.condition("Ready")
+    assert (status, reason) == ("False", Reason.POLICY_VIOLATION)
+    assert "limits each server to 130 database connections, and this server needs 26063 even" in message
+    assert "Lower spec.replicas or spec.workers" in message
+    assert f"MLflowPlatform {PLATFORM}, spec.database.postgres.maxConnectionsPerServer" in message
+    assert (simulation.get("Deployment", NAME), simulation.admin.database) == (deployment, database)
+    simulation.update_spec(replicas=1, workers=2)
+    await simulation.reconcile_until_ready()
+
+
+async def test_server_that_cannot_fit_can_be_deleted() -> None:
+    simulation = await ready({"deletionPolicy": "Delete"})
+    simulation.update_spec(replicas=100, workers=64)
+    await simulation.reconcile()
+    simulation.delete_server()
+    for _ in range(6):
+        await simulation.reconcile()
+        simulation.run_controllers()
+    assert simulation.admin.database is None
 
 
 # Clients

@@ -241,6 +241,10 @@ ERRORS: dict[str, tuple[list[Object], str]] = {
         [shared(platform(policy={"stores": "PlatformOnly"}), is_default=False), TEAM_A, server(OWN_STORES)],
         "spec.database uses embedded, but only stores of a platform are allowed",
     ),
+    "more connections than the platform allows": (
+        [shared(), TEAM_A, server({"replicas": 100, "workers": 64})],
+        'MLflowPlatform "shared" limits each server to 130 database connections',
+    ),
     "invalid platform": (
         [shared(platform(database__postgres__host="postgres")), server()],
         "MLflowPlatform shared: spec.database.postgres.host: host must be an IP address or a name with a dot",

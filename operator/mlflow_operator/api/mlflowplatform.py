@@ -155,6 +155,11 @@ class PlatformPostgres(Model):
     """
     tls: PlatformDatabaseTLS
     """TLS settings of connections. Set `caSecretRef`, or a mode that does not verify the certificate."""
+    max_connections_per_server: Annotated[Int32, Field(ge=20, le=262143)] = 130
+    """Maximum number of connections of each server, whichever `replicas`, `workers` and pool sizes its spec sets. If
+    these need more, the operator makes the connection pools of the server smaller. A server that needs more even with
+    the smallest pools has the reason PolicyViolation. A server with the default settings needs 129. Defaults to 130.
+    """
 
 
 class PlatformDatabase(Model):

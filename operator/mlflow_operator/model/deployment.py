@@ -119,7 +119,7 @@ def references(server: Server) -> frozenset[Reference]:
         server.database_ca,
         *encryption.secret_keys(server.encryption),
     )
-    plugin_files = plugins.keys(server.artifacts)
+    plugin_files = plugins.keys(server)
     reserved = {variable["name"] for variable in _operator_env(server)}
     user_env = [variable for variable in server.env if variable["name"] not in reserved]
     return frozenset(

@@ -2,7 +2,7 @@
 
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, plugins
+from mlflow_operator.model import container_parts, plugins, provisioning
 from mlflow_operator.model.server import ObjectStore, SecretKey, Server
 
 RUN_AS_USER = 10001
@@ -119,11 +119,23 @@ def server_env(server: Server) -> list[Object]:
         container_parts.env_value("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(server.allowed_hosts)),
         container_parts.env_value("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(server.allowed_origins)),
         container_parts.env_value("MLFLOW_UVICORN_OPTS", f"--timeout-graceful-shutdown {GRACE_SECONDS}"),
+        *_pool_env(server),
         *(
             [container_parts.env_value(plugins.ASSISTANT_ENV, "false")]
             if plugins.hides_assistant(server)
             else []
         ),
+    ]
+
+
+def _pool_env(server: Server) -> list[Object]:
+    """Settings of the connection pools. They replace those in `spec.env`; other kinds of pools have no such limit."""
+    if server.pool is None:
+        return []
+    return [
+        container_parts.env_value(provisioning.POOL_SIZE_ENV, str(server.pool.size)),
+        container_parts.env_value(provisioning.MAX_OVERFLOW_ENV, str(server.pool.max_overflow)),
+        container_parts.env_value("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "QueuePool"),
     ]
 
 

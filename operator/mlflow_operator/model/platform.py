@@ -48,6 +48,7 @@ class PlatformDatabase:
     password: SecretKey
     tls: DatabaseTLSMode
     ca: SecretKey | None
+    max_connections_per_server: int
 
     def admin_connection(self, database: str, username: str, password: str) -> Connection:
         """Return a connection with the administrator's credentials."""
@@ -185,6 +186,7 @@ class PlatformUse:
             field=f"{self._prefix}{DATABASE_FIELD}",
             origin=self.origin(owner),
             ca_source=self._reference(database.ca) if database.ca else None,
+            max_connections=database.max_connections_per_server,
         )
 
     def server_store(self, owner: ServerRef, env: Sequence[Object]) -> ObjectStore | None:
@@ -279,6 +281,7 @@ def _database(spec: mlflowplatform.PlatformPostgres, namespace: str) -> Platform
         password=_reference(admin.name, admin.password_key, ref_field, namespace),
         tls=spec.tls.mode,
         ca=_ca(ca_ref, DATABASE_FIELD, namespace) if ca_ref else None,
+        max_connections_per_server=spec.max_connections_per_server,
     )
 
 

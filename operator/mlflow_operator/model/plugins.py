@@ -67,6 +67,13 @@ _PROXIED = {
         "direct", "mlflow.app", f"{FAST_PATH_APP} = mlflow_operator_tracking.direct:app", _FAST_PATH_KEYS
     ),
 }
+_SMALL_POOL = {
+    "small_pool.py": ("mlflow_operator_tracking/small_pool.py", pod_scripts.SMALL_POOL),
+    **_distribution(
+        "direct", "mlflow.app", f"{FAST_PATH_APP} = mlflow_operator_tracking.small_pool:app", _FAST_PATH_KEYS
+    ),
+}
+"""Files with which the fast path uses fewer threads than the limit of the platform allows connections."""
 _PUBLIC = {
     "public_s3.py": ("mlflow_operator_public_s3.py", pod_scripts.PUBLIC_S3),
     **_distribution(
@@ -101,19 +108,24 @@ def config_map(server: Server) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": object_metadata(owner, owner.names.plugin_config_map, labels.SERVER_POD),
-        "data": {key: content for key, (_, content) in _files(server.artifacts).items()},
+        "data": {key: content for key, (_, content) in _files_of(server).items()},
     }
 
 
-def keys(artifacts: Artifacts) -> tuple[str, ...]:
+def keys(server: Server) -> tuple[str, ...]:
     """Keys of the ConfigMap that the pods read."""
-    return tuple(_files(artifacts))
+    return tuple(_files_of(server))
 
 
 def volume(server: Server) -> Object:
     """Volume with the files at the paths where Python expects them."""
-    items = [{"key": key, "path": path} for key, (path, _) in _files(server.artifacts).items()]
+    items = [{"key": key, "path": path} for key, (path, _) in _files_of(server).items()]
     return {"name": "plugins", "configMap": {"name": server.names.plugin_config_map, "items": items}}
+
+
+def _files_of(server: Server) -> dict[str, tuple[str, str]]:
+    """Return the files like `_files`, with those for a limited number of connections."""
+    return _files(server.artifacts) | (_SMALL_POOL if server.fast_path and server.pool else {})
 
 
 def _files(artifacts: Artifacts) -> dict[str, tuple[str, str]]:

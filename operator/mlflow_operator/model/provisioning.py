@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model.server import ServerRef
+from mlflow_operator.model.server import ConnectionPool, ProvisionedDatabase, Server, ServerRef
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -30,8 +30,14 @@ _NAMESPACE_SEPARATOR, _CLUSTER_SEPARATOR = " in namespace ", " in cluster "
 _DIGEST_CHARS = 16
 """Hexadecimal digits of the hash in a shortened name. A collision becomes likely at four thousand million names."""
 
-_POOL_SIZE, _MAX_OVERFLOW = 5, 10
+POOL_SIZE_ENV, MAX_OVERFLOW_ENV = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"
+"""Environment variables with the settings of each connection pool."""
+
+_DEFAULT_POOL = ConnectionPool(5, 10)
 """SQLAlchemy's defaults for each engine: connections in the pool, and additional ones under load."""
+
+_SMALLEST_POOL = ConnectionPool(1, 1)
+"""MLflow treats 0 as unset. A request that logs a batch also needs two connections at the same time."""
 
 _ENGINES_PER_PROCESS, _ENGINES_WITH_JOBS = 2, 3
 """MLflow's SQLAlchemy engines per process: tracking and registry, and with job execution one for jobs."""
@@ -181,13 +187,88 @@ def connection_limit(
     `env` may set another pool size. This is an upper bound, not an estimate: a busy worker mostly uses five
     connections.
     """
+    return _demand(replicas, workers, _own_pool(env), job_execution=job_execution)
+
+
+def limited_pool(
+    limit: int, replicas: int, workers: int, *, job_execution: bool = False, env: Sequence[Object] = ()
+) -> ConnectionPool | None:
+    """Return the largest pool with which a server needs at most `limit` connections.
+
+    None if it does with its own pool. If it needs more with every pool, as `check_limit` reports, return the smallest
+    one.
+    """
+    own = _own_pool(env)
+    if _demand(replicas, workers, own, job_execution=job_execution) <= limit:
+        return None
+    engines, single = _engines_and_single_connections(job_execution=job_execution)
+    per_pod = (limit - _RESERVED_CONNECTIONS) // _pods(replicas)
+    connections = max((per_pod - single) // (workers * engines), _total(_SMALLEST_POOL))
+    size = min(own.size, connections - 1)
+    return ConnectionPool(size, connections - size)
+
+
+def check_limit(server: Server) -> None:
+    """Raise ConfigurationError if a server needs more connections than its platform allows, with the smallest pools."""
+    database = server.database
+    if not isinstance(database, ProvisionedDatabase) or not database.origin or server.pool is None:
+        return
+    needed = _demand(server.replicas, server.workers, server.pool, job_execution=server.job_execution)
+    if database.max_connections is None or needed <= database.max_connections:
+        return
+    platform = database.origin.name
+    jobs = ", jobExecution" if server.job_execution else ""
+    raise ConfigurationError(
+        Reason.POLICY_VIOLATION,
+        f'MLflowPlatform "{platform}" limits each server to {database.max_connections} database connections, and this '
+        f"server needs {needed} even with the smallest connection pools (replicas {max(server.replicas, 1)}, workers "
+        f"{server.workers}{jobs}). Lower spec.replicas or spec.workers, or ask the administrator of the platform to "
+        f"raise {database.field}.maxConnectionsPerServer.",
+    )
+
+
+def limit_note(server: Server, database: ProvisionedDatabase) -> str:
+    """Return a sentence with a leading space about smaller connection pools; empty if they are not limited."""
+    if server.pool is None or not database.origin:
+        return ""
+    needed = connection_limit(
+        server.replicas, server.workers, job_execution=server.job_execution, env=server.env
+    )
+    return (
+        f' MLflowPlatform "{database.origin.name}" limits each server to {database.max_connections} connections. This '
+        f"server could open {needed}, so each of its connection pools is limited to {_total(server.pool)} connections, "
+        "and requests may wait. To avoid that, lower spec.replicas or spec.workers, or ask the administrator of the "
+        f"platform to raise {database.field}.maxConnectionsPerServer."
+    )
+
+
+def _own_pool(env: Sequence[Object]) -> ConnectionPool:
+    """The pool that `spec.env` sets."""
     values = {e["name"]: e.get("value") for e in env}
-    pool_size = positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"), _POOL_SIZE)
-    max_overflow = positive_int(values.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"), _MAX_OVERFLOW)
+    return ConnectionPool(
+        positive_int(values.get(POOL_SIZE_ENV), _DEFAULT_POOL.size),
+        positive_int(values.get(MAX_OVERFLOW_ENV), _DEFAULT_POOL.max_overflow),
+    )
+
+
+def _demand(replicas: int, workers: int, pool: ConnectionPool, *, job_execution: bool) -> int:
+    engines, single = _engines_and_single_connections(job_execution=job_execution)
+    return _pods(replicas) * (workers * engines * _total(pool) + single) + _RESERVED_CONNECTIONS
+
+
+def _engines_and_single_connections(*, job_execution: bool) -> tuple[int, int]:
+    """Engines per process, and connections of the processes of a pod that use one per engine."""
     engines = _ENGINES_WITH_JOBS if job_execution else _ENGINES_PER_PROCESS
-    jobs = _JOB_PROCESSES * engines if job_execution else 0
-    per_pod = workers * engines * (pool_size + max_overflow) + engines + jobs
-    return (max(replicas, 1) + 1) * per_pod + _RESERVED_CONNECTIONS
+    return engines, engines + (_JOB_PROCESSES * engines if job_execution else 0)
+
+
+def _pods(replicas: int) -> int:
+    """Number of pods during a rolling update. A suspended server keeps the limit of one replica."""
+    return max(replicas, 1) + 1
+
+
+def _total(pool: ConnectionPool) -> int:
+    return pool.size + pool.max_overflow
 
 
 def embedded_max_connections(

@@ -132,6 +132,8 @@ def resolve(
     database = (platform.server_database(owner) if platform else None) or _database(
         owner, spec.database, defaults.images, max_connections
     )
+    max_platform_connections = database.max_connections if isinstance(database, ProvisionedDatabase) else None
+    replicas = 0 if spec.suspend else spec.replicas
     artifacts = (
         Artifacts(platform_store, None, spec.artifacts.access)
         if platform_store
@@ -148,7 +150,7 @@ def resolve(
         version_is_default=not (spec.version or spec.image or resource.status.version),
         fast_path=fast_path,
         pull_policy=spec.image_pull_policy.value,
-        replicas=0 if spec.suspend else spec.replicas,
+        replicas=replicas,
         suspended=spec.suspend,
         workers=spec.workers,
         job_execution=job_execution,
@@ -181,6 +183,11 @@ def resolve(
         garbage_collection=_garbage_collection(spec.garbage_collection),
         storage_change_allowed=spec.storage_change_policy is StorageChangePolicy.ALLOW,
         rotation_requested_at=_utc(spec.rotate_credentials_at),
+        pool=provisioning.limited_pool(
+            max_platform_connections, replicas, spec.workers, job_execution=job_execution, env=env
+        )
+        if max_platform_connections
+        else None,
     )
 
 

@@ -96,12 +96,21 @@ class ExternalDatabase:
 
 
 @dataclass(frozen=True)
+class ConnectionPool:
+    """SQLAlchemy's settings of each pool: connections that stay open, and additional ones under load."""
+
+    size: int
+    max_overflow: int
+
+
+@dataclass(frozen=True)
 class ProvisionedDatabase:
     """A database that the operator creates on a shared Postgres.
 
     `role` owns the database; `username` and `password` are the administrator's. `field` configures it, for messages.
     `origin`: the platform that offers it, None if the server's spec names the Postgres itself. The pods read the CA
-    from `ca`; `ca_source` is the platform's Secret that the operator copies it from.
+    from `ca`; `ca_source` is the platform's Secret that the operator copies it from. `max_connections`: upper bound of
+    the platform for the connections of the server, None if there is none.
     """
 
     host: str
@@ -115,6 +124,7 @@ class ProvisionedDatabase:
     field: str = "spec.database.provision"
     origin: PlatformOrigin | None = None
     ca_source: SecretKey | None = None
+    max_connections: int | None = None
 
 
 @dataclass(frozen=True)
@@ -340,6 +350,7 @@ class Server:
     `backup_before_migration`: a backup is made before a schema migration.
     `storage_change_allowed`: the server may switch to another database or artifact store.
     `rotation_requested_at`: `spec.rotateCredentialsAt` in the format of the status (RFC 3339, UTC).
+    `pool`: set if its own connection pools would exceed the limit of its platform.
     """
 
     owner: ServerRef
@@ -375,6 +386,7 @@ class Server:
     restore: Restore | None = None
     storage_change_allowed: bool = False
     rotation_requested_at: str | None = None
+    pool: ConnectionPool | None = None
 
     @property
     def names(self) -> Names:

@@ -161,7 +161,8 @@ class Reason(StrEnum):
     """The MLflowPlatform does not select the namespace of the server or does not offer the store, and nothing was
     changed."""
     POLICY_VIOLATION = "PolicyViolation"
-    """The server violates the policy of an MLflowPlatform that selects its namespace, and nothing was changed."""
+    """The server violates the policy of an MLflowPlatform that selects its namespace, or needs more database
+    connections than its platform allows, and nothing was changed."""
     ADOPTION_REQUIRED = "AdoptionRequired"
     """Data of the server's name on a platform was created in a deleted namespace, or before the server used the
     platform, and `spec.adoptions` does not list the server, or an earlier namespace has used the entry."""

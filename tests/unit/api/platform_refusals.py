@@ -269,6 +269,18 @@ REJECTED = [
         "required",
     ),
     Rejected("port 0", postgres(port=0), f"{POSTGRES}.port", "greater than or equal to 1"),
+    *(
+        Rejected(
+            f"limit of {limit} connections",
+            postgres(maxConnectionsPerServer=limit),
+            f"{POSTGRES}.maxConnectionsPerServer",
+            message,
+        )
+        for limit, message in (
+            (19, "greater than or equal to 20"),
+            (262144, "less than or equal to 262143"),
+        )
+    ),
     Rejected("no endpoint", without("artifacts__s3__endpoint"), f"{S3}.endpoint", "required"),
     Rejected(
         "endpoint without a dot",
@@ -312,6 +324,7 @@ REJECTED = [
 
 ACCEPTED = [
     Accepted("both stores", platform()),
+    Accepted("limit of connections", postgres(maxConnectionsPerServer=20)),
     Accepted("database only", without("artifacts")),
     Accepted("artifacts only", without("database")),
     Accepted("every namespace", platform(namespaceSelector={})),

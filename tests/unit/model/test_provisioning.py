@@ -4,6 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mlflow_operator.api import mlflowplatform, mlflowserver
+from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.provisioning import (
     MAX_ROLE_BYTES,
     DatabasePlan,
@@ -11,6 +13,7 @@ from mlflow_operator.model.provisioning import (
     connection_limit,
     derived_name,
     is_marker_of,
+    limited_pool,
     marker,
 )
 from mlflow_operator.model.server import ServerRef
@@ -90,6 +93,52 @@ def test_other_comments_are_not_markers(comment: str | None) -> None:
 def test_the_connection_limit_covers_all_pools(limit: int, expected: int) -> None:
     """It includes one more pod, the migration and a user's shell. A suspended server keeps the limit of one replica."""
     assert limit == expected
+
+
+def pool_env(size: int, max_overflow: int) -> list[Object]:
+    """The variables in `spec.env` that set a pool."""
+    return [
+        {"name": "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "value": str(size)},
+        {"name": "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "value": str(max_overflow)},
+    ]
+
+
+def test_default_server_fits_into_the_default_limit_of_a_platform() -> None:
+    """Another default would restart the pods of all servers on platforms."""
+    limit = mlflowplatform.PlatformPostgres.model_fields["max_connections_per_server"].default
+    defaults = mlflowserver.Spec.model_fields
+    assert limited_pool(limit, defaults["replicas"].default, defaults["workers"].default) is None
+
+
+@given(
+    limit=st.integers(20, 3000),
+    replicas=st.integers(0, 100),
+    workers=st.integers(1, 64),
+    job_execution=st.booleans(),
+    own=st.tuples(st.integers(1, 1000), st.integers(1, 1000)),
+)
+@example(limit=20, replicas=100, workers=64, job_execution=False, own=(1000, 10))
+@example(limit=130, replicas=3, workers=4, job_execution=False, own=(5, 10))
+def test_limited_pool_is_the_largest_that_fits(
+    limit: int, replicas: int, workers: int, job_execution: bool, own: tuple[int, int]
+) -> None:
+    """MLflow treats 0 as unset, so that both values are at least 1. No pool keeps more connections than the own one."""
+
+    def demand(size: int, max_overflow: int) -> int:
+        env = pool_env(size, max_overflow)
+        return connection_limit(replicas, workers, job_execution=job_execution, env=env)
+
+    pool = limited_pool(limit, replicas, workers, job_execution=job_execution, env=pool_env(*own))
+    if pool is None:
+        assert demand(*own) <= limit
+        return
+    assert demand(*own) > limit
+    assert min(pool.size, pool.max_overflow) >= 1
+    assert pool.size <= own[0]
+    if demand(1, 1) > limit:
+        assert (pool.size, pool.max_overflow) == (1, 1)
+    else:
+        assert demand(pool.size, pool.max_overflow) <= limit < demand(pool.size, pool.max_overflow + 1)
 
 
 @pytest.mark.parametrize(("cluster", "warns"), [("cluster-1", False), ("cluster-2", True), (None, False)])

@@ -62,6 +62,8 @@ def plan(server: Server, database: ProvisionedDatabase, cluster_id: str | None) 
     connection_limit = provisioning.connection_limit(
         server.replicas, server.workers, job_execution=server.job_execution, env=server.env
     )
+    if database.max_connections:
+        connection_limit = min(connection_limit, database.max_connections)
     origin = database.origin
     marker = provisioning.marker(server.owner, cluster_id, origin.namespace_uid if origin else None)
     return DatabasePlan(

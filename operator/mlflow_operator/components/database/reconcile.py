@@ -26,7 +26,7 @@ from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.platform_errors import of_platform, with_platform
 from mlflow_operator.framework.schema_revision import expected_revision
 from mlflow_operator.kube import kinds, labels
-from mlflow_operator.model import postgres, postgres_major
+from mlflow_operator.model import postgres, postgres_major, provisioning
 from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.server import (
@@ -76,6 +76,7 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
                 state, note = await provisioned.inspect_or_provision(
                     context, database, connection, ca_path, inspect_database
                 )
+            note = provisioning.limit_note(context.server, database) + note
             if state.obstacle and database.origin:
                 obstacle = with_platform(state.obstacle, database.origin, Part.DATABASE)
                 state = replace(state, obstacle=obstacle)

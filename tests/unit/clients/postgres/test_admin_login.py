@@ -18,7 +18,7 @@ KEY = SecretKey("postgres-admin", "password", DATABASE_FIELD, "mlflow-platform")
 
 async def log_in(port: int, mode: DatabaseTLSMode) -> None:
     """Check an administrator whose connection is not encrypted, although the mode may require it."""
-    database = PlatformDatabase("127.0.0.1", port, KEY, KEY, mode, None)
+    database = PlatformDatabase("127.0.0.1", port, KEY, KEY, mode, None, 130)
     admin = database.admin_connection("postgres", "admin", "hunter2")
     options = tuple({**dict(admin.options), "sslmode": "disable", "gssencmode": "disable"}.items())
     await PostgresAdmin(Sessions(connect_timeout_seconds=1)).check(

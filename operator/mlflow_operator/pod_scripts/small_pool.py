@@ -1,0 +1,18 @@
+"""The fast path with fewer threads, for a server whose platform limits its database connections.
+
+A request that logs a batch holds one connection while it takes a second one from the same pool. If more threads than
+connections did that at the same time, all of them would wait for each other until the pool's timeout.
+"""
+
+import os
+
+from . import direct
+
+POOL_SIZE, MAX_OVERFLOW = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"
+
+
+def app():
+    """The ASGI application. Each thread has one connection, and one more remains for a second one."""
+    connections = int(os.environ[POOL_SIZE]) + int(os.environ[MAX_OVERFLOW])
+    direct.THREADS = min(direct.THREADS, max(connections - 1, 1))
+    return direct.app()
