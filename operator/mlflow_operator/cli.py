@@ -248,7 +248,8 @@ def render(
     MLflowPlatforms are read from FILENAME and from --platform, for example from the output of `kubectl get
     mlflowplatforms,namespaces -o yaml`. A new MLflowServer uses the same one as in a cluster and takes its
     serverDefaults. If there is no manifest of its Namespace, the namespaceSelector of the platform is assumed to select
-    it, and a note on stderr says so. A violation of a policy is an error; serversPerNamespace is not checked.
+    it, and a note on stderr says so. A violation of a policy is an error; serversPerNamespace is not checked, and for
+    default images there is a note.
     """
     documents = _read_documents(filename)
     servers = _servers(filename, documents)

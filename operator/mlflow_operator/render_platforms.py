@@ -15,6 +15,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import platform_choice, platform_policy, server_defaults
 from mlflow_operator.model.platform import Part, Platform, PlatformUse, resolve_platform
 from mlflow_operator.model.platform_choice import FIELDS, Request
+from mlflow_operator.model.versions import Images
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -65,11 +66,11 @@ class Input:
             else:
                 platform_choice.allowed(platform, namespace, self._labels(namespace))
         parts = requested.parts(platform) if requested and platform else frozenset()
-        notes.append(self._check_policies(server, platform, parts))
-        taken = recorded_defaults
+        taken, note = recorded_defaults, ""
         if platform_choice.takes_defaults(server):
             taken, note = self._taken_defaults(server, platform)
-            notes.append(note)
+        images = tuple(platform_policy.default_images_of(server.spec, parts, Images(), taken))
+        notes += [*self._check_policies(server, platform, parts, images), note]
         return Choice(
             PlatformUse(platform, parts, _UNKNOWN_UID) if platform and parts else None,
             server_defaults.apply(server, taken),
@@ -78,9 +79,16 @@ class Input:
         )
 
     def _check_policies(
-        self, server: api.MLflowServer, chosen: Platform | None, parts: frozenset[Part]
-    ) -> str:
-        """Raise ConfigurationError if the server violates a policy. Return a note about one that may not apply."""
+        self,
+        server: api.MLflowServer,
+        chosen: Platform | None,
+        parts: frozenset[Part],
+        images: Iterable[tuple[str, str]],
+    ) -> tuple[str, str]:
+        """Raise ConfigurationError if the server violates a policy. Return notes about violations that are not certain.
+
+        `images` are default images. The operator may be configured to use others.
+        """
         namespace = server.metadata.namespace
         # Its age is not known, so that it counts as the oldest server of the namespace.
         created = {server.metadata.name: ""}
@@ -91,15 +99,19 @@ class Input:
                 selecting.append(platform)
             elif selects is None:
                 possible.append(platform)
-        message = platform_policy.violations(server, selecting, parts, created)
+        message = platform_policy.violations(server, selecting, parts, created, ())
         if message:
             raise ConfigurationError(Reason.POLICY_VIOLATION, message)
-        note = platform_policy.violations(server, possible, parts, created)
+        default_images = platform_policy.violations(server, selecting, parts, created, images)
+        note = platform_policy.violations(server, possible, parts, created, ())
         return (
+            f"If the chart of the operator configures no other images: {default_images}"
+            if default_images
+            else "",
             f"If the platform selects namespace {namespace}: {note} To evaluate its spec.namespaceSelector, add the "
             "Namespace with its labels to the input."
             if note
-            else ""
+            else "",
         )
 
     def _taken_defaults(self, server: api.MLflowServer, platform: Platform | None) -> tuple[Object, str]:

@@ -128,7 +128,8 @@ def test_limits_and_defaults_of_a_platform(
     """A violation creates nothing and has one Event. Defaults are taken once."""
     name, _ = tenant
     labels = {"example.com/cost-center": "42"}
-    policy = {"images": ["registry.example.com/ml"], "serversPerNamespace": 1}
+    default_images = ["ghcr.io/mlflow", "docker.io/library"]
+    policy = {"images": ["registry.example.com/ml", *default_images], "serversPerNamespace": 1}
     defaults = {"podMetadata": {"labels": labels}, "backup": {"s3": {"bucket": "backups"}}}
     limits = {"spec": {"policy": policy, "serverDefaults": defaults}}
     admin.merge(kinds.MLFLOWPLATFORM, None, platform.name, limits)

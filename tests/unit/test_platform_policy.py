@@ -91,6 +91,47 @@ async def test_new_server_that_violates_the_policy_is_refused(spec: Object, poli
     assert simulation.status["platform"] == BOTH
 
 
+@pytest.mark.parametrize(
+    ("spec", "policy", "field"),
+    [
+        ({}, {"images": ["registry.example.com/ml"]}, "spec.image"),
+        (EMBEDDED, {"images": ["ghcr.io/mlflow"]}, "spec.database.embedded.image"),
+    ],
+)
+async def test_default_image_must_be_allowed(spec: Object, policy: Object, field: str) -> None:
+    """A running server continues, and one with an allowed image of its own, too."""
+    simulation = simulate(spec, platform(policy=policy))
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.POLICY_VIOLATION)
+    assert f"{field} is not set, and the default image" in simulation.condition("Ready")[2]
+    assert created(simulation) == set()
+    simulation.put_platform(platform())
+    await simulation.reconcile_until_ready()
+    before = created(simulation)
+    restrict(simulation, **policy)
+    await simulation.reconcile()
+    assert ready_reason(simulation) == ("False", Reason.POLICY_VIOLATION)
+    assert created(simulation) == before
+    restrict(simulation, images=["ghcr.io/mlflow", "docker.io", "quay.io/minio"])
+    await simulation.reconcile_until_ready()
+
+
+async def test_default_image_of_a_default_backup_must_be_allowed() -> None:
+    """From the first reconcile on, in which the server takes the backup of the platform."""
+    limited = platform(serverDefaults={"backup": BACKUP}, policy={"images": ["ghcr.io/mlflow"]})
+    simulation = PlatformSimulation({}, limited)
+    for _ in range(2):
+        await simulation.reconcile()
+        assert "spec.backup.image is not set" in simulation.condition("Ready")[2]
+        assert created(simulation) == set()
+    simulation.put_platform(platform(serverDefaults={"backup": BACKUP}))
+    await simulation.reconcile()
+    assert "backup" in simulation.status["platformDefaults"]
+    simulation.put_platform(limited)
+    await simulation.reconcile()
+    assert "spec.backup.image is not set" in simulation.condition("Ready")[2]
+
+
 @pytest.mark.parametrize("spec", [{}, EMBEDDED], ids=["platform's stores", "own stores"])
 async def test_violation_of_a_running_server_changes_nothing(spec: Object) -> None:
     """Pods continue, the other conditions stay, and there is one Event."""

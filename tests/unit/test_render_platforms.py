@@ -195,6 +195,14 @@ def test_policy_of_a_platform_that_may_select_the_namespace_is_noted() -> None:
     assert "If the platform selects namespace team-a: The server violates the policy" in result.stderr
 
 
+def test_default_image_that_the_policy_does_not_allow_is_noted() -> None:
+    """It is not an error, because the operator may use images of a mirror."""
+    result = render(shared(platform(policy={"images": ["registry.example.com/ml"]})), TEAM_A, server())
+    assert ("Deployment", "tracking") in objects(result)
+    assert "If the chart of the operator configures no other images: The server violates" in result.stderr
+    assert "spec.image is not set, and the default image ghcr.io/mlflow/mlflow" in result.stderr
+
+
 def test_number_of_servers_is_not_checked() -> None:
     """The input does not contain all servers of the namespace, and not their creation times."""
     objects(render(shared(platform(policy={"serversPerNamespace": 1})), TEAM_A, server()))

@@ -38,8 +38,8 @@ class StorePolicy(StrEnum):
 
 
 class Policy(Model):
-    """Limits for the servers in the selected namespaces. Values that the operator or the platform sets are not
-    limited.
+    """Limits for the servers in the selected namespaces. Values that the platform sets are not limited, and of those
+    that the operator sets only images.
     """
 
     stores: StorePolicy = StorePolicy.ANY
@@ -51,7 +51,8 @@ class Policy(Model):
     ] = ()
     """Registries and repositories from which servers may use images in fields such as `spec.image`, `backup.image` and
     `database.embedded.image`. A prefix ends at a whole segment: `registry.example.com/ml` also allows
-    `registry.example.com/ml/mlflow`, but not `registry.example.com/ml-test`. If empty, any image is allowed.
+    `registry.example.com/ml/mlflow`, but not `registry.example.com/ml-test`. The default images of the operator must be
+    below a prefix, too: otherwise servers must set these fields. If empty, any image is allowed.
     """
     service_types: Annotated[
         tuple[ServiceType, ...],

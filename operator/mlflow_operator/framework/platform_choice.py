@@ -103,8 +103,10 @@ async def choose(
         parts = requested.parts(platform) - retained
     elif requested:
         _check_no_deleted_default(requested, offer, observed)
+    taken = _taken_defaults(parsed, platform, offer) if platform_choice.takes_defaults(parsed) else {}
+    recorded = observed.status.get("platformDefaults") or {}
     try:
-        await _check_policies(parsed, offer.selecting, parts, deps)
+        await _check_policies(parsed, offer.selecting, parts, taken.get("platformDefaults") or recorded, deps)
     except Forbidden as error:
         if requested:
             raise _not_readable(error) from None
@@ -121,8 +123,7 @@ async def choose(
     if requested and platform and (requested.recorded is not None or parts or requested.name):
         parts_text = sorted(part.value for part in parts)
         record["platform"] = {"name": platform.name, "uid": platform.uid, "parts": parts_text}
-    if platform_choice.takes_defaults(parsed):
-        record |= _taken_defaults(parsed, platform, offer)
+    record |= taken
     if any(observed.status.get(field) != value for field, value in record.items()):
         observed = replace(observed, resource=await status_writer.write_ahead(resource, record, deps))
     return observed, uses
@@ -164,12 +165,17 @@ def _check_no_deleted_default(requested: Request, offer: Offer, observed: Observ
 
 
 async def _check_policies(
-    parsed: api.MLflowServer, selecting: Sequence[Platform], parts: frozenset[Part], deps: Dependencies
+    parsed: api.MLflowServer,
+    selecting: Sequence[Platform],
+    parts: frozenset[Part],
+    platform_defaults: Object,
+    deps: Dependencies,
 ) -> None:
     created: dict[str, str] = {}
     if platform_policy.counts_servers(selecting):
         created = await deps.cluster.list_creation_times(kinds.MLFLOWSERVER, parsed.metadata.namespace)
-    message = platform_policy.violations(parsed, selecting, parts, created)
+    images = platform_policy.default_images_of(parsed.spec, parts, deps.images, platform_defaults)
+    message = platform_policy.violations(parsed, selecting, parts, created, images)
     if message:
         raise ConfigurationError(Reason.POLICY_VIOLATION, message)
 

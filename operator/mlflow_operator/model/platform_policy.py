@@ -1,19 +1,22 @@
 """Violations of the policies of platforms by a server.
 
 The policies of all platforms that select the namespace apply: a server cannot escape one by naming another platform, or
-by bringing stores of its own. Only what the server sets itself is checked, not the defaults of the operator and of the
-platform, which administrators have chosen.
+by bringing stores of its own. Checked are what the server sets itself, and the default images of the operator, which
+other administrators may have chosen than those of the platform. The platform's own defaults are not checked.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from mlflow_operator import api
+from mlflow_operator.api.artifacts import Engine
 from mlflow_operator.api.mlflowserver import Spec
 from mlflow_operator.api.platform_policy import IMAGE_PATH_PATTERN, Policy, StorePolicy
 from mlflow_operator.api.rules import camel_case
 from mlflow_operator.model.platform import Part, Platform
 from mlflow_operator.model.platform_choice import FIELDS
+from mlflow_operator.model.versions import Images
 
 DEFAULT_SERVICE_ACCOUNT = "default"
 """Service account of pods that name none. The pods get no token of it."""
@@ -37,17 +40,21 @@ def violations(
     platforms: Iterable[Platform],
     parts: frozenset[Part],
     created: Mapping[str, str],
+    default_images: Iterable[tuple[str, str]],
 ) -> str:
     """Return a message with all violations by `server` of the policies of `platforms`; empty if there are none.
 
     `platforms` select the namespace. `parts` are the stores that the server uses of a platform. `created` are the
     creation times of all servers in the namespace (RFC 3339), by their names; it is only used with `counts_servers`.
+    `default_images` are those of `default_images_of`.
     """
+    default_images = tuple(default_images)
     sentences = []
     for platform in sorted(platforms, key=lambda each: each.name):
         found = [
             *_stores(server.spec, platform, parts),
             *_images(server.spec, platform.policy),
+            *_default_images(default_images, platform.policy),
             *_service_type(server.spec, platform.policy),
             *_service_account(server.spec, platform.policy),
             *_count(server, platform.policy, created),
@@ -92,6 +99,50 @@ def _images(spec: Spec, policy: Policy) -> Iterator[str]:
                 f"{field} is {image}, but only images below {_alternatives(policy.images)} are allowed: use one of "
                 "them, or remove the field to use the default"
             )
+
+
+def _default_images(images: Iterable[tuple[str, str]], policy: Policy) -> Iterator[str]:
+    if not policy.images:
+        return
+    for field, image in images:
+        if not any(is_below(image, prefix) for prefix in policy.images):
+            yield (
+                f"{field} is not set, and the default image {image} of the operator is not below "
+                f"{_alternatives(policy.images)}: set the field to an image there"
+            )
+
+
+def default_images_of(
+    spec: Spec, parts: frozenset[Part], images: Images, platform_defaults: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield the image fields for which a server takes the operator's default, and the default. MLflow has no tag.
+
+    `parts` are the stores that the server uses of a platform, `platform_defaults` the defaults that it took of one.
+    """
+    if not spec.image:
+        yield "spec.image", images.mlflow
+    is_embedded = {
+        part: part not in parts and not any(getattr(store, member) for member in _STORE_MEMBERS[part])
+        for part, store in ((Part.DATABASE, spec.database), (Part.ARTIFACTS, spec.artifacts))
+    }
+    database, store = spec.database.embedded, spec.artifacts.embedded
+    if is_embedded[Part.DATABASE] and not (database and database.image):
+        yield "spec.database.embedded.image", images.postgres
+    if is_embedded[Part.ARTIFACTS] and not (store and store.image):
+        engine = store.engine if store else Engine.MINIO
+        yield (
+            "spec.artifacts.embedded.image",
+            images.minio if engine is Engine.MINIO else images.seaweedfs,
+        )
+    if is_embedded[Part.DATABASE]:
+        return  # Backup and restore use the image of the database.
+    default_backup = platform_defaults.get("backup")
+    if (spec.backup and not spec.backup.image) or (
+        spec.backup is None and default_backup and not default_backup.get("image")
+    ):
+        yield "spec.backup.image", images.postgres
+    if spec.restore_from and not spec.restore_from.image:
+        yield "spec.restoreFrom.image", images.postgres
 
 
 def images_of(spec: Spec) -> Iterator[tuple[str, str]]:

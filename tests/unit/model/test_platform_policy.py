@@ -1,5 +1,6 @@
 """Which servers violate the policy of a platform, and what the message says."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from mlflow_operator.api import mlflowplatform
 from mlflow_operator.api.crd import openapi_schema
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.platform import Part, Platform, resolve_platform
-from mlflow_operator.model.platform_policy import images_of, is_below, violations
+from mlflow_operator.model.platform_policy import default_images_of, images_of, is_below, violations
 from mlflow_operator.model.resolve import ClusterDefaults, resolve
 from mlflow_operator.model.versions import Images
 from tests.schema_nodes import walk_schema
@@ -19,8 +20,12 @@ from tests.unit.api.platform_refusals import platform, without
 from tests.unit.api.specs import specs
 from tests.unit.servers import pod_specs, resource
 
-BOTH, NONE = frozenset(Part), frozenset[Part]()
 PREFIX = "registry.example.com/ml"
+MIRRORED_IMAGES = Images(
+    mlflow=f"{PREFIX}/mlflow", postgres=f"{PREFIX}/pg", minio=f"{PREFIX}/m", seaweedfs=f"{PREFIX}/s"
+)
+"""Default images that the policies of most tests allow."""
+BOTH, NONE = frozenset(Part), frozenset[Part]()
 POD_SPEC = "spec.podTemplate.spec"
 
 
@@ -37,7 +42,9 @@ def with_policy(name: str = "shared", **policy: Any) -> Platform:
 
 def message(spec: Object, *platforms: Platform, parts: frozenset[Part] = BOTH) -> str:
     """The violations of a server with this spec."""
-    return violations(resource(spec), platforms, parts, {})
+    parsed = resource(spec)
+    images = default_images_of(parsed.spec, parts, MIRRORED_IMAGES, {})
+    return violations(parsed, platforms, parts, {}, images)
 
 
 def pods(**spec: Any) -> Object:
@@ -202,9 +209,16 @@ def test_image_below_a_prefix_has_it_literally(image: str) -> None:
 
 
 STRICT: Object = {"images": [PREFIX], "serviceTypes": ["ClusterIP"], "serviceAccountNames": ["mlflow"]}
-DEFAULT_IMAGES = Images(
-    mlflow="default/mlflow", postgres="default/pg", minio="default/m", seaweedfs="default/s"
+IMAGES = st.sampled_from(
+    [
+        MIRRORED_IMAGES,
+        replace(MIRRORED_IMAGES, mlflow="evil"),
+        replace(MIRRORED_IMAGES, postgres="evil"),
+        replace(MIRRORED_IMAGES, minio="evil"),
+        replace(MIRRORED_IMAGES, seaweedfs="evil"),
+    ]
 )
+"""Default images of the operator, which the policy may not allow."""
 
 
 @st.composite
@@ -227,19 +241,88 @@ def servers(draw: st.DrawFn) -> api.MLflowServer:
     max_examples=15,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-@given(servers())
-def test_random_server_without_violations_creates_only_what_is_allowed(parsed: api.MLflowServer) -> None:
-    """In all of its pods, and in its Service."""
-    assume(not violations(parsed, [with_policy(**STRICT)], BOTH, {}))
-    objects = render.objects(resolve(parsed, ClusterDefaults(DEFAULT_IMAGES)))
+@given(servers(), IMAGES)
+def test_random_server_without_violations_creates_only_what_is_allowed(
+    parsed: api.MLflowServer, images: Images
+) -> None:
+    """In all of its pods, and in its Service. That includes the default images."""
+    defaults = default_images_of(parsed.spec, NONE, images, {})
+    assume(not violations(parsed, [with_policy(**STRICT)], NONE, {}, defaults))
+    objects = render.objects(resolve(parsed, ClusterDefaults(images)))
     for pod in pod_specs(objects):
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            image = container["image"]
-            assert image.startswith("default/") or is_below(image, PREFIX)
+            assert is_below(container["image"], PREFIX)
         assert pod.get("serviceAccountName", "default") in {"default", "mlflow"}
     assert {obj["spec"].get("type", "ClusterIP") for obj in objects if obj["kind"] == "Service"} == {
         "ClusterIP"
     }
+
+
+# Default images
+
+EXTERNAL: Object = {"external": {"uriSecretRef": {"name": "db"}}}
+S3: Object = {"s3": {"bucket": "bucket", "credentialsSecretRef": {"name": "k"}}}
+RESTORE: Object = {"backup": "20260101T000000Z-00000000", "serverName": "b", **S3}
+OTHER_IMAGES = Images(mlflow="e/mlflow", postgres="e/pg:17", minio="e/minio", seaweedfs="e/seaweedfs")
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts", "expected"),
+    [
+        ({}, BOTH, {"spec.image": "e/mlflow"}),
+        ({"image": "a"}, BOTH, {}),
+        (
+            {"image": "a", "backup": S3, "restoreFrom": RESTORE},
+            NONE,
+            {"spec.database.embedded.image": "e/pg:17", "spec.artifacts.embedded.image": "e/minio"},
+        ),
+        (
+            {"image": "a", "backup": S3, "restoreFrom": RESTORE},
+            BOTH,
+            {"spec.backup.image": "e/pg:17", "spec.restoreFrom.image": "e/pg:17"},
+        ),
+        ({"image": "a", "database": EXTERNAL, "backup": {**S3, "image": "a"}, "artifacts": S3}, NONE, {}),
+        (
+            {"image": "a", "database": EXTERNAL, "artifacts": {"embedded": {"engine": "SeaweedFS"}}},
+            NONE,
+            {"spec.artifacts.embedded.image": "e/seaweedfs"},
+        ),
+        (
+            {
+                "image": "a",
+                "database": {"embedded": {"image": "a"}},
+                "artifacts": {"embedded": {"image": "a"}},
+                "backup": S3,
+            },
+            NONE,
+            {},
+        ),
+    ],
+)
+def test_default_images_of_a_server(spec: Object, parts: frozenset[Part], expected: dict[str, str]) -> None:
+    """Only those that its pods run."""
+    assert dict(default_images_of(resource(spec).spec, parts, OTHER_IMAGES, {})) == expected
+
+
+@pytest.mark.parametrize(("backup", "is_taken"), [({}, True), ({"image": "a"}, False)])
+def test_backup_that_a_platform_sets_runs_the_default_image(backup: Object, is_taken: bool) -> None:
+    """Unless the platform also sets the image."""
+    defaults = {"backup": {**S3, **backup}}
+    found = dict(default_images_of(resource({"image": "a"}).spec, BOTH, OTHER_IMAGES, defaults))
+    assert found == ({"spec.backup.image": "e/pg:17"} if is_taken else {})
+
+
+def test_default_image_that_is_not_allowed_is_a_violation() -> None:
+    """The message says how a server can be created nevertheless."""
+    parsed = resource({})
+    images = tuple(default_images_of(parsed.spec, BOTH, OTHER_IMAGES, {}))
+    text = violations(parsed, [with_policy(images=[PREFIX])], BOTH, {}, images)
+    assert (
+        f"spec.image is not set, and the default image e/mlflow of the operator is not below {PREFIX}: set the field "
+        "to an image there"
+    ) in text
+    assert violations(parsed, [with_policy(images=["docker.io/e"])], BOTH, {}, images) == ""
+    assert violations(parsed, [with_policy()], BOTH, {}, images) == ""
 
 
 # Stores
@@ -299,7 +382,7 @@ def test_message_names_a_few_of_many_prefixes() -> None:
 
 def count(name: str, created: dict[str, str], limit: int | None) -> str:
     """The violations of a server among others."""
-    return violations(resource({}, name), [with_policy(serversPerNamespace=limit)], BOTH, created)
+    return violations(resource({}, name), [with_policy(serversPerNamespace=limit)], BOTH, created, ())
 
 
 FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"

@@ -12,7 +12,6 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
-from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import availability, platform, provisioning, storage_location
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model.platform import Part
