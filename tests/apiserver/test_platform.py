@@ -95,13 +95,20 @@ async def test_recorded_defaults_are_stored_unchanged(
     assert created == {"tracking": stored["metadata"]["creationTimestamp"]}
 
 
-def test_kubectl_shows_the_default_platform(admin: Client, kubectl: Kubectl) -> None:
+@pytest.mark.parametrize("is_default", [True, False])
+async def test_kubectl_shows_the_default_platform(
+    admin: Client, cluster: KubernetesClient, kubectl: Kubectl, is_default: bool
+) -> None:
+    """As the operator found it, whatever the annotation says."""
     name = f"shared-{uuid.uuid4().hex[:8]}"
-    admin.create(kinds.MLFLOWPLATFORM, resource(platform(), name, **{DEFAULT_ANNOTATION: "true"}))
+    created = admin.create(kinds.MLFLOWPLATFORM, resource(platform(), name, **{DEFAULT_ANNOTATION: "true"}))
+    meta = {key: created["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+    status = {"isDefault": is_default}
+    await cluster.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": status})
     header, row = kubectl("get", "mlp", name).splitlines()
     assert header.split() == ["NAME", "READY", "DEFAULT", "DATABASE", "ARTIFACTS", "AGE"]
     stores = ["postgres.mlflow-platform.svc", "https://minio.mlflow-platform.svc:9000"]
-    assert row.split()[:-1] == [name, "true", *stores]
+    assert row.split()[:-1] == [name, str(is_default).lower(), *stores]
     admin.delete(kinds.MLFLOWPLATFORM, None, name)
 
 

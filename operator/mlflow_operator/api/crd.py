@@ -95,8 +95,6 @@ _METADATA_FIELDS = (
 )
 """Fields of ObjectMeta."""
 
-_DEFAULT_PATH = mlflowplatform.DEFAULT_ANNOTATION.replace(".", "\\.")
-
 PLATFORM = CustomResource(
     mlflowplatform.KIND,
     mlflowplatform.PLURAL,
@@ -109,9 +107,9 @@ PLATFORM = CustomResource(
         *_READY_COLUMNS,
         {
             "name": "Default",
-            "type": "string",
+            "type": "boolean",
             "description": "Whether the platform is the default of the namespaces that it selects.",
-            "jsonPath": f".metadata.annotations.{_DEFAULT_PATH}",
+            "jsonPath": ".status.isDefault",
         },
         {
             "name": "Database",

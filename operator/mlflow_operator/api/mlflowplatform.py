@@ -286,6 +286,11 @@ class Status(Model):
     """Conditions of the platform. Ready summarizes the others. A condition that is not True has a message with the
     cause and the next step.
     """
+    is_default: Annotated[bool | None, Field(examples=[True])] = None
+    """Whether new servers in the selected namespaces use the platform without naming it. False without the annotation
+    `mlflow-operator.dev/is-default-platform: "true"`, if another default platform selects the same namespace, and while
+    the platform is invalid or being deleted.
+    """
     adoptions: Annotated[tuple[UsedAdoption, ...], Field(max_length=256), ListMap("server")] = ()
     """Entries of `spec.adoptions` that servers have used, each with the namespace for which it counts. They are not
     needed any more, and disappear here when they are removed there.

@@ -61,7 +61,8 @@ async def reconcile(
     conflict = await _default_conflict(platform, namespaces, deps)
     ready = conflict or ready_condition(conditions, _READY_MESSAGE)
     used = [entry for entry in _used_adoptions(resource) if entry["server"] in platform.adoptions]
-    return await _report(resource, [ready, *conditions], used, deps)
+    is_default = platform.is_default and conflict is None
+    return await _report(resource, [ready, *conditions], used, deps, is_default=is_default)
 
 
 async def _check_stores(platform: Platform, deps: Dependencies, checks: Checks) -> list[Condition]:
@@ -122,12 +123,18 @@ def _used_adoptions(resource: Object) -> list[Object]:
 
 
 async def _report(
-    resource: Object, conditions: list[Condition], used_adoptions: list[Object], deps: Dependencies
+    resource: Object,
+    conditions: list[Condition],
+    used_adoptions: list[Object],
+    deps: Dependencies,
+    *,
+    is_default: bool = False,
 ) -> ReconcileResult:
     context = status_writer.status_context(resource, deps)
     status: Object = {
         "observedGeneration": context.generation,
         "conditions": context.conditions(conditions),
+        "isDefault": is_default,
     }
     if used_adoptions:
         status["adoptions"] = used_adoptions

@@ -118,7 +118,7 @@ def test_platform_is_cluster_scoped_and_prints_whether_it_is_the_default() -> No
     columns = {c["name"]: c["jsonPath"] for c in spec["versions"][0]["additionalPrinterColumns"]}
     assert (spec["scope"], spec["names"]["shortNames"]) == ("Cluster", ["mlp"])
     assert [*columns] == ["Ready", "Reason", "Default", "Database", "Artifacts", "Age", "Message"]
-    assert columns["Default"] == r".metadata.annotations.mlflow-operator\.dev/is-default-platform"
+    assert columns["Default"] == ".status.isDefault"
     assert spec["versions"][0]["subresources"] == {"status": {}}
 
 

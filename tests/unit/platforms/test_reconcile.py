@@ -124,6 +124,12 @@ class Simulation:
         conditions = self.api.objects[KIND, name].get("status", {}).get("conditions", ())
         return {c["type"]: (c["status"], c["reason"], c["message"]) for c in conditions}
 
+    def is_default(self, name: str = NAME) -> bool:
+        """`status.isDefault`."""
+        found = self.api.objects[KIND, name]["status"]["isDefault"]
+        assert isinstance(found, bool)
+        return found
+
     @property
     def events(self) -> list[tuple[bool, str, str]]:
         """The published Events."""
@@ -453,6 +459,8 @@ async def test_two_defaults_of_one_namespace_are_both_reported() -> None:
     await simulation.reconcile()
     await simulation.reconcile("other")
     assert simulation.conditions()["Ready"][0] == simulation.conditions("other")["Ready"][0] == "True"
+    assert simulation.is_default()
+    assert simulation.is_default("other")
     simulation.put_namespace("both", {"a": "1", "b": "1"})
     for _ in range(2):
         await simulation.reconcile()
@@ -463,11 +471,33 @@ async def test_two_defaults_of_one_namespace_are_both_reported() -> None:
         assert (status, reason) == ("False", "DefaultPlatformConflict")
         assert f'"{name}" and "{rival}" share namespace both,' in message
         assert simulation.conditions(name)["DatabaseReady"][0] == "True"
+        assert not simulation.is_default(name)
     assert [event[1] for event in simulation.events] == [*["Ready"] * 2, *["DefaultPlatformConflict"] * 2]
     simulation.put_platform(selecting(b="1"), "other")
     await simulation.reconcile()
     await simulation.reconcile("other")
     assert simulation.conditions()["Ready"][0] == simulation.conditions("other")["Ready"][0] == "True"
+    assert (simulation.is_default(), simulation.is_default("other")) == (True, False)
+
+
+@pytest.mark.parametrize("state", ["invalid", "deleted", "not ready"])
+async def test_default_platform_that_new_servers_do_not_use_is_not_the_default(state: str) -> None:
+    """They wait for one that is not ready, and use it."""
+    simulation = Simulation(is_default=True)
+    await simulation.reconcile()
+    assert simulation.is_default()
+    if state == "invalid":
+        simulation.put_platform(postgres(host="postgres"), is_default=True)
+    if state == "not ready":
+        simulation.put_secret("postgres-admin", username="admin", password="wrong")
+    if state == "deleted":
+        simulation.api.put(server("tracking", NAME))
+        simulation.api.edit(
+            KIND, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+        )
+    await simulation.reconcile()
+    assert simulation.conditions()["Ready"][0] == "False"
+    assert simulation.is_default() == (state == "not ready")
 
 
 async def test_namespaces_are_listed_for_several_defaults_only(monkeypatch: pytest.MonkeyPatch) -> None:
