@@ -153,13 +153,25 @@ class PlatformPostgres(Model):
     """Secret with a user that may create roles and databases (CREATEROLE and CREATEDB; superuser is not required). Only
     the operator reads this Secret.
     """
-    tls: PlatformDatabaseTLS
-    """TLS settings of connections. Set `caSecretRef`, or a mode that does not verify the certificate."""
+    tls: PlatformDatabaseTLS | None = None
+    """TLS settings of connections. Required: set `caSecretRef`, or a mode that does not verify the certificate."""
     max_connections_per_server: Annotated[Int32, Field(ge=20, le=262143)] = 130
     """Maximum number of connections of each server, whichever `replicas`, `workers` and pool sizes its spec sets. If
     these need more, the operator makes the connection pools of the server smaller. A server that needs more even with
     the smallest pools has the reason PolicyViolation. A server with the default settings needs 129. Defaults to 130.
     """
+
+    # Not a required field: the message of the API server would not say what to set.
+    rules = (
+        Rule(
+            "has(self.tls)",
+            "tls is required, because the default mode VerifyFull verifies the certificate of PostgreSQL with the CA "
+            "that signed it: set tls.caSecretRef to a Secret with this CA in spec.secretsNamespace, or, for "
+            "evaluations only, set tls.mode to Require, which does not verify the certificate",
+            field=".tls",
+            holds=lambda postgres: postgres.tls is not None,
+        ),
+    )
 
 
 class PlatformDatabase(Model):

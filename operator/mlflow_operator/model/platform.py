@@ -272,14 +272,16 @@ def defaults_for(platforms: Iterable[Platform], namespace_labels: Mapping[str, s
 
 
 def _database(spec: mlflowplatform.PlatformPostgres, namespace: str) -> PlatformDatabase:
-    admin, ca_ref = spec.admin_secret_ref, spec.tls.ca_secret_ref
+    # A rule requires the field. With the defaults, no connection would be unverified.
+    tls = spec.tls or mlflowplatform.PlatformDatabaseTLS()
+    admin, ca_ref = spec.admin_secret_ref, tls.ca_secret_ref
     ref_field = f"{DATABASE_FIELD}.adminSecretRef"
     return PlatformDatabase(
         host=spec.host,
         port=spec.port,
         username=_reference(admin.name, admin.username_key, ref_field, namespace),
         password=_reference(admin.name, admin.password_key, ref_field, namespace),
-        tls=spec.tls.mode,
+        tls=tls.mode,
         ca=_ca(ca_ref, DATABASE_FIELD, namespace) if ca_ref else None,
         max_connections_per_server=spec.max_connections_per_server,
     )

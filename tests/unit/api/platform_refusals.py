@@ -237,7 +237,13 @@ REJECTED = [
         f"{POSTGRES}.host",
         "is not a valid host",
     ),
-    Rejected("no TLS settings", without("database__postgres__tls"), f"{POSTGRES}.tls", "required"),
+    Rejected(
+        "no TLS settings",
+        without("database__postgres__tls"),
+        f"{POSTGRES}.tls",
+        "tls is required, because the default mode VerifyFull verifies the certificate of PostgreSQL with the CA that "
+        "signed it: set tls.caSecretRef to a Secret with this CA in spec.secretsNamespace, or",
+    ),
     Rejected(
         "default TLS mode without a CA",
         postgres(tls={}),
