@@ -197,6 +197,37 @@ def test_unverified_tls_is_a_note(doctor: Doctor, spec: Object, message: str, ne
     assert next_step in finding["nextStep"]
 
 
+def test_used_adoptions_are_a_note(doctor: Doctor) -> None:
+    """They can be removed. Unused entries, and those that are removed already, are not named."""
+    doctor.api.platforms = [
+        adopting(["team-a/tracking", "team-b/new"], ["team-a/tracking", "team-c/removed"])
+    ]
+    finding = doctor.findings()[PLATFORM, "adoptions"]
+    assert finding["state"] == "note"
+    assert finding["message"] == "Servers have used these entries of spec.adoptions: team-a/tracking."
+    assert "remove the entries" in finding["nextStep"]
+
+
+def test_unused_adoptions_are_not_reported(doctor: Doctor) -> None:
+    doctor.api.platforms = [adopting(["team-b/new"], ["team-c/removed"])]
+    assert (PLATFORM, "adoptions") not in doctor.findings()
+
+
+def test_note_names_some_of_many_used_adoptions(doctor: Doctor) -> None:
+    names = [f"team-{number:02}/tracking" for number in range(12)]
+    doctor.api.platforms = [adopting(names, names)]
+    message = doctor.findings()[PLATFORM, "adoptions"]["message"]
+    assert "team-09/tracking and 2 more." in message
+    assert "team-10" not in message
+
+
+def adopting(listed: list[str], used: list[str]) -> Object:
+    """A platform that lists these servers in `spec.adoptions`, and those in `status.adoptions`."""
+    resource = platform(spec=specs.platform(adoptions=listed))
+    resource["status"]["adoptions"] = [{"server": name, "namespaceUID": "uid"} for name in used]
+    return resource
+
+
 @pytest.mark.parametrize(
     ("args", "checked"),
     [

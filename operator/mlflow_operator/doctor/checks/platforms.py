@@ -1,4 +1,6 @@
-"""The MLflowPlatforms: their status, their TLS settings, and whether several are the default of a namespace."""
+"""The MLflowPlatforms: their status, their TLS settings, used entries of `spec.adoptions`, and whether several are the
+default of a namespace.
+"""
 
 from collections.abc import Iterator
 
@@ -19,6 +21,8 @@ _DATABASE_RISKS = {
         "act as the database."
     ),
 }
+
+_MAX_NAMED_ADOPTIONS = 10
 
 
 def check(cluster: ObservedCluster) -> Iterator[Finding]:
@@ -57,6 +61,23 @@ def _check_platform(platform: ObservedPlatform, cluster: ObservedCluster) -> Ite
     if not any(condition.get("reason") == Reason.DEFAULT_PLATFORM_CONFLICT for condition in conditions):
         yield from _check_default(platform, platform.resolved, cluster)
     yield _check_tls(platform.subject, platform.resolved)
+    yield from _check_adoptions(platform, platform.resolved)
+
+
+def _check_adoptions(platform: ObservedPlatform, resolved: Platform) -> Iterator[Finding]:
+    """Entries that count for no other namespace any more: who reads the spec takes them for permissions."""
+    recorded = (platform.resource.get("status") or {}).get("adoptions") or ()
+    used = sorted({str(entry.get("server")) for entry in recorded} & resolved.adoptions)
+    if not used:
+        return
+    more = f" and {len(used) - _MAX_NAMED_ADOPTIONS} more" if len(used) > _MAX_NAMED_ADOPTIONS else ""
+    yield Finding(
+        platform.subject,
+        "adoptions",
+        State.NOTE,
+        f"Servers have used these entries of spec.adoptions: {', '.join(used[:_MAX_NAMED_ADOPTIONS])}{more}.",
+        "When the servers are Ready, remove the entries. They are not needed any more.",
+    )
 
 
 def _detail(condition_type: str, platform: Platform | None) -> str:
