@@ -1,9 +1,10 @@
 """Checks of a platform's stores, with the administrator's credentials, and the settings of its bucket."""
 
 from functools import partial
+from urllib.parse import urlsplit
 
 from mlflow_operator.api.artifacts import BucketCreation
-from mlflow_operator.api.database import DatabaseTLSMode
+from mlflow_operator.api.database import VERIFYING_MODES, DatabaseTLSMode
 from mlflow_operator.clients.s3 import lifecycle
 from mlflow_operator.clients.s3.client import Bucket
 from mlflow_operator.clients.s3.signed_request import AccessKey, Admin
@@ -13,6 +14,7 @@ from mlflow_operator.framework.login_hint import with_login_hint
 from mlflow_operator.framework.observe import Reader
 from mlflow_operator.kube.client import Forbidden
 from mlflow_operator.model import provisioning
+from mlflow_operator.model.dns_search import shadowing_service
 from mlflow_operator.model.platform import ARTIFACTS_FIELD, DATABASE_FIELD, PlatformDatabase, PlatformStore
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.platforms.checks import Checks
@@ -32,6 +34,18 @@ _HTTP_NOTE = (
     f" Connections are not encrypted, and others in the network can read all artifacts. Set {ARTIFACTS_FIELD}.endpoint "
     "to a URL with https://."
 )
+
+
+def _shadowing_note(host: str) -> str:
+    """Return a sentence with a leading space about the namespace whose users can receive connections to `host`."""
+    shadowing = shadowing_service(host)
+    if shadowing is None:
+        return ""
+    service, namespace = shadowing
+    return (
+        f" With the DNS search list of the operator's pod, {host} is the {service} in namespace {namespace} if that "
+        "exists. Let no tenant create this namespace or Services in it."
+    )
 
 
 class StoreChecks:
@@ -92,6 +106,8 @@ class StoreChecks:
             raise with_login_hint(error, admin) from None
         note = _TLS_NOTES.get(database.tls)
         hint = f" {note}. Set {DATABASE_FIELD}.tls.mode to VerifyFull." if note else ""
+        if database.tls not in VERIFYING_MODES:
+            hint += _shadowing_note(database.host)
         return f"The administrator can log in and may create roles and databases.{hint}"
 
     async def _check_store(self, store: PlatformStore, admin: Admin, bucket: Bucket) -> str:
@@ -101,7 +117,9 @@ class StoreChecks:
             bucket, create=store.bucket_creation is BucketCreation.IF_MISSING
         )
         await self._apply_settings(store, bucket)
-        note = "" if store.endpoint.startswith("https://") else _HTTP_NOTE
+        note = ""
+        if not store.endpoint.startswith("https://"):
+            note = _HTTP_NOTE + _shadowing_note(urlsplit(store.endpoint).hostname or "")
         return f'The bucket "{store.bucket}" is accessible, and the store has the admin API of MinIO.{note}'
 
     async def _apply_settings(self, store: PlatformStore, bucket: Bucket) -> None:

@@ -311,6 +311,34 @@ async def test_unencrypted_endpoint_is_reported() -> None:
     assert "Connections are not encrypted" in simulation.conditions()["ArtifactStoreReady"][2]
 
 
+@pytest.mark.parametrize("mode", ["Disable", "Prefer", "Require", "VerifyCA", "VerifyFull"])
+async def test_namespace_that_can_shadow_an_unverified_database_is_named(mode: str) -> None:
+    """With a verified certificate, its Service has none that is accepted."""
+    verifies = mode.startswith("Verify")
+    tls = {"mode": mode, "caSecretRef": {"name": "ca"}} if verifies else {"mode": mode}
+    simulation = Simulation(postgres(host="pg.corp", tls=tls))
+    await simulation.reconcile()
+    status, _, message = simulation.conditions()["DatabaseReady"]
+    assert status == "True"
+    assert ('pg.corp is the Service "pg" in namespace corp if that exists.' in message) is not verifies
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shadowing"),
+    [
+        ("http://minio.corp:9000", 'minio.corp is the Service "minio" in namespace corp if'),
+        ("https://minio.corp:9000", ""),
+        ("http://10.0.0.1:9000", ""),
+    ],
+)
+async def test_namespace_that_can_shadow_an_unencrypted_store_is_named(endpoint: str, shadowing: str) -> None:
+    simulation = Simulation(s3(endpoint=endpoint))
+    await simulation.reconcile()
+    message = simulation.conditions()["ArtifactStoreReady"][2]
+    assert shadowing in message
+    assert ("DNS search list" in message) is bool(shadowing)
+
+
 async def test_hosts_are_not_resolved_in_the_namespace_of_a_tenant() -> None:
     """A tenant could create a Service with the name of the host."""
     simulation = Simulation()
