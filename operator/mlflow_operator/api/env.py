@@ -36,6 +36,10 @@ RESERVED_ENV = {
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "spec.allowedHosts",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "spec.jobExecution",
     "MLFLOW_OPERATOR_ASSISTANT": "spec.assistant",
+    "MLFLOW_OPERATOR_AUTH": "spec.auth",
+    "MLFLOW_OPERATOR_AUTH_ADMIN": "spec.auth.admin.username",
+    "MLFLOW_OPERATOR_AUTH_ADMIN_PASSWORD": "spec.auth.admin.passwordSecretRef",
+    "MLFLOW_OPERATOR_AUTH_DEFAULT_PERMISSION": "spec.auth.defaultPermission",
     "MLFLOW_UVICORN_OPTS": "",
     # MLflow does not accept it together with MLFLOW_UVICORN_OPTS.
     "MLFLOW_GUNICORN_OPTS": "",

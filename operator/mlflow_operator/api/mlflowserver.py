@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from mlflow_operator.api.artifacts import Artifacts
+from mlflow_operator.api.authentication import AUTHENTICATION_RULES, Authentication
 from mlflow_operator.api.backup import Backup
 from mlflow_operator.api.database import Database
 from mlflow_operator.api.encryption import Encryption
@@ -168,6 +169,8 @@ class Spec(Model):
     `embedded`.
     """
 
+    auth: Authentication | None = None
+    """Authentication of clients, such as `basic: {}`. If not set, the server accepts requests without credentials."""
     encryption: Encryption | None = None
     """Keys with which MLflow encrypts gateway and webhook secrets in the database. By default, the operator generates
     them. Variables for these keys in `env` and `envFrom` are kept.
@@ -219,6 +222,7 @@ class Spec(Model):
                 or spec.upgrade.backup_before_migration is not BackupBeforeMigration.REQUIRED
             ),
         ),
+        *AUTHENTICATION_RULES,
         *RESTORE_RULES,
         *TRANSITION_RULES,
     )

@@ -253,6 +253,7 @@ class PodComponent(StrEnum):
     RESTORE = "Restore"
     GARBAGE_COLLECTION = "GarbageCollection"
     ENCRYPTION = "Encryption"
+    AUTHENTICATION = "Authentication"
 
 
 _OWN_RESOURCES = (PodComponent.SERVER, PodComponent.DATABASE, PodComponent.ARTIFACT_STORE)

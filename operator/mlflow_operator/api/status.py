@@ -26,7 +26,7 @@ class Condition(Model):
 
     type: Annotated[str, Field(max_length=316, examples=["SchemaReady"])]
     """Type of the condition: Ready, CredentialsReady, DatabaseReady, ArtifactStoreReady, UpgradeReady, SchemaReady,
-    EncryptionReady, ServerAvailable, BackupReady or GarbageCollectionReady.
+    EncryptionReady, AuthenticationReady, ServerAvailable, BackupReady or GarbageCollectionReady.
     """
     status: Annotated[ConditionStatus, Field(examples=["False"])]
     """Status of the condition: True, False or Unknown."""
@@ -213,6 +213,28 @@ class EncryptionStatus(Model):
     """
 
 
+class AdminSecretRef(Model):
+    """Reference to the Secret with the password of the administrator."""
+
+    name: Annotated[Text, Field(examples=["tracking-admin"])]
+    """Name of the Secret, in the namespace of the server."""
+
+
+class AuthenticationStatus(Model):
+    """Authentication of clients."""
+
+    type: Annotated[Text | None, Field(examples=["Basic"])] = None
+    """Type of the authentication that the server pods require: Basic, or None."""
+    schema_revision: Annotated[Text | None, Field(examples=["f1a2b3c4d5e6"])] = None
+    """Schema revision of the tables with users and roles."""
+    users: Annotated[Int64 | None, Field(examples=[12])] = None
+    """Number of users, including the administrator."""
+    password_check: Annotated[Text | None, Field(examples=["Direct"])] = None
+    """How passwords are checked. Direct: a changed password or a deleted user is refused at once. Cached: MLflow itself
+    checks them, and remembers the result for a short time in each process.
+    """
+
+
 class Status(Model):
     """Most recently observed state of the server. Fields that are not set are not known yet."""
 
@@ -266,6 +288,10 @@ class Status(Model):
     """Last successful backup and last failure."""
     garbage_collection: GarbageCollectionStatus | None = None
     """Last garbage collection and last failure."""
+    auth: AuthenticationStatus | None = None
+    """Authentication of clients. Not set if `spec.auth` is not set."""
+    admin_secret_ref: AdminSecretRef | None = None
+    """Secret with the password of the administrator. Not set without authentication."""
     encryption: EncryptionStatus | None = None
     """Keys with which the server encrypts gateway and webhook secrets."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32), ListMap("type")] = ()

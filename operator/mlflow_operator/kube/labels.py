@@ -53,6 +53,7 @@ BACKUP_POD = "backup"
 RESTORE_POD = "restore"
 GARBAGE_COLLECTION_POD = "garbage-collection"
 REWRAP_POD = "rewrap"
+AUTHENTICATION_POD = "authentication"
 JOB_CONTAINERS: Mapping[str, tuple[str, ...]] = {
     MIGRATION_POD: ("migrate",),
     PREFLIGHT_POD: ("preflight",),
@@ -60,6 +61,7 @@ JOB_CONTAINERS: Mapping[str, tuple[str, ...]] = {
     RESTORE_POD: ("restore", "pg-restore"),
     GARBAGE_COLLECTION_POD: ("garbage-collection",),
     REWRAP_POD: ("rewrap",),
+    AUTHENTICATION_POD: ("authenticate",),
 }
 """Containers of the components whose pods run to completion. Others in these pods are injected."""
 

@@ -41,6 +41,7 @@ RESOURCE_FIELDS = {
     labels.RESTORE_POD: "spec.podTemplate.components[Restore].resources",
     labels.GARBAGE_COLLECTION_POD: "spec.podTemplate.components[GarbageCollection].resources",
     labels.REWRAP_POD: "spec.podTemplate.components[Encryption].resources",
+    labels.AUTHENTICATION_POD: "spec.podTemplate.components[Authentication].resources",
 }
 """Field with the container resources of each component."""
 

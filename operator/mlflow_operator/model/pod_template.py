@@ -22,6 +22,7 @@ _COMPONENTS = {
     PodComponent.RESTORE: labels.RESTORE_POD,
     PodComponent.GARBAGE_COLLECTION: labels.GARBAGE_COLLECTION_POD,
     PodComponent.ENCRYPTION: labels.REWRAP_POD,
+    PodComponent.AUTHENTICATION: labels.AUTHENTICATION_POD,
 }
 
 

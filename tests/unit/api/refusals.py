@@ -191,6 +191,69 @@ REJECTED_ON_CREATE = [
         "put the new passphrase and its version into the Secret of spec.encryption.secretRef",
     ),
     Rejected(
+        "two types of authentication",
+        {"auth": {"basic": {}, "none": {}}},
+        "spec.auth",
+        "spec.auth must set at most one of basic and none",
+    ),
+    Rejected(
+        "administrator without authentication",
+        {"auth": {"none": {}, "admin": {}}},
+        "spec.auth.admin",
+        "has no effect with spec.auth.none: remove one of them",
+    ),
+    Rejected(
+        "default permission without authentication",
+        {"auth": {"none": {}, "defaultPermission": "Read"}},
+        "spec.auth.defaultPermission",
+        "has no effect with spec.auth.none: remove one of them",
+    ),
+    Rejected(
+        "unknown default permission",
+        {"auth": {"defaultPermission": "Write"}},
+        "spec.auth.defaultPermission",
+        "",
+    ),
+    *(
+        Rejected(
+            f"administrator with the name {username!r}",
+            {"auth": {"admin": {"username": username}}},
+            "spec.auth.admin.username",
+            "is not a valid user name",
+        )
+        for username in ("", "a:b", "a\nb", "\x7f", "__user_1__", "__", "_:", ":")
+    ),
+    Rejected(
+        "assistant with authentication",
+        {"auth": {}, "assistant": "Enabled"},
+        "spec.assistant",
+        "set spec.assistant to Disabled",
+    ),
+    *(
+        Rejected(
+            f"authentication with MLflow {version}",
+            {"auth": {"basic": {}}, "version": version},
+            "spec.version",
+            "spec.auth requires MLflow 3.14.0 or later",
+        )
+        for version in ("2.22.5", "3.1.0", "3.9.0", "3.13.0", "3.13.1rc1")
+    ),
+    *(
+        Rejected(
+            f"{name} with authentication",
+            {"auth": {}, "env": [{"name": name, "value": "hunter2"}]},
+            "spec.env",
+            "with spec.auth: the operator configures MLflow's authentication",
+        )
+        for name in ("MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_APP_NAME", "MLFLOW_AUTH_ADMIN_PASSWORD")
+    ),
+    Rejected(
+        "variable of the operator for authentication",
+        {"env": [{"name": "MLFLOW_OPERATOR_AUTH", "value": "none"}]},
+        "spec.env[0]",
+        "use spec.auth",
+    ),
+    Rejected(
         "volume with the name of the encryption keys",
         {"podTemplate": {"spec": {"volumes": [{"name": "encryption-keys", "emptyDir": {}}]}}},
         "spec.podTemplate.spec.volumes[0].name",
@@ -741,6 +804,20 @@ REJECTED_AFTER_PRUNING = [
 
 REJECTED_ON_UPDATE = [
     Rejected(
+        "another administrator",
+        {"auth": {"admin": {"username": "root"}}},
+        "spec.auth",
+        "spec.auth.admin.username must not change",
+        old_spec={"auth": {}},
+    ),
+    Rejected(
+        "the default administrator instead of another one",
+        {"auth": {"basic": {}, "admin": {"passwordSecretRef": {"name": "own"}}}},
+        "spec.auth",
+        "restore the previous value (the default is admin)",
+        old_spec={"auth": {"admin": {"username": "root"}}},
+    ),
+    Rejected(
         "restore into an existing server",
         {"restoreFrom": {"serverName": "old"}},
         "spec.restoreFrom",
@@ -980,6 +1057,37 @@ PLATFORM_STORES: Spec = {"database": {"platform": {}}, "artifacts": {"platform":
 """The stores of a platform, explicitly."""
 
 ACCEPTED = [
+    Accepted("default authentication", {"auth": {}}),
+    Accepted("no authentication, as an explicit choice", {"auth": {"none": {}}, "assistant": "Enabled"}),
+    Accepted(
+        "authentication with all fields",
+        {
+            "version": "3.14.0",
+            "auth": {
+                "basic": {},
+                "defaultPermission": "Manage",
+                "admin": {
+                    "username": "_bob@example.com %",
+                    "passwordSecretRef": {"name": "own", "key": "p"},
+                },
+            },
+        },
+    ),
+    Accepted("authentication with a later major version", {"auth": {}, "version": "10.0.0"}),
+    Accepted(
+        "MLflow's authentication without spec.auth",
+        {"env": [{"name": "MLFLOW_AUTH_CONFIG_PATH", "value": "/etc/auth.ini"}]},
+    ),
+    Accepted(
+        "authentication that is added with another administrator",
+        {"auth": {"admin": {"username": "root"}}},
+        old_spec={},
+    ),
+    Accepted(
+        "default name of the administrator that becomes explicit",
+        {"auth": {"admin": {"username": "admin"}}},
+        old_spec={"auth": {"basic": {}}},
+    ),
     Accepted("stores of the default platform", PLATFORM_STORES),
     Accepted("stores of a platform", {"platformRef": {"name": "shared"}, **PLATFORM_STORES}),
     Accepted("platform without explicit stores", {"platformRef": {"name": "shared"}}),
