@@ -78,11 +78,19 @@ class PlatformPostgres(FakePostgres):
         self.admin = admin
 
     async def inspect(
-        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+        self,
+        connection: Connection,
+        ca_path: str | None,
+        field: str,
+        expected_revision: str | None = None,
+        *,
+        administrator: str | None = None,
     ) -> DatabaseState:
         """Behave like the client."""
         plan = self.admin.database
-        state = await super().inspect(connection, ca_path, field, expected_revision)
+        state = await super().inspect(
+            connection, ca_path, field, expected_revision, administrator=administrator
+        )
         if connection.host.startswith(f"{NAME}-postgres."):
             return state  # the embedded database
         if plan is None or self.admin.logins.get(connection.username) != connection.password:

@@ -68,6 +68,11 @@ class Names:
         return f"{self.server}-encryption"
 
     @property
+    def admin_secret(self) -> str:
+        """Secret with the generated password of the administrator. It is data, like `database_secret`."""
+        return f"{self.server}-admin"
+
+    @property
     def embedded_database(self) -> StoreNames:
         """The objects of the embedded database."""
         return StoreNames(self.postgres, self.postgres_data, self.database_secret)
@@ -117,6 +122,10 @@ class Names:
     def rewrap(self, digest: str) -> str:
         """Job that encrypts the stored secrets with the current keys. `digest` as for `migration`."""
         return f"{self.server}-rewrap-{digest}"
+
+    def authentication(self, digest: str) -> str:
+        """Job that prepares the accounts of MLflow. `digest` as for `migration`."""
+        return f"{self.server}-auth-{digest}"
 
     def migration(self, digest: str) -> str:
         """Job that migrates the schema. `digest` is the eight-character hash of the Job's inputs."""

@@ -337,6 +337,22 @@ class EncryptionKeys:
 
 
 @dataclass(frozen=True)
+class BasicAuth:
+    """`spec.auth` with user names and passwords.
+
+    `administrator` is the name of the account that the operator keeps usable, `password` its password. `is_generated`:
+    the operator generates the password. `default_permission` is MLflow's name of the permission. `is_withheld`: the
+    pods run without authentication, because they did so before and the accounts are not ready.
+    """
+
+    administrator: str
+    password: SecretKey
+    is_generated: bool
+    default_permission: str
+    is_withheld: bool = False
+
+
+@dataclass(frozen=True)
 class Server:
     """One MLflow server with all defaults set. `replicas` is 0 while the server is suspended.
 
@@ -351,6 +367,7 @@ class Server:
     `storage_change_allowed`: the server may switch to another database or artifact store.
     `rotation_requested_at`: `spec.rotateCredentialsAt` in the format of the status (RFC 3339, UTC).
     `pool`: set if its own connection pools would exceed the limit of its platform.
+    `auth` None: clients need no credentials. `declines_auth`: the spec says so explicitly.
     """
 
     owner: ServerRef
@@ -387,6 +404,8 @@ class Server:
     storage_change_allowed: bool = False
     rotation_requested_at: str | None = None
     pool: ConnectionPool | None = None
+    auth: BasicAuth | None = None
+    declines_auth: bool = False
 
     @property
     def names(self) -> Names:

@@ -13,6 +13,15 @@ SCHEMA_HEADS = {release.version: release.schema_head for release in RELEASES}
 """Alembic head revision of each known version. A version that is missing here costs one migration Job per image,
 nothing more."""
 
+_FIRST_VERSION_WITH_ROLES, _LAST_VERSION_OF_AUTH_HEAD = (3, 14, 0), (3, 18, 0)
+
+AUTH_SCHEMA_HEADS = {
+    release.version: "f1a2b3c4d5e6"
+    for release in RELEASES
+    if _FIRST_VERSION_WITH_ROLES <= version_key(release.version) <= _LAST_VERSION_OF_AUTH_HEAD
+}
+"""Alembic head revision of the tables with users and roles. A version that is missing here costs one Job per image."""
+
 FAST_PATH_VERSIONS = frozenset(release.version for release in RELEASES if release.fast_path)
 """Versions whose internals the fast path (`Server.fast_path`) supports. Other versions run `mlflow server`."""
 

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from mlflow_operator.clients.postgres.errors import read_only
 from mlflow_operator.clients.postgres.session import Session, Sessions, fetch_value
+from mlflow_operator.model.authentication import Accounts
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.status.conditions import Reason
@@ -31,6 +32,12 @@ _HAS_COLUMN = sql.SQL(
 )
 """Other applications of a shared database may have tables of the same names."""
 
+_READ_ACCOUNTS = sql.SQL(
+    "SELECT (SELECT left(max(version_num)::text, 64) FROM alembic_version_auth), (SELECT count(*) FROM users), "
+    "(SELECT left(password_hash::text, 1024) FROM users WHERE username = %(name)s), "
+    "(SELECT is_admin::text FROM users WHERE username = %(name)s)"
+)
+
 _LOCK_TIMEOUT = "1s"
 """A migration locks the tables until it ends, possibly for hours. A session that waits for a lock does not notice that
 the operator has given up: all connections would soon be used up."""
@@ -48,7 +55,8 @@ class DatabaseState:
     be detected in advance; a server whose schema is up to date is not affected by it. `owner` and `comment` belong to
     the database, `table_comment` to the table `alembic_version`. `major` is the major version of Postgres, 0 if
     unknown. `connection_limit` is the limit of the database, `login_connection_limit` that of the user; -1 means
-    unlimited. `encrypted` are the encrypted secrets in its tables; None if a migration locks these.
+    unlimited. `encrypted` are the encrypted secrets in its tables; None if a migration locks these. `accounts` are
+    MLflow's accounts; None if they were not requested, or if a migration locks their tables.
     """
 
     encoding: str
@@ -62,6 +70,7 @@ class DatabaseState:
     major: int = 0
     encrypted: EncryptedSecrets | None = field(default=EncryptedSecrets(), repr=False)
     login_connection_limit: int = -1
+    accounts: Accounts | None = None
 
 
 class Postgres:
@@ -71,12 +80,19 @@ class Postgres:
         self._sessions = sessions
 
     async def inspect(
-        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+        self,
+        connection: Connection,
+        ca_path: str | None,
+        field: str,
+        expected_revision: str | None = None,
+        *,
+        administrator: str | None = None,
     ) -> DatabaseState:
         """Connect as MLflow would, and return the state of the database.
 
         `ca_path` is a local file, `field` the spec field that messages refer to. If the schema is at
-        `expected_revision`, no migration is needed and the migration's privileges are not checked.
+        `expected_revision`, no migration is needed and the migration's privileges are not checked. The accounts are
+        read if the name of an `administrator` is given.
         Raises ConfigurationError or TransientError.
         """
         async with self._sessions.open(connection, ca_path, field) as conn:
@@ -90,6 +106,7 @@ class Postgres:
             needs_migration = expected_revision is None or revision != expected_revision
             obstacle = await _migration_obstacle(conn, table is not None) if needs_migration else None
             encrypted = await _encrypted_secrets(conn) if table else EncryptedSecrets()
+            accounts = None if administrator is None else await _accounts(conn, administrator)
         if is_read_only == "on":
             raise read_only(connection.address, field)
         if str(encoding).upper() != "UTF8":
@@ -112,6 +129,7 @@ class Postgres:
             int(str(major)),
             encrypted,
             int(str(login_limit)),
+            accounts,
         )
 
     async def create_database(self, connection: Connection, field: str) -> None:
@@ -161,6 +179,29 @@ async def _encrypted_secrets(conn: Session) -> EncryptedSecrets | None:
     except psycopg.errors.InsufficientPrivilege:
         pass
     return EncryptedSecrets(versions, webhooks)
+
+
+async def _accounts(conn: Session, administrator: str) -> Accounts | None:
+    """Read the accounts. None if their tables are locked; without a revision if they are missing or unreadable."""
+    try:
+        async with conn.transaction():
+            await conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
+            row = await (await conn.execute(_READ_ACCOUNTS, {"name": administrator})).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        return None
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InsufficientPrivilege,
+    ):
+        return Accounts()
+    revision, users, password_hash, is_admin = row or (None, 0, None, None)
+    return Accounts(
+        None if revision is None else str(revision),
+        int(str(users)),
+        None if password_hash is None else str(password_hash),
+        is_admin in {"true", "1"},
+    )
 
 
 async def _migration_obstacle(conn: Session, has_tables: bool) -> ConfigurationError | None:

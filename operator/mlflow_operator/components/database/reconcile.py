@@ -67,8 +67,14 @@ async def reconcile(context: ReconcileContext, credentials: Credentials | None) 
     field = database.field if isinstance(database, ProvisionedDatabase) else _FIELDS[type(database)]
     ca_path = await context.deps.ca_files.path_of(credentials.database_ca)
     connection = await resolve_for_pods(context, credentials.connection)
+    auth = context.server.auth
     inspect_database = partial(
-        context.deps.postgres.inspect, connection, ca_path, field, expected_revision(context)
+        context.deps.postgres.inspect,
+        connection,
+        ca_path,
+        field,
+        expected_revision(context),
+        administrator=auth.administrator if auth else None,
     )
     try:
         if isinstance(database, ProvisionedDatabase):

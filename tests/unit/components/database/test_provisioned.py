@@ -40,7 +40,13 @@ class SharedPostgres(FakePostgres):
         """Connection limit of the login, if it differs from the plan."""
 
     async def inspect(
-        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+        self,
+        connection: Connection,
+        ca_path: str | None,
+        field: str,
+        expected_revision: str | None = None,
+        *,
+        administrator: str | None = None,
     ) -> DatabaseState:
         """Behave like the client."""
         if self.error:
