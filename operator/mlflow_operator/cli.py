@@ -435,7 +435,9 @@ def _input_error(file: TextIO, message: str) -> click.ClickException:
 
 def _generate_values() -> manifests.GeneratedValues:
     token = secrets.token_urlsafe
-    return manifests.GeneratedValues("DATABASE-USER", token(24), token(15), token(30), token(24), token(24))
+    return manifests.GeneratedValues(
+        "DATABASE-USER", token(24), token(15), token(30), token(24), token(24), token(24)
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,14 @@ from mlflow_operator.kube.apply import is_adoptable
 _PRUNED_KINDS = (kinds.STATEFULSET, kinds.SERVICE, kinds.CONFIGMAP, kinds.PDB)
 """Kinds that the operator can recreate at any time. Finished Jobs are kept as a record, Secrets and volumes as data."""
 
+_JOBS = (
+    labels.MIGRATION_POD,
+    labels.PREFLIGHT_POD,
+    labels.RESTORE_POD,
+    labels.REWRAP_POD,
+    labels.AUTHENTICATION_POD,
+)
+
 
 async def run(context: ReconcileContext, upgrading: bool) -> None:
     """Delete objects that are no longer desired.
@@ -23,7 +31,7 @@ async def run(context: ReconcileContext, upgrading: bool) -> None:
     await context.prune(desired, observed)
     if not upgrading:
         await upgrade.prune_jobs(context)
-    for component in (labels.MIGRATION_POD, labels.PREFLIGHT_POD, labels.RESTORE_POD, labels.REWRAP_POD):
+    for component in _JOBS:
         for job in context.observed.list(kinds.JOB, component):
             # A record of a deleted MLflowServer of the same name. Its result proves nothing, and it has no owner with
             # which Kubernetes would delete it. Jobs of CronJobs keep theirs.

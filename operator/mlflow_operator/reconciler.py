@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mlflow_operator import api, prune
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.components.artifacts import reconcile as artifacts
+from mlflow_operator.components.authentication import reconcile as authentication
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials import reconcile as credentials
 from mlflow_operator.components.credentials.reconcile import Credentials
@@ -35,7 +36,7 @@ from mlflow_operator.framework import (
     platform_choice,
     status_writer,
 )
-from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext
+from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
 from mlflow_operator.framework.dependencies import Dependencies
 from mlflow_operator.framework.memory_limit import Reservation
 from mlflow_operator.framework.observe import INITIAL_MEMORY_BYTES, ObservedState, Reader, observe
@@ -46,8 +47,10 @@ from mlflow_operator.kube import kinds
 from mlflow_operator.kube.apply import is_adoptable
 from mlflow_operator.kube.client import Forbidden, Invalid
 from mlflow_operator.kube.objects import NamespacedName, Object
+from mlflow_operator.model import authentication as auth_model
 from mlflow_operator.model import owned_objects, provisioning, server_defaults
 from mlflow_operator.model import status as status_model
+from mlflow_operator.model.authentication import Accounts
 from mlflow_operator.model.names import Names
 from mlflow_operator.model.platform import PlatformUse
 from mlflow_operator.model.platform_choice import check_location
@@ -155,6 +158,8 @@ async def _context(
     defaults = replace(defaults, default_version=taken.get("version") or defaults.default_version)
     defaults = defaults.with_encryption(observed.get(kinds.SECRET, Names(name).encryption_secret), variables)
     server = resolve(parsed, defaults, platform)
+    if auth_model.must_wait(server, observed.get(kinds.DEPLOYMENT, name)):
+        server = auth_model.withheld(server, is_withheld=True)
     check_location(server, observed.status)
     provisioning.check_limit(server)
     return ReconcileContext(observed, server, reader, deps)
@@ -191,7 +196,7 @@ async def _run_components(context: ReconcileContext) -> tuple[ReconcileContext, 
         )
     else:
         context, stores = await _run_prerequisites(context, keys.value)
-        unmet = pod_policy.unmet_dependency(context, stores.artifacts, stores.schema)
+        unmet = pod_policy.unmet_dependency(context, stores.artifacts, stores.schema, stores.authentication)
         policy = PodPolicy.DESIRED if unmet is None else _restricted_policy(context, keys.value, stores)
         running = await server.reconcile(context, keys.value, policy, unmet)
     rotation_result = await rotation.reconcile(context, keys, stores.are_ready, running.value)
@@ -221,11 +226,22 @@ async def _run_prerequisites(
         switching_database=switching,
     )
     context = _with_encryption(context, encrypted.value)
-    return context, Prerequisites(database_result, artifacts_result, plan, schema, encrypted)
+    accounts = await authentication.reconcile(
+        context, keys, database_result.value, schema_ready=schema.condition.is_true
+    )
+    context = _with_accounts(context, accounts)
+    return context, Prerequisites(database_result, artifacts_result, plan, schema, encrypted, accounts)
 
 
 def _with_encryption(context: ReconcileContext, keys: EncryptionKeys | None) -> ReconcileContext:
     return replace(context, server=replace(context.server, encryption=keys)) if keys else context
+
+
+def _with_accounts(context: ReconcileContext, accounts: Result[Accounts] | None) -> ReconcileContext:
+    """The context in which the pods require authentication if the accounts are ready."""
+    if accounts is None or accounts.value is None:
+        return context
+    return replace(context, server=auth_model.withheld(context.server, is_withheld=False))
 
 
 def _restricted_policy(
@@ -255,6 +271,7 @@ async def _report(context: ReconcileContext, results: Results) -> ReconcileResul
         await prune.run(context, upgrading=in_progress(status_patch["upgrade"]))
     await storage_moved.publish_event(context, status_patch)
     await fast_path.publish_event(context, status_patch)
+    await authentication.publish_event(context, results.server.value)
     status_context = status_writer.status_context(resource, context.deps)
     status = status_model.status(context.server, status_patch, conditions, status_context)
     await status_writer.write(resource, status, conditions, context.deps)

@@ -14,6 +14,7 @@ from mlflow_operator.components.garbage_collection import manifests as garbage_c
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import (
     artifact_store,
+    authentication,
     client_config,
     deployment,
     encryption,
@@ -37,6 +38,7 @@ class GeneratedValues:
     secret_key: str
     rollout_key: str
     passphrase: str
+    admin_password: str = ""
 
 
 def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
@@ -67,6 +69,8 @@ def secrets(server: Server, generated: GeneratedValues) -> list[Object]:
         manifests.append(secret_manifests.artifacts_secret(owner, store, keys))
     if server.encryption.is_generated:
         manifests.append(encryption.rendered_secret(owner, generated.passphrase))
+    if server.auth and server.auth.is_generated:
+        manifests.append(authentication.secret(owner, server.auth.administrator, generated.admin_password))
     if client_config.has_secret(server):
         manifests.append(client_config.secret(server, generated.access_key, generated.secret_key))
     store_config = secret_manifests.embedded_store_config(

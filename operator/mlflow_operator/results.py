@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.artifacts import locations
+from mlflow_operator.components.authentication import reconcile as authentication
 from mlflow_operator.components.backup import reconcile as backup
 from mlflow_operator.components.credentials.reconcile import Credentials
 from mlflow_operator.components.encryption import reconcile as encryption
@@ -18,6 +19,7 @@ from mlflow_operator.framework.component import ReconcileContext, Result
 from mlflow_operator.framework.running_server import RunningServer
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
+from mlflow_operator.model.authentication import Accounts
 from mlflow_operator.model.server import EncryptionKeys
 from mlflow_operator.status import conditions
 from mlflow_operator.status.conditions import Condition, Reason
@@ -27,7 +29,8 @@ from mlflow_operator.status.conditions import Condition, Reason
 class Prerequisites:
     """Results of the components that the server pods depend on.
 
-    `upgrade_plan` has a value once the preflight allows the new image.
+    `upgrade_plan` has a value once the preflight allows the new image. `authentication` is None if the spec requires
+    none.
     """
 
     database: Result[DatabaseState]
@@ -35,6 +38,7 @@ class Prerequisites:
     upgrade_plan: Result[UpgradePlan]
     schema: Result[str]
     encryption: Result[EncryptionKeys]
+    authentication: Result[Accounts] | None
 
     @property
     def are_ready(self) -> bool:
@@ -88,6 +92,7 @@ class Results:
             **garbage_collection.status_patch(self.garbage_collection),
             **fast_path.status_patch(context, running),
             **encryption.status(self.prerequisites.encryption.value, context),
+            **authentication.status_patch(context, database, running),
         }
         if database:
             patch["restoredBackup"] = restore_manifests.source_backup_id(database.table_comment) or {}
@@ -110,5 +115,8 @@ class Results:
         stages = self.prerequisites
         yield from (self.credentials, self.rotation)
         yield from (stages.database, stages.artifacts, stages.upgrade_plan, stages.schema)
-        yield from (stages.encryption, self.server)
+        yield stages.encryption
+        if stages.authentication:
+            yield stages.authentication
+        yield self.server
         yield from (result for result in (self.backup, self.garbage_collection) if result)

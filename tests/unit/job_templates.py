@@ -1,5 +1,6 @@
 """Pod templates of all Jobs that a server can have."""
 
+from mlflow_operator.components.authentication import manifests as authentication
 from mlflow_operator.components.backup import manifests as backup
 from mlflow_operator.components.encryption import manifests as encryption
 from mlflow_operator.components.garbage_collection import manifests as garbage_collection
@@ -12,6 +13,7 @@ SPEC: Object = {
     "backup": {},
     "garbageCollection": {},
     "restoreFrom": {"serverName": "old", "backup": "latest"},
+    "auth": {"basic": {}},
 }
 """The fields without which a server does not have all Jobs."""
 
@@ -30,4 +32,5 @@ def job_templates(spec: Object | None = None) -> tuple[Object, ...]:
         restore.job(resolved, resolved.restore, "db")["spec"]["template"],
         collection["spec"]["jobTemplate"]["spec"]["template"],
         encryption.job(resolved, None, 0, "db")["spec"]["template"],
+        authentication.job(resolved, "db")["spec"]["template"],
     )

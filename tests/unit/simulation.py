@@ -5,6 +5,7 @@ rest.
 """
 
 import base64
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -29,11 +30,12 @@ from mlflow_operator.kube.errors import Conflict, Forbidden
 from mlflow_operator.kube.kinds import Kind
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.read_limit import ReadLimit
-from mlflow_operator.model import encryption, secrets
+from mlflow_operator.model import authentication, encryption, secrets
+from mlflow_operator.model.authentication import Accounts
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
-from mlflow_operator.model.versions import DEFAULT_VERSION, SCHEMA_HEADS, Images
+from mlflow_operator.model.versions import AUTH_SCHEMA_HEADS, DEFAULT_VERSION, SCHEMA_HEADS, Images
 from mlflow_operator.reconciler import reconcile
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError, ReconcileError, TransientError
@@ -266,9 +268,18 @@ class FakePostgres(Postgres):
     """Whether a migration locks the tables with encrypted secrets."""
     connections: list[Connection] = field(default_factory=list)
     """The inspected connections."""
+    accounts: Accounts = field(default_factory=Accounts)
+    account_reads: int = 0
+    """How often the accounts were requested."""
 
     async def inspect(
-        self, connection: Connection, ca_path: str | None, field: str, expected_revision: str | None = None
+        self,
+        connection: Connection,
+        ca_path: str | None,
+        field: str,
+        expected_revision: str | None = None,
+        *,
+        administrator: str | None = None,
     ) -> DatabaseState:
         """Record the connection and return the state of the database."""
         self.connections.append(connection)
@@ -282,7 +293,14 @@ class FakePostgres(Postgres):
             table_comment=self.table_comment if self.revision else None,
             major=self.major,
             encrypted=self._stored_secrets(),
+            accounts=self._accounts(administrator),
         )
+
+    def _accounts(self, administrator: str | None) -> Accounts | None:
+        if administrator is None:
+            return None
+        self.account_reads += 1
+        return None if self.is_locked else self.accounts
 
     def _stored_secrets(self) -> EncryptedSecrets | None:
         if self.is_locked:
@@ -519,7 +537,7 @@ class SimulatedCluster:
 
         A completed migration upgrades the schema to its head revision, a completed preflight writes its result as the
         termination message, a completed restore creates the tables of the backup, and a completed rewrap changes the
-        versions of the gateway secrets.
+        versions of the gateway secrets. Jobs with the administrator's password set it.
         """
         name = job["metadata"]["name"]
         component = job["metadata"]["labels"][labels.COMPONENT]
@@ -536,6 +554,8 @@ class SimulatedCluster:
             self.postgres.table_comment = env["RESTORE_MARKER"].format(id="20260101T000000Z-00000001")
         if job_condition == "Complete" and component == labels.REWRAP_POD:
             self._rewrap(job)
+        if job_condition == "Complete":
+            self._prepare_accounts(job)
         succeeded = job_condition == "Complete"
         self.terminate_container(
             job,
@@ -550,6 +570,14 @@ class SimulatedCluster:
         if version and stored.passphrase_versions:
             stored = replace(stored, passphrase_versions=frozenset({int(version)}))
         self.postgres.encrypted = stored
+
+    def _prepare_accounts(self, job: Object) -> None:
+        env = {e["name"]: e for e in _first_container(job)["env"]}
+        if authentication.ADMIN_PASSWORD_ENV in env:
+            reference = env[authentication.ADMIN_PASSWORD_ENV]["valueFrom"]["secretKeyRef"]
+            password = self.secret(reference["name"])[reference["key"]]
+            users = self.postgres.accounts.users or 1
+            self.postgres.accounts = Accounts(AUTH_REVISION, users, password_hash(password), True)
 
     def terminate_container(
         self, job: Object, exit_code: int, termination_message: str, phase: str = "Running"
@@ -643,6 +671,15 @@ class SimulatedCluster:
             self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {}})
         else:
             self.api.objects.pop((kinds.POD.kind, f"{name}-pod"), None)
+
+
+AUTH_REVISION = AUTH_SCHEMA_HEADS[DEFAULT_VERSION]
+
+
+def password_hash(password: str) -> str:
+    """A hash in MLflow's format, with parameters that make it quick to compute."""
+    digest = hashlib.scrypt(password.encode(), salt=b"salt", n=2, r=1, p=1).hex()
+    return f"scrypt:2:1:1$salt${digest}"
 
 
 def _first_container(job: Object) -> Object:

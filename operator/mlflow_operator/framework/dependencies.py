@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mlflow_operator.clients.ca_files import CAFiles
 from mlflow_operator.clients.dns import Resolver
+from mlflow_operator.clients.password_checks import PasswordChecks
 from mlflow_operator.clients.postgres.admin import PostgresAdmin
 from mlflow_operator.clients.postgres.client import Postgres
 from mlflow_operator.clients.postgres.roles import PostgresRoles
@@ -61,3 +62,4 @@ class Dependencies:
     memory: MemoryLimit = field(default_factory=MemoryLimit)
     cluster_identity: ClusterIdentity = field(default_factory=ClusterIdentity)
     shared_reads: SharedReads = field(default_factory=SharedReads)
+    password_checks: PasswordChecks = field(default_factory=PasswordChecks)

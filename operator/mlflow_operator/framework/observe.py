@@ -212,13 +212,17 @@ async def _by_name(
 def _secret_names(resource: Object) -> frozenset[str]:
     """Names of the Secrets that the server can have.
 
-    Data outlives a change of the stores, so its Secrets can exist whatever the spec is. The Secret for clients can
-    exist as well if the status does not name it; `server` requests it when it must be emptied.
+    Data outlives a change of the stores, so its Secrets can exist whatever the spec is. That of the administrator is
+    used with authentication only, and deleted with the server. The Secret for clients can exist as well if the status
+    does not name it; `server` requests it when it must be emptied.
     """
     names = Names(resource["metadata"]["name"])
     secrets = owned_objects.fixed_names(names, kinds.SECRET) or frozenset()
-    has_client_secret = "clientSecretRef" in (resource.get("status") or {})
-    return secrets if has_client_secret else secrets - {names.client}
+    status = resource.get("status") or {}
+    is_deleted = bool(resource["metadata"].get("deletionTimestamp"))
+    needs_admin = is_deleted or "auth" in (resource.get("spec") or {}) or "adminSecretRef" in status
+    unneeded = {names.client: "clientSecretRef" not in status, names.admin_secret: not needs_admin}
+    return secrets - {name for name, is_unneeded in unneeded.items() if is_unneeded}
 
 
 async def _without_ended_server_pods(

@@ -25,6 +25,8 @@ FROM_REVISION = "mlflow-operator.dev/from-revision"
 """Annotation of a migration Job: schema revision at the creation of the Job, empty if there was no schema."""
 ATTEMPT = "mlflow-operator.dev/attempt"
 """Annotation of a migration or preflight Job: number of attempts, including this one."""
+ACCOUNT_ACTION = "mlflow-operator.dev/account-action"
+"""Annotation of a Job that prepares accounts: the reason of the Event about what it does to the administrator's."""
 TEMPLATE_DIGEST = "mlflow-operator.dev/template"
 """Annotation of a backup or garbage collection Job: digest of its pod template. It detects a Job that cannot start and
 that was created from an outdated template."""

@@ -5,6 +5,7 @@ from mlflow_operator.kube import labels, pod_references, requested_image
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.kube.pod_references import Reference
 from mlflow_operator.model import (
+    authentication,
     container_parts,
     encryption,
     mlflow_env,
@@ -145,6 +146,7 @@ def _operator_env(server: Server) -> list[Object]:
         *mlflow_env.artifact_env(server),
         *mlflow_env.server_env(server),
         *encryption.env(server.encryption),
+        *authentication.server_env(server),
     ]
     return container_parts.without_overridden(env, server.env)
 

@@ -11,7 +11,14 @@ from dataclasses import replace
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels, requested_image
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, deployment, encryption, mlflow_env, pod_template
+from mlflow_operator.model import (
+    authentication,
+    container_parts,
+    deployment,
+    encryption,
+    mlflow_env,
+    pod_template,
+)
 from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Server
@@ -122,7 +129,9 @@ def _migration_pod(server: Server, key: str) -> Object:
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
         "command": ["python3", "-u", "-c", pod_scripts.MIGRATE],
-        "env": container_parts.merged_env(mlflow_env.database_env(server, key), server.env),
+        "env": container_parts.merged_env(
+            [*mlflow_env.database_env(server, key), *authentication.job_env(server)], server.env
+        ),
         "envFrom": list(server.env_from),
         "resources": resources(server, labels.MIGRATION_POD, sizing.migration()),
         "securityContext": container_parts.CONTAINER_SECURITY,

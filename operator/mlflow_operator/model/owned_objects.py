@@ -56,6 +56,8 @@ def data(server: Server) -> list[KindAndName]:
         objects.append((kinds.PVC, names.artifact_store_data))
     if server.encryption.is_generated:
         objects.append((kinds.SECRET, names.encryption_secret))
+    if server.auth and server.auth.is_generated:
+        objects.append((kinds.SECRET, names.admin_secret))
     return objects
 
 

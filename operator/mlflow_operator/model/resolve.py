@@ -21,6 +21,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import (
     allowed_hosts,
     artifact_store,
+    authentication,
     bucket_settings,
     cloudnativepg,
     encryption,
@@ -188,6 +189,8 @@ def resolve(
         )
         if max_platform_connections
         else None,
+        auth=authentication.resolve(owner, spec.auth),
+        declines_auth=spec.auth is not None and not spec.auth.is_basic,
     )
 
 

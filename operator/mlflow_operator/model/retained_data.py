@@ -36,7 +36,7 @@ class RemovalProgress:
 
 def credentials(names: Names) -> tuple[tuple[Kind, str], ...]:
     """The Secrets that are needed to access the data."""
-    secrets = names.database_secret, names.artifacts_secret, names.encryption_secret
+    secrets = names.database_secret, names.artifacts_secret, names.encryption_secret, names.admin_secret
     return tuple((kinds.SECRET, name) for name in secrets)
 
 

@@ -27,6 +27,8 @@ RETAINED_FIELDS = (
     "backup",
     "garbageCollection",
     "encryption",
+    "auth",
+    "adminSecretRef",
 )
 """Fields that keep their last value if a reconcile does not determine a new one: while a database is unreachable, the
 status still shows which one it is."""

@@ -20,6 +20,8 @@ SPECS: dict[str, Object] = {
     },
     "external": {"database": EXTERNAL, "artifacts": {"s3": S3}},
     "direct access": {"database": EXTERNAL, "artifacts": {"access": "Direct", "s3": S3}},
+    "authentication": {"auth": {"basic": {}}},
+    "password of the user": {"auth": {"admin": {"passwordSecretRef": {"name": "own"}}}},
     "shared stores": {
         "database": {"provision": {"host": "shared", "adminSecretRef": {"name": "admin"}}},
         "artifacts": {

@@ -18,7 +18,7 @@ def job_containers(spec: Object) -> dict[str, Object]:
     """The resources of the containers of all Jobs, by the name of the container."""
     containers = chain.from_iterable(template["spec"]["containers"] for template in job_templates(spec))
     found = {container["name"]: container["resources"] for container in containers}
-    assert len(found) == 8
+    assert len(found) == 9
     return found
 
 
@@ -100,6 +100,7 @@ def test_extended_resources_are_not_copied() -> None:
         ("Restore", {"restore", "pg-restore"}),
         ("GarbageCollection", {"garbage-collection"}),
         ("Encryption", {"rewrap"}),
+        ("Authentication", {"authenticate"}),
     ],
 )
 def test_resources_of_each_job_can_be_set(component: str, names: set[str]) -> None:

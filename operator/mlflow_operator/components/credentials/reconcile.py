@@ -1,18 +1,18 @@
 """Generate or read the credentials of the database and the artifact store, and write the Secret of the server's pods.
 
 Owns: condition CredentialsReady, which rotation reports; Secret `<name>-server`; the Secrets `<name>-database` and
-`<name>-artifacts` if their contents are generated; the Secret `<name>-encryption`, which `encryption` creates for a new
-server. A credential is generated only if there is none.
+`<name>-artifacts` if their contents are generated; the Secret `<name>-admin` with a generated password; the Secret
+`<name>-encryption`, which `encryption` creates for a new server. A credential is generated only if there is none.
 Needs: nothing from other components.
-Provides: `Credentials` for database, artifacts, server, rotation and backup; `Credentials.switches_database` for
-restore, upgrade and migration; `switch_database` for server.
+Provides: `Credentials` for database, artifacts, authentication, server, rotation and backup;
+`Credentials.switches_database` for restore, upgrade and migration; `switch_database` for server.
 """
 
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from mlflow_operator.components.credentials import administrator, encryption
 from mlflow_operator.components.credentials import database as database_credentials
-from mlflow_operator.components.credentials import encryption
 from mlflow_operator.components.credentials.s3 import StoreKeys, store_keys
 from mlflow_operator.framework.component import ReconcileContext, Result, component
 from mlflow_operator.framework.platform_errors import of_platform
@@ -34,7 +34,8 @@ class Credentials:
 
     `connection` is for use by the operator. `store` contains no keys if the pods use workload identity.
     `rollout_key` keys the digests in annotations, so that secret values cannot be guessed from them. `encryption`:
-    the encryption keys that the pods get, and their values.
+    the encryption keys that the pods get, and their values. `admin_password`: the password of MLflow's administrator,
+    None without authentication.
     `pending_secret` is set while the pods still use the previous database: the Secret `<name>-server` to write once
     they can switch.
     """
@@ -47,6 +48,7 @@ class Credentials:
     encryption: EncryptionKeys
     encryption_values: tuple[str, ...] = ()
     pending_secret: Object | None = None
+    admin_password: str | None = None
 
     @property
     def switches_database(self) -> bool:
@@ -56,7 +58,13 @@ class Credentials:
     def redact(self, message: str) -> str:
         """Replace every password and key in `message`: a crashing container may print its credentials."""
         keys = [key.secret for key in (self.store.service_key, self.store.root_key) if key]
-        values = (self.connection.password, *keys, self.rollout_key.decode(), *self.encryption_values)
+        values = (
+            self.connection.password,
+            *keys,
+            self.rollout_key.decode(),
+            *self.encryption_values,
+            self.admin_password or "",
+        )
         for value in (form for secret in values for form in (secret, quote(secret, safe=""))):
             if len(value) >= _MIN_REDACTED_CHARS:
                 message = message.replace(value, "•••")
@@ -72,6 +80,7 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
     """Ensure that every credential exists and that the Secret of the server's pods contains it."""
     connection = await database_credentials.resolve_connection(context)
     encryption_keys = await encryption.ensure_keys(context)
+    admin_password = await administrator.ensure_password(context)
     store_credentials = await store_keys(context)
     database, store = context.server.database, context.server.artifacts.s3
     database_origin = database.origin if isinstance(database, ProvisionedDatabase) else None
@@ -98,6 +107,7 @@ async def reconcile(context: ReconcileContext) -> Result[Credentials]:
             encryption_keys,
             await encryption.secret_values(context),
             pending_secret,
+            admin_password,
         ),
     )
 

@@ -31,7 +31,8 @@ async def emit_retained_event(resource: Object, deps: Dependencies) -> None:
     if retained:
         names = Names(resource["metadata"]["name"])
         has_passwords = any(
-            f'"{name}"' in retained for name in (names.database_secret, names.artifacts_secret)
+            f'"{name}"' in retained
+            for name in (names.database_secret, names.artifacts_secret, names.admin_secret)
         )
         has_keys = f'"{names.encryption_secret}"' in retained
         parts = {"passwords": has_passwords, "encryption keys": has_keys}

@@ -9,7 +9,7 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.api.garbage_collection import GarbageCollectionMode
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import container_parts, cronjobs, jobs
+from mlflow_operator.model import authentication, container_parts, cronjobs, jobs
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import GarbageCollection, Server
 from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
@@ -35,6 +35,7 @@ def cronjob(server: Server, settings: GarbageCollection, *, paused: bool) -> Obj
     # Artifacts that clients reach only through the server are deleted through the server, too.
     env = [
         container_parts.env_value("MLFLOW_TRACKING_URI", server.url),
+        *authentication.client_env(server),
         container_parts.env_value(SETTINGS_VARIABLE, json.dumps(job_settings, sort_keys=True)),
     ]
     overrides = {

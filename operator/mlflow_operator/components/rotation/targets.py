@@ -19,7 +19,7 @@ from mlflow_operator.framework.component import ReconcileContext
 from mlflow_operator.framework.platform_errors import of_platform
 from mlflow_operator.kube import kinds
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import postgres_uri, provisioning, secrets
+from mlflow_operator.model import authentication, postgres_uri, provisioning, secrets
 from mlflow_operator.model.platform import Part
 from mlflow_operator.model.postgres_uri import Connection
 from mlflow_operator.model.provisioning import DatabasePlan, Login
@@ -65,6 +65,7 @@ def rotated_credentials(context: ReconcileContext, credentials: Credentials) -> 
         else None,
         _provisioned_store(context, credentials),
         _embedded_store(context, credentials),
+        _administrator(context),
     )
     return [credential for credential in candidates if credential]
 
@@ -74,7 +75,12 @@ def has_user_managed(context: ReconcileContext) -> bool:
     store = context.server.artifacts.s3
     embedded = context.server.artifacts.embedded
     has_user_key = store is not None and store.access_key is not None and not embedded and not store.admin
-    return has_user_key or not isinstance(context.server.database, EmbeddedDatabase | ProvisionedDatabase)
+    has_user_password = context.server.auth is not None and not context.server.auth.is_generated
+    return (
+        has_user_key
+        or has_user_password
+        or not isinstance(context.server.database, EmbeddedDatabase | ProvisionedDatabase)
+    )
 
 
 def _embedded_database(
@@ -192,6 +198,23 @@ def _embedded_store(context: ReconcileContext, credentials: Credentials) -> Rota
         )
 
     return RotatedCredential(secret, keys, _access_key_generator(context), grant, revoke)
+
+
+def _administrator(context: ReconcileContext) -> RotatedCredential | None:
+    """The password of MLflow's administrator. The component `authentication` sets a changed one in the database."""
+    auth = context.server.auth
+    secret = context.reader.latest(kinds.SECRET, context.server.names.admin_secret)
+    if auth is None or not auth.is_generated or secret is None:
+        return None
+
+    async def nothing(_: Values) -> None:
+        pass
+
+    def generate_next(_: Values) -> tuple[str, str]:
+        return auth.administrator, context.deps.generate_password()
+
+    keys = CredentialKeys(authentication.USERNAME, authentication.PASSWORD)
+    return RotatedCredential(secret, keys, generate_next, nothing, nothing)
 
 
 def _access_key_generator(context: ReconcileContext) -> Callable[[Values], tuple[str, str]]:

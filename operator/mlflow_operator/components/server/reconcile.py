@@ -4,7 +4,7 @@ Owns: condition ServerAvailable; Deployment, PodDisruptionBudget and Service `<n
 the plugins; ConfigMap and Secret `<name>-client`; Events StorageChanged and FastPathNotUsed; `version`, `image`,
 `replicas`, `readyReplicas`, `fastPathFallback`, `database` and `artifacts` in the status.
 Needs: credentials; the PodPolicy and the unmet dependency, which `pod_policy` derives from the results of database,
-artifacts, upgrade and migration; `running_version` of upgrade.
+artifacts, upgrade, migration and authentication; `running_version` of upgrade.
 Provides: `RunningServer` (Deployment and version) for rotation, garbage collection and the status.
 """
 
@@ -13,7 +13,11 @@ from dataclasses import replace
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.components.credentials.reconcile import Credentials, switch_database
 from mlflow_operator.components.server import deployment_writer, pod_inputs
-from mlflow_operator.components.server.pod_policy import PodPolicy, artifact_location_changes
+from mlflow_operator.components.server.pod_policy import (
+    PodPolicy,
+    artifact_location_changes,
+    enables_authentication,
+)
 from mlflow_operator.framework import stuck_pods
 from mlflow_operator.framework.component import (
     RETRY_USER_ERROR_SECONDS,
@@ -133,10 +137,13 @@ async def _must_empty_client_secret(context: ReconcileContext) -> bool:
 def can_serve_now(context: ReconcileContext, credentials: Credentials | None) -> bool:
     """Whether the Deployment already runs the desired image on the desired database and artifact store.
 
-    The schema was then compatible before, so the pods are reconciled even while the stores cannot be checked.
+    The schema was then compatible before, so the pods are reconciled even while the stores cannot be checked. Not if
+    they must begin to require authentication, for which the accounts must be ready.
     """
     observed = context.observed.get(kinds.DEPLOYMENT, context.server.names.deployment)
     if credentials is None or not observed or not observed["spec"].get("replicas"):
+        return False
+    if enables_authentication(context):
         return False
     recorded = context.observed.status.get("database") or {}
     same_storage = storage_location.is_recorded_database(
