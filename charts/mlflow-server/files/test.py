@@ -1,5 +1,6 @@
 """Program of the `helm test` pod: logs a run with an artifact to the server, and reads both back."""
 
+import base64
 import contextlib
 import http.client
 import os
@@ -24,12 +25,21 @@ os.environ.update(
 )
 
 
+def version_request(uri):
+    """The request for the version. A server with authentication requires credentials for it."""
+    request = urllib.request.Request(f"{uri}/version")
+    if "MLFLOW_TRACKING_PASSWORD" in os.environ:
+        login = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    return request
+
+
 def version(uri):
     """Wait until the server responds, and return its version."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"{uri}/version", timeout=5) as response:
+            with urllib.request.urlopen(version_request(uri), timeout=5) as response:
                 return response.read().decode()
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:

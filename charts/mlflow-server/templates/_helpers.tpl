@@ -27,6 +27,19 @@ be checked: apiregistration.k8s.io/v1 exists in every cluster, but not in the de
 {{- end }}
 
 {{/*
+Name and password of the administrator, as JSON: `username`, `secret` and `key`; `{}` if clients need no credentials.
+*/}}
+{{- define "mlflow-server.administrator" -}}
+{{- $auth := .Values.auth | default dict }}
+{{- if and $auth (not (hasKey $auth "none")) }}
+{{- $admin := get $auth "admin" | default dict }}
+{{- $ref := get $admin "passwordSecretRef" | default dict }}
+{{- $generated := printf "%s-admin" (include "mlflow-server.name" .) }}
+{{- dict "username" (get $admin "username" | default "admin") "secret" (get $ref "name" | default $generated) "key" (get $ref "key" | default "password") | toJson }}
+{{- else }}{}{{ end }}
+{{- end }}
+
+{{/*
 The image of the `helm test` pod. The default is the image of the server, which contains a client of the same version
 and can be pulled in this cluster. It is read from the status of the MLflowServer; without a status, it is the default image
 of a new server.

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from mlflow_operator.doctor import operators
-from mlflow_operator.doctor.checks import backup
+from mlflow_operator.doctor.checks import backup, url
 from mlflow_operator.doctor.checks.crd import schema_differences
 from mlflow_operator.doctor.checks.operators import format_permissions
 from mlflow_operator.doctor.checks.servers import check
 from mlflow_operator.doctor.finding import Finding, State, Unobserved, exit_code
-from mlflow_operator.doctor.observed import ObservedCluster, ObservedPlatforms, Server
+from mlflow_operator.doctor.observed import ObservedCluster, ObservedPlatforms, ProbeResult, Server
 from mlflow_operator.doctor.permissions import Permission
 from mlflow_operator.doctor.report import summary, table
 from mlflow_operator.kube.objects import Object
@@ -26,6 +26,33 @@ def findings(resource: Object) -> dict[str, Finding]:
     operators = Unobserved("no permission")
     cluster = ObservedCluster(NOW, "0.1.0", "header", {}, operators, (), no_platforms)
     return {finding.check: finding for finding in check(Server(resource), cluster)}
+
+
+@pytest.mark.parametrize(
+    ("auth", "available", "status", "state"),
+    [
+        ({"type": "Basic"}, "True", 401, State.OK),
+        ({"type": "Basic"}, "True", 200, State.FAILED),
+        ({"type": "Basic"}, "False", 200, State.OK),
+        ({"type": "None"}, "True", 200, State.OK),
+        (None, "True", 200, State.OK),
+    ],
+)
+def test_server_that_accepts_requests_without_credentials_is_reported(
+    auth: Object | None, available: str, status: int, state: State
+) -> None:
+    """Only if it must refuse them. During a rollout, earlier pods may still accept them."""
+    resource = server()
+    resource["status"]["conditions"] = [condition("ServerAvailable", available)]
+    if auth:
+        resource["status"]["auth"] = auth
+    probed = Server(resource, in_cluster=ProbeResult(status), in_cluster_source="from this pod")
+    (finding,) = url.check(probed)
+    assert finding.state is state
+    if state is State.FAILED:
+        assert finding.message.startswith("Accepts requests without credentials (")
+    if status == 401:
+        assert finding.message.startswith("responds and requires authentication")
 
 
 BACKUPS: dict[str, tuple[Object, Object, State, str]] = {

@@ -13,7 +13,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import deployment as deployments
 from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.encryption import EncryptedSecrets
-from mlflow_operator.model.server import EncryptionKeys
+from mlflow_operator.model.server import EncryptionKeys, SecretKey
 from mlflow_operator.status.conditions import Reason
 from mlflow_operator.status.errors import ConfigurationError
 
@@ -161,6 +161,8 @@ async def _check_referenced(context: ReconcileContext, keys: EncryptionKeys) -> 
             )
         if encryption.parse_version(text) == encryption.PUBLIC_VERSION:
             await _check_first_version(context, keys.secret, keys.passphrase_version.key)
+    if context.server.auth and keys.flask_key:
+        await _check_flask_key(context, keys.flask_key)
     if keys.webhook_key and not encryption.is_fernet_key(await context.reader.value(keys.webhook_key)):
         raise _invalid(
             keys.secret, keys.webhook_key.key, "is not a Fernet key. Use 32 random bytes in URL-safe base64"
@@ -203,6 +205,17 @@ async def _sets_passphrase(context: ReconcileContext, deployment: Object) -> boo
     # The spec may no longer have these references: the passphrase moves from there to spec.encryption in one change.
     sources = container.get("envFrom") or ()
     return encryption.PASSPHRASE_ENV in await env_from_variables.names(sources, context.reader)
+
+
+async def _check_flask_key(context: ReconcileContext, key: SecretKey) -> None:
+    """Raise ConfigurationError if the key is missing, without which MLflow does not start with authentication."""
+    values = await context.reader.values(kinds.SECRET, key.name) or {}
+    if not values.get(key.key):
+        raise ConfigurationError(
+            Reason.SECRET_KEY_MISSING,
+            f'Secret "{key.name}" has no key "{key.key}" (spec.encryption.secretRef), or it is empty. MLflow requires '
+            "it with spec.auth. Add the key with at least 32 random characters.",
+        )
 
 
 def _invalid(name: str, key: str, fault: str) -> ConfigurationError:

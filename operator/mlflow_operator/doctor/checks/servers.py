@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mlflow_operator.components.garbage_collection.manifests import pluralize
 from mlflow_operator.doctor.checks import artifact_roots, backup, garbage_collection, server_platform, url
 from mlflow_operator.doctor.checks.conditions import check_condition, check_reconciliation
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
@@ -57,6 +58,8 @@ def _detail(condition_type: str, status: Object) -> str:
             return f"{artifacts.get('type')}: {artifacts['uri']}"
         case ConditionType.SCHEMA if status.get("schemaRevision"):
             return f"revision {status['schemaRevision']}"
+        case ConditionType.AUTHENTICATION if (status.get("auth") or {}).get("users"):
+            return f"{pluralize(int(status['auth']['users']), 'user')}"
         case ConditionType.SERVER if status.get("version"):
             pods = f"{status.get('readyReplicas') or 0} of {status.get('replicas') or 0} pods ready"
             return f"MLflow {status['version']}, {pods}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
 from mlflow_operator.doctor.observed import ProbeResult, Server
+from mlflow_operator.status.conditions import ConditionType
 
 THROUGH_PROXY = "through the API server's Service proxy"
 
@@ -17,6 +18,19 @@ def check(server: Server) -> Iterator[Finding]:
         yield _evaluate(server, "URL in cluster", server.in_cluster, source, through_proxy=False)
     if server.through_proxy is not None:
         yield _evaluate(server, "URL through proxy", server.through_proxy, THROUGH_PROXY, through_proxy=True)
+
+
+def _requires_login(server: Server) -> bool:
+    """Whether all pods require authentication. `doctor` sends no credentials, so they must refuse its requests.
+
+    Pods without it may still run during a rollout.
+    """
+    status = server.resource.get("status") or {}
+    is_rolled_out = any(
+        condition.get("type") == ConditionType.SERVER and condition.get("status") == "True"
+        for condition in status.get("conditions") or ()
+    )
+    return is_rolled_out and bool((status.get("auth") or {}).get("type") == "Basic")
 
 
 def _evaluate(
@@ -44,6 +58,9 @@ def _evaluate(
     elif result.host_rejected:
         # The proxy sends the pod's IP address as Host, which MLflow rejects if it is not a private address.
         message = f"responds ({source}), but rejects the pod's IP address as host name"
+    elif result.status == 200 and _requires_login(server):
+        state, message = State.FAILED, f"Accepts requests without credentials ({source})."
+        next_step = "See AuthenticationReady. If it is True, check whether a proxy adds credentials."
     elif result.status in (401, 403):
         message = f"responds and requires authentication ({source})"
     elif result.status >= 400:

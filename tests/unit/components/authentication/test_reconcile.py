@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import authentication
+from mlflow_operator.model import authentication, encryption
 from mlflow_operator.model.authentication import Accounts
 from mlflow_operator.model.versions import AUTH_SCHEMA_HEADS, DEFAULT_VERSION
 from tests.unit.simulation import (
@@ -468,6 +468,23 @@ async def test_garbage_collection_logs_in() -> None:
     username, password = (variables()[name] for name in authentication.CLIENT_ENV)
     assert username["value"] == "admin"
     assert password["valueFrom"] == {"secretKeyRef": {"name": SECRET, "key": "password"}}
+
+
+async def test_own_encryption_keys_must_contain_the_key_for_sessions() -> None:
+    """MLflow does not start without it if it requires authentication. Without, the key is optional."""
+    keys = {"passphrase": "p" * 32, "passphrase-version": "2", "webhook-key": encryption.fernet_key("w")}
+    simulation = SimulatedCluster({"encryption": {"secretRef": {"name": "keys"}}})
+    simulation.put_secret("keys", **keys)
+    await simulation.reconcile_until_ready()
+    simulation.update_spec(**BASIC)
+    await reconcile_without_jobs(simulation)
+    status, reason, message = simulation.condition("CredentialsReady")
+    assert (status, reason) == ("False", "SecretKeyMissing")
+    assert message.startswith('Secret "keys" has no key "flask-secret-key" (spec.encryption.secretRef)')
+    assert server_env(simulation) == {}
+    simulation.put_secret("keys", **keys, **{"flask-secret-key": "f" * 32})
+    await simulation.reconcile_until_ready()
+    assert server_env(simulation)[authentication.TYPE_ENV] == "basic"
 
 
 @pytest.mark.parametrize("writes", range(1, 12))
