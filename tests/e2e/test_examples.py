@@ -217,6 +217,13 @@ def encryption_keys(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[
     return {"tracking-keys": keys}, {}
 
 
+def authentication(
+    ns: Kube, other_ns: Kube, platform: Platform
+) -> tuple[dict[str, dict[str, str]], Object]:
+    """Use a random password."""
+    return {"tracking-administrator": {"username": "admin", "password": token_urlsafe(24)}}, {}
+
+
 def team(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """Request less CPU for the database, because the node has only two cores."""
     return {}, {"database": SMALL_CPU_REQUEST}
@@ -237,6 +244,7 @@ ADAPTATIONS: dict[str, Adaptation] = {
     "clean-up": clean_up,
     "restore": restore,
     "encryption-keys": encryption_keys,
+    "authentication": authentication,
     "team": team,
 }
 """Adaptations by example. Examples that are not listed are applied unchanged."""
