@@ -217,11 +217,9 @@ def encryption_keys(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[
     return {"tracking-keys": keys}, {}
 
 
-def authentication(
-    ns: Kube, other_ns: Kube, platform: Platform
-) -> tuple[dict[str, dict[str, str]], Object]:
+def authentication(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:
     """Use a random password."""
-    return {"tracking-administrator": {"username": "admin", "password": token_urlsafe(24)}}, {}
+    return {"tracking-administrator": {"password": token_urlsafe(24)}}, {}
 
 
 def team(ns: Kube, other_ns: Kube, platform: Platform) -> tuple[dict[str, dict[str, str]], Object]:

@@ -312,15 +312,35 @@ async def test_failed_job_is_reported_and_retried() -> None:
 async def test_job_without_effect_is_repeated_with_a_backoff() -> None:
     """Someone may set another password again and again."""
     simulation = await SimulatedCluster.ready(BASIC)
-    attempts = set()
-    for _ in range(8):
+
+    async def drift() -> list[str]:
         simulation.postgres.accounts = replace(
             simulation.postgres.accounts, password_hash=password_hash("drift")
         )
         await simulation.reconcile()
-        attempts |= {job["metadata"]["annotations"][labels.ATTEMPT] for job in jobs(simulation)}
+        attempts = [job["metadata"]["annotations"][labels.ATTEMPT] for job in jobs(simulation)]
         simulation.run_controllers()
-    assert attempts == {"1"}
+        return attempts
+
+    simulation.api.writes.clear()
+    assert [await drift() for _ in range(6)] == [["1"]] * 6
+    created = [name for verb, name in simulation.api.writes if verb == "create" and name.startswith("Job/")]
+    assert len(created) == 1
+    simulation.now = "2026-01-01T00:01:00Z"
+    assert await drift() == ["2"]
+
+
+async def test_password_in_the_output_of_a_job_is_not_published() -> None:
+    """For example in a traceback of a custom image."""
+    simulation = await SimulatedCluster.ready()
+    simulation.update_spec(**BASIC)
+    await reconcile_without_jobs(simulation)
+    password = simulation.secret(SECRET)["password"]
+    simulation.finish_job(jobs(simulation)[0], "Failed", f"KeyError: {password}")
+    await simulation.reconcile()
+    assert "KeyError: •••" in simulation.condition("AuthenticationReady")[2]
+    assert password not in str(simulation.status)
+    assert password not in str(simulation.events.published)
 
 
 async def test_database_outage_does_not_stop_a_server_with_authentication() -> None:
@@ -438,7 +458,7 @@ async def test_hash_of_an_unknown_kind_is_not_replaced() -> None:
     simulation = await SimulatedCluster.ready(BASIC)
     simulation.postgres.accounts = replace(simulation.postgres.accounts, password_hash="argon2id$1$2")
     await simulation.reconcile_until_ready()
-    assert jobs(simulation) == []
+    assert simulation.postgres.accounts.password_hash == "argon2id$1$2"
 
 
 async def test_suspended_server_needs_no_accounts() -> None:
