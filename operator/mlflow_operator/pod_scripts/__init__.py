@@ -12,11 +12,16 @@ def _read(name: str) -> str:
 
 def _with_common(name: str) -> str:
     """Return a script with the modules that it imports in front of it, because a pod gets one program, no package."""
-    script = _read(name)
-    modules = [_read(f"{module}.py") for module in _COMMON_IMPORT.findall(script)]
+    modules = _common_modules(_read(name))
     if not modules:
         raise ValueError(f"{name} must import from a module whose name ends with _common")
-    return "\n\n".join((*modules, _COMMON_IMPORT.sub("", script)))
+    return "\n\n".join(_COMMON_IMPORT.sub("", _read(file)) for file in (*modules, name))
+
+
+def _common_modules(script: str) -> list[str]:
+    """Return the files of the modules that a script needs, each after those that it needs itself."""
+    files = [f"{module}.py" for module in _COMMON_IMPORT.findall(script)]
+    return list(dict.fromkeys(each for file in files for each in (*_common_modules(_read(file)), file)))
 
 
 PROXIED_S3 = _with_common("proxied_s3.py")

@@ -1,34 +1,21 @@
 """Migrate the schema to the revision that this image's MLflow needs.
 
-An advisory lock makes other migrations wait, even those that the operator did not start. A transaction, which stays
-open during the migration, holds the lock. Behind a connection pooler in transaction mode, a lock of the session would
-stay with a session that the pooler passes to other clients, and the next migration would wait for it. MLflow is called
-in this process, never as a command, because the arguments would show the password in the process list.
+MLflow is called in this process, never as a command, because the arguments would show the password in the process list.
+If the server uses basic-auth, this also creates the administrator, so a new server needs no second Job.
 """
 
 import os
 import sys
 import traceback
-from contextlib import closing
 
-import psycopg2
-from database_common import MIGRATION_LOCK, libpq_uri
+from auth_tables_common import AccountError, administrator, migration_lock, prepare_accounts
 from mlflow.db import commands
 from mlflow.store.tracking.dbmodels.initial_models import Base
-from network_common import when_network_ready
 from sqlalchemy import create_engine
 
 MAX_ERROR_CHARS = 1500
 """Kubernetes keeps 2 KiB of a pod's log as termination message. SQLAlchemy appends the statement to its errors, and a
 long statement would leave no room for the message of the database."""
-
-TIMEOUT_SETTINGS = (
-    "idle_in_transaction_session_timeout",
-    "lock_timeout",
-    "statement_timeout",
-    "transaction_timeout",
-)
-"""Settings that could end the transaction with the lock, or the wait for it. The last one is new in Postgres 17."""
 
 AUTH_TABLES_QUERY = """
     SELECT to_regclass('alembic_version_auth') IS NOT NULL
@@ -65,15 +52,12 @@ def migrate_auth_tables():
     engine.dispose()
 
 
-with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri(uri)))) as session:
-    # a stricter level, possibly the default of the role, would show the tables in the state before the migration
-    session.set_session(isolation_level="READ COMMITTED")
-    cursor = session.cursor()
-    cursor.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY(%s)", [list(TIMEOUT_SETTINGS)]
-    )
-    print("waiting for the migration lock", flush=True)
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+try:
+    account = administrator(os.environ)
+except AccountError as error:
+    sys.exit(str(error))
+accounts = None
+with migration_lock(uri) as cursor:
     print("migrating", flush=True)
     cursor.execute("SELECT to_regclass('alembic_version')")
     empty = cursor.fetchone()[0] is None
@@ -85,6 +69,10 @@ with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri(uri)))) as se
         if empty:
             create_initial_tables()
         commands(["upgrade", uri], standalone_mode=False)
+        if account:
+            accounts = prepare_accounts(uri, *account)
+    except AccountError as error:
+        sys.exit(str(error))
     except Exception as error:
         traceback.print_exc()
         if len(str(error)) > MAX_ERROR_CHARS:
@@ -92,6 +80,7 @@ with closing(when_network_ready(lambda: psycopg2.connect(libpq_uri(uri)))) as se
         sys.exit(1)
     cursor.execute("SELECT version_num FROM alembic_version")
     revision = cursor.fetchone()
-    session.commit()
 print(f"the schema is at revision {revision[0]}", flush=True)
+if accounts:
+    print(accounts, flush=True)
 sys.exit(0)

@@ -5,7 +5,7 @@ import pytest
 from mlflow_operator import pod_scripts
 from mlflow_operator.pod_scripts import database_common
 
-LOCKING = ["MIGRATE", "REWRAP", "RESTORE"]
+LOCKING = ["MIGRATE", "AUTHENTICATE", "REWRAP", "RESTORE"]
 CONNECTING = [*LOCKING, "BACKUP", "PREFLIGHT"]
 
 

@@ -8,6 +8,7 @@ from mlflow_operator.pod_scripts import network_common
 REFUSED = 'connection to server at "db" (10.0.0.1), port 5432 failed: Connection refused'
 SCRIPTS = {
     "migrate": pod_scripts.MIGRATE,
+    "authenticate": pod_scripts.AUTHENTICATE,
     "preflight": pod_scripts.PREFLIGHT,
     "backup": pod_scripts.BACKUP,
     "restore": pod_scripts.RESTORE,
