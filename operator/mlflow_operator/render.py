@@ -118,7 +118,7 @@ def supporting_objects(server: Server) -> list[Object]:
     """The objects that a server needs beside its Deployment, Jobs, CronJobs and Secrets."""
     owner, database, embedded = server.owner, server.database, server.artifacts.embedded
     manifests = [client_config.config_map(server)]
-    if plugins.is_needed(server.artifacts):
+    if plugins.is_needed(server):
         manifests.append(plugins.config_map(server))
     if isinstance(database, EmbeddedDatabase):
         manifests.append(postgres.volume_claim(owner, database))

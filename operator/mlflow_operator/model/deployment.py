@@ -176,11 +176,13 @@ def pod_spec(server: Server) -> Object:
 
 
 def _command(server: Server) -> list[str]:
+    name = plugins.app_name(server)
+    application = ["--app-name", name] if name else []
     if not server.fast_path:
-        return ["python3", "-c", pod_scripts.DUAL_STACK, "server"]
+        return ["python3", "-c", pod_scripts.DUAL_STACK, "server", *application]
     # With job execution, MLflow starts further processes, and the launcher could only fall back to MLflow's command.
     module = plugins.DUAL_STACK_MODULE if server.job_execution else plugins.LAUNCHER_MODULE
-    return ["python3", "-m", module, "server", "--app-name", plugins.FAST_PATH_APP]
+    return ["python3", "-m", module, "server", *application]
 
 
 def _pre_stop_command(server: Server) -> list[str]:

@@ -62,7 +62,7 @@ def artifact_env(server: Server) -> list[Object]:
     if server.artifacts.access is ArtifactAccess.PRESIGNED:
         # Since MLflow 3.18, a server offers presigned URLs only with these variables. Earlier servers ignore them.
         env += [container_parts.env_value(name, "true") for name in PRESIGNED_ENV]
-    if plugins.is_needed(server.artifacts):
+    if plugins.is_needed(server):
         env.append(container_parts.env_value("PYTHONPATH", plugins.PLUGIN_DIR))
         # Keep malloc's threshold fixed: malloc raises it after some large buffers, and artifact chunks would then no
         # longer be returned to the system at once.
@@ -161,7 +161,7 @@ def artifact_volumes(server: Server) -> list[Object]:
     store = server.artifacts.s3
     if store and store.ca:
         volumes.append(container_parts.ca_volume(ARTIFACTS_CA_VOLUME, store.ca))
-    if plugins.is_needed(server.artifacts):
+    if plugins.is_needed(server):
         volumes.append(plugins.volume(server))
     return volumes
 
@@ -172,6 +172,6 @@ def artifact_mounts(server: Server) -> list[Object]:
     store = server.artifacts.s3
     if store and store.ca:
         mounts.append(container_parts.ca_mount(ARTIFACTS_CA_VOLUME))
-    if plugins.is_needed(server.artifacts):
+    if plugins.is_needed(server):
         mounts.append(plugins.MOUNT)
     return mounts

@@ -31,7 +31,7 @@ def disposable(server: Server) -> list[KindAndName]:
     unneeded = {
         (kinds.PDB, names.deployment): deployment.disruption_budget(server) is None,
         (kinds.SECRET, names.client): not client_config.has_secret(server),
-        (kinds.CONFIGMAP, names.plugin_config_map): not plugins.is_needed(server.artifacts),
+        (kinds.CONFIGMAP, names.plugin_config_map): not plugins.is_needed(server),
         (kinds.STATEFULSET, names.postgres): not isinstance(server.database, EmbeddedDatabase),
         (kinds.SERVICE, names.postgres): not isinstance(server.database, EmbeddedDatabase),
         (kinds.STATEFULSET, names.artifact_store): server.artifacts.embedded is None,

@@ -1,8 +1,8 @@
 """Plugins for MLflow's own extension points: files of a ConfigMap that are mounted on the Python path.
 
 Access Proxied needs an artifact repository that cannot presign URLs. The other access modes need one that presigns URLs
-for the public endpoint and, like the first, sends requests that stores other than AWS accept. The rest is MLflow's own
-code.
+for the public endpoint and, like the first, sends requests that stores other than AWS accept. Authentication needs an
+application that checks passwords before MLflow does. The rest is MLflow's own code.
 """
 
 from mlflow_operator import pod_scripts
@@ -11,6 +11,7 @@ from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Artifacts, Server
+from mlflow_operator.model.versions import FAST_PATH_VERSIONS
 
 PLUGIN_DIR = "/opt/mlflow-operator/plugins"
 """Directory on PYTHONPATH where importlib.metadata finds the plugins like installed distributions."""
@@ -24,6 +25,14 @@ ASSISTANT_ENV = "MLFLOW_OPERATOR_ASSISTANT"
 FAST_PATH_APP = "mlflow-operator-direct"
 """Value of `mlflow server --app-name` for the application that calls MLflow's tracking API handlers directly."""
 
+AUTH_FAST_PATH_APP, AUTH_APP, AUTH_CACHE_APP = (
+    "mlflow-operator-direct-auth",
+    "mlflow-operator-auth",
+    "mlflow-operator-auth-cache",
+)
+"""The same for the applications with authentication: with the fast path, without it, and for versions of MLflow whose
+internals are not known and that check passwords themselves."""
+
 LAUNCHER_MODULE = "mlflow_operator_tracking.launcher"
 """Module that replaces the `mlflow` command and does not keep a second copy of MLflow in memory."""
 
@@ -36,19 +45,20 @@ DRAINING_FILE = ".mlflow-operator-draining"
 MOUNT: Object = {"name": "plugins", "mountPath": PLUGIN_DIR, "readOnly": True}
 
 
-def _distribution(name: str, group: str, entry: str, keys: tuple[str, str]) -> dict[str, tuple[str, str]]:
+def _distribution(name: str, group: str, entries: str, keys: tuple[str, str]) -> dict[str, tuple[str, str]]:
     """The two metadata files that make Python treat a module as an installed distribution."""
     folder = f"mlflow_operator_{name}-1.dist-info"
     distribution = f"mlflow-operator-{name.replace('_', '-')}"
     return {
         keys[0]: (f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n"),
-        keys[1]: (f"{folder}/entry_points.txt", f"[{group}]\n{entry}\n"),
+        keys[1]: (f"{folder}/entry_points.txt", f"[{group}]\n{entries}\n"),
     }
 
 
-_REPOSITORY_KEYS, _FAST_PATH_KEYS = (
+_REPOSITORY_KEYS, _FAST_PATH_KEYS, _AUTH_KEYS = (
     ("METADATA", "entry_points.txt"),
     ("DIRECT_METADATA", "direct_entry_points.txt"),
+    ("AUTH_METADATA", "auth_entry_points.txt"),
 )
 _REPOSITORY_GROUP = "mlflow.artifact_repository"
 _PROXIED = {
@@ -74,6 +84,20 @@ _SMALL_POOL = {
     ),
 }
 """Files with which the fast path uses fewer threads than the limit of the platform allows connections."""
+_AUTH_MODULE = "mlflow_operator_tracking.authentication"
+_AUTH = {
+    "authentication.py": ("mlflow_operator_tracking/authentication.py", pod_scripts.AUTHENTICATION),
+    "password_check.py": ("mlflow_operator_tracking/password_check.py", pod_scripts.PASSWORD_CHECK),
+    "request_login.py": ("mlflow_operator_tracking/request_login.py", pod_scripts.REQUEST_LOGIN),
+    **_distribution(
+        "authentication",
+        "mlflow.app",
+        f"{AUTH_FAST_PATH_APP} = {_AUTH_MODULE}:app\n"
+        f"{AUTH_APP} = {_AUTH_MODULE}:app_without_fast_path\n"
+        f"{AUTH_CACHE_APP} = {_AUTH_MODULE}:app_with_cache",
+        _AUTH_KEYS,
+    ),
+}
 _PUBLIC = {
     "public_s3.py": ("mlflow_operator_public_s3.py", pod_scripts.PUBLIC_S3),
     **_distribution(
@@ -85,9 +109,28 @@ _PUBLIC = {
 }
 
 
-def is_needed(artifacts: Artifacts) -> bool:
+def is_needed(server: Server) -> bool:
     """Whether the configuration needs a plugin because MLflow itself does not support it."""
-    return bool(_files(artifacts))
+    return bool(_files(server))
+
+
+def requires_login(server: Server) -> bool:
+    """Whether the pods of the server require authentication."""
+    return server.auth is not None and not server.auth.is_withheld
+
+
+def checks_passwords(server: Server) -> bool:
+    """Whether the application checks passwords itself. Otherwise MLflow does, and a changed one stays valid a while."""
+    return requires_login(server) and server.is_default_image and server.version in FAST_PATH_VERSIONS
+
+
+def app_name(server: Server) -> str | None:
+    """Value of `mlflow server --app-name`; None for MLflow's own application."""
+    if not requires_login(server):
+        return FAST_PATH_APP if server.fast_path else None
+    if server.fast_path:
+        return AUTH_FAST_PATH_APP
+    return AUTH_APP if checks_passwords(server) else AUTH_CACHE_APP
 
 
 def public_endpoint(artifacts: Artifacts) -> str | None:
@@ -108,28 +151,27 @@ def config_map(server: Server) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": object_metadata(owner, owner.names.plugin_config_map, labels.SERVER_POD),
-        "data": {key: content for key, (_, content) in _files_of(server).items()},
+        "data": {key: content for key, (_, content) in _files(server).items()},
     }
 
 
 def keys(server: Server) -> tuple[str, ...]:
     """Keys of the ConfigMap that the pods read."""
-    return tuple(_files_of(server))
+    return tuple(_files(server))
 
 
 def volume(server: Server) -> Object:
     """Volume with the files at the paths where Python expects them."""
-    items = [{"key": key, "path": path} for key, (path, _) in _files_of(server).items()]
+    items = [{"key": key, "path": path} for key, (path, _) in _files(server).items()]
     return {"name": "plugins", "configMap": {"name": server.names.plugin_config_map, "items": items}}
 
 
-def _files_of(server: Server) -> dict[str, tuple[str, str]]:
-    """Return the files like `_files`, with those for a limited number of connections."""
-    return _files(server.artifacts) | (_SMALL_POOL if server.fast_path and server.pool else {})
-
-
-def _files(artifacts: Artifacts) -> dict[str, tuple[str, str]]:
+def _files(server: Server) -> dict[str, tuple[str, str]]:
     """Map each key of the ConfigMap to its path below PLUGIN_DIR and its content."""
+    artifacts = server.artifacts
+    files = _PUBLIC if artifacts.s3 else {}
     if artifacts.proxied:
-        return _PROXIED
-    return _PUBLIC if artifacts.s3 else {}
+        files = _PROXIED
+    if server.fast_path and server.pool:
+        files = files | _SMALL_POOL
+    return files | _AUTH if requires_login(server) else files

@@ -11,8 +11,13 @@ from . import direct
 POOL_SIZE, MAX_OVERFLOW = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"
 
 
-def app():
-    """The ASGI application. Each thread has one connection, and one more remains for a second one."""
+def limit_threads():
+    """Leave a connection for each thread of the fast path, and one more for a second one."""
     connections = int(os.environ[POOL_SIZE]) + int(os.environ[MAX_OVERFLOW])
     direct.THREADS = min(direct.THREADS, max(connections - 1, 1))
+
+
+def app():
+    """The ASGI application."""
+    limit_threads()
     return direct.app()

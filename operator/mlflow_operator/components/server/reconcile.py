@@ -103,7 +103,7 @@ async def _ensure_deployment(
         await context.ensure(
             client_config.secret(context.server, key.id if key else None, key.secret if key else None)
         )
-    if plugins.is_needed(context.server.artifacts):
+    if plugins.is_needed(context.server):
         await context.ensure(plugins.config_map(context.server))
     inputs = await pod_inputs.fingerprint(context, credentials.rollout_key)
     observed = await deployment_writer.apply(context, inputs)

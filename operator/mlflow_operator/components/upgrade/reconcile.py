@@ -110,7 +110,7 @@ async def _run_preflight(
         await context.deps.cluster.delete(stale)
     observed = context.observed.get(kinds.JOB, name)
     if observed is None:
-        if plugins.is_needed(context.server.artifacts):
+        if plugins.is_needed(context.server):
             await context.ensure(plugins.config_map(context.server))
         await context.ensure_job(desired)
         return _waiting(context, requeue_after=RETRY_TRANSIENT_SECONDS)
