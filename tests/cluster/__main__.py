@@ -29,11 +29,13 @@ from tests.cluster.settings import CLUSTER, Settings, load
 from tests.cluster.shell import Shell, StepError
 
 LOCK, TEST_IMAGES_LOCK, LINT_LOCK = "lock", "lock-test-images", "lock-lint-tools"
+CLOUDNATIVEPG_LOCK = "lock-cloudnativepg"
 NONINTERACTIVE_ENV = {"PIP_NO_INPUT": "1"}
 """Environment in which no step waits for input: pip would otherwise ask for the password of a package index."""
 LOCKS = (
     LOCK,
     TEST_IMAGES_LOCK,
+    CLOUDNATIVEPG_LOCK,
     LINT_LOCK,
     golang.INSTALL_LOCK,
     substitute_images.LOADING_LOCK,
@@ -101,6 +103,12 @@ def test_images(run: Session) -> int:
     return 0 if run.run(plan.test_images(run.s, run.sh, build=build)) else 1
 
 
+def cloudnativepg_images(run: Session) -> int:
+    """build or pull the images of CloudNativePG, which only one long-running test uses"""
+    build, _ = plan.choose_images(run.s, run.sh)
+    return 0 if run.run(plan.cloudnativepg_images(run.s, build=build)) else 1
+
+
 def docker_images(run: Session) -> int:
     """copy the images that tests run outside the cluster into docker"""
     return 0 if run.run(plan.docker_images(run.s)) else 1
@@ -159,7 +167,7 @@ def clean_cache(run: Session) -> int:
         print("The cluster or its registry still needs the cache. Run make clean first.")
         return 1
     engine.stop(s, sh)
-    with locked(s, TEST_IMAGES_LOCK), usage_lock.claim(s):
+    with locked(s, TEST_IMAGES_LOCK), locked(s, CLOUDNATIVEPG_LOCK), usage_lock.claim(s):
         # Keep the lock files, because another process may wait for one of them.
         for path in s.cache.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -184,6 +192,7 @@ COMMANDS = {
     "test-cluster": Command(test_cluster),
     "images": Command(images),
     "test-images": Command(test_images, TEST_IMAGES_LOCK),
+    "cloudnativepg-images": Command(cloudnativepg_images, CLOUDNATIVEPG_LOCK),
     "docker-images": Command(docker_images),
     "python": Command(python),
     "control-plane": Command(control_plane),

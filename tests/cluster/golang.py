@@ -5,6 +5,7 @@ A build verifies every download against go.sum and never changes either file. To
 """
 
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -129,6 +130,18 @@ def build(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> None:
     for group in (together, *([name] for name in missing if name in module.separate)):
         if group:
             _compile(s, sh, module, group)
+
+
+def copy_file(s: Settings, sh: Shell, module: Module, dependency: str, path: str) -> None:
+    """Download a dependency, and copy one of its files into the build folder."""
+    downloaded = sh.output(_require_go(s, sh), "-C", module.folder, "mod", "download", "-json", dependency)
+    source = Path(json.loads(downloaded)["Dir"]) / path
+    target = module.build_folder(s) / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".part")
+    # Files of downloaded modules are read-only, which a copy with permissions would be, too.
+    shutil.copyfile(source, partial)
+    partial.rename(target)
 
 
 def download(s: Settings, sh: Shell, module: Module, names: Iterable[str]) -> None:

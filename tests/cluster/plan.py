@@ -33,16 +33,14 @@ from tests.cluster.substitute_images import StandIn
 DEMO_IMAGES = ("IMAGE_MLFLOW", "IMAGE_POSTGRES", "IMAGE_MINIO", "IMAGE_BUSYBOX")
 """Images that `make demo` runs on the node besides the operator. Other images are built while the first tests run."""
 TEST_IMAGES = ("IMAGE_SEAWEEDFS", "IMAGE_TOXIPROXY")
+CLOUDNATIVEPG_IMAGES = ("IMAGE_CLOUDNATIVEPG", "IMAGE_CLOUDNATIVEPG_POSTGRES")
 HOST_IMAGES = ("IMAGE_NODE", "IMAGE_REGISTRY", "IMAGE_PYTHON")
 
 PACKAGES, ENGINE, NETWORK, REGISTRY = "host packages", "docker engine", "docker network", "local registry"
 UV, GO, CLIENTS, ENVIRONMENT = "uv", "Go", "kubectl and helm", "Python environment"
 COMPILE_NODE = "compile Kubernetes, etcd and CoreDNS"
-DOWNLOAD_MINIO, COMPILE_MINIO, COMPILE_TOXIPROXY = (
-    "download MinIO's dependencies",
-    "compile MinIO",
-    "compile Toxiproxy",
-)
+DOWNLOAD_MINIO, COMPILE_MINIO = "download MinIO's dependencies", "compile MinIO"
+COMPILE_TOXIPROXY, COMPILE_CLOUDNATIVEPG = "compile Toxiproxy", "compile CloudNativePG"
 CLUSTER, SERVICES = "kind cluster", "DNS and volumes"
 OPERATOR, OPERATOR_ON_NODE = "operator image", "operator image on the node"
 LOCAL_STEPS = (PACKAGES, ENGINE, NETWORK)
@@ -190,6 +188,23 @@ def test_images(s: Settings, sh: Shell, *, build: bool) -> Iterator[Step]:
             yield _pull(s, image.reference)
         else:
             yield _build_image(s, image)
+
+
+def cloudnativepg_images(s: Settings, *, build: bool) -> Iterator[Step]:
+    """CloudNativePG's images in the registry. Its test also needs the manifests in the Go module."""
+    module, manifest = programs.cloudnativepg(), programs.cloudnativepg_manifest(s)
+    yield Step(
+        "copy CloudNativePG's manifest",
+        lambda _: manifest.exists(),
+        lambda sh: golang.copy_file(s, sh, module, programs.CLOUDNATIVEPG, f"releases/{manifest.name}"),
+        (GO,),
+    )
+    if build:
+        yield _compile_programs(s, COMPILE_CLOUDNATIVEPG, module, ("manager",), (GO,), link=False)
+        for image in substitute_images.cloudnativepg(s):
+            yield _build_image(s, image, COMPILE_CLOUDNATIVEPG)
+    else:
+        yield from (_pull(s, s.pins[name]) for name in CLOUDNATIVEPG_IMAGES)
 
 
 def docker_images(s: Settings) -> Iterator[Step]:

@@ -1,13 +1,17 @@
 """Go programs that the project builds, by Go module."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.cluster.golang import BACKGROUND_NICENESS, Module
+from tests.cluster.settings import Settings
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """Names under which tests start the program `kubernetes` on the host, without a node."""
 
 NODE = ("kubernetes", "etcd", "coredns", "local-path-provisioner", "pause", "kind")
+CLOUDNATIVEPG = "github.com/cloudnative-pg/cloudnative-pg"
+"""Path of the Go module, which also contains the manifests of each release."""
 CHARTS = ("helm-unittest", "helm-docs", "kubeconform")
 
 
@@ -67,3 +71,15 @@ def toxiproxy() -> Module:
     module = Module("toxiproxy", {"toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server"})
     version = module.version("github.com/Shopify/toxiproxy/v2")
     return Module(module.name, module.programs, {"github.com/Shopify/toxiproxy/v2.Version": version})
+
+
+def cloudnativepg() -> Module:
+    """CloudNativePG's operator, which also runs in the pods of its Clusters."""
+    programs = {"manager": f"{CLOUDNATIVEPG}/cmd/manager"}
+    return Module("cloudnativepg", programs, niceness=BACKGROUND_NICENESS)
+
+
+def cloudnativepg_manifest(s: Settings) -> Path:
+    """Return the path in the cache of the manifest that installs CloudNativePG."""
+    module = cloudnativepg()
+    return module.build_folder(s) / f"cnpg-{module.version(CLOUDNATIVEPG)}.yaml"

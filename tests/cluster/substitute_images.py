@@ -149,6 +149,13 @@ def pgbouncer(s: Settings) -> StandIn:
     return StandIn(s.pins["IMAGE_PGBOUNCER"], "pgbouncer", bases=(python(s),))
 
 
+def cloudnativepg(s: Settings) -> Iterator[StandIn]:
+    """CloudNativePG's operator, and the Postgres that it runs."""
+    program = programs.cloudnativepg().program(s, "manager")
+    yield StandIn(s.pins["IMAGE_CLOUDNATIVEPG"], "cloudnativepg", {"manager": program})
+    yield StandIn(s.pins["IMAGE_CLOUDNATIVEPG_POSTGRES"], "cloudnativepg-postgres", bases=(postgres(s),))
+
+
 def client(s: Settings, sh: Shell) -> StandIn:
     """An image for training pods: MLflow's image with the packages of tests/workflows.
 

@@ -76,6 +76,8 @@ def test_go_modules_have_the_versions_of_image_references() -> None:
     assert PINS["IMAGE_LOCAL_PATH"].endswith(f":v{volumes}")
     proxy = programs.toxiproxy().version("github.com/Shopify/toxiproxy/v2")
     assert PINS["IMAGE_TOXIPROXY"].endswith(f":{proxy}")
+    cloudnativepg = programs.cloudnativepg().version(programs.CLOUDNATIVEPG)
+    assert PINS["IMAGE_CLOUDNATIVEPG"].endswith(f":{cloudnativepg}")
 
 
 def test_control_plane_images_match_kubeadm() -> None:
