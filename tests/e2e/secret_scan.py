@@ -51,6 +51,9 @@ ENCRYPTION_KEYS = {
 PUBLIC_KEYS = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION_KEYS, *ENCRYPTION_KEYS}
 """Keys of generated Secrets whose values are not secret."""
 
+NAME_KEYS = {"username", "user"}
+"""Keys of users' Secrets with names. A generated value may contain one: every URI contains the superuser `postgres`."""
+
 NODE_FOLDER = "/var/log/mlflow-operator-e2e"
 NODE_SCRIPT = f"""
 rm -rf {NODE_FOLDER}; mkdir -p {NODE_FOLDER}/pods; : >{NODE_FOLDER}/arguments
@@ -72,6 +75,7 @@ class Record:
     _places_by_text: dict[str, str] = field(default_factory=dict)
     _generated_values: dict[str, str] = field(default_factory=dict, repr=False)
     _user_values: set[str] = field(default_factory=set, repr=False)
+    _user_names: set[str] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _node_process: "subprocess.Popen[bytes] | None" = None
@@ -97,15 +101,15 @@ class Record:
     def generated_values(self) -> dict[str, str]:
         """Return every generated secret value by its Secret and key, without values that tests gave to a server."""
         with self._lock:
-            generated, user_values = dict(self._generated_values), set(self._user_values)
+            generated, names = dict(self._generated_values), set(self._user_names)
+            user_values = set(self._user_values)
+        long_values = [value for value in user_values if len(value) >= MIN_SUBSTRING_CHARS]
         return {
             name: value
             for name, value in generated.items()
             if value
-            and not any(
-                value in user_value or (len(user_value) >= MIN_SUBSTRING_CHARS and user_value in value)
-                for user_value in user_values
-            )
+            and not any(value in user_value for user_value in user_values | names)
+            and not any(user_value in value for user_value in long_values)
         }
 
     def leaks(self) -> list[str]:
@@ -172,7 +176,7 @@ class Record:
             for key, encoded in (obj.get("data") or {}).items():
                 value = base64.b64decode(encoded).decode(errors="replace").strip()
                 if not managed and value:
-                    self._user_values.add(value)
+                    (self._user_names if key in NAME_KEYS else self._user_values).add(value)
                 elif managed and value and key not in PUBLIC_KEYS:
                     self._generated_values[f"{place} {key}"] = value
             annotations = {
