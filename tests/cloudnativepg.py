@@ -92,6 +92,17 @@ def cluster_status(name: str, *, healthy: bool) -> Object:
 
 def app_secret(name: str, namespace: str, database: str, user: str, password: str) -> Object:
     """Return the Secret `<name>-app` with all keys that clients read."""
+    return _login_secret(name, namespace, database, user, password, user_type="app")
+
+
+def superuser_secret(name: str, namespace: str, password: str) -> Object:
+    """Return the Secret `<name>-superuser` of a Cluster with `enableSuperuserAccess`. It names no database."""
+    return _login_secret(name, namespace, "*", "postgres", password, user_type="superuser")
+
+
+def _login_secret(
+    name: str, namespace: str, database: str, user: str, password: str, *, user_type: str
+) -> Object:
     host, port = f"{name}-rw", 5432
     values = {
         "username": user,
@@ -106,7 +117,10 @@ def app_secret(name: str, namespace: str, database: str, user: str, password: st
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": f"{name}-app", "labels": {"cnpg.io/reload": "true", "cnpg.io/userType": "app"}},
+        "metadata": {
+            "name": f"{name}-{user_type}",
+            "labels": {"cnpg.io/reload": "true", "cnpg.io/userType": user_type},
+        },
         "type": "kubernetes.io/basic-auth",
         "stringData": values,
     }

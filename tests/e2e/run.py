@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import usage_lock
-from tests.e2e import namespaces, operator_release, versions
+from tests.e2e import cloudnativepg_operator, namespaces, operator_release, versions
 from tests.e2e.kube import TEST_LABEL, Kube
 from tests.e2e.secret_scan import Record
 from tests.report import records
@@ -36,6 +36,12 @@ FOLDER = "tests/e2e"
 FINAL_TESTS = ["tests/e2e/test_no_secrets.py"]
 KEPT_FOLDERS = (records.FOLDER.name, "bench")
 """Folders in `out` that are kept because other commands read them."""
+BACKGROUND_BUILDS = {
+    "second-images": versions.BUILD_COMMAND,
+    "cloudnativepg-images": cloudnativepg_operator.BUILD_COMMAND,
+}
+"""Commands that build the images of long-running tests, by the names of their logs."""
+WEBHOOKS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
 PLATFORM_CRD = "mlflowplatforms.mlflow-operator.dev"
 NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -53,7 +59,7 @@ def run_started_at() -> str | None:
 
 
 def delete_leftovers(kube: Kube) -> None:
-    """Delete the evidence of an earlier run, and its namespaces and platforms if it was killed.
+    """Delete the evidence of an earlier run, and its namespaces, webhooks and platforms if it was killed.
 
     Keeps the records of the other test tiers, because the report at the end of `make test` needs them, and the samples
     of benchmarks.
@@ -64,7 +70,7 @@ def delete_leftovers(kube: Kube) -> None:
         elif path.is_file():
             path.unlink()
     leftovers = ("-l", f"{TEST_LABEL}=true", "--wait=false")
-    kube.kubectl("delete", "namespaces", *leftovers)
+    kube.kubectl("delete", f"namespaces,{WEBHOOKS}", *leftovers)
     if kube.kubectl("get", "crd", PLATFORM_CRD, "--ignore-not-found", "-o", "name"):
         kube.kubectl("delete", PLATFORM_CRD, *leftovers)
 
@@ -96,9 +102,7 @@ def _run(kube: Kube, arguments: list[str], pytest_arguments: list[str], *, expli
         os.environ[STARTED_AT_VARIABLE] = current_time()
         # schedules groups of tests (`GroupScheduling`) in collection order, not by their number of tests
         parallel = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
-        with (
-            _build_second_image_set(kube) if ALL_OPTION in arguments and not explicit_paths else nullcontext()
-        ):
+        with _build_test_images(kube) if ALL_OPTION in arguments and not explicit_paths else nullcontext():
             codes = [
                 _run_in_subprocess([*parallel, "-m", "not alone and not last", *pytest_arguments]),
                 pytest.main(
@@ -112,27 +116,28 @@ def _run(kube: Kube, arguments: list[str], pytest_arguments: list[str], *, expli
 
 
 @contextmanager
-def _build_second_image_set(kube: Kube) -> Iterator[None]:
-    """Build the second image set in the background while the first tests run.
+def _build_test_images(kube: Kube) -> Iterator[None]:
+    """Build the images that only some tests use in the background, while the first tests run.
 
-    A test that needs the set starts the same program, which waits for this one to end and reports its errors.
+    A test that needs them starts the same program, which waits for this one to end and reports its errors.
     """
-    log = kube.settings.root / "out" / "second-images.log"
-    log.parent.mkdir(exist_ok=True)
-    with (
-        log.open("w") as log_file,
-        subprocess.Popen(
-            versions.BUILD_COMMAND,
-            env=kube.env,
-            cwd=kube.settings.root,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-        ) as build,
-    ):
-        try:
-            yield
-        finally:
+    out = kube.settings.root / "out"
+    out.mkdir(exist_ok=True)
+    builds = []
+    try:
+        for name, command in BACKGROUND_BUILDS.items():
+            with (out / f"{name}.log").open("w") as log:
+                builds.append(
+                    subprocess.Popen(
+                        command, env=kube.env, cwd=kube.settings.root, stdout=log, stderr=subprocess.STDOUT
+                    )
+                )
+        yield
+    finally:
+        for build in builds:
             build.terminate()
+        for build in builds:
+            build.wait()
 
 
 def _run_in_subprocess(arguments: list[str]) -> int:

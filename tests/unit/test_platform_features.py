@@ -8,6 +8,7 @@ from mlflow_operator.kube.objects import Object
 from mlflow_operator.model.deployment import connection_demand
 from mlflow_operator.model.encryption import EncryptedSecrets
 from mlflow_operator.status.conditions import Reason
+from tests import cloudnativepg
 from tests.unit.api.platform_refusals import platform, postgres, s3
 from tests.unit.platform_simulation import CA, PLATFORM, ROOT, PlatformSimulation
 from tests.unit.simulation import NAME, NAMESPACE
@@ -121,16 +122,8 @@ async def test_superuser_of_cloudnativepg_can_be_the_administrator() -> None:
         tls={"caSecretRef": {"name": "pg-ca"}},
     )
     simulation = PlatformSimulation(platform_spec=spec)
-    simulation.put_platform_secret(
-        "pg-superuser",
-        username="postgres",
-        password=simulation.admin.password,
-        host="pg-rw",
-        port="5432",
-        dbname="*",
-        pgpass="pg-rw:5432:*:postgres:x",
-        uri="postgresql://postgres:x@pg-rw:5432/*",
-    )
+    superuser = cloudnativepg.superuser_secret("pg", "mlflow-platform", simulation.admin.password)
+    simulation.put_platform_secret(superuser["metadata"]["name"], **superuser["stringData"])
     simulation.put_platform_secret("pg-ca", **{"ca.crt": CA, "ca.key": "private"})
     await simulation.reconcile_until_ready()
     for admin, ca_path in simulation.admin.admins:
