@@ -41,6 +41,12 @@ LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 MIN_SUBSTRING_CHARS = 8
 """Minimum length of a user's value that is not a substring of a generated value by chance."""
 
+SEARCHED_LABEL = "mlflow-operator.dev/e2e-searched"
+"""Label of a test's Secret whose values are searched like generated ones: the password of a user, for example."""
+
+BASIC_AUTH_TYPE, AUTHORIZATION = "kubernetes.io/basic-auth", "authorization"
+"""Type of a Secret with a user name and a password, and the description of its value in the header Authorization."""
+
 ROTATION_KEYS = {"nextUsername", "previousUsername", "nextRotatedAt", "rotatedAt"}
 ENCRYPTION_KEYS = {
     "passphrase-version",
@@ -49,7 +55,7 @@ ENCRYPTION_KEYS = {
     "next-passphrase-rotated-at",
 }
 PUBLIC_KEYS = {"username", "host", "port", "dbname", "endpoint", "bucket", *ROTATION_KEYS, *ENCRYPTION_KEYS}
-"""Keys of generated Secrets whose values are not secret."""
+"""Keys of searched Secrets whose values are not secret."""
 
 NAME_KEYS = {"username", "user"}
 """Keys of users' Secrets with names. A generated value may contain one: every URI contains the superuser `postgres`."""
@@ -99,7 +105,7 @@ class Record:
         self.kube.node_command("rm", "-rf", NODE_FOLDER)
 
     def generated_values(self) -> dict[str, str]:
-        """Return every generated secret value by its Secret and key, without values that tests gave to a server."""
+        """Return every searched value by its Secret and key, without values that tests gave to a server."""
         with self._lock:
             generated, names = dict(self._generated_values), set(self._user_names)
             user_values = set(self._user_values)
@@ -172,13 +178,21 @@ class Record:
         if kind == "Secret":
             if obj.get("type") == "helm.sh/release.v1":
                 return
-            managed = (meta.get("labels") or {}).get(MANAGED_BY_LABEL[0]) == MANAGED_BY_LABEL[1]
-            for key, encoded in (obj.get("data") or {}).items():
-                value = base64.b64decode(encoded).decode(errors="replace").strip()
-                if not managed and value:
+            labels = meta.get("labels") or {}
+            searched = labels.get(MANAGED_BY_LABEL[0]) == MANAGED_BY_LABEL[1] or SEARCHED_LABEL in labels
+            values = {
+                key: base64.b64decode(encoded).decode(errors="replace").strip()
+                for key, encoded in (obj.get("data") or {}).items()
+            }
+            for key, value in values.items():
+                if not searched and value:
                     (self._user_names if key in NAME_KEYS else self._user_values).add(value)
-                elif managed and value and key not in PUBLIC_KEYS:
+                elif searched and value and key not in PUBLIC_KEYS:
                     self._generated_values[f"{place} {key}"] = value
+            if searched and obj.get("type") == BASIC_AUTH_TYPE:
+                # HTTP clients send both in one string, which does not contain the password's own encoding.
+                login = f"{values.get('username')}:{values.get('password')}"
+                self._generated_values[f"{place} {AUTHORIZATION}"] = in_base64(login)
             annotations = {
                 key: text
                 for key, text in (meta.get("annotations") or {}).items()

@@ -129,13 +129,24 @@ class Server:
         """URL outside the cluster; the Service must be of type NodePort."""
         return f"http://{self.kube.node_address}:{self.service['spec']['ports'][0]['nodePort']}"
 
+    @property
+    def administrator(self) -> tuple[str, str] | None:
+        """User name and password of the administrator in its Secret; None if the server has no administrator."""
+        resource = self.resource()
+        ref = (resource.get("status") or {}).get("adminSecretRef")
+        if not ref:
+            return None
+        admin = (resource["spec"].get("auth") or {}).get("admin") or {}
+        key = (admin.get("passwordSecretRef") or {}).get("key", "password")
+        return admin.get("username", "admin"), text_values(self.kube.require("Secret", ref["name"]))[key]
+
     def wait_reachable(self) -> None:
-        """Wait until MLflow answers a request from outside the cluster."""
+        """Wait until MLflow answers a request from outside the cluster, of its administrator if it has one."""
         url = f"{self.url}/api/2.0/mlflow/experiments/search?max_results=1"
 
         def is_reachable() -> bool:
             try:
-                return requests.get(url, timeout=5).ok
+                return requests.get(url, auth=self.administrator, timeout=5).ok
             except requests.RequestException:
                 return False
 
@@ -185,6 +196,7 @@ class Server:
         artifacts = text_values(self.kube.require("Secret", self.names.artifacts_secret))
         server = text_values(self.kube.require("Secret", self.names.server_secret))
         encryption = text_values(self.kube.require("Secret", self.names.encryption_secret))
+        administrator = self.administrator
         return {
             "database password": database["password"],
             "database URI": database["uri"],
@@ -196,6 +208,7 @@ class Server:
             "passphrase": encryption["passphrase"],
             "webhook key": encryption["webhook-key"],
             "session key": encryption["flask-secret-key"],
+            **({"administrator's password": administrator[1]} if administrator else {}),
         }
 
     def delete(self) -> None:

@@ -2,10 +2,13 @@
 
 import pytest
 
-from tests.e2e import operator_release
+from tests.e2e import operator_release, timeouts
+from tests.e2e.accounts import Login, record_password
+from tests.e2e.external_stores import secret
+from tests.e2e.kube import Kube
 from tests.e2e.mlflow_workload import Workload
-from tests.e2e.secret_scan import Record
-from tests.e2e.server import Server
+from tests.e2e.secret_scan import AUTHORIZATION, Record
+from tests.e2e.server import Server, eventually, small_spec
 
 GROUP = "shared"
 
@@ -25,6 +28,23 @@ def test_generated_values_only_occur_in_secrets(shared_server: Server, record: R
 
     leaks = record.leaks()
     assert not leaks, "\n".join(leaks)
+
+
+@pytest.mark.last
+def test_passwords_of_accounts_are_searched(ns: Kube, record: Record) -> None:
+    """That of the administrator, which the operator generates before it needs the database, and those of users."""
+    ns.apply(secret("database", username="nobody", password="password-of-nobody"))
+    database = {"host": "postgres.invalid", "credentialsSecretRef": {"name": "database"}}
+    store = {"endpoint": "http://s3.invalid", "bucket": "mlflow"}
+    server = Server(ns).apply(small_spec(auth={}, database={"external": database}, artifacts={"s3": store}))
+    record_password(ns, Login("user", "password-of-a-user"))
+
+    def is_searched() -> bool:
+        places = {name.partition(" ")[2] for name in record.generated_values()}
+        searched = {f"{ns.namespace}/{server.name}-admin {key}" for key in ("password", AUTHORIZATION)}
+        return searched <= places and "password-of-a-user" in record.generated_values().values()
+
+    eventually("the passwords are searched", is_searched, timeouts.STATUS_SECONDS)
 
 
 @pytest.mark.last
