@@ -87,10 +87,10 @@ def test_secrets_survive_new_keys_a_restart_and_a_restore(ns: Kube) -> None:
     assert keys[0]["webhook-key"] != keys[1]["webhook-key"]
 
 
-def restore_without_keys(ns: Kube, source: Server) -> Server:
-    """Create a server that restores the backup of `source`, and check that nothing is restored without the keys."""
-    store = {
-        "endpoint": f"http://{source.names.artifact_store}.{ns.namespace}.svc:9000",
+def embedded_store(source: Server) -> Object:
+    """Return the embedded store of a server as other servers use it, for example to restore its backups."""
+    return {
+        "endpoint": f"http://{source.names.artifact_store}.{source.kube.namespace}.svc:9000",
         "bucket": "mlflow",
         "addressingStyle": "Path",
         "credentialsSecretRef": {
@@ -99,8 +99,12 @@ def restore_without_keys(ns: Kube, source: Server) -> Server:
             "secretAccessKeyKey": "serverSecretAccessKey",
         },
     }
+
+
+def restore_without_keys(ns: Kube, source: Server) -> Server:
+    """Create a server that restores the backup of `source`, and check that nothing is restored without the keys."""
     restored = Server(ns, "again")
-    restored.apply(small_spec(restoreFrom={"serverName": source.name, "s3": store}))
+    restored.apply(small_spec(restoreFrom={"serverName": source.name, "s3": embedded_store(source)}))
     refusal = restored.wait_for("SchemaReady", "False", "RestoreRefused")
     assert f'Secret "{restored.names.encryption_secret}"' in refusal["message"]
     assert f'"{source.names.encryption_secret}" in namespace {ns.namespace}' in refusal["message"]
