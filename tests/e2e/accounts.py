@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.e2e.kube import Kube, Object
-from tests.e2e.secret_scan import SEARCHED_LABEL
+from tests.e2e.secret_scan import SEARCHED_LABEL, in_base64
 from tests.e2e.server import Server
 
 REQUEST_TIMEOUT_SECONDS = 30.0
@@ -24,6 +24,11 @@ class Login(NamedTuple):
 
     username: str
     password: str
+
+    @property
+    def header(self) -> str:
+        """Value of the header Authorization."""
+        return f"Basic {in_base64(':'.join(self))}"
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> "Login":
         """Make MLflow's clients in this process log in as this user until the test ends."""

@@ -6,7 +6,9 @@ The tests share one server: each starts with it Ready, and leaves it Ready with 
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -166,6 +168,25 @@ def test_callers_get_the_status_of_their_role(server: Server, administered: Acco
     for login in filter(None, scene.logins.values()):
         record_password(server.kube, login)
     assert scene.statuses() == callers.expected()
+
+
+@pytest.mark.parametrize("path", [ANY_USER_PATH, "/", "/gateway/mlflow/v1/models"])
+def test_other_credentials_than_a_password_are_refused(administered: Accounts, path: str) -> None:
+    """On each of the web frameworks, and as simply as missing ones."""
+    for credentials in ("Bearer token", "Basic", "Basic !", "Basic dXNlcg==", "Negotiate dXNlcjpwYXNz"):
+        response = administered.send("GET", path, None, headers={"Authorization": credentials})
+        assert response.status_code == requests.codes.unauthorized, credentials
+
+
+@pytest.mark.parametrize("path", ["/signup/", "//signup", "/%73ignup"])
+def test_spellings_of_a_closed_path_are_closed(administered: Accounts, path: str) -> None:
+    """The routers of MLflow treat some of them alike."""
+    host = urlsplit(administered.url).netloc
+    headers = {"Authorization": administered.administrator.header}
+    # Clients like requests would normalize the path.
+    with closing(HTTPConnection(host, timeout=30)) as connection:
+        connection.request("GET", path, headers=headers)
+        assert connection.getresponse().status == requests.codes.not_found
 
 
 def test_lists_hide_what_the_user_may_not_read(administered: Accounts) -> None:
