@@ -18,6 +18,7 @@ from tests.e2e.kube import CommandError
 from benchmarks import (
     artifacts,
     at_rest,
+    authentication,
     backup,
     capacity,
     cold_start,
@@ -52,6 +53,7 @@ FIGURES = {
     "external-start": Figure(external_start.measure, external_start.peak_requests),
     "drift": Figure(drift.measure, drift.peak_requests),
     "throughput": Figure(throughput.measure, throughput.peak_requests),
+    "authentication": Figure(authentication.measure, authentication.peak_requests),
     "no-failed-request": Figure(no_failed_request.measure, no_failed_request.peak_requests),
     "server-memory": Figure(server_memory.measure, server_memory.peak_requests),
     "at-rest": Figure(at_rest.measure, at_rest.peak_requests),

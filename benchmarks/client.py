@@ -1,5 +1,6 @@
 """A minimal client of MLflow's API over plain HTTP, because a load generator must use less CPU than the server."""
 
+import base64
 import http.client
 import json
 import os
@@ -15,11 +16,15 @@ NICENESS = 10
 
 @dataclass
 class Api:
-    """A server at `address` (host, port). `host` is the Host header, because MLflow rejects unknown hosts."""
+    """A server at `address` (host, port). `host` is the Host header, because MLflow rejects unknown hosts.
+
+    `authorization` is the Authorization header; empty means that there is none.
+    """
 
     address: tuple[str, int]
     host: str
     timeout_seconds: float = 30.0
+    authorization: str = field(default="", repr=False)
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
     def post(self, path: str, body: Body) -> tuple[int, bytes]:
@@ -29,6 +34,8 @@ class Api:
         )
         self._connection = connection
         headers = {"Content-Type": "application/json", "Host": self.host}
+        if self.authorization:
+            headers["Authorization"] = self.authorization
         try:
             connection.request("POST", f"/api/2.0/mlflow/{path}", json.dumps(body), headers)
             response = connection.getresponse()
@@ -54,7 +61,12 @@ class Api:
 
     def new_connection(self) -> "Api":
         """Return a client of the same server with a new connection."""
-        return Api(self.address, self.host, self.timeout_seconds)
+        return Api(self.address, self.host, self.timeout_seconds, self.authorization)
+
+    def logged_in(self, username: str, password: str) -> "Api":
+        """Return a client of the same server with a new connection, that sends a user name and a password."""
+        login = base64.b64encode(f"{username}:{password}".encode()).decode()
+        return Api(self.address, self.host, self.timeout_seconds, f"Basic {login}")
 
     def can_log_run(self) -> bool:
         """Create a run and log a metric; returns whether that succeeded."""

@@ -5,11 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 
 from tests.e2e import external_stores
+from tests.e2e.external_stores import secret
 from tests.e2e.kube import Object
 from tests.e2e.server import COMPONENT, SERVER_LABEL
 
 PORT = 5000
 URI_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
+CONFIG_FOLDER, AUTH_CONFIG = "/config", "basic_auth.ini"
 HOME: Object = {"name": "home", "emptyDir": {}}
 HOME_MOUNT: Object = {"name": "home", "mountPath": "/home/plain"}
 HOME_ENV = [{"name": "HOME", "value": "/home/plain"}, {"name": "TMPDIR", "value": "/home/plain"}]
@@ -113,6 +115,54 @@ def tutorial_deployment(image: str, uri: str, env: Sequence[Object], resources: 
     }
     template = _template("tutorial", image, command, [*HOME_ENV, *jobs, *env], probe)
     return _deployment("tutorial", 2, template)
+
+
+def basic_auth_deployment(
+    name: str, image: str, env: Sequence[Object], resources: Object, workers: int
+) -> Object:
+    """Return a Deployment of MLflow's own basic authentication, configured by `basic_auth_secret` of the same name.
+
+    The readiness probe is patient: while passwords are hashed, MLflow answers it only after seconds.
+    """
+    server_env: list[Object] = [
+        {"name": URI_VARIABLE, "valueFrom": {"secretKeyRef": {"name": name, "key": "uri"}}},
+        {"name": "MLFLOW_HOST", "value": "0.0.0.0"},
+        {"name": "MLFLOW_WORKERS", "value": str(workers)},
+        {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
+        {"name": "MLFLOW_AUTH_CONFIG_PATH", "value": f"{CONFIG_FOLDER}/{AUTH_CONFIG}"},
+        {
+            "name": "MLFLOW_FLASK_SERVER_SECRET_KEY",
+            "valueFrom": {"secretKeyRef": {"name": name, "key": "session-key"}},
+        },
+    ]
+    fields: Object = {
+        "resources": resources,
+        "readinessProbe": {
+            "httpGet": {"path": "/health", "port": PORT},
+            "periodSeconds": 2,
+            "timeoutSeconds": 30,
+            "failureThreshold": 10,
+        },
+        "volumeMounts": [HOME_MOUNT, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+    }
+    command = ["mlflow", "server", "--app-name", "basic-auth", "--allowed-hosts", "*"]
+    template = _template(name, image, command, [*HOME_ENV, *server_env, *env], fields)
+    template["spec"]["volumes"].append({"name": "config", "secret": {"secretName": name}})
+    return _deployment(name, 1, template)
+
+
+def basic_auth_secret(name: str, uri: str, username: str, password: str) -> Object:
+    """Return the Secret with the configuration of `basic_auth_deployment`, whose administrator MLflow creates."""
+    settings = {
+        "default_permission": "NO_PERMISSIONS",
+        "database_uri": uri,
+        "admin_username": username,
+        "admin_password": password,
+    }
+    # MLflow reads the file with interpolation, in which % begins a reference.
+    lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
+    config = "\n".join(["[mlflow]", *lines, ""])
+    return secret(name, **{AUTH_CONFIG: config, "uri": uri, "session-key": "session-key-of-benchmarks"})
 
 
 def node_port(name: str) -> Object:

@@ -106,7 +106,7 @@ def _sizes(
         lab.wait_for(f"{name} is ready", partial(has_started, name), timeouts.READY_SECONDS)
     pods = kube.list("Pod", selector)
     return {
-        workers: _size(kube, next(pod for pod in pods if _name(pod).startswith(f"workers-{workers}-")))
+        workers: pod_mib(kube, next(pod for pod in pods if _name(pod).startswith(f"workers-{workers}-")))
         for workers in WORKERS
     }
 
@@ -115,7 +115,8 @@ def _name(pod: Object) -> str:
     return str(pod["metadata"]["name"])
 
 
-def _size(kube: Kube, pod: Object) -> float:
+def pod_mib(kube: Kube, pod: Object) -> float:
+    """Return the memory of all processes of a pod in MiB."""
     container = str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("//")[2]
     output = kube.node_command("sh", "-c", _SAMPLE_SCRIPT, "sample", container)
     sizes = [int(line.split()[0]) for line in output.splitlines()]

@@ -114,7 +114,7 @@ def _operator_api(lab: Lab, server: Server) -> Api:
     kube = server.kube
     lab.wait_for(
         "both replicas of the operator's server are ready",
-        lambda: _ready_replicas(kube, server.name) == REPLICAS,
+        lambda: ready_replicas(kube, server.name) == REPLICAS,
         START_TIMEOUT_SECONDS,
     )
     port = server.service["spec"]["ports"][0]["nodePort"]
@@ -124,7 +124,7 @@ def _operator_api(lab: Lab, server: Server) -> Api:
 def _plain_api(lab: Lab, kube: Kube) -> Api:
     lab.wait_for(
         "both replicas of the tutorial's server are ready",
-        lambda: _ready_replicas(kube, "tutorial") == REPLICAS,
+        lambda: ready_replicas(kube, "tutorial") == REPLICAS,
         START_TIMEOUT_SECONDS,
         0.5,
     )
@@ -132,5 +132,6 @@ def _plain_api(lab: Lab, kube: Kube) -> Api:
     return Api((kube.node_address, port), f"localhost:{plain.PORT}")
 
 
-def _ready_replicas(kube: Kube, name: str) -> int:
+def ready_replicas(kube: Kube, name: str) -> int:
+    """Return how many pods of a Deployment are ready."""
     return int((kube.require("Deployment", name).get("status") or {}).get("readyReplicas") or 0)

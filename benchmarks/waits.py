@@ -112,7 +112,9 @@ class Waits:
         self.wait_for(f"MLflowServer {server.name} is Ready", done, within, state=state)
         if server.service["spec"]["type"] == "NodePort":
             url = server.url
-            self.wait_for(f"{url} answers", lambda: is_answering(url), timeouts.ENDPOINT_SECONDS)
+            self.wait_for(
+                f"{url} answers", lambda: is_answering(url, server.administrator), timeouts.ENDPOINT_SECONDS
+            )
         return server
 
     def cluster(self) -> Cluster:
@@ -182,9 +184,9 @@ def is_ready(server: Object | None) -> bool:
     )
 
 
-def is_answering(url: str) -> bool:
-    """Whether MLflow answers a request."""
+def is_answering(url: str, login: tuple[str, str] | None = None) -> bool:
+    """Whether MLflow answers a request, of this user if the server requires a password."""
     try:
-        return requests.get(url + SEARCH_PATH, timeout=5).ok
+        return requests.get(url + SEARCH_PATH, auth=login, timeout=5).ok
     except requests.RequestException:
         return False
