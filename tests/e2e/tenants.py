@@ -6,7 +6,7 @@ The exploits of the security review run with the permissions of these users.
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,9 @@ from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.kube import TEST_LABEL, CommandError, Kube, Object
 from tests.e2e.server import API_VERSION, SMALL_RESOURCES, Server, eventually, is_ready
 from tests.e2e.shared_stores import Platform, policy_name
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 DEFAULT_ANNOTATION = "mlflow-operator.dev/is-default-platform"
 OFFER_LABEL = "e2e.mlflow-operator.dev/offer"
@@ -108,6 +111,14 @@ def access_key(server: Server) -> AccessKey:
     """Return the generated key of a server, which users of its namespace can read."""
     values = text_values(server.kube.require("Secret", server.names.artifacts_secret))
     return AccessKey(values["accessKeyID"], values["secretAccessKey"])
+
+
+def content(client: "S3Client", bucket: str, key: str) -> bytes | None:
+    """Return the content of an object, None if it does not exist."""
+    try:
+        return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except client.exceptions.NoSuchKey:
+        return None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tests.e2e import timeouts
 from tests.e2e.kube import CommandError
 from tests.e2e.server import eventually
-from tests.e2e.tenants import Login, Tenancy, access_key
+from tests.e2e.tenants import Login, Tenancy, access_key, content
 
 GROUP = "tenant_identity"
 
@@ -69,12 +69,12 @@ def test_recreated_namespace_gets_data_only_with_an_adoption(tenancy: Tenancy) -
         lambda: bob.kube.get("MLflowServer", server.name) is None,
         timeouts.DELETION_SECONDS,
     )
-    assert stores.minio.client().get_object(Bucket=tenancy.bucket, Key=object_key)
+    assert content(stores.minio.client(), tenancy.bucket, object_key) == b"of alice"
 
     tenancy.offer(is_default=True, adoptions=[f"{bob.namespace}/tracking"])
     server = bob.server()
     tenancy.wait_for_stores(server)
     assert Login.of(server).query(stores, "SELECT text FROM secrets") == "of alice\n"
     new_key = access_key(server)
-    found = stores.minio.client(new_key.id, new_key.secret).get_object(Bucket=tenancy.bucket, Key=object_key)
-    assert found["Body"].read() == b"of alice"
+    client = stores.minio.client(new_key.id, new_key.secret)
+    assert content(client, tenancy.bucket, object_key) == b"of alice"

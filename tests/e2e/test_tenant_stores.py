@@ -15,7 +15,7 @@ from tests.e2e.external_stores import RESTRICTED_SECURITY_CONTEXT, secret
 from tests.e2e.kube import CommandError, Object
 from tests.e2e.rogue_stores import RELAY_PORT
 from tests.e2e.server import SMALL_RESOURCES, Server, eventually
-from tests.e2e.tenants import FOREIGN_DATABASE, Login, Tenancy, Tenant, access_key, start_rogue
+from tests.e2e.tenants import FOREIGN_DATABASE, Login, Tenancy, Tenant, access_key, content, start_rogue
 
 GROUP = "tenant_stores"
 
@@ -144,9 +144,10 @@ def test_relay_that_lies_about_listings_deletes_no_other_object(tenancy: Tenancy
     server = alice.server("relayed", deletionPolicy="Delete", database=FOREIGN_DATABASE, artifacts={"s3": s3})
     server.wait_for("ArtifactStoreReady", within=timeouts.STATUS_SECONDS)
     assert any("list-canned-policies" in line for line in rogue.lines())
-    (message,) = delete(alice, server)
+    messages = delete(alice, server)
+    assert content(client, bucket, VICTIM) == b"victim", "the operator deleted what the relay listed"
+    (message,) = messages
     assert 'lists objects that are not under "mine/"' in message
-    assert client.get_object(Bucket=bucket, Key=VICTIM)["Body"].read() == b"victim"
 
 
 def delete(tenant: Tenant, *servers: Server) -> list[str]:
@@ -256,9 +257,12 @@ def test_foreign_bucket_stays_complete(
 ) -> None:
     """Forged markers do not help: those that permit a deletion are where no key of a tenant can write."""
     minio, key = tenancy.stores.minio, access_key(mine)
-    client = minio.client(key.id, key.secret)
+    client, root = minio.client(key.id, key.secret), minio.client()
     forged = f"mlflow-operator.dev: {alice.namespace}/{mine.name}".encode()
     owners = f"_mlflow-operator/owners/{alice.namespace}!{mine.name}/{MARKER_KEY}"
+    assert content(root, tenancy.bucket, owners), "the operator's marker is elsewhere"
+    own_objects = root.list_objects_v2(Bucket=tenancy.bucket, Prefix=tenancy.prefix(mine))
+    assert not own_objects["KeyCount"], "the operator stores objects where the tenant can write"
     for bucket, marker in (
         (backups, MARKER_KEY),
         (tenancy.bucket, MARKER_KEY),
@@ -293,9 +297,7 @@ def test_foreign_bucket_stays_complete(
             assert condition["message"]
             servers.append(server)
     delete(alice, *servers)
-    root = minio.client()
     assert not root.list_objects_v2(Bucket=tenancy.bucket, Prefix=tenancy.prefix(mine))["KeyCount"]
-    assert root.get_object(Bucket=backups, Key="dump.sql")["Body"].read() == b"dump"
-    theirs_key = f"{tenancy.prefix(theirs)}model.bin"
-    assert root.get_object(Bucket=tenancy.bucket, Key=theirs_key)["Body"].read() == b"theirs"
+    assert content(root, backups, "dump.sql") == b"dump"
+    assert content(root, tenancy.bucket, f"{tenancy.prefix(theirs)}model.bin") == b"theirs"
     Login.of(theirs).query(tenancy.stores, "SELECT 1")
