@@ -18,11 +18,20 @@ GROUP = "tenant_permissions"
 OPERATOR = f"system:serviceaccount:{operator_release.NAMESPACE}:{operator_release.RELEASE}"
 POLICY = f"ValidatingAdmissionPolicy '{operator_release.NAMESPACE}.{operator_release.RELEASE}'"
 
-SERVICE_ACCOUNT_TOKEN: Object = {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+
+def token_volume(**token: str) -> Object:
+    """Return a volume with a token of the pod's service account."""
+    return {
+        "name": "escalation",
+        "projected": {"sources": [{"serviceAccountToken": {"path": "token", **token}}]},
+    }
+
+
 REFUSED: dict[str, Object] = {
     "host-path": {"volumes": [{"name": "escalation", "hostPath": {"path": "/"}}]},
     "nfs": {"volumes": [{"name": "escalation", "nfs": {"server": "10.0.0.1", "path": "/"}}]},
-    "token": {"volumes": [{"name": "escalation", **SERVICE_ACCOUNT_TOKEN}]},
+    "token": {"volumes": [token_volume()]},
+    "token-of-api": {"volumes": [token_volume(audience="https://kubernetes.default.svc.cluster.local")]},
     "root": {"securityContext": {"runAsNonRoot": False}},
     "root-user": {"securityContext": {"runAsUser": 0}},
     "unconfined": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
@@ -51,6 +60,9 @@ def test_servers_cannot_weaken_their_pods(carol: Tenant) -> None:
     """With a client that does not reject unknown fields."""
     for name, pod_spec in REFUSED.items():
         assert not carol.try_server(name, podTemplate={"spec": pod_spec}), name
+    # Otherwise the refused tokens would prove nothing.
+    cloud_token: Object = {"volumes": [token_volume(audience="sts.amazonaws.com")]}
+    assert carol.try_server("cloud-token", suspend=True, podTemplate={"spec": cloud_token})
     for name, pod_spec in UNKNOWN.items():
         server = carol.try_server(name, suspend=True, podTemplate={"spec": pod_spec})
         assert server is not None
