@@ -16,7 +16,7 @@ from tests.e2e.certificates import create_authority
 from tests.e2e.external_stores import secret
 from tests.e2e.kube import Object
 from tests.e2e.rogue_stores import DRIP_PORTS, ENDLESS_PORT
-from tests.e2e.server import Server
+from tests.e2e.server import Server, eventually
 from tests.e2e.tenants import FOREIGN_DATABASE, Tenancy, Tenant, start_rogue
 
 GROUP = "tenant_load"
@@ -42,13 +42,18 @@ def test_tenant_cannot_stop_the_operator_for_others(tenancy: Tenancy) -> None:
         for port in (ENDLESS_PORT, *DRIP_PORTS)
     ]
     create_large_objects(mallory, attackers[0])
-    change_certificates(mallory, rogue.host)
+    certificates = change_certificates(mallory, rogue.host)
 
     server = bob.server()
     tenancy.wait_for_stores(server)
     server.delete()
     message = attackers[0].wait_for("ArtifactStoreReady", "False", within=timeouts.RESYNC_SECONDS)["message"]
-    assert message
+    assert "sends a larger response than an artifact store does" in message
+    eventually(
+        "the certificates of the namespace exceed its limit",
+        lambda: "MiB together" in certificates.conditions().get("ArtifactStoreReady", {}).get("message", ""),
+        timeouts.RESYNC_SECONDS,
+    )
 
 
 def store(host: str, port: int) -> Object:
@@ -79,8 +84,8 @@ def create_large_objects(tenant: Tenant, server: Server) -> None:
         list(pool.map(create, range(1, CONFIG_MAP_COUNT)))
 
 
-def change_certificates(tenant: Tenant, host: str) -> None:
-    """Change a large bundle of CA certificates, and let the operator use each of them."""
+def change_certificates(tenant: Tenant, host: str) -> Server:
+    """Change a large bundle of CA certificates, and let a server use each of them. Returns the server."""
     artifacts = store(host, ENDLESS_PORT)
     artifacts["s3"] |= {"endpoint": f"https://{host}:{ENDLESS_PORT}", "tls": {"caSecretRef": {"name": "ca"}}}
     server = tenant.server("certificates", database=FOREIGN_DATABASE, artifacts=artifacts)
@@ -91,3 +96,4 @@ def change_certificates(tenant: Tenant, host: str) -> None:
             tenant.kube.delete("Secret", "ca")
         tenant.kube.create(secret("ca", **{"ca.crt": f"{certificate}# {number}\n{comments}"}))
         server.trigger_reconcile()
+    return server
