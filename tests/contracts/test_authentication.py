@@ -120,6 +120,7 @@ def requests(accounts: Accounts) -> list[Request]:
         Request("PUT", f"{API_3}/assistant/config", everyone(404), {}, is_closed=True),
         Request("GET", "/metrics", everyone(404), is_closed=True),
         Request("GET", "/signup", everyone(404), is_closed=True),
+        Request("GET", "//signup", everyone(404), is_closed=True),
         Request("POST", f"{API}/users/create-ui", everyone(404), {}, is_closed=True),
         Request("GET", f"{API}/users/list", user(200, 200, 200)),
         Request("GET", f"{API}/users/get?username=carol", user(403, 200, 200)),

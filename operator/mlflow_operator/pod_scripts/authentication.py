@@ -17,7 +17,7 @@ import sys
 from types import SimpleNamespace
 
 from .password_check import PasswordCheck
-from .request_login import GATEWAY_TOKEN_ENV, login, route, with_closed_paths, with_login
+from .request_login import GATEWAY_TOKEN_ENV, login, route, with_closed_paths, with_credentials, with_login
 
 ADMIN_ENV = "MLFLOW_OPERATOR_AUTH_ADMIN"
 DEFAULT_PERMISSION_ENV = "MLFLOW_OPERATOR_AUTH_DEFAULT_PERMISSION"
@@ -241,7 +241,7 @@ def app_with_cache():
     """The ASGI application with MLflow's own password checks."""
     application = create_app(load())
     load().store.engine.hide_parameters = True
-    return with_closed_paths(application)
+    return with_closed_paths(with_credentials(application, load().is_unprotected_route))
 
 
 if SERVER_ENV in os.environ:

@@ -13,6 +13,7 @@ import contextvars
 import hmac
 import json
 import os
+import re
 import traceback
 from typing import NamedTuple
 
@@ -26,6 +27,10 @@ ASSISTANT_PATH = "/ajax-api/3.0/mlflow/assistant"
 CLOSED_PATHS = {"/signup", "/api/2.0/mlflow/users/create-ui", "/ajax-api/3.0/jobs", ASSISTANT_PATH}
 GATEWAY_PATH, GATEWAY_HEADER = "/gateway/", b"x-mlflow-authorization"
 RETRY_SECONDS = 1
+MAX_CREDENTIALS_BYTES = 8192
+"""Maximum length of the header. A name or password is in a query or hashed before it is known to be right."""
+HIDDEN_HEADERS = {b"authorization", GATEWAY_HEADER, b"content-length", b"transfer-encoding"}
+"""Headers that MLflow does not see without right credentials."""
 
 
 class Login(NamedTuple):
@@ -53,8 +58,8 @@ def is_gateway(scope):
 
 
 def is_closed(scope):
-    """Whether no client may use this path."""
-    path = route(scope["path"], scope.get("root_path", "")).rstrip("/")
+    """Whether no client may use this path. MLflow's router ignores repeated slashes."""
+    path = route(re.sub("//+", "/", scope["path"]), scope.get("root_path", "")).rstrip("/")
     return path in CLOSED_PATHS or path.startswith(f"{ASSISTANT_PATH}/")
 
 
@@ -68,11 +73,12 @@ def credentials(scope):
         headers.setdefault(name, value)
     # there the other header can contain a key for the provider of the model
     header = headers.get(GATEWAY_HEADER) if is_gateway(scope) else None
-    scheme, _, encoded = (header or headers.get(b"authorization", b"")).strip().partition(b" ")
-    if scheme.lower() != b"basic":
+    header = header or headers.get(b"authorization", b"")
+    scheme, _, encoded = header.strip().partition(b" ")
+    if scheme.lower() != b"basic" or len(header) > MAX_CREDENTIALS_BYTES:
         return None
     try:
-        username, _, password = base64.b64decode(encoded).decode().partition(":")
+        username, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except ValueError:
         return None
     # Postgres has no NUL in texts
@@ -97,6 +103,24 @@ async def respond(send, status, error_code, message, *headers):
     await send({"type": "http.response.body", "body": body})
 
 
+def without_credentials(scope, receive):
+    """Return a request with neither credentials nor a body.
+
+    MLflow reads the whole body into memory before it refuses a request, and fails for some credentials.
+    """
+    headers = [(name, value) for name, value in scope["headers"] if name not in HIDDEN_HEADERS]
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive_no_body():
+        for message in messages:
+            return message
+        while (message := await receive())["type"] == "http.request":
+            pass
+        return message
+
+    return scope | {"headers": headers}, receive_no_body
+
+
 def with_closed_paths(application):
     """Wrap an ASGI application: requests to closed paths get status 404."""
 
@@ -106,6 +130,17 @@ def with_closed_paths(application):
             await respond(send, 404, "ENDPOINT_NOT_FOUND", message)
         else:
             await application(scope, receive, send)
+
+    return wrapped
+
+
+def with_credentials(application, is_public):
+    """Wrap an ASGI application that checks passwords itself: requests without a password get there without a body."""
+
+    async def wrapped(scope, receive, send):
+        if scope["type"] == "http" and (is_public(scope["path"]) or credentials(scope) is None):
+            scope, receive = without_credentials(scope, receive)
+        await application(scope, receive, send)
 
     return wrapped
 
@@ -123,8 +158,8 @@ def with_login(application, check, is_public):
             await application(scope, receive, send)
             return
         found = None if is_public(scope["path"]) else credentials(scope)
-        user = None
-        if found and not is_gateway_token(scope, found[1]):
+        is_internal, user = bool(found) and is_gateway_token(scope, found[1]), None
+        if found and not is_internal:
             try:
                 user = await check(*found)
             except TooManyPasswordsError:
@@ -138,6 +173,7 @@ def with_login(application, check, is_public):
                 await respond(send, 503, "TEMPORARILY_UNAVAILABLE", message, retry)
                 return
         login.set(Login(*found, user) if user else None)
-        await application(scope, receive, send)
+        request = (scope, receive) if user or is_internal else without_credentials(scope, receive)
+        await application(*request, send)
 
     return wrapped

@@ -84,8 +84,10 @@ def with_login(check: Any = accepts_secret) -> tuple[Any, Application]:
             ("bob", "secret", "account of bob"),
         ),
         ({"authorization": "Basic %%%"}, None),
+        ({"authorization": "Basic \u00ff" + basic("bob", "secret")["authorization"][6:]}, None),
         ({"authorization": "Basic " + base64.b64encode(b"\xff:secret").decode()}, None),
         (basic("b\0b", "secret"), None),
+        (basic("b" * request_login.MAX_CREDENTIALS_BYTES, "secret"), None),
         (basic("bob", "secret", "x-mlflow-authorization"), None),
     ],
 )
@@ -161,6 +163,90 @@ async def test_request_is_to_be_repeated_if_the_password_cannot_be_checked(
     assert "secret-password" not in "".join(capsys.readouterr())
 
 
+BODY: list[Message] = [
+    {"type": "http.request", "body": b"1" * 1024, "more_body": True},
+    {"type": "http.request", "body": b"", "more_body": False},
+    {"type": "http.disconnect"},
+]
+SIZE = {"content-length": "1024", "transfer-encoding": "chunked"}
+
+
+async def read(layer: Any, path: str, headers: Headers) -> tuple[bytes, set[str]]:
+    """The body and the names of the headers with which a request reaches the application behind `layer`."""
+    body: list[bytes] = []
+    names: set[str] = set()
+    messages = iter(BODY)
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def application(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
+        names.update(name.decode() for name, _ in scope["headers"])
+        more_body = True
+        while more_body:
+            message = await receive()
+            more_body = message["more_body"]
+            body.append(message["body"])
+        # Starlette waits for the end of the connection
+        assert (await receive())["type"] == "http.disconnect"
+
+    await layer(application)(scope(path, {"x-other": "a", **SIZE, **headers}, "POST"), receive, never)
+    return b"".join(body), names
+
+
+def checked(application: Any) -> Any:
+    """An application with password checks of its own."""
+    return request_login.with_login(application, accepts_secret, lambda path: path == "/health")
+
+
+def unchecked(application: Any) -> Any:
+    """An application that checks passwords itself."""
+    return request_login.with_credentials(application, lambda path: path == "/health")
+
+
+@pytest.mark.parametrize("layer", [checked, unchecked])
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/api/2.0/mlflow/runs/search", {}),
+        ("/api/2.0/mlflow/runs/search", {"authorization": "Bearer token"}),
+        ("/api/2.0/mlflow/runs/search", {"authorization": "Basic \u00ff"}),
+        ("/api/2.0/mlflow/runs/search", {"authorization": 'Digest username="bob", password="secret"'}),
+        ("/gateway/mlflow/v1/models", {"x-mlflow-authorization": "Bearer token"}),
+        ("/health", basic("bob", "secret")),
+    ],
+)
+async def test_request_without_login_has_neither_credentials_nor_a_body(
+    layer: Any, path: str, headers: Headers
+) -> None:
+    """MLflow would read the body into memory, and some credentials would make it fail with status 500."""
+    assert await read(layer, path, headers) == (b"", {"x-other"})
+
+
+async def test_request_with_a_wrong_password_has_no_body() -> None:
+    path = "/api/2.0/mlflow/runs/search"
+    assert await read(checked, path, basic("bob", "wrong")) == (b"", {"x-other"})
+
+
+@pytest.mark.parametrize("layer", [checked, unchecked])
+async def test_request_with_a_login_is_not_changed(layer: Any) -> None:
+    """In which the header of the gateway has the password, and the other one a key for the provider."""
+    headers = {"authorization": "Bearer key", **basic("bob", "secret", "x-mlflow-authorization")}
+    assert await read(layer, "/gateway/openai/v1/responses", headers) == (
+        BODY[0]["body"],
+        {"x-other", *SIZE, *headers},
+    )
+
+
+async def test_request_with_the_token_of_background_jobs_is_not_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(request_login.GATEWAY_TOKEN_ENV, "token")
+    headers = basic("bob", "token")
+    body, names = await read(checked, "/gateway/mlflow/v1/chat/completions", headers)
+    assert (body, names) == (BODY[0]["body"], {"x-other", *SIZE, *headers})
+
+
 async def test_body_is_streamed_in_both_directions() -> None:
     """The response to the first part of the body arrives before the second part is sent."""
     to_application: asyncio.Queue[Message] = asyncio.Queue()
@@ -201,6 +287,9 @@ async def test_other_protocols_are_passed_on() -> None:
     [
         ("GET", "/signup", "", 404),
         ("GET", "/signup/", "", 404),
+        ("GET", "//signup", "", 404),
+        ("GET", "///root//signup", "/root", 404),
+        ("POST", "//api/2.0//mlflow/users/create-ui", "", 404),
         ("GET", "/root/signup", "/root", 404),
         ("GET", "/prefix/signup", "", 404),
         ("POST", "/api/2.0/mlflow/users/create-ui", "", 404),
