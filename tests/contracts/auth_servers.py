@@ -109,7 +109,9 @@ class Deployment:
         return output
 
     @contextmanager
-    def start(self, *, workers: int = 1, app: str = "", stock: bool = False) -> Iterator[Container]:
+    def start(
+        self, *, workers: int = 1, app: str = "", stock: bool = False, artifacts: str = "/tmp/artifacts"
+    ) -> Iterator[Container]:
         """Run a server with our application, which is `app` or that of a pod, or with MLflow's own."""
         resource = replace(server(), auth=BasicAuth(ADMIN, SecretKey("a", "b", ""), True, "NO_PERMISSIONS"))
         command = ["mlflow", "server", "--app-name", "basic-auth"]
@@ -133,7 +135,7 @@ class Deployment:
         environment = {
             "HOME": "/tmp",
             "MLFLOW_BACKEND_STORE_URI": self.uri,
-            "MLFLOW_ARTIFACTS_DESTINATION": "/tmp/artifacts",
+            "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
             "MLFLOW_SERVE_ARTIFACTS": "true",
             "MLFLOW_HOST": "127.0.0.1",
             "MLFLOW_PORT": str(port),

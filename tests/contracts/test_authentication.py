@@ -316,6 +316,21 @@ def test_password_check_is_one_query(instance: Instance, container: Container, a
         assert instance.log().count("users.password_hash") == before + 1, path
 
 
+def test_model_does_not_show_artifacts_of_another_user(installation: Deployment, accounts: Accounts) -> None:
+    """Whoever may read a model may read all files in the source of its version. The store need not answer here."""
+    run = f"s3://bucket/team/{accounts.experiment}/{accounts.run}/artifacts"
+    with installation.start(artifacts="s3://bucket/team") as container:
+        assert (
+            container.request("POST", f"{API}/registered-models/create", OTHER, {"name": "o"}).status == 200
+        )
+        for source, status in ((run, 400), (f"{run}/model", 400), ("s3://bucket/other", 200)):
+            version = {"name": "o", "source": source}
+            response = container.request("POST", f"{API}/model-versions/create", OTHER, version)
+            assert response.status == status, (source, response)
+        version = {"name": "o", "source": run, "run_id": accounts.run}
+        assert container.request("POST", f"{API}/model-versions/create", OTHER, version).status == 403
+
+
 def test_administrator_is_reset_and_created_again(
     instance: Instance, installation: Deployment, container: Container, accounts: Accounts
 ) -> None:

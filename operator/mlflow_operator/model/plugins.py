@@ -87,6 +87,7 @@ _SMALL_POOL = {
 _AUTH_MODULE = "mlflow_operator_tracking.authentication"
 _AUTH = {
     "authentication.py": ("mlflow_operator_tracking/authentication.py", pod_scripts.AUTHENTICATION),
+    "model_sources.py": ("mlflow_operator_tracking/model_sources.py", pod_scripts.MODEL_SOURCES),
     "password_check.py": ("mlflow_operator_tracking/password_check.py", pod_scripts.PASSWORD_CHECK),
     "request_login.py": ("mlflow_operator_tracking/request_login.py", pod_scripts.REQUEST_LOGIN),
     **_distribution(

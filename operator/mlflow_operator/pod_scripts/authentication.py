@@ -16,6 +16,7 @@ import secrets
 import sys
 from types import SimpleNamespace
 
+from . import model_sources
 from .password_check import PasswordCheck
 from .request_login import GATEWAY_TOKEN_ENV, login, route, with_closed_paths, with_credentials, with_login
 
@@ -54,8 +55,10 @@ def write_config():
 def load():
     """Import MLflow's basic-auth, which reads its configuration when it is imported, and return the module."""
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = write_config()
-    from mlflow.server import auth
+    from mlflow.server import auth, handlers
     from mlflow.server.auth.db import utils
+
+    model_sources.protect(handlers)
 
     # not by servers: see above
     utils.migrate_if_needed = lambda *arguments: None

@@ -13,6 +13,7 @@ AUTH = BasicAuth("admin", SecretKey("a-admin", "password", ""), True, "NO_PERMIS
 S3: Object = {"bucket": "bucket", "credentialsSecretRef": {"name": "s3"}}
 AUTH_FILES = {
     "authentication.py",
+    "model_sources.py",
     "password_check.py",
     "request_login.py",
     "AUTH_METADATA",
