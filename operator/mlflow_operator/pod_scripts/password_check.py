@@ -3,7 +3,7 @@
 Each check reads the stored hash. A password that matched this stored hash before is accepted at once: its HMAC, whose
 key contains the stored hash, is remembered. So a changed password and a deleted user are refused by all pods at the
 next request. Other passwords are hashed, which takes 50 to 100 ms of CPU time on purpose. One thread per process does
-that, and a limited number of passwords wait for it.
+that, and a limited number of passwords, in total and for each username, wait for it.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 MAX_WAITING = 16
 """Different passwords that are hashed or wait for it. Further ones are refused until one is done."""
+MAX_WAITING_OF_USER = 4
+"""The same for one username: guesses of one user's password leave room for the others."""
 MAX_ACCEPTED, MAX_REFUSED = 4096, 1024
 """Remembered results. An attacker can fill only the memory of refused passwords."""
 READERS = 4
@@ -21,7 +23,7 @@ READERS = 4
 
 
 class TooManyPasswordsError(Exception):
-    """MAX_WAITING passwords are being checked."""
+    """MAX_WAITING passwords are being checked, or MAX_WAITING_OF_USER of the same user."""
 
 
 class RecentResults:
@@ -72,16 +74,19 @@ class PasswordCheck:
         if key in self._refused:
             return None
         # shield: the result is also for other requests with the same password, which wait for the same future
-        return account if await asyncio.shield(self._hash(loop, key, stored_hash, password)) else None
+        return (
+            account if await asyncio.shield(self._hash(loop, key, username, stored_hash, password)) else None
+        )
 
-    def _hash(self, loop, key, stored_hash, password):
+    def _hash(self, loop, key, username, stored_hash, password):
         if key not in self._running:
-            if len(self._running) >= MAX_WAITING:
+            of_user = sum(name == username for name, _ in self._running.values())
+            if len(self._running) >= MAX_WAITING or of_user >= MAX_WAITING_OF_USER:
                 raise TooManyPasswordsError
             future = loop.run_in_executor(self._hasher, self._matches, stored_hash, password)
             future.add_done_callback(lambda done: self._remember(key, done))
-            self._running[key] = future
-        return self._running[key]
+            self._running[key] = username, future
+        return self._running[key][1]
 
     def _remember(self, key, future):
         del self._running[key]

@@ -103,7 +103,7 @@ async def test_known_password_does_not_wait_for_wrong_ones(check: PasswordCheck,
     """While the thread that hashes is blocked, known users and all code on the event loop go on."""
     assert await check("alice", "alice-password")
     database.gate.clear()
-    wrong = [asyncio.create_task(check("bob", f"wrong {number}")) for number in range(50)]
+    wrong = [asyncio.create_task(check(f"user {number}", "wrong")) for number in range(50)]
     await wait_until_hashing(database)
     assert await check("alice", "alice-password")
     results = await asyncio.gather(
@@ -115,6 +115,26 @@ async def test_known_password_does_not_wait_for_wrong_ones(check: PasswordCheck,
     database.gate.set()
     assert not any(await asyncio.gather(*(task for task in wrong if not task.done())))
     assert await check("bob", "bob-password"), "the queue is empty again"
+
+
+@pytest.mark.parametrize("target", ["bob", "unknown"])
+async def test_guesses_of_one_password_leave_room_for_other_users(
+    check: PasswordCheck, database: Database, target: str
+) -> None:
+    """Whether or not the user exists. Before, users whom a new pod did not know yet could not log in."""
+    database.gate.clear()
+    guesses = [asyncio.create_task(check(target, f"wrong {number}")) for number in range(50)]
+    await wait_until_hashing(database)
+    while sum(guess.done() for guess in guesses) < 50 - password_check.MAX_WAITING_OF_USER:
+        await asyncio.sleep(0)
+    login = asyncio.create_task(check("alice", "alice-password"))
+    while len(database.reads) < 51:
+        await asyncio.sleep(0)
+    database.gate.set()
+    assert await login
+    results = await asyncio.gather(*guesses, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, TooManyPasswordsError)]
+    assert len(refused) == 50 - password_check.MAX_WAITING_OF_USER
 
 
 async def test_same_password_is_hashed_once_for_concurrent_requests(
