@@ -11,13 +11,14 @@ import pytest
 import requests
 
 from mlflow_operator.model import container_parts
+from mlflow_operator.model.authentication import TYPE_ENV
 from mlflow_operator.model.versions import DEFAULT_VERSION, FAST_PATH_VERSIONS
 from tests.e2e import callers, timeouts
 from tests.e2e.accounts import ANY_USER_PATH, Accounts, accounts, record_password
 from tests.e2e.callers import Scene, Statuses
 from tests.e2e.kube import Kube, Object
 from tests.e2e.mlflow_workload import Workload
-from tests.e2e.server import Server, eventually, small_spec
+from tests.e2e.server import COMPONENT, Server, eventually, small_spec
 from tests.e2e.shared_stores import Platform
 from tests.e2e.test_encryption_keys import embedded_store
 
@@ -143,12 +144,16 @@ def event_messages(server: Server, reason: str) -> list[str]:
 
 
 def wait_type(server: Server, value: str | None) -> None:
-    """Wait until the status has this type of authentication, and the server is Ready."""
-    eventually(
-        f"status.auth.type is {value}",
-        lambda: (server.status.get("auth") or {}).get("type") == value,
-        timeouts.ROLLOUT_SECONDS,
-    )
+    """Wait until the status has this type of authentication, all other pods are gone, and the server is Ready."""
+
+    def is_complete() -> bool:
+        pods = [pod for pod in server.running_pods() if pod["metadata"]["labels"][COMPONENT] == "server"]
+        environments = [pod["spec"]["containers"][0]["env"] for pod in pods]
+        required = {any(variable["name"] == TYPE_ENV for variable in env) for env in environments}
+        recorded = (server.status.get("auth") or {}).get("type")
+        return recorded == value and required == {value is not None}
+
+    eventually(f"authentication of all pods is {value}", is_complete, timeouts.ROLLOUT_SECONDS)
     server.wait_ready()
 
 
