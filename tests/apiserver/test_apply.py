@@ -194,7 +194,7 @@ async def test_creation_needs_one_request_and_takes_over_nothing(
     kind: Kind,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An existing object stays as it is, also if it differs in fields that nobody can change. A second attempt to
+    """An existing object stays as it is, also if it differs in fields that no client can change. A second attempt to
     create it would be a rejected write in each reconcile.
     """
     obj, is_absent = objects[kind], kind == kinds.SECRET

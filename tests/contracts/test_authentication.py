@@ -26,7 +26,7 @@ OTHER: Login = ("carol", "carol-password-1")
 CALLERS: dict[str, Login] = {
     "anonymous": None,
     "wrong": ("bob@example.com", "wrong-password"),
-    "unknown": ("nobody", "wrong-password"),
+    "unknown": ("mallory", "wrong-password"),
     "other": OTHER,
     "owner": OWNER,
     "admin": ADMINISTRATOR,
@@ -125,8 +125,8 @@ def requests(accounts: Accounts) -> list[Request]:
         Request("GET", f"{API}/users/list", user(200, 200, 200)),
         Request("GET", f"{API}/users/get?username=carol", user(403, 200, 200)),
         Request("POST", f"{API}/users/create", user(403, 403, 400), {"username": "x", "password": "short"}),
-        Request("PATCH", f"{API}/users/update-admin", user(403, 403, 404), {"username": "nobody", "is_admin": True}),
-        Request("DELETE", f"{API}/users/delete", user(403, 403, 404), {"username": "nobody"}),
+        Request("PATCH", f"{API}/users/update-admin", user(403, 403, 404), {"username": "mallory", "is_admin": True}),
+        Request("DELETE", f"{API}/users/delete", user(403, 403, 404), {"username": "mallory"}),
         Request("GET", "/api/3.0/mlflow/roles/list?workspace=default", user(200, 200, 200)),
         Request("GET", f"{API}/no/such/path", user(403, 403, 404)),
     ]  # fmt: skip
@@ -317,7 +317,7 @@ def test_password_check_is_one_query(instance: Instance, container: Container, a
 
 
 def test_model_does_not_show_artifacts_of_another_user(installation: Deployment, accounts: Accounts) -> None:
-    """Whoever may read a model may read all files in the source of its version. The store need not answer here."""
+    """A user who may read a model may read all files in the source of its version. The store need not answer here."""
     run = f"s3://bucket/team/{accounts.experiment}/{accounts.run}/artifacts"
     with installation.start(artifacts="s3://bucket/team") as container:
         assert (

@@ -110,7 +110,7 @@ class Cluster:
         self.kube.kubectl("patch", CLUSTERS, self.name, "--type=merge", "-p", json.dumps(change))
 
         def has_joined() -> bool:
-            # The copy starts after a checkpoint, for which Postgres takes minutes if nobody is in a hurry.
+            # The copy starts after a checkpoint, for which Postgres takes minutes unless one is requested.
             self.postgres.query("CHECKPOINT")
             return bool(self.resource()["status"].get("readyInstances") == 2)
 

@@ -33,7 +33,7 @@ def test_generated_values_only_occur_in_secrets(shared_server: Server, record: R
 @pytest.mark.last
 def test_passwords_of_accounts_are_searched(ns: Kube, record: Record) -> None:
     """That of the administrator, which the operator generates before it needs the database, and those of users."""
-    ns.apply(secret("database", username="nobody", password="password-of-nobody"))
+    ns.apply(secret("database", username="unknown", password="password-of-unknown"))
     database = {"host": "postgres.invalid", "credentialsSecretRef": {"name": "database"}}
     store = {"endpoint": "http://s3.invalid", "bucket": "mlflow"}
     server = Server(ns).apply(small_spec(auth={}, database={"external": database}, artifacts={"s3": store}))

@@ -1,6 +1,6 @@
 """Find out who sends a request before MLflow sees it, and refuse requests to closed paths.
 
-Some paths are closed for everybody, the administrator included:
+Some paths are closed for all users, the administrator included:
 
 - the assistant, which can run shell commands in the pod;
 - the form for new users, which is not needed beside MLflow's page for users, and a second way to create them;

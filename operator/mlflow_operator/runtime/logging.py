@@ -45,13 +45,23 @@ def setup(level: str = "INFO", text: bool = False, stream: TextIO | None = None)
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+_KOPF_CALLBACK = "request_cancel_callback"
+"""Function of `kopf._cogs.clients.api` that is called when a watch ends."""
+
+
 def _downgrade_kopf_errors(record: logging.LogRecord) -> bool:
     """Turn errors of kopf's own requests into warnings without a traceback. A logging filter; keeps every record.
 
     kopf logs each failed request as an error, although it retries. The cause is the network or the API server, not a
     bug of the operator. Errors of handlers (logger `kopf.objects`) stay errors, because handlers are operator code.
+
+    If a watch ends while its request waits for a slow API server, kopf 1.45 fails to cancel the request: asyncio calls
+    its callback outside of a task, and reports that as an error. The request ends with its timeout.
     """
-    if record.name.startswith("kopf._") and record.levelno > logging.WARNING:
+    is_of_kopf = record.name.startswith("kopf._") or (
+        record.name == "asyncio" and _KOPF_CALLBACK in record.getMessage()
+    )
+    if is_of_kopf and record.levelno > logging.WARNING:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.exc_info, record.exc_text = None, None
     return True

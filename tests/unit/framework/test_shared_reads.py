@@ -64,7 +64,7 @@ async def test_request_that_takes_longer_than_a_second_is_not_joined() -> None:
 
 @in_virtual_time
 async def test_nothing_is_kept_for_longer() -> None:
-    """It may be a password, and nobody may ask for it again."""
+    """It may be a password, and no reconcile may ask for it again."""
     shared = SharedReads()
     await shared.get("key", numbered())
     assert "key" in shared._started

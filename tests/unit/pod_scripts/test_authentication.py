@@ -307,7 +307,7 @@ async def test_other_protocols_are_passed_on() -> None:
 async def test_closed_paths(
     monkeypatch: pytest.MonkeyPatch, method: str, path: str, root_path: str, status: int
 ) -> None:
-    """For everybody, so without a check of the password."""
+    """For all users, so without a check of the password."""
     monkeypatch.setenv("_MLFLOW_STATIC_PREFIX", "/prefix/")
     application = Application()
     layer = request_login.with_closed_paths(application)

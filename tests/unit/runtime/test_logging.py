@@ -5,9 +5,12 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from kopf._cogs.clients import api as kopf_api
 
 from mlflow_operator.runtime import logging as logs
 
@@ -106,6 +109,30 @@ def test_failed_kopf_request_is_a_warning_without_traceback(lines: io.StringIO) 
         logging.getLogger("kopf._cogs.clients.watching").exception("Request attempt #1 failed; will retry")
     line = last(lines)
     assert line["level"] == "WARNING"
+    assert "traceback" not in line
+
+
+async def test_watch_that_ends_during_a_slow_request_is_a_warning(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callback with which kopf cancels the request fails. It is that of the installed version."""
+
+    async def wait_for_a_response(**_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(kopf_api, "request", wait_for_a_response)
+    stopper = asyncio.get_running_loop().create_future()
+    watch = kopf_api.stream("/", settings=Mock(), stopper=stopper, logger=Mock())
+    request = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    stopper.set_result(None)
+    await asyncio.sleep(0)
+    request.cancel()
+    with suppress(StopAsyncIteration):
+        await request
+    line = last(lines)
+    assert line["level"] == "WARNING"
+    assert "request_cancel_callback" in line["message"]
     assert "traceback" not in line
 
 
