@@ -46,7 +46,7 @@ def migration(
     replaced therefore gets a new Job, and the same migration never runs twice. Another attempt has the same name, so it
     cannot start before the Job of the previous attempt is deleted.
     """
-    template = _migration_pod(server, _store_key(switching_database))
+    template = _migration_pod(server, store_key(switching_database))
     name = server.names.migration(_digest(server, template, database_state))
     annotations = {labels.FROM_REVISION: revision or "", labels.ATTEMPT: "1"}
     return job(
@@ -63,7 +63,7 @@ def preflight(server: Server, database_identity: str, *, switching_database: boo
 
     The name is built like that of `migration`, but does not depend on the revision: the result contains the revision.
     """
-    template = _preflight_pod(server, _store_key(switching_database))
+    template = _preflight_pod(server, store_key(switching_database))
     name = server.names.preflight(_digest(server, template, database_identity))
     return job(
         object_metadata(server.owner, name, labels.PREFLIGHT_POD, {labels.ATTEMPT: "1"}),
@@ -72,12 +72,18 @@ def preflight(server: Server, database_identity: str, *, switching_database: boo
     )
 
 
-def _store_key(switching_database: bool) -> str:
+def store_key(switching_database: bool) -> str:
+    """Key of the connection URI of the current database, or of the one that the server will be switched to."""
     return mlflow_env.NEXT_STORE_KEY if switching_database else mlflow_env.BACKEND_STORE_KEY
 
 
 def _digest(server: Server, template: Object, database_state: str) -> str:
-    return _sha256([template, server.artifacts.store.name, database_state])[:8]
+    return name_digest(template, server.artifacts.store.name, database_state)
+
+
+def name_digest(*inputs: object) -> str:
+    """Digest of the inputs of a Job, for its name: other inputs get another Job."""
+    return _sha256(inputs)[:8]
 
 
 def template_digest(template: Object) -> str:
@@ -124,22 +130,30 @@ def resources(server: Server, component: str, default: Object) -> Object:
 
 
 def _migration_pod(server: Server, key: str) -> Object:
-    container: Object = {
-        "name": "migrate",
+    env = [*mlflow_env.database_env(server, key), *authentication.job_env(server)]
+    container = database_container(server, labels.MIGRATION_POD, pod_scripts.MIGRATE, env)
+    return pod(server, labels.MIGRATION_POD, [container], mlflow_env.database_volumes(server))
+
+
+def database_container(server: Server, component: str, program: str, env: list[Object]) -> Object:
+    """Container that runs a Python program in the image of the server, with mounts for TLS to the database.
+
+    The variables of the user are added to `env`.
+    """
+    (name,) = labels.JOB_CONTAINERS[component]
+    return {
+        "name": name,
         "image": server.image,
         "imagePullPolicy": server.pull_policy,
-        "command": ["python3", "-u", "-c", pod_scripts.MIGRATE],
-        "env": container_parts.merged_env(
-            [*mlflow_env.database_env(server, key), *authentication.job_env(server)], server.env
-        ),
+        "command": ["python3", "-u", "-c", program],
+        "env": container_parts.merged_env(env, server.env),
         "envFrom": list(server.env_from),
-        "resources": resources(server, labels.MIGRATION_POD, sizing.migration()),
+        "resources": resources(server, component, sizing.migration()),
         "securityContext": container_parts.CONTAINER_SECURITY,
         # The last log lines become the condition's message; the operator needs no permission to read logs.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mlflow_env.database_mounts(server),
     }
-    return pod(server, labels.MIGRATION_POD, [container], mlflow_env.database_volumes(server))
 
 
 def pod(server: Server, component: str, containers: list[Object], volumes: list[Object]) -> Object:

@@ -1,17 +1,12 @@
 """Manifest of the Job that encrypts the stored secrets with the current keys."""
 
-import hashlib
-import json
-
 from mlflow_operator import pod_scripts
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import container_parts, encryption, jobs, mlflow_env
-from mlflow_operator.model import resources as sizing
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import SecretKey, Server
 
-CONTAINER = "rewrap"
 _DEADLINE_SECONDS = 1800
 """Includes the image pull. The program needs seconds."""
 
@@ -23,8 +18,7 @@ def job(server: Server, passphrase: SecretKey | None, version: int, database_sta
     secrets that appear later get a new Job.
     """
     template = _pod(server, passphrase, version)
-    inputs = json.dumps([template, database_state], sort_keys=True)
-    name = server.names.rewrap(hashlib.sha256(inputs.encode()).hexdigest()[:8])
+    name = server.names.rewrap(jobs.name_digest(template, database_state))
     meta = object_metadata(server.owner, name, labels.REWRAP_POD, {labels.ATTEMPT: "1"})
     return jobs.job(meta, _DEADLINE_SECONDS, template)
 
@@ -42,18 +36,7 @@ def _pod(server: Server, passphrase: SecretKey | None, version: int) -> Object:
         env.append(container_parts.env_value("UNKNOWN_VERSIONS", "Skip"))
     if server.encryption.webhook_key:
         env.append(container_parts.env_from_secret(encryption.WEBHOOK_KEY_ENV, server.encryption.webhook_key))
-    container: Object = {
-        "name": CONTAINER,
-        "image": server.image,
-        "imagePullPolicy": server.pull_policy,
-        "command": ["python3", "-u", "-c", pod_scripts.REWRAP],
-        "env": container_parts.merged_env(env, server.env),
-        "envFrom": list(server.env_from),
-        "resources": jobs.resources(server, labels.REWRAP_POD, sizing.migration()),
-        "securityContext": container_parts.CONTAINER_SECURITY,
-        # The last log lines become the condition's message; the operator needs no permission to read logs.
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [*mlflow_env.database_mounts(server), *encryption.keyring_mounts(server)],
-    }
+    container = jobs.database_container(server, labels.REWRAP_POD, pod_scripts.REWRAP, env)
+    container["volumeMounts"] = [*container["volumeMounts"], *encryption.keyring_mounts(server)]
     volumes = [*mlflow_env.database_volumes(server), *encryption.keyring_volumes(server)]
     return jobs.pod(server, labels.REWRAP_POD, [container], volumes)
