@@ -1,16 +1,21 @@
 """State of an MLflowServer's Jobs and their pods, for all kinds of Jobs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mlflow_operator.framework import observe, stuck_pods
-from mlflow_operator.framework.component import RETRY_USER_ERROR_SECONDS, ReconcileContext, Result
+from mlflow_operator.framework.component import (
+    RETRY_TRANSIENT_SECONDS,
+    RETRY_USER_ERROR_SECONDS,
+    ReconcileContext,
+    Result,
+)
 from mlflow_operator.kube import job_outcome, kinds, labels, pod_diagnosis, requested_image
 from mlflow_operator.kube.client import Forbidden, Invalid, NotFound
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import job_retry
 from mlflow_operator.model.jobs import template_digest
-from mlflow_operator.status.conditions import ConditionType, Reason, false_condition
+from mlflow_operator.status.conditions import Condition, ConditionType, Reason, false_condition
 
 
 def has_condition(job: Object, condition_type: str) -> bool:
@@ -56,6 +61,57 @@ async def retry(context: ReconcileContext, finished: Object, desired: Object) ->
         next_attempt = job_retry.attempt_number(finished) + 1
         await context.ensure_job(job_retry.with_attempt_number(desired, next_attempt))
     return backoff
+
+
+def failure_condition(
+    context: ReconcileContext,
+    failed: Object,
+    condition_type: ConditionType,
+    reason: Reason,
+    describe: Callable[[str], str],
+) -> Condition:
+    """The condition about a failed Job. `describe` returns the message for a termination message.
+
+    Once the pod is gone, and its termination message with it, the condition keeps the message.
+    """
+    previous = context.observed.condition(condition_type)
+    if container_results(context, failed) or previous.get("reason") != reason.value:
+        message = describe(termination_text(context, failed)) + memory_advice(context, failed)
+    else:
+        message = str(previous.get("message"))
+    return false_condition(condition_type, reason, message)
+
+
+async def repeat(
+    context: ReconcileContext, failed: Object, desired: Object, condition: Condition
+) -> Result[Any]:
+    """Retry a failed Job that can be repeated at any time, once none of its pods is active. Reports `condition`."""
+    if any(map(pod_diagnosis.is_active, pods_of(context, failed))):
+        return Result(condition, requeue_after=RETRY_TRANSIENT_SECONDS)
+    backoff = await retry(context, failed, desired)
+    return Result(condition, requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
+
+
+async def other_in_progress(
+    context: ReconcileContext, jobs: Iterable[Object], observed: Object | None
+) -> str | None:
+    """The name of an unfinished Job in `jobs` other than `observed` that has started; None if there is none.
+
+    Deletes one that has not started: its inputs are outdated.
+    """
+    other = next((job for job in jobs if not is_finished(job) and job is not observed), None)
+    if other and has_started(context, other):
+        return str(other["metadata"]["name"])
+    if other:
+        await context.deps.cluster.delete(other)
+    return None
+
+
+async def delete_unneeded(context: ReconcileContext, jobs: Iterable[Object]) -> None:
+    """Delete failed Jobs and those that have not started: what they would do is done already."""
+    for job in jobs:
+        if has_condition(job, "Failed") or not (is_finished(job) or has_started(context, job)):
+            await context.deps.cluster.delete(job)
 
 
 def has_started(context: ReconcileContext, job: Object) -> bool:

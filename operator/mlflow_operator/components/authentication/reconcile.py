@@ -10,7 +10,7 @@ Needs: credentials (the administrator's password); database (the accounts); the 
 Provides: whether the accounts are ready, for server.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.clients.postgres.client import DatabaseState
@@ -26,17 +26,17 @@ from mlflow_operator.framework.component import (
 )
 from mlflow_operator.framework.jobs import (
     blocking_reason,
-    container_results,
+    delete_unneeded,
+    failure_condition,
     has_condition,
     has_started,
-    is_finished,
-    memory_advice,
+    other_in_progress,
     pods_of,
+    repeat,
     retry,
-    termination_text,
 )
 from mlflow_operator.framework.running_server import RunningServer, running_image
-from mlflow_operator.kube import kinds, labels, pod_diagnosis
+from mlflow_operator.kube import kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import authentication
 from mlflow_operator.model.authentication import Accounts
@@ -45,7 +45,6 @@ from mlflow_operator.status.conditions import (
     Condition,
     ConditionType,
     Reason,
-    false_condition,
     true_condition,
 )
 from mlflow_operator.status.errors import ConfigurationError
@@ -70,7 +69,9 @@ async def reconcile(
     """
     auth = context.server.auth
     if auth is None:
-        await _delete_jobs(context, lambda job: not has_started(context, job))
+        for job in _jobs(context):
+            if not has_started(context, job):
+                await context.deps.cluster.delete(job)
         return None
     return await _reconcile(context, auth, credentials, database, schema_ready=schema_ready)
 
@@ -165,10 +166,7 @@ async def _ready(
         if action in _EVENTS:
             await context.deps.events.publish(context.observed.resource, True, action, _EVENTS[action](auth))
         await context.deps.cluster.delete(completed)
-    await _delete_jobs(
-        context,
-        lambda job: has_condition(job, "Failed") or not (is_finished(job) or has_started(context, job)),
-    )
+    await delete_unneeded(context, _jobs(context))
     return Result(true_condition(_TYPE, messages.ready(auth)), accounts)
 
 
@@ -180,11 +178,9 @@ async def _run_job(
 ) -> Result[Accounts]:
     if event:
         desired["metadata"]["annotations"][labels.ACCOUNT_ACTION] = event
-    other = next((job for job in _jobs(context) if not is_finished(job) and job is not observed), None)
-    if other and has_started(context, other):
-        return Result(waiting(_TYPE, f'the Job "{other["metadata"]["name"]}"'))
+    other = await other_in_progress(context, _jobs(context), observed)
     if other:
-        await context.deps.cluster.delete(other)
+        return Result(waiting(_TYPE, f'the Job "{other}"'))
     if observed is None:
         await context.ensure_job(desired)
         return Result(_in_progress(auth), None, RETRY_TRANSIENT_SECONDS)
@@ -194,33 +190,13 @@ async def _run_job(
         backoff = await retry(context, observed, desired)
         return Result(_in_progress(auth), None, backoff or RETRY_TRANSIENT_SECONDS)
     if has_condition(observed, "Failed"):
-        return await _handle_failure(context, observed, desired)
+        describe = partial(messages.job_failed, context.server, observed)
+        condition = failure_condition(context, observed, _TYPE, Reason.ACCOUNTS_FAILED, describe)
+        return await repeat(context, observed, desired, condition)
     pods = pods_of(context, observed)
     blocked = await blocking_reason(context, _TYPE, observed, pods, "the preparation of accounts")
     condition = blocked.condition if blocked else _in_progress(auth)
     return Result(condition, None, blocked.requeue_after if blocked else None)
-
-
-async def _handle_failure(context: ReconcileContext, failed: Object, desired: Object) -> Result[Accounts]:
-    """Retry with a backoff: the Job can be repeated at any time."""
-    pods, results = pods_of(context, failed), container_results(context, failed)
-    previous = context.observed.condition(_TYPE)
-    if results or previous.get("reason") != Reason.ACCOUNTS_FAILED.value:
-        text = termination_text(context, failed)
-        message = messages.job_failed(context.server, failed, text) + memory_advice(context, failed)
-    else:
-        # The pod is gone, and its termination message with it.
-        message = str(previous.get("message"))
-    condition = false_condition(_TYPE, Reason.ACCOUNTS_FAILED, message)
-    if any(map(pod_diagnosis.is_active, pods)):
-        return Result(condition, None, RETRY_TRANSIENT_SECONDS)
-    backoff = await retry(context, failed, desired)
-    return Result(condition, None, backoff or RETRY_TRANSIENT_SECONDS)
-
-
-async def _delete_jobs(context: ReconcileContext, is_unneeded: Callable[[Object], bool]) -> None:
-    for job in filter(is_unneeded, _jobs(context)):
-        await context.deps.cluster.delete(job)
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:

@@ -10,6 +10,9 @@ Needs: credentials (the keys); database (the encrypted secrets); the condition o
 Provides: the keys that the pods get (the value of the result) for server.
 """
 
+from dataclasses import replace
+from functools import partial
+
 from mlflow_operator.api.status import ConditionStatus
 from mlflow_operator.clients.postgres.client import DatabaseState
 from mlflow_operator.components.credentials.encryption import create_keys, current_keys
@@ -24,16 +27,14 @@ from mlflow_operator.framework.component import (
 )
 from mlflow_operator.framework.jobs import (
     blocking_reason,
-    container_results,
+    delete_unneeded,
+    failure_condition,
     has_condition,
-    has_started,
-    is_finished,
-    memory_advice,
+    other_in_progress,
     pods_of,
-    retry,
-    termination_text,
+    repeat,
 )
-from mlflow_operator.kube import json_patch, kinds, labels, pod_diagnosis
+from mlflow_operator.kube import json_patch, kinds, labels
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import encryption, secrets
 from mlflow_operator.model.encryption import EncryptedSecrets
@@ -82,7 +83,8 @@ async def reconcile(
         )
     if keys.needs_job:
         return await _run_job(context, database, keys, schema_ready=schema_ready)
-    await _delete_unneeded_jobs(context)
+    # The secrets of a Job that is left were encrypted or deleted otherwise.
+    await delete_unneeded(context, _jobs(context))
     if keys.is_next:
         await _make_current(context)
         return Result(
@@ -162,11 +164,9 @@ async def _run_job(
         return Result(waiting(_TYPE, "the schema"), current_keys(context))
     desired = _desired_job(context, database, keys)
     observed = context.observed.get(kinds.JOB, desired["metadata"]["name"])
-    other = next((job for job in _jobs(context) if not is_finished(job) and job is not observed), None)
-    if other and has_started(context, other):
-        return Result(waiting(_TYPE, f'the Job "{other["metadata"]["name"]}"'), current_keys(context))
+    other = await other_in_progress(context, _jobs(context), observed)
     if other:
-        await context.deps.cluster.delete(other)
+        return Result(waiting(_TYPE, f'the Job "{other}"'), current_keys(context))
     if observed is None:
         if database.obstacle:
             raise database.obstacle
@@ -194,30 +194,13 @@ async def _handle_failure(
     context: ReconcileContext, failed: Object, desired: Object
 ) -> Result[EncryptionKeys]:
     """Retry with a backoff: the Job is one transaction, so a failed one has changed nothing."""
-    pods, results = pods_of(context, failed), container_results(context, failed)
-    previous = context.observed.condition(_TYPE)
-    if results or previous.get("reason") != Reason.REENCRYPTION_FAILED.value:
-        text = termination_text(context, failed)
-        message = messages.job_failed(context.server, failed, text) + memory_advice(context, failed)
-    else:
-        # The pod is gone, and its termination message with it.
-        message = str(previous.get("message"))
-    condition = false_condition(_TYPE, Reason.REENCRYPTION_FAILED, message)
-    if any(map(pod_diagnosis.is_active, pods)):
-        return Result(condition, current_keys(context), requeue_after=RETRY_TRANSIENT_SECONDS)
-    backoff = await retry(context, failed, desired)
-    return Result(condition, current_keys(context), requeue_after=backoff or RETRY_TRANSIENT_SECONDS)
+    describe = partial(messages.job_failed, context.server, failed)
+    condition = failure_condition(context, failed, _TYPE, Reason.REENCRYPTION_FAILED, describe)
+    return replace(await repeat(context, failed, desired, condition), value=current_keys(context))
 
 
 def _jobs(context: ReconcileContext) -> list[Object]:
     return context.observed.list(kinds.JOB, labels.REWRAP_POD)
-
-
-async def _delete_unneeded_jobs(context: ReconcileContext) -> None:
-    """Delete failed Jobs and those that have not started: their secrets were encrypted or deleted otherwise."""
-    for job in _jobs(context):
-        if has_condition(job, "Failed") or not (is_finished(job) or has_started(context, job)):
-            await context.deps.cluster.delete(job)
 
 
 def _finished(context: ReconcileContext, keys: state.Keys) -> Condition:
