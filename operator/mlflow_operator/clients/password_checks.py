@@ -33,7 +33,9 @@ class PasswordChecks:
         remembered = hmac.digest(self._key, inputs.encode(errors="surrogateescape"), "sha256")
         if remembered not in self._results:
             async with self._lock:
-                self._results[remembered] = await asyncio.to_thread(verify, stored_hash, password)
+                # Another reconcile may have compared the same while this one waited.
+                if remembered not in self._results:
+                    self._results[remembered] = await asyncio.to_thread(verify, stored_hash, password)
         self._results.move_to_end(remembered)
         result = self._results[remembered]
         while len(self._results) > _MAX_REMEMBERED:

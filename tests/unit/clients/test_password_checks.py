@@ -1,5 +1,6 @@
 """Passwords are compared with the hashes of MLflow's own library, each only once, and never at any price."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -73,6 +74,22 @@ async def test_result_is_remembered_for_exactly_this_hash_and_password(
         assert await checks.matches("two", "right") is True
         assert await checks.matches("on", "eright") is False
     assert len(calls) == 4
+
+
+async def test_concurrent_checks_of_the_same_password_are_one_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second one waits for the thread, and then finds the result of the first."""
+    calls = []
+
+    def count(stored: str, password: str) -> bool:
+        calls.append((stored, password))
+        return True
+
+    monkeypatch.setattr(password_checks, "verify", count)
+    checks = PasswordChecks()
+    assert await asyncio.gather(*(checks.matches("one", "right") for _ in range(3))) == [True] * 3
+    assert len(calls) == 1
 
 
 async def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
