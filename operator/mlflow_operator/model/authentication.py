@@ -84,14 +84,14 @@ def known_head(server: Server) -> str | None:
 
 
 def checks_passwords(server: Server) -> bool:
-    """Whether the operator's own application checks passwords. Others leave it to MLflow, which caches the results."""
-    return server.is_default_image and server.version in FAST_PATH_VERSIONS
+    """Whether the operator's own application checks passwords. MLflow does otherwise, and caches the results."""
+    return server.auth is not None and server.is_default_image and server.version in FAST_PATH_VERSIONS
 
 
 def server_env(server: Server) -> list[Object]:
     """Variables with which the server's pods require authentication. They contain no password."""
     auth = server.auth
-    if auth is None or auth.is_withheld:
+    if auth is None or not server.requires_login:
         return []
     return [
         container_parts.env_value(TYPE_ENV, "basic"),
@@ -114,7 +114,7 @@ def job_env(server: Server) -> list[Object]:
 def client_env(server: Server) -> list[Object]:
     """Variables with which a client in a pod of the operator logs in as the administrator."""
     auth = server.auth
-    if auth is None or auth.is_withheld:
+    if auth is None or not server.requires_login:
         return []
     username, password = CLIENT_ENV
     return [

@@ -9,9 +9,9 @@ from mlflow_operator import pod_scripts
 from mlflow_operator.api.artifacts import ArtifactAccess
 from mlflow_operator.kube import labels
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.model import authentication
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import Artifacts, Server
-from mlflow_operator.model.versions import FAST_PATH_VERSIONS
 
 PLUGIN_DIR = "/opt/mlflow-operator/plugins"
 """Directory on PYTHONPATH where importlib.metadata finds the plugins like installed distributions."""
@@ -115,23 +115,13 @@ def is_needed(server: Server) -> bool:
     return bool(_files(server))
 
 
-def requires_login(server: Server) -> bool:
-    """Whether the pods of the server require authentication."""
-    return server.auth is not None and not server.auth.is_withheld
-
-
-def checks_passwords(server: Server) -> bool:
-    """Whether the application checks passwords itself. Otherwise MLflow does, and a changed one stays valid a while."""
-    return requires_login(server) and server.is_default_image and server.version in FAST_PATH_VERSIONS
-
-
 def app_name(server: Server) -> str | None:
     """Value of `mlflow server --app-name`; None for MLflow's own application."""
-    if not requires_login(server):
+    if not server.requires_login:
         return FAST_PATH_APP if server.fast_path else None
     if server.fast_path:
         return AUTH_FAST_PATH_APP
-    return AUTH_APP if checks_passwords(server) else AUTH_CACHE_APP
+    return AUTH_APP if authentication.checks_passwords(server) else AUTH_CACHE_APP
 
 
 def public_endpoint(artifacts: Artifacts) -> str | None:
@@ -175,4 +165,4 @@ def _files(server: Server) -> dict[str, tuple[str, str]]:
         files = _PROXIED
     if server.fast_path and server.pool:
         files = files | _SMALL_POOL
-    return files | _AUTH if requires_login(server) else files
+    return files | _AUTH if server.requires_login else files

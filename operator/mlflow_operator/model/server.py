@@ -413,6 +413,11 @@ class Server:
         return self.owner.names
 
     @property
+    def requires_login(self) -> bool:
+        """Whether the pods require authentication."""
+        return self.auth is not None and not self.auth.is_withheld
+
+    @property
     def database_ca(self) -> SecretKey | None:
         """CA certificate for TLS to the database; None if none is configured or the database is embedded."""
         return None if isinstance(self.database, EmbeddedDatabase) else self.database.ca

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlflow_operator.kube.objects import Object
-from mlflow_operator.model import deployment, plugins
+from mlflow_operator.model import authentication, deployment, plugins
 from mlflow_operator.model.server import BasicAuth, SecretKey, Server
 from tests.unit.servers import server
 
@@ -54,7 +54,7 @@ def test_application_of_a_server_with_authentication(spec: Object, app: str, che
     """The pod has the module of the application on its Python path."""
     resource = replace(server(spec), auth=AUTH)
     assert command(resource)[-2:] == ["--app-name", app]
-    assert plugins.checks_passwords(resource) == checks_passwords
+    assert authentication.checks_passwords(resource) == checks_passwords
     assert set(plugins.keys(resource)) == AUTH_FILES | set(plugins.keys(replace(resource, auth=None)))
     items = plugins.volume(resource)["configMap"]["items"]
     assert {item["key"] for item in items} == plugins.config_map(resource)["data"].keys()
@@ -64,4 +64,4 @@ def test_application_of_a_server_with_authentication(spec: Object, app: str, che
 
 
 def test_server_without_password_check_is_one_without_authentication() -> None:
-    assert not plugins.checks_passwords(server())
+    assert not authentication.checks_passwords(server())
