@@ -1,4 +1,4 @@
-"""Prepare output of other programs for a condition message: short, and identical for each repetition.
+"""Parts of messages: numbers, and output of other programs, which is short and identical for each repetition.
 
 Log lines start with a timestamp, and network errors contain a source port that differs with each attempt. In a
 condition each such difference would cause a write to the API server and an Event without new information.
@@ -57,3 +57,8 @@ def as_sentence(text: str | None) -> str:
     """Return the first line, terminated by a period."""
     lines = strip_volatile(text or "").strip().splitlines()
     return f"{lines[0][:_MAX_CHARS].rstrip('.')}." if lines else "no reason given."
+
+
+def pluralize(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

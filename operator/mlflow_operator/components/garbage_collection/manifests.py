@@ -13,6 +13,7 @@ from mlflow_operator.model import authentication, container_parts, cronjobs, job
 from mlflow_operator.model.metadata import object_metadata
 from mlflow_operator.model.server import GarbageCollection, Server
 from mlflow_operator.model.termination_message import JobError, ShortText, StrictModel, parse_message
+from mlflow_operator.status.message_text import pluralize
 
 SETTINGS_VARIABLE = "MLFLOW_OPERATOR_GARBAGE_COLLECTION"
 """Environment variable with the settings of the script, as JSON."""
@@ -99,11 +100,6 @@ class CollectionResult(StrictModel):
         if self.unsupported:
             message += f" MLflow {self.version} cannot delete {' and '.join(self.unsupported)}."
         return f"{message} For the list, run: {log}"
-
-
-def pluralize(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def parse(text: str | None) -> CollectionResult | None:

@@ -172,7 +172,7 @@ def _failed(context: ReconcileContext, job: Object, result: manifests.Collection
     if result and result.errors:
         cause = " ".join(message_text.as_sentence(error.message) for error in result.errors)
         if result.failed > len(result.errors):
-            cause = f"{manifests.pluralize(result.failed, 'object')} could not be deleted. {cause}"
+            cause = f"{message_text.pluralize(result.failed, 'object')} could not be deleted. {cause}"
     else:
         terminated = jobs.container_results(context, job)
         lines = message_text.last_lines(jobs.termination_text(context, job))

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from mlflow_operator.components.garbage_collection.manifests import pluralize
 from mlflow_operator.doctor.checks.backup import age
 from mlflow_operator.doctor.finding import Finding, State
 from mlflow_operator.kube import timestamps
 from mlflow_operator.kube.objects import Object
+from mlflow_operator.status.message_text import pluralize
 
 
 def check(subject: str, resource: Object, now: datetime) -> Iterator[Finding]:

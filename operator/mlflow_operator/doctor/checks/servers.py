@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from mlflow_operator.components.garbage_collection.manifests import pluralize
 from mlflow_operator.doctor.checks import artifact_roots, backup, garbage_collection, server_platform, url
 from mlflow_operator.doctor.checks.conditions import check_condition, check_reconciliation
 from mlflow_operator.doctor.finding import Finding, State, Unobserved
@@ -10,6 +9,7 @@ from mlflow_operator.doctor.observed import ObservedCluster, Server
 from mlflow_operator.kube.objects import Object
 from mlflow_operator.model import storage_location
 from mlflow_operator.status.conditions import ConditionType
+from mlflow_operator.status.message_text import pluralize
 
 
 def check(server: Server, cluster: ObservedCluster) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _detail(condition_type: str, status: Object) -> str:
         case ConditionType.SCHEMA if status.get("schemaRevision"):
             return f"revision {status['schemaRevision']}"
         case ConditionType.AUTHENTICATION if (status.get("auth") or {}).get("users"):
-            return f"{pluralize(int(status['auth']['users']), 'user')}"
+            return pluralize(int(status["auth"]["users"]), "user")
         case ConditionType.SERVER if status.get("version"):
             pods = f"{status.get('readyReplicas') or 0} of {status.get('replicas') or 0} pods ready"
             return f"MLflow {status['version']}, {pods}"
